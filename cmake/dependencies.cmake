@@ -1,0 +1,71 @@
+# Every third-party library, found once. The wheel's TorchConfig.cmake insists on a CUDA toolkit, so
+# LibTorch is an imported target of our own.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+# --- LibTorch, from the wheel that scripts/setup.sh unpacked
+find_library(TORCH_CPU_LIBRARY torch_cpu PATHS ${RETORT_DEPS}/torch/lib NO_DEFAULT_PATH)
+find_library(C10_LIBRARY c10 PATHS ${RETORT_DEPS}/torch/lib NO_DEFAULT_PATH)
+if(NOT TORCH_CPU_LIBRARY)
+  message(FATAL_ERROR "no LibTorch in ${RETORT_DEPS}/torch: run scripts/setup.sh")
+endif()
+add_library(retort_torch INTERFACE)
+target_include_directories(retort_torch SYSTEM INTERFACE
+  ${RETORT_DEPS}/torch/include ${RETORT_DEPS}/torch/include/torch/csrc/api/include)
+# The wheel's libraries carry DT_RPATH to nvidia/cu13/lib beside torch/; ours must be found the same
+# old way (not RUNPATH), so that one copy of each library serves the process.
+target_link_options(retort_torch INTERFACE -Wl,--disable-new-dtags -Wl,--no-as-needed
+  -Wl,-rpath,${RETORT_DEPS}/torch/lib -Wl,-rpath,${RETORT_DEPS}/nvidia/cu13/lib
+  -Wl,-rpath-link,${RETORT_DEPS}/nvidia/cu13/lib)
+target_link_libraries(retort_torch INTERFACE ${TORCH_CPU_LIBRARY} ${C10_LIBRARY})
+
+find_package(fmt REQUIRED)
+pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
+find_package(yaml-cpp REQUIRED)
+find_package(nlohmann_json REQUIRED)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+
+# --- MPI
+set(RETORT_HAVE_MPI OFF)
+if(NOT RETORT_MPI STREQUAL OFF)
+  find_package(MPI COMPONENTS CXX)
+  if(MPI_CXX_FOUND)
+    set(RETORT_HAVE_MPI ON)
+  elseif(RETORT_MPI STREQUAL ON)
+    message(FATAL_ERROR "RETORT_MPI=ON, but no MPI was found (Debian: libopenmpi-dev)")
+  endif()
+endif()
+
+# --- CUDA: the compiler for kernels/cuda, and the headers of the toolkit
+set(RETORT_HAVE_CUDA OFF)
+if(NOT RETORT_CUDA STREQUAL OFF)
+  include(CheckLanguage)
+  if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
+    set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES ${RETORT_CUDA_ARCHITECTURES})
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(RETORT_HAVE_CUDA ON)
+  elseif(RETORT_CUDA STREQUAL ON)
+    message(FATAL_ERROR "RETORT_CUDA=ON, but no nvcc was found")
+  endif()
+endif()
+
+# --- NCCL: the copy that libtorch_cuda loads, compiled against its own header
+set(RETORT_HAVE_NCCL OFF)
+if(RETORT_HAVE_CUDA AND NOT RETORT_NCCL STREQUAL OFF)
+  find_path(NCCL_INCLUDE_DIR nccl.h
+    HINTS ${RETORT_DEPS}/nvidia/nccl/include ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2
+    HINTS ${RETORT_DEPS}/nvidia/nccl/lib ${CUDAToolkit_LIBRARY_DIR})
+  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+    set(RETORT_HAVE_NCCL ON)
+  endif()
+endif()
+if(RETORT_NCCL STREQUAL ON AND NOT RETORT_HAVE_NCCL)
+  message(FATAL_ERROR "RETORT_NCCL=ON, but NCCL (or CUDA, which it needs) was not found")
+endif()

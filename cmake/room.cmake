@@ -1,0 +1,37 @@
+# retort_room(NAME SOURCES a.cpp ... [LINKS lib ...])
+# The static library retort_NAME. LINKS names the rooms below it and its third-party homes.
+function(retort_room name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
+  if(NOT ARG_SOURCES)  # BOOTSTRAP: until the room has a source
+    add_library(retort_${name} INTERFACE)
+    target_link_libraries(retort_${name} INTERFACE retort_flags retort_torch fmt::fmt ${ARG_LINKS})
+    return()
+  endif()
+  add_library(retort_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(retort_${name} PUBLIC retort_flags retort_torch fmt::fmt ${ARG_LINKS})
+  if(name STREQUAL core)
+    target_precompile_headers(retort_core PRIVATE
+      $<$<COMPILE_LANGUAGE:CXX>:${CMAKE_SOURCE_DIR}/cmake/precompiled.h>)
+  else()
+    target_precompile_headers(retort_${name} REUSE_FROM retort_core)
+  endif()
+  set_property(GLOBAL APPEND PROPERTY RETORT_SOURCES_BUILT ${ARG_SOURCES})
+endfunction()
+
+# retort_test(ROOM SOURCES x_test.cpp ... [LINKS ...] [SLOW])
+# One executable test_ROOM. Suites whose name starts with "Slow" carry the label slow and the rest
+# the label fast; SLOW says that the room has some.
+function(retort_test room)
+  cmake_parse_arguments(ARG "SLOW" "" "SOURCES;LINKS" ${ARGN})
+  set(target test_${room})
+  add_executable(${target} ${ARG_SOURCES})
+  target_link_libraries(${target} PRIVATE retort_${room} ${ARG_LINKS} retort_testing)
+  target_precompile_headers(${target} REUSE_FROM retort_core)
+  set(environment "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR}")
+  add_test(NAME ${room} COMMAND ${target} --gtest_filter=-Slow*:Mpi*)
+  set_tests_properties(${room} PROPERTIES LABELS fast ENVIRONMENT "${environment}" TIMEOUT 600)
+  if(ARG_SLOW)
+    add_test(NAME ${room}_slow COMMAND ${target} --gtest_filter=Slow*)
+    set_tests_properties(${room}_slow PROPERTIES LABELS slow ENVIRONMENT "${environment}" TIMEOUT 1200)
+  endif()
+endfunction()

@@ -1,0 +1,31 @@
+#include "core/cpu.h"
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+namespace retort {
+
+CpuFeatures cpu_features() {
+  CpuFeatures out;
+  std::ifstream info("/proc/cpuinfo");
+  std::set<std::string> flags;
+  for (std::string line; std::getline(info, line) && (flags.empty() || out.model.empty());) {
+    const auto colon = line.find(": ");
+    if (colon == std::string::npos) continue;
+    if (line.starts_with("model name")) out.model = line.substr(colon + 2);
+    if (!line.starts_with("flags")) continue;
+    std::istringstream words(line.substr(colon + 2));
+    for (std::string word; words >> word;) flags.insert(word);
+  }
+  const auto has = [&](const char* flag) { return flags.contains(flag); };
+  out.avx2 = has("avx2");
+  out.fma = has("fma");
+  out.f16c = has("f16c");
+  out.avx512 = has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
+  out.avx512_bf16 = out.avx512 && has("avx512_bf16");
+  out.amx_bf16 = has("amx_bf16");
+  return out;
+}
+
+}  // namespace retort

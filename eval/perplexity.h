@@ -1,0 +1,29 @@
+// How well a model predicts a text, exactly: every token is scored once. Windows of `sequence` tokens start at
+// multiples of it (no sliding); a window's first token is predicted from the last token of the window before,
+// alone (state the window when comparing). The text's very first token is predicted from nothing and is charged
+// log(vocabulary), so the figure covers the whole text.
+//   bits per byte = nats / ln 2 / bytes
+// Sums are f64 and split over ranks by window; the result is the same on every rank and for every rank count.
+#pragma once
+
+#include <cstdint>
+
+#include "comm/comm.h"
+#include "data/token_shards.h"
+#include "models/model.h"
+
+namespace retort::eval {
+
+struct TextScore {
+  double nats = 0;
+  int64_t tokens = 0;
+  uint64_t bytes = 0;
+  double perplexity() const;
+  double bits_per_byte() const;
+};
+
+// limit > 0: only the first `limit` tokens (bytes are then scaled by share, and the caller says so).
+TextScore score_text(models::Model& model, const data::TokenShards& text, int64_t sequence, comm::Comm& comm,
+                     int64_t rows = 16, int64_t limit = 0);
+
+}  // namespace retort::eval

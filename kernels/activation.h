@@ -1,0 +1,16 @@
+// Feed-forward activations, each one pass with its own backward.
+//   swiglu(gate, up) = silu(gate) * up        (Shazeer 2020)
+//   geglu(gate, up)  = gelu_tanh(gate) * up
+//   gelu_tanh(x)     = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+// Same shape and dtype in and out; math in f32. Differentiable. Throws ShapeError.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace retort::kernels {
+
+at::Tensor swiglu(const at::Tensor& gate_NF, const at::Tensor& up_NF);
+at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF);
+at::Tensor gelu_tanh(const at::Tensor& x_NF);
+
+}  // namespace retort::kernels

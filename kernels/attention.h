@@ -1,0 +1,22 @@
+// Causal attention with grouped queries, a sliding window and document boundaries.
+//   y_i = sum_j softmax_j(scale * q_i . k_j) v_j over the j that i may see
+// Query i stands at position (S - T) + i of the S keys, so T < S is decoding behind a cache. Key j is visible
+// when 0 <= i - j, i - j < window (window > 0), and both belong to one document (document_BS given).
+// Query head h reads key/value head h / (H / G). B batch, T queries, S keys, H heads, G kv heads, K head dim.
+// Plain causal masks go to LibTorch's fused CPU attention; others through an explicit mask.
+// f32 or bf16, softmax in f32. Differentiable in q, k, v. Throws ShapeError.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace retort::kernels {
+
+struct AttentionMask {
+  int64_t window = 0;      // 0: unlimited
+  at::Tensor document_BS;  // i64 or i32; undefined: one document
+};
+
+at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
+                     const AttentionMask& mask, double scale);  // [B, T, H, K]
+
+}  // namespace retort::kernels

@@ -1,0 +1,80 @@
+// The one decoder: a pre-norm transformer described by orthogonal choices. A published architecture is a
+// translation to a DecoderSpec (models/families/), never a class of its own.
+//
+//   x = embed[tokens] (+ positions[p]);  per layer: x += attn(norm(x)); x += ffn(norm(x));  h = norm(x)
+//
+// Parameter names: embed.weight, positions.weight, layers.N.attn_norm.{weight,bias},
+// layers.N.attn.{q,k,v,o}.{weight,bias}, layers.N.ffn_norm.*, layers.N.ffn.{gate,up,down}.*, final_norm.*,
+// lm_head.weight. Weights are [out, in]. Sharing is declared as aliases: lm_head -> embed; share_ffn "all":
+// layers.N.ffn.* -> layers.0.ffn.*; repeat r: layer n runs weights of block n / r (all of layers.n.*).
+// `layers` counts executed layers, so layers 8 with repeat 2 stores 4 blocks.
+// The residual stream, norms and softmax are f32; a Linear computes in its weight's dtype.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/section.h"
+#include "kernels/rope.h"
+#include "models/model.h"
+
+namespace retort::models {
+
+enum class NormKind { kRms, kLayer };
+enum class FfnKind { kSwiglu, kGelu };  // gelu: up, gelu_tanh, down
+enum class PositionKind { kRope, kLearned };
+
+struct DecoderSpec {
+  std::string family = "llama";  // models/families/registry: whose names and defaults files use
+  int64_t vocabulary = 256;
+  int64_t context = 2048;
+  int64_t layers = 4;  // executed
+  int64_t width = 128;
+  int64_t heads = 4;
+  int64_t kv_heads = 4;
+  int64_t head_dim = 32;
+  int64_t ffn_width = 352;
+  NormKind norm = NormKind::kRms;
+  double norm_eps = 1e-5;
+  FfnKind ffn = FfnKind::kSwiglu;
+  PositionKind positions = PositionKind::kRope;
+  double rope_theta = 10000.0;
+  kernels::RopeScaling rope_scaling;
+  bool attention_bias = false;  // q, k, v and o
+  bool ffn_bias = false;
+  bool tie_embeddings = true;
+  bool share_ffn = false;  // one FFN for all layers
+  int64_t repeat = 1;      // each stored block runs this often in a row
+  double dropout = 0.0;    // reserved by the recipe; 0 for all shipped models
+
+  void validate() const;  // ConfigError: sizes that do not fit together, naming the keys
+};
+
+class Decoder final : public Model {
+ public:
+  explicit Decoder(DecoderSpec spec);  // parameters declared and allocated, not initialised
+  ~Decoder() override;
+  const DecoderSpec& spec() const;
+  at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) override;
+  Head head() const override;
+  Parameters& parameters() override;
+  const Parameters& parameters() const override;
+  int64_t vocabulary() const override;
+  int64_t context() const override;
+  int64_t width() const override;
+  double flops_per_token(int64_t tokens) const override;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Initialises every master from counter-based streams named after the parameter: independent of order, ranks
+// and of other parameters. `kind`: "gpt2" N(0, std), output projections * 1/sqrt(2 L); "normal" N(0, std);
+// "scaled" N(0, sqrt(1/(3 D))). Norm weights 1, biases 0.
+void initialise(Parameters& parameters, const std::string& kind, double std, uint64_t seed);
+std::vector<std::string> initialiser_names();
+
+}  // namespace retort::models

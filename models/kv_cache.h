@@ -1,0 +1,26 @@
+// Keys and values of the tokens seen so far, per executed layer, for generation. Preallocated to `capacity`
+// tokens; append returns views of all that is there. One sequence batch; one thread; no gradients.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <utility>
+#include <vector>
+
+namespace retort::models {
+
+class KvCache {
+ public:
+  KvCache(int64_t layers, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity);
+  int64_t length() const { return length_; }    // tokens complete in all layers
+  int64_t capacity() const { return capacity_; }
+  // Stores k_BTGK and v_BTGK of `layer` behind length() and returns [B, length + T, G, K] of both.
+  std::pair<at::Tensor, at::Tensor> append(int64_t layer, const at::Tensor& k_BTGK, const at::Tensor& v_BTGK);
+  void advance(int64_t tokens);  // after the last layer; ShapeError beyond capacity
+
+ private:
+  int64_t length_ = 0, capacity_;
+  std::vector<at::Tensor> keys_, values_;
+};
+
+}  // namespace retort::models

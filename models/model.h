@@ -1,0 +1,45 @@
+// A language model: tokens to hidden states. No loss, no head product, no ranks: the head belongs to the
+// objective, which walks over rows in chunks (kernels/linear_loss.h), and parallelism is applied from outside.
+// One thread uses a model at a time. B batch, T tokens, D width, V vocabulary.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string>
+
+#include "models/parameters.h"
+
+namespace retort::models {
+
+struct TokenBlock {
+  at::Tensor tokens_BT;     // i64
+  at::Tensor positions_BT;  // i64; undefined: 0 .. T-1 in every row (or from the cache's length)
+  at::Tensor document_BT;   // i64; undefined: one document a row
+};
+
+class KvCache;  // models/kv_cache.h
+
+// The output projection of the model: logits = softcap(h W^T).
+struct Head {
+  at::Tensor weight_VD;  // the working copy; differentiable
+  double softcap = 0.0;
+};
+
+class Model {
+ public:
+  virtual ~Model() = default;
+  // h_BTD after the final norm. With a cache, tokens continue it and are appended to it.
+  virtual at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) = 0;
+  virtual Head head() const = 0;
+  virtual Parameters& parameters() = 0;
+  virtual const Parameters& parameters() const = 0;
+  virtual int64_t vocabulary() const = 0;
+  virtual int64_t context() const = 0;  // longest sequence that positions allow
+  virtual int64_t width() const = 0;
+  // 6 * (matmul parameters executed, head included, lookup not) + 12 * L * heads * head_dim * T: forward and
+  // backward for one token in a sequence of T.
+  virtual double flops_per_token(int64_t tokens) const = 0;
+};
+
+}  // namespace retort::models

@@ -1,0 +1,63 @@
+// A model's tensors: unique parameters with a master and a working copy, and declared aliases.
+//
+//   master    f32: what the optimizer updates, checkpoints hold and exporters read
+//   working   what the forward pass uses and gradients arrive at; made from the master by a WeightMap, once an
+//             optimizer step (weight_map.h). Always the same tensor object, so that autograd hooks stay on it.
+//
+// Sharing is declared, not discovered: alias("lm_head.weight", "embed.weight") makes one storage, one
+// optimizer state, summed gradients and one copy on disk. Everything iterates over unique parameters; only an
+// exporter to a format without aliases expands them.
+// One thread (one rank) owns a Parameters. Throws ShapeError, InternalError for unknown or duplicate names.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <deque>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace retort::models {
+
+// What a parameter is for: initialisers, weight decay and quantizers choose by it.
+enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias };
+
+struct Parameter {
+  std::string name;  // "layers.3.ffn.up.weight"
+  Role role = Role::kMatrix;
+  int64_t fan_out_depth = 0;  // > 0 for output projections: the executed depth that initialisers may scale by
+  at::Tensor master;          // f32
+  at::Tensor working;         // leaf that requires grad; shares the master's storage under the identity map
+  std::vector<std::string> uses;  // its own name and its aliases, in declaration order
+
+  int64_t numel() const { return master.numel(); }
+};
+
+class Parameters {
+ public:
+  // Declares a parameter; the master is allocated, not initialised. The reference stays valid.
+  Parameter& add(std::string name, at::IntArrayRef shape, Role role, int64_t fan_out_depth = 0);
+  // Declares that `alias` is `target`, which is declared already (a parameter or another alias).
+  void alias(std::string alias, std::string_view target);
+
+  Parameter& at(std::string_view name);  // through aliases
+  const Parameter& at(std::string_view name) const;
+  bool contains(std::string_view name) const;
+
+  std::deque<Parameter>& unique() { return unique_; }  // declaration order
+  const std::deque<Parameter>& unique() const { return unique_; }
+  const std::map<std::string, std::string>& aliases() const { return aliases_; }  // alias -> parameter
+
+  int64_t stored() const;    // elements of the unique parameters
+  int64_t expanded() const;  // elements if every alias had its own copy, tied head excluded: what a file without
+                             // sharing would hold (GGUF keeps no copy of a tied head)
+  void zero_gradients();     // of the working copies, in place where they exist
+
+ private:
+  std::deque<Parameter> unique_;
+  std::map<std::string, std::string> aliases_;
+  std::map<std::string, Parameter*, std::less<>> by_name_;
+};
+
+}  // namespace retort::models

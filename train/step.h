@@ -1,0 +1,53 @@
+// One training step: a page of numerics, each stage named. Collective: every rank runs the same steps.
+//   take, count, forward and backward over G micro-batches, finish, clip, guard, update, report
+// The gradient is of (sum of losses over all micro-batches and ranks) / (count of their valid labels).
+// A non-finite loss or gradient on any rank skips the update on all.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/comm.h"
+#include "data/batch_stream.h"
+#include "models/model.h"
+#include "models/weight_map.h"
+#include "train/grad_sync.h"
+#include "train/objective.h"
+#include "train/optimizer.h"
+
+namespace retort::train {
+
+struct StepStats {
+  int64_t step = 0;
+  double loss = 0;               // mean over valid labels of all ranks
+  std::vector<double> parts;     // means, in the objective's order
+  double gradient_norm = 0;      // before clipping
+  double lr = 0;
+  int64_t labels = 0;            // valid, all ranks
+  bool skipped = false;          // non-finite: nothing was updated
+};
+
+// What a step acts on. All references outlive the TrainStep.
+struct StepParts {
+  models::Model& model;
+  models::WeightMap& map;
+  Objective& objective;
+  Optimizer& optimizer;
+  comm::Comm& comm;
+};
+
+class TrainStep {
+ public:
+  TrainStep(StepParts parts, int64_t micro_batches, double clip_norm);
+  // `batches`: this rank's G micro-batches of the step.
+  StepStats run(int64_t step, const std::vector<data::Batch>& batches, double lr);
+
+ private:
+  StepParts parts_;
+  int64_t micro_batches_;
+  double clip_norm_;
+  GradSync sync_;
+};
+
+}  // namespace retort::train
