@@ -18,8 +18,9 @@ target_link_options(retort_torch INTERFACE -Wl,--disable-new-dtags -Wl,--no-as-n
   -Wl,-rpath,${RETORT_DEPS}/torch/lib -Wl,-rpath,${RETORT_DEPS}/nvidia/cu13/lib
   -Wl,-rpath-link,${RETORT_DEPS}/nvidia/cu13/lib)
 target_link_libraries(retort_torch INTERFACE ${TORCH_CPU_LIBRARY} ${C10_LIBRARY})
+# The wheel's include folder brings its own fmt (12), which would shadow a system one: that is the fmt here.
+target_compile_definitions(retort_torch INTERFACE FMT_HEADER_ONLY=1)
 
-find_package(fmt REQUIRED)
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)

@@ -24,16 +24,7 @@ double to_unit(uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1.0p-
 
 }  // namespace
 
-Random::Random(uint64_t seed, std::string_view purpose, uint64_t step, uint64_t sample) {
-  const uint64_t key = mix(seed, xxh3(purpose));
-  key_ = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
-  stream_ = mix(step, sample);
-}
-
-std::array<uint32_t, 4> Random::block(uint64_t index) const {
-  std::array<uint32_t, 4> c = {static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
-                               static_cast<uint32_t>(stream_), static_cast<uint32_t>(stream_ >> 32)};
-  std::array<uint32_t, 2> k = key_;
+std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t p0 = uint64_t{kMultiplier0} * c[0], p1 = uint64_t{kMultiplier1} * c[2];
     c = {static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(p1),
@@ -42,6 +33,18 @@ std::array<uint32_t, 4> Random::block(uint64_t index) const {
     k[1] += kWeyl1;
   }
   return c;
+}
+
+Random::Random(uint64_t seed, std::string_view purpose, uint64_t step, uint64_t sample) {
+  const uint64_t key = mix(seed, xxh3(purpose));
+  key_ = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
+  stream_ = mix(step, sample);
+}
+
+std::array<uint32_t, 4> Random::block(uint64_t index) const {
+  return philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
+                     static_cast<uint32_t>(stream_), static_cast<uint32_t>(stream_ >> 32)},
+                    key_);
 }
 
 uint64_t Random::bits(uint64_t index) const {

@@ -12,6 +12,9 @@
 
 namespace retort {
 
+// The generator itself: 128 bits in, 128 bits out, for a 64-bit key.
+std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+
 class Random {
  public:
   // `purpose` names the stream ("init/embed.weight", "sampling", "shuffle").

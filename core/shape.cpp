@@ -17,9 +17,10 @@ void check_shape(std::string_view where, std::string_view name, const at::Tensor
                  std::initializer_list<int64_t> expected) {
   check(tensor.defined(), "[{}] {} must be {}, got an undefined tensor", where, name, format_shape(expected));
   bool same = tensor.dim() == static_cast<int64_t>(expected.size());
-  size_t i = 0;
-  for (int64_t want : expected)
-    if (same) same = want < 0 || tensor.size(static_cast<int64_t>(i++)) == want;
+  for (size_t i = 0; same && i < expected.size(); ++i) {
+    const int64_t want = expected.begin()[i];
+    same = want < 0 || tensor.size(static_cast<int64_t>(i)) == want;
+  }
   check(same, "[{}] {} must be {}, got {}", where, name, format_shape(expected), format_shape(tensor.sizes()));
 }
 

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs what Retort builds with: Debian packages that are missing, and LibTorch from PyPI's torch wheel,
+# unpacked into .deps/. Says what it did; a second run does nothing.
+#
+#   RETORT_DEPS    where LibTorch is unpacked        (default: .deps beside this checkout's sources)
+#   RETORT_CACHE   where downloaded wheels are kept  (default: ~/.cache/retort)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+TORCH=2.11.0
+DEPS=${RETORT_DEPS:-$PWD/.deps}
+WHEELS=${RETORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/retort}/wheels
+PACKAGES=(g++ cmake ninja-build pkg-config ccache mold git ca-certificates python3 python3-pip python3-venv
+  libyaml-cpp-dev libhdf5-dev nlohmann-json3-dev libxxhash-dev libcli11-dev
+  libgtest-dev libgmock-dev libopenmpi-dev openmpi-bin bible-kjv)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+missing=()
+for package in "${PACKAGES[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+  if ((EUID != 0)); then
+    say "these Debian packages are missing; ask for them, or run this as root:"
+    say "  apt-get install ${missing[*]}"
+    exit 1
+  fi
+  say "installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# wheel NAME VERSION: downloads it once and unpacks it into $DEPS.
+wheel() {
+  local name=$1 version=$2 stamp="$DEPS/.$1-$2"
+  [[ -e $stamp ]] && return
+  mkdir -p "$DEPS" "$WHEELS"
+  local pattern="$WHEELS/${name//-/_}-$version-*.whl"
+  if ! compgen -G "$pattern" >/dev/null; then
+    say "downloading $name $version"
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+      --python-version 3.11 --implementation cp --platform manylinux_2_28_x86_64 \
+      --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+      --dest "$WHEELS" "$name==$version"
+  fi
+  say "unpacking $name $version into $DEPS"
+  python3 -m zipfile -e "$(compgen -G "$pattern" | head -n 1)" "$DEPS"
+  touch "$stamp"
+}
+wheel torch "$TORCH"
+# libtorch_cpu.so itself needs libcudart.so.13 and libcupti.so.13; its RPATH finds them in nvidia/cu13/lib.
+wheel nvidia-cuda-runtime 13.0.96
+wheel nvidia-cuda-cupti 13.0.85
