@@ -62,7 +62,7 @@ LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& wei
                                    const std::optional<TeacherHead>& teacher, const at::Tensor& labels_N,
                                    const std::vector<LossTerm>& terms, const LinearLossOptions& options = {});
 
-// Cross-entropy as a term.
+// Cross-entropy as a term; kernels/row_losses.h has the others.
 RowLoss cross_entropy_rows();
 
 }  // namespace retort::kernels

@@ -1,0 +1,213 @@
+// One walk over chunks of rows serves both losses: logits, loss, gradient of the logits, and the two products
+// that bring it back to the hidden states and the weight. The autograd node holds finished gradients, and its
+// backward only scales them.
+#include "kernels/linear_loss.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "core/error.h"
+#include "core/shape.h"
+#include "kernels/row_losses.h"
+
+namespace retort::kernels {
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct Student {
+  at::Tensor h_ND, weight_VD, labels_N;
+  bool want_h = false, want_weight = false;
+  bool want_gradient() const { return want_h || want_weight; }
+};
+
+struct Gradients {
+  at::Tensor h_ND, weight_VD;  // in f32 or the weight's dtype; undefined when not wanted
+};
+
+// What happens to one chunk: turns rows.student_CV into the gradient of the logits when one is wanted.
+using ChunkLoss = std::function<void(LogitRows& rows, bool want_gradient)>;
+
+// Large enough for the products (the weight's gradient is read and written once a chunk), small enough for the
+// chunk's logits to stay in cache on a CPU.
+int64_t choose_rows(const LinearLossOptions& options, const at::Tensor& weight_VD) {
+  if (options.chunk_rows > 0) return options.chunk_rows;
+  if (!weight_VD.is_cpu()) return 2048;
+  const int64_t fitting = (int64_t{8} << 20) / (4 * std::max<int64_t>(1, weight_VD.size(0)));
+  return std::clamp<int64_t>(fitting, 128, 4096);
+}
+
+// logits_CV (f32) of a head over hidden states; the product runs in the weight's dtype.
+class HeadProduct {
+ public:
+  HeadProduct(const at::Tensor& weight_VD, double softcap, int64_t rows)
+      : weight_VD_(weight_VD.detach()), softcap_(softcap) {
+    buffer_ = at::empty({rows, weight_VD.size(0)}, weight_VD_.options().dtype(at::kFloat));
+    if (weight_VD_.scalar_type() != at::kFloat) product_ = at::empty_like(buffer_, weight_VD_.options());
+  }
+
+  at::Tensor operator()(const at::Tensor& h_CD) {
+    at::Tensor logits = buffer_.narrow(0, 0, h_CD.size(0));
+    if (product_.defined()) {
+      at::Tensor product = product_.narrow(0, 0, h_CD.size(0));
+      at::mm_out(product, h_CD, weight_VD_.t());
+      logits.copy_(product);
+    } else {
+      at::mm_out(logits, h_CD, weight_VD_.t());
+    }
+    if (softcap_ > 0) logits.div_(softcap_).tanh_().mul_(softcap_);
+    return logits;
+  }
+
+ private:
+  at::Tensor weight_VD_, buffer_, product_;
+  double softcap_;
+};
+
+// d softcap(z) / dz from the capped logits.
+at::Tensor softcap_slope(const at::Tensor& capped, double softcap) {
+  return 1.0 - (capped / softcap).square_();
+}
+
+// Adds gradient_CV^T h_CD to the f32 sum, which starts undefined.
+void accumulate_weight(at::Tensor& sum_VD, const at::Tensor& gradient_CV, const at::Tensor& h_CD) {
+  const at::Tensor transposed = gradient_CV.t();
+  if (gradient_CV.scalar_type() != at::kFloat) {
+    const at::Tensor product = at::mm(transposed, h_CD);
+    sum_VD.defined() ? sum_VD.add_(product) : sum_VD = product.to(at::kFloat);
+  } else if (sum_VD.defined()) {
+    sum_VD.addmm_(transposed, h_CD);
+  } else {
+    sum_VD = at::mm(transposed, h_CD);
+  }
+}
+
+Gradients walk(const Student& student, const std::optional<TeacherHead>& teacher, const LinearLossOptions& options,
+               const ChunkLoss& loss) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor weight = student.weight_VD.detach();
+  const at::ScalarType dtype = weight.scalar_type();
+  const at::Tensor valid_M = (student.labels_N != kIgnoredLabel).nonzero().view({-1});
+  const int64_t rows = valid_M.size(0), all_rows = student.labels_N.size(0);
+  const auto pick = [&](const at::Tensor& x) { return rows == all_rows ? x.detach() : x.detach().index_select(0, valid_M); };
+  const at::Tensor h_MD = pick(student.h_ND).to(dtype), labels_M = pick(student.labels_N);
+
+  const int64_t chunk = std::min(choose_rows(options, weight), std::max<int64_t>(rows, 1));
+  HeadProduct head(weight, options.softcap, chunk);
+  std::optional<HeadProduct> teacher_head;
+  at::Tensor teacher_MD;
+  if (teacher) {
+    teacher_head.emplace(teacher->weight_VD, teacher->softcap, chunk);
+    teacher_MD = pick(teacher->hidden_ND).to(teacher->weight_VD.scalar_type());
+  }
+
+  at::Tensor dh_MD = student.want_h ? at::empty_like(h_MD) : at::Tensor(), dweight_VD;
+  for (int64_t begin = 0; begin < rows; begin += chunk) {
+    const int64_t count = std::min(chunk, rows - begin);
+    const at::Tensor h_CD = h_MD.narrow(0, begin, count);
+    LogitRows logits{head(h_CD), {}, labels_M.narrow(0, begin, count)};
+    if (teacher) logits.teacher_CV = (*teacher_head)(teacher_MD.narrow(0, begin, count));
+    const bool capped = options.softcap > 0 && student.want_gradient();
+    const at::Tensor slope = capped ? softcap_slope(logits.student_CV, options.softcap) : at::Tensor();
+    loss(logits, student.want_gradient());
+    if (!student.want_gradient()) continue;
+    if (capped) logits.student_CV.mul_(slope);
+    const at::Tensor gradient_CV = logits.student_CV.to(dtype);
+    if (student.want_h) {
+      at::Tensor out = dh_MD.narrow(0, begin, count);
+      at::mm_out(out, gradient_CV, weight);
+    }
+    if (student.want_weight) accumulate_weight(dweight_VD, gradient_CV, h_CD);
+  }
+  if (student.want_weight && !dweight_VD.defined()) dweight_VD = at::zeros_like(weight, at::kFloat);
+  if (student.want_h && rows != all_rows)
+    dh_MD = at::zeros({all_rows, h_MD.size(1)}, h_MD.options()).index_copy_(0, valid_M, dh_MD);
+  return {dh_MD, dweight_VD};
+}
+
+// The node: its inputs' gradients are known before it exists. Backward scales them in place, so it runs once.
+struct Finished : torch::autograd::Function<Finished> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& h_ND, const at::Tensor& weight_VD,
+                            const at::Tensor& sum, const Gradients& gradients) {
+    context->saved_data["h"] = gradients.h_ND;
+    context->saved_data["weight"] = gradients.weight_VD;
+    context->saved_data["h_dtype"] = static_cast<int64_t>(h_ND.scalar_type());
+    context->saved_data["weight_dtype"] = static_cast<int64_t>(weight_VD.scalar_type());
+    return sum.clone();
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list outer) {
+    auto& saved = context->saved_data;
+    check<InternalError>(saved.count("h") == 1, "[linear_loss] backward must run once: it used up its gradients");
+    const auto take = [&](const char* name, const char* dtype) {
+      at::Tensor gradient = saved[name].toTensor();
+      if (!gradient.defined()) return gradient;
+      return gradient.mul_(outer[0]).to(static_cast<at::ScalarType>(saved[dtype].toInt()));
+    };
+    variable_list result{take("h", "h_dtype"), take("weight", "weight_dtype"), {}, {}};
+    saved.erase("h");
+    saved.erase("weight");
+    return result;
+  }
+};
+
+void check_head(const char* where, const char* hidden, const char* weight, const at::Tensor& h_ND,
+                const at::Tensor& weight_VD, int64_t rows, int64_t vocabulary) {
+  check_shape(where, weight, weight_VD, {vocabulary, -1});
+  check_shape(where, hidden, h_ND, {rows, weight_VD.size(1)});
+  const auto known = [](const at::Tensor& t) { return t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16; };
+  check(known(h_ND) && known(weight_VD), "[{}] {} and {} must be f32 or bf16, got {} and {}", where, hidden, weight,
+        c10::toString(h_ND.scalar_type()), c10::toString(weight_VD.scalar_type()));
+}
+
+Student make_student(const char* where, const at::Tensor& h_ND, const at::Tensor& weight_VD, const at::Tensor& labels_N) {
+  check_shape(where, "labels_N", labels_N, {-1});
+  check(labels_N.scalar_type() == at::kLong, "[{}] labels_N must be i64, got {}", where,
+        c10::toString(labels_N.scalar_type()));
+  check_head(where, "h_ND", "weight_VD", h_ND, weight_VD, labels_N.size(0), -1);
+  const bool record = at::GradMode::is_enabled();
+  return {h_ND, weight_VD, labels_N, record && h_ND.requires_grad(), record && weight_VD.requires_grad()};
+}
+
+at::Tensor zero_sum(const at::Tensor& like) { return at::zeros({}, like.options().dtype(at::kDouble).requires_grad(false)); }
+
+at::Tensor attach(const Student& student, const at::Tensor& sum, const Gradients& gradients) {
+  const at::Tensor total = sum.to(at::kFloat);
+  return student.want_gradient() ? Finished::apply(student.h_ND, student.weight_VD, total, gradients) : total;
+}
+
+}  // namespace
+
+at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight_VD, const at::Tensor& labels_N,
+                                const LinearLossOptions& options) {
+  const Student student = make_student("linear_cross_entropy", h_ND, weight_VD, labels_N);
+  at::Tensor sum = zero_sum(weight_VD);
+  const Gradients gradients = walk(student, std::nullopt, options, [&](LogitRows& rows, bool want_gradient) {
+    sum.add_(cross_entropy_in_place(rows.student_CV, rows.labels_C, want_gradient));
+  });
+  return attach(student, sum, gradients);
+}
+
+LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& weight_VD,
+                                   const std::optional<TeacherHead>& teacher, const at::Tensor& labels_N,
+                                   const std::vector<LossTerm>& terms, const LinearLossOptions& options) {
+  const Student student = make_student("linear_distill", h_ND, weight_VD, labels_N);
+  if (teacher)
+    check_head("linear_distill", "teacher hidden_ND", "teacher weight_VD", teacher->hidden_ND, teacher->weight_VD,
+               labels_N.size(0), weight_VD.size(0));
+  std::vector<at::Tensor> parts;
+  for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(weight_VD));
+  const Gradients gradients = walk(student, teacher, options, [&](LogitRows& rows, bool want_gradient) {
+    at::Tensor gradient_CV = want_gradient ? at::zeros_like(rows.student_CV) : at::Tensor();
+    for (size_t i = 0; i < terms.size(); ++i)
+      parts[i].add_(terms[i].loss(rows, terms[i].weight, gradient_CV));
+    if (want_gradient) rows.student_CV = gradient_CV;
+  });
+  at::Tensor sum = zero_sum(weight_VD);
+  for (size_t i = 0; i < terms.size(); ++i) sum.add_(parts[i], terms[i].weight);
+  for (at::Tensor& part : parts) part = part.to(at::kFloat);
+  return {attach(student, sum, gradients), parts};
+}
+
+}  // namespace retort::kernels

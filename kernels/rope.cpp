@@ -1,0 +1,52 @@
+#include "kernels/rope.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "core/error.h"
+#include "core/shape.h"
+#include "kernels/reference.h"
+
+namespace retort::kernels {
+
+namespace {
+
+// Llama 3.1: long wavelengths are divided by the factor, short ones kept, those between blended.
+double llama3_frequency(double frequency, const RopeScaling& s) {
+  const double wavelength = 2.0 * std::numbers::pi / frequency;
+  const double original = static_cast<double>(s.original_context);
+  if (wavelength > original / s.low_freq_factor) return frequency / s.factor;
+  if (wavelength < original / s.high_freq_factor) return frequency;
+  const double blend = (original / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+  return (1.0 - blend) * frequency / s.factor + blend * frequency;
+}
+
+}  // namespace
+
+at::Tensor rope_frequencies(int64_t head_dim, double theta, const RopeScaling& scaling) {
+  check<ConfigError>(head_dim > 0 && head_dim % 2 == 0, "[rope] head_dim must be even, got {}", head_dim);
+  const bool linear = scaling.kind == "linear", llama3 = scaling.kind == "llama3";
+  check<ConfigError>(linear || llama3 || scaling.kind == "none",
+                     "[rope] scaling must be none, linear or llama3, got \"{}\"", scaling.kind);
+  at::Tensor frequencies = at::empty({head_dim / 2}, at::kDouble);
+  double* out = frequencies.mutable_data_ptr<double>();
+  for (int64_t i = 0; i < head_dim / 2; ++i) {
+    out[i] = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+    if (linear) out[i] /= scaling.factor;
+    if (llama3) out[i] = llama3_frequency(out[i], scaling);
+  }
+  return frequencies;
+}
+
+RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const at::Device& device) {
+  const at::Tensor angles_PK = at::outer(at::arange(positions, at::kDouble), frequencies);
+  return {angles_PK.cos().to(device, at::kFloat), angles_PK.sin().to(device, at::kFloat)};
+}
+
+at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT) {
+  check_shape("rope", "x_BTHK", x_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
+  check_shape("rope", "positions_BT", positions_BT, {x_BTHK.size(0), x_BTHK.size(1)});
+  return reference::rope(x_BTHK, tables, positions_BT);
+}
+
+}  // namespace retort::kernels

@@ -1,0 +1,19 @@
+// Losses on a chunk of logit rows, as terms of linear_distill (kernels/linear_loss.h): one pass over the logits
+// gives the loss and adds the gradient. z student, z^t teacher, q = softmax(z), p = softmax(z^t).
+//
+//   cross_entropy_rows()     -log q_label             d/dz = q - onehot(label)
+//   forward_kl_rows(T)       T^2 KL(p_T || q_T)       d/dz = T (q_T - p_T)      tempered by T
+//
+// f32, dense; rows are summed in order, in f64. Throws ShapeError.
+#pragma once
+
+#include "kernels/linear_loss.h"
+
+namespace retort::kernels {
+
+RowLoss forward_kl_rows(double temperature);
+
+// Cross-entropy that turns the logits into scale * gradient where they lie, when `want_gradient`.
+at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient);
+
+}  // namespace retort::kernels
