@@ -101,11 +101,12 @@ FileSystem& local_files() {
   return files;
 }
 
-void write_durably(FileSystem& files, const Path& path, std::span<const std::byte> bytes) {
+void write_durably(FileSystem& files, const Path& path, uint64_t expected_bytes,
+                   const std::function<void(WritableFile&)>& fill) {
   const Path temporary = path.string() + fmt::format(".tmp.{}", ::getpid());
   try {
-    auto file = files.create(temporary, bytes.size());
-    file->append(bytes);
+    auto file = files.create(temporary, expected_bytes);
+    fill(*file);
     file->sync();
     file->close();
     files.rename(temporary, path);
@@ -115,6 +116,10 @@ void write_durably(FileSystem& files, const Path& path, std::span<const std::byt
     std::filesystem::remove(temporary, ignored);
     throw;
   }
+}
+
+void write_durably(FileSystem& files, const Path& path, std::span<const std::byte> bytes) {
+  write_durably(files, path, bytes.size(), [&](WritableFile& file) { file.append(bytes); });
 }
 
 void write_durably(FileSystem& files, const Path& path, std::string_view text) {

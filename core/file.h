@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,6 +46,9 @@ FileSystem& local_files();
 // fsync, rename, fsync of the directory. On an error the temporary file is removed.
 void write_durably(FileSystem& files, const Path& path, std::span<const std::byte> bytes);
 void write_durably(FileSystem& files, const Path& path, std::string_view text);
+// The same for a file that is made piece by piece: `fill` appends `expected_bytes` bytes in all.
+void write_durably(FileSystem& files, const Path& path, uint64_t expected_bytes,
+                   const std::function<void(WritableFile&)>& fill);
 
 // A read-only mapping of a whole file; lives while someone holds it. Sharable between threads.
 class MappedFile {
