@@ -18,9 +18,10 @@ target_link_options(retort_torch INTERFACE -Wl,--disable-new-dtags -Wl,--no-as-n
   -Wl,-rpath,${RETORT_DEPS}/torch/lib -Wl,-rpath,${RETORT_DEPS}/nvidia/cu13/lib
   -Wl,-rpath-link,${RETORT_DEPS}/nvidia/cu13/lib)
 # at::parallel_for is a header template that runs serially unless the including file is compiled with
-# OpenMP. The soname libgomp.so.1 is the wheel's own too, so the RPATH gives one thread pool a process.
-find_package(OpenMP REQUIRED COMPONENTS CXX)
-target_link_libraries(retort_torch INTERFACE ${TORCH_CPU_LIBRARY} ${C10_LIBRARY} OpenMP::OpenMP_CXX)
+# OpenMP. It must be the wheel's own libgomp: one thread pool a process.
+find_library(TORCH_GOMP_LIBRARY NAMES libgomp.so.1 PATHS ${RETORT_DEPS}/torch/lib NO_DEFAULT_PATH REQUIRED)
+target_compile_options(retort_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_libraries(retort_torch INTERFACE ${TORCH_CPU_LIBRARY} ${C10_LIBRARY} ${TORCH_GOMP_LIBRARY})
 # The wheel's include folder brings its own fmt (12), which would shadow a system one: that is the fmt here.
 target_compile_definitions(retort_torch INTERFACE FMT_HEADER_ONLY=1)
 
