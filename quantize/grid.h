@@ -1,6 +1,7 @@
 // A grid: tensor <-> codes and scales, and the file type that holds exactly those. One file and one row each.
 // What training evaluates is dequantize(quantize(master)) in f32; what an export packs are the same codes, so
-// the file holds the weights that were judged, bit for bit. Pure functions.
+// the file holds the weights that were judged, bit for bit. Pure, deterministic functions of dense f32 CPU
+// tensors: equal input gives equal codes, on any thread and any machine.
 #pragma once
 
 #include <functional>
@@ -22,7 +23,9 @@ struct Grid {
 
 const Registry<Grid>& grids();
 
-// ConfigError unless rows of `in_features` divide by the grid's block; lists the grids that would fit.
+// Why rows of `in_features` do not fit the grid, with the grids that would; "" when they do.
+std::string misfit(const Grid& grid, const std::string& tensor, int64_t in_features);
+// ConfigError with that text unless they do.
 void check_fits(const Grid& grid, const std::string& tensor, int64_t in_features);
 
 }  // namespace retort::quantize

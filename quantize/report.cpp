@@ -1,0 +1,30 @@
+#include "quantize/report.h"
+
+namespace retort::quantize {
+
+std::vector<TensorReport> report(QuantizeMap& map, const models::Parameters& parameters) {
+  std::vector<TensorReport> rows;
+  for (const models::Parameter& p : parameters.unique()) {
+    TensorReport row{.name = p.name, .elements = p.numel()};
+    if (const Grid* grid = map.grid_of(p); grid != nullptr && map.enabled()) {
+      row.grid = grid->name;
+      row.bits = grid->bits_per_weight;
+      const double size = p.master.norm().item<double>();
+      if (size > 0) row.relative_error = (map.apply(p, p.master) - p.master).norm().item<double>() / size;
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+double bits_per_weight(const std::vector<TensorReport>& rows) {
+  double bits = 0;
+  int64_t elements = 0;
+  for (const TensorReport& row : rows) {
+    bits += row.bits * static_cast<double>(row.elements);
+    elements += row.elements;
+  }
+  return elements == 0 ? 0 : bits / static_cast<double>(elements);
+}
+
+}  // namespace retort::quantize

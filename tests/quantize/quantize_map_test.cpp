@@ -1,0 +1,170 @@
+#include "quantize/quantize_map.h"
+
+#include "core/random.h"
+#include "tests/testing.h"
+
+namespace retort::quantize {
+namespace {
+
+using models::Parameter;
+using models::Parameters;
+using models::Role;
+using testing::same_bits;
+
+// One parameter of each role, and a tied head when `tied`.
+Parameters sample_parameters(bool tied = false) {
+  Parameters parameters;
+  parameters.add("embed.weight", {40, 64}, Role::kEmbedding);
+  parameters.add("positions.weight", {16, 50}, Role::kPositions);
+  parameters.add("layers.0.ffn.up.weight", {48, 96}, Role::kMatrix);
+  parameters.add("layers.0.ffn.up.bias", {48}, Role::kBias);
+  parameters.add("norm.weight", {50}, Role::kNorm);
+  if (tied)
+    parameters.alias("lm_head.weight", "embed.weight");
+  else
+    parameters.add("lm_head.weight", {40, 32}, Role::kHead);
+  for (Parameter& p : parameters.unique()) Random(3, p.name).fill_normal(p.master, 0.05);
+  return parameters;
+}
+
+QuantizeOptions all(const std::string& grid, int64_t from_step = 0) {
+  return {.weights = {grid}, .embedding = {grid}, .head = {grid}, .from_step = from_step};
+}
+
+TEST(QuantizeMap, EachRoleTakesItsGrid) {
+  const Parameters parameters = sample_parameters();
+  const QuantizeMap map({.weights = {"q4_0"}, .embedding = {"q8_0"}, .head = {"none"}}, parameters);
+  const auto name_of = [&](const char* name) {
+    const Grid* grid = map.grid_of(parameters.at(name));
+    return grid == nullptr ? std::string("f32") : grid->name;
+  };
+  EXPECT_EQ(name_of("layers.0.ffn.up.weight"), "q4_0");
+  EXPECT_EQ(name_of("embed.weight"), "q8_0");
+  EXPECT_EQ(name_of("lm_head.weight"), "f32");
+  for (const char* name : {"positions.weight", "layers.0.ffn.up.bias", "norm.weight"}) {
+    EXPECT_EQ(name_of(name), "f32") << name;
+    EXPECT_TRUE(map.identity_for(parameters.at(name))) << name;
+  }
+}
+
+TEST(QuantizeMap, TiedHeadIsTheEmbedding) {
+  const Parameters parameters = sample_parameters(/*tied=*/true);
+  const QuantizeMap map({.weights = {"q4_0"}, .embedding = {"q8_0"}, .head = {"q4_0"}}, parameters);
+  EXPECT_EQ(map.grid_of(parameters.at("lm_head.weight"))->name, "q8_0");
+}
+
+TEST(QuantizeMap, PackedEqualsAppliedBitForBit) {
+  for (const Grid& grid : grids()) {
+    Parameters parameters = sample_parameters();
+    QuantizeMap map(all(grid.name), parameters);
+    for (const Parameter& p : parameters.unique()) {
+      const at::Tensor applied = map.apply(p, p.master);
+      EXPECT_TRUE(same_bits(formats::unpack(map.pack(p)), applied)) << grid.name << " " << p.name;
+      EXPECT_EQ(map.identity_for(p), applied.is_same(p.master)) << p.name;
+    }
+  }
+}
+
+// Off, an export holds what is evaluated then: the masters.
+TEST(QuantizeMap, DisabledIsTheIdentityInBothDirections) {
+  Parameters parameters = sample_parameters();
+  QuantizeMap map(all("q4_0"), parameters);
+  map.enable(false);
+  for (const Parameter& p : parameters.unique()) {
+    EXPECT_TRUE(map.apply(p, p.master).is_same(p.master));
+    EXPECT_TRUE(same_bits(formats::unpack(map.pack(p)), p.master));
+  }
+  EXPECT_FALSE(map.identity_for(parameters.at("embed.weight"))) << "its working copy needs its own storage";
+}
+
+TEST(QuantizeMap, BeginStepSwitchesOnce) {
+  const Parameters parameters = sample_parameters();
+  QuantizeMap map(all("q4_0", 3), parameters);
+  std::string changes;
+  for (int64_t step = 0; step < 6; ++step) changes += map.begin_step(step) ? '!' : (map.enabled() ? '1' : '0');
+  EXPECT_EQ(changes, "000!11");
+  EXPECT_TRUE(QuantizeMap(all("q4_0", 0), parameters).enabled());
+}
+
+TEST(QuantizeMap, AllMisfitsAreNamedAtOnce) {
+  Parameters parameters;
+  parameters.add("embed.weight", {40, 64}, Role::kEmbedding);
+  parameters.add("a.weight", {8, 100}, Role::kMatrix);
+  parameters.add("norm.weight", {50}, Role::kNorm);
+  parameters.add("b.weight", {8, 48}, Role::kMatrix);
+  try {
+    QuantizeMap map(all("q4_0"), parameters);
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_STREQ(error.what(),
+                 "[quantize] these tensors do not fit their grids:\n"
+                 "  a.weight: rows must be a multiple of 32 for q4_0, got 100; grids that fit: none\n"
+                 "  b.weight: rows must be a multiple of 32 for q4_0, got 48; grids that fit: none");
+  }
+}
+
+TEST(QuantizeMap, UnknownGridIsRefused) {
+  EXPECT_THROW(QuantizeMap(all("q5_0"), sample_parameters()), ConfigError);
+}
+
+// Through bind_working and autograd: the forward pass sees the grid's values, the gradient of the master is the
+// gradient of the working copy, unchanged (also beyond what clipping would have cut off).
+TEST(QuantizeMap, GradientGoesStraightThrough) {
+  Parameters parameters = sample_parameters();
+  QuantizeMap map(all("q4_0"), parameters);
+  models::bind_working(parameters, map, at::kFloat);
+  Parameter& p = parameters.at("layers.0.ffn.up.weight");
+  at::Tensor c = at::empty_like(p.master);
+  Random(5, "test/c").fill_normal(c, 1.0);
+
+  EXPECT_TRUE(same_bits(p.working, map.apply(p, p.master)));
+  EXPECT_FALSE(same_bits(p.working, p.master));
+  const at::Tensor loss = (p.working * c).sum() + 0.5 * (p.working * p.working).sum();
+  loss.backward();
+  const at::Tensor expected = c + p.working.detach();  // not c + master
+  EXPECT_TRUE(same_bits(map.pull_back(p, p.working.grad()), expected));
+}
+
+TEST(QuantizeMap, MidRunSwitchRebuildsWorkingInPlace) {
+  Parameters parameters = sample_parameters(/*tied=*/true);
+  QuantizeMap map(all("q4_0", 5), parameters);
+  models::bind_working(parameters, map, at::kFloat);
+  Parameter& p = parameters.at("layers.0.ffn.up.weight");
+  const at::Tensor before = p.working;
+  EXPECT_TRUE(same_bits(p.working, p.master));
+  EXPECT_FALSE(p.working.is_alias_of(p.master)) << "or the switch would overwrite the master";
+
+  const at::Tensor master = p.master.clone();
+  ASSERT_TRUE(map.begin_step(5));
+  models::refresh_working(parameters, map);
+  EXPECT_TRUE(p.working.is_same(before)) << "hooks stay on it";
+  EXPECT_TRUE(same_bits(p.master, master));
+  EXPECT_TRUE(same_bits(p.working, map.apply(p, p.master)));
+
+  // A resume or an evaluation of the unquantized weights goes back the same way.
+  map.enable(false);
+  models::refresh_working(parameters, map);
+  EXPECT_TRUE(same_bits(p.working, p.master));
+}
+
+// What straight-through training is for: updates add up in the masters, the values follow on the grid.
+TEST(QuantizeMap, ValuesReachATargetThroughTheMasters) {
+  Parameters parameters = sample_parameters();
+  QuantizeMap map(all("q4_0"), parameters);
+  models::bind_working(parameters, map, at::kFloat);
+  Parameter& p = parameters.at("layers.0.ffn.up.weight");
+  const at::Tensor target = -p.master.clone();
+  const auto distance = [&] { return (p.working.detach() - target).norm().item<double>() / target.norm().item<double>(); };
+  EXPECT_NEAR(distance(), 2.0, 0.1);
+  for (int step = 0; step < 200; ++step) {
+    parameters.zero_gradients();
+    (0.5 * (p.working - target).square().sum()).backward();
+    p.master.sub_(map.pull_back(p, p.working.grad()), 0.02);
+    models::refresh_working(parameters, map);
+  }
+  // Without the grid 2 * .98^200 = .035 would be left; the grid itself leaves about .086 (grid_test).
+  EXPECT_LT(distance(), 2 * (0.035 + 0.086));
+}
+
+}  // namespace
+}  // namespace retort::quantize
