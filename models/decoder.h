@@ -16,7 +16,6 @@
 #include <string>
 #include <vector>
 
-#include "core/section.h"
 #include "kernels/rope.h"
 #include "models/model.h"
 
@@ -47,14 +46,18 @@ struct DecoderSpec {
   bool tie_embeddings = true;
   bool share_ffn = false;  // one FFN for all layers
   int64_t repeat = 1;      // each stored block runs this often in a row
-  double dropout = 0.0;    // reserved by the recipe; 0 for all shipped models
 
-  void validate() const;  // ConfigError: sizes that do not fit together, naming the keys
+  bool operator==(const DecoderSpec& other) const;
+  // ConfigError naming the recipe's key (model.heads): a size out of range, sizes that do not fit together, or a
+  // choice that the family's files cannot say.
+  void validate() const;
 };
 
 class Decoder final : public Model {
  public:
-  explicit Decoder(DecoderSpec spec);  // parameters declared and allocated, not initialised
+  // Validates; declares and allocates the parameters, not initialised. On at::kMeta nothing is allocated and
+  // only spec, parameters and flops_per_token may be asked: what a preset costs, for free.
+  explicit Decoder(DecoderSpec spec, at::Device device = at::kCPU);
   ~Decoder() override;
   const DecoderSpec& spec() const;
   at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) override;
@@ -71,9 +74,10 @@ class Decoder final : public Model {
   std::unique_ptr<State> state_;
 };
 
-// Initialises every master from counter-based streams named after the parameter: independent of order, ranks
-// and of other parameters. `kind`: "gpt2" N(0, std), output projections * 1/sqrt(2 L); "normal" N(0, std);
-// "scaled" N(0, sqrt(1/(3 D))). Norm weights 1, biases 0.
+// Fills every master from counter-based streams named after the parameter: independent of order, ranks and of
+// other parameters. `kind`: "gpt2" N(0, std), output projections * 1/sqrt(2 L); "normal" N(0, std);
+// "scaled" N(0, 1/(3 D)), D the width. Norm weights 1, biases 0. Refresh working copies that do not share the
+// master's storage afterwards. ConfigError for an unknown kind.
 void initialise(Parameters& parameters, const std::string& kind, double std, uint64_t seed);
 std::vector<std::string> initialiser_names();
 

@@ -1,5 +1,5 @@
-// Keys and values of the tokens seen so far, per executed layer, for generation. Preallocated to `capacity`
-// tokens; append returns views of all that is there. One sequence batch; one thread; no gradients.
+// Keys and values of the tokens seen so far, per executed layer, for generation. A layer's first append allocates
+// `capacity` tokens in the keys' dtype; append returns views of all that is there. One thread; no gradients.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -14,12 +14,13 @@ class KvCache {
   KvCache(int64_t layers, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity);
   int64_t length() const { return length_; }    // tokens complete in all layers
   int64_t capacity() const { return capacity_; }
-  // Stores k_BTGK and v_BTGK of `layer` behind length() and returns [B, length + T, G, K] of both.
+  // Stores k_BTGK and v_BTGK of `layer` behind length() and returns [B, length + T, G, K] of both. ShapeError
+  // beyond capacity.
   std::pair<at::Tensor, at::Tensor> append(int64_t layer, const at::Tensor& k_BTGK, const at::Tensor& v_BTGK);
-  void advance(int64_t tokens);  // after the last layer; ShapeError beyond capacity
+  void advance(int64_t tokens) { length_ += tokens; }  // after the last layer
 
  private:
-  int64_t length_ = 0, capacity_;
+  int64_t length_ = 0, batch_, kv_heads_, head_dim_, capacity_;
   std::vector<at::Tensor> keys_, values_;
 };
 

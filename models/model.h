@@ -29,7 +29,7 @@ struct Head {
 class Model {
  public:
   virtual ~Model() = default;
-  // h_BTD after the final norm. With a cache, tokens continue it and are appended to it.
+  // h_BTD after the final norm, f32. With a cache, tokens continue it and are appended to it.
   virtual at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) = 0;
   virtual Head head() const = 0;
   virtual Parameters& parameters() = 0;

@@ -26,9 +26,9 @@ enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias };
 struct Parameter {
   std::string name;  // "layers.3.ffn.up.weight"
   Role role = Role::kMatrix;
-  int64_t fan_out_depth = 0;  // > 0 for output projections: the executed depth that initialisers may scale by
+  int64_t residual_depth = 0;  // > 0 where the product joins the residual stream: the executed layers there
   at::Tensor master;          // f32
-  at::Tensor working;         // leaf that requires grad; shares the master's storage under the identity map
+  at::Tensor working;         // leaf that requires grad; shares the master's storage until bind_working parts them
   std::vector<std::string> uses;  // its own name and its aliases, in declaration order
 
   int64_t numel() const { return master.numel(); }
@@ -36,8 +36,13 @@ struct Parameter {
 
 class Parameters {
  public:
+  // On at::kMeta shapes are declared and nothing is allocated: for counting.
+  explicit Parameters(at::Device device = at::kCPU) : device_(device) {}
+  Parameters(const Parameters&) = delete;
+  Parameters& operator=(const Parameters&) = delete;
+
   // Declares a parameter; the master is allocated, not initialised. The reference stays valid.
-  Parameter& add(std::string name, at::IntArrayRef shape, Role role, int64_t fan_out_depth = 0);
+  Parameter& add(std::string name, at::IntArrayRef shape, Role role, int64_t residual_depth = 0);
   // Declares that `alias` is `target`, which is declared already (a parameter or another alias).
   void alias(std::string alias, std::string_view target);
 
@@ -48,6 +53,8 @@ class Parameters {
   std::deque<Parameter>& unique() { return unique_; }  // declaration order
   const std::deque<Parameter>& unique() const { return unique_; }
   const std::map<std::string, std::string>& aliases() const { return aliases_; }  // alias -> parameter
+  // A tied head: an alias of an embedding. File formats leave it out.
+  bool is_tied_head(std::string_view name) const;
 
   int64_t stored() const;    // elements of the unique parameters
   int64_t expanded() const;  // elements if every alias had its own copy, tied head excluded: what a file without
@@ -55,9 +62,11 @@ class Parameters {
   void zero_gradients();     // of the working copies, in place where they exist
 
  private:
+  void declare(const std::string& name, Parameter& p);
+  at::Device device_;
   std::deque<Parameter> unique_;
   std::map<std::string, std::string> aliases_;
-  std::map<std::string, Parameter*, std::less<>> by_name_;
+  std::map<std::string, Parameter*, std::less<>> by_name_;  // aliases included
 };
 
 }  // namespace retort::models

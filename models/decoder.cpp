@@ -1,0 +1,219 @@
+// B batch, T tokens, S keys, D width, H heads, G kv heads, K head_dim, F ffn_width, V vocabulary.
+#include "models/decoder.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/shape.h"
+#include "kernels/activation.h"
+#include "kernels/attention.h"
+#include "kernels/norm.h"
+#include "models/kv_cache.h"
+#include "models/linear.h"
+
+namespace retort::models {
+namespace {
+
+struct Norm {
+  const Parameter* weight = nullptr;
+  const Parameter* bias = nullptr;  // layer norm
+  double eps = 0;
+
+  at::Tensor operator()(const at::Tensor& x) const {
+    return bias ? kernels::layer_norm(x, weight->working, bias->working, eps)
+                : kernels::rms_norm(x, weight->working, eps);
+  }
+};
+
+struct Layer {
+  Norm attn_norm, ffn_norm;
+  Linear q, k, v, o, gate, up, down;
+};
+
+// Declares the tensors below "prefix" as parameters of its own, or as aliases of those below "owner".
+class Scope {
+ public:
+  Scope(Parameters& parameters, const DecoderSpec& spec, std::string prefix, std::string owner)
+      : parameters_(parameters), spec_(spec), prefix_(std::move(prefix)), owner_(std::move(owner)) {}
+
+  const Parameter* tensor(const std::string& name, at::IntArrayRef shape, Role role, int64_t depth = 0) const {
+    if (owner_ == prefix_) return &parameters_.add(prefix_ + name, shape, role, depth);
+    parameters_.alias(prefix_ + name, owner_ + name);
+    return &parameters_.at(owner_ + name);
+  }
+
+  Norm norm(const std::string& name) const {
+    Norm norm{tensor(name + ".weight", {spec_.width}, Role::kNorm), nullptr, spec_.norm_eps};
+    if (spec_.norm == NormKind::kLayer) norm.bias = tensor(name + ".bias", {spec_.width}, Role::kBias);
+    return norm;
+  }
+
+  Linear linear(const std::string& name, int64_t out, int64_t in, bool bias, int64_t depth = 0) const {
+    Linear linear{tensor(name + ".weight", {out, in}, Role::kMatrix, depth), nullptr};
+    if (bias) linear.bias = tensor(name + ".bias", {out}, Role::kBias);
+    return linear;
+  }
+
+ private:
+  Parameters& parameters_;
+  const DecoderSpec& spec_;
+  std::string prefix_, owner_;
+};
+
+// What all layers of one call share.
+struct Context {
+  at::Tensor positions_BT;
+  kernels::AttentionMask mask;
+  KvCache* cache = nullptr;
+};
+
+void check_range(const at::Tensor& ids, const char* name, int64_t size) {
+  if (!ids.is_cpu() || ids.numel() == 0) return;  // on a device the check would wait for it
+  const auto [low, high] = at::aminmax(ids);
+  const int64_t least = low.item<int64_t>(), most = high.item<int64_t>();
+  check<DataError>(least >= 0 && most < size, "[decoder] {} must lie in [0, {}), got {}", name, size,
+                   least < 0 ? least : most);
+}
+
+}  // namespace
+
+struct Decoder::State {
+  State(DecoderSpec s, at::Device device) : spec(std::move(s)), parameters(device) {}
+
+  DecoderSpec spec;
+  Parameters parameters;
+  const Parameter* embed = nullptr;
+  const Parameter* positions = nullptr;  // learned
+  std::vector<Layer> layers;             // executed
+  Norm final_norm;
+  const Parameter* head = nullptr;
+  kernels::RopeTables rope;  // made at first use
+
+  void declare();
+  Layer declare_layer(int64_t n);
+  Context context(const TokenBlock& block, KvCache* cache);
+  at::Tensor attention(int64_t n, const at::Tensor& x_BTD, const Context& context) const;
+  at::Tensor feed_forward(const Layer& layer, const at::Tensor& x_BTD) const;
+};
+
+void Decoder::State::declare() {
+  const Scope root(parameters, spec, "", "");
+  embed = root.tensor("embed.weight", {spec.vocabulary, spec.width}, Role::kEmbedding);
+  if (spec.positions == PositionKind::kLearned)
+    positions = root.tensor("positions.weight", {spec.context, spec.width}, Role::kPositions);
+  for (int64_t n = 0; n < spec.layers; ++n) layers.push_back(declare_layer(n));
+  final_norm = root.norm("final_norm");
+  if (spec.tie_embeddings) {
+    parameters.alias("lm_head.weight", "embed.weight");
+    head = embed;
+  } else {
+    head = root.tensor("lm_head.weight", {spec.vocabulary, spec.width}, Role::kHead);
+  }
+}
+
+Layer Decoder::State::declare_layer(int64_t n) {
+  const int64_t first = n - n % spec.repeat;  // the first layer that runs this block
+  const auto prefix = [](int64_t layer) { return fmt::format("layers.{}.", layer); };
+  const Scope block(parameters, spec, prefix(n), prefix(first));
+  const Scope ffn(parameters, spec, prefix(n), prefix(spec.share_ffn ? 0 : first));
+  const int64_t D = spec.width, F = spec.ffn_width, L = spec.layers;
+  const int64_t q_width = spec.heads * spec.head_dim, kv_width = spec.kv_heads * spec.head_dim;
+  Layer layer;
+  layer.attn_norm = block.norm("attn_norm");
+  layer.q = block.linear("attn.q", q_width, D, spec.attention_bias);
+  layer.k = block.linear("attn.k", kv_width, D, spec.attention_bias);
+  layer.v = block.linear("attn.v", kv_width, D, spec.attention_bias);
+  layer.o = block.linear("attn.o", D, q_width, spec.attention_bias, L);
+  layer.ffn_norm = block.norm("ffn_norm");
+  if (spec.ffn == FfnKind::kSwiglu) layer.gate = ffn.linear("ffn.gate", F, D, spec.ffn_bias);
+  layer.up = ffn.linear("ffn.up", F, D, spec.ffn_bias);
+  layer.down = ffn.linear("ffn.down", D, F, spec.ffn_bias, L);
+  return layer;
+}
+
+Context Decoder::State::context(const TokenBlock& block, KvCache* cache) {
+  check_shape("decoder", "tokens_BT", block.tokens_BT, {-1, -1});
+  check_range(block.tokens_BT, "tokens", spec.vocabulary);
+  const int64_t B = block.tokens_BT.size(0), T = block.tokens_BT.size(1), past = cache ? cache->length() : 0;
+  Context c;
+  c.cache = cache;
+  if (block.positions_BT.defined()) {
+    check_shape("decoder", "positions_BT", block.positions_BT, {B, T});
+    check_range(block.positions_BT, "positions", spec.context);
+    c.positions_BT = block.positions_BT;
+  } else {
+    check<DataError>(past + T <= spec.context, "[decoder] a sequence must fit the context of {}, got {} tokens",
+                     spec.context, past + T);
+    c.positions_BT = at::arange(past, past + T, block.tokens_BT.options()).expand({B, T});
+  }
+  if (block.document_BT.defined()) {
+    check(cache == nullptr, "[decoder] a cache continues one document: document_BT must be undefined");
+    check_shape("decoder", "document_BT", block.document_BT, {B, T});
+    c.mask.document_BS = block.document_BT;
+  }
+  if (spec.positions == PositionKind::kRope && !rope.cos_PK.defined())
+    rope = kernels::rope_tables(kernels::rope_frequencies(spec.head_dim, spec.rope_theta, spec.rope_scaling),
+                                spec.context, embed->working.device());
+  return c;
+}
+
+at::Tensor Decoder::State::attention(int64_t n, const at::Tensor& x_BTD, const Context& c) const {
+  const Layer& layer = layers[static_cast<size_t>(n)];
+  const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = spec.head_dim;
+  const at::Tensor h_BTD = layer.attn_norm(x_BTD).to(layer.q.dtype());  // one cast for three products
+  at::Tensor q_BTHK = layer.q(h_BTD).view({B, T, spec.heads, K});
+  at::Tensor k_BSGK = layer.k(h_BTD).view({B, T, spec.kv_heads, K});
+  at::Tensor v_BSGK = layer.v(h_BTD).view({B, T, spec.kv_heads, K});
+  if (spec.positions == PositionKind::kRope) {
+    q_BTHK = kernels::rope(q_BTHK, rope, c.positions_BT);
+    k_BSGK = kernels::rope(k_BSGK, rope, c.positions_BT);
+  }
+  if (c.cache) std::tie(k_BSGK, v_BSGK) = c.cache->append(n, k_BSGK, v_BSGK);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(K));
+  return layer.o(kernels::attention(q_BTHK, k_BSGK, v_BSGK, c.mask, scale).reshape({B, T, spec.heads * K}));
+}
+
+at::Tensor Decoder::State::feed_forward(const Layer& layer, const at::Tensor& x_BTD) const {
+  const at::Tensor h_BTD = layer.ffn_norm(x_BTD).to(layer.up.dtype());
+  if (spec.ffn == FfnKind::kGelu) return layer.down(kernels::gelu_tanh(layer.up(h_BTD)));
+  return layer.down(kernels::swiglu(layer.gate(h_BTD), layer.up(h_BTD)));
+}
+
+Decoder::Decoder(DecoderSpec spec, at::Device device) {
+  spec.validate();
+  state_ = std::make_unique<State>(std::move(spec), device);
+  state_->declare();
+}
+
+Decoder::~Decoder() = default;
+
+at::Tensor Decoder::hidden(const TokenBlock& block, KvCache* cache) {
+  State& s = *state_;
+  const Context c = s.context(block, cache);
+  at::Tensor x_BTD = look_up(*s.embed, block.tokens_BT);
+  if (s.positions) x_BTD = x_BTD + look_up(*s.positions, c.positions_BT);
+  for (int64_t n = 0; n < s.spec.layers; ++n) {
+    x_BTD = x_BTD + s.attention(n, x_BTD, c).to(at::kFloat);
+    x_BTD = x_BTD + s.feed_forward(s.layers[static_cast<size_t>(n)], x_BTD).to(at::kFloat);
+  }
+  if (cache) cache->advance(block.tokens_BT.size(1));
+  return s.final_norm(x_BTD);
+}
+
+double Decoder::flops_per_token(int64_t tokens) const {
+  const DecoderSpec& s = state_->spec;
+  double executed = static_cast<double>(s.vocabulary * s.width);  // the head
+  for (const Parameter& p : state_->parameters.unique())
+    if (p.role == Role::kMatrix) executed += static_cast<double>(p.numel()) * static_cast<double>(p.uses.size());
+  return 6.0 * executed + 12.0 * static_cast<double>(s.layers * s.heads * s.head_dim) * static_cast<double>(tokens);
+}
+
+const DecoderSpec& Decoder::spec() const { return state_->spec; }
+Head Decoder::head() const { return {state_->head->working, 0.0}; }
+Parameters& Decoder::parameters() { return state_->parameters; }
+const Parameters& Decoder::parameters() const { return state_->parameters; }
+int64_t Decoder::vocabulary() const { return state_->spec.vocabulary; }
+int64_t Decoder::context() const { return state_->spec.context; }
+int64_t Decoder::width() const { return state_->spec.width; }
+
+}  // namespace retort::models

@@ -1,0 +1,42 @@
+// Models in other people's files. A family lists where each of our parameters lies there (ForeignTensor); one
+// loader serves every container that can name tensors, tell their shapes and give their values (ForeignFile).
+// Everything is checked before anything is allocated: missing, extra and misshapen tensors are named (DataError).
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/decoder.h"
+
+namespace retort::models {
+
+// One parameter's name and form in a foreign file.
+struct ForeignTensor {
+  std::string parameter;  // ours, aliases included: "layers.3.attn.q.weight"
+  std::string name;       // theirs
+  bool transposed = false;  // stored [in, out] (GPT-2's Conv1D in HF)
+  int64_t rope_heads = 0;   // > 0: rows in interleaved rotary order, this many heads (GGUF's llama q and k)
+  // A slice of a fused tensor: rows [row_begin, row_begin + rows) of `name`; rows = 0: all of it.
+  int64_t row_begin = 0, rows = 0;
+};
+
+struct ForeignFile {
+  std::string where;                                     // for messages: the file or folder
+  std::map<std::string, std::vector<int64_t>> shapes;    // of every tensor, as stored
+  std::function<at::Tensor(const std::string&)> values;  // any floating dtype
+};
+
+// A Decoder of `spec` with its masters set from the file. A tied head may be absent; a present one must be equal.
+std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const std::vector<ForeignTensor>& tensors,
+                                      const ForeignFile& file);
+
+// Which of our rows, per head half-split for rotary positions, stands at each row of the interleaved order:
+// pairs (i, i + K/2) come to stand at (2i, 2i + 1). theirs = ours[order]; ours[order] = theirs. i64 [rows].
+at::Tensor interleaved_order(int64_t rows, int64_t heads);
+
+}  // namespace retort::models

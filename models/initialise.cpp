@@ -1,0 +1,48 @@
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "core/registry.h"
+#include "models/decoder.h"
+
+namespace retort::models {
+namespace {
+
+struct Initialiser {
+  std::string name;
+  std::function<double(const Parameter& p, double std, int64_t width)> deviation;
+};
+
+const Registry<Initialiser>& initialisers() {
+  static const Registry<Initialiser> table("initialiser",
+      {{"gpt2",  // Radford et al. 2019, section 2.3: two sums a layer join the residual stream
+        [](const Parameter& p, double std, int64_t) {
+          return p.residual_depth > 0 ? std / std::sqrt(2.0 * static_cast<double>(p.residual_depth)) : std;
+        }},
+       {"normal", [](const Parameter&, double std, int64_t) { return std; }},
+       {"scaled",
+        [](const Parameter&, double, int64_t width) { return std::sqrt(1.0 / (3.0 * static_cast<double>(width))); }}});
+  return table;
+}
+
+}  // namespace
+
+std::vector<std::string> initialiser_names() { return initialisers().names(); }
+
+void initialise(Parameters& parameters, const std::string& kind, double std, uint64_t seed) {
+  const Initialiser& initialiser = initialisers().at(kind);
+  const int64_t width = parameters.at("embed.weight").master.size(1);
+  const at::NoGradGuard no_grad;
+  for (Parameter& p : parameters.unique()) {
+    if (p.role == Role::kNorm) {
+      p.master.fill_(1.0);
+    } else if (p.role == Role::kBias) {
+      p.master.zero_();
+    } else {
+      const Random random(seed, "init/" + p.name);
+      random.fill_normal(p.master, initialiser.deviation(p, std, width));
+    }
+  }
+}
+
+}  // namespace retort::models

@@ -1,0 +1,39 @@
+#include "models/linear.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+namespace retort::models {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct LookUp : torch::autograd::Function<LookUp> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& weight_VD, const at::Tensor& ids) {
+    ctx->save_for_backward({ids});
+    ctx->saved_data["rows"] = weight_VD.size(0);
+    ctx->saved_data["dtype"] = static_cast<int64_t>(weight_VD.scalar_type());
+    return at::embedding(weight_VD, ids).to(at::kFloat);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    const at::Tensor ids = ctx->get_saved_variables()[0];
+    const auto dtype = static_cast<at::ScalarType>(ctx->saved_data["dtype"].toInt());
+    const at::Tensor gradient = at::embedding_dense_backward(
+        gradients[0].contiguous(), ids, ctx->saved_data["rows"].toInt(), /*padding_idx=*/-1, false);
+    return {gradient.to(dtype), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  const at::Tensor& w = weight->working;
+  return at::linear(x.to(w.scalar_type()), w, bias ? bias->working.to(w.scalar_type()) : at::Tensor());
+}
+
+at::Tensor look_up(const Parameter& embedding, const at::Tensor& ids) {
+  return LookUp::apply(embedding.working, ids);
+}
+
+}  // namespace retort::models

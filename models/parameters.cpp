@@ -1,0 +1,70 @@
+#include "models/parameters.h"
+
+#include "core/error.h"
+#include "core/nearest.h"
+
+namespace retort::models {
+
+void Parameters::declare(const std::string& name, Parameter& p) {
+  check<InternalError>(!contains(name), "[parameters] {} is declared twice", name);
+  p.uses.push_back(name);
+  by_name_.emplace(name, &p);
+}
+
+Parameter& Parameters::add(std::string name, at::IntArrayRef shape, Role role, int64_t residual_depth) {
+  check<InternalError>(!contains(name), "[parameters] {} is declared twice", name);
+  Parameter& p = unique_.emplace_back();
+  p.name = std::move(name);
+  p.role = role;
+  p.residual_depth = residual_depth;
+  p.master = at::empty(shape, at::TensorOptions(at::kFloat).device(device_));
+  p.working = p.master.detach().requires_grad_();
+  declare(p.name, p);
+  return p;
+}
+
+void Parameters::alias(std::string alias, std::string_view target) {
+  Parameter& p = at(target);
+  declare(alias, p);
+  aliases_.emplace(std::move(alias), p.name);
+}
+
+const Parameter& Parameters::at(std::string_view name) const {
+  const auto found = by_name_.find(name);
+  if (found != by_name_.end()) return *found->second;
+  std::vector<std::string> known;
+  for (const auto& [key, p] : by_name_) known.push_back(key);
+  fail<InternalError>("[parameters] there is no parameter \"{}\"{}", name, did_you_mean(name, known));
+}
+
+Parameter& Parameters::at(std::string_view name) {
+  return const_cast<Parameter&>(static_cast<const Parameters*>(this)->at(name));
+}
+
+bool Parameters::contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
+
+bool Parameters::is_tied_head(std::string_view name) const {
+  const Parameter& p = at(name);
+  return p.role == Role::kEmbedding && p.name != name;
+}
+
+int64_t Parameters::stored() const {
+  int64_t total = 0;
+  for (const Parameter& p : unique_) total += p.numel();
+  return total;
+}
+
+int64_t Parameters::expanded() const {
+  int64_t total = 0;
+  for (const Parameter& p : unique_)
+    total += p.numel() * (p.role == Role::kEmbedding ? 1 : static_cast<int64_t>(p.uses.size()));
+  return total;
+}
+
+void Parameters::zero_gradients() {
+  const at::NoGradGuard no_grad;
+  for (Parameter& p : unique_)
+    if (at::Tensor& gradient = p.working.mutable_grad(); gradient.defined()) gradient.zero_();
+}
+
+}  // namespace retort::models
