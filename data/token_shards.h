@@ -1,17 +1,19 @@
 // Tokens on disk: a directory of HDF5 files shard-00000.h5, shard-00001.h5, ... read through mappings.
 //
 //   /tokens     u16 or u32 [N]    contiguous, unfiltered
-//   /documents  u64 [D+1]         starts of documents in this shard, then N
+//   /documents  u64 [D+1]         starts of documents in this shard, then N; tokens before the first start
+//                                 continue the last document of the shard before
 //   /digest     u64 [ceil(N/2^20)]  XXH3-64 of the tokens' bytes, per 2^20 tokens
-//   attributes  format = "retort-tokens", version = 1, tokenizer (fingerprint), tokenizer_name, vocabulary,
-//               bytes (of the text that the tokens stand for), source
+//   attributes  format = "retort-tokens", version = 1, shard (its number), last (1 in the last one, else 0),
+//               tokenizer (fingerprint), tokenizer_name, vocabulary, source (what it was made from),
+//               bytes (of the text that the tokens stand for), documents_digest (XXH3-64, hex)
 //
-// Opening checks format, version, sizes and that all shards agree; verify() checks the digests.
-// Immutable after opening; sharable between threads. Throws DataError.
+// Tokens are u16 for vocabularies up to 65536. Opening checks format, version, types, sizes, document starts,
+// that all shards agree and that none is missing; verify() checks the digests and the ids.
+// Immutable after opening; sharable between threads. Throws DataError, IoError.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -26,17 +28,19 @@ class TokenShards {
  public:
   explicit TokenShards(const Path& directory);
   ~TokenShards();
-  int64_t size() const;        // tokens in all shards
+  int64_t size() const;  // tokens in all shards
   int64_t documents() const;
   uint64_t text_bytes() const;
   int64_t vocabulary() const;
   const std::string& tokenizer_fingerprint() const;
   const std::string& tokenizer_name() const;
-  uint64_t digest() const;     // of all shards' digests: names this data
+  const std::string& source() const;
+  uint64_t digest() const;  // of all shards' digests: names this data
   // Copies tokens [begin, begin + out.size()) of the concatenation.
   void read(int64_t begin, std::span<int64_t> out) const;
-  // The start of the document that holds `position`, in the concatenation.
+  // The document that holds `position` is [start, end) of the concatenation.
   int64_t document_start(int64_t position) const;
+  int64_t document_end(int64_t position) const;
   void verify() const;  // recomputes the digests; DataError names shard and block
 
  private:
@@ -44,15 +48,18 @@ class TokenShards {
   std::unique_ptr<State> state_;
 };
 
-// Collects documents and writes shards of at most `shard_tokens` tokens; the directory appears whole (written
-// beside it and renamed) at finish().
+// Collects documents and writes shards of at most `shard_tokens` tokens, holding one shard in memory. The
+// directory, which must not exist yet, appears whole at finish(): it is written beside itself and renamed.
+// One writer for a directory at a time; one thread. An unfinished writer leaves nothing behind.
 class TokenShardWriter {
  public:
-  TokenShardWriter(FileSystem& files, Path directory, const Tokenizer& tokenizer, std::string source,
+  TokenShardWriter(FileSystem& files, const Path& directory, const Tokenizer& tokenizer, std::string source,
                    int64_t shard_tokens = int64_t{1} << 28);
   ~TokenShardWriter();
-  void add(std::span<const int32_t> document, uint64_t text_bytes);
-  void finish();
+  // A document or, with `continues`, a further piece of the last one. `text_bytes` is what the ids stand for.
+  void add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues = false);
+  int64_t size() const;  // tokens so far
+  void finish();         // DataError when there are no tokens
 
  private:
   struct State;

@@ -1,0 +1,349 @@
+#include "data/token_shards.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "core/digest.h"
+#include "core/error.h"
+#include "formats/hdf5.h"
+
+namespace retort::data {
+namespace {
+
+using formats::Hdf5File;
+using formats::Hdf5Type;
+
+constexpr std::string_view kFormat = "retort-tokens";
+constexpr int64_t kVersion = 1;
+constexpr int64_t kBlock = int64_t{1} << 20;  // tokens a digest
+
+Path shard_path(const Path& directory, int64_t number) {
+  return directory / fmt::format("shard-{:05d}.h5", number);
+}
+
+Hdf5Type token_type(int64_t vocabulary) { return vocabulary <= 65536 ? Hdf5Type::U16 : Hdf5Type::U32; }
+
+std::vector<uint64_t> block_digests(std::span<const std::byte> tokens, size_t width) {
+  const size_t block = static_cast<size_t>(kBlock) * width;
+  std::vector<uint64_t> out;
+  for (size_t at = 0; at < tokens.size(); at += block)
+    out.push_back(xxh3(tokens.subspan(at, std::min(block, tokens.size() - at))));
+  return out;
+}
+
+// One file, opened and checked on its own.
+struct Shard {
+  explicit Shard(const Path& path);
+  template <class T>
+  void copy(size_t from, std::span<int64_t> out) const;
+  void read(int64_t from, std::span<int64_t> out) const;
+  void verify() const;
+  std::string where() const { return file.path().string(); }
+
+  Hdf5File file;
+  std::string fingerprint, name, source, documents_digest;
+  int64_t vocabulary = 0, text_bytes = 0, number = 0;
+  bool last = false;
+  Hdf5File::Dataset tokens;
+  std::span<const uint64_t> starts;  // of documents
+  std::span<const uint64_t> digests;
+  int64_t begin = 0;  // in the concatenation
+};
+
+Shard::Shard(const Path& path) : file(path) {
+  check<DataError>(file.text("format") == kFormat, "{}: format must be \"{}\", got \"{}\"", where(), kFormat,
+                   file.text("format"));
+  check<DataError>(file.integer("version") == kVersion, "{}: version must be {}, got {}", where(), kVersion,
+                   file.integer("version"));
+  fingerprint = file.text("tokenizer");
+  name = file.text("tokenizer_name");
+  source = file.text("source");
+  documents_digest = file.text("documents_digest");
+  vocabulary = file.integer("vocabulary");
+  text_bytes = file.integer("bytes");
+  number = file.integer("shard");
+  last = file.integer("last") != 0;
+  check<DataError>(vocabulary > 0 && vocabulary <= std::numeric_limits<int32_t>::max(),
+                   "{}: vocabulary must lie in 1 .. 2^31-1, got {}", where(), vocabulary);
+  check<DataError>(text_bytes >= 0, "{}: bytes must be >= 0, got {}", where(), text_bytes);
+
+  tokens = file.dataset("tokens");
+  check<DataError>(tokens.type == token_type(vocabulary), "{}: /tokens must be {} for a vocabulary of {}",
+                   where(), vocabulary <= 65536 ? "u16" : "u32", vocabulary);
+  check<DataError>(tokens.size > 0, "{}: /tokens is empty", where());
+  for (const char* dataset : {"documents", "digest"})
+    check<DataError>(file.dataset(dataset).type == Hdf5Type::U64, "{}: /{} must be u64", where(), dataset);
+  digests = file.values<uint64_t>("digest");
+  const int64_t blocks = (tokens.size + kBlock - 1) / kBlock;
+  check<DataError>(static_cast<int64_t>(digests.size()) == blocks, "{}: /digest must have {} entries, got {}",
+                   where(), blocks, digests.size());
+  const auto documents = file.values<uint64_t>("documents");
+  check<DataError>(!documents.empty() && documents.back() == static_cast<uint64_t>(tokens.size),
+                   "{}: /documents must end with the number of tokens, {}", where(), tokens.size);
+  for (size_t i = 1; i < documents.size(); ++i)
+    check<DataError>(documents[i - 1] < documents[i], "{}: /documents must increase, got {} before {}",
+                     where(), documents[i - 1], documents[i]);
+  starts = documents.first(documents.size() - 1);
+}
+
+template <class T>
+void Shard::copy(size_t from, std::span<int64_t> out) const {
+  const T* in = reinterpret_cast<const T*>(tokens.bytes.data()) + from;
+  int64_t largest = 0;
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = in[i];
+    largest = std::max(largest, out[i]);
+  }
+  // An id beyond the vocabulary would read past an embedding.
+  check<DataError>(largest < vocabulary, "{}: token ids must be < {}, got {} in [{}, {})", where(),
+                   vocabulary, largest, from, from + out.size());
+}
+
+void Shard::read(int64_t from, std::span<int64_t> out) const {
+  if (tokens.type == Hdf5Type::U16)
+    copy<uint16_t>(static_cast<size_t>(from), out);
+  else
+    copy<uint32_t>(static_cast<size_t>(from), out);
+}
+
+void Shard::verify() const {
+  const auto found = block_digests(tokens.bytes, static_cast<size_t>(formats::hdf5_type_bytes(tokens.type)));
+  for (size_t i = 0; i < found.size(); ++i)
+    check<DataError>(found[i] == digests[i], "{}: /tokens block {} is damaged: its digest must be {}, got {}",
+                     where(), i, hex(digests[i]), hex(found[i]));
+  const std::string documents = hex(xxh3(file.dataset("documents").bytes));
+  check<DataError>(documents == documents_digest, "{}: /documents is damaged: its digest must be {}, got {}",
+                   where(), documents_digest, documents);
+  std::vector<int64_t> block(static_cast<size_t>(std::min(kBlock, tokens.size)));
+  for (int64_t at = 0; at < tokens.size; at += kBlock)
+    read(at, std::span(block).first(static_cast<size_t>(std::min(kBlock, tokens.size - at))));
+}
+
+}  // namespace
+
+struct TokenShards::State {
+  std::vector<Shard> shards;
+  int64_t size = 0, documents = 0;
+  uint64_t text_bytes = 0, digest = 0;
+
+  void append(Shard shard);
+  size_t shard_of(int64_t position) const;
+};
+
+void TokenShards::State::append(Shard shard) {
+  const auto number = static_cast<int64_t>(shards.size());
+  check<DataError>(shard.number == number, "{}: attribute shard must be {}, got {}", shard.where(), number,
+                   shard.number);
+  if (shards.empty()) {
+    check<DataError>(!shard.starts.empty() && shard.starts[0] == 0, "{}: the first document must start at 0",
+                     shard.where());
+  } else {
+    const Shard& first = shards.front();
+    check<DataError>(shard.fingerprint == first.fingerprint && shard.name == first.name &&
+                         shard.vocabulary == first.vocabulary && shard.source == first.source,
+                     "{}: tokenizer, vocabulary and source must be those of {}", shard.where(),
+                     first.where());
+  }
+  shard.begin = size;
+  size += shard.tokens.size;
+  documents += static_cast<int64_t>(shard.starts.size());
+  text_bytes += static_cast<uint64_t>(shard.text_bytes);
+  shards.push_back(std::move(shard));
+}
+
+size_t TokenShards::State::shard_of(int64_t position) const {
+  check(position >= 0 && position < size, "[token shards] position must lie in [0, {}), got {}", size,
+        position);
+  const auto after = std::upper_bound(shards.begin(), shards.end(), position,
+                                      [](int64_t p, const Shard& shard) { return p < shard.begin; });
+  return static_cast<size_t>(after - shards.begin()) - 1;
+}
+
+TokenShards::TokenShards(const Path& directory) : state_(std::make_unique<State>()) {
+  check<IoError>(std::filesystem::is_directory(directory), "{}: no such directory of token shards",
+                 directory.string());
+  do {
+    const Path path = shard_path(directory, static_cast<int64_t>(state_->shards.size()));
+    check<DataError>(std::filesystem::exists(path), "{}: token shard is missing", path.string());
+    state_->append(Shard(path));
+  } while (!state_->shards.back().last);
+  const Path next = shard_path(directory, static_cast<int64_t>(state_->shards.size()));
+  check<DataError>(!std::filesystem::exists(next), "{}: stands behind the last shard", next.string());
+  Digest digest;
+  for (const Shard& shard : state_->shards) {
+    digest.add(std::as_bytes(shard.digests));
+    digest.add(as_bytes(shard.documents_digest));
+  }
+  state_->digest = digest.value();
+}
+
+TokenShards::~TokenShards() = default;
+
+int64_t TokenShards::size() const { return state_->size; }
+int64_t TokenShards::documents() const { return state_->documents; }
+uint64_t TokenShards::text_bytes() const { return state_->text_bytes; }
+int64_t TokenShards::vocabulary() const { return state_->shards.front().vocabulary; }
+const std::string& TokenShards::tokenizer_fingerprint() const { return state_->shards.front().fingerprint; }
+const std::string& TokenShards::tokenizer_name() const { return state_->shards.front().name; }
+const std::string& TokenShards::source() const { return state_->shards.front().source; }
+uint64_t TokenShards::digest() const { return state_->digest; }
+
+void TokenShards::read(int64_t begin, std::span<int64_t> out) const {
+  const auto count = static_cast<int64_t>(out.size());
+  check(begin >= 0 && count <= size() && begin <= size() - count,
+        "[token shards] a read must lie in [0, {}), got [{}, {} + {})", size(), begin, begin, count);
+  while (!out.empty()) {
+    const Shard& shard = state_->shards[state_->shard_of(begin)];
+    const int64_t from = begin - shard.begin;
+    const size_t take = std::min(out.size(), static_cast<size_t>(shard.tokens.size - from));
+    shard.read(from, out.first(take));
+    out = out.subspan(take);
+    begin += static_cast<int64_t>(take);
+  }
+}
+
+int64_t TokenShards::document_start(int64_t position) const {
+  for (size_t i = state_->shard_of(position) + 1; i-- > 0;) {
+    const Shard& shard = state_->shards[i];
+    const auto after = std::upper_bound(shard.starts.begin(), shard.starts.end(),
+                                        static_cast<uint64_t>(position - shard.begin));
+    if (after != shard.starts.begin()) return shard.begin + static_cast<int64_t>(*(after - 1));
+  }
+  fail<InternalError>("[token shards] the first document must start at 0");  // checked on opening
+}
+
+int64_t TokenShards::document_end(int64_t position) const {
+  const size_t holder = state_->shard_of(position);
+  for (size_t i = holder; i < state_->shards.size(); ++i) {
+    const Shard& shard = state_->shards[i];
+    const auto after = i > holder ? shard.starts.begin()
+                                  : std::upper_bound(shard.starts.begin(), shard.starts.end(),
+                                                     static_cast<uint64_t>(position - shard.begin));
+    if (after != shard.starts.end()) return shard.begin + static_cast<int64_t>(*after);
+  }
+  return state_->size;
+}
+
+void TokenShards::verify() const {
+  for (const Shard& shard : state_->shards) shard.verify();
+}
+
+struct TokenShardWriter::State {
+  FileSystem& files;
+  Path directory, temporary;
+  std::string fingerprint, name, source;
+  int64_t vocabulary, shard_tokens;
+  size_t width;                   // bytes a token
+  std::vector<std::byte> tokens;  // of the shard being filled
+  std::vector<uint64_t> starts;
+  uint64_t text_bytes = 0;
+  int64_t written = 0, shards = 0;  // tokens and files on disk
+  bool document_begins = true, finished = false;
+
+  int64_t held() const { return static_cast<int64_t>(tokens.size() / width); }
+  template <class T>
+  void append(std::span<const int32_t> ids);
+  void write_shard(bool last);
+};
+
+template <class T>
+void TokenShardWriter::State::append(std::span<const int32_t> ids) {
+  const size_t end = tokens.size();
+  tokens.resize(end + ids.size() * sizeof(T));
+  T* out = reinterpret_cast<T*>(tokens.data() + end);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    check<DataError>(ids[i] >= 0 && ids[i] < vocabulary, "[token shards] an id must lie in [0, {}), got {}",
+                     vocabulary, ids[i]);
+    out[i] = static_cast<T>(ids[i]);
+  }
+}
+
+void TokenShardWriter::State::write_shard(bool last) {
+  starts.push_back(static_cast<uint64_t>(held()));
+  const auto documents = std::as_bytes(std::span(starts));
+  const std::vector<uint64_t> digests = block_digests(tokens, width);
+  formats::Hdf5Writer writer;
+  writer.attribute("format", std::string(kFormat));
+  writer.attribute("version", kVersion);
+  writer.attribute("shard", shards);
+  writer.attribute("last", int64_t{last});
+  writer.attribute("tokenizer", fingerprint);
+  writer.attribute("tokenizer_name", name);
+  writer.attribute("vocabulary", vocabulary);
+  writer.attribute("source", source);
+  writer.attribute("bytes", static_cast<int64_t>(text_bytes));
+  writer.attribute("documents_digest", hex(xxh3(documents)));
+  writer.dataset("tokens", token_type(vocabulary), std::span<const std::byte>(tokens));
+  writer.dataset("documents", Hdf5Type::U64, documents);
+  writer.dataset("digest", Hdf5Type::U64, std::as_bytes(std::span(digests)));
+  writer.write(files, shard_path(temporary, shards));
+  written += held();
+  ++shards;
+  tokens.clear();
+  starts.clear();
+  text_bytes = 0;
+}
+
+TokenShardWriter::TokenShardWriter(FileSystem& files, const Path& directory, const Tokenizer& tokenizer,
+                                   std::string source, int64_t shard_tokens) {
+  check<ConfigError>(shard_tokens > 0, "[token shards] a shard must hold at least 1 token, got {}",
+                     shard_tokens);
+  const Path normal = directory.lexically_normal();
+  const Path target = normal.has_filename() ? normal : normal.parent_path();  // "out/train/" is "out/train"
+  check<DataError>(!std::filesystem::exists(target), "{}: exists already", target.string());
+  const int64_t vocabulary = tokenizer.vocabulary();
+  const auto width = static_cast<size_t>(formats::hdf5_type_bytes(token_type(vocabulary)));
+  state_.reset(new State{.files = files,
+                         .directory = target,
+                         .temporary = target.string() + ".tmp",
+                         .fingerprint = tokenizer.fingerprint(),
+                         .name = tokenizer.name(),
+                         .source = std::move(source),
+                         .vocabulary = vocabulary,
+                         .shard_tokens = shard_tokens,
+                         .width = width,
+                         .tokens = {},
+                         .starts = {}});
+  files.remove_all(state_->temporary);  // what a killed writer left
+  files.make_directories(state_->temporary);
+}
+
+TokenShardWriter::~TokenShardWriter() {
+  if (state_->finished) return;
+  try {
+    state_->files.remove_all(state_->temporary);
+  } catch (const std::exception&) {  // the next writer tries again
+  }
+}
+
+void TokenShardWriter::add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues) {
+  State& s = *state_;
+  RETORT_ASSERT(!s.finished);
+  if (!continues) s.document_begins = true;
+  while (!ids.empty()) {
+    // A full shard is written when more comes, so that the last one knows that it is the last.
+    if (s.held() == s.shard_tokens) s.write_shard(false);
+    if (std::exchange(s.document_begins, false)) s.starts.push_back(static_cast<uint64_t>(s.held()));
+    const auto take = std::min(ids.size(), static_cast<size_t>(s.shard_tokens - s.held()));
+    if (s.width == sizeof(uint16_t))
+      s.append<uint16_t>(ids.first(take));
+    else
+      s.append<uint32_t>(ids.first(take));
+    ids = ids.subspan(take);
+  }
+  s.text_bytes += text_bytes;
+}
+
+int64_t TokenShardWriter::size() const { return state_->written + state_->held(); }
+
+void TokenShardWriter::finish() {
+  State& s = *state_;
+  check<DataError>(size() > 0, "{}: there are no tokens to write", s.directory.string());
+  s.write_shard(true);
+  s.files.rename(s.temporary, s.directory);
+  s.finished = true;
+  s.files.sync_directory(s.directory.parent_path());
+}
+
+}  // namespace retort::data

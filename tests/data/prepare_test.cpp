@@ -1,0 +1,181 @@
+#include "data/prepare.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "data/token_shards.h"
+#include "tests/testing.h"
+
+namespace retort::data {
+namespace {
+
+using retort::testing::TemporaryDirectory;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string write(const Path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+  return path.string();
+}
+
+std::string text_of(const Path& shards_directory) {
+  const TokenShards shards(shards_directory);
+  std::vector<int64_t> ids(static_cast<size_t>(shards.size()));
+  shards.read(0, ids);
+  return {ids.begin(), ids.end()};
+}
+
+std::string lines(int count, uint64_t seed = 1) {
+  const Random random(seed, "test/lines");
+  std::string out;
+  for (int i = 0; i < count; ++i)
+    out += fmt::format("{} {}\n", i, std::string(random.below(static_cast<uint64_t>(i), 60), 'x'));
+  return out;
+}
+
+class Prepare : public ::testing::Test {
+ protected:
+  PrepareReport run(const std::vector<std::string>& text, double validation = 0.1, int64_t window = 8) {
+    return prepare({.text = text, .validation = validation}, out(), window, local_files(), log_);
+  }
+  template <class E>
+  void expect_error(const std::vector<std::string>& text, const ::testing::Matcher<std::string>& message,
+                    double validation = 0.1, int64_t window = 8) {
+    try {
+      run(text, validation, window);
+      ADD_FAILURE() << "nothing was thrown";
+    } catch (const E& error) {
+      EXPECT_THAT(std::string(error.what()), message);
+    }
+  }
+  Path out() const { return directory_ / "out"; }
+
+  TemporaryDirectory directory_;
+  Log log_{stderr, "", true};
+};
+
+}  // namespace
+
+TEST_F(Prepare, TheLastShareOfAFileFromALineIsForValidation) {
+  const std::string text = lines(500);
+  const PrepareReport report = run({write(directory_ / "a.txt", text)});
+  const std::string train = text_of(out() / "train"), validation = text_of(out() / "validation");
+  EXPECT_EQ(train + validation, text);
+  EXPECT_EQ(train.back(), '\n');
+  // The cut moves by at most a line (64 bytes) from the share.
+  EXPECT_NEAR(static_cast<double>(validation.size()), 0.1 * static_cast<double>(text.size()), 64);
+  EXPECT_EQ(report.train.directory, out() / "train");
+  EXPECT_EQ(report.train.tokens, static_cast<int64_t>(train.size()));
+  EXPECT_EQ(report.train.bytes, train.size());
+  EXPECT_EQ(report.validation.tokens, static_cast<int64_t>(validation.size()));
+  EXPECT_EQ(report.validation.bytes, validation.size());
+  EXPECT_EQ(report.train.documents, 1);
+  EXPECT_EQ(report.validation.documents, 1);
+}
+
+TEST_F(Prepare, FilesAreCutEachForItselfWhateverTheirOrder) {
+  const std::string a = write(directory_ / "a.txt", lines(100, 1)),
+                    b = write(directory_ / "b.txt", lines(40, 2));
+  run({a});
+  const std::string validation_a = text_of(out() / "validation");
+  std::filesystem::remove_all(out());
+  run({b});
+  const std::string validation_b = text_of(out() / "validation");
+  std::filesystem::remove_all(out());
+  EXPECT_EQ(run({a, b}).validation.documents, 2);
+  EXPECT_EQ(text_of(out() / "validation"), validation_a + validation_b);
+  std::filesystem::remove_all(out());
+  run({b, a});
+  EXPECT_EQ(text_of(out() / "validation"), validation_b + validation_a);
+}
+
+TEST_F(Prepare, TextWithoutUsableLinesIsStillCut) {
+  struct Case {
+    std::string text;
+    size_t train;
+  };
+  const std::vector<Case> cases = {
+      {std::string(100, 'x'), 90},                               // no line break: at the share
+      {std::string(50, 'x') + "\n" + std::string(49, 'y'), 51},  // one long last line: all of it
+      {std::string(100, 'x') + "\n", 91},                        // a break at the very end does not count
+      {std::string(89, 'x') + "\u00e9\u00e9" + std::string(7, 'x'), 89},  // never within a character
+      {std::string(89, 'x') + "\n" + std::string(10, 'y'), 90},           // a line that begins with the share
+      {std::string(100, '\x80'), 90},                                     // not UTF-8 at all
+  };
+  for (const Case& c : cases) {
+    run({write(directory_ / "a.txt", c.text)});
+    EXPECT_EQ(text_of(out() / "train"), c.text.substr(0, c.train));
+    EXPECT_EQ(text_of(out() / "validation"), c.text.substr(c.train));
+    std::filesystem::remove_all(out());
+  }
+}
+
+TEST_F(Prepare, ALargeFileInPiecesIsOneDocument) {
+  std::string text = lines(60000);                   // above 1 MiB
+  text += std::string(1500000, 'z') + "\u00e9 end";  // and a line longer than a piece
+  ASSERT_GT(text.size(), size_t{3} << 20);
+  const PrepareReport report = run({write(directory_ / "a.txt", text)}, 0.0);
+  EXPECT_EQ(report.train.documents, 1);
+  EXPECT_EQ(report.train.bytes, text.size());
+  EXPECT_TRUE(text_of(out() / "train") == text);
+  EXPECT_TRUE(report.validation.directory.empty());
+  EXPECT_FALSE(std::filesystem::exists(out() / "validation"));
+}
+
+TEST_F(Prepare, FinishedPartsAreKeptAndMissingOnesMade) {
+  const std::string path = write(directory_ / "a.txt", lines(200));
+  const PrepareReport first = run({path});
+  EXPECT_FALSE(first.train.kept || first.validation.kept);
+  const uint64_t digest = TokenShards(out() / "validation").digest();
+
+  std::filesystem::rename(path, directory_ / "renamed.txt");  // the text counts, not its name
+  const std::string renamed = (directory_ / "renamed.txt").string();
+  const PrepareReport second = run({renamed});
+  EXPECT_TRUE(second.train.kept && second.validation.kept);
+  EXPECT_EQ(second.train.tokens, first.train.tokens);
+  EXPECT_EQ(second.validation.bytes, first.validation.bytes);
+
+  std::filesystem::remove_all(out() / "validation");
+  std::filesystem::create_directories(out() / "validation.tmp");  // killed while writing it
+  const PrepareReport third = run({renamed});
+  EXPECT_TRUE(third.train.kept);
+  EXPECT_FALSE(third.validation.kept);
+  EXPECT_EQ(TokenShards(out() / "validation").digest(), digest);
+  EXPECT_FALSE(std::filesystem::exists(out() / "validation.tmp"));
+}
+
+TEST_F(Prepare, OtherTextNeverReplacesWhatIsThere) {
+  run({write(directory_ / "a.txt", lines(200))});
+  const std::string before = text_of(out() / "train");
+  expect_error<DataError>({write(directory_ / "b.txt", lines(201))},
+                          AllOf(HasSubstr("holds other tokens"), HasSubstr((out() / "train").string())));
+  expect_error<DataError>({(directory_ / "a.txt").string()}, HasSubstr("holds other tokens"), 0.2);
+  EXPECT_EQ(text_of(out() / "train"), before);
+}
+
+TEST_F(Prepare, BadInputIsNamedAndLeavesNoPart) {
+  const std::string good = write(directory_ / "good.txt", lines(20));
+  const std::string empty = write(directory_ / "empty.txt", "");
+  expect_error<ConfigError>({}, HasSubstr("at least one file"));
+  expect_error<IoError>({good, (directory_ / "missing.txt").string()},
+                        AllOf(HasSubstr("missing.txt"), HasSubstr("No such file")));
+  expect_error<IoError>({directory_.path().string()}, HasSubstr("not a regular file"));
+  expect_error<DataError>({good, empty}, AllOf(HasSubstr("empty.txt"), HasSubstr("at least one byte")));
+  expect_error<DataError>({good}, HasSubstr("must hold at least 5000 tokens"), 0.1, 5000);
+  expect_error<DataError>({write(directory_ / "tiny.txt", "ab\n")}, HasSubstr("at least one byte"), 0.1, 1);
+  expect_error<ConfigError>({good}, HasSubstr("validation must be in"), 1.0);
+  EXPECT_FALSE(std::filesystem::exists(out() / "train"));
+  EXPECT_FALSE(std::filesystem::exists(out() / "validation"));
+  try {
+    prepare({.tokenizer = "bites", .text = {good}}, out(), 8, local_files(), log_);
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("bytes"));
+  }
+}
+
+}  // namespace retort::data
