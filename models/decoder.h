@@ -40,7 +40,7 @@ struct DecoderSpec {
   FfnKind ffn = FfnKind::kSwiglu;
   PositionKind positions = PositionKind::kRope;
   double rope_theta = 10000.0;
-  kernels::RopeScaling rope_scaling;
+  kernels::RopeScaling rope_scaling = {};
   bool attention_bias = false;  // q, k, v and o
   bool ffn_bias = false;
   bool tie_embeddings = true;

@@ -14,8 +14,8 @@ namespace retort::models {
 
 struct TokenBlock {
   at::Tensor tokens_BT;     // i64
-  at::Tensor positions_BT;  // i64; undefined: 0 .. T-1 in every row (or from the cache's length)
-  at::Tensor document_BT;   // i64; undefined: one document a row
+  at::Tensor positions_BT = {};  // i64; undefined: 0 .. T-1 in every row (or from the cache's length)
+  at::Tensor document_BT = {};   // i64; undefined: one document a row
 };
 
 class KvCache;  // models/kv_cache.h
