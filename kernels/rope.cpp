@@ -21,6 +21,14 @@ double llama3_frequency(double frequency, const RopeScaling& s) {
   return (1.0 - blend) * frequency / s.factor + blend * frequency;
 }
 
+// On the CPU only: elsewhere the check would wait for the device.
+void check_positions(const at::Tensor& positions_BT, int64_t known) {
+  if (!positions_BT.is_cpu() || positions_BT.numel() == 0) return;
+  const auto [low, high] = at::aminmax(positions_BT);
+  check(low.item<int64_t>() >= 0 && high.item<int64_t>() < known, "[rope] positions must be in [0, {}), got {} .. {}",
+        known, low.item<int64_t>(), high.item<int64_t>());
+}
+
 }  // namespace
 
 at::Tensor rope_frequencies(int64_t head_dim, double theta, const RopeScaling& scaling) {
@@ -46,6 +54,7 @@ RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const a
 at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT) {
   check_shape("rope", "x_BTHK", x_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
   check_shape("rope", "positions_BT", positions_BT, {x_BTHK.size(0), x_BTHK.size(1)});
+  check_positions(positions_BT, tables.cos_PK.size(0));
   return reference::rope(x_BTHK, tables, positions_BT);
 }
 

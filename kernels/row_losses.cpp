@@ -5,8 +5,22 @@
 
 namespace retort::kernels {
 
+namespace {
+
+// On the CPU only: elsewhere the check would wait for the device.
+void check_labels(const at::Tensor& labels_C, int64_t vocabulary) {
+  if (!labels_C.is_cpu() || labels_C.numel() == 0) return;
+  const auto [low, high] = at::aminmax(labels_C);
+  check(low.item<int64_t>() >= 0 && high.item<int64_t>() < vocabulary,
+        "[cross_entropy] labels must be {} or in [0, {}), got {} .. {}", kIgnoredLabel, vocabulary,
+        low.item<int64_t>(), high.item<int64_t>());
+}
+
+}  // namespace
+
 RowLoss cross_entropy_rows() {
   return [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+    check_labels(rows.labels_C, rows.student_CV.size(1));
     const at::Tensor log_q = at::log_softmax(rows.student_CV, 1);
     const at::Tensor label = rows.labels_C.unsqueeze(1);
     if (gradient_CV.defined()) {
@@ -20,6 +34,7 @@ RowLoss cross_entropy_rows() {
 RowLoss forward_kl_rows(double temperature) {
   check<ConfigError>(temperature > 0, "[forward_kl] temperature must be > 0, got {}", temperature);
   return [temperature](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+    check(rows.teacher_CV.defined(), "[forward_kl] needs a teacher, got none");
     const at::Tensor log_q = at::log_softmax(rows.student_CV / temperature, 1);
     const at::Tensor log_p = at::log_softmax(rows.teacher_CV / temperature, 1);
     const at::Tensor p = log_p.exp();

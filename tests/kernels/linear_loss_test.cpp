@@ -1,0 +1,227 @@
+#include "kernels/linear_loss.h"
+
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include "core/error.h"
+#include "kernels/reference.h"
+#include "kernels/row_losses.h"
+#include "tests/kernels/gradcheck.h"
+#include "tests/testing.h"
+
+namespace retort::kernels {
+namespace {
+
+using namespace retort::testing;
+
+at::Tensor plain_logits(const at::Tensor& h_ND, const at::Tensor& weight_VD, double softcap) {
+  const at::Tensor logits = at::matmul(h_ND.to(weight_VD.scalar_type()), weight_VD.t());
+  return softcap > 0 ? at::tanh(logits / softcap) * softcap : logits;
+}
+
+Operation ours_ce(const at::Tensor& labels, const LinearLossOptions& options = {}) {
+  return [=](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, options); };
+}
+// The sum comes back in f32 whatever the logits' dtype, as ours does.
+Operation plain_ce(const at::Tensor& labels, double softcap = 0) {
+  return [=](const Tensors& t) { return reference::cross_entropy(plain_logits(t[0], t[1], softcap), labels); };
+}
+
+TEST(LinearCrossEntropy, MatchesFp64OnOddShapes) {
+  for (int64_t n : {1, 5, 123, 1025})
+    for (int64_t d : {7, 64, 123})
+      for (int64_t v : {3, 257, 1031}) {
+        const at::Tensor labels = random_labels(n, v, 7, n > 1 ? 4 : 0);
+        expect_as_good(fmt::format("ce {}x{}x{}", n, d, v), ours_ce(labels), plain_ce(labels),
+                       {normal({n, d}, 1), normal({v, d}, 2, 0.3)});
+      }
+}
+
+TEST(LinearCrossEntropy, MatchesFp64InBf16) {
+  const at::Tensor labels = random_labels(123, 257, 7, 5);
+  expect_as_good("bf16", ours_ce(labels, {50}), plain_ce(labels), {normal({123, 64}, 1), normal({257, 64}, 2, 0.3)},
+                 at::kBFloat16);
+}
+
+TEST(LinearCrossEntropy, KeepsEachGradientsOwnDtype) {
+  const at::Tensor labels = random_labels(20, 31, 7);
+  const at::Tensor h = normal({20, 8}, 1).to(at::kFloat).requires_grad_(true);
+  const at::Tensor w = normal({31, 8}, 2).to(at::kBFloat16).requires_grad_(true);
+  const Tensors gradients = torch::autograd::grad({linear_cross_entropy(h, w, labels)}, {h, w});
+  EXPECT_EQ(gradients[0].scalar_type(), at::kFloat);
+  EXPECT_EQ(gradients[1].scalar_type(), at::kBFloat16);
+}
+
+TEST(LinearCrossEntropy, IsTheSameForEveryChunkSize) {
+  const int64_t n = 123;
+  const at::Tensor labels = random_labels(n, 257, 7, 3);
+  const Tensors inputs{normal({n, 64}, 1), normal({257, 64}, 2, 0.3)};
+  for (int64_t chunk : {int64_t{1}, int64_t{7}, n, 10 * n})
+    expect_as_good(fmt::format("chunk {}", chunk), ours_ce(labels, {chunk}), plain_ce(labels), inputs);
+}
+
+TEST(LinearCrossEntropy, RepeatsBitForBit) {
+  const at::Tensor labels = random_labels(500, 1031, 7, 3);
+  const Tensors inputs{normal({500, 64}, 1), normal({1031, 64}, 2, 0.3)};
+  const Outcome first = run(ours_ce(labels), inputs, at::kFloat);
+  for (int i = 0; i < 3; ++i) {
+    const Outcome again = run(ours_ce(labels), inputs, at::kFloat);
+    EXPECT_TRUE(same_bits(first.value, again.value));
+    EXPECT_TRUE(same_bits(first.gradients[0], again.gradients[0]));
+    EXPECT_TRUE(same_bits(first.gradients[1], again.gradients[1]));
+  }
+}
+
+TEST(LinearCrossEntropy, AppliesTheSoftcap) {
+  const at::Tensor labels = random_labels(123, 257, 7, 4);
+  expect_as_good("softcap", ours_ce(labels, {50, 5.0}), plain_ce(labels, 5.0), {normal({123, 64}, 1), normal({257, 64}, 2)});
+}
+
+TEST(LinearCrossEntropy, IgnoredRowsHaveNoGradientAndNoLoss) {
+  const at::Tensor h = normal({6, 8}, 1).to(at::kFloat), w = normal({9, 8}, 2).to(at::kFloat);
+  const at::Tensor labels = at::tensor({-100, 3, -100, -100, 8, -100}, at::kLong);
+  const Outcome all = run(ours_ce(labels), {h, w}, at::kFloat);
+  const Outcome two = run(ours_ce(at::tensor({3, 8}, at::kLong)), {h.index_select(0, at::tensor({1, 4}, at::kLong)), w}, at::kFloat);
+  EXPECT_TRUE(same_bits(all.value, two.value));
+  EXPECT_TRUE(same_bits(all.gradients[1], two.gradients[1]));
+  EXPECT_EQ(all.gradients[0].index_select(0, at::tensor({0, 2, 3, 5}, at::kLong)).abs().max().item<float>(), 0.f);
+  const Outcome none = run(ours_ce(at::full({6}, kIgnoredLabel, at::kLong)), {h, w}, at::kFloat);
+  EXPECT_EQ(none.value.item<float>(), 0.f);
+  EXPECT_EQ(none.gradients[0].abs().max().item<float>() + none.gradients[1].abs().max().item<float>(), 0.f);
+}
+
+// The caller divides by its own count: the factor reaches both gradients, once.
+TEST(LinearCrossEntropy, ScalesByTheOuterGradient) {
+  const at::Tensor labels = random_labels(20, 31, 7);
+  const Tensors inputs{normal({20, 8}, 1), normal({31, 8}, 2)};
+  const Outcome whole = run(ours_ce(labels), inputs, at::kFloat);
+  const Outcome part = run([&](const Tensors& t) { return ours_ce(labels)(t) / 16; }, inputs, at::kFloat);
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(same_bits(whole.gradients[i] / 16, part.gradients[i]));
+}
+
+TEST(LinearCrossEntropy, GivesOnlyWhatIsWanted) {
+  const at::Tensor labels = random_labels(20, 31, 7);
+  const at::Tensor h = normal({20, 8}, 1).to(at::kFloat), w = normal({31, 8}, 2).to(at::kFloat);
+  EXPECT_FALSE(linear_cross_entropy(h, w, labels).requires_grad());
+  const at::Tensor leaf = h.clone().requires_grad_(true);
+  const at::Tensor loss = linear_cross_entropy(leaf, w, labels);
+  EXPECT_TRUE(same_bits(torch::autograd::grad({loss}, {leaf})[0],
+                        run(ours_ce(labels), {h, w}, at::kFloat).gradients[0]));
+  const at::NoGradGuard no_grad;
+  EXPECT_FALSE(linear_cross_entropy(leaf, w, labels).requires_grad());
+}
+
+TEST(LinearCrossEntropy, RefusesASecondBackward) {
+  const at::Tensor h = normal({4, 8}, 1).to(at::kFloat).requires_grad_(true);
+  const at::Tensor loss = linear_cross_entropy(h, normal({5, 8}, 2).to(at::kFloat), random_labels(4, 5, 3));
+  torch::autograd::grad({loss}, {h}, {}, true);
+  EXPECT_THROW(torch::autograd::grad({loss}, {h}), InternalError);
+}
+
+TEST(LinearCrossEntropy, NamesWrongInputs) {
+  const at::Tensor h = at::zeros({4, 8}), w = at::zeros({5, 8});
+  const at::Tensor labels = at::zeros({4}, at::kLong);
+  EXPECT_THROW(linear_cross_entropy(h, at::zeros({5, 7}), labels), ShapeError);
+  EXPECT_THROW(linear_cross_entropy(h, w, at::zeros({3}, at::kLong)), ShapeError);
+  EXPECT_THROW(linear_cross_entropy(h, w, at::zeros({4})), ShapeError);
+  EXPECT_THROW(linear_cross_entropy(h.to(at::kDouble), w, labels), ShapeError);
+  EXPECT_THROW(linear_cross_entropy(h, w, at::full({4}, 5, at::kLong)), ShapeError);   // label beyond V
+  EXPECT_THROW(linear_cross_entropy(h, w, at::full({4}, -1, at::kLong)), ShapeError);  // negative, not -100
+}
+
+struct Teacher {
+  at::Tensor hidden, weight;
+  double softcap;
+};
+
+// Inputs: student hidden states and head. CE and tempered KL, with a teacher of another width.
+Operation ours_distill(const at::Tensor& labels, const Teacher& teacher, double softcap, int64_t chunk) {
+  return [=](const Tensors& t) {
+    const TeacherHead head{teacher.hidden.to(t[0].scalar_type()), teacher.weight.to(t[0].scalar_type()), teacher.softcap};
+    const std::vector<LossTerm> terms{{cross_entropy_rows(), 0.25}, {forward_kl_rows(2.0), 0.75}};
+    return linear_distill(t[0], t[1], head, labels, terms, {chunk, softcap}).sum;
+  };
+}
+Operation plain_distill(const at::Tensor& labels, const Teacher& teacher, double softcap) {
+  return [=](const Tensors& t) {
+    const at::Tensor student = plain_logits(t[0], t[1], softcap);
+    const at::Tensor other = plain_logits(teacher.hidden.to(t[0].scalar_type()), teacher.weight.to(t[0].scalar_type()), teacher.softcap);
+    return 0.25 * reference::cross_entropy(student, labels) + 0.75 * reference::forward_kl(student, other, labels, 2.0);
+  };
+}
+
+TEST(LinearDistill, MatchesFp64OnOddShapes) {
+  for (int64_t n : {1, 5, 123, 1025})
+    for (int64_t d : {7, 64})
+      for (int64_t v : {3, 257, 1031}) {
+        const at::Tensor labels = random_labels(n, v, 7, n > 1 ? 4 : 0);
+        const Teacher teacher{normal({n, 33}, 3), normal({v, 33}, 4, 0.3), 0.0};
+        expect_as_good(fmt::format("distill {}x{}x{}", n, d, v), ours_distill(labels, teacher, 0, 0),
+                       plain_distill(labels, teacher, 0), {normal({n, d}, 1), normal({v, d}, 2, 0.3)});
+      }
+}
+
+TEST(LinearDistill, ChunksAndSoftcapsLikeTheWhole) {
+  const at::Tensor labels = random_labels(123, 257, 7, 4);
+  const Teacher teacher{normal({123, 33}, 3), normal({257, 33}, 4), 8.0};
+  for (int64_t chunk : {1, 7, 123})
+    expect_as_good(fmt::format("chunk {}", chunk), ours_distill(labels, teacher, 5.0, chunk),
+                   plain_distill(labels, teacher, 5.0), {normal({123, 64}, 1), normal({257, 64}, 2)});
+}
+
+TEST(LinearDistill, MatchesFp64InBf16) {
+  const at::Tensor labels = random_labels(123, 257, 7, 4);
+  const Teacher teacher{normal({123, 33}, 3), normal({257, 33}, 4, 0.3), 0.0};
+  expect_as_good("bf16", ours_distill(labels, teacher, 0, 50), plain_distill(labels, teacher, 0),
+                 {normal({123, 64}, 1), normal({257, 64}, 2, 0.3)}, at::kBFloat16);
+}
+
+TEST(LinearDistill, ReportsUnweightedParts) {
+  const at::Tensor labels = random_labels(50, 31, 7, 3);
+  const at::Tensor h = normal({50, 8}, 1).to(at::kFloat), w = normal({31, 8}, 2).to(at::kFloat);
+  const TeacherHead teacher{normal({50, 5}, 3).to(at::kFloat), normal({31, 5}, 4).to(at::kFloat)};
+  const LinearDistillResult out =
+      linear_distill(h, w, teacher, labels, {{cross_entropy_rows(), 0.5}, {forward_kl_rows(1.0), 2.0}}, {7});
+  ASSERT_EQ(out.parts.size(), 2u);
+  EXPECT_NEAR(out.parts[0].item<double>(), linear_cross_entropy(h, w, labels).item<double>(), 1e-4);
+  EXPECT_NEAR(out.sum.item<double>(), 0.5 * out.parts[0].item<double>() + 2.0 * out.parts[1].item<double>(), 1e-4);
+}
+
+// A student that equals its teacher has no loss and no gradient.
+TEST(LinearDistill, IsZeroForEqualLogits) {
+  const at::Tensor labels = random_labels(20, 257, 7);
+  const at::Tensor h = normal({20, 8}, 1), w = normal({257, 8}, 2);
+  const Outcome out = run(
+      [&](const Tensors& t) {
+        return linear_distill(t[0], t[1], TeacherHead{t[0].detach(), t[1].detach()}, labels, {{forward_kl_rows(1.5), 1.0}}).sum;
+      },
+      {h, w}, at::kFloat);
+  EXPECT_NEAR(out.value.item<double>(), 0.0, 20 * 257 * 0x1p-23);
+  EXPECT_EQ(out.gradients[0].abs().max().item<float>(), 0.f);
+}
+
+TEST(LinearDistill, TakesAnyRowLoss) {
+  // sum of squared logits: gradient 2 z.
+  const RowLoss squares = [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+    if (gradient_CV.defined()) gradient_CV.add_(rows.student_CV, 2.0 * scale);
+    return rows.student_CV.square().sum();
+  };
+  const at::Tensor labels = random_labels(40, 31, 7, 5);
+  expect_as_good(
+      "squares", [&](const Tensors& t) { return linear_distill(t[0], t[1], std::nullopt, labels, {{squares, 3.0}}, {7}).sum; },
+      [&](const Tensors& t) {
+        const at::Tensor rows = (labels != kIgnoredLabel).nonzero().view({-1});
+        return 3.0 * plain_logits(t[0], t[1], 0).index_select(0, rows).square().sum();
+      },
+      {normal({40, 8}, 1), normal({31, 8}, 2)});
+}
+
+TEST(LinearDistill, NamesAWrongTeacher) {
+  const at::Tensor h = at::zeros({4, 8}), w = at::zeros({5, 8}), labels = at::zeros({4}, at::kLong);
+  EXPECT_THROW(linear_distill(h, w, TeacherHead{at::zeros({3, 8}), w}, labels, {}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, TeacherHead{h, at::zeros({6, 8})}, labels, {}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, std::nullopt, labels, {{forward_kl_rows(1.0), 1.0}}), ShapeError);
+}
+
+}  // namespace
+}  // namespace retort::kernels
