@@ -200,6 +200,11 @@ at::Tensor Decoder::hidden(const TokenBlock& block, KvCache* cache) {
   return s.final_norm(x_BTD);
 }
 
+std::unique_ptr<KvCache> Decoder::make_cache(int64_t batch, int64_t capacity) const {
+  const DecoderSpec& s = state_->spec;
+  return std::make_unique<KvCache>(s.layers, batch, s.kv_heads, s.head_dim, capacity);
+}
+
 double Decoder::flops_per_token(int64_t tokens) const {
   const DecoderSpec& s = state_->spec;
   double executed = static_cast<double>(s.vocabulary * s.width);  // the head

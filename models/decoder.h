@@ -61,6 +61,7 @@ class Decoder final : public Model {
   ~Decoder() override;
   const DecoderSpec& spec() const;
   at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) override;
+  std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const override;
   Head head() const override;
   Parameters& parameters() override;
   const Parameters& parameters() const override;

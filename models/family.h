@@ -27,12 +27,12 @@ struct Family {
   std::vector<std::string> hf_buffers;      // suffixes of tensors in old files that are no parameters
   std::function<DecoderSpec(const formats::Json& config, const std::string& source)> spec_from_hf;
   std::function<formats::Json(const DecoderSpec&)> hf_config;  // without dtype and tokenizer ids
-  std::function<std::vector<ForeignTensor>(const DecoderSpec&)> hf_tensors;
+  ForeignTensors hf_tensors;
 
   std::string gguf_architecture;
   std::function<DecoderSpec(const formats::GgufFile&)> spec_from_gguf;
   std::function<formats::GgufMetadata(const DecoderSpec&)> gguf_metadata;  // architecture keys only
-  std::function<std::vector<ForeignTensor>(const DecoderSpec&)> gguf_tensors;
+  ForeignTensors gguf_tensors;
   // F32 tensors that follow from the spec alone (llama's rope_freqs.weight); empty: none.
   std::function<std::vector<std::pair<std::string, at::Tensor>>(const DecoderSpec&)> gguf_constants;
 };

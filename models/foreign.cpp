@@ -40,23 +40,23 @@ void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor
     }
     const auto rows = fused.find(t.name);
     const auto shape = stored_shape(parameters.at(t.parameter), rows == fused.end() ? 0 : rows->second, t.transposed);
-    check<DataError>(found->second == shape, "[{}] {} must have shape {}, got {}", file.where, t.name,
+    check<DataError>(found->second == shape, "{}: {} must have shape {}, got {}", file.where, t.name,
                      format_shape(shape), format_shape(found->second));
   }
   std::vector<std::string> extra;
   for (const auto& [name, shape] : file.shapes)
     if (!wanted.contains(name)) extra.push_back(name);
   const std::string near = missing.empty() || extra.empty() ? "" : did_you_mean(missing[0], extra);
-  check<DataError>(missing.empty(), "[{}] lacks {} of its {} tensors: {}{}", file.where, missing.size(), wanted.size(),
+  check<DataError>(missing.empty(), "{}: lacks {} of its {} tensors: {}{}", file.where, missing.size(), wanted.size(),
                    fmt::join(missing.begin(), missing.begin() + std::min<ptrdiff_t>(8, std::ssize(missing)), ", "),
                    near);
-  check<DataError>(extra.empty(), "[{}] holds {} tensors that the model does not have: {}", file.where, extra.size(),
+  check<DataError>(extra.empty(), "{}: holds {} tensors that the model does not have: {}", file.where, extra.size(),
                    fmt::join(extra.begin(), extra.begin() + std::min<ptrdiff_t>(8, std::ssize(extra)), ", "));
 }
 
 at::Tensor parameter_values(const ForeignTensor& t, const ForeignFile& file) {
   at::Tensor values = file.values(t.name);
-  check<DataError>(values.is_floating_point(), "[{}] {} must hold floating point numbers, got {}", file.where, t.name,
+  check<DataError>(values.is_floating_point(), "{}: {} must hold floating point numbers, got {}", file.where, t.name,
                    c10::toString(values.scalar_type()));
   if (t.transposed) values = values.t();
   if (t.rows > 0) values = values.narrow(0, t.row_begin, t.rows);
@@ -72,13 +72,22 @@ void set_master(at::Tensor& master, const ForeignTensor& t, const at::Tensor& va
 
 }  // namespace
 
+void check_foreign_spec(const DecoderSpec& spec, const std::string& where) {
+  try {
+    spec.validate();
+  } catch (const ConfigError& e) {
+    fail<DataError>("{}: {}", where, e.what());
+  }
+}
+
 at::Tensor interleaved_order(int64_t rows, int64_t heads) {
   RETORT_ASSERT(heads > 0 && rows % (2 * heads) == 0);
   return at::arange(rows, at::kLong).view({heads, 2, rows / heads / 2}).transpose(1, 2).reshape({rows});
 }
 
-std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const std::vector<ForeignTensor>& tensors,
-                                      const ForeignFile& file) {
+std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTensors& list, const ForeignFile& file) {
+  check_foreign_spec(spec, file.where);
+  const std::vector<ForeignTensor> tensors = list(spec);
   check_tensors(Decoder(spec, at::kMeta).parameters(), tensors, file);
   auto model = std::make_unique<Decoder>(spec);
   Parameters& parameters = model->parameters();
@@ -90,7 +99,7 @@ std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const std::vector
     if (!parameters.is_tied_head(t.parameter) || !file.shapes.contains(t.name)) continue;
     const at::Tensor values = parameter_values(t, file).to(at::kFloat);
     check<DataError>(at::equal(values, parameters.at(t.parameter).master),
-                     "[{}] says that the head is tied to the embedding, but {} differs from it", file.where, t.name);
+                     "{}: says that the head is tied to the embedding, but {} differs from it", file.where, t.name);
   }
   return model;
 }

@@ -31,9 +31,14 @@ struct ForeignFile {
   std::function<at::Tensor(const std::string&)> values;  // any floating dtype
 };
 
-// A Decoder of `spec` with its masters set from the file. A tied head may be absent; a present one must be equal.
-std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const std::vector<ForeignTensor>& tensors,
-                                      const ForeignFile& file);
+using ForeignTensors = std::function<std::vector<ForeignTensor>(const DecoderSpec&)>;
+
+// A Decoder of `spec` (as read from the file, not yet validated) with its masters set from the file. A tied head
+// may be absent; a present one must be equal.
+std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTensors& list, const ForeignFile& file);
+
+// spec.validate(), as a DataError: the file's mistake, not the recipe's.
+void check_foreign_spec(const DecoderSpec& spec, const std::string& where);
 
 // Which of our rows, per head half-split for rotary positions, stands at each row of the interleaved order:
 // pairs (i, i + K/2) come to stand at (2i, 2i + 1). theirs = ours[order]; ours[order] = theirs. i64 [rows].

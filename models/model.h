@@ -31,6 +31,8 @@ class Model {
   virtual ~Model() = default;
   // h_BTD after the final norm, f32. With a cache, tokens continue it and are appended to it.
   virtual at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) = 0;
+  // An empty cache for `batch` sequences of up to `capacity` tokens (models/kv_cache.h).
+  virtual std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const = 0;
   virtual Head head() const = 0;
   virtual Parameters& parameters() = 0;
   virtual const Parameters& parameters() const = 0;

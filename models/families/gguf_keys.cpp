@@ -29,14 +29,14 @@ void read_gguf_sizes(const GgufKeys& keys, DecoderSpec& spec) {
   spec.layers = keys.integer("block_count");
   spec.ffn_width = keys.integer("feed_forward_length");
   spec.heads = keys.integer("attention.head_count");
-  check<DataError>(spec.heads > 0, "[{}] attention.head_count must be > 0, got {}", where, spec.heads);
+  check<DataError>(spec.heads > 0, "{}: attention.head_count must be > 0, got {}", where, spec.heads);
   spec.kv_heads = keys.integer("attention.head_count_kv", spec.heads);
   spec.head_dim = keys.integer("attention.key_length", spec.width / spec.heads);
   const int64_t value_dim = keys.integer("attention.value_length", spec.head_dim);
-  check<DataError>(value_dim == spec.head_dim, "[{}] attention.value_length must equal key_length {}, got {}", where,
+  check<DataError>(value_dim == spec.head_dim, "{}: attention.value_length must equal key_length {}, got {}", where,
                    spec.head_dim, value_dim);
   const formats::GgufTensorInfo* embed = keys.file().find_tensor("token_embd.weight");
-  check<DataError>(embed && embed->shape.size() == 2, "[{}] lacks a matrix token_embd.weight", where);
+  check<DataError>(embed && embed->shape.size() == 2, "{}: lacks a matrix token_embd.weight", where);
   spec.vocabulary = embed->shape[0];  // the tensor, not the key: some files pad their embedding
   spec.tie_embeddings = !keys.has_tensor("output.weight");
   spec.attention_bias = keys.has_tensor("blk.0.attn_output.bias");

@@ -37,7 +37,7 @@ DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
   const HfConfig config(json, source);
   const std::string activation = config.text("activation_function", "gelu_new");
   check<DataError>(activation == "gelu_new" || activation == "gelu_pytorch_tanh",
-                   "[{}] activation_function must be gelu_new, got {}", source, activation);
+                   "{}: activation_function must be gelu_new, got {}", source, activation);
   config.must_be("scale_attn_weights", true);
   config.must_be("scale_attn_by_inverse_layer_idx", false);
   config.must_be("add_cross_attention", false);
@@ -47,7 +47,7 @@ DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
   s.layers = config.integer("n_layer");
   s.width = config.integer("n_embd");
   s.heads = s.kv_heads = config.integer("n_head");
-  check<DataError>(s.heads > 0, "[{}] n_head must be > 0, got {}", source, s.heads);
+  check<DataError>(s.heads > 0, "{}: n_head must be > 0, got {}", source, s.heads);
   s.head_dim = s.width / s.heads;
   s.ffn_width = config.integer("n_inner", 4 * std::min(s.width, int64_t{1} << 20));  // a hostile width fails later
   s.norm_eps = config.real("layer_norm_epsilon", 1e-5);

@@ -18,17 +18,17 @@ std::string HfConfig::text(std::string_view key, std::string_view absent) const 
 bool HfConfig::flag(std::string_view key, bool absent) const {
   if (!has(key)) return absent;
   const Json& value = *object_.find(key);
-  check<DataError>(value.is_boolean(), "[{}] {} must be true or false, got {}", source_, key, value.dump());
+  check<DataError>(value.is_boolean(), "{}: {} must be true or false, got {}", source_, key, value.dump());
   return value.get<bool>();
 }
 
 HfConfig HfConfig::object(std::string_view key) const {
-  check<DataError>(has(key) && object_.find(key)->is_object(), "[{}] {} must be an object", source_, key);
+  check<DataError>(has(key) && object_.find(key)->is_object(), "{}: {} must be an object", source_, key);
   return {*object_.find(key), fmt::format("{}: {}", source_, key)};
 }
 
 void HfConfig::must_be(std::string_view key, bool value) const {
-  check<DataError>(flag(key, value) == value, "[{}] {}: {} is not supported", source_, key, !value);
+  check<DataError>(flag(key, value) == value, "{}: {}: {} is not supported", source_, key, !value);
 }
 
 void read_hf_rope(const HfConfig& config, DecoderSpec& spec) {
@@ -40,7 +40,7 @@ void read_hf_rope(const HfConfig& config, DecoderSpec& spec) {
   const HfConfig scaling = modern ? five : config.object("rope_scaling");
   const std::string kind = scaling.text("rope_type", scaling.text("type", "default"));
   if (kind == "default") return;
-  check<DataError>(kind == "linear" || kind == "llama3", "[{}] rope_type must be default, linear or llama3, got \"{}\"",
+  check<DataError>(kind == "linear" || kind == "llama3", "{}: rope_type must be default, linear or llama3, got \"{}\"",
                    scaling.source(), kind);
   kernels::RopeScaling& r = spec.rope_scaling;
   r.kind = kind;

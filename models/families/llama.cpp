@@ -28,14 +28,14 @@ void check_spec(const DecoderSpec& s) {
 DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
   const HfConfig config(json, source);
   const std::string activation = config.text("hidden_act", "silu");
-  check<DataError>(activation == "silu", "[{}] hidden_act must be silu, got {}", source, activation);
+  check<DataError>(activation == "silu", "{}: hidden_act must be silu, got {}", source, activation);
   DecoderSpec s = defaults();
   s.vocabulary = config.integer("vocab_size");
   s.context = config.integer("max_position_embeddings", 2048);
   s.layers = config.integer("num_hidden_layers");
   s.width = config.integer("hidden_size");
   s.heads = config.integer("num_attention_heads");
-  check<DataError>(s.heads > 0, "[{}] num_attention_heads must be > 0, got {}", source, s.heads);
+  check<DataError>(s.heads > 0, "{}: num_attention_heads must be > 0, got {}", source, s.heads);
   s.kv_heads = config.integer("num_key_value_heads", s.heads);
   s.head_dim = config.integer("head_dim", s.width / s.heads);
   s.ffn_width = config.integer("intermediate_size");
@@ -133,9 +133,9 @@ void read_gguf_rope(const GgufKeys& keys, DecoderSpec& s) {
   s.rope_theta = keys.real("rope.freq_base", 10000.0);
   const int64_t rotary = keys.integer("rope.dimension_count", s.head_dim);
   check<DataError>(rotary == s.head_dim && s.head_dim > 0 && s.head_dim % 2 == 0,
-                   "[{}] rope.dimension_count must equal an even head dimension {}, got {}", where, s.head_dim, rotary);
+                   "{}: rope.dimension_count must equal an even head dimension {}, got {}", where, s.head_dim, rotary);
   const std::string kind = keys.text("rope.scaling.type", "none");
-  check<DataError>(kind == "none" || kind == "linear", "[{}] rope.scaling.type must be none or linear, got {}", where,
+  check<DataError>(kind == "none" || kind == "linear", "{}: rope.scaling.type must be none or linear, got {}", where,
                    kind);
   s.rope_scaling = {};
   if (kind == "linear") {
@@ -145,12 +145,12 @@ void read_gguf_rope(const GgufKeys& keys, DecoderSpec& s) {
   if (!keys.has_tensor("rope_freqs.weight")) return;
   const at::Tensor divisors = keys.file().values("rope_freqs.weight");
   check<DataError>(divisors.dim() == 1 && divisors.numel() == s.head_dim / 2 && kind == "none",
-                   "[{}] rope_freqs.weight must hold {} divisors and no other scaling", where, s.head_dim / 2);
+                   "{}: rope_freqs.weight must hold {} divisors and no other scaling", where, s.head_dim / 2);
   s.rope_scaling.kind = "llama3";
   s.rope_scaling.factor = divisors.max().item<double>();
   s.rope_scaling.original_context = original_context(s, divisors);
   check<DataError>(s.rope_scaling.original_context > 0 && at::allclose(rope_divisors(s), divisors, 1e-4, 0.0),
-                   "[{}] rope_freqs.weight does not follow the llama3 rule (low 1, high 4)", where);
+                   "{}: rope_freqs.weight does not follow the llama3 rule (low 1, high 4)", where);
 }
 
 DecoderSpec spec_from_gguf(const formats::GgufFile& file) {

@@ -1,0 +1,110 @@
+#include "models/gguf_model.h"
+
+#include <cstring>
+#include <map>
+
+#include "core/error.h"
+#include "models/family.h"
+
+namespace retort::models {
+namespace {
+
+using formats::GgmlType;
+using formats::PackedTensor;
+
+const Family& family_of(const formats::GgufFile& file) {
+  const std::string architecture = file.text("general.architecture");
+  std::vector<std::string> known;
+  for (const Family& family : families()) {
+    if (family.gguf_architecture == architecture) return family;
+    known.push_back(family.gguf_architecture);
+  }
+  fail<DataError>("{}: architecture \"{}\" is not known; known: {}", file.path().string(), architecture,
+                  fmt::join(known, ", "));
+}
+
+bool must_be_f32(Role role) { return role == Role::kNorm || role == Role::kBias || role == Role::kPositions; }
+
+// Whole rows in another order, so that blocks survive.
+PackedTensor reorder_rows(const PackedTensor& t, const at::Tensor& order) {
+  const bool matrix = t.shape.size() == 2;
+  const size_t row_bytes = static_cast<size_t>(matrix ? t.row_bytes() : formats::ggml_type_info(t.type).block_bytes);
+  RETORT_ASSERT(t.bytes.size() == row_bytes * static_cast<size_t>(order.numel()));
+  PackedTensor out{t.type, t.shape, std::vector<std::byte>(t.bytes.size())};
+  const int64_t* from = order.const_data_ptr<int64_t>();
+  for (int64_t row = 0; row < order.numel(); ++row)
+    std::memcpy(&out.bytes[static_cast<size_t>(row) * row_bytes], &t.bytes[static_cast<size_t>(from[row]) * row_bytes],
+                row_bytes);
+  return out;
+}
+
+void append_rows(PackedTensor& whole, const PackedTensor& part, const std::string& name) {
+  check<ConfigError>(whole.type == part.type, "[gguf] {} fuses tensors of types {} and {}; give them one", name,
+                     formats::ggml_type_info(whole.type).name, formats::ggml_type_info(part.type).name);
+  whole.shape[0] += part.shape[0];
+  whole.bytes.insert(whole.bytes.end(), part.bytes.begin(), part.bytes.end());
+}
+
+using NamedPacked = std::vector<std::pair<std::string, PackedTensor>>;
+
+NamedPacked packed_tensors(const Decoder& model, const Family& family, const Packer& packer) {
+  const Parameters& parameters = model.parameters();
+  std::map<std::string, PackedTensor> packed;  // by unique parameter
+  for (const Parameter& p : parameters.unique()) {
+    packed[p.name] = must_be_f32(p.role) ? formats::pack(GgmlType::F32, p.master) : packer(p);
+    check(packed[p.name].shape == p.master.sizes().vec(), "[gguf] the packed form of {} must keep its shape", p.name);
+  }
+  NamedPacked out;
+  for (const ForeignTensor& t : family.gguf_tensors(model.spec())) {
+    if (parameters.is_tied_head(t.parameter)) continue;
+    const PackedTensor& own = packed.at(parameters.at(t.parameter).name);
+    if (!out.empty() && out.back().first == t.name)
+      append_rows(out.back().second, own, t.name);
+    else
+      out.emplace_back(t.name, t.rope_heads > 0 ? reorder_rows(own, interleaved_order(own.shape[0], t.rope_heads)) : own);
+  }
+  for (const auto& [name, values] : family.gguf_constants(model.spec()))
+    out.emplace_back(name, formats::pack(GgmlType::F32, values));
+  return out;
+}
+
+// general.file_type, for display: llama.cpp's number for the type of most of the matrices' values.
+uint32_t file_type(const NamedPacked& tensors) {
+  static const std::map<GgmlType, uint32_t> numbers = {
+      {GgmlType::F32, 0}, {GgmlType::F16, 1}, {GgmlType::Q4_0, 2}, {GgmlType::Q8_0, 7}, {GgmlType::BF16, 32}};
+  std::map<GgmlType, int64_t> values;
+  for (const auto& [name, t] : tensors)
+    if (t.shape.size() == 2) values[t.type] += t.shape[0] * t.shape[1];
+  const auto most = std::max_element(values.begin(), values.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return numbers.at(most->first);
+}
+
+}  // namespace
+
+std::unique_ptr<Decoder> load_gguf(const Path& path) {
+  const formats::GgufFile file(path);
+  const Family& family = family_of(file);
+  const DecoderSpec spec = family.spec_from_gguf(file);
+  ForeignFile foreign{path.string(), {}, [&](const std::string& name) { return file.values(name); }};
+  for (const formats::GgufTensorInfo& t : file.tensors()) foreign.shapes[t.name] = t.shape;
+  if (spec.rope_scaling.kind == "llama3") foreign.shapes.erase("rope_freqs.weight");  // became part of the spec
+  return load_foreign(spec, family.gguf_tensors, foreign);
+}
+
+void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const Packer& packer,
+               const formats::GgufMetadata& tokenizer, const std::string& name) {
+  const Family& family = families().at(model.spec().family);
+  const NamedPacked tensors = packed_tensors(model, family, packer);
+  formats::GgufMetadata metadata = family.gguf_metadata(model.spec());
+  const bool quantized = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) {
+    return formats::ggml_type_info(t.second.type).block > 1;
+  });
+  formats::GgufMetadata general = {{"general.name", name}, {"general.file_type", file_type(tensors)}};
+  if (quantized) general.emplace_back("general.quantization_version", uint32_t{2});
+  metadata.insert(metadata.begin() + 1, general.begin(), general.end());  // behind general.architecture
+  metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
+  formats::write_gguf(files, path, metadata, tensors);
+}
+
+}  // namespace retort::models

@@ -1,0 +1,180 @@
+// Grammar: config.json; model.safetensors, or model-*.safetensors with model.safetensors.index.json
+// {"metadata": {...}, "weight_map": {tensor: file}}. docs/formats.md has the keys of config.json.
+#include "models/hf_folder.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+#include "models/family.h"
+
+namespace retort::models {
+namespace {
+
+using formats::Json;
+using formats::SafetensorsFile;
+
+const Family& family_of(const Json& config, const std::string& source) {
+  const std::string type = formats::json_text(config, "model_type", source);
+  std::vector<std::string> known;
+  for (const Family& family : families())
+    for (const std::string& name : family.hf_model_types) {
+      if (name == type) return family;
+      known.push_back(name);
+    }
+  fail<DataError>("{}: model_type \"{}\" is not known; known: {}", source, type, fmt::join(known, ", "));
+}
+
+// The files of a folder by their names, and where each tensor lies.
+struct Weights {
+  std::map<std::string, SafetensorsFile> files;
+  std::map<std::string, const SafetensorsFile*> where;
+};
+
+void add_tensors(Weights& weights, const SafetensorsFile& file) {
+  for (const auto& [name, entry] : file.entries())
+    check<DataError>(weights.where.emplace(name, &file).second, "{}: holds {}, which another file holds too",
+                     file.path().string(), name);
+}
+
+Weights open_weights(const Path& directory) {
+  Weights weights;
+  const Path index = directory / "model.safetensors.index.json";
+  if (!std::filesystem::exists(index)) {
+    const Path single = directory / "model.safetensors";
+    add_tensors(weights, weights.files.emplace("", SafetensorsFile(single)).first->second);
+    return weights;
+  }
+  const Json json = formats::read_json(index);
+  const auto map = json.find("weight_map");
+  check<DataError>(map != json.end() && map->is_object(), "{}: lacks the object weight_map", index.string());
+  for (const auto& [tensor, value] : map->items()) {
+    check<DataError>(value.is_string(), "{}: weight_map.{} must be a file name", index.string(), tensor);
+    const std::string name = value.get<std::string>();
+    check<DataError>(!name.empty() && Path(name) == Path(name).filename(),
+                     "{}: weight_map.{} must name a file of the folder, got \"{}\"", index.string(), tensor, name);
+    if (!weights.files.contains(name))
+      add_tensors(weights, weights.files.emplace(name, SafetensorsFile(directory / name)).first->second);
+    check<DataError>(weights.files.at(name).contains(tensor), "{}: says that {} lies in {}, which lacks it",
+                     index.string(), tensor, name);
+  }
+  return weights;
+}
+
+// The folder's tensors under the family's full names, without buffers.
+ForeignFile foreign_file(const Path& directory, const Weights& weights, const Family& family) {
+  const bool prefixed = std::any_of(weights.where.begin(), weights.where.end(), [&](const auto& tensor) {
+    return tensor.first.starts_with(family.hf_prefix);
+  });
+  ForeignFile out{directory.string(), {}, {}};
+  std::map<std::string, std::string> stored_name;
+  for (const auto& [name, file] : weights.where) {
+    const bool buffer = std::any_of(family.hf_buffers.begin(), family.hf_buffers.end(),
+                                    [&](const std::string& suffix) { return name.ends_with(suffix); });
+    if (buffer) continue;
+    const std::string full = prefixed || name == "lm_head.weight" ? name : family.hf_prefix + name;
+    out.shapes[full] = file->entries().at(name).shape;
+    stored_name[full] = name;
+  }
+  out.values = [stored_name, &weights](const std::string& full) {
+    const std::string& name = stored_name.at(full);
+    return weights.where.at(name)->tensor(name);
+  };
+  return out;
+}
+
+// Tensors as the family's files hold them: expanded, fused, transposed; a tied head is left out.
+formats::NamedTensors hf_weights(const Decoder& model, const Family& family, WeightMap& map, at::ScalarType dtype) {
+  const Parameters& parameters = model.parameters();
+  std::map<std::string, at::Tensor> values;  // by unique parameter
+  for (const Parameter& p : parameters.unique()) values[p.name] = map.apply(p, p.master).to(dtype);
+  const std::vector<ForeignTensor> tensors = family.hf_tensors(model.spec());
+  formats::NamedTensors out;
+  for (size_t i = 0; i < tensors.size();) {
+    const ForeignTensor& first = tensors[i];
+    std::vector<at::Tensor> parts;  // of one fused tensor, adjacent in the list
+    for (; i < tensors.size() && tensors[i].name == first.name; ++i)
+      parts.push_back(values.at(parameters.at(tensors[i].parameter).name));
+    if (parameters.is_tied_head(first.parameter)) continue;
+    const at::Tensor whole = parts.size() == 1 ? parts[0] : at::cat(parts);
+    out.emplace_back(first.name, first.transposed ? whole.t() : whole);
+  }
+  return out;
+}
+
+const char* dtype_name(at::ScalarType dtype) {
+  if (dtype == at::kFloat) return "float32";
+  if (dtype == at::kHalf) return "float16";
+  check<ConfigError>(dtype == at::kBFloat16, "[hf] dtype must be f32, f16 or bf16, got {}", c10::toString(dtype));
+  return "bfloat16";
+}
+
+Json config_json(const Family& family, const DecoderSpec& spec, const char* dtype, const HfExtras& extras) {
+  DecoderSpec plain = spec;  // what the file holds: every layer has its own tensors
+  plain.share_ffn = false;
+  plain.repeat = 1;
+  Json config = family.hf_config(plain);
+  config["dtype"] = dtype;
+  config["torch_dtype"] = dtype;
+  for (const auto& [key, value] : extras.config.items()) config[key] = value;
+  return config;
+}
+
+Json generation_json(const Json& config) {
+  Json out = {{"_from_model_config", true}};
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
+    if (config.contains(key)) out[key] = config.at(key);
+  return out;
+}
+
+// The new folder takes the name; an older export of that name steps aside first.
+void replace_folder(FileSystem& files, const Path& fresh, const Path& directory) {
+  const Path old = directory.string() + fmt::format(".old.{}", ::getpid());
+  const bool exists = std::filesystem::exists(directory);
+  if (exists) files.rename(directory, old);
+  files.rename(fresh, directory);
+  files.sync_directory(directory.parent_path());
+  if (exists) files.remove_all(old);
+}
+
+}  // namespace
+
+std::unique_ptr<Decoder> load_hf_folder(const Path& directory) {
+  const std::string source = (directory / "config.json").string();
+  const Json config = formats::read_json(directory / "config.json");
+  const Family& family = family_of(config, source);
+  check<DataError>(!config.contains("quantization_config") || config.at("quantization_config").is_null(),
+                   "{}: has a quantization_config; only unquantized folders are read", source);
+  const DecoderSpec spec = family.spec_from_hf(config, source);
+  const Weights weights = open_weights(directory);
+  return load_foreign(spec, family.hf_tensors, foreign_file(directory, weights, family));
+}
+
+void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& model, WeightMap& map,
+                    at::ScalarType dtype, const HfExtras& extras) {
+  const at::NoGradGuard no_grad;
+  Path target = std::filesystem::absolute(directory).lexically_normal();
+  if (!target.has_filename()) target = target.parent_path();  // "out/"
+  check<IoError>(!std::filesystem::exists(target) || std::filesystem::exists(target / "config.json"),
+                 "{}: exists and is not a Hugging Face folder; not replaced", target.string());
+  const Family& family = families().at(model.spec().family);
+  const Json config = config_json(family, model.spec(), dtype_name(dtype), extras);
+  const Path fresh = target.string() + fmt::format(".tmp.{}", ::getpid());
+  try {
+    files.remove_all(fresh);
+    files.make_directories(fresh);
+    formats::write_safetensors(files, fresh / "model.safetensors", hf_weights(model, family, map, dtype));
+    write_durably(files, fresh / "config.json", config.dump(2) + "\n");
+    write_durably(files, fresh / "generation_config.json", generation_json(config).dump(2) + "\n");
+    for (const auto& [name, content] : extras.files) write_durably(files, fresh / name, content);
+    replace_folder(files, fresh, target);
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove_all(fresh, ignored);
+    throw;
+  }
+}
+
+}  // namespace retort::models

@@ -1,0 +1,26 @@
+// A DecoderSpec as JSON, as checkpoints keep it: every field by its recipe name, choices as words.
+//   {"family": "llama", "vocabulary": 256, ..., "norm": "rms", ..., "rope_scaling": {"kind": "none", ...}}
+// Reading throws DataError naming source and key for missing and unknown keys, wrong types and unknown words.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/json.h"
+#include "models/decoder.h"
+
+namespace retort::models {
+
+formats::Json to_json(const DecoderSpec& spec);
+DecoderSpec from_json(const formats::Json& json, const std::string& source);  // not validated
+
+// A choice and its word: NormKind rms | layer, FfnKind swiglu | gelu, PositionKind rope | learned.
+template <class Choice>
+std::vector<std::string> choice_words();
+template <class Choice>
+std::string to_word(Choice choice);
+template <class Choice>
+Choice from_word(std::string_view word);  // ConfigError listing the words
+
+}  // namespace retort::models
