@@ -35,3 +35,29 @@ function(retort_test room)
     set_tests_properties(${room}_slow PROPERTIES LABELS slow ENVIRONMENT "${environment}" TIMEOUT 1200)
   endif()
 endfunction()
+
+# retort_mpi_test(ROOM RANKS [ENDS suite exit_code])
+# Runs the suites of test_ROOM whose name starts with "Mpi" under mpirun, with the label mpi; nothing without
+# MPI. Suites that end their group start with "MpiEnds" and run alone: ENDS names one and mpirun's exit code.
+function(retort_mpi_test room ranks)
+  cmake_parse_arguments(ARG "" "" "ENDS" ${ARGN})
+  set(name ${room}_mpi_${ranks})
+  set(filter Mpi*:-MpiEnds*)
+  set(expected 0)
+  if(ARG_ENDS)
+    list(GET ARG_ENDS 0 suite)
+    list(GET ARG_ENDS 1 expected)
+    string(APPEND name _${suite})
+    set(filter ${suite}*)
+  endif()
+  if(NOT RETORT_HAVE_MPI)
+    message(STATUS "no MPI: the test ${name} is left out")
+    return()
+  endif()
+  # Ranks share the cores they find, so they are not bound to one each.
+  add_test(NAME ${name} COMMAND sh -c "\"$@\"; test $? -eq ${expected}" mpi
+    ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none ${MPIEXEC_NUMPROC_FLAG} ${ranks}
+    $<TARGET_FILE:test_${room}> --gtest_filter=${filter})
+  set_tests_properties(${name} PROPERTIES LABELS mpi TIMEOUT 300 ENVIRONMENT
+    "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR}")
+endfunction()

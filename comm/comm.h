@@ -9,7 +9,11 @@
 //
 // Back ends: self (a world of one is a real group: every collective is the identity), threads (ranks as
 // threads of one process, for tests and for one machine), MPI. Thread rule: one rank's Comm is used from one
-// thread; its worker thread runs the collectives in order. Throws CommError.
+// thread; its worker thread runs the collectives in order.
+//
+// Every collective first compares itself with its peers'. CommError, and an unusable group, follow when ranks
+// call different collectives (both sides are named), when a peer fails or leaves, and when the watchdog's
+// time is over (operation, number and missing ranks are named).
 #pragma once
 
 #include <ATen/ATen.h>
@@ -47,10 +51,11 @@ class Comm {
 
   virtual Pending all_reduce(at::Tensor tensor, Reduce reduce) = 0;
   virtual Pending broadcast(at::Tensor tensor, int root) = 0;
-  // out[r] becomes rank r's `in`; out has size() rows of in's shape.
+  // out[r] becomes rank r's `in`; out is contiguous with size() rows of in's shape.
   virtual Pending all_gather(at::Tensor out, at::Tensor in) = 0;
   virtual void barrier() = 0;
-  // Ends every rank of the group, now, with this process exit code. Called when an error cannot be shared.
+  // Ends every rank of the group, now, with this process exit code, `why` on stderr first. Called when an
+  // error cannot be shared. Thread ranks are one process and end with it: there, prefer to throw.
   [[noreturn]] virtual void abort(const std::string& why, int exit_code) = 0;
 
   // Small blocking conveniences over the above.
@@ -61,15 +66,29 @@ class Comm {
   bool all_agree(bool mine);
 };
 
+struct CommOptions {
+  // Seconds that a collective waits for its peers before it throws a CommError that names them. The default
+  // is $RETORT_COMM_TIMEOUT, else 600; raise it where one rank works alone for longer.
+  double timeout_seconds = default_timeout_seconds();
+  static double default_timeout_seconds();  // ConfigError where the variable is no positive number
+};
+
 std::unique_ptr<Comm> make_self_comm();
 
 // Runs body(comm) once for each of `ranks` threads that form a group, and returns when all have. The first
 // exception of any rank aborts the others' collectives and is rethrown here.
-void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body);
+void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const CommOptions& options = {});
 
-// MPI, when this build has it and a launcher started us (else CommError that says which). Initialises MPI on
-// first use and finalises it with the object.
-std::unique_ptr<Comm> make_mpi_comm();
+// MPI, when this build has it and a launcher started us (else CommError that says which). Once a process: it
+// initialises MPI, and finalises it with the object. Keep it outside the try block whose handler calls
+// abort(): destroyed by an exception, it ends the group itself.
+std::unique_ptr<Comm> make_mpi_comm(const CommOptions& options = {});
 bool mpi_available();  // built with MPI
+
+// NCCL for CUDA tensors; CPU tensors, barriers and abort go to `bootstrap`, which must outlive it. The
+// current device is this rank's. Sums are NCCL's, not the tree above: equal on every rank, but not to other
+// splits. Collective over `bootstrap`. Compiled and linked by us; it has not run on more than one GPU.
+std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap);
+bool nccl_available();  // built with NCCL
 
 }  // namespace retort::comm

@@ -1,0 +1,79 @@
+#include "comm/comm.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "comm/ordered_reduce.h"
+#include "core/error.h"
+
+namespace retort::comm {
+namespace {
+
+class SelfComm final : public Comm {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  std::string name() const override { return "self"; }
+  Pending all_reduce(at::Tensor tensor, Reduce) override {
+    check_reducible(tensor.scalar_type());
+    return {};
+  }
+  Pending broadcast(at::Tensor, int root) override {
+    check(root == 0, "[broadcast] root must be a rank below 1, got {}", root);
+    return {};
+  }
+  Pending all_gather(at::Tensor out, at::Tensor in) override {
+    check(out.scalar_type() == in.scalar_type() && out.numel() == in.numel(),
+          "[all_gather] out must have 1 x {} elements of {}, got {} of {}", in.numel(),
+          c10::toString(in.scalar_type()), out.numel(), c10::toString(out.scalar_type()));
+    const at::NoGradGuard no_grad;
+    out.view(-1).copy_(in.reshape(-1));
+    return {};
+  }
+  void barrier() override {}
+  [[noreturn]] void abort(const std::string& why, int exit_code) override {
+    fmt::print(stderr, "{}\n", why);
+    std::fflush(stderr);
+    std::_Exit(exit_code);
+  }
+};
+
+}  // namespace
+
+double Comm::reduce(double value, Reduce how) {
+  const at::Tensor tensor = at::full({1}, value, at::kDouble);
+  all_reduce(tensor, how).wait();
+  return tensor.item<double>();
+}
+
+int64_t Comm::reduce(int64_t value, Reduce how) {
+  const at::Tensor tensor = at::full({1}, value, at::kLong);
+  all_reduce(tensor, how).wait();
+  return tensor.item<int64_t>();
+}
+
+std::string Comm::broadcast_text(const std::string& text, int root) {
+  const at::Tensor length = at::full({1}, static_cast<int64_t>(text.size()), at::kLong);
+  broadcast(length, root).wait();
+  const at::Tensor bytes = at::empty({length.item<int64_t>()}, at::kByte);
+  if (rank() == root && !text.empty()) std::memcpy(bytes.mutable_data_ptr(), text.data(), text.size());
+  broadcast(bytes, root).wait();
+  return std::string(static_cast<const char*>(bytes.const_data_ptr()), bytes.numel());
+}
+
+bool Comm::all_agree(bool mine) { return reduce(static_cast<int64_t>(mine), Reduce::kMin) != 0; }
+
+double CommOptions::default_timeout_seconds() {
+  const char* text = std::getenv("RETORT_COMM_TIMEOUT");
+  if (!text) return 600.0;
+  char* end = nullptr;
+  const double seconds = std::strtod(text, &end);
+  check<ConfigError>(end != text && *end == '\0' && seconds > 0 && seconds <= 1e6,
+                     "[comm] RETORT_COMM_TIMEOUT must be a number of seconds in (0, 1e6], got \"{}\"", text);
+  return seconds;
+}
+
+std::unique_ptr<Comm> make_self_comm() { return std::make_unique<SelfComm>(); }
+
+}  // namespace retort::comm

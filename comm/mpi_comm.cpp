@@ -1,0 +1,146 @@
+// MPI as a Transport: messages between pairs of ranks, polled, so that a watchdog can end the wait.
+// Every MPI call of the process is made by QueuedComm's worker thread.
+#define OMPI_SKIP_MPICXX 1
+#include <mpi.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+#include <thread>
+
+#include "comm/bootstrap.h"
+#include "comm/comm.h"
+#include "comm/queued_comm.h"
+#include "core/error.h"
+
+namespace retort::comm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kMaxMessage = size_t{1} << 30;  // MPI-3 counts in int
+constexpr auto kNap = std::chrono::microseconds(100);
+// How long to poll without a nap: what a message takes at 1 GB/s, and a little.
+constexpr auto kPatience = std::chrono::milliseconds(1);
+
+void must(int code, const char* call) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  fail<CommError>("[mpi] {} failed: {}", call, std::string_view(text, length));
+}
+
+class MpiTransport final : public Transport {
+ public:
+  explicit MpiTransport(double timeout_seconds) : timeout_(timeout_seconds) {
+    int before = 0, provided = 0;
+    MPI_Initialized(&before);
+    check<CommError>(!before, "[mpi] a process can join its MPI group once, and it has");
+    must(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+    check<CommError>(provided >= MPI_THREAD_SERIALIZED, "[mpi] needs MPI_THREAD_SERIALIZED, got level {}",
+                     provided);
+    must(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
+    must(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    must(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    must(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  }
+
+  ~MpiTransport() override {
+    if (interrupted_) {  // the peers wait for messages that will not come, or soon will
+      fmt::print(stderr, "rank {}: leaves the MPI group after an error, and ends it\n", rank_);
+      std::fflush(stderr);
+      MPI_Abort(MPI_COMM_WORLD, static_cast<int>(ExitCode::kCommunication));
+    }
+    MPI_Comm_free(&comm_);
+    MPI_Finalize();
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  std::string name() const override { return "mpi"; }
+
+  void exchange(const std::vector<std::span<const std::byte>>& send,
+                const std::vector<std::span<std::byte>>& receive) override {
+    std::vector<MPI_Request> requests;
+    std::vector<int> peers;  // of each request
+    size_t bytes = 0;
+    const auto post = [&](int peer, size_t size, auto&& start) {
+      for (size_t at = 0; at < size; at += kMaxMessage) {
+        peers.push_back(peer);
+        must(start(at, static_cast<int>(std::min(kMaxMessage, size - at)), &requests.emplace_back()),
+             "MPI_Isend/recv");
+      }
+      bytes += size;
+    };
+    for (int step = 1; step < size_; ++step) {
+      const int peer = (rank_ + step) % size_;
+      post(peer, receive[peer].size(), [&](size_t at, int count, MPI_Request* request) {
+        return MPI_Irecv(receive[peer].data() + at, count, MPI_BYTE, peer, 0, comm_, request);
+      });
+    }
+    for (int step = 1; step < size_; ++step) {
+      const int peer = (rank_ + step) % size_;
+      post(peer, send[peer].size(), [&](size_t at, int count, MPI_Request* request) {
+        return MPI_Isend(send[peer].data() + at, count, MPI_BYTE, peer, 0, comm_, request);
+      });
+    }
+    wait(requests, peers, kPatience + std::chrono::nanoseconds(bytes));
+  }
+
+  void interrupt() noexcept override { interrupted_ = true; }
+
+  [[noreturn]] void abort(int exit_code) override {
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
+    std::_Exit(exit_code);
+  }
+
+ private:
+  void wait(std::vector<MPI_Request>& requests, const std::vector<int>& peers, Clock::duration patience) {
+    const Clock::time_point start = Clock::now();
+    for (;;) {
+      int done = 0;
+      must(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
+           "MPI_Testall");
+      if (done) return;
+      check<CommError>(!interrupted_, "[mpi] rank {} was interrupted", rank_);
+      const Clock::duration waited = Clock::now() - start;
+      if (waited > std::chrono::duration<double>(timeout_))
+        throw MissingRanks{missing(requests, peers), timeout_};
+      if (waited < patience)
+        std::this_thread::yield();
+      else
+        std::this_thread::sleep_for(kNap);
+    }
+  }
+
+  static std::vector<int> missing(std::vector<MPI_Request>& requests, const std::vector<int>& peers) {
+    std::set<int> ranks;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      int done = 0;
+      must(MPI_Test(&requests[i], &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (!done) ranks.insert(peers[i]);
+    }
+    return {ranks.begin(), ranks.end()};
+  }
+
+  const double timeout_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0, size_ = 1;
+  std::atomic<bool> interrupted_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Comm> make_mpi_comm(const CommOptions& options) {
+  check<CommError>(mpi_launcher(process_environment).has_value(),
+                   "[mpi] no launcher started this process: use `mpirun -n N retort ...`");
+  const double timeout = options.timeout_seconds;
+  return std::make_unique<QueuedComm>([timeout] { return std::make_unique<MpiTransport>(timeout); });
+}
+
+bool mpi_available() { return true; }
+
+}  // namespace retort::comm

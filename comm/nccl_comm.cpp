@@ -1,0 +1,153 @@
+// NCCL over CUDA tensors, on one communication stream of its own: an operation starts when the work that is
+// now on the default stream is done, and Pending::wait() makes the default stream wait for it, not the host.
+// Compiled and linked on a machine without a GPU; not yet run on several.
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include <cstring>
+
+#include "comm/comm.h"
+#include "core/error.h"
+
+namespace retort::comm {
+namespace {
+
+void must(cudaError_t code, const char* call) {
+  check<CommError>(code == cudaSuccess, "[nccl] {} failed: {}", call, cudaGetErrorString(code));
+}
+void must(ncclResult_t code, const char* call) {
+  check<CommError>(code == ncclSuccess, "[nccl] {} failed: {}", call, ncclGetErrorString(code));
+}
+
+// A point in a stream.
+class Event {
+ public:
+  explicit Event(cudaStream_t stream) {
+    must(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
+    must(cudaEventRecord(event_, stream), "cudaEventRecord");
+  }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void before(cudaStream_t stream) const {
+    must(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+ncclDataType_t nccl_type(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::ScalarType::Double:
+      return ncclFloat64;
+    case at::ScalarType::Float:
+      return ncclFloat32;
+    case at::ScalarType::BFloat16:
+      return ncclBfloat16;
+    case at::ScalarType::Half:
+      return ncclFloat16;
+    case at::ScalarType::Long:
+      return ncclInt64;
+    case at::ScalarType::Int:
+      return ncclInt32;
+    default:
+      fail<ShapeError>("[all_reduce] NCCL has no type for {}", c10::toString(dtype));
+  }
+}
+
+ncclRedOp_t nccl_reduce(Reduce reduce) {
+  return reduce == Reduce::kSum ? ncclSum : reduce == Reduce::kMax ? ncclMax : ncclMin;
+}
+
+class NcclComm final : public Comm {
+ public:
+  explicit NcclComm(Comm& bootstrap) : bootstrap_(bootstrap) {
+    int version = 0;
+    must(ncclGetVersion(&version), "ncclGetVersion");
+    check<CommError>(version == NCCL_VERSION_CODE, "[nccl] compiled against version {}, but {} was loaded",
+                     NCCL_VERSION_CODE, version);
+    must(cudaGetDevice(&device_), "cudaGetDevice");
+    ncclUniqueId id = {};
+    if (rank() == 0) must(ncclGetUniqueId(&id), "ncclGetUniqueId");
+    const std::string text = bootstrap_.broadcast_text(std::string(id.internal, sizeof(id.internal)));
+    std::memcpy(id.internal, text.data(), sizeof(id.internal));
+    int least = 0, greatest = 0;
+    must(cudaDeviceGetStreamPriorityRange(&least, &greatest), "cudaDeviceGetStreamPriorityRange");
+    must(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest), "cudaStreamCreate");
+    must(ncclCommInitRank(&comm_, size(), id, rank()), "ncclCommInitRank");
+  }
+  ~NcclComm() override {
+    if (std::uncaught_exceptions() > 0) {
+      ncclCommAbort(comm_);
+    } else {
+      cudaStreamSynchronize(stream_);
+      ncclCommDestroy(comm_);
+    }
+    cudaStreamDestroy(stream_);
+  }
+
+  int rank() const override { return bootstrap_.rank(); }
+  int size() const override { return bootstrap_.size(); }
+  std::string name() const override { return "nccl"; }
+
+  Pending all_reduce(at::Tensor tensor, Reduce reduce) override {
+    if (tensor.is_cpu()) return bootstrap_.all_reduce(tensor, reduce);
+    void* data = tensor.mutable_data_ptr();
+    return start({tensor}, [&] {
+      return ncclAllReduce(data, data, tensor.numel(), nccl_type(tensor.scalar_type()), nccl_reduce(reduce),
+                           comm_, stream_);
+    });
+  }
+  Pending broadcast(at::Tensor tensor, int root) override {
+    if (tensor.is_cpu()) return bootstrap_.broadcast(tensor, root);
+    void* data = tensor.mutable_data_ptr();
+    return start({tensor},
+                 [&] { return ncclBroadcast(data, data, tensor.nbytes(), ncclUint8, root, comm_, stream_); });
+  }
+  Pending all_gather(at::Tensor out, at::Tensor in) override {
+    if (in.is_cpu()) return bootstrap_.all_gather(out, in);
+    check(out.nbytes() == in.nbytes() * size(), "[all_gather] out must have {} bytes, got {}",
+          in.nbytes() * size(), out.nbytes());
+    return start({in, out}, [&] {
+      return ncclAllGather(in.const_data_ptr(), out.mutable_data_ptr(), in.nbytes(), ncclUint8, comm_,
+                           stream_);
+    });
+  }
+  void barrier() override { bootstrap_.barrier(); }
+  [[noreturn]] void abort(const std::string& why, int exit_code) override {
+    bootstrap_.abort(why, exit_code);
+    std::terminate();  // not reached; GCC does not see that through the virtual call
+  }
+
+ private:
+  template <class Launch>
+  Pending start(const std::vector<at::Tensor>& tensors, Launch&& launch) {
+    for (const at::Tensor& tensor : tensors)
+      check(tensor.is_cuda() && tensor.is_non_overlapping_and_dense(),
+            "[nccl] needs dense CUDA tensors, got {}", tensor.device().str());
+    ncclResult_t earlier = ncclSuccess;
+    must(ncclCommGetAsyncError(comm_, &earlier), "ncclCommGetAsyncError");
+    must(earlier, "an earlier collective");
+    must(cudaSetDevice(device_), "cudaSetDevice");  // hooks run on a thread of their own
+    Event(cudaStreamLegacy).before(stream_);
+    must(launch(), "the launch");
+    // The tensors stay referenced until the default stream waits for the operation.
+    return Pending(std::async(std::launch::deferred, [tensors, done = std::make_shared<Event>(stream_)] {
+                     done->before(cudaStreamLegacy);
+                   }).share());
+  }
+
+  Comm& bootstrap_;
+  int device_ = 0;
+  cudaStream_t stream_ = nullptr;
+  ncclComm_t comm_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap) { return std::make_unique<NcclComm>(bootstrap); }
+
+bool nccl_available() { return true; }
+
+}  // namespace retort::comm

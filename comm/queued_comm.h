@@ -1,0 +1,85 @@
+// The Comm over any Transport: a worker thread that owns the transport and runs the collectives one after the
+// other, in the order in which they were called.
+//
+//   all_reduce  all-to-all of slices, each rank reduces its own slice (ordered_reduce), all-gather
+//   broadcast   the root scatters slices, then all-gather: twice the bytes, whatever the number of ranks
+//   small ones  every rank sends all to all
+//
+// Before its data each operation exchanges a Call, so that ranks which disagree say so instead of hanging.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "comm/comm.h"
+#include "comm/transport.h"
+
+namespace retort::comm {
+
+class QueuedComm final : public Comm {
+ public:
+  // `make` runs on the worker thread, where the transport also ends.
+  explicit QueuedComm(std::function<std::unique_ptr<Transport>()> make);
+  // Finishes what was called; when an exception is what destroys it, interrupts that instead.
+  ~QueuedComm() override;
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  std::string name() const override { return name_; }
+  Pending all_reduce(at::Tensor tensor, Reduce reduce) override;
+  Pending broadcast(at::Tensor tensor, int root) override;
+  Pending all_gather(at::Tensor out, at::Tensor in) override;
+  void barrier() override;
+  [[noreturn]] void abort(const std::string& why, int exit_code) override;
+
+ private:
+  // What a rank says it is about to do; equal on all ranks. Exchanged as bytes: no padding.
+  struct Call {
+    enum Kind : int32_t { kAllReduce, kBroadcast, kAllGather, kBarrier };
+    Kind kind;
+    int32_t detail = 0;  // the Reduce, or the root
+    int32_t dtype = 0, reserved = 0;
+    int64_t count = 0;   // elements
+    int64_t number = 0;  // how many calls came before on this rank
+    bool operator==(const Call&) const = default;
+    std::string text() const;
+  };
+  struct Slices;
+
+  Pending submit(Call call, std::function<void()> body);
+  void work(const std::function<std::unique_ptr<Transport>()>& make, std::promise<void>& ready);
+  void run(const Call& call, const std::function<void()>& body);
+  void agree(const Call& call);
+  void reduce_all(const at::Tensor& tensor, Reduce reduce);
+  void spread(const at::Tensor& tensor, int root);
+  void gather_all(std::byte* out, std::span<const std::byte> in);
+  void gather_slices(const Slices& slices);
+  std::byte* scratch(int64_t bytes);
+
+  std::unique_ptr<Transport> transport_;
+  int rank_ = 0, size_ = 1;
+  std::string name_;
+  int64_t calls_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::packaged_task<void()>> jobs_;
+  bool stop_ = false;
+
+  // The worker's own.
+  std::exception_ptr broken_;  // after one failed collective, the ranks no longer agree where they are
+  std::unique_ptr<std::byte[]> scratch_;
+  int64_t scratch_bytes_ = 0;
+
+  std::thread worker_;  // last: it uses all of the above
+};
+
+}  // namespace retort::comm

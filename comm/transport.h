@@ -1,0 +1,37 @@
+// How bytes move between the ranks of a group: one blocking operation, from which queued_comm builds every
+// collective. One per rank, used by that rank's worker thread alone, except interrupt().
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace retort::comm {
+
+// Thrown by exchange(): these peers did not take part in time.
+struct MissingRanks {
+  std::vector<int> ranks;
+  double seconds;
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual std::string name() const = 0;
+
+  // Collective. send[p] goes to rank p and receive[p] is filled by rank p; the sizes of both ends agree, and
+  // an empty span is no message. Own entries are ignored. Returns when the buffers are free again. Throws
+  // MissingRanks after the group's timeout, CommError when the group has failed.
+  virtual void exchange(const std::vector<std::span<const std::byte>>& send,
+                        const std::vector<std::span<std::byte>>& receive) = 0;
+  // From any thread: an exchange under way and all later ones throw CommError, and the destructor ends the
+  // group instead of taking leave of it.
+  virtual void interrupt() noexcept = 0;
+  [[noreturn]] virtual void abort(int exit_code) = 0;
+};
+
+}  // namespace retort::comm

@@ -1,0 +1,92 @@
+#include "comm/bootstrap.h"
+
+#include <gmock/gmock.h>
+
+#include <map>
+
+#include "core/error.h"
+
+namespace retort::comm {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+Environment of(std::map<std::string, std::string> variables) {
+  return [variables](const std::string& name) -> std::optional<std::string> {
+    const auto found = variables.find(name);
+    return found == variables.end() ? std::nullopt : std::optional(found->second);
+  };
+}
+
+}  // namespace
+
+TEST(Bootstrap, FindsEveryLauncher) {
+  struct Row {
+    std::string wanted;
+    std::map<std::string, std::string> variables;
+    std::string backend, found;
+  };
+  const std::vector<Row> rows = {
+      {"auto", {}, "self", "no launcher"},
+      {"auto", {{"OMPI_COMM_WORLD_SIZE", "4"}, {"PMIX_RANK", "2"}}, "mpi", "OMPI_COMM_WORLD_SIZE=4"},
+      {"auto", {{"OMPI_COMM_WORLD_SIZE", "1"}}, "self", "OMPI_COMM_WORLD_SIZE=1"},
+      {"auto", {{"PMIX_RANK", "0"}}, "mpi", "PMIX_RANK=0"},
+      {"auto", {{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}, "mpi", "PMI_RANK=1"},
+      {"auto", {{"PMIX_RANK", "0"}, {"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}}, "mpi", "PMIX_RANK=0"},
+      {"auto", {{"RANK", "0"}, {"WORLD_SIZE", "1"}, {"MASTER_ADDR", "here"}}, "self", "no launcher"},
+      {"auto", {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "1"}}, "self", "no launcher"},
+      {"self", {{"OMPI_COMM_WORLD_SIZE", "4"}}, "self", "asked for"},
+      {"mpi", {}, "mpi", "asked for"},
+  };
+  for (const Row& row : rows) {
+    const Launch launch = find_launch(row.wanted, of(row.variables));
+    EXPECT_EQ(launch.backend, row.backend) << row.found;
+    EXPECT_EQ(launch.found, row.found);
+  }
+}
+
+TEST(Bootstrap, SaysWhatItFoundAndWhatToDo) {
+  EXPECT_THAT(
+      [] {
+        find_launch("auto", of({{"RANK", "0"}, {"WORLD_SIZE", "8"}, {"MASTER_ADDR", "n1"}}));
+      },
+      ThrowsMessage<CommError>(AllOf(HasSubstr("WORLD_SIZE=8"), HasSubstr("mpirun -n 8"))));
+  EXPECT_THAT(
+      [] {
+        find_launch("auto", of({{"SLURM_PROCID", "3"}, {"SLURM_NTASKS", "4"}}));
+      },
+      ThrowsMessage<CommError>(AllOf(HasSubstr("SLURM_NTASKS=4"), HasSubstr("srun --mpi=pmix"))));
+  EXPECT_THAT(
+      [] {
+        find_launch("auto", of({{"OMPI_COMM_WORLD_SIZE", "many"}}));
+      },
+      ThrowsMessage<CommError>(HasSubstr("OMPI_COMM_WORLD_SIZE must be a positive number, got \"many\"")));
+  EXPECT_THAT([] { find_launch("mpj", of({})); },
+              ThrowsMessage<ConfigError>(HasSubstr("unknown back end \"mpj\"; did you mean \"mpi\"?")));
+}
+
+TEST(Bootstrap, StartsAlone) {
+  const Started started = start_comm("self");
+  EXPECT_EQ(started.comm->size(), 1);
+  EXPECT_EQ(started.local.rank, 0);
+  EXPECT_EQ(started.local.size, 1);
+  EXPECT_EQ(started.sentence, "one process (asked for)");
+}
+
+TEST(Bootstrap, CountsTheRanksOfThisMachine) {
+  run_thread_ranks(3, [](Comm& comm) {
+    const LocalRank local = find_local_rank(comm);
+    EXPECT_EQ(local.rank, comm.rank());
+    EXPECT_EQ(local.size, 3);
+  });
+}
+
+TEST(Bootstrap, MpiNeedsALauncher) {
+  if (mpi_launcher(process_environment)) GTEST_SKIP() << "under a launcher";
+  EXPECT_THAT([] { make_mpi_comm(); },
+              ThrowsMessage<CommError>(HasSubstr(mpi_available() ? "no launcher" : "no MPI")));
+}
+
+}  // namespace retort::comm

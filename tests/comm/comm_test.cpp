@@ -1,0 +1,249 @@
+#include "comm/comm.h"
+
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <thread>
+
+#include "comm/tree_sum.h"
+#include "core/error.h"
+#include "core/random.h"
+#include "tests/testing.h"
+
+namespace retort::comm {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+// Both sides of the border between one round and slices, and counts that no rank count divides.
+const std::vector<int64_t> kCounts = {0, 1, 7, 1024, 1025, 10007, 100003};
+
+at::Tensor values(int rank, int64_t count, at::ScalarType dtype = at::kFloat) {
+  at::Tensor out = at::empty({count}, at::kFloat);
+  Random(5, "comm", rank, count).fill_normal(out, 1000.0);
+  return out.to(dtype);
+}
+
+struct AddTensors {
+  at::Tensor operator()(at::Tensor left, at::Tensor right) const { return left + right; }
+};
+
+at::Tensor tree_over_ranks(int ranks, int64_t count, at::ScalarType dtype) {
+  TreeSum<at::Tensor, AddTensors> tree;
+  for (int r = 0; r < ranks; ++r)
+    tree.push(values(r, count, dtype).to(dtype == at::kBFloat16 ? at::kFloat : dtype));
+  return tree.finish().to(dtype);
+}
+
+std::string message_of(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const CommError& error) {
+    return error.what();
+  }
+  return "no CommError";
+}
+
+}  // namespace
+
+TEST(SelfComm, EveryCollectiveIsTheIdentity) {
+  const auto comm = make_self_comm();
+  EXPECT_EQ(comm->rank(), 0);
+  EXPECT_EQ(comm->size(), 1);
+  const at::Tensor mine = values(0, 9), before = mine.clone(), out = at::empty({1, 9});
+  comm->all_reduce(mine, Reduce::kSum).wait();
+  comm->broadcast(mine, 0).wait();
+  comm->all_gather(out, mine).wait();
+  comm->barrier();
+  EXPECT_TRUE(testing::same_bits(mine, before));
+  EXPECT_TRUE(testing::same_bits(out[0], before));
+  EXPECT_EQ(comm->reduce(2.5, Reduce::kSum), 2.5);
+  EXPECT_EQ(comm->broadcast_text("text"), "text");
+  EXPECT_THROW(comm->broadcast(mine, 1), ShapeError);
+}
+
+TEST(ThreadComm, SumsAsTheTreeOverTheRanks) {
+  for (int ranks : {1, 2, 3, 4, 5})
+    run_thread_ranks(ranks, [&](Comm& comm) {
+      EXPECT_EQ(comm.size(), ranks);
+      for (at::ScalarType dtype : {at::kFloat, at::kDouble, at::kBFloat16, at::kLong})
+        for (int64_t count : kCounts) {
+          const at::Tensor mine = values(comm.rank(), count, dtype);
+          comm.all_reduce(mine, Reduce::kSum).wait();
+          EXPECT_TRUE(testing::same_bits(mine, tree_over_ranks(ranks, count, dtype)))
+              << count << " " << c10::toString(dtype) << " on rank " << comm.rank() << " of " << ranks;
+        }
+    });
+}
+
+TEST(ThreadComm, BroadcastsAndGathers) {
+  for (int ranks : {1, 2, 3, 4})
+    run_thread_ranks(ranks, [&](Comm& comm) {
+      for (int root = 0; root < ranks; ++root)
+        for (int64_t count : kCounts) {
+          const at::Tensor mine = values(comm.rank(), count);
+          comm.broadcast(mine, root).wait();
+          EXPECT_TRUE(testing::same_bits(mine, values(root, count)));
+        }
+      for (int64_t count : kCounts) {
+        const at::Tensor all = at::empty({ranks, count});
+        comm.all_gather(all, values(comm.rank(), count)).wait();
+        for (int peer = 0; peer < ranks; ++peer)
+          EXPECT_TRUE(testing::same_bits(all[peer], values(peer, count)));
+      }
+    });
+}
+
+TEST(ThreadComm, SmallConveniences) {
+  constexpr int kRanks = 3;
+  run_thread_ranks(kRanks, [&](Comm& comm) {
+    const int64_t rank = comm.rank();
+    EXPECT_EQ(comm.reduce(rank, Reduce::kSum), kRanks * (kRanks - 1) / 2);
+    EXPECT_EQ(comm.reduce(static_cast<double>(rank), Reduce::kMax), kRanks - 1.0);
+    EXPECT_EQ(comm.reduce(rank, Reduce::kMin), 0);
+    EXPECT_EQ(comm.broadcast_text(rank == 1 ? std::string(10000, 'x') + "y" : "", 1),
+              std::string(10000, 'x') + "y");
+    EXPECT_EQ(comm.broadcast_text(rank == 0 ? "" : "mine"), "");
+    EXPECT_TRUE(comm.all_agree(true));
+    EXPECT_FALSE(comm.all_agree(rank != 2));
+  });
+}
+
+TEST(ThreadComm, ManyOperationsMayBeUnderWay) {
+  run_thread_ranks(4, [](Comm& comm) {
+    std::vector<at::Tensor> tensors;
+    std::vector<Pending> pending;
+    for (int64_t i = 0; i < 20; ++i) {
+      tensors.push_back(values(comm.rank(), 500 * i));
+      pending.push_back(comm.all_reduce(tensors.back(), Reduce::kSum));
+    }
+    for (int64_t i = 19; i >= 0; --i) {
+      pending[i].wait();
+      pending[i].wait();
+      EXPECT_TRUE(testing::same_bits(tensors[i], tree_over_ranks(4, 500 * i, at::kFloat)));
+    }
+    // Not waited for: the group ends only when all is done.
+    comm.all_reduce(tensors[3], Reduce::kMax);
+  });
+}
+
+TEST(ThreadComm, AnExceptionOnOneRankEndsTheOthersAndComesOut) {
+  std::atomic<int> told = 0;
+  const auto run = [&] {
+    run_thread_ranks(4, [&](Comm& comm) {
+      comm.barrier();
+      if (comm.rank() == 2) throw DataError("shard 7 is torn");
+      try {
+        comm.all_reduce(at::ones({100000}), Reduce::kSum).wait();
+        comm.barrier();
+      } catch (const CommError& error) {
+        told += std::string(error.what()).find("rank 2 failed: shard 7 is torn") != std::string::npos;
+        throw;
+      }
+    });
+  };
+  EXPECT_THAT(run, ThrowsMessage<DataError>("shard 7 is torn"));
+  EXPECT_EQ(told, 3);
+}
+
+TEST(ThreadComm, ARankThatLeavesEarlyIsNamed) {
+  EXPECT_THAT(
+      [] {
+        run_thread_ranks(2, [](Comm& comm) {
+          if (comm.rank() == 0) comm.barrier();
+        });
+      },
+      ThrowsMessage<CommError>(HasSubstr("rank 0 waits for rank 1, which has left the group")));
+}
+
+TEST(ThreadComm, DifferentCollectivesAreNamedOnBothSides) {
+  struct Row {
+    std::function<void(Comm&)> call;
+    std::string first, second;  // rank 0's and rank 1's call
+  };
+  const std::vector<Row> rows = {
+      {[](Comm& comm) {
+         if (comm.rank() == 0) return comm.barrier();
+         comm.all_reduce(at::ones({4}), Reduce::kSum).wait();
+       },
+       "barrier (number 0)", "all_reduce sum of 4 Float (number 0)"},
+      {[](Comm& comm) { comm.all_reduce(at::ones({4 + comm.rank()}), Reduce::kMax).wait(); },
+       "all_reduce max of 4 Float", "all_reduce max of 5 Float"},
+      {[](Comm& comm) { comm.broadcast(at::ones({2}, comm.rank() ? at::kLong : at::kInt), 0).wait(); },
+       "broadcast from rank 0 of 2 Int", "broadcast from rank 0 of 2 Long"},
+      {[](Comm& comm) { comm.broadcast(at::ones({2}), comm.rank()).wait(); }, "broadcast from rank 0",
+       "broadcast from rank 1"},
+      {[](Comm& comm) {  // rank 1 forgets one
+         if (comm.rank() == 0) comm.barrier();
+         comm.all_gather(at::empty({2, 3}), at::ones({3})).wait();
+         comm.barrier();
+       },
+       "barrier (number 0)", "all_gather of 3 Float (number 0)"},
+  };
+  for (const Row& row : rows)
+    EXPECT_THROW(run_thread_ranks(2,
+                                  [&](Comm& comm) {
+                                    const std::string text = message_of([&] { row.call(comm); });
+                                    EXPECT_THAT(text, AllOf(HasSubstr("rank 0 " + row.first),
+                                                            HasSubstr("rank 1 " + row.second)));
+                                    throw CommError(text);
+                                  }),
+                 CommError);
+}
+
+TEST(ThreadComm, TheWatchdogNamesWhoIsMissing) {
+  std::atomic<bool> over = false;
+  CommOptions options;
+  options.timeout_seconds = 0.05;
+  run_thread_ranks(
+      2,
+      [&](Comm& comm) {
+        if (comm.rank() == 1) {  // hangs outside a collective
+          while (!over) std::this_thread::yield();
+          return;
+        }
+        const std::string text = message_of([&] { comm.all_reduce(at::ones({3}), Reduce::kSum).wait(); });
+        over = true;
+        EXPECT_THAT(text, HasSubstr("rank 0: all_reduce sum of 3 Float (number 0) waited 0.05 s for rank 1"));
+      },
+      options);
+}
+
+TEST(ThreadComm, RunsTwiceWithTheSameBits) {
+  std::vector<at::Tensor> results(2);
+  for (at::Tensor& result : results)
+    run_thread_ranks(4, [&](Comm& comm) {
+      const at::Tensor mine = values(comm.rank(), 30011);
+      comm.all_reduce(mine, Reduce::kSum).wait();
+      if (comm.rank() == 3) result = mine;
+    });
+  EXPECT_TRUE(testing::same_bits(results[0], results[1]));
+}
+
+TEST(CommOptions, TimeoutComesFromTheEnvironment) {
+  ::unsetenv("RETORT_COMM_TIMEOUT");
+  EXPECT_EQ(CommOptions().timeout_seconds, 600.0);
+  ::setenv("RETORT_COMM_TIMEOUT", "12.5", 1);
+  EXPECT_EQ(CommOptions().timeout_seconds, 12.5);
+  for (const char* bad : {"", "soon", "0", "-1", "5 s", "1e9", "nan"}) {
+    ::setenv("RETORT_COMM_TIMEOUT", bad, 1);
+    EXPECT_THROW(CommOptions(), ConfigError) << bad;
+  }
+  ::unsetenv("RETORT_COMM_TIMEOUT");
+}
+
+TEST(CommDeathTest, AbortEndsTheProcessWithItsCode) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(make_self_comm()->abort("no way on", 76), ::testing::ExitedWithCode(76), "no way on");
+  EXPECT_EXIT(run_thread_ranks(2,
+                               [](Comm& comm) {
+                                 if (comm.rank() == 1) comm.abort("no way on", 75);
+                                 comm.barrier();
+                               }),
+              ::testing::ExitedWithCode(75), "rank 1: no way on");
+}
+
+}  // namespace retort::comm
