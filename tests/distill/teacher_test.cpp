@@ -1,5 +1,6 @@
 #include "distill/teacher.h"
 
+#include "core/error.h"
 #include "models/weight_map.h"
 #include "tests/testing.h"
 
