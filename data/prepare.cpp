@@ -120,7 +120,6 @@ PreparedPart prepare_part(const PartText& part, const Tokenizer& tokenizer, File
 
 void PrepareOptions::describe(Section& s) {
   s.field("tokenizer", tokenizer, "how text becomes tokens", one_of(tokenizer_names()));
-  s.field("text", text, "text files; each gives one document to training and one to validation");
   s.field("validation", validation, "share of every file's bytes, from its end, kept for validation",
           between(0.0, 0.9));
 }

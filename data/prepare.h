@@ -19,7 +19,7 @@ namespace retort::data {
 
 struct PrepareOptions {
   std::string tokenizer = "bytes";
-  std::vector<std::string> text;  // files
+  std::vector<std::string> text;  // files; no key of its own: in a recipe they are run.text
   double validation = 0.1;        // share of every file's bytes; 0: no validation part
   void describe(Section& s);
 };

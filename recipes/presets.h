@@ -1,0 +1,14 @@
+// Model shapes by name, with the published parameter counts: recipes/models/*.yaml, each a `model:` section.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "models/decoder.h"
+
+namespace retort::recipes {
+
+std::vector<std::string> preset_names();
+models::DecoderSpec preset_spec(const std::string& name);  // ConfigError listing the known
+
+}  // namespace retort::recipes

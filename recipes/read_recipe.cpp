@@ -1,0 +1,258 @@
+#include "recipes/read_recipe.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/nearest.h"
+#include "recipes/shipped.h"
+#include "recipes/validate.h"
+#include "recipes/yaml_section.h"
+
+namespace retort::recipes {
+namespace {
+
+struct Source {
+  std::string name;  // as errors cite it
+  std::string text;
+};
+
+Source open_source(const std::string& name) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(name, ignored)) {
+    check<ConfigError>(std::filesystem::file_size(name) <= kLargestYaml,
+                       "{}: must be at most {} bytes, got {}", name, kLargestYaml,
+                       std::filesystem::file_size(name));
+    return {name, read_text(name, kLargestYaml)};
+  }
+  if (const ShippedRecipe* shipped = find_shipped(name))
+    return {"shipped:" + name, std::string(shipped->text)};
+  const std::vector<std::string> known = shipped_names();
+  fail<ConfigError>("{}: no such recipe{}; shipped with retort: {}", name, did_you_mean(name, known),
+                    fmt::join(known, ", "));
+}
+
+// A path that does not stand beside the recipe is a shipped recipe's name.
+std::string base_name(const std::string& base, const std::string& source) {
+  const Path beside = Path(source).parent_path() / base;
+  std::error_code ignored;
+  return std::filesystem::is_regular_file(beside, ignored) ? beside.string() : base;
+}
+
+Node without(Node map, std::string_view member) {
+  std::erase_if(map.children, [&](const Node& child) { return child.name == member; });
+  return map;
+}
+
+Node empty_map(const Mark& mark) {
+  Node map;
+  map.kind = Node::Kind::kMap;
+  map.mark = map.name_mark = mark;
+  return map;
+}
+
+// The file over its base, --set over both.
+Node merged_tree(const Source& source, const std::vector<std::string>& sets, Problems& problems) {
+  Node tree = parse_yaml(source.text, source.name, problems);
+  if (const Node* base = tree.find("base")) {
+    if (base->kind != Node::Kind::kScalar) {
+      problems.push_back({base->mark, "base", "must be a recipe's path or name"});
+    } else {
+      const Source below = open_source(base_name(base->scalar, source.name));
+      Node root = parse_yaml(below.text, below.name, problems);
+      if (const Node* second = root.find("base"))
+        problems.push_back({second->mark, "base", "a base must not have a base of its own: one level"});
+      tree = overlay(without(std::move(root), "base"), without(std::move(tree), "base"));
+    }
+  }
+  for (const std::string& assignment : sets) set_value(tree, assignment, problems);
+  return without(std::move(tree), "base");
+}
+
+bool brings_shape(const Node& model) {
+  const Node* from = model.find("from");
+  return from != nullptr && (from->kind != Node::Kind::kScalar || !from->scalar.empty());
+}
+
+// Start from a MODEL, or describe a new one: both at once would leave open which shape holds.
+void check_from(Node& model, Problems& problems) {
+  if (!brings_shape(model)) return;
+  for (const Node& child : model.children)
+    if (child.name != "from")
+      problems.push_back(
+          {child.name_mark, child.path, "must not stand beside from, which brings its own shape"});
+  std::erase_if(model.children, [](const Node& child) { return child.name != "from"; });
+}
+
+Node* member_of(Node& map, std::string_view name) {
+  for (Node& child : map.children)
+    if (child.name == name) return &child;
+  return nullptr;
+}
+
+// Reads the stages of a merged tree, remembering where everything stands.
+class Reader {
+ public:
+  Reader(Node tree, Problems& problems) : tree_(std::move(tree)), problems_(problems) {}
+
+  Recipe read() {
+    Recipe recipe;
+    read_top(recipe);
+    if (const Node* stages = tree_.find("stages")) {
+      if (stages->kind == Node::Kind::kList)
+        for (const Node& node : stages->children) read_stage(node, recipe);
+      else if (stages->kind != Node::Kind::kRefused)
+        problems_.push_back({stages->mark, "stages", "must be a list of stages"});
+    } else {
+      Node single = empty_map(tree_.mark);
+      read_stage(single, recipe);
+    }
+    return recipe;
+  }
+
+  // Turns findings into problems where they belong, unless a key that takes part is a problem already.
+  void add(const std::vector<Finding>& findings) {
+    std::set<std::string> faulty;
+    for (const Problem& problem : problems_) faulty.insert(problem.key);
+    for (const Finding& finding : findings) {
+      const bool known = std::any_of(finding.keys.begin(), finding.keys.end(), [&](const std::string& key) {
+        const Node* node = locate(finding.stage, key);
+        return node != nullptr && faulty.contains(node->path);
+      });
+      if (!known && !unread_.contains(finding.stage)) problems_.push_back(placed(finding));
+    }
+  }
+
+ private:
+  void read_top(Recipe& recipe) {
+    struct Top {
+      RunOptions& run;
+      Stage sections;
+      void describe(Section& s) {
+        s.section("run", run, "");
+        sections.describe(s, all_sections());
+      }
+    } top{recipe.run, {}};
+    Node without_stages = without(tree_, "stages");
+    if (Node* model = member_of(without_stages, "model")) check_from(*model, problems_);
+    read_section(without_stages, top, problems_);
+  }
+
+  void read_stage(const Node& node, Recipe& recipe) {
+    Stage stage;
+    if (node.kind != Node::Kind::kMap) {
+      if (node.kind != Node::Kind::kRefused)
+        problems_.push_back({node.mark, node.path, "must be a stage: keys with values"});
+      return;
+    }
+    if (!read_header(node, stage)) {
+      unread_.insert(stage.name);
+      recipe.stages.push_back(std::move(stage));
+      return;
+    }
+    Node effective = empty_map(node.mark);
+    effective.path = node.path;
+    const std::vector<std::string>& sections = stage_kinds().at(stage.kind).sections;
+    for (const Node& child : node.children) check_member(child, stage, sections);
+    for (const std::string& section : sections)
+      if (auto merged = merged_section(section, node)) effective.children.push_back(std::move(*merged));
+    for (const char* key : {"name", "kind"})
+      if (const Node* child = node.find(key)) effective.children.push_back(*child);
+    read_section(effective, stage, problems_);
+    trees_.push_back({stage.name, std::move(effective)});
+    recipe.stages.push_back(std::move(stage));
+  }
+
+  // Name and kind; false when the rest cannot be judged.
+  bool read_header(const Node& node, Stage& stage) {
+    Node header = empty_map(node.mark);
+    for (const char* key : {"name", "kind"})
+      if (const Node* child = node.find(key)) header.children.push_back(*child);
+    const size_t before = problems_.size();
+    if (node.find("name") == nullptr && tree_.find("stages") != nullptr)
+      problems_.push_back({node.mark, node.path, "a stage needs a name"});
+    read_section(header, stage, problems_);
+    return problems_.size() == before;
+  }
+
+  void check_member(const Node& child, const Stage& stage, const std::vector<std::string>& sections) {
+    if (child.name == "name" || child.name == "kind") return;
+    if (std::find(sections.begin(), sections.end(), child.name) != sections.end()) return;
+    const std::vector<std::string> all = all_sections();
+    const bool elsewhere = std::find(all.begin(), all.end(), child.name) != all.end();
+    std::vector<std::string> known = sections;
+    known.insert(known.begin(), {"name", "kind"});
+    std::string hint = did_you_mean(child.name, known);
+    if (hint.empty())
+      hint = fmt::format("; a stage of kind {} takes {}", stage.kind, fmt::join(sections, ", "));
+    problems_.push_back({child.name_mark, child.path, (elsewhere ? "of no use here" : "unknown key") + hint});
+  }
+
+  std::optional<Node> merged_section(const std::string& section, const Node& stage) {
+    const Node* below = tree_.find(section);
+    const Node* above = stage.find(section);
+    if (below == nullptr && above == nullptr) return std::nullopt;
+    const bool replaces = section == "model" && above != nullptr && brings_shape(*above);
+    Node merged = above == nullptr ? *below : below == nullptr || replaces ? *above : overlay(*below, *above);
+    if (section == "model") check_from(merged, problems_);
+    return merged;
+  }
+
+  // The node of a key, or nullptr.
+  const Node* locate(const std::string& stage, const std::string& key) const {
+    for (const auto& [name, tree] : trees_)
+      if (name == stage)
+        if (const Node* node = tree.at(key)) return node;
+    return tree_.at(key);
+  }
+
+  Problem placed(const Finding& finding) const {
+    const std::string& key = finding.keys.front();
+    if (const Node* node = locate(finding.stage, key)) {
+      return {node->mark, node->path, finding.text};
+    }
+    const bool listed = tree_.find("stages") != nullptr && !finding.stage.empty();
+    const std::string full = listed ? fmt::format("stages.{}.{}", finding.stage, key) : key;
+    Mark mark = tree_.mark;
+    for (size_t dot = full.size(); dot != std::string::npos;
+         dot = dot == 0 ? std::string::npos : full.rfind('.', dot - 1))
+      if (const Node* node = tree_.at(full.substr(0, dot))) {
+        mark = node->name.empty() ? node->mark : node->name_mark;
+        break;
+      }
+    return {mark, full, finding.text};
+  }
+
+  Node tree_;
+  Problems& problems_;
+  std::vector<std::pair<std::string, Node>> trees_;  // a stage's effective tree
+  std::set<std::string> unread_;                     // stages that could not be judged
+};
+
+Recipe checked_recipe(const Source& source, const std::vector<std::string>& sets, int64_t ranks) {
+  Problems problems;
+  Reader reader(merged_tree(source, sets, problems), problems);
+  Recipe recipe = reader.read();
+  const std::string stem = Path(source.name.substr(source.name.find(':') + 1)).stem().string();
+  if (recipe.run.name.empty()) recipe.run.name = stem;
+  if (recipe.run.dir.empty()) recipe.run.dir = "runs/" + recipe.run.name;
+  reader.add(validate(recipe, ranks));
+  reader.add(missing_files(recipe));
+  raise_if_any(std::move(problems));
+  return recipe;
+}
+
+}  // namespace
+
+Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets, int64_t ranks) {
+  return checked_recipe(open_source(file), sets, ranks);
+}
+
+Recipe parse_recipe(const std::string& text, const std::string& source, const std::vector<std::string>& sets,
+                    int64_t ranks) {
+  return checked_recipe({source, text}, sets, ranks);
+}
+
+}  // namespace retort::recipes

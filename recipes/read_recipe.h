@@ -1,0 +1,20 @@
+// From a recipe file and `--set` to a checked Recipe: merge, read, validate, and report every problem at
+// once.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "recipes/recipe.h"
+
+namespace retort::recipes {
+
+// `file`: a path, or a shipped recipe's name. `ranks`: of the launch; 0: as the recipe says.
+// Throws ConfigError with one line a problem: file:line:column: key: rule, what came.
+Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets = {}, int64_t ranks = 0);
+
+// The same from text; `base:` must be a shipped recipe then.
+Recipe parse_recipe(const std::string& text, const std::string& source,
+                    const std::vector<std::string>& sets = {}, int64_t ranks = 0);
+
+}  // namespace retort::recipes

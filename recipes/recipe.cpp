@@ -1,0 +1,259 @@
+#include "recipes/recipe.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "models/family.h"
+#include "train/precision.h"
+
+namespace retort::recipes {
+namespace {
+
+constexpr const char* kModelForms =
+    "checkpoint, stage or run directory, HF folder, .gguf file, preset:NAME or stage:NAME";
+
+struct ShareOptions {
+  std::string ffn = "none";
+  void describe(Section& s) {
+    s.field("ffn", ffn, "all: one feed-forward network for all layers", one_of({"none", "all"}));
+  }
+};
+
+struct ScalingOptions {
+  kernels::RopeScaling& scaling;
+  void describe(Section& s) {
+    s.field("kind", scaling.kind, "stretches rotary positions beyond the trained context",
+            one_of({"none", "linear", "llama3"}));
+    s.field("factor", scaling.factor, "by how much", above(0.0));
+    s.field("low_freq_factor", scaling.low_freq_factor, "llama3: slower than this many turns is stretched",
+            above(0.0));
+    s.field("high_freq_factor", scaling.high_freq_factor, "llama3: faster than this many turns stays",
+            above(0.0));
+    s.field("original_context", scaling.original_context, "llama3: the context it was trained with",
+            at_least<int64_t>(1));
+  }
+};
+
+void describe_share(Section& s, models::DecoderSpec& spec) {
+  ShareOptions share{spec.share_ffn ? "all" : "none"};
+  s.section("share", share,
+            "weights that layers have in common: one storage, one optimizer state, one copy in files");
+  spec.share_ffn = share.ffn == "all";
+  s.field("repeat", spec.repeat, "each stored block runs this often in a row; layers counts executed ones",
+          at_least<int64_t>(1));
+}
+
+models::DecoderSpec family_defaults(const std::string& family) {
+  models::DecoderSpec spec = models::families().at(family).defaults;
+  spec.kv_heads = spec.head_dim = spec.ffn_width = 0;
+  return spec;
+}
+
+Rule<std::string> name_rule() {
+  return {"letters, digits, _ and -",
+          [](const std::string& name) {
+            return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+              return std::isalnum(c) != 0 || c == '_' || c == '-';
+            });
+          },
+          {}};
+}
+
+std::optional<std::string> after(const std::string& reference, std::string_view prefix) {
+  if (!reference.starts_with(prefix)) return std::nullopt;
+  return reference.substr(prefix.size());
+}
+
+}  // namespace
+
+void RunOptions::describe(Section& s) {
+  s.field("name", name, "what the run is called; the recipe file's name when left out");
+  s.field("dir", dir, "where it writes; runs/NAME when left out");
+  s.field("seed", seed, "of weights, data order and sampling", at_least<int64_t>(0));
+  s.field("threads", threads, "threads of this process, shared by its ranks; 0: all processors",
+          at_least<int64_t>(0));
+  s.field("text", text, "text files that prepare stages read; any text will do");
+}
+
+ModelOptions::ModelOptions() : choices(family_defaults("llama")) {}
+
+models::DecoderSpec ModelOptions::spec() const {
+  models::DecoderSpec s = choices;
+  if (s.kv_heads == 0) s.kv_heads = s.heads;
+  if (s.head_dim == 0) s.head_dim = std::max<int64_t>(1, s.width / s.heads);
+  if (s.ffn_width == 0)
+    s.ffn_width = s.ffn == models::FfnKind::kGelu ? 4 * s.width : (s.width * 8 / 3 + 31) / 32 * 32;
+  return s;
+}
+
+void ModelOptions::describe(Section& s) {
+  s.field("from", from, fmt::format("start from these weights and this shape: {}", kModelForms));
+  if (!from.empty()) return;
+  models::DecoderSpec& m = choices;
+  const std::string before = m.family;
+  s.field("family", m.family, "architecture, and whose files it is exported as",
+          one_of(models::families().names()));
+  if (m.family != before) m = family_defaults(m.family);
+  const Rule<int64_t> positive = at_least<int64_t>(1), natural = at_least<int64_t>(0);
+  s.field("vocabulary", m.vocabulary, "token ids; at least the tokenizer's", positive);
+  s.field("context", m.context, "longest sequence that positions allow, tokens", positive);
+  s.field("layers", m.layers, "executed layers", positive);
+  s.field("width", m.width, "of the residual stream; a multiple of 32 for quantized grids", positive);
+  s.field("heads", m.heads, "query heads", positive);
+  s.field("kv_heads", m.kv_heads, "key and value heads; 0: as many as heads", natural);
+  s.field("head_dim", m.head_dim, "of one head; 0: width / heads", natural);
+  s.field("ffn_width", m.ffn_width, "feed-forward width; 0: 8/3 width (gelu: 4 width), rounded up to 32",
+          natural);
+  s.field("norm_eps", m.norm_eps, "added to the variance in norms", above(0.0));
+  s.field("rope_theta", m.rope_theta, "base of the rotary frequencies", above(0.0));
+  ScalingOptions scaling{m.rope_scaling};
+  s.section("rope_scaling", scaling, "rotary positions beyond the trained context");
+  s.field("attention_bias", m.attention_bias, "biases of q, k, v and o");
+  s.field("ffn_bias", m.ffn_bias, "biases of the feed-forward network");
+  s.field("tie_embeddings", m.tie_embeddings, "the output head is the token embedding");
+  describe_share(s, m);
+}
+
+void DataOptions::describe(Section& s) {
+  const Rule<int64_t> positive = at_least<int64_t>(1);
+  s.field("train", train, "token shards to train on: a directory, or stage:NAME of a prepare stage");
+  s.field("validation", validation, "token shards to evaluate on; empty: no evaluation");
+  s.field("sequence", sequence, "tokens of a row, and of a window in evaluation", positive);
+  s.field("batch_tokens", batch_tokens, "tokens of an optimizer update, over all ranks", positive);
+  s.field("micro_batch", micro_batch, "rows of one forward pass; lower it when memory is short", positive);
+  s.field("isolate_documents", isolate_documents, "no attention and no prediction across documents in a row");
+}
+
+void TeacherOptions::describe(Section& s) {
+  s.field("kind", kind, "live: the teacher runs beside the student", one_of({"live"}));
+  s.field("model", model, kModelForms);
+  s.field("precision", precision, "of the teacher's products", one_of(train::precision_names()));
+}
+
+void DistillOptions::describe(Section& s) {
+  s.section("teacher", teacher, "where the teacher's signal comes from");
+  s.list("losses", losses, "the objective: the weighted sum of these over the valid tokens");
+}
+
+void ParallelOptions::describe(Section& s) {
+  s.field("ranks", ranks,
+          "data-parallel ranks, as threads of one process; under mpirun the processes are the ranks",
+          between<int64_t>(1, 1024));
+}
+
+void ExportOptions::describe(Section& s) {
+  s.field("format", format, "of the file", one_of({"gguf", "hf"}));
+  s.field("type", type, "of matrices; own: the grids of the model's quantize section, f32 without one",
+          one_of({"own", "f32", "f16", "bf16", "q8_0", "q4_0"}));
+  s.field("embedding_type", embedding_type, "of the token embedding and the head, when type is not own",
+          one_of({"same", "f32", "f16", "bf16", "q8_0", "q4_0"}));
+  s.field("evaluate", evaluate, "score the validation text with the file as read back");
+}
+
+void GenerateOptions::describe(Section& s) {
+  s.field("prompt", prompt, "text to continue");
+  s.field("tokens", tokens, "how many to add; the model's context ends it earlier", at_least<int64_t>(1));
+  s.field("temperature", temperature, "0: always the likeliest token", at_least(0.0));
+  s.field("top_p", top_p, "draw from the likeliest tokens that hold this share", between(0.0, 1.0));
+  s.field("seed", seed, "of the draws", at_least<int64_t>(0));
+}
+
+void ReportOptions::describe(Section& s) {
+  s.field("stages", stages, "rows of the table; empty: every earlier stage with figures");
+}
+
+const Registry<StageKind>& stage_kinds() {
+  static const Registry<StageKind> table(
+      "stage kind",
+      {{"prepare", {"prepare", "data"}, "text files to token shards, split into training and validation"},
+       {"train",
+        {"model", "data", "train", "distill", "quantize", "parallel"},
+        "pretrain, fine-tune, distil (with distill) or train for a grid (with quantize)"},
+       {"quantize", {"model", "data", "quantize"}, "round a model's weights to a grid, without training"},
+       {"export", {"model", "data", "export"}, "a file for other software"},
+       {"generate", {"model", "generate"}, "text from a model"},
+       {"report", {"report"}, "a table of what earlier stages measured"}});
+  return table;
+}
+
+std::vector<std::string> all_sections() {
+  return {"model",    "prepare",  "data",   "train",    "distill",
+          "quantize", "parallel", "export", "generate", "report"};
+}
+
+void Stage::describe(Section& s) {
+  s.field("name", name, "names its directory in the run's, and stage:NAME", name_rule());
+  s.field("kind", kind, "what it does", one_of(stage_kinds().names()));
+  if (const StageKind* row = stage_kinds().find(kind)) describe(s, row->sections);
+}
+
+void Stage::describe(Section& s, const std::vector<std::string>& sections) {
+  for (const std::string& section : sections) {
+    if (section == "model") s.section("model", model, "the model: a new one, or one to start from");
+    if (section == "prepare") s.section("prepare", prepare, "how text becomes token shards");
+    if (section == "data")
+      s.section("data", data, "what is trained and evaluated on, and the shape of a batch");
+    if (section == "train") s.section("train", train, "how long and how");
+    if (section == "distill")
+      s.optional("distill", distill, "learn from a teacher; without it: cross-entropy");
+    if (section == "quantize") s.optional("quantize", quantize, "the grids that weights live on");
+    if (section == "parallel") s.section("parallel", parallel, "how many ranks share the work");
+    if (section == "export") s.section("export", exporting, "the file to write");
+    if (section == "generate") s.section("generate", generate, "what to continue, and how to draw");
+    if (section == "report") s.section("report", report, "the table");
+  }
+}
+
+const Stage* Recipe::find(const std::string& stage) const {
+  const auto found =
+      std::find_if(stages.begin(), stages.end(), [&](const Stage& s) { return s.name == stage; });
+  return found == stages.end() ? nullptr : &*found;
+}
+
+void Recipe::describe(Section& s) {
+  s.section("run", run, "the run as a whole");
+  s.list("stages", stages, "what it does, in order");
+}
+
+std::optional<std::string> stage_of(const std::string& reference) { return after(reference, "stage:"); }
+std::optional<std::string> preset_of(const std::string& reference) { return after(reference, "preset:"); }
+
+std::vector<std::string> inputs_of(const Stage& stage) {
+  const auto& takes = stage_kinds().at(stage.kind).sections;
+  const auto has = [&](const char* section) {
+    return std::find(takes.begin(), takes.end(), section) != takes.end();
+  };
+  std::vector<std::string> references;
+  if (has("model")) references.push_back(stage.model.from);
+  if (stage.kind == "train") references.push_back(stage.data.train);
+  if (has("data") && stage.kind != "prepare") references.push_back(stage.data.validation);
+  if (has("distill") && stage.distill) references.push_back(stage.distill->teacher.model);
+  std::vector<std::string> out;
+  const auto add = [&](const std::string& name) {
+    if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
+  };
+  for (const std::string& reference : references)
+    if (const auto name = stage_of(reference)) add(*name);
+  if (has("report"))
+    for (const std::string& name : stage.report.stages) add(name);
+  return out;
+}
+
+void RecipeFile::describe(Section& s) {
+  s.field("base", base,
+          "a recipe to start from: a path beside this file, or a shipped recipe's name; one level");
+  s.section("run", run, "the run as a whole");
+  defaults.describe(s, all_sections());
+  struct Header {
+    std::string name, kind = "train";
+    void describe(Section& s) {
+      s.field("name", name, "names its directory in the run's, and stage:NAME", name_rule());
+      s.field("kind", kind, "what it does; the sections that it takes are written beside it",
+              one_of(stage_kinds().names()));
+    }
+  };
+  std::vector<Header> headers(stages.size());
+  s.list("stages", headers, "what the run does, in order; without it: one stage that trains");
+}
+
+}  // namespace retort::recipes

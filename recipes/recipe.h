@@ -1,0 +1,132 @@
+// Everything that a run is, typed. A recipe is a list of stages that run one after another; without `stages:`
+// it is one training stage. The sections at the top level are every stage's defaults: a stage reads the top
+// level overlaid by its own keys, and each kind of stage takes the sections that it needs (stage_kinds()).
+//
+//   defaults < base: (one level) < the file < --set key=value        later ones win, key by key
+//
+// A MODEL is a checkpoint, a stage's or run's directory, a Hugging Face folder, a .gguf file, preset:NAME
+// (random weights), or stage:NAME (an earlier stage of this recipe). Shards are a directory or stage:NAME.
+// Values; any thread. recipes/read_recipe.h reads and checks them.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/registry.h"
+#include "core/section.h"
+#include "data/prepare.h"
+#include "distill/loss.h"
+#include "models/decoder.h"
+#include "quantize/quantize_map.h"
+#include "train/trainer.h"
+
+namespace retort::recipes {
+
+struct RunOptions {
+  std::string name;  // read_recipe() sets it: the file's name
+  std::string dir;   // and this: runs/NAME
+  int64_t seed = 1;
+  int64_t threads = 0;  // 0: all
+  std::vector<std::string> text;
+  void describe(Section& s);
+};
+
+struct ModelOptions {
+  std::string from;             // a MODEL; empty: a new one of this shape
+  models::DecoderSpec choices;  // as written: 0 where a size follows from others
+  ModelOptions();
+  models::DecoderSpec spec() const;  // with every size
+  void describe(Section& s);
+};
+
+struct DataOptions {
+  std::string train, validation;
+  int64_t sequence = 256, batch_tokens = 16384, micro_batch = 8;
+  bool isolate_documents = false;
+  void describe(Section& s);
+};
+
+struct TeacherOptions {
+  std::string kind = "live", model, precision = "auto";
+  void describe(Section& s);
+};
+
+struct DistillOptions {
+  TeacherOptions teacher;
+  std::vector<distill::LossOptions> losses;
+  void describe(Section& s);
+};
+
+struct ParallelOptions {
+  int64_t ranks = 1;
+  void describe(Section& s);
+};
+
+struct ExportOptions {
+  std::string format = "gguf", type = "own", embedding_type = "same";
+  bool evaluate = false;
+  void describe(Section& s);
+};
+
+struct GenerateOptions {
+  std::string prompt = "In the beginning";
+  int64_t tokens = 256;
+  double temperature = 0.8, top_p = 0.95;
+  int64_t seed = 0;
+  void describe(Section& s);
+};
+
+struct ReportOptions {
+  std::vector<std::string> stages;
+  void describe(Section& s);
+};
+
+// A stage with everything that it runs on: the top level and its own keys, overlaid.
+struct Stage {
+  std::string name = "train", kind = "train";
+  ModelOptions model;
+  data::PrepareOptions prepare;
+  DataOptions data;
+  train::TrainOptions train;
+  std::optional<DistillOptions> distill;
+  std::optional<quantize::QuantizeOptions> quantize;
+  ParallelOptions parallel;
+  ExportOptions exporting;
+  GenerateOptions generate;
+  ReportOptions report;
+  void describe(Section& s);                                            // name, kind and what the kind takes
+  void describe(Section& s, const std::vector<std::string>& sections);  // these sections
+};
+
+struct Recipe {
+  RunOptions run;
+  std::vector<Stage> stages;
+  const Stage* find(const std::string& stage) const;
+  void describe(Section& s);  // prints as a recipe that reads to itself
+};
+
+struct StageKind {
+  std::string name;
+  std::vector<std::string> sections;
+  std::string doc;
+};
+const Registry<StageKind>& stage_kinds();
+std::vector<std::string> all_sections();
+
+// "stage:teacher" -> "teacher"; nothing for other references.
+std::optional<std::string> stage_of(const std::string& reference);
+std::optional<std::string> preset_of(const std::string& reference);  // "preset:NAME"
+// The stages that a stage takes something from, in the order of its keys, each once.
+std::vector<std::string> inputs_of(const Stage& stage);
+
+// What a recipe file may hold at its top level: for documentation.
+struct RecipeFile {
+  std::string base;
+  RunOptions run;
+  Stage defaults;
+  std::vector<Stage> stages;
+  void describe(Section& s);
+};
+
+}  // namespace retort::recipes

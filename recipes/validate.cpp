@@ -1,0 +1,270 @@
+#include "recipes/validate.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <set>
+
+#include "core/error.h"
+#include "data/tokenizer.h"
+#include "recipes/presets.h"
+
+namespace retort::recipes {
+namespace {
+
+// A reference of one of a stage's keys, and the kinds of stage that can answer it.
+struct Reference {
+  std::string key, value;
+  std::vector<std::string> kinds;
+};
+
+bool takes(const Stage& stage, const char* section) {
+  const auto& sections = stage_kinds().at(stage.kind).sections;
+  return std::find(sections.begin(), sections.end(), section) != sections.end();
+}
+
+std::vector<Reference> references_of(const Stage& stage) {
+  const std::vector<std::string> models = {"train", "quantize", "export"}, shards = {"prepare"};
+  std::vector<Reference> out;
+  if (takes(stage, "model")) out.push_back({"model.from", stage.model.from, models});
+  if (stage.kind == "train") out.push_back({"data.train", stage.data.train, shards});
+  if (takes(stage, "data") && stage.kind != "prepare")
+    out.push_back({"data.validation", stage.data.validation, shards});
+  if (takes(stage, "distill") && stage.distill)
+    out.push_back({"distill.teacher.model", stage.distill->teacher.model, models});
+  return out;
+}
+
+class Validator {
+ public:
+  Validator(const Recipe& recipe, int64_t ranks) : recipe_(recipe), ranks_(ranks) {}
+
+  std::vector<Finding> run() {
+    if (recipe_.stages.empty()) add("stages", "must name at least one stage, got none");
+    std::set<std::string> names;
+    for (const Stage& stage : recipe_.stages) {
+      stage_ = &stage;
+      if (!names.insert(stage.name).second)
+        add("name", fmt::format("two stages are called \"{}\"", stage.name));
+      check_references();
+      if (stage.kind == "prepare") check_prepare();
+      if (stage.kind == "train") check_train();
+      if (stage.kind == "quantize") check_quantize();
+      if (stage.kind == "export") check_export();
+      if (stage.kind == "generate") demand_model();
+      if (takes(stage, "model")) check_model();
+    }
+    return std::move(findings_);
+  }
+
+ private:
+  void add(std::vector<std::string> keys, std::string text) {
+    findings_.push_back({stage_ != nullptr ? stage_->name : "", std::move(keys), std::move(text)});
+  }
+  void add(const char* key, std::string text) { add(std::vector<std::string>{key}, std::move(text)); }
+
+  // The earlier stages, of these kinds.
+  std::vector<std::string> earlier(const std::vector<std::string>& kinds) const {
+    std::vector<std::string> names;
+    for (const Stage& stage : recipe_.stages) {
+      if (&stage == stage_) break;
+      if (std::find(kinds.begin(), kinds.end(), stage.kind) != kinds.end()) names.push_back(stage.name);
+    }
+    return names;
+  }
+
+  void check_references() {
+    for (const Reference& reference : references_of(*stage_)) {
+      if (const auto name = stage_of(reference.value))
+        check_stage_name(reference.key, *name, reference.kinds);
+      if (const auto preset = preset_of(reference.value))
+        if (const auto known = preset_names(); std::find(known.begin(), known.end(), *preset) == known.end())
+          add(reference.key.c_str(), fmt::format("unknown preset \"{}\"{}; known: {}", *preset,
+                                                 did_you_mean(*preset, known), fmt::join(known, ", ")));
+    }
+    if (stage_->kind != "report") return;
+    for (const std::string& name : stage_->report.stages)
+      check_stage_name("report.stages", name, {"prepare", "train", "quantize", "export", "generate"});
+  }
+
+  void check_stage_name(const std::string& key, const std::string& name,
+                        const std::vector<std::string>& kinds) {
+    const std::vector<std::string> known = earlier(kinds);
+    if (std::find(known.begin(), known.end(), name) != known.end()) return;
+    std::string why = fmt::format("no earlier stage \"{}\"{}", name, did_you_mean(name, known));
+    if (const Stage* other = recipe_.find(name)) {
+      const bool kind_fits = std::find(kinds.begin(), kinds.end(), other->kind) != kinds.end();
+      why = kind_fits ? fmt::format("stage \"{}\" must come earlier", name)
+                      : fmt::format("stage \"{}\" must be of kind {}, got {}", name, fmt::join(kinds, ", "),
+                                    other->kind);
+    }
+    add(key.c_str(), std::move(why));
+  }
+
+  void check_prepare() {
+    if (recipe_.run.text.empty()) add("run.text", "must name at least one text file, got none");
+  }
+
+  void check_train() {
+    const Stage& s = *stage_;
+    if (s.data.train.empty()) add("data.train", "must name token shards, got none");
+    const int64_t ranks = ranks_ > 0 ? ranks_ : s.parallel.ranks;
+    const int64_t unit = s.data.sequence * s.data.micro_batch * ranks;
+    if (unit <= 0 || s.data.batch_tokens % unit != 0)
+      add({"data.batch_tokens", "data.sequence", "data.micro_batch", "parallel.ranks"},
+          fmt::format("must be a multiple of sequence * micro_batch * ranks = {} * {} * {} = {}, got {}",
+                      s.data.sequence, s.data.micro_batch, ranks, unit, s.data.batch_tokens));
+    if (s.train.schedule.warmup > s.train.steps)
+      add({"train.schedule.warmup", "train.steps"},
+          fmt::format("must be at most train.steps {}, got {}", s.train.steps, s.train.schedule.warmup));
+    if (s.quantize && s.quantize->from_step >= s.train.steps)
+      add({"quantize.from_step", "train.steps"},
+          fmt::format("must be below train.steps {}, got {}", s.train.steps, s.quantize->from_step));
+    if (s.distill) check_distill();
+  }
+
+  void check_distill() {
+    const DistillOptions& d = *stage_->distill;
+    if (d.losses.empty()) add("distill.losses", "must name at least one loss, got none");
+    const bool needs_teacher =
+        std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& l) {
+          const distill::LossSpec* row = distill::losses().find(l.fn);
+          return row != nullptr && row->needs_teacher;
+        });
+    if (needs_teacher && d.teacher.model.empty())
+      add("distill.teacher.model", "must name the teacher, got none");
+    const auto student = spec_of(recipe_, *stage_), teacher = spec_of(recipe_, d.teacher.model);
+    if (!student || !teacher) return;
+    if (student->vocabulary != teacher->vocabulary)
+      add({"distill.teacher.model", "model.vocabulary"},
+          fmt::format("teacher and student must have one vocabulary, got {} and {}", teacher->vocabulary,
+                      student->vocabulary));
+    if (stage_->data.sequence > teacher->context)
+      add({"data.sequence", "distill.teacher.model"},
+          fmt::format("must be at most the teacher's context {}, got {}", teacher->context,
+                      stage_->data.sequence));
+  }
+
+  void check_quantize() {
+    demand_model();
+    if (!stage_->quantize) add("quantize", "a quantize stage needs its grids, got none");
+  }
+
+  void check_export() {
+    demand_model();
+    const ExportOptions& e = stage_->exporting;
+    const std::vector<std::string> plain = {"own", "same", "f32", "f16", "bf16"};
+    for (const auto& [key, type] :
+         {std::pair{"export.type", e.type}, {"export.embedding_type", e.embedding_type}})
+      if (e.format == "hf" && std::find(plain.begin(), plain.end(), type) == plain.end())
+        add({key, "export.format"}, fmt::format("an HF folder holds f32, f16 or bf16, got {}", type));
+    if (e.type == "own" && e.embedding_type != "same")
+      add({"export.embedding_type", "export.type"}, "needs an export.type; type own brings its own grids");
+    if (e.evaluate && stage_->data.validation.empty())
+      add("data.validation", "must name token shards for export.evaluate, got none");
+  }
+
+  void demand_model() {
+    if (stage_->model.from.empty())
+      add("model.from",
+          fmt::format("a stage of kind {} needs a MODEL to start from, got none", stage_->kind));
+  }
+
+  void check_model() {
+    const auto spec = spec_of(recipe_, *stage_);
+    if (!spec) return;
+    if (stage_->model.from.empty() && stage_->kind == "train" && !check_spec(*spec)) return;
+    if (takes(*stage_, "data") && stage_->kind != "prepare" && stage_->data.sequence > spec->context)
+      add({"data.sequence", "model.context"}, fmt::format("must be at most the model's context {}, got {}",
+                                                          spec->context, stage_->data.sequence));
+    check_vocabulary(*spec);
+    if (stage_->quantize && takes(*stage_, "quantize")) check_grids(*spec);
+  }
+
+  bool check_spec(const models::DecoderSpec& spec) {
+    try {
+      spec.validate();
+      return true;
+    } catch (const ConfigError& error) {  // "model.heads must be ..."
+      const std::string text = error.what();
+      const size_t space = text.find(' ');
+      add(std::vector<std::string>{text.substr(0, space), "model.family"}, text.substr(space + 1));
+      return false;
+    }
+  }
+
+  void check_vocabulary(const models::DecoderSpec& spec) {
+    if (stage_->kind != "train") return;
+    const auto name = stage_of(stage_->data.train);
+    const Stage* shards = name ? recipe_.find(*name) : nullptr;
+    if (shards == nullptr || shards->kind != "prepare") return;
+    const int64_t needed = data::make_tokenizer(shards->prepare.tokenizer)->vocabulary();
+    if (spec.vocabulary < needed)
+      add({"model.vocabulary", "model.from"},
+          fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", needed,
+                      shards->prepare.tokenizer, spec.vocabulary));
+  }
+
+  void check_grids(const models::DecoderSpec& spec) {
+    try {
+      const models::Decoder shape(spec, at::kMeta);
+      const quantize::QuantizeMap map(*stage_->quantize, shape.parameters());
+    } catch (const ConfigError& error) {
+      std::string text = error.what();
+      std::erase(text, '\n');  // one problem, one line
+      add({"quantize", "model.width", "model.ffn_width", "model.head_dim", "model.heads"}, std::move(text));
+    }
+  }
+
+  const Recipe& recipe_;
+  int64_t ranks_;
+  const Stage* stage_ = nullptr;
+  std::vector<Finding> findings_;
+};
+
+std::optional<models::DecoderSpec> spec_behind(const Recipe& recipe, const std::string& reference,
+                                               size_t hops) {
+  if (const auto preset = preset_of(reference)) {
+    const auto known = preset_names();
+    if (std::find(known.begin(), known.end(), *preset) == known.end()) return std::nullopt;
+    return preset_spec(*preset);
+  }
+  const auto name = stage_of(reference);
+  const Stage* stage = name ? recipe.find(*name) : nullptr;
+  if (stage == nullptr || hops == 0) return std::nullopt;
+  if (!stage->model.from.empty()) return spec_behind(recipe, stage->model.from, hops - 1);
+  return stage->kind == "train" ? std::optional(stage->model.spec()) : std::nullopt;
+}
+
+}  // namespace
+
+std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const std::string& reference) {
+  return spec_behind(recipe, reference, recipe.stages.size());  // as many hops as there are stages: no cycle
+}
+
+std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const Stage& stage) {
+  return stage.model.from.empty() ? std::optional(stage.model.spec()) : spec_of(recipe, stage.model.from);
+}
+
+std::vector<Finding> validate(const Recipe& recipe, int64_t ranks) { return Validator(recipe, ranks).run(); }
+
+std::vector<Finding> missing_files(const Recipe& recipe) {
+  std::vector<Finding> out;
+  const auto exists = [](const std::string& path) {
+    std::error_code ignored;
+    return std::filesystem::exists(path, ignored);
+  };
+  const bool prepares = std::any_of(recipe.stages.begin(), recipe.stages.end(),
+                                    [](const Stage& stage) { return stage.kind == "prepare"; });
+  for (const std::string& path : recipe.run.text)
+    if (prepares && !exists(path)) out.push_back({"", {"run.text"}, fmt::format("no such file: {}", path)});
+  for (const Stage& stage : recipe.stages)
+    for (const Reference& reference : references_of(stage)) {
+      const std::string& value = reference.value;
+      if (value.empty() || stage_of(value) || preset_of(value) || exists(value)) continue;
+      out.push_back({stage.name, {reference.key}, fmt::format("no such file or directory: {}", value)});
+    }
+  return out;
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,206 @@
+#include "recipes/read_recipe.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "core/error.h"
+#include "recipes/print_section.h"
+#include "recipes/recipe.h"
+#include "recipes/shipped.h"
+#include "tests/testing.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+void write(const Path& path, const std::string& text) { std::ofstream(path) << text; }
+
+std::string error_of(const std::string& text, const std::vector<std::string>& sets = {}) {
+  try {
+    parse_recipe(text, "r.yaml", sets);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+// A recipe whose only shards are a stage's, so that nothing needs to be on disk.
+constexpr const char* kPipeline = R"(run: { text: [/dev/null] }
+data: { train: stage:text, validation: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 4 }
+model: { layers: 2, width: 64, heads: 2, context: 64, ffn_width: 96 }
+train: { steps: 10, schedule: { warmup: 2 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: teacher, kind: train, model: { width: 128, ffn_width: 192 } }
+  - name: student
+    kind: train
+    distill: { teacher: { model: stage:teacher }, losses: [ { fn: forward_kl } ] }
+    train: { steps: 20 }
+)";
+
+}  // namespace
+
+TEST(ReadRecipe, StagesOverlayTheTopLevel) {
+  const Recipe recipe = parse_recipe(kPipeline, "dir/kjv.yaml");
+  EXPECT_EQ(recipe.run.name, "kjv");
+  EXPECT_EQ(recipe.run.dir, "runs/kjv");
+  ASSERT_EQ(recipe.stages.size(), 3u);
+  const Stage& teacher = recipe.stages[1];
+  EXPECT_EQ(teacher.model.spec().width, 128);
+  EXPECT_EQ(teacher.model.spec().layers, 2);
+  EXPECT_EQ(teacher.model.spec().head_dim, 64);
+  EXPECT_FALSE(teacher.distill.has_value());
+  const Stage& student = recipe.stages[2];
+  EXPECT_EQ(student.train.steps, 20);
+  EXPECT_EQ(student.train.schedule.warmup, 2);
+  EXPECT_EQ(student.model.spec().width, 64);
+  EXPECT_EQ(student.distill->losses[0].fn, "forward_kl");
+  EXPECT_THAT(inputs_of(student), ElementsAre("text", "teacher"));
+}
+
+TEST(ReadRecipe, WithoutStagesItIsOneThatTrains) {
+  testing::TemporaryDirectory directory;
+  const Recipe recipe =
+      parse_recipe(fmt::format("data: {{ train: {} }}\nmodel: {{ family: gpt2, heads: 8, width: 256 }}\n",
+                               directory.path().string()),
+                   "r.yaml");
+  ASSERT_EQ(recipe.stages.size(), 1u);
+  EXPECT_EQ(recipe.stages[0].name, "train");
+  EXPECT_EQ(recipe.stages[0].model.spec().norm, models::NormKind::kLayer);  // the family's
+  EXPECT_EQ(recipe.stages[0].model.spec().ffn_width, 1024);
+  EXPECT_EQ(recipe.stages[0].model.spec().kv_heads, 8);
+}
+
+TEST(ReadRecipe, FiveMistakesAtOnce) {
+  const std::string text = R"(run: { text: [/dev/null] }
+data: { train: stage:text, sequence: 32, batch_tokens: 250, micro_batch: 4 }
+model: { family: lama, layers: 2, width: 64, heads: 2, context: 64 }
+train:
+  steps: 010
+  optimizer: { lr: ten, wieght_decay: 0.1 }
+stages:
+  - { name: text, kind: prepare }
+  - { name: teacher, kind: train }
+)";
+  EXPECT_EQ(error_of(text),
+            "5 problems\n"
+            "r.yaml:2:56: data.batch_tokens: must be a multiple of sequence * micro_batch * ranks = 32 * 4 * "
+            "1 = 128, got 250\n"
+            "r.yaml:3:18: model.family: must be one of gpt2, llama, got \"lama\"; did you mean \"llama\"?\n"
+            "r.yaml:5:10: train.steps: must be an integer >= 1, got 010\n"
+            "r.yaml:6:20: train.optimizer.lr: must be a number > 0, got \"ten\"\n"
+            "r.yaml:6:25: train.optimizer.wieght_decay: unknown key; did you mean \"weight_decay\"?");
+}
+
+TEST(ReadRecipe, UnknownDuplicateAndAliasKeys) {
+  EXPECT_THAT(error_of("trian: { steps: 3 }\n"),
+              HasSubstr("r.yaml:1:1: trian: unknown key; did you mean \"train\"?"));
+  EXPECT_THAT(error_of("train: { steps: 3, steps: 4 }\n"),
+              HasSubstr("r.yaml:1:20: steps: duplicate key; first in line 1"));
+  EXPECT_THAT(error_of("train: { steps: &s 3, log_every: *s }\n"), HasSubstr("aliases are not allowed"));
+  EXPECT_THAT(error_of("<<: { steps: 3 }\n"), HasSubstr("r.yaml:1:1: <<: unknown key"));
+  EXPECT_THAT(error_of("- 1\n"), HasSubstr("must be keys with values, got a list"));
+}
+
+TEST(ReadRecipe, StageMistakesPointIntoTheStage) {
+  const std::string text = kPipeline;
+  EXPECT_EQ(
+      error_of(text + "  - { name: rtn, kind: quantise }\n"),
+      "r.yaml:12:24: stages.rtn.kind: must be one of prepare, train, quantize, export, generate, report, got "
+      "\"quantise\"; did you mean \"quantize\"?");
+  EXPECT_EQ(error_of(text + "  - { name: out, kind: report, train: { steps: 3 } }\n"),
+            "r.yaml:12:32: stages.out.train: of no use here; a stage of kind report takes report");
+  EXPECT_EQ(error_of(text + "  - { kind: report }\n"), "r.yaml:12:5: stages.3: a stage needs a name");
+  EXPECT_EQ(error_of(text + "  - { name: a/b, kind: report }\n"),
+            "r.yaml:12:13: stages.a/b.name: must be text letters, digits, _ and -, got \"a/b\"");
+  EXPECT_EQ(error_of(text + "  - { name: x, model: { from: stage:studnet } }\n"),
+            "r.yaml:12:31: stages.x.model.from: no earlier stage \"studnet\"; did you mean \"student\"?");
+  EXPECT_EQ(error_of(text + "  - { name: x, model: { from: stage:student, width: 3 } }\n"),
+            "r.yaml:12:46: stages.x.model.width: must not stand beside from, which brings its own shape");
+}
+
+TEST(ReadRecipe, AStageCanDropAnOptionalSection) {
+  std::string text = kPipeline;
+  text = "quantize: {}\n" + text;
+  EXPECT_TRUE(parse_recipe(text, "r.yaml").stages[1].quantize.has_value());
+  EXPECT_FALSE(parse_recipe(text, "r.yaml", {"stages.teacher.quantize=~"}).stages[1].quantize.has_value());
+}
+
+TEST(ReadRecipe, SetWinsAndIsCited) {
+  const Recipe recipe =
+      parse_recipe(kPipeline, "r.yaml",
+                   {"train.steps=30", "stages.student.train.steps=40", "run.text=/dev/zero", "run.seed=3"});
+  EXPECT_EQ(recipe.stages[1].train.steps, 30);
+  EXPECT_EQ(recipe.stages[2].train.steps, 40);
+  EXPECT_THAT(recipe.run.text, ElementsAre("/dev/zero"));
+  EXPECT_EQ(recipe.run.seed, 3);
+  EXPECT_EQ(error_of(kPipeline, {"train.steps=many"}),
+            "--set train.steps: must be an integer >= 1, got \"many\"");
+  EXPECT_EQ(error_of(kPipeline, {"train.stesp=3"}),
+            "--set train.stesp: unknown key; did you mean \"steps\"?");
+  EXPECT_EQ(error_of(kPipeline, {"data.batch_tokens=100"}),
+            "--set data.batch_tokens: must be a multiple of sequence * micro_batch * ranks = 32 * 4 * 1 = "
+            "128, got 100");
+}
+
+TEST(ReadRecipe, BaseIsOneLevel) {
+  testing::TemporaryDirectory directory;
+  write(directory / "base.yaml", kPipeline);
+  write(directory / "top.yaml", "base: base.yaml\ntrain: { steps: 15 }\nrun: { seed: 9 }\n");
+  write(directory / "third.yaml", "base: top.yaml\n");
+  const Recipe recipe = read_recipe((directory / "top.yaml").string());
+  EXPECT_EQ(recipe.run.name, "top");
+  EXPECT_EQ(recipe.run.seed, 9);
+  EXPECT_THAT(recipe.run.text, ElementsAre("/dev/null"));
+  EXPECT_EQ(recipe.stages[1].train.steps, 15);
+  EXPECT_EQ(recipe.stages[2].train.steps, 20);
+  try {
+    read_recipe((directory / "third.yaml").string());
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(),
+                HasSubstr("top.yaml:1:7: base: a base must not have a base of its own: one level"));
+  }
+  try {
+    read_recipe((directory / "tpo.yaml").string());
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("no such recipe"));
+  }
+}
+
+TEST(ReadRecipe, MissingTextIsAProblemOfTheRecipe) {
+  EXPECT_EQ(error_of(kPipeline, {"run.text=/nowhere/a.txt"}), "--set run.text: no such file: /nowhere/a.txt");
+  EXPECT_EQ(error_of(kPipeline, {"run.text=[]"}),
+            "--set run.text: must name at least one text file, got none");
+}
+
+TEST(ReadRecipe, ResolvedRecipeReadsToItself) {
+  for (const std::string& text : {std::string(kPipeline), std::string(find_shipped("quickstart")->text)}) {
+    const Recipe recipe = parse_recipe(text, "r.yaml", {"run.text=/dev/null"});
+    const std::string printed = print_section(recipe);
+    EXPECT_EQ(print_section(parse_recipe(printed, "r.yaml")), printed);
+  }
+}
+
+TEST(ReadRecipe, EveryShippedRecipeIsValid) {
+  for (const std::string& name : shipped_names()) {
+    if (name.starts_with("models/")) continue;  // shapes: presets_test
+    EXPECT_NO_THROW(read_recipe(name, {"run.text=/dev/null"})) << name;
+  }
+}
+
+TEST(ReadRecipe, QuickstartStudentStoresAtMostAnEighthOfItsTeacher) {
+  const Recipe recipe = read_recipe("quickstart", {"run.text=/dev/null"});
+  const models::Decoder teacher(recipe.find("teacher")->model.spec(), at::kMeta);
+  for (const char* name : {"scratch", "distilled"}) {
+    const models::Decoder student(recipe.find(name)->model.spec(), at::kMeta);
+    EXPECT_LE(8 * student.parameters().stored(), teacher.parameters().stored()) << name;
+    EXPECT_TRUE(student.spec().tie_embeddings && student.spec().share_ffn) << name;
+  }
+}
+
+}  // namespace retort::recipes

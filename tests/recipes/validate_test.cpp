@@ -1,0 +1,156 @@
+#include "recipes/validate.h"
+
+#include <gmock/gmock.h>
+
+#include "recipes/recipe.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+Recipe pipeline() {
+  Recipe recipe;
+  recipe.run.text = {"/dev/null"};
+  Stage text, teacher, student;
+  text.name = "text";
+  text.kind = "prepare";
+  teacher.name = "teacher";
+  teacher.data.train = "stage:text";
+  student = teacher;
+  student.name = "student";
+  student.distill.emplace();
+  student.distill->teacher.model = "stage:teacher";
+  student.distill->losses.emplace_back();
+  recipe.stages = {text, teacher, student};
+  return recipe;
+}
+
+std::vector<std::string> findings_of(const Recipe& recipe, int64_t ranks = 0) {
+  std::vector<std::string> out;
+  for (const Finding& f : validate(recipe, ranks))
+    out.push_back(fmt::format("{} {}: {}", f.stage, f.keys[0], f.text));
+  return out;
+}
+
+}  // namespace
+
+TEST(Validate, SoundPipelinesPass) { EXPECT_THAT(findings_of(pipeline()), IsEmpty()); }
+
+TEST(Validate, BatchArithmeticFollowsTheRanks) {
+  Recipe recipe = pipeline();
+  EXPECT_THAT(findings_of(recipe, 8), IsEmpty());  // 16384 = 256 * 8 * 8
+  EXPECT_THAT(findings_of(recipe, 3),
+              ElementsAre(HasSubstr("256 * 8 * 3 = 6144, got 16384"), HasSubstr("* 3")));
+  recipe.stages[1].parallel.ranks = 5;
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("teacher data.batch_tokens")));
+}
+
+TEST(Validate, ReferencesPointBackToTheRightKind) {
+  Recipe recipe = pipeline();
+  std::swap(recipe.stages[1], recipe.stages[2]);
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("student distill.teacher.model: stage \"teacher\" must come earlier"));
+  recipe = pipeline();
+  recipe.stages[2].distill->teacher.model = "stage:text";
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("must be of kind train, quantize, export, got prepare")));
+  recipe.stages[2].distill->teacher.model = "preset:smollm2-135";
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("did you mean \"smollm2-135m\"?")));
+}
+
+TEST(Validate, TeacherAndStudentShareAVocabulary) {
+  Recipe recipe = pipeline();
+  recipe.stages[1].model.choices.vocabulary = 512;
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre(
+          "student distill.teacher.model: teacher and student must have one vocabulary, got 512 and 256"));
+  recipe.stages[2].model.choices.vocabulary = 128;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("got 512 and 128"), HasSubstr("must be at least 256")));
+}
+
+TEST(Validate, SequencesFitTheContext) {
+  Recipe recipe = pipeline();
+  recipe.stages[2].model.choices.context = 128;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("student data.sequence: must be at most the model's context 128, got 256"));
+}
+
+TEST(Validate, GridsFitTheWidths) {
+  Recipe recipe = pipeline();
+  recipe.stages[2].quantize.emplace();
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  recipe.stages[2].model.choices.ffn_width = 100;
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("ffn.down.weight")));
+  recipe.stages[2].quantize->weights.grid = "none";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  recipe.stages[2].quantize->from_step = 1000;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("student quantize.from_step: must be below train.steps 1000, got 1000"));
+}
+
+TEST(Validate, ShapesAreJudgedByTheirOwner) {
+  Recipe recipe = pipeline();
+  recipe.stages[1].model.choices.kv_heads = 3;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("teacher model.heads: must be a multiple of model.kv_heads, got 4 and 3"));
+}
+
+TEST(Validate, EveryKindAsksForWhatItNeeds) {
+  Recipe recipe = pipeline();
+  recipe.run.text.clear();
+  recipe.stages[1].data.train.clear();
+  recipe.stages[2].distill->losses.clear();
+  for (const char* kind : {"quantize", "export", "generate"}) {
+    Stage stage;
+    stage.name = stage.kind = kind;
+    recipe.stages.push_back(stage);
+  }
+  recipe.stages.push_back(recipe.stages.back());
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("text run.text"), HasSubstr("teacher data.train"),
+                          HasSubstr("student distill.losses"), HasSubstr("quantize model.from"),
+                          HasSubstr("quantize quantize"), HasSubstr("export model.from"),
+                          HasSubstr("generate model.from"), HasSubstr("two stages are called \"generate\""),
+                          HasSubstr("generate model.from")));
+}
+
+TEST(Validate, ExportTypesFitTheFormat) {
+  Recipe recipe = pipeline();
+  Stage stage;
+  stage.name = "hf";
+  stage.kind = "export";
+  stage.model.from = "stage:teacher";
+  stage.exporting.format = "hf";
+  stage.exporting.type = "q4_0";
+  stage.exporting.evaluate = true;
+  recipe.stages.push_back(stage);
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("an HF folder holds f32, f16 or bf16, got q4_0"),
+                                               HasSubstr("hf data.validation")));
+}
+
+TEST(Validate, MissingFilesAreFound) {
+  Recipe recipe = pipeline();
+  recipe.run.text = {"/nowhere/a.txt"};
+  recipe.stages[2].distill->teacher.model = "/nowhere/teacher";
+  std::vector<std::string> keys;
+  for (const Finding& f : missing_files(recipe)) keys.push_back(f.stage + " " + f.keys[0]);
+  EXPECT_THAT(keys, ElementsAre(" run.text", "student distill.teacher.model"));
+}
+
+TEST(Validate, SpecsAreFollowedThroughStages) {
+  Recipe recipe = pipeline();
+  Stage last;
+  last.name = "last";
+  last.model.from = "stage:student";
+  recipe.stages.push_back(last);
+  EXPECT_EQ(spec_of(recipe, recipe.stages[3])->width, recipe.stages[2].model.choices.width);
+  EXPECT_EQ(spec_of(recipe, "preset:tinyllama-1.1b")->layers, 22);
+  EXPECT_FALSE(spec_of(recipe, "some/file.gguf").has_value());
+}
+
+}  // namespace retort::recipes
