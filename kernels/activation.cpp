@@ -1,12 +1,60 @@
 #include "kernels/activation.h"
 
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/cpu/elements.h"
 #include "kernels/reference.h"
 
 namespace retort::kernels {
 
 namespace {
+
+using cpu::Gate;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+template <class T>
+const T* part(const at::Tensor& x, int64_t begin) {
+  return x.defined() ? cpu::read<T>(x) + begin : nullptr;
+}
+
+// gate(a) u, or gate(a) where u is undefined. Saves its inputs and recomputes the gate.
+struct Gated : torch::autograd::Function<Gated> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& a_NF, const std::optional<at::Tensor>& u_NF,
+                            int64_t gate) {
+    const at::Tensor a = a_NF.contiguous(), u = u_NF ? u_NF->contiguous() : at::Tensor();
+    at::Tensor y = at::empty_like(a);
+    cpu::with_elements(a, [&](auto element) {
+      using T = decltype(element);
+      at::parallel_for(0, a.numel(), cpu::grain(1), [&](int64_t begin, int64_t end) {
+        cpu::cpu_table().of<T>().gate(static_cast<Gate>(gate), part<T>(a, begin), part<T>(u, begin),
+                                      cpu::write<T>(y) + begin, end - begin);
+      });
+    });
+    context->save_for_backward({a, u});
+    context->saved_data["gate"] = gate;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &a = saved[0], &u = saved[1], dy = gradients[0].contiguous();
+    const Gate gate = static_cast<Gate>(context->saved_data["gate"].toInt());
+    at::Tensor da = at::empty_like(a), du = u.defined() ? at::empty_like(u) : at::Tensor();
+    cpu::with_elements(a, [&](auto element) {
+      using T = decltype(element);
+      at::parallel_for(0, a.numel(), cpu::grain(1), [&](int64_t begin, int64_t end) {
+        cpu::cpu_table().of<T>().gate_backward(gate, part<T>(dy, begin), part<T>(a, begin), part<T>(u, begin),
+                                               cpu::write<T>(da) + begin,
+                                               du.defined() ? cpu::write<T>(du) + begin : nullptr, end - begin);
+      });
+    });
+    return {da, du, at::Tensor()};
+  }
+};
 
 void check_pair(const char* where, const at::Tensor& gate, const at::Tensor& up) {
   check(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(),
@@ -15,18 +63,24 @@ void check_pair(const char* where, const at::Tensor& gate, const at::Tensor& up)
         c10::toString(up.scalar_type()));
 }
 
+at::Tensor gated(Gate gate, const at::Tensor& a, const std::optional<at::Tensor>& u) {
+  return Gated::apply(a, u, static_cast<int64_t>(gate));
+}
+
 }  // namespace
 
 at::Tensor swiglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
   check_pair("swiglu", gate_NF, up_NF);
-  return reference::swiglu(gate_NF, up_NF);
+  return cpu::has_loops(gate_NF) ? gated(Gate::kSilu, gate_NF, up_NF) : reference::swiglu(gate_NF, up_NF);
 }
 
 at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
   check_pair("geglu", gate_NF, up_NF);
-  return reference::geglu(gate_NF, up_NF);
+  return cpu::has_loops(gate_NF) ? gated(Gate::kGeluTanh, gate_NF, up_NF) : reference::geglu(gate_NF, up_NF);
 }
 
-at::Tensor gelu_tanh(const at::Tensor& x_NF) { return reference::gelu_tanh(x_NF); }
+at::Tensor gelu_tanh(const at::Tensor& x_NF) {
+  return cpu::has_loops(x_NF) ? gated(Gate::kGeluTanh, x_NF, std::nullopt) : reference::gelu_tanh(x_NF);
+}
 
 }  // namespace retort::kernels

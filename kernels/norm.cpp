@@ -1,19 +1,95 @@
 #include "kernels/norm.h"
 
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
 #include "core/shape.h"
+#include "kernels/cpu/elements.h"
 #include "kernels/reference.h"
 
 namespace retort::kernels {
 
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Rows whose part of the weight's gradient is summed apart: a fixed number, so that the sum is the same for
+// any number of threads.
+constexpr int64_t kRowsOfPart = 64;
+
+at::Tensor factors(const at::Tensor& weight_D, bool unit_offset) {
+  const at::Tensor w = weight_D.to(at::kFloat).contiguous();
+  return unit_offset ? w + 1.0 : w;
+}
+
+at::Tensor sum_parts(const at::Tensor& parts_PD) {
+  const int64_t parts = parts_PD.size(0), width = parts_PD.size(1);
+  at::Tensor sum_D = at::zeros({width}, parts_PD.options());
+  const float* part = parts_PD.const_data_ptr<float>();
+  float* sum = sum_D.mutable_data_ptr<float>();
+  at::parallel_for(0, width, cpu::grain(parts), [&](int64_t begin, int64_t end) {
+    for (int64_t p = 0; p < parts; ++p)
+      for (int64_t i = begin; i < end; ++i) sum[i] += part[p * width + i];
+  });
+  return sum_D;
+}
+
+struct RmsNorm : torch::autograd::Function<RmsNorm> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_ND, const at::Tensor& weight_D, double eps,
+                            bool unit_offset) {
+    const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, unit_offset);
+    const int64_t width = x.size(-1), rows = width > 0 ? x.numel() / width : 0;
+    at::Tensor y = at::empty_like(x), rstd_N = at::empty({rows}, x.options().dtype(at::kFloat));
+    cpu::with_elements(x, [&](auto element) {
+      using T = decltype(element);
+      at::parallel_for(0, rows, cpu::grain(width), [&](int64_t begin, int64_t end) {
+        cpu::cpu_table().of<T>().rms_norm(cpu::read<T>(x) + begin * width, w.const_data_ptr<float>(),
+                                          cpu::write<T>(y) + begin * width, cpu::write<float>(rstd_N) + begin,
+                                          end - begin, width, static_cast<float>(eps));
+      });
+    });
+    context->save_for_backward({x, weight_D, rstd_N});
+    context->saved_data["unit_offset"] = unit_offset;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &rstd_N = saved[2], dy = gradients[0].contiguous();
+    const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
+    const int64_t width = x.size(-1), rows = rstd_N.size(0), parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
+    at::Tensor dx = at::empty_like(x), dw_PD = at::zeros({parts, width}, rstd_N.options());
+    cpu::with_elements(x, [&](auto element) {
+      using T = decltype(element);
+      at::parallel_for(0, parts, cpu::grain(width * kRowsOfPart), [&](int64_t begin, int64_t end) {
+        for (int64_t part = begin; part < end; ++part) {
+          const int64_t row = part * kRowsOfPart, at_row = row * width;
+          cpu::cpu_table().of<T>().rms_norm_backward(
+              cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row, w.const_data_ptr<float>(),
+              cpu::read<float>(rstd_N) + row, cpu::write<T>(dx) + at_row, cpu::write<float>(dw_PD) + part * width,
+              std::min(kRowsOfPart, rows - row), width);
+        }
+      });
+    });
+    return {dx, sum_parts(dw_PD).to(saved[1].scalar_type()), {}, {}};
+  }
+};
+
+}  // namespace
+
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset) {
   check_shape("rms_norm", "weight_D", weight_D, {x_ND.size(-1)});
+  if (cpu::has_loops(x_ND)) return RmsNorm::apply(x_ND, weight_D, eps, unit_offset);
   return reference::rms_norm(x_ND, weight_D, eps, unit_offset);
 }
 
 at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D, double eps) {
-  check_shape("layer_norm", "weight_D", weight_D, {x_ND.size(-1)});
-  check_shape("layer_norm", "bias_D", bias_D, {x_ND.size(-1)});
-  return reference::layer_norm(x_ND, weight_D, bias_D, eps);
+  const int64_t width = x_ND.size(-1);
+  check_shape("layer_norm", "weight_D", weight_D, {width});
+  check_shape("layer_norm", "bias_D", bias_D, {width});
+  const at::ScalarType dtype = x_ND.scalar_type();  // LibTorch's own is one pass each way
+  return at::layer_norm(x_ND, {width}, weight_D.to(dtype), bias_D.to(dtype), eps);
 }
 
 }  // namespace retort::kernels

@@ -1,15 +1,51 @@
 #include "kernels/rope.h"
 
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <cmath>
 #include <numbers>
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/cpu/elements.h"
 #include "kernels/reference.h"
 
 namespace retort::kernels {
 
 namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// sign -1 turns back: the inverse, and the transpose, of a rotation.
+at::Tensor rotate(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT, float sign) {
+  const at::Tensor x = x_BTHK.contiguous(), positions = positions_BT.to(at::kLong).contiguous();
+  const at::Tensor cos = tables.cos_PK.contiguous(), sin = tables.sin_PK.contiguous();
+  const int64_t tokens = positions.numel(), heads = x.size(2), half = x.size(3) / 2, each = x.size(2) * x.size(3);
+  at::Tensor y = at::empty_like(x);
+  cpu::with_elements(x, [&](auto element) {
+    using T = decltype(element);
+    at::parallel_for(0, tokens, cpu::grain(each), [&](int64_t begin, int64_t end) {
+      cpu::cpu_table().of<T>().rope(cpu::read<T>(x) + begin * each, cos.const_data_ptr<float>(),
+                                    sin.const_data_ptr<float>(), positions.const_data_ptr<int64_t>() + begin,
+                                    cpu::write<T>(y) + begin * each, end - begin, heads, half, sign);
+    });
+  });
+  return y;
+}
+
+struct Rope : torch::autograd::Function<Rope> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_BTHK, const at::Tensor& cos_PK,
+                            const at::Tensor& sin_PK, const at::Tensor& positions_BT) {
+    context->save_for_backward({cos_PK, sin_PK, positions_BT});
+    return rotate(x_BTHK, {cos_PK, sin_PK}, positions_BT, 1.0f);
+  }
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    return {rotate(gradients[0], {saved[0], saved[1]}, saved[2], -1.0f), {}, {}, {}};
+  }
+};
 
 // Llama 3.1: long wavelengths are divided by the factor, short ones kept, those between blended.
 double llama3_frequency(double frequency, const RopeScaling& s) {
@@ -55,6 +91,7 @@ at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Te
   check_shape("rope", "x_BTHK", x_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
   check_shape("rope", "positions_BT", positions_BT, {x_BTHK.size(0), x_BTHK.size(1)});
   check_positions(positions_BT, tables.cos_PK.size(0));
+  if (cpu::has_loops(x_BTHK)) return Rope::apply(x_BTHK, tables.cos_PK, tables.sin_PK, positions_BT);
   return reference::rope(x_BTHK, tables, positions_BT);
 }
 

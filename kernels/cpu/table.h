@@ -1,0 +1,77 @@
+// The hand-written CPU loops: plain pointers, no tensors, no threads. Their sources are compiled once for each
+// instruction set (AVX2 with FMA, AVX-512) and collected in a Table; cpu_table() picks the best at run time, so
+// one binary serves every machine. The wrappers in kernels/*.cpp check shapes, divide the work and call these.
+// f32 and bf16 elements, all math in f32. Every loop adds in a fixed order that depends on the table alone.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+namespace retort::kernels::cpu {
+
+struct Bf16 {
+  uint16_t bits;
+};
+
+enum class Gate { kSilu, kGeluTanh };
+
+// B batch, T queries that are the last of S keys, H query heads on G key heads of width K; all dense.
+struct AttentionShape {
+  int64_t B, T, S, H, G, K;
+  int64_t window;            // 0: unlimited
+  float scale;
+  const int32_t* documents;  // [B, S] or null
+};
+
+// Loops over elements of type T (float or Bf16).
+template <class T>
+struct ElementLoops {
+  // y = x rstd w, rstd = 1 / sqrt(mean(x^2) + eps); saves rstd, one a row.
+  void (*rms_norm)(const T* x, const float* w, T* y, float* rstd, int64_t rows, int64_t width, float eps);
+  // Writes dx, adds these rows' part to dw.
+  void (*rms_norm_backward)(const T* dy, const T* x, const float* w, const float* rstd, T* dx, float* dw,
+                            int64_t rows, int64_t width);
+  // y = gate(a) u; u null: y = gate(a).
+  void (*gate)(Gate gate, const T* a, const T* u, T* y, int64_t n);
+  void (*gate_backward)(Gate gate, const T* dy, const T* a, const T* u, T* da, T* du, int64_t n);
+  // Rotates pairs (i, i + half) of each head; sign -1 turns back. cos and sin are [positions, half].
+  void (*rope)(const T* x, const float* cos, const float* sin, const int64_t* positions, T* y, int64_t tokens,
+               int64_t heads, int64_t half, float sign);
+  // One query head of one batch row; lse [B, H, T] is what backward needs. `scratch`: attention_scratch floats.
+  void (*attention)(const AttentionShape& shape, const T* q, const T* k, const T* v, T* y, float* lse, int64_t b,
+                    int64_t h, float* scratch);
+  // One key head of one batch row, with all its query heads: writes their dq, and dk, dv.
+  void (*attention_backward)(const AttentionShape& shape, const T* dy, const T* q, const T* k, const T* v,
+                             const T* y, const float* lse, T* dq, T* dk, T* dv, int64_t b, int64_t g, float* scratch);
+};
+
+struct Table {
+  const char* name;  // "avx2", "avx512"
+  ElementLoops<float> f32;
+  ElementLoops<Bf16> bf16;
+
+  // loss[r] = -log softmax(z_r)[label_r]; with `gradient`, z becomes softmax - onehot.
+  void (*cross_entropy)(float* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary,
+                        bool gradient);
+  // The same from logits that stay, adding scale * gradient to `gradient` when it is not null.
+  void (*cross_entropy_add)(const float* z, const int64_t* labels, double* loss, float* gradient, float scale,
+                            int64_t rows, int64_t vocabulary);
+  // loss[r] = T^2 KL(teacher || student), both tempered by T; adds scale T (q_T - p_T) to `gradient` when it is
+  // not null. `scratch`: 2 * vocabulary floats.
+  void (*forward_kl)(const float* student, const float* teacher, double* loss, float* gradient, float scale,
+                     float temperature, int64_t rows, int64_t vocabulary, float* scratch);
+
+  int64_t (*attention_scratch)(const AttentionShape& shape, bool backward);
+
+  template <class T>
+  const ElementLoops<T>& of() const {
+    if constexpr (std::is_same_v<T, float>) return f32;
+    else return bf16;
+  }
+};
+
+const Table& cpu_table();                    // the best that this processor runs; ConfigError without AVX2 and FMA
+std::vector<const Table*> all_cpu_tables();  // every one that it runs, for tests
+
+}  // namespace retort::kernels::cpu

@@ -1,0 +1,141 @@
+// The public operations run the best table of this machine; here every table that it can run is held to the
+// fp64 oracle, so that an AVX-512 machine tests the AVX2 code too.
+#include "kernels/cpu/table.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/cpu/elements.h"
+#include "kernels/reference.h"
+#include "tests/kernels/gradcheck.h"
+#include "tests/testing.h"
+
+namespace retort::kernels::cpu {
+namespace {
+
+using namespace retort::testing;
+
+// Every loop here is a few dozen roundings deep; the public tests compute sharper bounds.
+constexpr double kTolerance = 32 * 0x1p-24;
+
+void expect_close(const char* table, const char* what, const at::Tensor& got, const at::Tensor& exact) {
+  EXPECT_LE(relative_error(got, exact), kTolerance) << table << " " << what;
+}
+
+at::Tensor single(at::IntArrayRef shape, uint64_t seed, double std = 1.0) {
+  return normal(shape, seed, std).to(at::kFloat);
+}
+
+TEST(CpuTable, NamesWhatItRuns) {
+  ASSERT_FALSE(all_cpu_tables().empty());
+  EXPECT_STREQ(all_cpu_tables().front()->name, "avx2");
+  EXPECT_EQ(&cpu_table(), all_cpu_tables().back());
+}
+
+TEST(CpuTable, NormalisesOnEveryInstructionSet) {
+  const at::Tensor x = single({9, 77}, 1), w = single({77}, 2), dy = single({9, 77}, 3);
+  const Outcome exact = run(
+      [&](const Tensors& t) { return (reference::rms_norm(t[0], t[1], 1e-5, false) * dy.to(t[0].scalar_type())).sum(); },
+      {x, w}, at::kDouble);
+  for (const Table* table : all_cpu_tables()) {
+    at::Tensor y = at::empty_like(x), rstd = at::empty({9}), dx = at::empty_like(x), dw = at::zeros({77});
+    table->f32.rms_norm(read<float>(x), read<float>(w), write<float>(y), write<float>(rstd), 9, 77, 1e-5f);
+    table->f32.rms_norm_backward(read<float>(dy), read<float>(x), read<float>(w), read<float>(rstd), write<float>(dx),
+                                 write<float>(dw), 9, 77);
+    expect_close(table->name, "rms_norm", (y * dy).to(at::kDouble).sum(), exact.value);
+    expect_close(table->name, "dx", dx, exact.gradients[0]);
+    expect_close(table->name, "dw", dw, exact.gradients[1]);
+  }
+}
+
+TEST(CpuTable, GatesOnEveryInstructionSet) {
+  const at::Tensor a = single({203}, 1, 3.0), u = single({203}, 2), dy = normal({203}, 99).to(at::kFloat);
+  for (const Gate gate : {Gate::kSilu, Gate::kGeluTanh}) {
+    const Outcome exact = run(
+        [&](const Tensors& t) {
+          return gate == Gate::kSilu ? reference::swiglu(t[0], t[1]) : reference::geglu(t[0], t[1]);
+        },
+        {a, u}, at::kDouble);
+    for (const Table* table : all_cpu_tables()) {
+      at::Tensor y = at::empty_like(a), da = at::empty_like(a), du = at::empty_like(a);
+      table->f32.gate(gate, read<float>(a), read<float>(u), write<float>(y), 203);
+      table->f32.gate_backward(gate, read<float>(dy), read<float>(a), read<float>(u), write<float>(da), write<float>(du), 203);
+      expect_close(table->name, "gate", y, exact.value);
+      expect_close(table->name, "da", da, exact.gradients[0]);
+      expect_close(table->name, "du", du, exact.gradients[1]);
+    }
+  }
+}
+
+TEST(CpuTable, RotatesOnEveryInstructionSet) {
+  const RopeTables angles = rope_tables(rope_frequencies(38, 10000.0, {}), 20);
+  const at::Tensor x = single({1, 7, 3, 38}, 1), positions = random_labels(7, 20, 2);
+  const at::Tensor exact = reference::rope(x.to(at::kDouble), angles, positions.view({1, 7}));
+  for (const Table* table : all_cpu_tables()) {
+    at::Tensor y = at::empty_like(x), back = at::empty_like(x);
+    const float *cos = read<float>(angles.cos_PK), *sin = read<float>(angles.sin_PK);
+    table->f32.rope(read<float>(x), cos, sin, read<int64_t>(positions), write<float>(y), 7, 3, 19, 1.0f);
+    table->f32.rope(read<float>(y), cos, sin, read<int64_t>(positions), write<float>(back), 7, 3, 19, -1.0f);
+    expect_close(table->name, "rope", y, exact);
+    expect_close(table->name, "there and back", back, x);
+  }
+}
+
+TEST(CpuTable, LosesOnEveryInstructionSet) {
+  const int64_t rows = 5, v = 333;
+  const at::Tensor z = single({rows, v}, 1, 4.0), teacher = single({rows, v}, 2, 4.0), labels = random_labels(rows, v, 3);
+  const Outcome ce = run([&](const Tensors& t) { return reference::cross_entropy(t[0], labels); }, {z}, at::kDouble);
+  const Outcome kl = run([&](const Tensors& t) { return reference::forward_kl(t[0], teacher.to(t[0].scalar_type()), labels, 2.0); },
+                         {z}, at::kDouble);
+  for (const Table* table : all_cpu_tables()) {
+    at::Tensor loss = at::empty({rows}, at::kDouble), in_place = z.clone(), added = at::zeros_like(z);
+    table->cross_entropy(write<float>(in_place), read<int64_t>(labels), write<double>(loss), rows, v, true);
+    expect_close(table->name, "cross_entropy", loss.sum(), ce.value);
+    expect_close(table->name, "its gradient", in_place, ce.gradients[0]);
+    table->cross_entropy_add(read<float>(z), read<int64_t>(labels), write<double>(loss), write<float>(added), 3.0f, rows, v);
+    expect_close(table->name, "cross_entropy_add", added, ce.gradients[0] * 3.0);
+    at::Tensor scratch = at::empty({2 * v}), gradient = at::zeros_like(z);
+    table->forward_kl(read<float>(z), read<float>(teacher), write<double>(loss), write<float>(gradient), 1.0f, 2.0f, rows, v,
+                      write<float>(scratch));
+    expect_close(table->name, "forward_kl", loss.sum(), kl.value);
+    expect_close(table->name, "its gradient", gradient, kl.gradients[0]);
+  }
+}
+
+// The exponential: softmax over {0, x} gives a gradient of 1 / (1 + e^-x) for every x.
+TEST(CpuTable, ExponentialHoldsOverItsWholeRange) {
+  for (const Table* table : all_cpu_tables())
+    for (double x = -86.0; x <= 0.0; x += 0.37) {
+      at::Tensor z = at::tensor({0.0f, static_cast<float>(x)}).view({1, 2}), loss = at::empty({1}, at::kDouble);
+      const double e = std::exp(z[0][1].item<double>());
+      table->cross_entropy(write<float>(z), read<int64_t>(at::zeros({1}, at::kLong)), write<double>(loss), 1, 2, true);
+      EXPECT_NEAR(z[0][1].item<double>() / (e / (1 + e)), 1.0, 4 * 0x1p-24) << table->name << " " << x;
+    }
+}
+
+TEST(CpuTable, AttendsOnEveryInstructionSet) {
+  const AttentionShape shape{2, 70, 90, 4, 2, 20, 50, 0.25f, nullptr};
+  const at::Tensor q = single({2, 70, 4, 20}, 1), k = single({2, 90, 2, 20}, 2), v = single({2, 90, 2, 20}, 3);
+  const Outcome exact = run([&](const Tensors& t) { return reference::attention(t[0], t[1], t[2], {50, {}}, 0.25); },
+                            {q, k, v}, at::kDouble);
+  const at::Tensor dy = normal(q.sizes(), 99).to(at::kFloat);
+  for (const Table* table : all_cpu_tables()) {
+    at::Tensor y = at::empty_like(q), lse = at::empty({2, 4, 70}), dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
+    at::Tensor scratch = at::empty({std::max(table->attention_scratch(shape, false), table->attention_scratch(shape, true))});
+    for (int64_t i = 0; i < 2 * 4; ++i)
+      table->f32.attention(shape, read<float>(q), read<float>(k), read<float>(v), write<float>(y), write<float>(lse), i / 4, i % 4,
+                           write<float>(scratch));
+    for (int64_t i = 0; i < 2 * 2; ++i)
+      table->f32.attention_backward(shape, read<float>(dy), read<float>(q), read<float>(k), read<float>(v), read<float>(y),
+                                    read<float>(lse), write<float>(dq), write<float>(dk), write<float>(dv), i / 2, i % 2,
+                                    write<float>(scratch));
+    expect_close(table->name, "attention", y, exact.value);
+    expect_close(table->name, "dq", dq, exact.gradients[0]);
+    expect_close(table->name, "dk", dk, exact.gradients[1]);
+    expect_close(table->name, "dv", dv, exact.gradients[2]);
+  }
+}
+
+}  // namespace
+}  // namespace retort::kernels::cpu
