@@ -1,5 +1,7 @@
 #include "comm/comm.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -18,7 +18,8 @@ namespace retort::comm {
 template <class Value, class Add>
 class TreeSum {
  public:
-  explicit TreeSum(Add add = {}) : add_(std::move(add)) {}
+  TreeSum() = default;
+  explicit TreeSum(Add add) : add_(std::move(add)) {}
 
   void push(Value leaf) {
     int64_t leaves = 1;

@@ -1,0 +1,198 @@
+#include "train/grad_sync.h"
+
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <optional>
+#include <utility>
+
+#include "comm/tree_sum.h"
+#include "core/error.h"
+
+namespace retort::train {
+namespace {
+
+// True when nothing else reads the tensor's memory. Backward may give two parameters views of one tensor.
+bool owned(const at::Tensor& tensor) { return tensor.storage().use_count() == 1; }
+
+// An undefined tensor is a gradient of zeros. Adding it is not nothing: it turns -0 into +0, as zeros would.
+struct AddGradients {
+  at::Tensor operator()(at::Tensor left, at::Tensor right) const {
+    if (!left.defined()) std::swap(left, right);  // a sum of two does not depend on their order
+    if (!left.defined()) return left;
+    if (!right.defined()) return owned(left) ? left.add_(0.0) : left.add(0.0);
+    return owned(left) ? left.add_(right) : left.add(right);
+  }
+};
+
+}  // namespace
+
+struct GradSync::State {
+  struct Entry {
+    const models::Parameter* parameter = nullptr;
+    at::Tensor working;
+    torch::autograd::PostAccumulateGradHook* hook = nullptr;  // ours, owned by `working`
+    comm::TreeSum<at::Tensor, AddGradients> sum;              // over this rank's micro-batches
+    size_t bucket = 0;
+    bool arrived = false;  // in this micro-batch
+  };
+  struct Bucket {
+    at::Tensor flat;
+    int64_t parameters = 0;
+    int64_t missing = 0;  // parameters whose local sum is not in `flat` yet
+    comm::Pending reduction;
+  };
+  struct Hook final : torch::autograd::PostAccumulateGradHook {
+    Hook(State& state, size_t index) : state(state), index(index) {}
+    void operator()(const at::Tensor&) override {
+      if (state.under_way) state.arrive(index);
+    }
+    State& state;
+    size_t index;
+  };
+
+  State(models::Parameters& parameters, comm::Comm& group, int64_t count, int64_t bucket_bytes)
+      : comm(group), micro_batches(count) {
+    check<ConfigError>(count >= 1, "[grad_sync] a step needs at least 1 micro-batch, got {}", count);
+    for (const models::Parameter& p : parameters.unique()) {
+      check<InternalError>(p.working.defined() && p.working.is_leaf(), "[grad_sync] {} needs a working leaf",
+                           p.name);
+      Entry& e = entries.emplace_back();
+      e.parameter = &p;
+      e.working = p.working;
+    }
+    gradients.resize(entries.size());
+    if (comm.size() > 1) fill_buckets(bucket_bytes);
+    for (size_t i = 0; i < entries.size(); ++i) {
+      if (!entries[i].working.requires_grad()) continue;
+      auto hook = std::make_unique<Hook>(*this, i);
+      entries[i].hook = hook.get();
+      torch::autograd::impl::set_post_acc_grad_hooks(entries[i].working, std::move(hook));
+    }
+  }
+
+  ~State() {
+    for (Entry& e : entries)  // a younger GradSync may have taken the slot
+      if (auto& slot = torch::autograd::impl::post_acc_grad_hooks(e.working); e.hook && slot.get() == e.hook)
+        slot.reset();
+  }
+
+  void fill_buckets(int64_t bucket_bytes) {
+    std::vector<int64_t> elements;
+    for (size_t i = entries.size(); i-- > 0;) {
+      if (elements.empty() || elements.back() * int64_t{sizeof(float)} >= bucket_bytes) {
+        elements.push_back(0);
+        buckets.emplace_back();
+      }
+      entries[i].bucket = buckets.size() - 1;
+      elements.back() += entries[i].working.numel();
+      ++buckets.back().parameters;
+    }
+    std::vector<int64_t> used(buckets.size());
+    for (size_t i = entries.size(); i-- > 0;) {
+      const Entry& e = entries[i];
+      at::Tensor& flat = buckets[e.bucket].flat;
+      if (!flat.defined()) flat = at::empty({elements[e.bucket]}, e.working.options().dtype(at::kFloat));
+      gradients[i] = flat.narrow(0, used[e.bucket], e.working.numel()).view(e.working.sizes());
+      used[e.bucket] += e.working.numel();
+    }
+  }
+
+  // Takes parameter i's gradient of this micro-batch, whether backward made one or not.
+  void arrive(size_t i) {
+    const at::NoGradGuard no_grad;
+    Entry& e = entries[i];
+    check<InternalError>(!e.arrived,
+                         "[grad_sync] {} got a second gradient in one micro-batch: call backward() once",
+                         e.parameter->name);
+    e.arrived = true;
+    at::Tensor gradient = std::exchange(e.working.mutable_grad(), at::Tensor());
+    if (micro_batches > 1 && gradient.defined()) gradient = gradient.to(at::kFloat);
+    e.sum.push(std::move(gradient));
+    if (*under_way + 1 == micro_batches) settle(i);
+  }
+
+  // Parameter i's local sum is complete.
+  void settle(size_t i) {
+    Entry& e = entries[i];
+    at::Tensor sum = e.sum.finish();
+    if (buckets.empty()) {
+      gradients[i] = std::move(sum);
+      return;
+    }
+    sum.defined() ? gradients[i].copy_(sum) : gradients[i].zero_();
+    --buckets[e.bucket].missing;
+    for (; started < buckets.size() && buckets[started].missing == 0; ++started)
+      buckets[started].reduction = comm.all_reduce(buckets[started].flat, comm::Reduce::kSum);
+  }
+
+  comm::Comm& comm;
+  const int64_t micro_batches;
+  std::vector<Entry> entries;         // as unique()
+  std::vector<Bucket> buckets;        // none in a group of one
+  std::vector<at::Tensor> gradients;  // as unique(): views of the buckets, or the local sums themselves
+  size_t started = 0;                 // buckets whose reduction has
+  int64_t next = 0;                   // micro-batch
+  std::optional<int64_t> under_way;   // micro-batch between begin and end
+};
+
+GradSync::GradSync(models::Parameters& parameters, comm::Comm& comm, int64_t micro_batches,
+                   int64_t bucket_bytes)
+    : state_(std::make_unique<State>(parameters, comm, micro_batches, bucket_bytes)) {}
+
+GradSync::~GradSync() = default;
+
+void GradSync::begin_step() {
+  State& s = *state_;
+  for (State::Bucket& bucket : s.buckets) {
+    bucket.reduction.wait();  // of a step that ended in an exception
+    bucket.reduction = {};
+    bucket.missing = bucket.parameters;
+  }
+  for (State::Entry& e : s.entries) e.sum.clear();
+  if (s.buckets.empty()) s.gradients.assign(s.entries.size(), {});
+  s.started = 0;
+  s.next = 0;
+  s.under_way.reset();
+}
+
+void GradSync::begin_micro_batch(int64_t index) {
+  State& s = *state_;
+  check<InternalError>(!s.under_way && index == s.next && index < s.micro_batches,
+                       "[grad_sync] micro-batch {} of {} must come next, got {}", s.next, s.micro_batches,
+                       index);
+  for (State::Entry& e : s.entries) {
+    e.arrived = false;
+    e.working.mutable_grad().reset();
+  }
+  s.under_way = index;
+}
+
+void GradSync::end_micro_batch(int64_t index) {
+  State& s = *state_;
+  check<InternalError>(s.under_way == index, "[grad_sync] micro-batch {} was not begun", index);
+  for (size_t i = s.entries.size(); i-- > 0;)
+    if (!s.entries[i].arrived) s.arrive(i);
+  s.under_way.reset();
+  s.next = index + 1;
+}
+
+const std::vector<at::Tensor>& GradSync::finish() {
+  State& s = *state_;
+  check<InternalError>(s.next == s.micro_batches, "[grad_sync] {} of {} micro-batches are done", s.next,
+                       s.micro_batches);
+  for (State::Bucket& bucket : s.buckets) bucket.reduction.wait();
+  if (!s.buckets.empty()) return s.gradients;
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < s.gradients.size(); ++i) {
+    at::Tensor& gradient = s.gradients[i];
+    if (!gradient.defined())
+      gradient = at::zeros(s.entries[i].working.sizes(), s.entries[i].working.options().dtype(at::kFloat));
+    gradient = gradient.to(at::kFloat).contiguous();
+    if (!owned(gradient)) gradient = gradient.clone();
+  }
+  return s.gradients;
+}
+
+}  // namespace retort::train
