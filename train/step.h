@@ -1,7 +1,9 @@
 // One training step: a page of numerics, each stage named. Collective: every rank runs the same steps.
 //   take, count, forward and backward over G micro-batches, finish, clip, guard, update, report
-// The gradient is of (sum of losses over all micro-batches and ranks) / (count of their valid labels).
-// A non-finite loss or gradient on any rank skips the update on all.
+// The gradient is of (sum of losses over all micro-batches and ranks) / (count of their valid labels). Losses
+// and gradients are summed by one tree over the global micro-batch numbers (comm/tree_sum.h), so with G a
+// power of two the figures of a step, bit for bit, do not tell how its micro-batches were split over ranks. A
+// non-finite loss or gradient on any rank skips the update on all.
 #pragma once
 
 #include <memory>
@@ -20,12 +22,12 @@ namespace retort::train {
 
 struct StepStats {
   int64_t step = 0;
-  double loss = 0;               // mean over valid labels of all ranks
-  std::vector<double> parts;     // means, in the objective's order
-  double gradient_norm = 0;      // before clipping
+  double loss = 0;            // mean over valid labels of all ranks
+  std::vector<double> parts;  // means, in the objective's order
+  double gradient_norm = 0;   // before clipping
   double lr = 0;
-  int64_t labels = 0;            // valid, all ranks
-  bool skipped = false;          // non-finite: nothing was updated
+  int64_t labels = 0;    // valid, all ranks
+  bool skipped = false;  // non-finite: nothing was updated
 };
 
 // What a step acts on. All references outlive the TrainStep.
@@ -44,6 +46,7 @@ class TrainStep {
   StepStats run(int64_t step, const std::vector<data::Batch>& batches, double lr);
 
  private:
+  std::vector<at::Tensor> master_gradients();
   StepParts parts_;
   int64_t micro_batches_;
   double clip_norm_;

@@ -1,6 +1,17 @@
 // When things happen: steps, metrics, validation, checkpoints, stopping. The numerics are in step.h.
 // Everything a trainer uses is made by its caller (launch/), so train/ knows no recipes, teachers or grids.
-// Collective. Metrics go to the console, metrics.jsonl and TensorBoard on rank 0.
+//
+//   DIRECTORY/checkpoints/    checkpoint.h; in its `extra` the caller's facts and, under "train", the
+//   trainer's:
+//                             tokens seen, last loss, skipped updates, the step's batch, precision
+//   DIRECTORY/metrics.jsonl   metrics.h
+//   DIRECTORY/tensorboard/
+//   DIRECTORY/progress.json   {"step", "seconds"}: wall-clock facts, which checkpoints must not hold
+//
+// Step s takes batch s * (R * G) + r * G + i for micro-batch i of rank r, so the step is the data position. A
+// checkpoint is saved every checkpoint_every steps, at the end and when stopped. A save that fails is warned
+// of and training goes on; IoError after max_failed_saves in a row, or when the last one of this process
+// fails. Collective: every rank calls run(), stops at the same step and throws alike. Rank 0 writes.
 #pragma once
 
 #include <atomic>
@@ -17,7 +28,7 @@ namespace retort::train {
 
 struct TrainOptions {
   int64_t steps = 1000;
-  double clip_norm = 1.0;         // 0: no clipping
+  double clip_norm = 1.0;          // 0: no clipping
   std::string precision = "auto";  // auto | fp32 | bf16
   std::string init = "gpt2";
   double init_std = 0.02;
@@ -27,16 +38,16 @@ struct TrainOptions {
   int64_t validate_every = 0;      // steps; 0: at the end only
   int64_t checkpoint_every = 100;  // steps
   int64_t keep_checkpoints = 2;
-  int64_t max_skipped = 3;         // non-finite updates in a row before the run stops (exit 77)
-  int64_t max_failed_saves = 3;    // failed checkpoints in a row before the run stops (exit 74)
+  int64_t max_skipped = 3;       // non-finite updates in a row before the run stops (exit 77)
+  int64_t max_failed_saves = 3;  // failed checkpoints in a row before the run stops (exit 74)
   void describe(Section& s);
 };
 
 struct TrainReport {
-  int64_t steps = 0, tokens = 0;   // over the whole run, resumed parts included
-  double seconds = 0;              // training time, resumed parts included, validation and saves excluded
-  double final_loss = 0;
-  bool preempted = false;          // stopped by a signal after saving
+  int64_t steps = 0, tokens = 0;  // over the whole run, resumed parts included
+  double seconds = 0;             // training time, resumed parts included, validation and saves excluded
+  double final_loss = 0;          // of the last update
+  bool preempted = false;         // stopped by a signal after saving
 };
 
 struct TrainerParts {
@@ -44,24 +55,40 @@ struct TrainerParts {
   const data::BatchStream& stream;
   FileSystem& files;
   Log& log;
-  Path directory;                  // the run (or stage) directory
-  std::string recipe;              // resolved, stored in checkpoints
-  formats::Json facts;             // model spec, tokenizer: stored in checkpoints as they are
-  // Called on all ranks with the step; returns named figures (validation loss). May be empty.
-  std::function<std::map<std::string, double>(int64_t step)> validate;
-  // Before the step's forward pass, on all ranks: where a weight map changes its behaviour (QAT start).
+  Path directory;       // the run (or stage) directory
+  std::string recipe;   // resolved, stored in checkpoints
+  formats::Json facts;  // model spec, tokenizer: stored in checkpoints as they are
+  // Called on all ranks with the updates done; returns named figures (validation loss). May be empty.
+  std::function<std::map<std::string, double>(int64_t done)> validate;
+  // Before the step's forward pass, on all ranks: where a weight map changes its behaviour (QAT start). It
+  // may refresh working copies, but not bind them anew. After a resume its first call may be for the step
+  // before.
   std::function<void(int64_t step)> before_step;
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler
 };
 
+class Metrics;  // train/metrics.h
+
 class Trainer {
  public:
+  // micro_batches: this rank's G.
   Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches);
-  // Continues from the newest valid checkpoint in `directory` when `resume`; trains to options.steps.
+  // Continues from the newest valid checkpoint in `directory` when `resume`; else earlier ones are moved to
+  // checkpoints.previous/. Trains to options.steps; a run that is there already returns at once.
   TrainReport run(bool resume);
 
  private:
   struct State;
+  State start_anew();
+  State restore();
+  void account(State& state, const StepStats& stats, Metrics* metrics);
+  void validate(const State& state, Metrics* metrics);
+  void save(State& state, bool last);
+  bool stop_requested();
+  bool due(int64_t done, int64_t every) const;
+  formats::Json facts_of(const State& state) const;
+  TrainReport report(const State& state, bool preempted) const;
+
   TrainerParts parts_;
   TrainOptions options_;
   int64_t micro_batches_;

@@ -1,0 +1,300 @@
+#include "train/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "core/error.h"
+#include "tests/testing.h"
+#include "tests/train/captured_log.h"
+#include "tests/train/faulty_files.h"
+
+namespace retort::train {
+namespace {
+
+using testing::TemporaryDirectory;
+
+const std::vector<std::string> kFiles = {"weights.safetensors", "optimizer.safetensors", "recipe.yaml",
+                                         "manifest.json"};
+
+// A content that its step determines.
+CheckpointContent content(int64_t step) {
+  const auto value = static_cast<double>(step);
+  return {
+      .step = step,
+      .extra = {{"tokens", 100 * step}, {"loss", 1.0 / value}},
+      .recipe = fmt::format("run: {{ seed: {} }}\n", step),
+      .weights = {{"a", at::full({3, 5}, value)}, {"b", at::arange(7) * std::sqrt(value)}},
+      .optimizer = {{"adamw.step", at::full({}, step, at::kLong)}, {"adamw.m.a", at::full({3, 5}, -value)}}};
+}
+
+void expect_content(const LoadedCheckpoint& loaded, int64_t step) {
+  const CheckpointContent expected = content(step);
+  EXPECT_EQ(loaded.step, step);
+  EXPECT_EQ(loaded.extra, expected.extra);
+  EXPECT_EQ(loaded.recipe, expected.recipe);
+  ASSERT_EQ(loaded.weights.size(), expected.weights.size());
+  ASSERT_EQ(loaded.optimizer.size(), expected.optimizer.size());
+  for (const auto& [name, tensor] : expected.weights)
+    EXPECT_TRUE(testing::same_bits(loaded.weights.at(name), tensor)) << name;
+  for (const auto& [name, tensor] : expected.optimizer)
+    EXPECT_TRUE(testing::same_bits(loaded.optimizer.at(name), tensor)) << name;
+}
+
+void save(const Path& directory, int64_t step, int64_t keep = 2) {
+  save_checkpoint(local_files(), directory, content(step), keep);
+}
+
+std::vector<std::string> entries(const Path& directory) {
+  std::vector<std::string> out;
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    out.push_back(entry.path().filename().string());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+bool has_temporaries(const Path& directory) {
+  for (const std::string& name : entries(directory))
+    if (name.find(".tmp") != name.npos) return true;
+  return false;
+}
+
+void flip_bit(const Path& path, uint64_t at) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(at));
+  const char byte = static_cast<char>(file.get() ^ 0x10);
+  file.seekp(static_cast<std::streamoff>(at));
+  file.put(byte);
+}
+
+std::string error_of(const Path& checkpoint) {
+  try {
+    load_checkpoint(checkpoint);
+  } catch (const CheckpointError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST(Checkpoint, RoundTrips) {
+  TemporaryDirectory run;
+  save(run.path(), 400);
+  const Path path = run / "step_00000400";
+  expect_content(load_checkpoint(path), 400);
+  EXPECT_EQ(read_text(run / "LATEST"), "step_00000400\n");
+  std::vector<std::string> sorted = kFiles;
+  std::sort(sorted.begin(), sorted.end());
+  EXPECT_EQ(entries(path), sorted);
+}
+
+TEST(Checkpoint, EqualContentIsEqualBytes) {
+  TemporaryDirectory one, two;
+  save(one.path(), 10);
+  save(two.path(), 5);
+  save(two.path(), 10, 1);
+  EXPECT_EQ(entries(one.path()), entries(two.path()));
+  for (const std::string& name : kFiles)
+    EXPECT_EQ(read_text(one / "step_00000010" / name), read_text(two / "step_00000010" / name)) << name;
+}
+
+TEST(Checkpoint, NothingThereIsNothingLoaded) {
+  TemporaryDirectory run;
+  CapturedLog log;
+  EXPECT_FALSE(load_latest_checkpoint(run / "none", *log));
+  std::filesystem::create_directory(run / "step_00000010.tmp.77");
+  std::filesystem::create_directory(run / "step_10");
+  EXPECT_FALSE(load_latest_checkpoint(run.path(), *log));
+  EXPECT_EQ(log.text(), "");
+}
+
+TEST(Checkpoint, KeepsTheNewestAndClearsWhatFailedSavesLeft) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20, 30}) save(run.path(), step);
+  std::filesystem::create_directory(run / "step_00000025.tmp.77");
+  save(run.path(), 40);
+  EXPECT_EQ(entries(run.path()), (std::vector<std::string>{"LATEST", "step_00000030", "step_00000040"}));
+}
+
+TEST(Checkpoint, AnAbandonedFutureGoes) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20}) save(run.path(), step);
+  flip_bit(run / "step_00000020" / "weights.safetensors", 200);
+  CapturedLog log;
+  expect_content(*load_latest_checkpoint(run.path(), *log), 10);
+  save(run.path(), 15);  // the run went on from 10
+  EXPECT_EQ(entries(run.path()), (std::vector<std::string>{"LATEST", "step_00000010", "step_00000015"}));
+  expect_content(*load_latest_checkpoint(run.path(), *log), 15);
+}
+
+TEST(Checkpoint, ReplacesADamagedOneOfTheSameStep) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20}) save(run.path(), step);
+  flip_bit(run / "step_00000020" / "weights.safetensors", 200);
+  save(run.path(), 20);
+  expect_content(load_checkpoint(run / "step_00000020"), 20);
+  EXPECT_FALSE(has_temporaries(run.path()));
+}
+
+// ---- Faults while saving
+
+// Every operation of a save fails once; afterwards a whole checkpoint loads, and the next save cleans up.
+void fail_everywhere(Fault fault, int64_t keep) {
+  CapturedLog log;
+  int64_t at = 0;
+  for (bool fired = true; fired; ++at) {
+    TemporaryDirectory run;
+    save(run.path(), 10, keep);
+    FaultyFiles files(local_files(), fault, at);
+    bool finished = false;
+    try {
+      save_checkpoint(files, run.path(), content(20), keep);
+      finished = true;
+    } catch (const IoError&) {
+      EXPECT_NE(fault, Fault::kCrash);
+      EXPECT_FALSE(has_temporaries(run.path())) << "operation " << at;
+    } catch (const Crash&) {
+      EXPECT_EQ(fault, Fault::kCrash);
+    }
+    fired = files.fired();
+    const auto loaded = load_latest_checkpoint(run.path(), *log);
+    ASSERT_TRUE(loaded.has_value()) << "operation " << at;
+    EXPECT_TRUE(!finished || loaded->step == 20) << "operation " << at;
+    expect_content(*loaded, loaded->step == 20 ? 20 : 10);
+
+    save(run.path(), 30, keep);
+    EXPECT_FALSE(has_temporaries(run.path())) << "operation " << at;
+    expect_content(*load_latest_checkpoint(run.path(), *log), 30);
+  }
+  EXPECT_GT(at, 30);  // 3 + 1 files are made, written, synced and closed, then renamed
+}
+
+TEST(Checkpoint, SurvivesAFullDiskInEveryOperation) {
+  for (const int64_t keep : {1, 2}) fail_everywhere(Fault::kNoSpace, keep);
+}
+
+TEST(Checkpoint, SurvivesACrashInEveryOperation) {
+  for (const int64_t keep : {1, 2}) fail_everywhere(Fault::kCrash, keep);
+}
+
+TEST(Checkpoint, ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
+
+TEST(Checkpoint, AFullDiskShowsBeforeAnythingIsWritten) {
+  struct Full final : FileSystem {
+    std::unique_ptr<WritableFile> create(const Path& path, uint64_t) override {
+      ADD_FAILURE() << "created " << path;
+      return local_files().create(path);
+    }
+    void make_directories(const Path& path) override { local_files().make_directories(path); }
+    void rename(const Path& from, const Path& to) override { local_files().rename(from, to); }
+    void sync_directory(const Path& path) override { local_files().sync_directory(path); }
+    void remove_all(const Path& path) override { local_files().remove_all(path); }
+    uint64_t free_bytes(const Path&) override { return 300; }
+  } files;
+  TemporaryDirectory run;
+  EXPECT_THROW(save_checkpoint(files, run.path(), content(10), 2), IoError);
+  EXPECT_TRUE(entries(run.path()).empty());
+}
+
+// ---- Damage found while loading
+
+TEST(Checkpoint, EveryFlippedBitIsFoundAndItsFileNamed) {
+  TemporaryDirectory run;
+  save(run.path(), 10);
+  const Path path = run / "step_00000010";
+  for (const std::string& name : kFiles) {
+    const uint64_t size = std::filesystem::file_size(path / name);
+    for (uint64_t at = 0; at < size; at += at + 5 < size ? 5 : 1) {
+      flip_bit(path / name, at);
+      EXPECT_NE(error_of(path).find(name), std::string::npos)
+          << name << " byte " << at << ": " << error_of(path);
+      flip_bit(path / name, at);
+    }
+  }
+  expect_content(load_checkpoint(path), 10);
+}
+
+TEST(Checkpoint, DamageInATensorNamesIt) {
+  TemporaryDirectory run;
+  save(run.path(), 10);
+  const Path file = run / "step_00000010" / "optimizer.safetensors";
+  flip_bit(file, std::filesystem::file_size(file) - 1);
+  EXPECT_NE(error_of(run / "step_00000010").find("adamw.m.a"), std::string::npos)
+      << error_of(run / "step_00000010");
+}
+
+TEST(Checkpoint, TruncatedAndMissingFilesFallBackWithAWarning) {
+  for (const std::string& name : kFiles)
+    for (const double share : {0.0, 0.5, 0.99, -1.0}) {
+      TemporaryDirectory run;
+      for (const int64_t step : {10, 20}) save(run.path(), step);
+      const Path file = run / "step_00000020" / name;
+      if (share < 0)
+        std::filesystem::remove(file);
+      else
+        std::filesystem::resize_file(
+            file, static_cast<uint64_t>(share * static_cast<double>(std::filesystem::file_size(file))));
+      CapturedLog log;
+      const auto loaded = load_latest_checkpoint(run.path(), *log);
+      ASSERT_TRUE(loaded.has_value());
+      expect_content(*loaded, 10);
+      EXPECT_TRUE(log.says(name) && log.says("step_00000020") && log.says("warning")) << log.text();
+    }
+}
+
+TEST(Checkpoint, AllDamagedIsAnError) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20}) {
+    save(run.path(), step);
+    flip_bit(run / fmt::format("step_{:08}", step) / "weights.safetensors", 150);
+  }
+  CapturedLog log;
+  EXPECT_THROW(load_latest_checkpoint(run.path(), *log), CheckpointError);
+  EXPECT_TRUE(log.says("step_00000010") && log.says("step_00000020")) << log.text();
+}
+
+TEST(Checkpoint, RefusesFilesOfAnotherCheckpointAndStrangers) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20}) save(run.path(), step);
+  const Path ten = run / "step_00000010", twenty = run / "step_00000020";
+  std::ofstream(ten / "stranger.safetensors") << "x";
+  EXPECT_NE(error_of(ten).find("stranger"), std::string::npos) << error_of(ten);
+  std::filesystem::copy_file(ten / "weights.safetensors", twenty / "weights.safetensors",
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_NE(error_of(twenty).find("weights.safetensors"), std::string::npos) << error_of(twenty);
+  std::filesystem::remove(ten / "stranger.safetensors");
+  std::filesystem::rename(ten, run / "step_00000030");
+  EXPECT_NE(error_of(run / "step_00000030"), "");  // a whole checkpoint of step 10 under a wrong name
+}
+
+TEST(Checkpoint, RanksFallBackTogether) {
+  TemporaryDirectory shared, other;  // rank 1 sees a damaged newest one
+  for (const int64_t step : {10, 20}) save(shared.path(), step), save(other.path(), step);
+  flip_bit(other / "step_00000020" / "recipe.yaml", 3);
+  comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+    CapturedLog log;
+    const auto loaded = load_latest_checkpoint(comm.rank() == 0 ? shared.path() : other.path(), *log, comm);
+    ASSERT_TRUE(loaded.has_value());
+    EXPECT_EQ(loaded->step, 10);
+  });
+}
+
+TEST(Checkpoint, WeightsGoIntoTheSameModelOnly) {
+  TemporaryDirectory run;
+  save(run.path(), 10);
+  const LoadedCheckpoint loaded = load_checkpoint(run / "step_00000010");
+  models::Parameters same, reshaped, fewer;
+  same.add("a", {3, 5}, models::Role::kMatrix);
+  same.add("b", {7}, models::Role::kNorm);
+  copy_weights(loaded, same);
+  EXPECT_TRUE(testing::same_bits(same.at("a").master, content(10).weights[0].second));
+  reshaped.add("a", {5, 3}, models::Role::kMatrix);
+  reshaped.add("b", {7}, models::Role::kNorm);
+  EXPECT_THROW(copy_weights(loaded, reshaped), CheckpointError);
+  fewer.add("a", {3, 5}, models::Role::kMatrix);
+  EXPECT_THROW(copy_weights(loaded, fewer), CheckpointError);
+}
+
+}  // namespace retort::train

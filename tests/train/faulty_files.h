@@ -1,0 +1,105 @@
+// A file system whose k-th operation goes wrong, once.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "core/error.h"
+#include "core/file.h"
+
+namespace retort::train {
+
+enum class Fault {
+  kNoSpace,  // the operation throws IoError, half done; what follows works
+  kCrash,    // the process dies in it: half done, nothing follows, what was not synced is lost
+  kLie,      // half of the bytes are dropped, and nobody is told
+};
+
+struct Crash {};  // outside the Error tree: nothing may handle it
+
+class FaultyFiles final : public FileSystem {
+ public:
+  FaultyFiles(FileSystem& files, Fault fault, int64_t at) : files_(files), fault_(fault), at_(at) {}
+  bool fired() const { return fired_; }
+  int64_t operations() const { return count_; }
+
+  std::unique_ptr<WritableFile> create(const Path& path, uint64_t expected_bytes) override {
+    tick();
+    auto file = std::make_unique<File>(*this, path, files_.create(path, expected_bytes));
+    unsynced_.insert(path);
+    return file;
+  }
+  void make_directories(const Path& path) override { tick(), files_.make_directories(path); }
+  void rename(const Path& from, const Path& to) override {
+    tick();
+    files_.rename(from, to);
+    std::set<Path> moved;
+    for (const Path& path : unsynced_) {
+      const std::string text = path.string(), old = from.string();
+      moved.insert(text.starts_with(old) ? Path(to.string() + text.substr(old.size())) : path);
+    }
+    unsynced_ = moved;
+  }
+  void sync_directory(const Path& path) override { tick(), files_.sync_directory(path); }
+  void remove_all(const Path& path) override {
+    tick([&] {  // half of it
+      std::error_code none;
+      for (const auto& entry : std::filesystem::directory_iterator(path, none)) {
+        std::filesystem::remove(entry.path());
+        break;
+      }
+    });
+    files_.remove_all(path);
+  }
+  uint64_t free_bytes(const Path& path) override { return tick(), files_.free_bytes(path); }
+
+ private:
+  class File final : public WritableFile {
+   public:
+    File(FaultyFiles& owner, Path path, std::unique_ptr<WritableFile> file)
+        : owner_(owner), path_(std::move(path)), file_(std::move(file)) {}
+    void append(std::span<const std::byte> bytes) override {
+      const auto half = [&] { file_->append(bytes.first(bytes.size() / 2)); };
+      if (!owner_.tick(half)) file_->append(bytes);
+    }
+    void sync() override {
+      if (owner_.tick()) return;
+      file_->sync();
+      owner_.unsynced_.erase(path_);
+    }
+    void close() override { owner_.tick(), file_->close(); }
+
+   private:
+    FaultyFiles& owner_;
+    Path path_;
+    std::unique_ptr<WritableFile> file_;
+  };
+
+  // Counts an operation. At the k-th: does `half` of it and throws, or returns true for a lie.
+  template <class Half>
+  bool tick(const Half& half) {
+    if (crashed_) throw Crash{};
+    if (count_++ != at_) return false;
+    fired_ = true;
+    half();
+    if (fault_ == Fault::kNoSpace) fail<IoError>("operation {}: No space left on device", at_);
+    if (fault_ == Fault::kLie) return true;
+    crashed_ = true;
+    for (const Path& path : unsynced_)
+      if (std::filesystem::exists(path)) std::filesystem::resize_file(path, 0);
+    throw Crash{};
+  }
+  bool tick() {
+    return tick([] {});
+  }
+
+  FileSystem& files_;
+  Fault fault_;
+  int64_t at_, count_ = 0;
+  bool fired_ = false, crashed_ = false;
+  std::set<Path> unsynced_;
+};
+
+}  // namespace retort::train

@@ -1,0 +1,146 @@
+#include "train/metrics.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/error.h"
+
+namespace retort::train {
+namespace {
+
+using formats::Json;
+
+double wall_time() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+// The whole lines at the head of `text` with at most `done` updates.
+std::vector<Json> lines_until(std::string_view text, int64_t done, const std::string& source,
+                              uint64_t& bytes) {
+  std::vector<Json> lines;
+  bytes = 0;
+  for (size_t end; (end = text.find('\n', bytes)) != text.npos; bytes = end + 1) {
+    Json line;
+    try {
+      line = formats::parse_json(text.substr(bytes, end - bytes), source);
+      if (formats::json_integer(line, "step", source) > done) break;
+    } catch (const DataError&) {  // a crash can leave garbage behind what was synced
+      break;
+    }
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+}  // namespace
+
+Metrics::Metrics(FileSystem& files, Log& log, const Path& directory, int64_t done, MetricsOptions options)
+    : files_(files),
+      log_(log),
+      path_(directory / "metrics.jsonl"),
+      options_(std::move(options)),
+      progress_(log, path_.parent_path().filename().string(), options_.steps, "tok",
+                options_.tokens_per_step) {
+  std::vector<Json> lines;
+  if (done > 0 && std::filesystem::exists(path_))
+    lines = lines_until(read_text(path_), done, path_.string(), good_bytes_);
+  write({});
+  const Path board = directory / "tensorboard";
+  try {
+    files_.remove_all(board);
+    board_ = std::make_unique<formats::TensorboardWriter>(board);
+  } catch (const IoError& error) {
+    log_.warn("{}; this run writes no TensorBoard events", error.what());
+  }
+  for (const Json& line : lines) {
+    if (line.contains("validation")) validated_ = line["step"].get<int64_t>();
+    draw(line);
+  }
+  progress_.update(done);
+}
+
+void Metrics::step(const StepStats& stats, int64_t tokens, double seconds) {
+  const int64_t done = stats.step + 1;
+  note_ = stats.skipped ? "update skipped: not finite" : fmt::format("loss {:.4f}", stats.loss);
+  progress_.update(done, note_);
+  if (done % options_.log_every != 0 && done != options_.steps && !stats.skipped) return;
+  Json line{{"step", done}, {"loss", stats.loss}};
+  for (size_t i = 0; i < stats.parts.size(); ++i) line[options_.part_names.at(i)] = stats.parts[i];
+  line["gradient_norm"] = stats.gradient_norm;
+  line["lr"] = stats.lr;
+  line["labels"] = stats.labels;
+  line["tokens"] = tokens;
+  if (stats.skipped) line["skipped"] = true;
+  write(line);
+  const double passed = seconds - std::exchange(last_seconds_, seconds);
+  const double seen = static_cast<double>(tokens) - std::exchange(last_tokens_, static_cast<double>(tokens));
+  draw(line, passed > 0 ? seen / passed : 0.0);
+}
+
+void Metrics::validation(int64_t done, const std::map<std::string, double>& figures) {
+  if (figures.empty()) return;
+  const Json line{{"step", done}, {"validation", figures}};
+  std::string text;
+  for (const auto& [name, value] : figures) text += fmt::format("  {} {:.4f}", name, value);
+  log_.info("{}  step {}  validation{}", path_.parent_path().filename().string(), done, text);
+  write(line);
+  draw(line);
+  validated_ = done;
+}
+
+void Metrics::sync() {
+  write({});
+  try {
+    if (file_) file_->sync();
+  } catch (const IoError& error) {
+    log_.warn("{}", error.what());
+  }
+}
+
+void Metrics::finish() { progress_.finish(note_); }
+
+// No line: only opens the file, and writes what waits.
+void Metrics::write(const Json& line) {
+  if (!line.is_null()) pending_ += line.dump() + "\n";
+  try {
+    if (!file_) open();
+    file_->append(as_bytes(pending_));
+    good_bytes_ += pending_.size();
+    pending_.clear();
+    warned_ = false;
+  } catch (const IoError& error) {
+    file_.reset();
+    if (!std::exchange(warned_, true)) log_.warn("{}; the lines wait for the next try", error.what());
+  }
+}
+
+// The lines to keep go to a new file that takes the old one's place, and that then grows.
+void Metrics::open() {
+  const std::string kept =
+      good_bytes_ > 0 ? read_text(path_).substr(0, static_cast<size_t>(good_bytes_)) : std::string();
+  const Path temporary = path_.string() + ".tmp";
+  auto file = files_.create(temporary);
+  file->append(as_bytes(kept));
+  file->sync();
+  files_.rename(temporary, path_);
+  file_ = std::move(file);
+}
+
+// TensorBoard's scalars of one line.
+void Metrics::draw(const Json& line, double tokens_per_second) {
+  if (!board_) return;
+  std::map<std::string, double> scalars;
+  const bool validation = line.contains("validation");
+  for (const auto& [name, value] : (validation ? line["validation"] : line).items())
+    if (value.is_number() && name != "step")
+      scalars[(validation ? "validation/" : "train/") + name] = value.get<double>();
+  if (tokens_per_second > 0) scalars["train/tokens_per_second"] = tokens_per_second;
+  try {
+    board_->scalars(line["step"].get<int64_t>(), wall_time(), scalars);
+  } catch (const IoError& error) {
+    log_.warn("{}; this run writes no more TensorBoard events", error.what());
+    board_.reset();
+  }
+}
+
+}  // namespace retort::train

@@ -1,0 +1,65 @@
+// What a run says of its steps, in three places: a line of metrics.jsonl, TensorBoard scalars, the console.
+//
+//   metrics.jsonl   {"step": 10, "loss": 5.2, "ce": 5.2, "gradient_norm": 1.1, "lr": 0.001, "labels": 4096,
+//                    "tokens": 40960}                 "skipped": true where nothing was updated; NaN is null
+//                   {"step": 10, "validation": {"loss": 5.1, ...}}
+//
+// step counts updates done. The file holds no wall-clock fact, so that runs with one seed write the same
+// bytes; rates are in TensorBoard. On resume it goes on behind the checkpoint's step, later lines dropped,
+// and TensorBoard's events are written anew from it, so neither holds a step twice. A line that cannot be
+// written (full disk) is warned of once and kept for the next try: training goes on. Rank 0 only; one thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/file.h"
+#include "core/log.h"
+#include "formats/json.h"
+#include "formats/tensorboard.h"
+#include "train/step.h"
+
+namespace retort::train {
+
+struct MetricsOptions {
+  int64_t steps = 0;       // of the whole run, for the progress line
+  int64_t log_every = 10;  // steps between lines
+  double tokens_per_step = 0;
+  std::vector<std::string> part_names;
+};
+
+class Metrics {
+ public:
+  // Continues behind `done` updates; 0 starts anew.
+  Metrics(FileSystem& files, Log& log, const Path& directory, int64_t done, MetricsOptions options);
+  // After the update stats.step; tokens seen and seconds trained are the run's so far.
+  void step(const StepStats& stats, int64_t tokens, double seconds);
+  void validation(int64_t done, const std::map<std::string, double>& figures);
+  // Whether the validation after `done` updates is in the file.
+  bool has_validation(int64_t done) const { return validated_ == done; }
+  void sync();    // before a checkpoint, which promises the lines up to its step
+  void finish();  // the progress line's last state
+
+ private:
+  void write(const formats::Json& line);
+  void open();
+  void draw(const formats::Json& line, double tokens_per_second = 0.0);
+
+  FileSystem& files_;
+  Log& log_;
+  Path path_;
+  MetricsOptions options_;
+  std::unique_ptr<WritableFile> file_;  // none yet, or none since an error
+  uint64_t good_bytes_ = 0;             // of the file at path_ that are whole lines to keep
+  std::string pending_;                 // lines not written yet
+  bool warned_ = false;
+  int64_t validated_ = -1;
+  std::unique_ptr<formats::TensorboardWriter> board_;
+  Progress progress_;
+  std::string note_;
+  double last_tokens_ = 0, last_seconds_ = 0;  // at the last line, for the rate since
+};
+
+}  // namespace retort::train

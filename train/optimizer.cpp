@@ -1,0 +1,43 @@
+#include "train/optimizer.h"
+
+#include "core/registry.h"
+#include "train/adamw.h"
+
+namespace retort::train {
+namespace {
+
+struct OptimizerSpec {
+  std::string name;
+  std::unique_ptr<Optimizer> (*make)(const OptimizerOptions&, const models::Parameters&);
+};
+
+const Registry<OptimizerSpec>& optimizers() {
+  static const Registry<OptimizerSpec> table("optimizer", {{"adamw", make_adamw}});
+  return table;
+}
+
+Rule<double> below_one() {
+  return {"in [0, 1)", [](const double& v) { return v >= 0.0 && v < 1.0; }, {}};
+}
+
+}  // namespace
+
+void OptimizerOptions::describe(Section& s) {
+  s.field("kind", kind, "how gradients move the weights", one_of(optimizer_kinds()));
+  s.field("lr", lr, "highest learning rate; the schedule scales it", above(0.0));
+  s.field("beta1", beta1, "decay of the first moment", below_one());
+  s.field("beta2", beta2, "decay of the second moment; raise it for small batches", below_one());
+  s.field("eps", eps, "added to the root of the second moment", above(0.0));
+  s.field("weight_decay", weight_decay, "decoupled decay of matrices; times the rate, a step", at_least(0.0));
+  s.field("decay_embeddings", decay_embeddings, "decay embeddings and learned positions too");
+  s.field("decay_all", decay_all, "decay every parameter, norms and biases too");
+}
+
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
+                                          const models::Parameters& parameters) {
+  return optimizers().at(options.kind).make(options, parameters);
+}
+
+std::vector<std::string> optimizer_kinds() { return optimizers().names(); }
+
+}  // namespace retort::train

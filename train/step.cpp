@@ -1,0 +1,103 @@
+#include "train/step.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "comm/tree_sum.h"
+#include "core/error.h"
+#include "train/gradient_norm.h"
+
+namespace retort::train {
+namespace {
+
+// The loss and its parts, and how many ranks saw something non-finite: f64 [2 + parts], summed by the tree.
+struct Sum {
+  at::Tensor operator()(at::Tensor left, const at::Tensor& right) const { return left.add_(right); }
+};
+using LossTree = comm::TreeSum<at::Tensor, Sum>;
+
+at::Tensor figures_of(const LossSum& loss) {
+  std::vector<at::Tensor> scalars{loss.sum.detach().reshape({}).to(at::kDouble)};
+  for (const at::Tensor& part : loss.parts) scalars.push_back(part.reshape({}).to(at::kDouble));
+  scalars.push_back(at::zeros_like(scalars.front()));
+  return at::stack(scalars);
+}
+
+int64_t count_labels(const std::vector<data::Batch>& batches, comm::Comm& comm) {
+  int64_t labels = 0;
+  for (const data::Batch& batch : batches) labels += batch.valid_labels();
+  return comm.reduce(labels, comm::Reduce::kSum);
+}
+
+// Fills in the means, and says whether loss and gradient are finite everywhere: one reduction.
+bool share_figures(at::Tensor sums, double count, comm::Comm& comm, StepStats& stats) {
+  if (!std::isfinite(stats.gradient_norm)) sums[-1].fill_(1.0);
+  sums = sums.cpu();
+  comm.all_reduce(sums, comm::Reduce::kSum).wait();
+  const double* sum = sums.const_data_ptr<double>();
+  const int64_t parts = sums.numel() - 2;
+  stats.loss = sum[0] / count;
+  for (int64_t i = 1; i <= parts; ++i) stats.parts.push_back(sum[i] / count);
+  return std::isfinite(stats.loss) && sum[parts + 1] == 0.0;
+}
+
+}  // namespace
+
+TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
+    : parts_(parts),
+      micro_batches_(micro_batches),
+      clip_norm_(clip_norm),
+      sync_(parts.model.parameters(), parts.comm, micro_batches) {}
+
+StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, double lr) {
+  RETORT_ASSERT(static_cast<int64_t>(batches.size()) == micro_batches_);
+  StepStats stats;
+  stats.step = step;
+  stats.lr = lr;
+
+  // count: before any backward, since every micro-batch's gradient is divided by the whole
+  stats.labels = count_labels(batches, parts_.comm);
+  const auto count = static_cast<double>(std::max<int64_t>(stats.labels, 1));
+
+  // forward and backward
+  LossTree losses;
+  sync_.begin_step();
+  for (int64_t g = 0; g < micro_batches_; ++g) {
+    sync_.begin_micro_batch(g);
+    const LossSum loss = parts_.objective(parts_.model, batches[static_cast<size_t>(g)]);
+    (loss.sum / count).backward();
+    sync_.end_micro_batch(g);
+    losses.push(figures_of(loss));
+  }
+
+  // finish
+  std::vector<at::Tensor> gradients = master_gradients();
+
+  // clip
+  stats.gradient_norm = gradient_norm(gradients);
+  clip_gradients(gradients, stats.gradient_norm, clip_norm_);
+
+  // guard: the norm is of reduced gradients, the loss is reduced here, so every rank decides alike
+  stats.skipped = !share_figures(losses.finish(), count, parts_.comm, stats);
+  if (stats.skipped) return stats;
+
+  // update
+  models::Parameters& parameters = parts_.model.parameters();
+  parts_.optimizer.step(parameters, gradients, lr);
+  models::refresh_working(parameters, parts_.map);
+  return stats;
+}
+
+// From the working copies, where backward left them, through the map to the masters.
+std::vector<at::Tensor> TrainStep::master_gradients() {
+  const at::NoGradGuard no_grad;
+  const std::vector<at::Tensor>& working = sync_.finish();
+  std::vector<at::Tensor> gradients;
+  for (const models::Parameter& p : parts_.model.parameters().unique())
+    gradients.push_back(parts_.map.pull_back(p, working[gradients.size()]));
+  return gradients;
+}
+
+}  // namespace retort::train

@@ -1,0 +1,267 @@
+#include "train/trainer.h"
+
+#include <chrono>
+
+#include "core/error.h"
+#include "data/prefetcher.h"
+#include "models/decoder.h"
+#include "train/metrics.h"
+#include "train/precision.h"
+
+namespace retort::train {
+namespace {
+
+using formats::Json;
+
+constexpr const char* kCheckpoints = "checkpoints";
+constexpr const char* kProgress = "progress.json";
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// What a step reads: a run can only be continued with the same samples if this stays.
+Json batch_of(const data::BatchOptions& options, int64_t micro_batches) {
+  return {{"rows", options.rows * micro_batches}, {"sequence", options.sequence}, {"seed", options.seed}};
+}
+
+// Seconds trained so far; a file that a crash or a user spoilt is no reason not to train.
+double read_seconds(const Path& path) {
+  try {
+    return formats::json_real(formats::read_json(path), "seconds", path.string());
+  } catch (const Error&) {
+    return 0.0;
+  }
+}
+
+std::vector<data::Batch> take(data::Prefetcher& prefetcher, int64_t count) {
+  std::vector<data::Batch> batches;
+  for (int64_t i = 0; i < count; ++i) batches.push_back(prefetcher.next());
+  return batches;
+}
+
+}  // namespace
+
+// Where a run is, the same on every rank but for the seconds.
+struct Trainer::State {
+  int64_t step = 0, tokens = 0;
+  double loss = 0;
+  std::vector<int64_t> skipped;  // steps without an update
+  double seconds = 0;
+  int64_t failed_saves = 0;
+};
+
+void TrainOptions::describe(Section& s) {
+  s.field("steps", steps, "optimizer updates in all", at_least(int64_t{1}));
+  s.field("clip_norm", clip_norm, "highest global gradient norm; 0: no clipping", at_least(0.0));
+  s.field("precision", precision, "of weights in products: auto takes bf16 where it is measured to be faster",
+          one_of(precision_names()));
+  s.field("init", init, "how weights start", one_of(models::initialiser_names()));
+  s.field("init_std", init_std, "standard deviation of gpt2 and normal", above(0.0));
+  s.section("optimizer", optimizer, "how gradients move the weights");
+  s.section("schedule", schedule, "the learning rate over the steps");
+  s.field("log_every", log_every, "steps between lines of metrics.jsonl", at_least(int64_t{1}));
+  s.field("validate_every", validate_every, "steps between validations; 0: at the end only",
+          at_least(int64_t{0}));
+  s.field("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end only",
+          at_least(int64_t{0}));
+  s.field("keep_checkpoints", keep_checkpoints, "how many of the newest stay", at_least(int64_t{1}));
+  s.field("max_skipped", max_skipped, "non-finite updates in a row before the run stops (exit 77)",
+          at_least(int64_t{1}));
+  s.field("max_failed_saves", max_failed_saves, "failed checkpoints in a row before the run stops (exit 74)",
+          at_least(int64_t{1}));
+}
+
+Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches)
+    : parts_(std::move(parts)), options_(std::move(options)), micro_batches_(micro_batches) {
+  RETORT_ASSERT(micro_batches > 0);
+}
+
+TrainReport Trainer::run(bool resume) {
+  State state = resume ? restore() : start_anew();
+  if (state.step >= options_.steps) return report(state, false);
+  comm::Comm& comm = parts_.step.comm;
+  const int64_t all_batches = comm.size() * micro_batches_, mine = comm.rank() * micro_batches_;
+  const data::BatchOptions& batch = parts_.stream.options();
+
+  std::unique_ptr<Metrics> metrics;
+  if (comm.rank() == 0)
+    metrics = std::make_unique<Metrics>(
+        parts_.files, parts_.log, parts_.directory, state.step,
+        MetricsOptions{options_.steps, options_.log_every,
+                       static_cast<double>(all_batches * batch.rows * batch.sequence),
+                       parts_.step.objective.part_names()});
+  // A stop does not wait for a validation that was due: it comes first now.
+  const bool validated =
+      comm.reduce(int64_t{metrics && metrics->has_validation(state.step)}, comm::Reduce::kMax);
+  if (state.step > 0 && due(state.step, options_.validate_every) && !validated) {
+    if (parts_.before_step) parts_.before_step(state.step - 1);
+    validate(state, metrics.get());
+  }
+
+  TrainStep train_step(parts_.step, micro_batches_, options_.clip_norm);
+  const auto number_of = [&](int64_t k) {
+    return k / micro_batches_ * all_batches + mine + k % micro_batches_;
+  };
+  data::Prefetcher prefetcher(parts_.stream, number_of, state.step * micro_batches_);
+  bool preempted = false;
+  while (state.step < options_.steps && !preempted) {
+    const auto start = std::chrono::steady_clock::now();
+    const std::vector<data::Batch> batches = take(prefetcher, micro_batches_);
+    if (parts_.before_step) parts_.before_step(state.step);
+    const StepStats stats =
+        train_step.run(state.step, batches,
+                       learning_rate(options_.schedule, options_.optimizer.lr, state.step, options_.steps));
+    state.seconds += seconds_since(start);
+    account(state, stats, metrics.get());
+
+    preempted = stop_requested() && state.step < options_.steps;
+    if (!preempted && due(state.step, options_.validate_every)) validate(state, metrics.get());
+    if (preempted || due(state.step, options_.checkpoint_every)) {
+      if (metrics) metrics->sync();
+      save(state, preempted || state.step == options_.steps);
+    }
+  }
+  if (metrics) metrics->finish();
+  return report(state, preempted);
+}
+
+// Moves the state behind a step and tells of it.
+void Trainer::account(State& state, const StepStats& stats, Metrics* metrics) {
+  const data::BatchOptions& batch = parts_.stream.options();
+  ++state.step;
+  state.tokens += parts_.step.comm.size() * micro_batches_ * batch.rows * batch.sequence;
+  if (metrics) metrics->step(stats, state.tokens, state.seconds);
+  if (!stats.skipped) {
+    state.loss = stats.loss;
+    return;
+  }
+  state.skipped.push_back(stats.step);
+  int64_t in_a_row = 0;
+  while (in_a_row < std::ssize(state.skipped) && state.skipped.end()[-1 - in_a_row] == stats.step - in_a_row)
+    ++in_a_row;
+  if (metrics)
+    parts_.log.warn(
+        "step {}: loss or gradient is not finite (loss {}, norm {}); the update was skipped on all ranks",
+        state.step, stats.loss, stats.gradient_norm);
+  check<NonFiniteError>(
+      in_a_row < options_.max_skipped,
+      "[train] step {}: loss or gradient was not finite in {} steps in a row; the last checkpoint "
+      "is whole: lower train.optimizer.lr or look at the data of these steps",
+      state.step, in_a_row);
+}
+
+void Trainer::validate(const State& state, Metrics* metrics) {
+  if (!parts_.validate) return;
+  const std::map<std::string, double> figures = parts_.validate(state.step);
+  if (metrics) metrics->validation(state.step, figures);
+}
+
+// ---- Stopping and saving
+
+bool Trainer::stop_requested() {
+  const bool mine = parts_.stop != nullptr && parts_.stop->load();
+  return parts_.step.comm.reduce(int64_t{mine}, comm::Reduce::kMax) != 0;
+}
+
+bool Trainer::due(int64_t done, int64_t every) const {
+  return done == options_.steps || (every > 0 && done % every == 0);
+}
+
+// Rank 0 writes, all learn whether it worked. `last`: no later save will make up for a failure.
+void Trainer::save(State& state, bool last) {
+  comm::Comm& comm = parts_.step.comm;
+  std::string failure;
+  if (comm.rank() == 0) {
+    CheckpointContent content{state.step, facts_of(state), parts_.recipe, {}, parts_.step.optimizer.state()};
+    for (const models::Parameter& p : parts_.step.model.parameters().unique())
+      content.weights.emplace_back(p.name, p.master);
+    try {
+      save_checkpoint(parts_.files, parts_.directory / kCheckpoints, content, options_.keep_checkpoints);
+      const Json progress{{"step", state.step}, {"seconds", state.seconds}};
+      write_durably(parts_.files, parts_.directory / kProgress, progress.dump() + "\n");
+    } catch (const IoError& error) {
+      failure = error.what();
+    }
+  }
+  failure = comm.broadcast_text(failure);
+  if (failure.empty()) {
+    state.failed_saves = 0;
+    return;
+  }
+  ++state.failed_saves;
+  check<IoError>(!last && state.failed_saves < options_.max_failed_saves,
+                 "[train] the checkpoint of step {} could not be saved ({} in a row): {}", state.step,
+                 state.failed_saves, failure);
+  if (comm.rank() == 0)
+    parts_.log.warn("the checkpoint of step {} could not be saved, training goes on: {}", state.step,
+                    failure);
+}
+
+Json Trainer::facts_of(const State& state) const {
+  Json facts = parts_.facts.is_null() ? Json::object() : parts_.facts;
+  facts["train"] = {{"tokens", state.tokens},
+                    {"loss", state.loss},
+                    {"skipped", state.skipped},
+                    {"batch", batch_of(parts_.stream.options(), parts_.step.comm.size() * micro_batches_)},
+                    {"precision", precision_of(parts_.step.model.parameters())}};
+  return facts;
+}
+
+TrainReport Trainer::report(const State& state, bool preempted) const {
+  return {state.step, state.tokens, state.seconds, state.loss, preempted};
+}
+
+// ---- Starting
+
+Trainer::State Trainer::start_anew() {
+  const Path checkpoints = parts_.directory / kCheckpoints;
+  if (parts_.step.comm.rank() == 0) {
+    parts_.files.make_directories(parts_.directory);
+    if (std::filesystem::exists(checkpoints)) {
+      const Path previous = checkpoints.string() + ".previous";
+      parts_.files.remove_all(previous);
+      parts_.files.rename(checkpoints, previous);
+      parts_.log.info("starting anew: earlier checkpoints are now in {}", previous.string());
+    }
+  }
+  return {};
+}
+
+Trainer::State Trainer::restore() {
+  if (parts_.step.comm.rank() == 0) parts_.files.make_directories(parts_.directory);
+  const auto checkpoint =
+      load_latest_checkpoint(parts_.directory / kCheckpoints, parts_.log, parts_.step.comm);
+  if (!checkpoint) return {};
+  models::Parameters& parameters = parts_.step.model.parameters();
+  copy_weights(*checkpoint, parameters);
+  models::refresh_working(parameters, parts_.step.map);
+  parts_.step.optimizer.set_state(checkpoint->optimizer);
+
+  State state;
+  state.step = checkpoint->step;
+  const std::string source = checkpoint->path.string();
+  try {
+    const Json& train = checkpoint->extra.at("train");
+    state.tokens = formats::json_integer(train, "tokens", source);
+    state.loss = formats::json_real(train, "loss", source);
+    state.skipped = train.at("skipped").get<std::vector<int64_t>>();
+    const Json now = batch_of(parts_.stream.options(), parts_.step.comm.size() * micro_batches_);
+    check<ConfigError>(
+        train.at("batch") == now || state.step >= options_.steps,
+        "[train] {} was made with batches of {}, this run has {}: continue with the same, or start "
+        "anew in another directory",
+        source, train.at("batch").dump(), now.dump());
+    const std::string before = formats::json_text(train, "precision", source),
+                      here = precision_of(parameters);
+    if (before != here && parts_.step.comm.rank() == 0)
+      parts_.log.warn("{} was trained in {}, this run continues in {}", source, before, here);
+  } catch (const Json::exception& error) {
+    fail<CheckpointError>("{}: {}", source, error.what());
+  }
+  state.seconds = read_seconds(parts_.directory / kProgress);
+  if (parts_.step.comm.rank() == 0) parts_.log.info("continuing from {}", source);
+  return state;
+}
+
+}  // namespace retort::train
