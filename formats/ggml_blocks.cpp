@@ -29,14 +29,26 @@ namespace {
 constexpr int kBlock = 32;  // values a block of Q8_0 and Q4_0
 constexpr int64_t kQ8Bytes = 34, kQ4Bytes = 18;
 
-// As an integer: it orders as the magnitude does, and an integer maximum vectorises where a float one may
-// not.
-inline int32_t magnitude_bits(float x) { return std::bit_cast<int32_t>(x) & 0x7fffffff; }
+// As integers, positive floats order as they do, and an integer maximum vectorises where a float one may not.
+inline int32_t bits_of(float x) { return std::bit_cast<int32_t>(x); }
 
-inline int32_t largest_magnitude(const float* x) {
+inline float largest_magnitude(const float* x) {
   int32_t peak = 0;
-  for (int j = 0; j < kBlock; ++j) peak = std::max(peak, magnitude_bits(x[j]));
-  return peak;
+  for (int j = 0; j < kBlock; ++j) peak = std::max(peak, bits_of(x[j]) & INT32_MAX);
+  return std::bit_cast<float>(peak);
+}
+
+// The signed value of the largest magnitude, the first of equals; +0 for a block of zeros.
+inline float extreme_value(const float* x) {
+  int32_t above = 0, below = 0;
+  for (int j = 0; j < kBlock; ++j) {
+    above = std::max(above, bits_of(x[j]));
+    below = std::max(below, bits_of(-x[j]));
+  }
+  if (above == below) [[unlikely]]
+    for (int j = 0; j < kBlock && above != 0; ++j)
+      if ((bits_of(x[j]) & INT32_MAX) == above) return x[j];
+  return above >= below ? std::bit_cast<float>(above) : -std::bit_cast<float>(below);
 }
 
 // Also sends NaN to `high`: a conversion to an integer of anything outside its range is undefined.
@@ -61,9 +73,10 @@ inline void store_half(std::byte* at, float x) {
 // --- Q8_0
 
 RETORT_EACH_TARGET
-void quantize_q8_0(const float* x, int8_t* codes, float* scales, int64_t blocks) {
+void quantize_q8_0(const float* __restrict x, int8_t* __restrict codes, float* __restrict scales,
+                   int64_t blocks) {
   for (int64_t b = 0; b < blocks; ++b, x += kBlock, codes += kBlock) {
-    const float d = std::bit_cast<float>(largest_magnitude(x)) / 127.0f;
+    const float d = largest_magnitude(x) / 127.0f;
     const float inverse = inverse_scale(d);
     for (int j = 0; j < kBlock; ++j) {  // roundf: half away from zero; the rest is exact
       const float v = clamped(x[j] * inverse, -127.0f, 127.0f);
@@ -95,13 +108,10 @@ void decode_q8_0(const std::byte* in, float* x, int64_t blocks) {
 // --- Q4_0
 
 RETORT_EACH_TARGET
-void quantize_q4_0(const float* x, int8_t* codes, float* scales, int64_t blocks) {
+void quantize_q4_0(const float* __restrict x, int8_t* __restrict codes, float* __restrict scales,
+                   int64_t blocks) {
   for (int64_t b = 0; b < blocks; ++b, x += kBlock, codes += kBlock) {
-    const int32_t peak = largest_magnitude(x);
-    int32_t first = kBlock - 1;
-    for (int j = 0; j < kBlock; ++j) first = std::min(first, magnitude_bits(x[j]) == peak ? j : kBlock);
-    const float extreme = peak == 0 ? 0.0f : x[first];  // an all-zero block: +0 / -8, so d = -0.0
-    const float d = extreme / -8.0f;
+    const float d = extreme_value(x) / -8.0f;  // zeros: +0 / -8 = -0.0
     const float inverse = inverse_scale(d);
     for (int j = 0; j < kBlock; ++j) {
       const float v = clamped(x[j] * inverse + 8.5f, 0.0f, 15.0f);

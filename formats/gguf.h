@@ -4,14 +4,16 @@
 //   n_tensors x { string name, u32 n_dims, i64 ne[n_dims], i32 ggml_type, u64 offset }
 //   padding to alignment, then the data; offsets count from here and equal the running padded sum
 // `ne` is the shape reversed. Here shapes are in torch order always. Reading maps the file and checks every
-// length, count and product against its size before it allocates. Throws DataError naming file, key or
-// tensor, and rule. Thread rule: a GgufFile is immutable and may be shared.
+// length, count and product against its size before it allocates. A file with tensor types whose values
+// Retort cannot read opens and can be listed; a type of unknown size is refused. Throws DataError naming
+// file, key or tensor, and rule. Thread rule: a GgufFile is immutable and may be shared.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,11 +25,11 @@
 
 namespace retort::formats {
 
-// Integers of any width are read as int64 or uint64; writing picks the file's type by the variant's
-// alternative: uint32_t, int32_t, float, bool, string, arrays of them.
+// The alternative is the file's type, both ways. Narrower integers are read as 32 bits with their sign;
+// arrays of u32, u64 and i64 as int64_t, of other integers as int32_t.
 using GgufValue = std::variant<uint32_t, int32_t, uint64_t, int64_t, float, double, bool, std::string,
-                               std::vector<int64_t>, std::vector<int32_t>, std::vector<float>, std::vector<bool>,
-                               std::vector<std::string>>;
+                               std::vector<int64_t>, std::vector<int32_t>, std::vector<float>,
+                               std::vector<bool>, std::vector<std::string>, std::vector<double>>;
 // In file order; keys unique.
 using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;
 
@@ -44,7 +46,8 @@ class GgufFile {
   const Path& path() const;
   const GgufMetadata& metadata() const;
   const GgufValue* find(std::string_view key) const;
-  // Typed access with widening; DataError when the key is missing or of another kind, unless a default is given.
+  // Typed access with widening; DataError when the key is missing or of another kind, unless a default is
+  // given.
   int64_t integer(std::string_view key, std::optional<int64_t> absent = std::nullopt) const;
   double real(std::string_view key, std::optional<double> absent = std::nullopt) const;
   std::string text(std::string_view key, std::optional<std::string> absent = std::nullopt) const;
@@ -58,7 +61,9 @@ class GgufFile {
   std::shared_ptr<const Content> content_;
 };
 
-// Writes durably, tensors in the given order (names <= 63 bytes, at most 4 dimensions).
+// Writes durably, tensors in the given order. Throws ShapeError for what llama.cpp would not load: a name
+// over 63 bytes or a duplicate, more than 4 dimensions, bytes that are not the shape's, an alignment
+// (`general.alignment` in the metadata, else 32) that is no power of two.
 void write_gguf(FileSystem& files, const Path& path, const GgufMetadata& metadata,
                 const std::vector<std::pair<std::string, PackedTensor>>& tensors);
 

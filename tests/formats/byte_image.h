@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <string_view>
 
@@ -36,6 +37,14 @@ class ByteImage {
  private:
   std::string bytes_;
 };
+
+// Without the durable writer's fsyncs, nor the flush that ext4 makes of a truncation: the tables are long.
+inline void put_file(const Path& path, std::string_view bytes) {
+  std::filesystem::remove(path);
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  ASSERT_TRUE(file.flush()) << path;
+}
 
 // open() must throw E with every one of `words` in its message.
 template <class E, class Open>

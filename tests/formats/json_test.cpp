@@ -6,6 +6,7 @@ namespace retort::formats {
 namespace {
 
 using testing::expect_refused;
+using testing::put_file;
 
 TEST(Json, KeepsTheOrderAndTheTypes) {
   const Json json =
@@ -86,11 +87,11 @@ TEST(Json, TypedAccessNamesTheKey) {
 
 TEST(Json, ReadsFilesUpToALimit) {
   const testing::TemporaryDirectory directory;
-  write_durably(local_files(), directory / "a.json", "[1, 2]");
+  put_file(directory / "a.json", "[1, 2]");
   EXPECT_EQ(read_json(directory / "a.json").size(), 2u);
   expect_refused<DataError>("limit", [&] { read_json(directory / "a.json", 5); }, {"a.json", "6 bytes"});
   EXPECT_THROW(read_json(directory / "none.json"), IoError);
-  write_durably(local_files(), directory / "empty.json", "");
+  put_file(directory / "empty.json", "");
   expect_refused<DataError>("empty", [&] { read_json(directory / "empty.json"); }, {"empty.json:1:1"});
 }
 

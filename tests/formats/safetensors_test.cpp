@@ -7,6 +7,7 @@ namespace {
 
 using testing::ByteImage;
 using testing::expect_refused;
+using testing::put_file;
 using testing::same_bits;
 using testing::TemporaryDirectory;
 
@@ -22,7 +23,7 @@ TEST(Safetensors, ReadsAnImageWrittenByHand) {
       "   ";
   const std::string bytes =
       ByteImage().string(header).number(1.5f).number<int16_t>(-2).number<int16_t>(3).bytes();
-  write_durably(local_files(), directory / "m.safetensors", bytes);
+  put_file(directory / "m.safetensors", bytes);
   const SafetensorsFile file(directory / "m.safetensors");
   EXPECT_EQ(file.metadata(), (std::map<std::string, std::string>{{"format", "pt"}, {"k", "ü"}}));
   EXPECT_EQ(file.entries().size(), 3u);
@@ -162,7 +163,7 @@ void expect_all_refused(const std::vector<Hostile>& files) {
   const TemporaryDirectory directory;
   const Path path = directory / "hostile.safetensors";
   for (const Hostile& file : files) {
-    write_durably(local_files(), path, file.bytes);
+    put_file(path, file.bytes);
     expect_refused<DataError>(file.rule, [&] { SafetensorsFile{path}; }, {path.string(), file.rule});
   }
 }
@@ -178,8 +179,8 @@ TEST(Safetensors, RefusesValuesItCannotGive) {
   const SafetensorsFile file(directory / "a");
   expect_refused<DataError>("F4", [&] { file.tensor("p"); }, {"tensor \"p\" is F4"});
   EXPECT_TRUE(file.tensor("t").item<bool>());
-  write_durably(local_files(), directory / "b",
-                ByteImage().string("{" + tensor("t", "BOOL", "[1]", "[0,1]") + "}").raw("\x02").bytes());
+  put_file(directory / "b",
+           ByteImage().string("{" + tensor("t", "BOOL", "[1]", "[0,1]") + "}").raw("\x02").bytes());
   expect_refused<DataError>("2", [&] { SafetensorsFile(directory / "b").tensor("t"); }, {"0 and 1 only"});
 }
 
@@ -188,7 +189,7 @@ TEST(Safetensors, EveryTruncationIsRefused) {
   write_safetensors(local_files(), directory / "whole", {{"x", at::arange(20)}, {"y", at::ones({3, 3})}});
   const std::string whole = read_text(directory / "whole");
   for (size_t size = 0; size < whole.size(); ++size) {
-    write_durably(local_files(), directory / "cut", std::string_view(whole).substr(0, size));
+    put_file(directory / "cut", std::string_view(whole).substr(0, size));
     EXPECT_THROW(SafetensorsFile{directory / "cut"}, DataError) << size;
   }
 }
