@@ -36,7 +36,8 @@ class Scope {
   Scope(Parameters& parameters, const DecoderSpec& spec, std::string prefix, std::string owner)
       : parameters_(parameters), spec_(spec), prefix_(std::move(prefix)), owner_(std::move(owner)) {}
 
-  const Parameter* tensor(const std::string& name, at::IntArrayRef shape, Role role, int64_t depth = 0) const {
+  const Parameter* tensor(const std::string& name, at::IntArrayRef shape, Role role,
+                          int64_t depth = 0) const {
     if (owner_ == prefix_) return &parameters_.add(prefix_ + name, shape, role, depth);
     parameters_.alias(prefix_ + name, owner_ + name);
     return &parameters_.at(owner_ + name);
@@ -142,8 +143,9 @@ Context Decoder::State::context(const TokenBlock& block, KvCache* cache) {
     check_range(block.positions_BT, "positions", spec.context);
     c.positions_BT = block.positions_BT;
   } else {
-    check<DataError>(past + T <= spec.context, "[decoder] a sequence must fit the context of {}, got {} tokens",
-                     spec.context, past + T);
+    check<DataError>(past + T <= spec.context,
+                     "[decoder] a sequence must fit the context of {}, got {} tokens", spec.context,
+                     past + T);
     c.positions_BT = at::arange(past, past + T, block.tokens_BT.options()).expand({B, T});
   }
   if (block.document_BT.defined()) {
@@ -209,8 +211,10 @@ double Decoder::flops_per_token(int64_t tokens) const {
   const DecoderSpec& s = state_->spec;
   double executed = static_cast<double>(s.vocabulary * s.width);  // the head
   for (const Parameter& p : state_->parameters.unique())
-    if (p.role == Role::kMatrix) executed += static_cast<double>(p.numel()) * static_cast<double>(p.uses.size());
-  return 6.0 * executed + 12.0 * static_cast<double>(s.layers * s.heads * s.head_dim) * static_cast<double>(tokens);
+    if (p.role == Role::kMatrix)
+      executed += static_cast<double>(p.numel()) * static_cast<double>(p.uses.size());
+  return 6.0 * executed +
+         12.0 * static_cast<double>(s.layers * s.heads * s.head_dim) * static_cast<double>(tokens);
 }
 
 const DecoderSpec& Decoder::spec() const { return state_->spec; }

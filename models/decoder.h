@@ -48,8 +48,8 @@ struct DecoderSpec {
   int64_t repeat = 1;      // each stored block runs this often in a row
 
   bool operator==(const DecoderSpec& other) const;
-  // ConfigError naming the recipe's key (model.heads): a size out of range, sizes that do not fit together, or a
-  // choice that the family's files cannot say.
+  // ConfigError naming the recipe's key (model.heads): a size out of range, sizes that do not fit together,
+  // or a choice that the family's files cannot say.
   void validate() const;
 };
 

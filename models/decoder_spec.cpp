@@ -7,22 +7,24 @@ namespace retort::models {
 namespace {
 
 void check_size(const char* key, int64_t value, int64_t low, int64_t high) {
-  check<ConfigError>(value >= low && value <= high, "model.{} must lie in [{}, {}], got {}", key, low, high, value);
+  check<ConfigError>(value >= low && value <= high, "model.{} must lie in [{}, {}], got {}", key, low, high,
+                     value);
 }
 
 void check_multiple(const char* key, int64_t value, const char* of, int64_t divisor) {
-  check<ConfigError>(value % divisor == 0, "model.{} must be a multiple of model.{}, got {} and {}", key, of, value,
-                     divisor);
+  check<ConfigError>(value % divisor == 0, "model.{} must be a multiple of model.{}, got {} and {}", key, of,
+                     value, divisor);
 }
 
 void check_positive(const char* key, double value) {
-  check<ConfigError>(value > 0 && value < std::numeric_limits<double>::infinity(), "model.{} must be > 0, got {}",
-                     key, value);
+  check<ConfigError>(value > 0 && value < std::numeric_limits<double>::infinity(),
+                     "model.{} must be > 0, got {}", key, value);
 }
 
 void validate_positions(const DecoderSpec& s) {
   if (s.positions != PositionKind::kRope) return;
-  check<ConfigError>(s.head_dim % 2 == 0, "model.head_dim must be even for rotary positions, got {}", s.head_dim);
+  check<ConfigError>(s.head_dim % 2 == 0, "model.head_dim must be even for rotary positions, got {}",
+                     s.head_dim);
   check_positive("rope_theta", s.rope_theta);
   const kernels::RopeScaling& r = s.rope_scaling;
   check<ConfigError>(r.kind == "none" || r.kind == "linear" || r.kind == "llama3",

@@ -1,5 +1,5 @@
-// How one published architecture maps to a DecoderSpec, and what its tensors are called in other people's files:
-// a translation, one file in models/families/ and one row in its registry. Pure functions; any thread.
+// How one published architecture maps to a DecoderSpec, and what its tensors are called in other people's
+// files: a translation, one file in models/families/ and one row in its registry. Pure functions; any thread.
 // Reading throws DataError naming file and key for what the architecture has and the decoder has not.
 #pragma once
 
@@ -22,9 +22,10 @@ struct Family {
   DecoderSpec defaults;  // the choices that make the architecture; sizes are examples
   std::function<void(const DecoderSpec&)> check;  // ConfigError for a choice that its files cannot say
 
-  std::vector<std::string> hf_model_types;  // config.json model_type values that it reads; the first is written
-  std::string hf_prefix;                    // of all tensors but the head; files without it are read too
-  std::vector<std::string> hf_buffers;      // suffixes of tensors in old files that are no parameters
+  std::vector<std::string>
+      hf_model_types;                   // config.json model_type values that it reads; the first is written
+  std::string hf_prefix;                // of all tensors but the head; files without it are read too
+  std::vector<std::string> hf_buffers;  // suffixes of tensors in old files that are no parameters
   std::function<DecoderSpec(const formats::Json& config, const std::string& source)> spec_from_hf;
   std::function<formats::Json(const DecoderSpec&)> hf_config;  // without dtype and tokenizer ids
   ForeignTensors hf_tensors;

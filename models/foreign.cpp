@@ -27,7 +27,8 @@ std::map<std::string, int64_t> fused_rows(const std::vector<ForeignTensor>& tens
 }
 
 // Every name that the spec wants is there with its shape, and no other name is.
-void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor>& tensors, const ForeignFile& file) {
+void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor>& tensors,
+                   const ForeignFile& file) {
   const auto fused = fused_rows(tensors);
   std::set<std::string> wanted;
   std::vector<std::string> missing;
@@ -39,7 +40,8 @@ void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor
       continue;
     }
     const auto rows = fused.find(t.name);
-    const auto shape = stored_shape(parameters.at(t.parameter), rows == fused.end() ? 0 : rows->second, t.transposed);
+    const auto shape =
+        stored_shape(parameters.at(t.parameter), rows == fused.end() ? 0 : rows->second, t.transposed);
     check<DataError>(found->second == shape, "{}: {} must have shape {}, got {}", file.where, t.name,
                      format_shape(shape), format_shape(found->second));
   }
@@ -47,17 +49,18 @@ void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor
   for (const auto& [name, shape] : file.shapes)
     if (!wanted.contains(name)) extra.push_back(name);
   const std::string near = missing.empty() || extra.empty() ? "" : did_you_mean(missing[0], extra);
-  check<DataError>(missing.empty(), "{}: lacks {} of its {} tensors: {}{}", file.where, missing.size(), wanted.size(),
-                   fmt::join(missing.begin(), missing.begin() + std::min<ptrdiff_t>(8, std::ssize(missing)), ", "),
-                   near);
-  check<DataError>(extra.empty(), "{}: holds {} tensors that the model does not have: {}", file.where, extra.size(),
+  check<DataError>(
+      missing.empty(), "{}: lacks {} of its {} tensors: {}{}", file.where, missing.size(), wanted.size(),
+      fmt::join(missing.begin(), missing.begin() + std::min<ptrdiff_t>(8, std::ssize(missing)), ", "), near);
+  check<DataError>(extra.empty(), "{}: holds {} tensors that the model does not have: {}", file.where,
+                   extra.size(),
                    fmt::join(extra.begin(), extra.begin() + std::min<ptrdiff_t>(8, std::ssize(extra)), ", "));
 }
 
 at::Tensor parameter_values(const ForeignTensor& t, const ForeignFile& file) {
   at::Tensor values = file.values(t.name);
-  check<DataError>(values.is_floating_point(), "{}: {} must hold floating point numbers, got {}", file.where, t.name,
-                   c10::toString(values.scalar_type()));
+  check<DataError>(values.is_floating_point(), "{}: {} must hold floating point numbers, got {}", file.where,
+                   t.name, c10::toString(values.scalar_type()));
   if (t.transposed) values = values.t();
   if (t.rows > 0) values = values.narrow(0, t.row_begin, t.rows);
   return values;
@@ -85,7 +88,8 @@ at::Tensor interleaved_order(int64_t rows, int64_t heads) {
   return at::arange(rows, at::kLong).view({heads, 2, rows / heads / 2}).transpose(1, 2).reshape({rows});
 }
 
-std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTensors& list, const ForeignFile& file) {
+std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTensors& list,
+                                      const ForeignFile& file) {
   check_foreign_spec(spec, file.where);
   const std::vector<ForeignTensor> tensors = list(spec);
   check_tensors(Decoder(spec, at::kMeta).parameters(), tensors, file);
@@ -99,7 +103,8 @@ std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTens
     if (!parameters.is_tied_head(t.parameter) || !file.shapes.contains(t.name)) continue;
     const at::Tensor values = parameter_values(t, file).to(at::kFloat);
     check<DataError>(at::equal(values, parameters.at(t.parameter).master),
-                     "{}: says that the head is tied to the embedding, but {} differs from it", file.where, t.name);
+                     "{}: says that the head is tied to the embedding, but {} differs from it", file.where,
+                     t.name);
   }
   return model;
 }

@@ -28,19 +28,20 @@ bool must_be_f32(Role role) { return role == Role::kNorm || role == Role::kBias 
 // Whole rows in another order, so that blocks survive.
 PackedTensor reorder_rows(const PackedTensor& t, const at::Tensor& order) {
   const bool matrix = t.shape.size() == 2;
-  const size_t row_bytes = static_cast<size_t>(matrix ? t.row_bytes() : formats::ggml_type_info(t.type).block_bytes);
+  const size_t row_bytes =
+      static_cast<size_t>(matrix ? t.row_bytes() : formats::ggml_type_info(t.type).block_bytes);
   RETORT_ASSERT(t.bytes.size() == row_bytes * static_cast<size_t>(order.numel()));
   PackedTensor out{t.type, t.shape, std::vector<std::byte>(t.bytes.size())};
   const int64_t* from = order.const_data_ptr<int64_t>();
   for (int64_t row = 0; row < order.numel(); ++row)
-    std::memcpy(&out.bytes[static_cast<size_t>(row) * row_bytes], &t.bytes[static_cast<size_t>(from[row]) * row_bytes],
-                row_bytes);
+    std::memcpy(&out.bytes[static_cast<size_t>(row) * row_bytes],
+                &t.bytes[static_cast<size_t>(from[row]) * row_bytes], row_bytes);
   return out;
 }
 
 void append_rows(PackedTensor& whole, const PackedTensor& part, const std::string& name) {
-  check<ConfigError>(whole.type == part.type, "[gguf] {} fuses tensors of types {} and {}; give them one", name,
-                     formats::ggml_type_info(whole.type).name, formats::ggml_type_info(part.type).name);
+  check<ConfigError>(whole.type == part.type, "[gguf] {} fuses tensors of types {} and {}; give them one",
+                     name, formats::ggml_type_info(whole.type).name, formats::ggml_type_info(part.type).name);
   whole.shape[0] += part.shape[0];
   whole.bytes.insert(whole.bytes.end(), part.bytes.begin(), part.bytes.end());
 }
@@ -52,7 +53,8 @@ NamedPacked packed_tensors(const Decoder& model, const Family& family, const Pac
   std::map<std::string, PackedTensor> packed;  // by unique parameter
   for (const Parameter& p : parameters.unique()) {
     packed[p.name] = must_be_f32(p.role) ? formats::pack(GgmlType::F32, p.master) : packer(p);
-    check(packed[p.name].shape == p.master.sizes().vec(), "[gguf] the packed form of {} must keep its shape", p.name);
+    check(packed[p.name].shape == p.master.sizes().vec(), "[gguf] the packed form of {} must keep its shape",
+          p.name);
   }
   NamedPacked out;
   for (const ForeignTensor& t : family.gguf_tensors(model.spec())) {
@@ -61,7 +63,8 @@ NamedPacked packed_tensors(const Decoder& model, const Family& family, const Pac
     if (!out.empty() && out.back().first == t.name)
       append_rows(out.back().second, own, t.name);
     else
-      out.emplace_back(t.name, t.rope_heads > 0 ? reorder_rows(own, interleaved_order(own.shape[0], t.rope_heads)) : own);
+      out.emplace_back(
+          t.name, t.rope_heads > 0 ? reorder_rows(own, interleaved_order(own.shape[0], t.rope_heads)) : own);
   }
   for (const auto& [name, values] : family.gguf_constants(model.spec()))
     out.emplace_back(name, formats::pack(GgmlType::F32, values));
@@ -88,7 +91,8 @@ std::unique_ptr<Decoder> load_gguf(const Path& path) {
   const DecoderSpec spec = family.spec_from_gguf(file);
   ForeignFile foreign{path.string(), {}, [&](const std::string& name) { return file.values(name); }};
   for (const formats::GgufTensorInfo& t : file.tensors()) foreign.shapes[t.name] = t.shape;
-  if (spec.rope_scaling.kind == "llama3") foreign.shapes.erase("rope_freqs.weight");  // became part of the spec
+  if (spec.rope_scaling.kind == "llama3")
+    foreign.shapes.erase("rope_freqs.weight");  // became part of the spec
   return load_foreign(spec, family.gguf_tensors, foreign);
 }
 

@@ -18,8 +18,9 @@ std::unique_ptr<Decoder> load_gguf(const Path& path);
 // architecture wants it (whole rows, so the blocks survive). Called once per unique parameter.
 using Packer = std::function<formats::PackedTensor(const Parameter&)>;
 
-// `tokenizer` are the tokenizer.ggml.* keys. Norms, biases and positions are written as F32 whatever the packer
-// gives for them (llama.cpp demands it). Sets general.file_type and quantization_version from the types used.
+// `tokenizer` are the tokenizer.ggml.* keys. Norms, biases and positions are written as F32 whatever the
+// packer gives for them (llama.cpp demands it). Sets general.file_type and quantization_version from the
+// types used.
 void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const Packer& packer,
                const formats::GgufMetadata& tokenizer, const std::string& name);
 

@@ -54,7 +54,8 @@ Weights open_weights(const Path& directory) {
     check<DataError>(value.is_string(), "{}: weight_map.{} must be a file name", index.string(), tensor);
     const std::string name = value.get<std::string>();
     check<DataError>(!name.empty() && Path(name) == Path(name).filename(),
-                     "{}: weight_map.{} must name a file of the folder, got \"{}\"", index.string(), tensor, name);
+                     "{}: weight_map.{} must name a file of the folder, got \"{}\"", index.string(), tensor,
+                     name);
     if (!weights.files.contains(name))
       add_tensors(weights, weights.files.emplace(name, SafetensorsFile(directory / name)).first->second);
     check<DataError>(weights.files.at(name).contains(tensor), "{}: says that {} lies in {}, which lacks it",
@@ -86,7 +87,8 @@ ForeignFile foreign_file(const Path& directory, const Weights& weights, const Fa
 }
 
 // Tensors as the family's files hold them: expanded, fused, transposed; a tied head is left out.
-formats::NamedTensors hf_weights(const Decoder& model, const Family& family, WeightMap& map, at::ScalarType dtype) {
+formats::NamedTensors hf_weights(const Decoder& model, const Family& family, WeightMap& map,
+                                 at::ScalarType dtype) {
   const Parameters& parameters = model.parameters();
   std::map<std::string, at::Tensor> values;  // by unique parameter
   for (const Parameter& p : parameters.unique()) values[p.name] = map.apply(p, p.master).to(dtype);
@@ -107,7 +109,8 @@ formats::NamedTensors hf_weights(const Decoder& model, const Family& family, Wei
 const char* dtype_name(at::ScalarType dtype) {
   if (dtype == at::kFloat) return "float32";
   if (dtype == at::kHalf) return "float16";
-  check<ConfigError>(dtype == at::kBFloat16, "[hf] dtype must be f32, f16 or bf16, got {}", c10::toString(dtype));
+  check<ConfigError>(dtype == at::kBFloat16, "[hf] dtype must be f32, f16 or bf16, got {}",
+                     c10::toString(dtype));
   return "bfloat16";
 }
 

@@ -1,9 +1,9 @@
 // Hugging Face model folders: config.json, model.safetensors (or shards with model.safetensors.index.json),
 // both ways. Reading maps the files and copies each tensor once into its master. Missing, extra and misshapen
 // tensors are named (DataError); tied weights may be absent or present (then they must be equal).
-// Writing leaves a tied head out, and expands shared FFNs and repeated blocks, which transformers does not know. It
-// goes to a temporary folder beside, renamed when whole; an older export of that name is replaced (IoError when
-// something else stands there).
+// Writing leaves a tied head out, and expands shared FFNs and repeated blocks, which transformers does not
+// know. It goes to a temporary folder beside, renamed when whole; an older export of that name is replaced
+// (IoError when something else stands there).
 #pragma once
 
 #include <map>

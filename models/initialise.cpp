@@ -14,14 +14,16 @@ struct Initialiser {
 };
 
 const Registry<Initialiser>& initialisers() {
-  static const Registry<Initialiser> table("initialiser",
+  static const Registry<Initialiser> table(
+      "initialiser",
       {{"gpt2",  // Radford et al. 2019, section 2.3: two sums a layer join the residual stream
         [](const Parameter& p, double std, int64_t) {
           return p.residual_depth > 0 ? std / std::sqrt(2.0 * static_cast<double>(p.residual_depth)) : std;
         }},
        {"normal", [](const Parameter&, double std, int64_t) { return std; }},
-       {"scaled",
-        [](const Parameter&, double, int64_t width) { return std::sqrt(1.0 / (3.0 * static_cast<double>(width))); }}});
+       {"scaled", [](const Parameter&, double, int64_t width) {
+          return std::sqrt(1.0 / (3.0 * static_cast<double>(width)));
+        }}});
   return table;
 }
 

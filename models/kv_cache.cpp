@@ -6,15 +6,20 @@
 namespace retort::models {
 
 KvCache::KvCache(int64_t layers, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity)
-    : batch_(batch), kv_heads_(kv_heads), head_dim_(head_dim), capacity_(capacity),
-      keys_(static_cast<size_t>(layers)), values_(static_cast<size_t>(layers)) {}
+    : batch_(batch),
+      kv_heads_(kv_heads),
+      head_dim_(head_dim),
+      capacity_(capacity),
+      keys_(static_cast<size_t>(layers)),
+      values_(static_cast<size_t>(layers)) {}
 
 std::pair<at::Tensor, at::Tensor> KvCache::append(int64_t layer, const at::Tensor& k_BTGK,
                                                   const at::Tensor& v_BTGK) {
   check_shape("kv_cache", "k_BTGK", k_BTGK, {batch_, -1, kv_heads_, head_dim_});
   const int64_t tokens = k_BTGK.size(1);
   check_shape("kv_cache", "v_BTGK", v_BTGK, {batch_, tokens, kv_heads_, head_dim_});
-  check(length_ + tokens <= capacity_, "[kv_cache] holds {} tokens, got {} behind {}", capacity_, tokens, length_);
+  check(length_ + tokens <= capacity_, "[kv_cache] holds {} tokens, got {} behind {}", capacity_, tokens,
+        length_);
   const at::NoGradGuard no_grad;
   const auto store = [&](at::Tensor& all, const at::Tensor& fresh) {
     if (!all.defined()) all = at::empty({batch_, capacity_, kv_heads_, head_dim_}, fresh.options());

@@ -1,5 +1,6 @@
-// Keys and values of the tokens seen so far, per executed layer, for generation. A layer's first append allocates
-// `capacity` tokens in the keys' dtype; append returns views of all that is there. One thread; no gradients.
+// Keys and values of the tokens seen so far, per executed layer, for generation. A layer's first append
+// allocates `capacity` tokens in the keys' dtype; append returns views of all that is there. One thread; no
+// gradients.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,7 +13,7 @@ namespace retort::models {
 class KvCache {
  public:
   KvCache(int64_t layers, int64_t batch, int64_t kv_heads, int64_t head_dim, int64_t capacity);
-  int64_t length() const { return length_; }    // tokens complete in all layers
+  int64_t length() const { return length_; }  // tokens complete in all layers
   int64_t capacity() const { return capacity_; }
   // Stores k_BTGK and v_BTGK of `layer` behind length() and returns [B, length + T, G, K] of both. ShapeError
   // beyond capacity.

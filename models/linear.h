@@ -1,6 +1,6 @@
-// The one place where a weight meets an activation: y = x W^T + b in the weight's dtype. The caller's x is cast
-// to it (a bf16 weight makes a bf16 product); the result stays in it. Differentiable in x, W and b.
-// A low-rank adapter or an activation quantizer attaches here.
+// The one place where a weight meets an activation: y = x W^T + b in the weight's dtype. The caller's x is
+// cast to it (a bf16 weight makes a bf16 product); the result stays in it. Differentiable in x, W and b. A
+// low-rank adapter or an activation quantizer attaches here.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -17,8 +17,8 @@ struct Linear {
   at::ScalarType dtype() const { return weight->working.scalar_type(); }
 };
 
-// Rows of the weight as f32, gradient summed in f32 and in token order (deterministic), then cast to the weight's
-// dtype: summed in bf16 a frequent token's gradient would stop growing.
+// Rows of the weight as f32, gradient summed in f32 and in token order (deterministic), then cast to the
+// weight's dtype: summed in bf16 a frequent token's gradient would stop growing.
 at::Tensor look_up(const Parameter& embedding, const at::Tensor& ids);
 
 }  // namespace retort::models

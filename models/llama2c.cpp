@@ -39,8 +39,10 @@ class Walk {
     offset += 4 * c10::multiply_integers(shape);
     shapes[name] = std::move(shape);
   }
-  void take_layers(const DecoderSpec& s, const char* name, const std::vector<int64_t>& shape, int64_t rope_heads = 0) {
-    for (int64_t n = 0; n < s.layers; ++n) take(fmt::format("layers.{}.{}.weight", n, name), shape, rope_heads);
+  void take_layers(const DecoderSpec& s, const char* name, const std::vector<int64_t>& shape,
+                   int64_t rope_heads = 0) {
+    for (int64_t n = 0; n < s.layers; ++n)
+      take(fmt::format("layers.{}.{}.weight", n, name), shape, rope_heads);
   }
   void skip(int64_t values) { offset += 4 * values; }
 
@@ -80,13 +82,15 @@ std::unique_ptr<Decoder> load_llama2c(const Path& path) {
   const DecoderSpec spec = read_spec(bytes, path.string());
   check_foreign_spec(spec, path.string());
   const Walk w = walk(spec);
-  check<DataError>(w.offset == std::ssize(bytes), "{}: its header asks for {} bytes, got {}", path.string(), w.offset,
-                   bytes.size());
-  const ForeignFile foreign{path.string(), w.shapes, [&](const std::string& name) {
-    void* data = const_cast<std::byte*>(&bytes[static_cast<size_t>(w.places.at(name))]);
-    return at::from_blob(data, w.shapes.at(name), at::kFloat);  // offsets are multiples of 4
-  }};
-  return load_foreign(spec, [&](const DecoderSpec&) { return w.tensors; }, foreign);
+  check<DataError>(w.offset == std::ssize(bytes), "{}: its header asks for {} bytes, got {}", path.string(),
+                   w.offset, bytes.size());
+  const ForeignFile foreign{
+      path.string(), w.shapes, [&](const std::string& name) {
+        void* data = const_cast<std::byte*>(&bytes[static_cast<size_t>(w.places.at(name))]);
+        return at::from_blob(data, w.shapes.at(name), at::kFloat);  // offsets are multiples of 4
+      }};
+  return load_foreign(
+      spec, [&](const DecoderSpec&) { return w.tensors; }, foreign);
 }
 
 }  // namespace retort::models

@@ -1,6 +1,6 @@
 // A language model: tokens to hidden states. No loss, no head product, no ranks: the head belongs to the
-// objective, which walks over rows in chunks (kernels/linear_loss.h), and parallelism is applied from outside.
-// One thread uses a model at a time. B batch, T tokens, D width, V vocabulary.
+// objective, which walks over rows in chunks (kernels/linear_loss.h), and parallelism is applied from
+// outside. One thread uses a model at a time. B batch, T tokens, D width, V vocabulary.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -13,7 +13,7 @@
 namespace retort::models {
 
 struct TokenBlock {
-  at::Tensor tokens_BT;     // i64
+  at::Tensor tokens_BT;          // i64
   at::Tensor positions_BT = {};  // i64; undefined: 0 .. T-1 in every row (or from the cache's length)
   at::Tensor document_BT = {};   // i64; undefined: one document a row
 };

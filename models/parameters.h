@@ -1,8 +1,10 @@
 // A model's tensors: unique parameters with a master and a working copy, and declared aliases.
 //
 //   master    f32: what the optimizer updates, checkpoints hold and exporters read
-//   working   what the forward pass uses and gradients arrive at; made from the master by a WeightMap, once an
-//             optimizer step (weight_map.h). Always the same tensor object, so that autograd hooks stay on it.
+//   working   what the forward pass uses and gradients arrive at; made from the master by a WeightMap, once
+//   an
+//             optimizer step (weight_map.h). Always the same tensor object, so that autograd hooks stay on
+//             it.
 //
 // Sharing is declared, not discovered: alias("lm_head.weight", "embed.weight") makes one storage, one
 // optimizer state, summed gradients and one copy on disk. Everything iterates over unique parameters; only an
@@ -27,8 +29,8 @@ struct Parameter {
   std::string name;  // "layers.3.ffn.up.weight"
   Role role = Role::kMatrix;
   int64_t residual_depth = 0;  // > 0 where the product joins the residual stream: the executed layers there
-  at::Tensor master;          // f32
-  at::Tensor working;         // leaf that requires grad; shares the master's storage until bind_working parts them
+  at::Tensor master;           // f32
+  at::Tensor working;  // leaf that requires grad; shares the master's storage until bind_working parts them
   std::vector<std::string> uses;  // its own name and its aliases, in declaration order
 
   int64_t numel() const { return master.numel(); }
@@ -57,9 +59,9 @@ class Parameters {
   bool is_tied_head(std::string_view name) const;
 
   int64_t stored() const;    // elements of the unique parameters
-  int64_t expanded() const;  // elements if every alias had its own copy, tied head excluded: what a file without
-                             // sharing would hold (GGUF keeps no copy of a tied head)
-  void zero_gradients();     // of the working copies, in place where they exist
+  int64_t expanded() const;  // elements if every alias had its own copy, tied head excluded: what a file
+                             // without sharing would hold (GGUF keeps no copy of a tied head)
+  void zero_gradients();  // of the working copies, in place where they exist
 
  private:
   void declare(const std::string& name, Parameter& p);

@@ -21,13 +21,15 @@ const Registry<Word<Choice>>& words();
 
 template <>
 const Registry<Word<NormKind>>& words() {
-  static const Registry<Word<NormKind>> table("model.norm", {{"rms", NormKind::kRms}, {"layer", NormKind::kLayer}});
+  static const Registry<Word<NormKind>> table("model.norm",
+                                              {{"rms", NormKind::kRms}, {"layer", NormKind::kLayer}});
   return table;
 }
 
 template <>
 const Registry<Word<FfnKind>>& words() {
-  static const Registry<Word<FfnKind>> table("model.ffn", {{"swiglu", FfnKind::kSwiglu}, {"gelu", FfnKind::kGelu}});
+  static const Registry<Word<FfnKind>> table("model.ffn",
+                                             {{"swiglu", FfnKind::kSwiglu}, {"gelu", FfnKind::kGelu}});
   return table;
 }
 
@@ -99,9 +101,15 @@ struct Reader {
     check<DataError>(in.is_object() && in.contains(key), "{}: lacks the key {}", source, key);
     return in.at(key);
   }
-  void operator()(const char* key, std::string& value) { member(key), value = formats::json_text(in, key, source); }
-  void operator()(const char* key, int64_t& value) { member(key), value = formats::json_integer(in, key, source); }
-  void operator()(const char* key, double& value) { member(key), value = formats::json_real(in, key, source); }
+  void operator()(const char* key, std::string& value) {
+    member(key), value = formats::json_text(in, key, source);
+  }
+  void operator()(const char* key, int64_t& value) {
+    member(key), value = formats::json_integer(in, key, source);
+  }
+  void operator()(const char* key, double& value) {
+    member(key), value = formats::json_real(in, key, source);
+  }
   void operator()(const char* key, bool& value) {
     const Json& found = member(key);
     check<DataError>(found.is_boolean(), "{}: {} must be true or false, got {}", source, key, found.dump());
@@ -113,7 +121,7 @@ struct Reader {
     inner.refuse_unknown();
   }
   template <class T>
-    requires std::is_enum_v<T>
+  requires std::is_enum_v<T>
   void operator()(const char* key, T& value) {
     std::string word;
     (*this)(key, word);

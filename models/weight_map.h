@@ -1,10 +1,10 @@
-// From master to working weights, once per optimizer step, and the gradient back the same way. Mixed precision,
-// quantization-aware training and, later, sharded parameters are all this one idea.
+// From master to working weights, once per optimizer step, and the gradient back the same way. Mixed
+// precision, quantization-aware training and, later, sharded parameters are all this one idea.
 //
 //   working = cast(map.apply(p, master));   d loss/d master = map.pull_back(p, d loss/d working)
 //
-// map.apply gives f32: the figures of a run are evaluated on it, and the exporter packs what it made. The cast
-// to the working dtype comes last and rounds once more (fine for training steps, not for the figure).
+// map.apply gives f32: the figures of a run are evaluated on it, and the exporter packs what it made. The
+// cast to the working dtype comes last and rounds once more (fine for training steps, not for the figure).
 // Not thread-safe; a rank owns its map.
 #pragma once
 
@@ -46,9 +46,10 @@ class ChainMap final : public WeightMap {
   std::vector<std::unique_ptr<WeightMap>> maps_;
 };
 
-// Makes the working copies: `matrix_dtype` (f32 or bf16) for matrices, embeddings and heads; norms, biases and
-// learned positions stay f32. Where the map is the identity and the dtype is f32, working shares the master's
-// storage and refresh costs nothing. Call again when the map or dtype changes; hooks must be set after it.
+// Makes the working copies: `matrix_dtype` (f32 or bf16) for matrices, embeddings and heads; norms, biases
+// and learned positions stay f32. Where the map is the identity and the dtype is f32, working shares the
+// master's storage and refresh costs nothing. Call again when the map or dtype changes; hooks must be set
+// after it.
 void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_dtype);
 // Rebuilds the working copies in place from the masters: after an optimizer step or a load.
 void refresh_working(Parameters& parameters, WeightMap& map);

@@ -33,8 +33,8 @@ void read_gguf_sizes(const GgufKeys& keys, DecoderSpec& spec) {
   spec.kv_heads = keys.integer("attention.head_count_kv", spec.heads);
   spec.head_dim = keys.integer("attention.key_length", spec.width / spec.heads);
   const int64_t value_dim = keys.integer("attention.value_length", spec.head_dim);
-  check<DataError>(value_dim == spec.head_dim, "{}: attention.value_length must equal key_length {}, got {}", where,
-                   spec.head_dim, value_dim);
+  check<DataError>(value_dim == spec.head_dim, "{}: attention.value_length must equal key_length {}, got {}",
+                   where, spec.head_dim, value_dim);
   const formats::GgufTensorInfo* embed = keys.file().find_tensor("token_embd.weight");
   check<DataError>(embed && embed->shape.size() == 2, "{}: lacks a matrix token_embd.weight", where);
   spec.vocabulary = embed->shape[0];  // the tensor, not the key: some files pad their embedding

@@ -23,14 +23,16 @@ DecoderSpec defaults() {
 }
 
 void check_spec(const DecoderSpec& s) {
-  check<ConfigError>(s.norm == NormKind::kLayer && s.ffn == FfnKind::kGelu && s.positions == PositionKind::kLearned &&
-                         s.attention_bias && s.ffn_bias,
-                     "model.family gpt2 has norm layer, ffn gelu, positions learned, attention_bias and ffn_bias");
-  check<ConfigError>(s.kv_heads == s.heads, "model.kv_heads must equal model.heads in family gpt2, got {} and {}",
-                     s.kv_heads, s.heads);
+  check<ConfigError>(
+      s.norm == NormKind::kLayer && s.ffn == FfnKind::kGelu && s.positions == PositionKind::kLearned &&
+          s.attention_bias && s.ffn_bias,
+      "model.family gpt2 has norm layer, ffn gelu, positions learned, attention_bias and ffn_bias");
+  check<ConfigError>(s.kv_heads == s.heads,
+                     "model.kv_heads must equal model.heads in family gpt2, got {} and {}", s.kv_heads,
+                     s.heads);
   check<ConfigError>(s.heads * s.head_dim == s.width,
-                     "model.heads * model.head_dim must equal model.width in family gpt2, got {} * {} and {}", s.heads,
-                     s.head_dim, s.width);
+                     "model.heads * model.head_dim must equal model.width in family gpt2, got {} * {} and {}",
+                     s.heads, s.head_dim, s.width);
 }
 
 DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
@@ -49,7 +51,8 @@ DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
   s.heads = s.kv_heads = config.integer("n_head");
   check<DataError>(s.heads > 0, "{}: n_head must be > 0, got {}", source, s.heads);
   s.head_dim = s.width / s.heads;
-  s.ffn_width = config.integer("n_inner", 4 * std::min(s.width, int64_t{1} << 20));  // a hostile width fails later
+  s.ffn_width =
+      config.integer("n_inner", 4 * std::min(s.width, int64_t{1} << 20));  // a hostile width fails later
   s.norm_eps = config.real("layer_norm_epsilon", 1e-5);
   s.tie_embeddings = config.flag("tie_word_embeddings", true);
   return s;
@@ -92,10 +95,10 @@ std::vector<ForeignTensor> tensors(const DecoderSpec& s, bool gguf) {
   out.push_back({"embed.weight", gguf ? "token_embd.weight" : "transformer.wte.weight"});
   out.push_back({"positions.weight", gguf ? "position_embd.weight" : "transformer.wpe.weight"});
   for (int64_t n = 0; n < s.layers; ++n)
-    for (const Module& m : modules)
-      for (const std::string part : {".weight", ".bias"}) {
-        const std::string theirs =
-            gguf ? fmt::format("blk.{}.{}{}", n, m.gguf, part) : fmt::format("transformer.h.{}.{}{}", n, m.hf, part);
+    for (const std::string part : {".weight", ".bias"})
+      for (const Module& m : modules) {
+        const std::string theirs = gguf ? fmt::format("blk.{}.{}{}", n, m.gguf, part)
+                                        : fmt::format("transformer.h.{}.{}{}", n, m.hf, part);
         out.push_back({fmt::format("layers.{}.{}{}", n, m.ours, part), theirs,
                        !gguf && m.matrix && part == ".weight", 0, m.row_begin, m.rows});
       }

@@ -40,8 +40,8 @@ void read_hf_rope(const HfConfig& config, DecoderSpec& spec) {
   const HfConfig scaling = modern ? five : config.object("rope_scaling");
   const std::string kind = scaling.text("rope_type", scaling.text("type", "default"));
   if (kind == "default") return;
-  check<DataError>(kind == "linear" || kind == "llama3", "{}: rope_type must be default, linear or llama3, got \"{}\"",
-                   scaling.source(), kind);
+  check<DataError>(kind == "linear" || kind == "llama3",
+                   "{}: rope_type must be default, linear or llama3, got \"{}\"", scaling.source(), kind);
   kernels::RopeScaling& r = spec.rope_scaling;
   r.kind = kind;
   r.factor = scaling.real("factor");

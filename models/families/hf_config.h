@@ -29,7 +29,8 @@ class HfConfig {
   std::string source_;
 };
 
-// rope_theta and scaling from either spelling: rope_parameters (transformers 5) or rope_theta and rope_scaling (4).
+// rope_theta and scaling from either spelling: rope_parameters (transformers 5) or rope_theta and
+// rope_scaling (4).
 void read_hf_rope(const HfConfig& config, DecoderSpec& spec);
 // Both spellings, for old and new readers.
 void write_hf_rope(const DecoderSpec& spec, formats::Json& config);

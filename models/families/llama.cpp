@@ -1,5 +1,6 @@
-// Llama 1 to 3 and all that share the architecture (TinyLlama, MobileLLM, SmolLM2): RMS norm, rotary positions,
-// grouped queries, SwiGLU. GGUF keeps q and k in interleaved rotary order and llama3 scaling as divisors.
+// Llama 1 to 3 and all that share the architecture (TinyLlama, MobileLLM, SmolLM2): RMS norm, rotary
+// positions, grouped queries, SwiGLU. GGUF keeps q and k in interleaved rotary order and llama3 scaling as
+// divisors.
 #include <cmath>
 #include <numbers>
 
@@ -21,8 +22,9 @@ DecoderSpec defaults() {
 }
 
 void check_spec(const DecoderSpec& s) {
-  check<ConfigError>(s.norm == NormKind::kRms && s.ffn == FfnKind::kSwiglu && s.positions == PositionKind::kRope,
-                     "model.family llama has norm rms, ffn swiglu and positions rope");
+  check<ConfigError>(
+      s.norm == NormKind::kRms && s.ffn == FfnKind::kSwiglu && s.positions == PositionKind::kRope,
+      "model.family llama has norm rms, ffn swiglu and positions rope");
 }
 
 DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
@@ -93,9 +95,10 @@ std::vector<ForeignTensor> tensors(const DecoderSpec& s, bool gguf) {
     for (const Module& m : layer_modules(s))
       for (const char* part : {".weight", ".bias"}) {
         if (part == std::string_view(".bias") && !m.bias) continue;
-        const std::string theirs =
-            gguf ? fmt::format("blk.{}.{}{}", n, m.gguf, part) : fmt::format("model.layers.{}.{}{}", n, m.hf, part);
-        out.push_back({fmt::format("layers.{}.{}{}", n, m.ours, part), theirs, false, gguf ? m.rope_heads : 0});
+        const std::string theirs = gguf ? fmt::format("blk.{}.{}{}", n, m.gguf, part)
+                                        : fmt::format("model.layers.{}.{}{}", n, m.hf, part);
+        out.push_back(
+            {fmt::format("layers.{}.{}{}", n, m.ours, part), theirs, false, gguf ? m.rope_heads : 0});
       }
   out.push_back({"final_norm.weight", gguf ? "output_norm.weight" : "model.norm.weight"});
   out.push_back({"lm_head.weight", gguf ? "output.weight" : "lm_head.weight"});
@@ -109,8 +112,8 @@ at::Tensor rope_divisors(const DecoderSpec& s) {
       .to(at::kFloat);
 }
 
-// The original context for which the llama3 rule gives these divisors; 0 when none was found. A blended frequency
-// tells it; without one, the longest context whose wavelengths fall on the right sides does.
+// The original context for which the llama3 rule gives these divisors; 0 when none was found. A blended
+// frequency tells it; without one, the longest context whose wavelengths fall on the right sides does.
 int64_t original_context(const DecoderSpec& s, const at::Tensor& divisors) {
   const kernels::RopeScaling& r = s.rope_scaling;
   const at::Tensor frequencies = kernels::rope_frequencies(s.head_dim, s.rope_theta, {});
@@ -122,7 +125,8 @@ int64_t original_context(const DecoderSpec& s, const at::Tensor& divisors) {
       longest = wavelength * r.low_freq_factor;
     } else if (divisor > 1 + 1e-6) {
       const double smooth = (1.0 / divisor - 1.0 / r.factor) / (1.0 - 1.0 / r.factor);
-      return std::llround(wavelength * (smooth * (r.high_freq_factor - r.low_freq_factor) + r.low_freq_factor));
+      return std::llround(wavelength *
+                          (smooth * (r.high_freq_factor - r.low_freq_factor) + r.low_freq_factor));
     }
   }
   return static_cast<int64_t>(std::floor(longest));
@@ -133,10 +137,11 @@ void read_gguf_rope(const GgufKeys& keys, DecoderSpec& s) {
   s.rope_theta = keys.real("rope.freq_base", 10000.0);
   const int64_t rotary = keys.integer("rope.dimension_count", s.head_dim);
   check<DataError>(rotary == s.head_dim && s.head_dim > 0 && s.head_dim % 2 == 0,
-                   "{}: rope.dimension_count must equal an even head dimension {}, got {}", where, s.head_dim, rotary);
+                   "{}: rope.dimension_count must equal an even head dimension {}, got {}", where, s.head_dim,
+                   rotary);
   const std::string kind = keys.text("rope.scaling.type", "none");
-  check<DataError>(kind == "none" || kind == "linear", "{}: rope.scaling.type must be none or linear, got {}", where,
-                   kind);
+  check<DataError>(kind == "none" || kind == "linear", "{}: rope.scaling.type must be none or linear, got {}",
+                   where, kind);
   s.rope_scaling = {};
   if (kind == "linear") {
     s.rope_scaling.kind = kind;

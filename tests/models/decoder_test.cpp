@@ -1,0 +1,215 @@
+#include "models/decoder.h"
+
+#include "core/error.h"
+#include "models/model.h"
+#include "tests/models/tiny.h"
+#include "tests/testing.h"
+
+namespace retort::models {
+namespace {
+
+using testing::relative_error;
+
+// A model without sharing whose tensors equal the shared one's.
+std::unique_ptr<Decoder> unshared_copy(const Decoder& shared) {
+  DecoderSpec spec = shared.spec();
+  spec.share_ffn = spec.tie_embeddings = false;
+  spec.repeat = 1;
+  auto out = std::make_unique<Decoder>(spec);
+  for (Parameter& p : out->parameters().unique()) p.master.copy_(shared.parameters().at(p.name).master);
+  return out;
+}
+
+void expect_sharing_is_a_sum(const DecoderSpec& spec) {
+  const auto shared = testing::random_model(spec);
+  const auto copy = unshared_copy(*shared);
+  const at::Tensor tokens = testing::random_tokens(2, 9, spec.vocabulary);
+  const at::Tensor loss = testing::next_token_loss(*shared, tokens),
+                   copied = testing::next_token_loss(*copy, tokens);
+  EXPECT_TRUE(testing::same_bits(loss, copied));
+  loss.backward();
+  copied.backward();
+  for (const Parameter& p : shared->parameters().unique()) {
+    at::Tensor sum = at::zeros_like(p.master, at::kDouble);
+    for (const std::string& use : p.uses) sum += copy->parameters().at(use).working.grad();
+    // f32 sums of the uses in another order
+    EXPECT_LT(relative_error(p.working.grad(), sum), 1e-5) << p.name;
+  }
+  EXPECT_EQ(copy->parameters().stored() - (spec.tie_embeddings ? spec.vocabulary * spec.width : 0),
+            shared->parameters().expanded());
+}
+
+TEST(Decoder, SharedTensorsSumTheGradientsOfTheirUses) {
+  DecoderSpec ffn = testing::tiny_llama();
+  ffn.layers = 4;
+  ffn.tie_embeddings = ffn.share_ffn = true;
+  expect_sharing_is_a_sum(ffn);
+
+  DecoderSpec repeated = testing::tiny_gpt2();
+  repeated.layers = 6;
+  repeated.repeat = 3;
+  expect_sharing_is_a_sum(repeated);
+
+  DecoderSpec both = testing::tiny_llama();
+  both.layers = 4;
+  both.repeat = 2;
+  both.share_ffn = true;
+  expect_sharing_is_a_sum(both);
+}
+
+TEST(Decoder, RepeatRunsEachBlockInARow) {
+  DecoderSpec spec = testing::tiny_llama();
+  spec.layers = 4;
+  spec.repeat = 2;
+  const Decoder model(spec, at::kMeta);
+  const Parameters& p = model.parameters();
+  EXPECT_EQ(&p.at("layers.1.attn.q.weight"), &p.at("layers.0.attn.q.weight"));
+  EXPECT_EQ(&p.at("layers.3.attn_norm.weight"), &p.at("layers.2.attn_norm.weight"));
+  EXPECT_NE(&p.at("layers.2.attn.q.weight"), &p.at("layers.0.attn.q.weight"));
+}
+
+TEST(Decoder, ASharedFfnLeavesNormsAndAttentionToTheirLayers) {
+  DecoderSpec spec = testing::tiny_llama();
+  spec.share_ffn = true;
+  const Decoder model(spec, at::kMeta);
+  const Parameters& p = model.parameters();
+  for (const char* name : {"ffn.gate.weight", "ffn.up.weight", "ffn.down.weight"})
+    EXPECT_EQ(&p.at(fmt::format("layers.1.{}", name)), &p.at(fmt::format("layers.0.{}", name)));
+  for (const char* name : {"ffn_norm.weight", "attn_norm.weight", "attn.v.weight"})
+    EXPECT_NE(&p.at(fmt::format("layers.1.{}", name)), &p.at(fmt::format("layers.0.{}", name)));
+}
+
+// Central differences in one direction, through sharing, both families; f32 noise bounds what they can tell.
+TEST(Decoder, GradientAgreesWithFiniteDifferences) {
+  for (DecoderSpec spec : {testing::tiny_llama(), testing::tiny_gpt2()}) {
+    spec.tie_embeddings = spec.share_ffn = true;
+    const auto model = testing::random_model(spec);
+    const at::Tensor tokens = testing::random_tokens(2, 9, spec.vocabulary);
+    testing::next_token_loss(*model, tokens).backward();
+    const at::NoGradGuard no_grad;
+    for (const char* name : {"embed.weight", "layers.0.ffn.down.weight", "layers.1.attn.k.weight"}) {
+      Parameter& p = model->parameters().at(name);
+      const at::Tensor direction = p.working.grad() / p.working.grad().norm(), start = p.master.clone();
+      const double step = 1e-2, slope = p.working.grad().norm().item<double>();
+      p.master.copy_(start + step * direction);
+      const double high = testing::next_token_loss(*model, tokens).item<double>();
+      p.master.copy_(start - step * direction);
+      const double low = testing::next_token_loss(*model, tokens).item<double>();
+      p.master.copy_(start);
+      EXPECT_NEAR((high - low) / (2 * step) / slope, 1.0, 2e-2) << name;
+    }
+  }
+}
+
+TEST(Decoder, ExplicitPositionsAndDocumentsSeparateSequences) {
+  for (const DecoderSpec& spec : {testing::tiny_llama(), testing::tiny_gpt2()}) {
+    const auto model = testing::random_model(spec);
+    const at::Tensor tokens = testing::random_tokens(1, 10, spec.vocabulary);
+    const at::NoGradGuard no_grad;
+    const at::Tensor positions = at::cat({at::arange(4), at::arange(6)}).unsqueeze(0);
+    const at::Tensor documents = (at::arange(10) >= 4).to(at::kLong).unsqueeze(0);
+    const at::Tensor packed = model->hidden({tokens, positions, documents});
+    const at::Tensor first = model->hidden({tokens.narrow(1, 0, 4), {}, {}});
+    const at::Tensor second = model->hidden({tokens.narrow(1, 4, 6), {}, {}});
+    EXPECT_LT(relative_error(packed, at::cat({first, second}, 1)), 1e-5);
+    // ... and without the documents the second sees the first
+    EXPECT_GT(relative_error(model->hidden({tokens, positions, {}}).narrow(1, 4, 6), second), 1e-2);
+  }
+}
+
+TEST(Decoder, ReadsItsWorkingWeights) {
+  const auto model = testing::random_model(testing::tiny_llama());
+  const at::Tensor tokens = testing::random_tokens(2, 9, 96);
+  const at::Tensor exact = model->hidden({tokens, {}, {}});
+  IdentityMap identity;
+  bind_working(model->parameters(), identity, at::kBFloat16);
+  const at::Tensor narrow = model->hidden({tokens, {}, {}});
+  EXPECT_EQ(narrow.scalar_type(), at::kFloat);
+  EXPECT_GT(relative_error(narrow, exact), 1e-5);
+  // two layers of a dozen roundings of 2^-9 each, and amplification below 2
+  EXPECT_LT(relative_error(narrow, exact), 2 * 2 * 12 * 0x1p-9);
+  testing::next_token_loss(*model, tokens).backward();
+  for (const Parameter& p : model->parameters().unique()) {
+    EXPECT_EQ(p.working.grad().scalar_type(), p.working.scalar_type()) << p.name;
+    EXPECT_FALSE(p.master.grad().defined()) << p.name;
+  }
+}
+
+TEST(Decoder, RefusesWhatItCannotRead) {
+  const auto llama = testing::random_model(testing::tiny_llama());
+  const auto tokens = [](int64_t n, int64_t value) {
+    return TokenBlock{at::full({1, n}, value, at::kLong), {}, {}};
+  };
+  EXPECT_THROW(llama->hidden(tokens(3, 96)), DataError);
+  EXPECT_THROW(llama->hidden(tokens(3, -100)), DataError);
+  EXPECT_THROW(llama->hidden(tokens(65, 1)), DataError);  // context 64
+  EXPECT_THROW(llama->hidden({at::zeros({3}, at::kLong), {}, {}}), ShapeError);
+  EXPECT_THROW(llama->hidden({at::zeros({1, 3}, at::kLong), at::full({1, 3}, 64, at::kLong), {}}), DataError);
+}
+
+TEST(Decoder, FlopsCountWhatRuns) {
+  DecoderSpec spec = testing::tiny_llama();  // D 32, q 32, kv 16, F 48, V 96
+  spec.layers = 4;
+  const int64_t layer = 32 * 32 * 2 + 2 * 16 * 32 + 3 * 48 * 32, head = 96 * 32;
+  const double expected = 6.0 * (4 * layer + head) + 12.0 * 4 * 4 * 8 * 50;
+  EXPECT_EQ(Decoder(spec, at::kMeta).flops_per_token(50), expected);
+  spec.share_ffn = spec.tie_embeddings = true;
+  EXPECT_EQ(Decoder(spec, at::kMeta).flops_per_token(50), expected);
+  spec.repeat = 2;
+  EXPECT_EQ(Decoder(spec, at::kMeta).flops_per_token(50), expected);
+}
+
+struct Count {
+  const char* name;
+  DecoderSpec spec;
+  int64_t stored, expanded;
+};
+
+DecoderSpec llama(int64_t layers, int64_t width, int64_t heads, int64_t kv_heads, int64_t ffn,
+                  int64_t vocabulary, bool tied) {
+  return {.family = "llama",
+          .vocabulary = vocabulary,
+          .context = 8192,
+          .layers = layers,
+          .width = width,
+          .heads = heads,
+          .kv_heads = kv_heads,
+          .head_dim = width / heads,
+          .ffn_width = ffn,
+          .tie_embeddings = tied};
+}
+
+DecoderSpec gpt3_175b() {
+  DecoderSpec spec = testing::tiny_gpt2();
+  spec.vocabulary = 50257;
+  spec.context = 2048;
+  spec.layers = spec.heads = spec.kv_heads = 96;
+  spec.width = 12288;
+  spec.head_dim = 128;
+  spec.ffn_width = 4 * 12288;
+  return spec;
+}
+
+// Published sizes, counted without memory.
+TEST(Decoder, CountsPresets) {
+  DecoderSpec mobillama = llama(22, 2048, 32, 32, 5632, 32000, false);
+  mobillama.share_ffn = true;
+  DecoderSpec mobilellm_ls = llama(60, 576, 9, 3, 1536, 32000, true);
+  mobilellm_ls.repeat = 2;
+  const Count counts[] = {
+      {"llama3-8b", llama(32, 4096, 32, 8, 14336, 128256, false), 8030261248, 8030261248},
+      {"llama3.2-1b", llama(16, 2048, 32, 8, 8192, 128256, true), 1235814400, 1235814400},
+      {"tinyllama", llama(22, 2048, 32, 4, 5632, 32000, false), 1100048384, 1100048384},
+      {"mobillama-0.5b", mobillama, 534865920, 1261529088},
+      {"mobilellm-125m-ls", mobilellm_ls, 124635456, 230838336},
+      {"gpt3-175b", gpt3_175b(), 174604259328, 174604259328},
+  };
+  for (const Count& c : counts) {
+    const Decoder model(c.spec, at::kMeta);
+    EXPECT_EQ(model.parameters().stored(), c.stored) << c.name;
+    EXPECT_EQ(model.parameters().expanded(), c.expanded) << c.name;
+  }
+}
+
+}  // namespace
+}  // namespace retort::models

@@ -1,0 +1,154 @@
+#include "models/hf_folder.h"
+
+#include <gmock/gmock.h>
+
+#include "core/error.h"
+#include "models/family.h"
+#include "tests/models/tiny.h"
+#include "tests/testing.h"
+
+namespace retort::models {
+namespace {
+
+using formats::Json;
+using testing::same_bits;
+
+std::vector<DecoderSpec> specs() {
+  DecoderSpec shared = testing::tiny_llama();
+  shared.layers = 4;
+  shared.repeat = 2;
+  shared.share_ffn = shared.tie_embeddings = shared.attention_bias = shared.ffn_bias = true;
+  shared.rope_scaling = {"llama3", 8.0, 1.0, 4.0, 32};
+  DecoderSpec untied = testing::tiny_gpt2();
+  untied.tie_embeddings = false;
+  return {testing::tiny_llama(), shared, testing::tiny_gpt2(), untied};
+}
+
+void save(const Decoder& model, const Path& path, at::ScalarType dtype = at::kFloat,
+          const HfExtras& extras = {}) {
+  IdentityMap identity;
+  save_hf_folder(local_files(), path, model, identity, dtype, extras);
+}
+
+template <class E, class F>
+std::string message_of(const F& run) {
+  try {
+    run();
+  } catch (const E& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+TEST(HfFolder, ComesBackBitForBit) {
+  const testing::TemporaryDirectory directory;
+  for (const DecoderSpec& spec : specs()) {
+    const auto model = testing::random_model(spec);
+    save(*model, directory / "hf");  // replaces the one before
+    const auto loaded = load_hf_folder(directory / "hf");
+    DecoderSpec plain = spec;
+    plain.share_ffn = false;
+    plain.repeat = 1;
+    EXPECT_TRUE(loaded->spec() == plain) << spec.family;
+    for (const Parameter& p : loaded->parameters().unique()) {
+      EXPECT_TRUE(same_bits(p.master, model->parameters().at(p.name).master)) << p.name;
+      EXPECT_TRUE(p.working.is_alias_of(p.master)) << p.name;
+    }
+    EXPECT_EQ(loaded->parameters().stored(), model->parameters().expanded());
+  }
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory.path()), {}),
+            1);  // nothing left beside it
+}
+
+TEST(HfFolder, WritesWhatTheMapMadeInTheDtypeAsked) {
+  struct Halves final : WeightMap {
+    at::Tensor apply(const Parameter&, const at::Tensor& x) override { return (x * 64).round() / 64; }
+    at::Tensor pull_back(const Parameter&, const at::Tensor& gradient) override { return gradient; }
+  } map;
+  const testing::TemporaryDirectory directory;
+  const auto model = testing::random_model(testing::tiny_llama());
+  save_hf_folder(local_files(), directory / "hf", *model, map, at::kBFloat16, {});
+  const auto loaded = load_hf_folder(directory / "hf");
+  for (const Parameter& p : loaded->parameters().unique()) {
+    const at::Tensor made = map.apply(p, model->parameters().at(p.name).master);
+    EXPECT_TRUE(same_bits(p.master, made.to(at::kBFloat16).to(at::kFloat))) << p.name;
+  }
+  EXPECT_EQ(formats::read_json(directory / "hf" / "config.json")["dtype"], "bfloat16");
+  EXPECT_THROW(save(*model, directory / "hf", at::kDouble), ConfigError);
+}
+
+TEST(HfFolder, WritesBothSpellingsAndExtras) {
+  const testing::TemporaryDirectory directory;
+  HfExtras extras;
+  extras.files["tokenizer.json"] = "{}";
+  extras.config = {{"bos_token_id", 1}, {"eos_token_id", Json::array({2, 3})}, {"pad_token_id", nullptr}};
+  const DecoderSpec spec = specs()[1];
+  save(*testing::random_model(spec), directory / "hf", at::kFloat, extras);
+  const Json config = formats::read_json(directory / "hf" / "config.json");
+  EXPECT_EQ(config["architectures"], Json::array({"LlamaForCausalLM"}));
+  EXPECT_EQ(config["torch_dtype"], "float32");
+  EXPECT_EQ(config["rope_scaling"]["rope_type"], "llama3");
+  EXPECT_EQ(config["rope_parameters"]["rope_theta"], 10000.0);
+  EXPECT_EQ(config["rope_theta"], 10000.0);
+  EXPECT_EQ(config["eos_token_id"], Json::array({2, 3}));
+  EXPECT_EQ(formats::read_json(directory / "hf" / "generation_config.json")["bos_token_id"], 1);
+  EXPECT_EQ(read_text(directory / "hf" / "tokenizer.json"), "{}");
+  const formats::SafetensorsFile file(directory / "hf" / "model.safetensors");
+  EXPECT_FALSE(file.contains("lm_head.weight"));                    // tied
+  EXPECT_TRUE(file.contains("model.layers.3.mlp.up_proj.weight"));  // expanded
+}
+
+TEST(HfFolder, ReadsShardsAndFilesWithoutPrefix) {
+  const testing::TemporaryDirectory directory;
+  const auto model = testing::random_model(testing::tiny_gpt2());
+  save(*model, directory / "hf");
+  const Path folder = directory / "hf";
+  const formats::SafetensorsFile whole(folder / "model.safetensors");
+  formats::NamedTensors first, second;
+  Json map = Json::object();
+  for (const auto& [name, entry] : whole.entries()) {
+    const std::string bare = name.substr(std::string("transformer.").size());
+    const bool early = first.size() < whole.entries().size() / 2;
+    (early ? first : second).emplace_back(bare, whole.tensor(name).clone());
+    map[bare] = early ? "model-00001-of-00002.safetensors" : "model-00002-of-00002.safetensors";
+  }
+  second.emplace_back("h.0.attn.bias", at::ones({1, 1, 64, 64}));  // the causal mask of old files
+  map["h.0.attn.bias"] = "model-00002-of-00002.safetensors";
+  formats::write_safetensors(local_files(), folder / "model-00001-of-00002.safetensors", first);
+  formats::write_safetensors(local_files(), folder / "model-00002-of-00002.safetensors", second);
+  const auto write_index = [&] {
+    const Json index = {{"metadata", {{"total_size", 1}}}, {"weight_map", map}};
+    write_durably(local_files(), folder / "model.safetensors.index.json", index.dump());
+  };
+  write_index();
+  std::filesystem::remove(folder / "model.safetensors");
+  const auto loaded = load_hf_folder(folder);
+  for (const Parameter& p : loaded->parameters().unique())
+    EXPECT_TRUE(same_bits(p.master, model->parameters().at(p.name).master)) << p.name;
+
+  map["wte.weight"] = "model-00001-of-00002.safetensors";  // it lies in the second
+  write_index();
+  EXPECT_THAT(message_of<DataError>([&] { load_hf_folder(folder); }), ::testing::HasSubstr("wte.weight"));
+  map["wte.weight"] = "../model-00002-of-00002.safetensors";
+  write_index();
+  EXPECT_THAT(message_of<DataError>([&] { load_hf_folder(folder); }),
+              ::testing::HasSubstr("must name a file"));
+}
+
+TEST(HfFolder, LeavesOtherPeoplesFoldersAndFailuresAlone) {
+  const testing::TemporaryDirectory directory;
+  const auto model = testing::random_model(testing::tiny_llama());
+  std::filesystem::create_directory(directory / "photos");
+  EXPECT_THROW(save(*model, directory / "photos"), IoError);
+  EXPECT_TRUE(std::filesystem::is_directory(directory / "photos"));
+
+  save(*model, directory / "hf");
+  HfExtras broken;
+  broken.files["no/such/folder/file"] = "x";
+  EXPECT_THROW(save(*model, directory / "hf", at::kFloat, broken), IoError);
+  EXPECT_NO_THROW(load_hf_folder(directory / "hf"));  // the old export stands
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory.path()), {}), 2);
+}
+
+}  // namespace
+}  // namespace retort::models

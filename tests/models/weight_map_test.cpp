@@ -1,0 +1,91 @@
+#include "models/weight_map.h"
+
+#include "tests/models/tiny.h"
+#include "tests/testing.h"
+
+namespace retort::models {
+namespace {
+
+// y = a x, but only for matrices.
+class ScaleMap final : public WeightMap {
+ public:
+  explicit ScaleMap(double a, bool squares = false) : a_(a), squares_(squares) {}
+  at::Tensor apply(const Parameter&, const at::Tensor& x) override { return squares_ ? x * x : x * a_; }
+  at::Tensor pull_back(const Parameter& p, const at::Tensor& gradient) override {
+    return squares_ ? gradient * 2 * p.master : gradient * a_;
+  }
+  bool identity_for(const Parameter& p) const override { return p.role != Role::kMatrix; }
+
+ private:
+  double a_;
+  bool squares_;
+};
+
+TEST(WeightMap, IdentityInF32SharesTheMastersStorage) {
+  const auto model = testing::random_model(testing::tiny_llama());
+  IdentityMap identity;
+  bind_working(model->parameters(), identity, at::kFloat);
+  for (Parameter& p : model->parameters().unique()) {
+    EXPECT_TRUE(p.working.is_alias_of(p.master)) << p.name;
+    EXPECT_TRUE(p.working.is_leaf() && p.working.requires_grad()) << p.name;
+    EXPECT_FALSE(p.master.requires_grad()) << p.name;
+  }
+  Parameter& up = model->parameters().at("layers.0.ffn.up.weight");
+  up.master.mul_(2.0);  // what an optimizer does
+  EXPECT_TRUE(testing::same_bits(up.working, up.master));
+}
+
+TEST(WeightMap, Bf16IsForMatricesEmbeddingsAndHeads) {
+  const auto model = testing::random_model(testing::tiny_gpt2());
+  IdentityMap identity;
+  bind_working(model->parameters(), identity, at::kBFloat16);
+  for (const Parameter& p : model->parameters().unique()) {
+    const bool narrow = p.role == Role::kMatrix || p.role == Role::kEmbedding || p.role == Role::kHead;
+    EXPECT_EQ(p.working.scalar_type(), narrow ? at::kBFloat16 : at::kFloat) << p.name;
+    EXPECT_TRUE(testing::same_bits(p.working, p.master.to(p.working.scalar_type()))) << p.name;
+  }
+}
+
+TEST(WeightMap, RefreshKeepsTheTensorAndItsHooks) {
+  const auto model = testing::random_model(testing::tiny_llama());
+  ScaleMap map(2.0);
+  bind_working(model->parameters(), map, at::kBFloat16);
+  Parameter& up = model->parameters().at("layers.0.ffn.up.weight");
+  int calls = 0;
+  up.working.register_hook([&](const at::Tensor&) { ++calls; });
+  const at::Tensor before = up.working;
+  for (int step = 0; step < 2; ++step) {
+    up.working.to(at::kFloat).sum().backward();
+    up.master.add_(1.0);
+    refresh_working(model->parameters(), map);
+  }
+  EXPECT_EQ(calls, 2);
+  EXPECT_TRUE(up.working.is_same(before));
+  EXPECT_TRUE(up.working.is_leaf());
+  EXPECT_TRUE(testing::same_bits(up.working, (up.master * 2.0).to(at::kBFloat16)));
+}
+
+TEST(WeightMap, AChainAppliesInOrderAndPullsBackInReverse) {
+  Parameters parameters;
+  Parameter& p = parameters.add("w", {3}, Role::kMatrix);
+  p.master.copy_(at::tensor({1.0f, -2.0f, 0.5f}));
+  std::vector<std::unique_ptr<WeightMap>> maps;
+  maps.push_back(std::make_unique<ScaleMap>(0.0, /*squares=*/true));
+  maps.push_back(std::make_unique<ScaleMap>(3.0));
+  ChainMap chain(std::move(maps));
+  EXPECT_TRUE(at::equal(chain.apply(p, p.master), at::tensor({3.0f, 12.0f, 0.75f})));  // 3 x^2
+  EXPECT_TRUE(at::equal(chain.pull_back(p, at::ones(3)), at::tensor({6.0f, -12.0f, 3.0f})));
+  EXPECT_FALSE(chain.identity_for(p));
+  EXPECT_TRUE(ChainMap({}).identity_for(p));
+}
+
+TEST(WeightMap, OnlyParametersThatTheMapChangesLeaveTheirMaster) {
+  const auto model = testing::random_model(testing::tiny_llama());
+  ScaleMap map(2.0);
+  bind_working(model->parameters(), map, at::kFloat);
+  for (const Parameter& p : model->parameters().unique())
+    EXPECT_EQ(p.working.is_alias_of(p.master), p.role != Role::kMatrix) << p.name;
+}
+
+}  // namespace
+}  // namespace retort::models
