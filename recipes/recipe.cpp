@@ -152,10 +152,7 @@ void ExportOptions::describe(Section& s) {
 
 void GenerateOptions::describe(Section& s) {
   s.field("prompt", prompt, "text to continue");
-  s.field("tokens", tokens, "how many to add; the model's context ends it earlier", at_least<int64_t>(1));
-  s.field("temperature", temperature, "0: always the likeliest token", at_least(0.0));
-  s.field("top_p", top_p, "draw from the likeliest tokens that hold this share", between(0.0, 1.0));
-  s.field("seed", seed, "of the draws", at_least<int64_t>(0));
+  sampling.describe(s);
 }
 
 void ReportOptions::describe(Section& s) {

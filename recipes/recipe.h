@@ -17,6 +17,7 @@
 #include "core/section.h"
 #include "data/prepare.h"
 #include "distill/loss.h"
+#include "eval/generate.h"
 #include "models/decoder.h"
 #include "quantize/quantize_map.h"
 #include "train/trainer.h"
@@ -71,9 +72,7 @@ struct ExportOptions {
 
 struct GenerateOptions {
   std::string prompt = "In the beginning";
-  int64_t tokens = 256;
-  double temperature = 0.8, top_p = 0.95;
-  int64_t seed = 0;
+  eval::SamplingOptions sampling;  // its seed is run.seed
   void describe(Section& s);
 };
 

@@ -1,0 +1,192 @@
+#include "launch/command_line.h"
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "launch/verbs.h"
+
+namespace retort::launch {
+namespace {
+
+constexpr const char* kModel = "a checkpoint, stage, run or HF directory, a .gguf file, or preset:NAME";
+
+// The parser with the places that it fills.
+struct CommandLine {
+  CLI::App app{
+      "retort trains and distils language models.\nA MODEL is a checkpoint, stage, run or HF directory, a "
+      ".gguf file, or preset:NAME. Exit codes and the recipe's keys: docs/recipe.md",
+      "retort"};
+  std::function<ExitCode()> chosen;
+  RunArguments run;
+  CheckArguments check;
+  DataArguments data;
+  GenerateArguments generate;
+  EvalArguments eval;
+  LogitsArguments logits;
+  ExportArguments exporting;
+  InspectArguments inspect;
+  RecipeArguments recipe;
+
+  CommandLine() {
+    app.require_subcommand(1);
+    add_run_and_check();
+    add_data();
+    add_generate();
+    add_eval_and_logits();
+    add_export_and_inspect();
+    add_recipe();
+  }
+
+  template <class Arguments>
+  CLI::App* verb(const char* name, const char* doc, const Arguments& arguments,
+                 ExitCode (*body)(const Arguments&)) {
+    CLI::App* sub = app.add_subcommand(name, doc);
+    sub->callback([this, &arguments, body] { chosen = [arguments, body] { return body(arguments); }; });
+    return sub;
+  }
+  static void add_sets(CLI::App* sub, std::vector<std::string>& sets) {
+    sub->add_option("--set", sets, "key=value, over the recipe's own; may be repeated")
+        ->take_all()
+        ->allow_extra_args(false);
+  }
+
+  void add_run_and_check() {
+    CLI::App* sub =
+        verb("run", "run a recipe's stages; finished ones are skipped, an interrupted one continues", run,
+             run_verb);
+    sub->add_option("RECIPE", run.recipe, "a recipe's path, or the name of one that came with retort")
+        ->required();
+    add_sets(sub, run.sets);
+    sub->add_option("--resume", run.resume, "never: put finished work aside and start anew")
+        ->check(CLI::IsMember({"auto", "never"}))
+        ->capture_default_str();
+    sub = verb("check", "every problem of a recipe at once, with file, line and column; else a short plan",
+               check, check_verb);
+    sub->add_option("RECIPE", check.recipe, "a recipe's path or name")->required();
+    add_sets(sub, check.sets);
+    sub->add_option("--ranks", check.ranks, "as if launched with so many ranks")
+        ->check(CLI::Range(1, 1 << 20));
+  }
+
+  void add_data() {
+    CLI::App* sub = app.add_subcommand("data", "text to token shards");
+    sub->require_subcommand(1);
+    CLI::App* prepare = sub->add_subcommand("prepare", "text files to OUT/train and OUT/validation");
+    prepare->callback([this] { chosen = [arguments = data] { return data_verb(arguments); }; });
+    prepare->add_option("--tokenizer", data.tokenizer, "how text becomes tokens")->capture_default_str();
+    prepare->add_option("--out", data.out, "directory to write")->required();
+    prepare->add_option("--validation", data.validation, "share of every file's end kept for validation")
+        ->capture_default_str();
+    prepare->add_option("FILE", data.files, "text files")->required();
+  }
+
+  void add_generate() {
+    CLI::App* sub =
+        verb("generate", "continue a prompt; text to stdout, all else to stderr", generate, generate_verb);
+    sub->add_option("MODEL", generate.model, kModel)->required();
+    CLI::Option* prompt = sub->add_option("--prompt", generate.prompt, "text to continue");
+    CLI::Option* ids =
+        sub->add_option("--ids", generate.ids, "token ids to continue: 1,2,3; prints ids")->delimiter(',');
+    prompt->excludes(ids);
+    sub->add_option("--tokens", generate.tokens, "how many to add")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    sub->add_option("--temperature", generate.temperature, "0: always the likeliest token")
+        ->capture_default_str();
+    sub->add_option("--top-p", generate.top_p, "draw from the likeliest that hold this share")
+        ->capture_default_str();
+    sub->add_option("--seed", generate.seed, "of the draws")->capture_default_str();
+  }
+
+  void add_eval_and_logits() {
+    CLI::App* sub = verb("eval", "bits per byte and perplexity of a text", eval, eval_verb);
+    sub->add_option("MODEL", eval.model, kModel)->required();
+    sub->add_option("--text", eval.text, "a text file, or a directory of token shards")->required();
+    sub->add_option("--sequence", eval.sequence, "tokens of a window; the model's context by default");
+    sub->add_option("--limit", eval.limit, "only the first so many tokens");
+    sub->add_option("--json", eval.json, "write the figures here too");
+    sub = verb("logits", "logits of token ids, to compare with another runtime", logits, logits_verb);
+    sub->add_option("MODEL", logits.model, kModel)->required();
+    sub->add_option("--ids", logits.ids, "a JSON file: [[ids], ...]")->required();
+    sub->add_option("--out", logits.out, "a safetensors file: tensor \"logits\" f32 [B, T, V]")->required();
+  }
+
+  void add_export_and_inspect() {
+    const std::vector<std::string> types = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+    CLI::App* sub = verb("export", "write a model for other software", exporting, export_verb);
+    sub->add_option("MODEL", exporting.model, kModel)->required();
+    sub->add_option("--format", exporting.format, "hf or gguf")
+        ->required()
+        ->check(CLI::IsMember({"hf", "gguf"}));
+    sub->add_option("--type", exporting.type,
+                    "of matrices; by default the grids that the model was trained on")
+        ->check(CLI::IsMember(types));
+    sub->add_option("--embedding-type", exporting.embedding_type,
+                    "of the embedding and the head; as --type by default")
+        ->check(CLI::IsMember(types));
+    sub->add_option("--out", exporting.out, "a file (gguf) or a folder (hf)")->required();
+    sub = verb("inspect", "names, shapes, types, metadata and checksums of any file or directory", inspect,
+               inspect_verb);
+    sub->add_option("PATH", inspect.path, "what to look into, or preset:NAME")->required();
+  }
+
+  void add_recipe() {
+    CLI::App* sub = app.add_subcommand("recipe", "recipes that came with retort, and what their keys mean");
+    sub->require_subcommand(1);
+    const auto action = [&](const char* name, const char* doc) {
+      CLI::App* made = sub->add_subcommand(name, doc);
+      made->callback([this, name] {
+        recipe.action = name;
+        chosen = [arguments = recipe] { return recipe_verb(arguments); };
+      });
+      return made;
+    };
+    action("list", "their names");
+    action("show", "one of them")->add_option("NAME", recipe.name, "its name")->required();
+    action("explain", "a key: type, default, rule, meaning; without one all sections")
+        ->add_option("KEY", recipe.name, "train.optimizer.lr");
+    action("docs", "docs/recipe.md, generated");
+  }
+};
+
+void surface(const CLI::App& app, const std::string& prefix, std::string& out) {
+  const auto subs = app.get_subcommands([](const CLI::App*) { return true; });
+  for (const CLI::App* sub : subs) surface(*sub, prefix + sub->get_name() + " ", out);
+  if (!subs.empty()) return;
+  out += prefix;
+  for (const CLI::Option* option : app.get_options())
+    out += (option->get_positional() ? option->get_name(true) : option->get_name()) + " ";
+  out.back() = '\n';
+}
+
+}  // namespace
+
+std::function<ExitCode()> parse_command_line(const std::vector<std::string>& arguments) {
+  CommandLine line;
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
+  try {
+    line.app.parse(reversed);
+  } catch (const CLI::Success&) {
+    std::string help;
+    const CLI::App* asked = &line.app;
+    for (auto subs = asked->get_subcommands(); !subs.empty(); subs = asked->get_subcommands())
+      asked = subs.front();
+    help = asked->help();
+    return [help] {
+      fmt::print("{}", help);
+      return ExitCode::kDone;
+    };
+  } catch (const CLI::ParseError& error) {
+    fail<ConfigError>("{} (see --help)", error.what());
+  }
+  return line.chosen;
+}
+
+std::string command_line_surface() {
+  CommandLine line;
+  std::string out;
+  surface(line.app, "", out);
+  return out;
+}
+
+}  // namespace retort::launch

@@ -1,0 +1,67 @@
+#include "launch/export_model.h"
+
+#include "core/error.h"
+#include "formats/ggml_blocks.h"
+#include "models/gguf_model.h"
+#include "models/hf_folder.h"
+
+namespace retort::launch {
+namespace {
+
+at::ScalarType hf_dtype(const std::string& type) {
+  if (type == "own" || type == "f32") return at::kFloat;
+  if (type == "f16") return at::kHalf;
+  check<ConfigError>(type == "bf16", "an HF folder holds f32, f16 or bf16, got type {}", type);
+  return at::kBFloat16;
+}
+
+void export_hf(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
+               FileSystem& files) {
+  models::HfExtras extras;
+  if (model.tokenizer) {
+    extras.files = model.tokenizer->hf_files();
+    // Without these transformers puts its own defaults, which would be ordinary bytes of our vocabulary.
+    extras.config = {{"bos_token_id", nullptr}, {"eos_token_id", nullptr}};
+  }
+  models::save_hf_folder(files, out, *model.decoder, *model.map, hf_dtype(options.type), extras);
+}
+
+models::Packer packer_of(const OpenedModel& model, const recipes::ExportOptions& options) {
+  if (options.type == "own") {
+    if (const quantize::QuantizeMap* map = model.quantized())
+      return [map](const models::Parameter& p) { return map->pack(p); };
+  }
+  const auto type = formats::ggml_type_named(options.type == "own" ? "f32" : options.type).type;
+  const auto embedding =
+      options.embedding_type == "same" ? type : formats::ggml_type_named(options.embedding_type).type;
+  return [&map = *model.map, type, embedding](const models::Parameter& p) {
+    const bool table = p.role == models::Role::kEmbedding || p.role == models::Role::kHead;
+    const bool matrix = table || p.role == models::Role::kMatrix;
+    const auto chosen = table ? embedding : matrix ? type : formats::GgmlType::F32;
+    return formats::pack(chosen, map.apply(p, p.master).contiguous());
+  };
+}
+
+}  // namespace
+
+uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
+                      FileSystem& files) {
+  const at::NoGradGuard no_grad;
+  if (options.format == "hf") {
+    export_hf(model, options, out, files);
+  } else {
+    const auto tokenizer = model.tokenizer ? model.tokenizer->gguf_metadata() : formats::GgufMetadata{};
+    models::save_gguf(files, out, *model.decoder, packer_of(model, options), tokenizer, "retort");
+  }
+  return bytes_below(out);
+}
+
+uint64_t bytes_below(const Path& path) {
+  if (!std::filesystem::is_directory(path)) return std::filesystem::file_size(path);
+  uint64_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path))
+    if (entry.is_regular_file()) bytes += entry.file_size();
+  return bytes;
+}
+
+}  // namespace retort::launch

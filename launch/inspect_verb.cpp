@@ -1,0 +1,143 @@
+// What is in a file or directory: names, shapes, types, metadata, and whether checksums hold.
+#include <fmt/ranges.h>
+
+#include "data/token_shards.h"
+#include "formats/gguf.h"
+#include "formats/hdf5.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+#include "launch/model_address.h"
+#include "launch/verbs.h"
+#include "models/hf_folder.h"
+#include "recipes/presets.h"
+#include "recipes/recipe.h"
+#include "train/checkpoint.h"
+
+namespace retort::launch {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+// One value of a GGUF's metadata; long lists by their beginning.
+std::string value_text(const formats::GgufValue& value) {
+  const auto show = []<class T>(const T& v) -> std::string {
+    if constexpr (std::is_same_v<T, std::string>) {
+      return fmt::format("\"{}\"", v.size() > 60 ? v.substr(0, 60) + "..." : v);
+    } else if constexpr (requires { v.size(); }) {
+      return fmt::format("list of {}", v.size());
+    } else {
+      return fmt::format("{}", v);
+    }
+  };
+  return std::visit(show, value);
+}
+
+void inspect_spec(const models::DecoderSpec& spec) {
+  const models::Decoder model(spec, at::kMeta);
+  fmt::print("{} decoder: {} layers, width {}, {} heads ({} kv) of {}, ffn {}, vocabulary {}, context {}\n",
+             spec.family, spec.layers, spec.width, spec.heads, spec.kv_heads, spec.head_dim, spec.ffn_width,
+             spec.vocabulary, spec.context);
+  fmt::print("parameters: {} stored, {} expanded{}{}{}\n", model.parameters().stored(),
+             model.parameters().expanded(), spec.tie_embeddings ? "; tied head" : "",
+             spec.share_ffn ? "; one feed-forward network for all layers" : "",
+             spec.repeat > 1 ? fmt::format("; blocks run {} times", spec.repeat) : "");
+  const int64_t tokens = std::min<int64_t>(spec.context, 2048);
+  fmt::print("{:.4g} FLOPs a trained token in sequences of {}\n", model.flops_per_token(tokens), tokens);
+}
+
+void inspect_safetensors(const Path& path) {
+  const formats::SafetensorsFile file(path);
+  for (const auto& [key, value] : file.metadata()) fmt::print("{}: {}\n", key, value);
+  for (const auto& [name, entry] : file.entries())
+    fmt::print("{}  {}  {}\n", name, entry.dtype, shape_text(entry.shape));
+}
+
+void inspect_gguf(const Path& path) {
+  const formats::GgufFile file(path);
+  for (const auto& [key, value] : file.metadata()) fmt::print("{}: {}\n", key, value_text(value));
+  for (const formats::GgufTensorInfo& tensor : file.tensors())
+    fmt::print("{}  {}  {}\n", tensor.name, formats::ggml_type_info(tensor.type).name,
+               shape_text(tensor.shape));
+}
+
+void inspect_hdf5(const Path& path) {
+  const formats::Hdf5File file(path);
+  for (const auto& [key, value] : file.attributes())
+    fmt::print("{}: {}\n", key, std::visit([](const auto& v) { return fmt::format("{}", v); }, value));
+  for (const auto& [name, dataset] : file.datasets())
+    fmt::print("{}  {} bytes a value  [{}]\n", name, formats::hdf5_type_bytes(dataset.type), dataset.size);
+}
+
+void inspect_shards(const Path& path) {
+  const data::TokenShards shards(path);
+  shards.verify();
+  fmt::print("token shards: {} tokens of {} bytes in {} document(s), tokenizer {} ({}), vocabulary {}\n",
+             shards.size(), shards.text_bytes(), shards.documents(), shards.tokenizer_name(),
+             shards.tokenizer_fingerprint(), shards.vocabulary());
+  fmt::print("source: {}\nchecksums hold\n", shards.source());
+}
+
+void inspect_checkpoint(const Path& path) {
+  const train::LoadedCheckpoint checkpoint = train::load_checkpoint(path);
+  fmt::print("checkpoint of step {}; checksums hold\n", checkpoint.step);
+  Log log(stderr);
+  const OpenedModel model = open_model(path.string(), "", 0, log);
+  inspect_spec(model.decoder->spec());
+  for (const auto& [name, tensor] : checkpoint.weights) {
+    const auto& p = model.decoder->parameters().at(name);
+    fmt::print("{}  {}{}\n", name, shape_text(tensor.sizes().vec()),
+               p.uses.size() > 1 ? fmt::format("  used {} times", p.uses.size()) : "");
+  }
+}
+
+void inspect_directory(const Path& path) {
+  if (fs::exists(path / "manifest.json")) return inspect_checkpoint(path);
+  if (fs::exists(path / "shard-00000.h5")) return inspect_shards(path);
+  if (fs::exists(path / "result.json")) fmt::print("{}", read_text(path / "result.json"));
+  if (fs::exists(path / "config.json")) {
+    inspect_spec(models::load_hf_folder(path)->spec());
+    for (const auto& entry : fs::directory_iterator(path))
+      if (entry.path().extension() == ".safetensors") inspect_safetensors(entry.path());
+    return;
+  }
+  if (fs::exists(path / "model.gguf")) return inspect_gguf(path / "model.gguf");
+  if (const auto all = train::list_checkpoints(path / "checkpoints"); !all.empty())
+    return inspect_checkpoint(all.front());
+  std::vector<std::string> parts;
+  for (const auto& entry : fs::directory_iterator(path))
+    if (entry.is_directory()) parts.push_back(entry.path().filename().string());
+  std::sort(parts.begin(), parts.end());
+  check<DataError>(fs::exists(path / "result.json") || fs::exists(path / "recipe.yaml"),
+                   "{}: neither shards, a checkpoint, a model folder nor a run", path.string());
+  fmt::print("holds: {}\n", fmt::join(parts, ", "));
+}
+
+}  // namespace
+
+ExitCode inspect_verb(const InspectArguments& arguments) {
+  if (const auto preset = recipes::preset_of(arguments.path)) {
+    inspect_spec(recipes::preset_spec(*preset));
+    return ExitCode::kDone;
+  }
+  const Path path = arguments.path;
+  check<IoError>(fs::exists(path), "{}: no such file or directory", path.string());
+  if (fs::is_directory(path))
+    inspect_directory(path);
+  else if (path.extension() == ".gguf")
+    inspect_gguf(path);
+  else if (path.extension() == ".safetensors")
+    inspect_safetensors(path);
+  else if (path.extension() == ".h5")
+    inspect_hdf5(path);
+  else if (path.extension() == ".json")
+    fmt::print("{}\n", formats::read_json(path).dump(2));
+  else
+    fail<DataError>("{}: a file must be .gguf, .safetensors, .h5 or .json", path.string());
+  return ExitCode::kDone;
+}
+
+}  // namespace retort::launch

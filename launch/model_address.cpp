@@ -1,0 +1,159 @@
+#include "launch/model_address.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "models/gguf_model.h"
+#include "models/hf_folder.h"
+#include "models/spec_json.h"
+#include "recipes/presets.h"
+#include "recipes/print_section.h"
+#include "recipes/recipe.h"
+#include "recipes/yaml_section.h"
+#include "train/checkpoint.h"
+
+namespace retort::launch {
+namespace {
+
+namespace fs = std::filesystem;
+
+quantize::QuantizeOptions parse_quantize(const std::string& yaml, const std::string& source) {
+  recipes::Problems problems;
+  quantize::QuantizeOptions options;
+  recipes::read_section(recipes::parse_yaml(yaml, source + ": quantize", problems), options, problems);
+  recipes::raise_if_any(std::move(problems));
+  return options;
+}
+
+OpenedModel from_checkpoint(const train::LoadedCheckpoint& checkpoint) {
+  OpenedModel out;
+  out.source = checkpoint.path.string();
+  const std::string manifest = out.source + "/manifest.json";
+  check<DataError>(checkpoint.extra.contains("model"), "[{}] does not say what model it holds", manifest);
+  const models::DecoderSpec spec = models::from_json(checkpoint.extra.at("model"), manifest);
+  spec.validate();
+  out.decoder = std::make_unique<models::Decoder>(spec);
+  train::copy_weights(checkpoint, out.decoder->parameters());
+  if (checkpoint.extra.contains("tokenizer"))
+    out.tokenizer = data::make_tokenizer(formats::json_text(checkpoint.extra, "tokenizer", manifest));
+  out.map = std::make_unique<models::IdentityMap>();
+  if (checkpoint.extra.contains("quantize")) {
+    out.quantize = parse_quantize(formats::json_text(checkpoint.extra, "quantize", manifest), manifest);
+    auto map = std::make_unique<quantize::QuantizeMap>(*out.quantize, out.decoder->parameters());
+    map->enable(checkpoint.step > out.quantize->from_step);
+    out.map = std::move(map);
+  }
+  models::bind_working(out.decoder->parameters(), *out.map, at::kFloat);
+  return out;
+}
+
+// A vocabulary of another file is ours when it has the very same tokens.
+std::unique_ptr<data::Tokenizer> gguf_tokenizer(const Path& path) {
+  const formats::GgufFile file(path);
+  const formats::GgufValue* tokens = file.find("tokenizer.ggml.tokens");
+  for (const std::string& name : data::tokenizer_names()) {
+    auto tokenizer = data::make_tokenizer(name);
+    for (const auto& [key, value] : tokenizer->gguf_metadata())
+      if (key == "tokenizer.ggml.tokens" && tokens != nullptr && value == *tokens) return tokenizer;
+  }
+  return nullptr;
+}
+
+std::unique_ptr<data::Tokenizer> hf_tokenizer(const Path& directory) {
+  const Path path = directory / "tokenizer.json";
+  if (!fs::exists(path)) return nullptr;
+  const std::string text = read_text(path);
+  for (const std::string& name : data::tokenizer_names()) {
+    auto tokenizer = data::make_tokenizer(name);
+    const auto files = tokenizer->hf_files();
+    const auto ours = files.find("tokenizer.json");
+    if (ours != files.end() && ours->second == text) return tokenizer;
+  }
+  return nullptr;
+}
+
+OpenedModel plain(std::unique_ptr<models::Decoder> decoder, std::unique_ptr<data::Tokenizer> tokenizer,
+                  const Path& source) {
+  OpenedModel out;
+  out.source = source.string();
+  out.map = std::make_unique<models::IdentityMap>();
+  out.decoder = std::move(decoder);
+  out.tokenizer = std::move(tokenizer);
+  return out;
+}
+
+OpenedModel from_preset(const std::string& name, uint64_t seed) {
+  auto decoder = std::make_unique<models::Decoder>(recipes::preset_spec(name));
+  const train::TrainOptions defaults;
+  models::initialise(decoder->parameters(), defaults.init, defaults.init_std, seed);
+  const bool bytes = decoder->vocabulary() == 256;
+  OpenedModel out =
+      plain(std::move(decoder), bytes ? data::make_byte_tokenizer() : nullptr, "preset:" + name);
+  models::bind_working(out.decoder->parameters(), *out.map, at::kFloat);
+  return out;
+}
+
+OpenedModel from_directory(const Path& path, Log& log) {
+  if (fs::exists(path / "manifest.json")) return from_checkpoint(train::load_checkpoint(path));
+  if (fs::exists(path / "config.json")) return plain(models::load_hf_folder(path), hf_tokenizer(path), path);
+  if (fs::exists(path / "model.gguf"))
+    return plain(models::load_gguf(path / "model.gguf"), gguf_tokenizer(path / "model.gguf"),
+                 path / "model.gguf");
+  const Path checkpoints = path.filename() == "checkpoints" ? path : path / "checkpoints";
+  if (const auto newest = train::load_latest_checkpoint(checkpoints, log)) return from_checkpoint(*newest);
+  std::vector<std::string> stages;  // of a run directory
+  for (const auto& entry : fs::directory_iterator(path))
+    if (entry.is_directory() &&
+        (fs::exists(entry.path() / "checkpoints") || fs::exists(entry.path() / "model.gguf")))
+      stages.push_back(entry.path().string());
+  std::sort(stages.begin(), stages.end());
+  check<DataError>(!stages.empty(),
+                   "{}: holds no model: no manifest.json, config.json, model.gguf or checkpoints",
+                   path.string());
+  check<ConfigError>(stages.size() == 1, "{}: holds several models, name one: {}", path.string(),
+                     fmt::join(stages, ", "));
+  return from_directory(stages.front(), log);
+}
+
+}  // namespace
+
+const data::Tokenizer& OpenedModel::need_tokenizer() const {
+  check<DataError>(tokenizer != nullptr, "{}: its tokenizer is none of {}; give token ids instead of text",
+                   source, fmt::join(data::tokenizer_names(), ", "));
+  return *tokenizer;
+}
+
+std::string resolve_stage(const std::string& address, const Path& run) {
+  const auto stage = recipes::stage_of(address);
+  if (!stage) return address;
+  check<ConfigError>(!run.empty(), "{}: a stage is known within its recipe only; name its directory",
+                     address);
+  return (run / *stage).string();
+}
+
+OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log) {
+  const at::NoGradGuard no_grad;
+  if (const auto preset = recipes::preset_of(address)) return from_preset(*preset, seed);
+  const Path path = resolve_stage(address, run);
+  check<IoError>(fs::exists(path),
+                 "{}: no such model (a checkpoint, run or HF directory, a .gguf file, or preset:NAME)",
+                 address);
+  if (fs::is_directory(path)) return from_directory(path, log);
+  check<DataError>(path.extension() == ".gguf", "{}: a model file must be a .gguf", path.string());
+  return plain(models::load_gguf(path), gguf_tokenizer(path), path);
+}
+
+void replace_map(OpenedModel& model, std::unique_ptr<models::WeightMap> map) {
+  const at::NoGradGuard no_grad;
+  models::bind_working(model.decoder->parameters(), *map, at::kFloat);
+  model.map = std::move(map);
+}
+
+formats::Json model_facts(const models::DecoderSpec& spec, const std::string& tokenizer,
+                          const std::optional<quantize::QuantizeOptions>& quantize) {
+  formats::Json facts = {{"model", models::to_json(spec)}, {"tokenizer", tokenizer}};
+  if (quantize) facts["quantize"] = recipes::print_section(*quantize);
+  return facts;
+}
+
+}  // namespace retort::launch

@@ -1,0 +1,46 @@
+// Opens any MODEL: a checkpoint, a directory with checkpoints, a Hugging Face folder, a .gguf file, a
+// directory with a model.gguf, preset:NAME (random weights), or stage:NAME of a run. A checkpoint's manifest
+// says what it holds: {"model": a DecoderSpec, "tokenizer": "bytes", "quantize": YAML}. A checkpoint that was
+// trained on a grid is opened with its fake-quantized weights: what an export would hold.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/file.h"
+#include "core/log.h"
+#include "data/tokenizer.h"
+#include "formats/json.h"
+#include "models/decoder.h"
+#include "models/weight_map.h"
+#include "quantize/quantize_map.h"
+
+namespace retort::launch {
+
+struct OpenedModel {
+  std::string source;  // the file or directory that was read
+  std::unique_ptr<models::WeightMap> map;
+  std::unique_ptr<models::Decoder> decoder;           // working weights bound to the map, f32
+  std::unique_ptr<data::Tokenizer> tokenizer;         // nullptr when the file's is not one of ours
+  std::optional<quantize::QuantizeOptions> quantize;  // of a checkpoint that was trained on a grid
+  const quantize::QuantizeMap* quantized() const {
+    return dynamic_cast<const quantize::QuantizeMap*>(map.get());
+  }
+  const data::Tokenizer& need_tokenizer() const;  // DataError without one
+};
+
+// `run` is where stage:NAME lives (empty: no run, so it is a ConfigError); `seed` makes a preset's weights.
+OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log);
+
+// The model with another map, its working weights bound anew.
+void replace_map(OpenedModel& model, std::unique_ptr<models::WeightMap> map);
+
+// stage:NAME as a path below `run`; other addresses as they are.
+std::string resolve_stage(const std::string& address, const Path& run);
+
+// What checkpoints remember of a model, for open_model().
+formats::Json model_facts(const models::DecoderSpec& spec, const std::string& tokenizer,
+                          const std::optional<quantize::QuantizeOptions>& quantize);
+
+}  // namespace retort::launch

@@ -1,0 +1,203 @@
+#include "launch/pipeline.h"
+
+#include <algorithm>
+
+#include "core/digest.h"
+#include "core/error.h"
+#include "launch/stages.h"
+#include "launch/together.h"
+#include "recipes/print_section.h"
+
+namespace retort::launch {
+namespace {
+
+namespace fs = std::filesystem;
+using formats::Json;
+
+std::string digest_of_file(const Path& path) {
+  Digest digest;
+  digest.add(MappedFile::open(path)->bytes());
+  return hex(digest.value());
+}
+
+// Files outside the run: too large to read whole, so their names, sizes and times speak for them.
+std::string outside_state(const Path& path) {
+  std::vector<std::string> lines;
+  const auto add = [&](const fs::path& file) {
+    lines.push_back(fmt::format("{} {} {}\n", file.string(), fs::file_size(file),
+                                fs::last_write_time(file).time_since_epoch().count()));
+  };
+  if (fs::is_regular_file(path)) add(path);
+  if (fs::is_directory(path))
+    for (const auto& entry : fs::recursive_directory_iterator(path))
+      if (entry.is_regular_file()) add(entry.path());
+  std::sort(lines.begin(), lines.end());
+  return fmt::format("{}", fmt::join(lines, ""));
+}
+
+enum class Plan { kSkip, kContinue, kFresh };
+
+std::optional<std::string> hash_in(const Path& path) {
+  if (!fs::exists(path)) return std::nullopt;
+  try {
+    return formats::json_text(formats::read_json(path), "hash", path.string());
+  } catch (const DataError&) {
+    return std::nullopt;  // damaged: as if it were not there
+  }
+}
+
+Plan plan_of(const Path& directory, const StageBody& body, const std::string& hash, bool anew) {
+  if (anew) return Plan::kFresh;
+  if (hash_in(directory / "result.json") == hash) return Plan::kSkip;
+  const bool finished = fs::exists(directory / "result.json");  // of another recipe, or damaged
+  return !finished && body.continues && hash_in(directory / "stage.json") == hash ? Plan::kContinue
+                                                                                  : Plan::kFresh;
+}
+
+void put_aside(const Path& directory, FileSystem& files, Log& log) {
+  const Path aside = directory.string() + ".replaced";
+  files.remove_all(aside);
+  if (!fs::exists(directory)) return;
+  const bool finished = fs::exists(directory / "result.json");
+  files.rename(directory, aside);
+  if (finished)
+    log.info("{}: its recipe or inputs changed; done anew, the old one is in {}", directory.string(),
+             aside.string());
+}
+
+void print_product(const StageContext& context, const StageBody& body) {
+  if (body.product.empty() || context.comm.rank() != 0) return;
+  fmt::print("{}", read_text(context.directory / body.product));
+  std::fflush(stdout);
+}
+
+class Pipeline {
+ public:
+  Pipeline(const recipes::Recipe& recipe, const PipelineOptions& options, comm::Comm& comm, FileSystem& files,
+           Log& log, const std::atomic<bool>& stop)
+      : recipe_(recipe),
+        options_(options),
+        comm_(comm),
+        files_(files),
+        log_(log),
+        stop_(stop),
+        run_(recipe.run.dir) {}
+
+  ExitCode run() {
+    try {
+      for (const recipes::Stage& stage : recipe_.stages) {
+        stage_ = stage.name;
+        const bool stopped = comm_.reduce(int64_t{stop_.load()}, comm::Reduce::kMax) > 0;
+        if (!stopped && run_stage(stage)) continue;
+        log_.info("stopped in stage {}; run the same command again to continue", stage.name);
+        write_exit(ExitCode::kPreempted, "stopped by a signal");
+        return ExitCode::kPreempted;
+      }
+    } catch (...) {
+      const Error error = as_error(std::current_exception());
+      write_exit(error.code(), error.what());
+      throw;
+    }
+    stage_.clear();
+    write_exit(ExitCode::kDone, "");
+    return ExitCode::kDone;
+  }
+
+ private:
+  // False when it was stopped.
+  bool run_stage(const recipes::Stage& stage) {
+    const StageBody& body = stage_bodies().at(stage.kind);
+    const Path directory = run_ / stage.name;
+    std::string hash;
+    const std::string planned = text_from_rank_zero(comm_, [&] {
+      hash = stage_hash(recipe_, stage, run_);
+      return std::to_string(static_cast<int>(plan_of(directory, body, hash, options_.anew)));
+    });
+    const auto plan = static_cast<Plan>(std::stoi(planned));
+    const int count = static_cast<int>(&stage - recipe_.stages.data()) + 1;
+    log_.info("[{}/{}] {} ({}){}", count, recipe_.stages.size(), stage.name, stage.kind,
+              plan == Plan::kSkip ? ": done already" : "");
+    Log stage_log(stderr,
+                  comm_.size() > 1 && comm_.rank() > 0 ? fmt::format("rank {}: ", comm_.rank()) : "  ",
+                  log_.quiet());
+    StageContext context{
+        recipe_,          stage,  run_,      directory, stage_identity(recipe_, stage), comm_,
+        options_.threads, files_, stage_log, stop_};
+    if (plan != Plan::kSkip) {
+      on_rank_zero(comm_, [&] {
+        if (plan == Plan::kFresh) put_aside(directory, files_, log_);
+        if (!body.continues) return;
+        files_.make_directories(directory);
+        write_durably(files_, directory / "stage.json", Json{{"hash", hash}}.dump() + "\n");
+      });
+      StageOutcome outcome = body.run(context);
+      if (outcome.preempted) return false;
+      on_rank_zero(comm_, [&] {
+        Json result = {{"hash", hash}, {"stage", stage.name}, {"kind", stage.kind}};
+        result.update(outcome.result);
+        write_durably(files_, directory / "result.json", result.dump(1) + "\n");
+      });
+    }
+    print_product(context, body);
+    return true;
+  }
+
+  void write_exit(ExitCode code, const std::string& message) {
+    if (comm_.rank() != 0) return;
+    const Json exit = {{"code", static_cast<int>(code)}, {"stage", stage_}, {"message", message}};
+    try {
+      write_durably(files_, run_ / "exit.json", exit.dump(1) + "\n");
+    } catch (const Error& error) {
+      log_.warn("{}", error.what());
+    }
+  }
+
+  const recipes::Recipe& recipe_;
+  const PipelineOptions& options_;
+  comm::Comm& comm_;
+  FileSystem& files_;
+  Log& log_;
+  const std::atomic<bool>& stop_;
+  Path run_;
+  std::string stage_;
+};
+
+}  // namespace
+
+std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& stage) {
+  recipes::Stage same = stage;
+  same.parallel = {};
+  return fmt::format("# one stage, resolved; run.seed: {}\n{}", recipe.run.seed,
+                     recipes::print_section(same));
+}
+
+std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stage, const Path& run) {
+  std::string text = stage_identity(recipe, stage);
+  if (stage.kind == "prepare")
+    for (const std::string& path : recipe.run.text) text += fmt::format("text {}\n", digest_of_file(path));
+  std::vector<std::string> inputs = recipes::inputs_of(stage);
+  if (stage.kind == "report" && inputs.empty())  // it reads whatever came before
+    for (const recipes::Stage& other : recipe.stages) {
+      if (other.name == stage.name) break;
+      inputs.push_back(other.name);
+    }
+  for (const std::string& input : inputs)
+    text += fmt::format("stage {} {}\n", input, digest_of_file(run / input / "result.json"));
+  for (const std::string& path : {stage.model.from, stage.data.train, stage.data.validation,
+                                  stage.distill ? stage.distill->teacher.model : ""})
+    if (!path.empty() && !recipes::stage_of(path) && !recipes::preset_of(path)) text += outside_state(path);
+  return hex(xxh3(text));
+}
+
+ExitCode run_pipeline(const recipes::Recipe& recipe, const PipelineOptions& options, comm::Comm& comm,
+                      FileSystem& files, Log& log, const std::atomic<bool>& stop) {
+  std::optional<DirectoryLock> lock;
+  on_rank_zero(comm, [&] {
+    files.make_directories(recipe.run.dir);
+    lock.emplace(recipe.run.dir);
+    write_durably(files, Path(recipe.run.dir) / "recipe.yaml", recipes::print_section(recipe));
+  });
+  return Pipeline(recipe, options, comm, files, log, stop).run();
+}
+
+}  // namespace retort::launch

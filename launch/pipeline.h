@@ -1,0 +1,38 @@
+// Runs a recipe's stages in order, below run.dir:
+//
+//   recipe.yaml            the resolved recipe of the last start
+//   exit.json              how the last start ended: {"code", "stage", "message"}
+//   STAGE/stage.json       {"hash"}: what the work in here belongs to, written before it begins
+//   STAGE/result.json      {"hash", "stage", "kind", figures...}, written last: the stage is finished
+//   STAGE.replaced/        what a changed recipe put aside, one generation
+//
+// A stage's hash is over its own effective recipe, the text and files that it reads, and the results of the
+// stages that it takes something from. Equal hash: a finished stage is skipped and an unfinished one
+// continues. Another: the stage is done anew, its old directory put aside, never used silently. Neither ranks
+// nor threads count. Collective. One process (or group) at a time holds the run directory; a second one is
+// refused (IoError).
+#pragma once
+
+#include <atomic>
+
+#include "comm/comm.h"
+#include "core/file.h"
+#include "core/log.h"
+#include "recipes/recipe.h"
+
+namespace retort::launch {
+
+struct PipelineOptions {
+  bool anew = false;    // put finished work aside
+  int64_t threads = 1;  // of each process
+};
+
+// kDone, or kPreempted when stopped. Products (tables, samples) go to stdout on rank 0.
+ExitCode run_pipeline(const recipes::Recipe& recipe, const PipelineOptions& options, comm::Comm& comm,
+                      FileSystem& files, Log& log, const std::atomic<bool>& stop);
+
+// The stage as text, without what may differ between runs whose results are equal (names, threads, ranks).
+std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& stage);
+std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stage, const Path& run);
+
+}  // namespace retort::launch

@@ -1,0 +1,51 @@
+// Runs a recipe in this process, as one of the ranks of its launcher.
+#include <ATen/Parallel.h>
+
+#include <thread>
+
+#include "comm/bootstrap.h"
+#include "launch/pipeline.h"
+#include "launch/signals.h"
+#include "launch/together.h"
+#include "launch/verbs.h"
+#include "recipes/read_recipe.h"
+
+namespace retort::launch {
+namespace {
+
+ExitCode run_rank(const RunArguments& arguments, comm::Started& started) {
+  comm::Comm& comm = *started.comm;
+  Log log(stderr, "", comm.rank() != 0);
+  recipes::Recipe recipe;
+  together(comm, [&] {
+    recipe = recipes::read_recipe(arguments.recipe, arguments.sets, comm.size() > 1 ? comm.size() : 0);
+  });
+  const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
+  const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
+  PipelineOptions options{arguments.resume == "never", std::max<int64_t>(1, all / local)};
+  at::set_num_threads(static_cast<int>(options.threads));
+  log.info("retort run {}: {} stage(s) in {}; {}, {} thread(s)", arguments.recipe, recipe.stages.size(),
+           recipe.run.dir, started.sentence, options.threads);
+  return run_pipeline(recipe, options, comm, local_files(), log, stop_requested());
+}
+
+}  // namespace
+
+ExitCode run_verb(const RunArguments& arguments) {
+  install_stop_signals();
+  comm::Started started = comm::start_comm();
+  try {
+    return run_rank(arguments, started);
+  } catch (const SharedError&) {
+    throw;  // every rank has it
+  } catch (...) {
+    if (started.comm->size() > 1) {
+      const Error error = as_error(std::current_exception());
+      started.comm->abort(fmt::format("rank {}: {}", started.comm->rank(), error.what()),
+                          static_cast<int>(error.code()));
+    }
+    throw;
+  }
+}
+
+}  // namespace retort::launch

@@ -1,0 +1,32 @@
+#include "launch/score.h"
+
+namespace retort::launch {
+namespace {
+
+bool all_f32(const models::Parameters& parameters) {
+  for (const models::Parameter& p : parameters.unique())
+    if (p.working.scalar_type() != at::kFloat) return false;
+  return true;
+}
+
+}  // namespace
+
+eval::TextScore score_f32(models::Decoder& model, models::WeightMap& map, const data::TokenShards& text,
+                          int64_t sequence, comm::Comm& comm, int64_t limit) {
+  const at::NoGradGuard no_grad;
+  constexpr int64_t kRows = 16;
+  if (all_f32(model.parameters())) return eval::score_text(model, text, sequence, comm, kRows, limit);
+  models::Decoder twin(model.spec());
+  for (const models::Parameter& p : model.parameters().unique())
+    twin.parameters().at(p.name).master.copy_(map.apply(p, p.master));
+  models::IdentityMap identity;
+  models::bind_working(twin.parameters(), identity, at::kFloat);
+  return eval::score_text(twin, text, sequence, comm, kRows, limit);
+}
+
+formats::Json score_json(const eval::TextScore& score, int64_t sequence) {
+  return {{"bits_per_byte", score.bits_per_byte()}, {"perplexity", score.perplexity()}, {"nats", score.nats},
+          {"tokens_scored", score.tokens},          {"bytes_scored", score.bytes},      {"window", sequence}};
+}
+
+}  // namespace retort::launch

@@ -1,0 +1,166 @@
+// Builds everything that a Trainer wants from a typed stage, trains, and judges the result on the whole
+// validation text. Ranks are the launch's processes, or threads of this one.
+#include <ATen/Parallel.h>
+
+#include "core/error.h"
+#include "distill/objective.h"
+#include "launch/stages.h"
+#include "launch/together.h"
+#include "train/precision.h"
+
+namespace retort::launch {
+namespace {
+
+// What one rank trains, in the order in which it is made.
+struct Parts {
+  std::unique_ptr<models::Decoder> model;
+  std::unique_ptr<models::WeightMap> map;
+  quantize::QuantizeMap* quantizing = nullptr;  // the map, when it is one
+  std::unique_ptr<train::Objective> objective;
+  std::unique_ptr<train::Optimizer> optimizer;
+  std::shared_ptr<const data::TokenShards> text;
+  std::unique_ptr<data::BatchStream> stream;
+};
+
+std::unique_ptr<models::Decoder> make_model(const StageContext& context, Log& log) {
+  const recipes::Stage& s = context.stage;
+  const auto seed = static_cast<uint64_t>(context.recipe.run.seed);
+  if (!s.model.from.empty()) return open_model(s.model.from, context.run, seed, log).decoder;
+  auto model = std::make_unique<models::Decoder>(s.model.spec());
+  models::initialise(model->parameters(), s.train.init, s.train.init_std, seed);
+  return model;
+}
+
+std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,
+                                                 const data::TokenShards& text) {
+  if (!context.stage.distill) return train::make_cross_entropy();
+  const recipes::DistillOptions& distill = *context.stage.distill;
+  std::unique_ptr<distill::Teacher> teacher;
+  if (!distill.teacher.model.empty()) {
+    OpenedModel opened =
+        open_model(distill.teacher.model, context.run, static_cast<uint64_t>(context.recipe.run.seed), log);
+    check<ConfigError>(!opened.tokenizer || opened.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
+                       "distill.teacher.model: {} reads tokenizer {}, the shards hold {}", opened.source,
+                       opened.tokenizer ? opened.tokenizer->name() : "", text.tokenizer_name());
+    models::bind_working(opened.decoder->parameters(), *opened.map,
+                         train::choose_precision(distill.teacher.precision, comm, log));
+    teacher = distill::make_live_teacher(std::move(opened.decoder));
+  }
+  return distill::make_distillation(std::move(teacher), distill.losses);
+}
+
+Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
+  const at::NoGradGuard no_grad;
+  const recipes::Stage& s = context.stage;
+  Parts parts;
+  together(comm, [&] {
+    parts.text = open_shards(context, s.data.train, "train");
+    parts.model = make_model(context, log);
+    check<ConfigError>(parts.model->vocabulary() >= parts.text->vocabulary(),
+                       "model.vocabulary must be at least the shards' {}, got {}", parts.text->vocabulary(),
+                       parts.model->vocabulary());
+    check<ConfigError>(parts.model->context() >= s.data.sequence,
+                       "data.sequence must be at most the model's context {}, got {}", parts.model->context(),
+                       s.data.sequence);
+    if (s.quantize) {
+      auto map = std::make_unique<quantize::QuantizeMap>(*s.quantize, parts.model->parameters());
+      parts.quantizing = map.get();
+      parts.map = std::move(map);
+    } else {
+      parts.map = std::make_unique<models::IdentityMap>();
+    }
+    parts.optimizer = train::make_optimizer(s.train.optimizer, parts.model->parameters());
+    parts.stream = std::make_unique<data::BatchStream>(
+        parts.text,
+        data::BatchOptions{s.data.sequence, s.data.micro_batch,
+                           static_cast<uint64_t>(context.recipe.run.seed), true, s.data.isolate_documents});
+  });
+  models::bind_working(parts.model->parameters(), *parts.map,
+                       train::choose_precision(s.train.precision, comm, log));
+  together(comm, [&] { parts.objective = make_objective(context, comm, log, *parts.text); });
+  return parts;
+}
+
+int64_t micro_batches_of(const recipes::DataOptions& data, int ranks) {
+  const int64_t unit = data.sequence * data.micro_batch * ranks;
+  check<ConfigError>(
+      data.batch_tokens % unit == 0,
+      "data.batch_tokens must be a multiple of sequence * micro_batch * ranks = {} * {} * {} = {}, got {}",
+      data.sequence, data.micro_batch, ranks, unit, data.batch_tokens);
+  return data.batch_tokens / unit;
+}
+
+uint64_t weights_bytes(const Path& directory) {
+  const auto checkpoints = train::list_checkpoints(directory / "checkpoints");
+  return checkpoints.empty() ? 0 : std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
+}
+
+StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
+  const recipes::Stage& s = context.stage;
+  at::set_num_threads(static_cast<int>(context.threads));
+  const int64_t micro_batches = micro_batches_of(s.data, comm.size());
+  Parts parts = make_parts(context, comm, log);
+  models::Parameters& parameters = parts.model->parameters();
+  const auto move_to = [&](int64_t step) {
+    if (parts.quantizing != nullptr && parts.quantizing->begin_step(step)) {
+      const at::NoGradGuard no_grad;
+      models::refresh_working(parameters, *parts.map);
+    }
+  };
+  train::Trainer trainer({{*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
+                          *parts.stream,
+                          context.files,
+                          log,
+                          context.directory,
+                          context.identity,
+                          model_facts(parts.model->spec(), parts.text->tokenizer_name(), s.quantize),
+                          [&](int64_t) {
+                            const formats::Json score = evaluate(context, *parts.model, *parts.map, comm);
+                            return score.empty()
+                                       ? std::map<std::string, double>()
+                                       : std::map<std::string, double>{
+                                             {"bits_per_byte", score.at("bits_per_byte").get<double>()}};
+                          },
+                          move_to,
+                          &context.stop},
+                         s.train, micro_batches);
+  const train::TrainReport report = trainer.run(/*resume=*/true);
+  StageOutcome outcome;
+  outcome.preempted = report.preempted || comm.reduce(int64_t{context.stop.load()}, comm::Reduce::kMax) > 0;
+  if (outcome.preempted) return outcome;
+  move_to(s.train.steps);  // a run that was complete already never began a step
+  outcome.result = parameter_counts(*parts.model);
+  outcome.result.update(evaluate(context, *parts.model, *parts.map, comm));
+  if (comm.rank() != 0) return outcome;
+  const Spent before = spent_before(context, s.model.from);
+  outcome.result.update({{"file_bytes", weights_bytes(context.directory)},
+                         {"steps", report.steps},
+                         {"final_loss", report.final_loss},
+                         {"precision", train::precision_of(parameters)},
+                         {"tokens", before.tokens + report.tokens},
+                         {"seconds", before.seconds + report.seconds}});
+  return outcome;
+}
+
+}  // namespace
+
+StageOutcome train_stage(StageContext& context) {
+  const int64_t ranks = context.stage.parallel.ranks;
+  if (context.comm.size() > 1 || ranks == 1) return train_rank(context, context.comm, context.log);
+  StageContext shared = context;
+  shared.threads = std::max<int64_t>(1, context.threads / ranks);
+  StageOutcome outcome;
+  try {
+    comm::run_thread_ranks(static_cast<int>(ranks), [&](comm::Comm& comm) {
+      StageContext mine = shared;
+      Log quiet(stderr, fmt::format("rank {}: ", comm.rank()), true);
+      StageOutcome of_rank = train_rank(mine, comm, comm.rank() == 0 ? context.log : quiet);
+      if (comm.rank() == 0) outcome = std::move(of_rank);
+    });
+  } catch (const SharedError& error) {
+    throw Error(error.what(), error.code());  // for this process it is an ordinary one
+  }
+  return outcome;
+}
+
+}  // namespace retort::launch

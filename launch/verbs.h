@@ -1,0 +1,70 @@
+// The verbs, one file each: arguments in, exit code out; what a verb makes goes to stdout, all else to
+// stderr. command_line.h fills the arguments. They throw the Error tree; main() catches.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+
+namespace retort::launch {
+
+struct RunArguments {
+  std::string recipe;
+  std::vector<std::string> sets;
+  std::string resume = "auto";  // auto | never
+};
+ExitCode run_verb(const RunArguments& arguments);
+
+struct CheckArguments {
+  std::string recipe;
+  std::vector<std::string> sets;
+  int64_t ranks = 0;
+};
+ExitCode check_verb(const CheckArguments& arguments);
+
+struct DataArguments {
+  std::string tokenizer = "bytes", out;
+  std::vector<std::string> files;
+  double validation = 0.1;
+};
+ExitCode data_verb(const DataArguments& arguments);
+
+struct GenerateArguments {
+  std::string model, prompt;
+  std::vector<int64_t> ids;  // instead of a prompt
+  int64_t tokens = 128;
+  double temperature = 0.0, top_p = 1.0;
+  uint64_t seed = 0;
+};
+ExitCode generate_verb(const GenerateArguments& arguments);
+
+struct EvalArguments {
+  std::string model, text, json;
+  int64_t sequence = 0, limit = 0;
+};
+ExitCode eval_verb(const EvalArguments& arguments);
+
+struct LogitsArguments {
+  std::string model, ids, out;
+};
+ExitCode logits_verb(const LogitsArguments& arguments);
+
+struct ExportArguments {
+  std::string model, format, type = "own", embedding_type = "same", out;
+};
+ExitCode export_verb(const ExportArguments& arguments);
+
+struct InspectArguments {
+  std::string path;
+};
+ExitCode inspect_verb(const InspectArguments& arguments);
+
+struct RecipeArguments {
+  std::string action;  // list | show | explain | docs
+  std::string name;    // of a recipe or a key
+};
+ExitCode recipe_verb(const RecipeArguments& arguments);
+
+}  // namespace retort::launch
