@@ -2,6 +2,9 @@
 #include <set>
 
 #include "core/error.h"
+#include "models/families/gguf_keys.h"
+#include "models/families/hf_config.h"
+#include "models/families/rows.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
 #include "tests/models/tiny.h"
@@ -15,6 +18,44 @@ using formats::Json;
 const Family& llama() { return families().at("llama"); }
 DecoderSpec read(const Json& config) { return llama().spec_from_hf(config, "config.json"); }
 Json config() { return llama().hf_config(testing::tiny_llama()); }
+
+TEST(Families, TheRegistryHoldsEveryRow) {
+  EXPECT_EQ(families().names(), (std::vector<std::string>{gpt2_family().name, llama_family().name}));
+}
+
+TEST(Families, HfConfigNamesFileAndKey) {
+  const Json json = {{"a", 3}, {"b", nullptr}, {"c", {{"d", true}}}, {"e", "x"}};
+  const HfConfig config(json, "config.json");
+  EXPECT_EQ(config.integer("a", 5), 3);
+  EXPECT_EQ(config.integer("b", 5), 5);
+  EXPECT_EQ(config.text("missing", "y"), "y");
+  EXPECT_TRUE(config.object("c").flag("d", false));
+  EXPECT_NO_THROW(config.object("c").must_be("d", true));
+  for (const std::function<void()>& wrong : std::vector<std::function<void()>>{
+           [&] { config.integer("b"); }, [&] { config.integer("e", 1); }, [&] { config.flag("a", false); },
+           [&] { config.object("a"); }, [&] { config.object("c").must_be("d", false); }}) {
+    try {
+      wrong();
+      ADD_FAILURE() << "accepted";
+    } catch (const DataError& e) {
+      EXPECT_TRUE(std::string_view(e.what()).starts_with("config.json")) << e.what();
+    }
+  }
+}
+
+// 1e-5f is 9.99999974e-06: the decimal that was meant comes back, and with it the same arithmetic.
+TEST(Families, GgufRealsAreTheDecimalsThatWereMeant) {
+  const testing::TemporaryDirectory directory;
+  const formats::GgufMetadata metadata = {
+      {"general.architecture", std::string("x")}, {"x.eps", 1e-5f}, {"x.n", uint32_t{7}}};
+  formats::write_gguf(local_files(), directory / "m.gguf", metadata, {});
+  const formats::GgufFile file(directory / "m.gguf");
+  const GgufKeys keys(file, "x");
+  EXPECT_EQ(keys.real("eps"), 1e-5);
+  EXPECT_EQ(keys.integer("n"), 7);
+  EXPECT_EQ(keys.integer("m", 8), 8);
+  EXPECT_THROW(keys.integer("m"), DataError);
+}
 
 TEST(Families, DefaultsAreValidAndComeBackFromHf) {
   for (const Family& family : families()) {
