@@ -1,6 +1,8 @@
 // B batch, T tokens, D width, V vocabulary.
 #include "eval/generate.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>

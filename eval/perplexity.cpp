@@ -1,6 +1,8 @@
 // B windows of a batch, T tokens, D width, W windows of the text.
 #include "eval/perplexity.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
