@@ -7,15 +7,18 @@ namespace {
 
 class Distillation final : public train::Objective {
  public:
-  Distillation(std::unique_ptr<Teacher> teacher, std::vector<std::string> names, std::vector<kernels::LossTerm> terms)
+  Distillation(std::unique_ptr<Teacher> teacher, std::vector<std::string> names,
+               std::vector<kernels::LossTerm> terms)
       : teacher_(std::move(teacher)), names_(std::move(names)), terms_(std::move(terms)) {}
 
   train::LossSum operator()(models::Model& model, const data::Batch& batch) override {
-    const std::optional<kernels::TeacherHead> teacher = teacher_ ? std::optional(ask(model, batch)) : std::nullopt;
+    const std::optional<kernels::TeacherHead> teacher =
+        teacher_ ? std::optional(ask(model, batch)) : std::nullopt;
     const at::Tensor h_BTD = model.hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT});
     const models::Head head = model.head();
-    kernels::LinearDistillResult result = kernels::linear_distill(
-        h_BTD.flatten(0, 1), head.weight_VD, teacher, batch.labels_BT.flatten(), terms_, {.softcap = head.softcap});
+    kernels::LinearDistillResult result =
+        kernels::linear_distill(h_BTD.flatten(0, 1), head.weight_VD, teacher, batch.labels_BT.flatten(),
+                                terms_, {.softcap = head.softcap});
     return {std::move(result.sum), std::move(result.parts)};
   }
 
@@ -26,15 +29,17 @@ class Distillation final : public train::Objective {
 
  private:
   kernels::TeacherHead ask(const models::Model& student, const data::Batch& batch) {
-    check<ConfigError>(teacher_->vocabulary() == student.vocabulary(),
-                       "[distill] teacher and student must share a vocabulary: the teacher has {} tokens, the "
-                       "student {}",
-                       teacher_->vocabulary(), student.vocabulary());
+    check<ConfigError>(
+        teacher_->vocabulary() == student.vocabulary(),
+        "[distill] teacher and student must share a vocabulary: the teacher has {} tokens, the "
+        "student {}",
+        teacher_->vocabulary(), student.vocabulary());
     TeacherSignal signal = teacher_->signal(batch);
     // Later a sick teacher is caught by the step's guard; here it can still be told from a sick student.
     if (!seen_finite_) {
-      check<NonFiniteError>(at::isfinite(signal.hidden_ND).all().item<bool>(),
-                            "[distill] the teacher's hidden states are not finite: its weights or precision are wrong");
+      check<NonFiniteError>(
+          at::isfinite(signal.hidden_ND).all().item<bool>(),
+          "[distill] the teacher's hidden states are not finite: its weights or precision are wrong");
       seen_finite_ = true;
     }
     return {std::move(signal.hidden_ND), std::move(signal.weight_VD), signal.softcap};
@@ -58,8 +63,8 @@ std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> tea
   bool needs_teacher = false;
   for (const LossOptions& loss : options) {
     const LossSpec& spec = losses().at(loss.fn);
-    check<ConfigError>(teacher != nullptr || !spec.needs_teacher, "[distill] {} needs a teacher, and there is none",
-                       spec.name);
+    check<ConfigError>(teacher != nullptr || !spec.needs_teacher,
+                       "[distill] {} needs a teacher, and there is none", spec.name);
     needs_teacher = needs_teacher || spec.needs_teacher;
     const int use = ++uses[spec.name];
     names.push_back(use == 1 ? spec.name : fmt::format("{}_{}", spec.name, use));

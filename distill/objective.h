@@ -2,7 +2,8 @@
 // A row counts where its label does (-100: no loss, for every term). Parts are named by their fn; the second
 // of one fn is "forward_kl_2". The teacher runs only when a loss needs it.
 // make_distillation throws ConfigError: no losses, an unknown fn, a loss without its teacher. A call throws
-// ConfigError for vocabularies that differ, NonFiniteError for a teacher that is not finite on the first batch.
+// ConfigError for vocabularies that differ, NonFiniteError for a teacher that is not finite on the first
+// batch.
 #pragma once
 
 #include <memory>

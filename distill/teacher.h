@@ -1,6 +1,6 @@
 // A teacher is a source of signals, and the objective asks nothing else of it: hidden states with a head
-// (live), and later sparse labels (cached). Signals carry no gradient; a teacher is not in the optimizer or the
-// checkpoint. One rank owns its teacher; one thread.
+// (live), and later sparse labels (cached). Signals carry no gradient; a teacher is not in the optimizer or
+// the checkpoint. One rank owns its teacher; one thread.
 #pragma once
 
 #include <memory>

@@ -18,8 +18,9 @@ std::string misfit(const Grid& grid, const std::string& tensor, int64_t in_featu
   std::vector<std::string> fitting;
   for (const Grid& other : grids())
     if (in_features % other.block == 0) fitting.push_back(other.name);
-  return fmt::format("{}: rows must be a multiple of {} for {}, got {}; grids that fit: {}", tensor, grid.block,
-                     grid.name, in_features, fitting.empty() ? "none" : fmt::format("{}", fmt::join(fitting, ", ")));
+  return fmt::format("{}: rows must be a multiple of {} for {}, got {}; grids that fit: {}", tensor,
+                     grid.block, grid.name, in_features,
+                     fitting.empty() ? "none" : fmt::format("{}", fmt::join(fitting, ", ")));
 }
 
 void check_fits(const Grid& grid, const std::string& tensor, int64_t in_features) {

@@ -8,10 +8,14 @@ constexpr const char* kNoGrid = "none";
 const std::string& grid_name(const QuantizeOptions& options, models::Role role) {
   static const std::string none = kNoGrid;
   switch (role) {
-    case models::Role::kMatrix: return options.weights.grid;
-    case models::Role::kEmbedding: return options.embedding.grid;
-    case models::Role::kHead: return options.head.grid;
-    default: return none;
+    case models::Role::kMatrix:
+      return options.weights.grid;
+    case models::Role::kEmbedding:
+      return options.embedding.grid;
+    case models::Role::kHead:
+      return options.head.grid;
+    default:
+      return none;
   }
 }
 

@@ -1,8 +1,8 @@
-// Fake quantization as a WeightMap: master -> value on its grid, gradient straight through (Bengio et al. 2013).
-// Once per optimizer step, nothing per micro-batch. Matrices, embeddings and head each have a grid; norms,
-// biases and positions stay f32. A tied head is the embedding's storage and so takes the embedding's grid.
-// Keeps no codes: a grid is a deterministic function, so pack() makes from a master the codes that apply()
-// made of it, and nothing can go stale. Round-to-nearest is this map on masters trained without it.
+// Fake quantization as a WeightMap: master -> value on its grid, gradient straight through (Bengio et al.
+// 2013). Once per optimizer step, nothing per micro-batch. Matrices, embeddings and head each have a grid;
+// norms, biases and positions stay f32. A tied head is the embedding's storage and so takes the embedding's
+// grid. Keeps no codes: a grid is a deterministic function, so pack() makes from a master the codes that
+// apply() made of it, and nothing can go stale. Round-to-nearest is this map on masters trained without it.
 // One rank owns it. Throws ConfigError.
 #pragma once
 

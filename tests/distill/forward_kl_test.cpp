@@ -30,16 +30,19 @@ TEST(ForwardKl, AgreesWithTheDefinitionInDouble) {
   Random(5, "test/student").fill_normal(student, 3);
   Random(6, "test/teacher").fill_normal(teacher, 3);
   for (const double T : {0.5, 1.0, 4.0}) {
-    const at::Tensor q = at::softmax(student.to(at::kDouble) / T, -1), p = at::softmax(teacher.to(at::kDouble) / T, -1);
+    const at::Tensor q = at::softmax(student.to(at::kDouble) / T, -1),
+                     p = at::softmax(teacher.to(at::kDouble) / T, -1);
     const double expected = T * T * (p * (p.log() - q.log())).sum().item<double>();
     at::Tensor gradient = at::zeros_like(student);
-    const double loss = forward_kl_at(T)({student, teacher, at::zeros({33}, at::kLong)}, 1.0, gradient).item<double>();
+    const double loss =
+        forward_kl_at(T)({student, teacher, at::zeros({33}, at::kLong)}, 1.0, gradient).item<double>();
     EXPECT_NEAR(loss, expected, 2e-6 * expected) << T;
     EXPECT_LT(testing::relative_error(gradient, T * (q - p)), 2e-6) << T;
   }
 }
 
-// Large T: T (q - p) tends to the difference of centred logits over V. Terms of order 1/T are left out: 3 z / T.
+// Large T: T (q - p) tends to the difference of centred logits over V. Terms of order 1/T are left out: 3 z /
+// T.
 TEST(ForwardKl, GradientKeepsItsSizeAtHighTemperature) {
   at::Tensor student = at::empty({4, 9}), teacher = at::empty({4, 9}), gradient = at::zeros({4, 9});
   Random(5, "test/student").fill_normal(student, 1);
@@ -53,7 +56,8 @@ TEST(ForwardKl, TokensThatTheTeacherRulesOutCostNothing) {
   const at::Tensor teacher = at::tensor({0.0, 0.0, -INFINITY}, at::kFloat).unsqueeze(0);
   at::Tensor gradient = at::zeros({1, 3});
   const double loss =
-      forward_kl_at(1.0)({at::zeros({1, 3}), teacher, at::zeros({1}, at::kLong)}, 1.0, gradient).item<double>();
+      forward_kl_at(1.0)({at::zeros({1, 3}), teacher, at::zeros({1}, at::kLong)}, 1.0, gradient)
+          .item<double>();
   EXPECT_NEAR(loss, std::log(1.5), 1e-6);  // KL((1/2, 1/2, 0) || (1/3, 1/3, 1/3))
   EXPECT_NEAR(gradient[0][2].item<double>(), 1.0 / 3, 1e-6);
 }

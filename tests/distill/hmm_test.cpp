@@ -1,7 +1,10 @@
 // Distilled beats scratch where it should: the source is known. Text comes from a hidden Markov model, the
-// teacher is its exact next-token distribution, and a student is judged by its true KL to that, on text that it
-// has not seen. Cross-entropy and forward KL have the same expected gradient here; cross-entropy sees it through
-// one sampled label a position, forward KL without that noise. B rows, T tokens, S hidden states, V vocabulary.
+// teacher is its exact next-token distribution, and a student is judged by its true KL to that, on text that
+// it has not seen. Cross-entropy and forward KL have the same expected gradient here; cross-entropy sees it
+// through one sampled label a position, forward KL without that noise. B rows, T tokens, S hidden states, V
+// vocabulary.
+#include <ATen/Parallel.h>
+
 #include "core/random.h"
 #include "distill/objective.h"
 #include "models/weight_map.h"
@@ -77,7 +80,8 @@ class HmmTeacher final : public Teacher {
  public:
   explicit HmmTeacher(const Hmm& hmm) : hmm_(hmm) {}
   TeacherSignal signal(const data::Batch& batch) override {
-    return {hmm_.next_token(batch.tokens_BT).log().to(at::kFloat).flatten(0, 1), at::eye(hmm_.vocabulary()), 0.0};
+    return {hmm_.next_token(batch.tokens_BT).log().to(at::kFloat).flatten(0, 1), at::eye(hmm_.vocabulary()),
+            0.0};
   }
   int64_t vocabulary() const override { return hmm_.vocabulary(); }
   double flops_per_token(int64_t) const override { return 0.0; }
@@ -106,15 +110,22 @@ double true_kl(models::Model& student, const Hmm& hmm, const at::Tensor& tokens_
 
 // A student trained from the seed's weights on the seed's batches with one loss; its true KL.
 double trained_with(const std::string& fn, const Hmm& hmm, uint64_t seed) {
-  models::Decoder student({.vocabulary = hmm.vocabulary(), .context = kTokens, .layers = 2, .width = 32, .heads = 2,
-                           .kv_heads = 2, .head_dim = 16, .ffn_width = 64});
+  models::Decoder student({.vocabulary = hmm.vocabulary(),
+                           .context = kTokens,
+                           .layers = 2,
+                           .width = 32,
+                           .heads = 2,
+                           .kv_heads = 2,
+                           .head_dim = 16,
+                           .ffn_width = 64});
   models::initialise(student.parameters(), "normal", 0.05, seed);
   models::IdentityMap identity;
   models::bind_working(student.parameters(), identity, at::kFloat);
   const auto objective = make_distillation(std::make_unique<HmmTeacher>(hmm), {{.fn = fn}});
   const auto optimizer = train::make_optimizer({.lr = 1e-2, .weight_decay = 0.0}, student.parameters());
   const auto comm = comm::make_self_comm();
-  train::TrainStep step({student, identity, *objective, *optimizer, *comm}, /*micro_batches=*/1, /*clip_norm=*/1.0);
+  train::TrainStep step({student, identity, *objective, *optimizer, *comm}, /*micro_batches=*/1,
+                        /*clip_norm=*/1.0);
   const train::ScheduleOptions schedule{.kind = "linear", .warmup = 20};
   for (int64_t i = 0; i < kSteps; ++i)
     step.run(i, {batch_of(hmm, Random(seed, "hmm/train", static_cast<uint64_t>(i)), kRows)},
@@ -141,12 +152,32 @@ TEST(Hmm, FilteringIsTheConditionalDistribution) {
   }
 }
 
+// Models this small run slower on two threads than on one.
+class OneThread {
+ public:
+  OneThread() : before_(at::get_num_threads()) { at::set_num_threads(1); }
+  ~OneThread() { at::set_num_threads(before_); }
+
+ private:
+  int before_;
+};
+
+// Labels are drawn, so cross-entropy pays for about (free parameters) / (2 labels) nats of noise however well
+// it is optimised; forward KL pays for optimisation only. Measured: .021 to .028 against .004 to .006. Half
+// is far from both.
 TEST(SlowHmm, ForwardKlComesNearerToTheTruthThanCrossEntropy) {
-  const Hmm hmm(6, 24, 1.5, 17);
+  const OneThread one_thread;
+  const Hmm hmm(6, 24, 2.0, 17);
+  const at::Tensor p = hmm.next_token(hmm.sample(64, kTokens, Random(0, "hmm/baseline"))).flatten(0, 1);
+  const double blind =
+      (p * (p / p.mean(0)).log()).sum(-1).mean().item<double>();  // a student that reads nothing
   for (const uint64_t seed : {1, 2, 3}) {
-    const double scratch = trained_with("cross_entropy", hmm, seed), distilled = trained_with("forward_kl", hmm, seed);
-    fmt::print("seed {}: true KL {:.5f} with cross-entropy, {:.5f} with forward KL\n", seed, scratch, distilled);
-    EXPECT_LT(distilled, scratch);
+    const double scratch = trained_with("cross_entropy", hmm, seed),
+                 distilled = trained_with("forward_kl", hmm, seed);
+    fmt::print("seed {}: true KL {:.4f} with cross-entropy, {:.4f} with forward KL; blind {:.4f}\n", seed,
+               scratch, distilled, blind);
+    EXPECT_LT(scratch, 0.5 * blind) << "a fair opponent has learned to read";
+    EXPECT_LT(distilled, 0.5 * scratch);
   }
 }
 

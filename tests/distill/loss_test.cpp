@@ -116,7 +116,8 @@ TEST(Losses, DivergencesVanishOnlyWhereTeacherAndStudentAgree) {
 
 // Row 1 and 3 are ignored: no part, no gradient of theirs, and the same for every way of chunking.
 TEST(Losses, IgnoredRowsTakeNoPartThroughLinearDistill) {
-  at::Tensor h = at::empty({5, 6}), weight = at::empty({7, 6}), teacher_h = at::empty({5, 4}), teacher_w = at::empty({7, 4});
+  at::Tensor h = at::empty({5, 6}), weight = at::empty({7, 6}), teacher_h = at::empty({5, 4}),
+             teacher_w = at::empty({7, 4});
   Random(3, "test/h").fill_normal(h, 1);
   Random(3, "test/w").fill_normal(weight, 1);
   Random(3, "test/th").fill_normal(teacher_h, 1);
@@ -126,11 +127,11 @@ TEST(Losses, IgnoredRowsTakeNoPartThroughLinearDistill) {
   const at::Tensor valid = labels.ne(kernels::kIgnoredLabel).nonzero().flatten();
   for (const Case& c : all_losses()) {
     at::Tensor no_gradient;
-    const double expected = c.loss({h.index_select(0, valid).matmul(weight.t()),
-                                    teacher_h.index_select(0, valid).matmul(teacher_w.t()),
-                                    labels.index_select(0, valid)},
-                                   1.0, no_gradient)
-                                .item<double>();
+    const double expected =
+        c.loss({h.index_select(0, valid).matmul(weight.t()),
+                teacher_h.index_select(0, valid).matmul(teacher_w.t()), labels.index_select(0, valid)},
+               1.0, no_gradient)
+            .item<double>();
     for (const int64_t chunk : {0, 1, 2, 3}) {
       at::Tensor leaf = h.clone().set_requires_grad(true);
       const kernels::LinearDistillResult result =

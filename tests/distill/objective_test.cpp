@@ -11,9 +11,16 @@ using testing::relative_error;
 
 constexpr int64_t kVocabulary = 32;
 
-std::unique_ptr<models::Decoder> tiny_model(uint64_t seed, int64_t width = 16, int64_t vocabulary = kVocabulary) {
-  models::DecoderSpec spec{.vocabulary = vocabulary, .context = 16, .layers = 2, .width = width, .heads = 2,
-                           .kv_heads = 2, .head_dim = 8, .ffn_width = 32};
+std::unique_ptr<models::Decoder> tiny_model(uint64_t seed, int64_t width = 16,
+                                            int64_t vocabulary = kVocabulary) {
+  models::DecoderSpec spec{.vocabulary = vocabulary,
+                           .context = 16,
+                           .layers = 2,
+                           .width = width,
+                           .heads = 2,
+                           .kv_heads = 2,
+                           .head_dim = 8,
+                           .ffn_width = 32};
   auto model = std::make_unique<models::Decoder>(spec);
   models::initialise(model->parameters(), "normal", 0.3, seed);
   models::IdentityMap identity;
@@ -56,32 +63,39 @@ std::string message_of(const std::function<void()>& body) {
 }
 
 TEST(Distillation, PartsAreNamedByTheirLoss) {
-  const auto objective = make_distillation(make_live_teacher(tiny_model(1)),
-                                           {{.fn = "forward_kl"}, {.fn = "cross_entropy"},
-                                            {.fn = "forward_kl", .temperature = 2.0}});
-  EXPECT_EQ(objective->part_names(), (std::vector<std::string>{"forward_kl", "cross_entropy", "forward_kl_2"}));
+  const auto objective = make_distillation(
+      make_live_teacher(tiny_model(1)),
+      {{.fn = "forward_kl"}, {.fn = "cross_entropy"}, {.fn = "forward_kl", .temperature = 2.0}});
+  EXPECT_EQ(objective->part_names(),
+            (std::vector<std::string>{"forward_kl", "cross_entropy", "forward_kl_2"}));
 }
 
 TEST(Distillation, WrongListsAreRefused) {
-  EXPECT_EQ(message_of([] { make_distillation(make_live_teacher(tiny_model(1)), {}); }).rfind(
-                "[distill] losses must not be empty; known: forward_kl", 0), 0u);
+  EXPECT_EQ(message_of([] {
+              make_distillation(make_live_teacher(tiny_model(1)), {});
+            }).rfind("[distill] losses must not be empty; known: forward_kl", 0),
+            0u);
   EXPECT_EQ(message_of([] { make_distillation(nullptr, {{.fn = "forward_kl"}}); }),
             "[distill] forward_kl needs a teacher, and there is none");
-  EXPECT_NE(message_of([] { make_distillation(nullptr, {{.fn = "forwrd_kl"}}); }).find("did you mean \"forward_kl\""),
+  EXPECT_NE(message_of([] {
+              make_distillation(nullptr, {{.fn = "forwrd_kl"}});
+            }).find("did you mean \"forward_kl\""),
             std::string::npos);
 }
 
 TEST(Distillation, VocabulariesMustAgree) {
   const auto objective = make_distillation(make_live_teacher(tiny_model(1, 16, 40)), {{.fn = "forward_kl"}});
   std::unique_ptr<models::Decoder> student = tiny_model(2);
-  EXPECT_EQ(message_of([&] { (*objective)(*student, sample_batch()); }),
-            "[distill] teacher and student must share a vocabulary: the teacher has 40 tokens, the student 32");
+  EXPECT_EQ(
+      message_of([&] { (*objective)(*student, sample_batch()); }),
+      "[distill] teacher and student must share a vocabulary: the teacher has 40 tokens, the student 32");
 }
 
 TEST(Distillation, ATeacherThatIsNotFiniteIsNamed) {
   int calls = 0;
-  const auto objective = make_distillation(
-      std::make_unique<FixedTeacher>(at::full({24, kVocabulary}, NAN), kVocabulary, &calls), {{.fn = "forward_kl"}});
+  const auto objective =
+      make_distillation(std::make_unique<FixedTeacher>(at::full({24, kVocabulary}, NAN), kVocabulary, &calls),
+                        {{.fn = "forward_kl"}});
   std::unique_ptr<models::Decoder> student = tiny_model(2);
   EXPECT_THROW((*objective)(*student, sample_batch()), NonFiniteError);
 }
@@ -103,7 +117,8 @@ TEST(Distillation, TheTeacherRunsOnlyWhenALossNeedsIt) {
   EXPECT_EQ(distilled->extra_flops_per_token(8), 5.0);
 }
 
-// Against full logits and plain autograd: values, parts, and every gradient of the student; none of the teacher.
+// Against full logits and plain autograd: values, parts, and every gradient of the student; none of the
+// teacher.
 TEST(Distillation, EqualsThePlainSum) {
   std::unique_ptr<models::Decoder> student = tiny_model(2), twin = tiny_model(2), wide = tiny_model(1, 24);
   const data::Batch batch = sample_batch();
@@ -116,13 +131,15 @@ TEST(Distillation, EqualsThePlainSum) {
   const at::Tensor labels = batch.labels_BT.flatten();
   const at::Tensor valid = labels.ne(kernels::kIgnoredLabel).nonzero().flatten();
   const auto logits = [&](models::Model& model) {
-    return model.hidden({batch.tokens_BT}).flatten(0, 1).matmul(model.head().weight_VD.t()).index_select(0, valid);
+    return model.hidden({batch.tokens_BT})
+        .flatten(0, 1)
+        .matmul(model.head().weight_VD.t())
+        .index_select(0, valid);
   };
   const at::Tensor z = logits(*twin), teacher = logits(*wide).detach();
   const at::Tensor p = at::softmax(teacher / 2, -1);
   const at::Tensor kl = 4 * (p * (at::log_softmax(teacher / 2, -1) - at::log_softmax(z / 2, -1))).sum();
-  const at::Tensor ce =
-      -at::log_softmax(z, -1).gather(1, labels.index_select(0, valid).unsqueeze(1)).sum();
+  const at::Tensor ce = -at::log_softmax(z, -1).gather(1, labels.index_select(0, valid).unsqueeze(1)).sum();
   (0.7 * kl + 0.3 * ce).backward();
 
   ASSERT_EQ(loss.parts.size(), 2u);
@@ -130,7 +147,8 @@ TEST(Distillation, EqualsThePlainSum) {
   EXPECT_LT(relative_error(loss.parts[1], ce), 1e-5);
   EXPECT_LT(relative_error(loss.sum, 0.7 * kl + 0.3 * ce), 1e-5);
   for (const models::Parameter& p_student : student->parameters().unique())
-    EXPECT_LT(relative_error(p_student.working.grad(), twin->parameters().at(p_student.name).working.grad()), 1e-4)
+    EXPECT_LT(relative_error(p_student.working.grad(), twin->parameters().at(p_student.name).working.grad()),
+              1e-4)
         << p_student.name;
 }
 

@@ -10,8 +10,14 @@ namespace {
 using testing::same_bits;
 
 std::unique_ptr<models::Decoder> tiny_model(uint64_t seed) {
-  models::DecoderSpec spec{.vocabulary = 32, .context = 16, .layers = 2, .width = 16, .heads = 2, .kv_heads = 2,
-                           .head_dim = 8, .ffn_width = 32};
+  models::DecoderSpec spec{.vocabulary = 32,
+                           .context = 16,
+                           .layers = 2,
+                           .width = 16,
+                           .heads = 2,
+                           .kv_heads = 2,
+                           .head_dim = 8,
+                           .ffn_width = 32};
   auto model = std::make_unique<models::Decoder>(spec);
   models::initialise(model->parameters(), "normal", 0.3, seed);
   models::IdentityMap identity;
@@ -52,7 +58,8 @@ TEST(LiveTeacher, RefusesSequencesBeyondItsContext) {
     teacher->signal(batch_of(1, 17));
     FAIL();
   } catch (const ConfigError& error) {
-    EXPECT_STREQ(error.what(), "[distill] the teacher reads at most 16 tokens, got a batch of sequences of 17");
+    EXPECT_STREQ(error.what(),
+                 "[distill] the teacher reads at most 16 tokens, got a batch of sequences of 17");
   }
 }
 

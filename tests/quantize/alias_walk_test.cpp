@@ -1,6 +1,6 @@
 // One walk of shared weights (a tied head, one FFN for all layers) through all that is done to a parameter:
-// init, a training step on the grid, checkpoint, export, reload. Everywhere but in the GGUF it is one tensor; and
-// what the GGUF holds is, bit for bit, what was evaluated.
+// init, a training step on the grid, checkpoint, export, reload. Everywhere but in the GGUF it is one tensor;
+// and what the GGUF holds is, bit for bit, what was evaluated.
 #include <set>
 
 #include "core/random.h"
@@ -20,8 +20,16 @@ using models::Parameter;
 using testing::same_bits;
 
 models::DecoderSpec spec_of(bool shared) {
-  return {.vocabulary = 256, .context = 64, .layers = 3, .width = 64, .heads = 4, .kv_heads = 2, .head_dim = 16,
-          .ffn_width = 96, .tie_embeddings = shared, .share_ffn = shared};
+  return {.vocabulary = 256,
+          .context = 64,
+          .layers = 3,
+          .width = 64,
+          .heads = 4,
+          .kv_heads = 2,
+          .head_dim = 16,
+          .ffn_width = 96,
+          .tie_embeddings = shared,
+          .share_ffn = shared};
 }
 
 data::Batch sample_batch(uint64_t number) {
@@ -44,7 +52,8 @@ class AliasWalk : public ::testing::Test {
     optimizer_ = train::make_optimizer({.lr = 1e-2}, parameters());
     const auto objective = train::make_cross_entropy();
     const auto comm = comm::make_self_comm();
-    train::TrainStep step({model_, map_, *objective, *optimizer_, *comm}, /*micro_batches=*/2, /*clip_norm=*/1.0);
+    train::TrainStep step({model_, map_, *objective, *optimizer_, *comm}, /*micro_batches=*/2,
+                          /*clip_norm=*/1.0);
     for (uint64_t i = 0; i < 3; ++i)
       step.run(static_cast<int64_t>(i), {sample_batch(2 * i), sample_batch(2 * i + 1)}, 1e-2);
   }
@@ -52,8 +61,9 @@ class AliasWalk : public ::testing::Test {
   models::Parameters& parameters() { return model_.parameters(); }
   Path export_gguf() {
     const Path path = directory_ / "student.gguf";
-    models::save_gguf(local_files(), path, model_, [&](const Parameter& p) { return map_.pack(p); },
-                      data::make_byte_tokenizer()->gguf_metadata(), "student");
+    models::save_gguf(
+        local_files(), path, model_, [&](const Parameter& p) { return map_.pack(p); },
+        data::make_byte_tokenizer()->gguf_metadata(), "student");
     return path;
   }
 
@@ -86,7 +96,8 @@ TEST_F(AliasWalk, GradientsAreSummedOverTheUses) {
   for (const Parameter& p : parameters().unique()) {
     at::Tensor sum = at::zeros_like(p.master);
     for (const std::string& use : p.uses) sum += twin.parameters().at(use).working.grad();
-    EXPECT_LT(testing::relative_error(p.working.grad(), sum), 1e-5) << p.name << ", " << p.uses.size() << " uses";
+    EXPECT_LT(testing::relative_error(p.working.grad(), sum), 1e-5)
+        << p.name << ", " << p.uses.size() << " uses";
   }
 }
 
@@ -95,15 +106,19 @@ TEST_F(AliasWalk, OptimizerHasOneEntryForAllUses) {
   for (const auto& [name, tensor] : optimizer_->state()) EXPECT_TRUE(names.insert(name).second) << name;
   for (const Parameter& p : parameters().unique()) {
     EXPECT_EQ(names.count("adamw.m." + p.name) + names.count("adamw.v." + p.name), 2u) << p.name;
-    for (size_t i = 1; i < p.uses.size(); ++i) EXPECT_EQ(names.count("adamw.m." + p.uses[i]), 0u) << p.uses[i];
+    for (size_t i = 1; i < p.uses.size(); ++i)
+      EXPECT_EQ(names.count("adamw.m." + p.uses[i]), 0u) << p.uses[i];
   }
 }
 
 TEST_F(AliasWalk, CheckpointHoldsOneCopyAndBringsBackEveryBit) {
-  train::CheckpointContent content{.step = 3, .optimizer = optimizer_->state()};
+  train::CheckpointContent content;
+  content.step = 3;
+  content.optimizer = optimizer_->state();
   for (const Parameter& p : parameters().unique()) content.weights.emplace_back(p.name, p.master);
   train::save_checkpoint(local_files(), directory_.path(), content, 1);
-  const train::LoadedCheckpoint loaded = train::load_checkpoint(train::list_checkpoints(directory_.path()).at(0));
+  const train::LoadedCheckpoint loaded =
+      train::load_checkpoint(train::list_checkpoints(directory_.path()).at(0));
   EXPECT_EQ(loaded.weights.size(), parameters().unique().size());
 
   models::Decoder resumed(spec_of(/*shared=*/true));

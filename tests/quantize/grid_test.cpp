@@ -39,7 +39,8 @@ TEST(Grid, BitsPerWeightAreThoseOfThePackedBytes) {
   const at::Tensor x = hard_rows();
   for (const Grid& grid : grids()) {
     const formats::PackedTensor packed = formats::pack_blocks(grid.exports, grid.quantize(x));
-    EXPECT_DOUBLE_EQ(grid.bits_per_weight, 8.0 * static_cast<double>(packed.bytes.size()) / x.numel()) << grid.name;
+    EXPECT_DOUBLE_EQ(grid.bits_per_weight, 8.0 * static_cast<double>(packed.bytes.size()) / x.numel())
+        << grid.name;
   }
 }
 
@@ -48,7 +49,8 @@ TEST(Grid, RepeatsItself) {
   for (const Grid& grid : grids()) {
     const formats::BlockCodes a = grid.quantize(x), b = grid.quantize(x.clone());
     EXPECT_TRUE(same_bits(a.codes, b.codes) && same_bits(a.scales, b.scales)) << grid.name;
-    EXPECT_TRUE(same_bits(a.scales, a.scales.to(at::kHalf).to(at::kFloat))) << grid.name << ": scales fit f16";
+    EXPECT_TRUE(same_bits(a.scales, a.scales.to(at::kHalf).to(at::kFloat)))
+        << grid.name << ": scales fit f16";
   }
 }
 
@@ -67,7 +69,8 @@ TEST(Grid, ErrorOnAGaussianIsTheKnownOne) {
   at::Tensor x = at::empty({512, 1024});
   Random(11, "test/gaussian").fill_normal(x, 0.02);
   for (const auto& [name, known] : {std::pair{"q8_0", 0.0054}, std::pair{"q4_0", 0.086}}) {
-    const double error = (fake_quantized(grids().at(name), x) - x).norm().item<double>() / x.norm().item<double>();
+    const double error =
+        (fake_quantized(grids().at(name), x) - x).norm().item<double>() / x.norm().item<double>();
     EXPECT_NEAR(error, known, 0.03 * known) << name;
   }
 }

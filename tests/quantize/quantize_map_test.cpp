@@ -81,7 +81,8 @@ TEST(QuantizeMap, BeginStepSwitchesOnce) {
   const SampleParameters parameters;
   QuantizeMap map(all("q4_0", 3), parameters);
   std::string changes;
-  for (int64_t step = 0; step < 6; ++step) changes += map.begin_step(step) ? '!' : (map.enabled() ? '1' : '0');
+  for (int64_t step = 0; step < 6; ++step)
+    changes += map.begin_step(step) ? '!' : (map.enabled() ? '1' : '0');
   EXPECT_EQ(changes, "000!11");
   EXPECT_TRUE(QuantizeMap(all("q4_0", 0), parameters).enabled());
 }
@@ -148,7 +149,9 @@ TEST(QuantizeMap, ValuesReachATargetThroughTheMasters) {
   models::bind_working(parameters, map, at::kFloat);
   Parameter& p = parameters.at("layers.0.ffn.up.weight");
   const at::Tensor target = -p.master.clone();
-  const auto distance = [&] { return (p.working.detach() - target).norm().item<double>() / target.norm().item<double>(); };
+  const auto distance = [&] {
+    return (p.working.detach() - target).norm().item<double>() / target.norm().item<double>();
+  };
   EXPECT_NEAR(distance(), 2.0, 0.1);
   for (int step = 0; step < 200; ++step) {
     parameters.zero_gradients();
