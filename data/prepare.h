@@ -3,8 +3,9 @@
 // validation. So one file works, and neither the order of files nor another file moves a cut.
 // Each file gives one document to each part. Text is bytes; UTF-8 is not asked for.
 // A finished part made from the same text, tokenizer and share is recognised by its digest, verified and
-// kept; other content in its place is an error, never overwritten. One process at a time prepares a directory.
-// Throws ConfigError, IoError (a file is missing), DataError (a file is empty, or the text is too short).
+// kept; other content in its place is an error, never overwritten. One process at a time prepares a
+// directory. Throws ConfigError, IoError (a file is missing), DataError (a file is empty, or the text is too
+// short).
 #pragma once
 
 #include <cstdint>

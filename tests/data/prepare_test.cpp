@@ -157,6 +157,22 @@ TEST_F(Prepare, OtherTextNeverReplacesWhatIsThere) {
   EXPECT_EQ(text_of(out() / "train"), before);
 }
 
+TEST_F(Prepare, ADamagedPartIsNotKept) {
+  const std::string path = write(directory_ / "a.txt", lines(400));
+  run({path});
+  const Path shard = out() / "train" / "shard-00000.h5";
+  std::string bytes = read_text(shard);
+  const size_t at =
+      bytes.find(std::string("1\0"
+                             "9\0"
+                             "9\0",
+                             6));  // within the tokens, u16 each
+  ASSERT_NE(at, std::string::npos);
+  bytes[at] = '2';
+  write(shard, bytes);
+  expect_error<DataError>({path}, AllOf(HasSubstr("shard-00000.h5"), HasSubstr("block 0 is damaged")));
+}
+
 TEST_F(Prepare, BadInputIsNamedAndLeavesNoPart) {
   const std::string good = write(directory_ / "good.txt", lines(20));
   const std::string empty = write(directory_ / "empty.txt", "");
