@@ -3,10 +3,11 @@
 // Writing: the library builds the image in memory (core driver) and our durable writer puts it on disk,
 // because HDF5 itself leaves an unreadable file after a crash and crashes after a full disk.
 // Reading: offsets, class, type and size are checked against the file's size. HDF5 1.10.8 predates fixes for
-// hostile files: open only files that Retort wrote, which carry digests. Metadata is checksummed by the library;
-// a dataset's bytes are not (their digests are the caller's).
-// Equal content gives equal bytes: no times are stored. A dataset starts on a multiple of 8.
-// Throws DataError, IoError; ShapeError for a duplicate or malformed name. The library has one global state: all calls here are serialised by a lock.
+// hostile files: open only files that Retort wrote. A digest in the file (XXH3-64, hidden from attributes())
+// covers the attributes and the datasets' names, types and sizes; digests of their bytes are the caller's.
+// Equal content gives equal bytes: no times are stored. A dataset starts on a multiple of 8. Throws
+// DataError, IoError; ShapeError for a duplicate or malformed name. The library has one global state: all
+// calls here are serialised by a lock.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,8 @@ int64_t hdf5_type_bytes(Hdf5Type type);
 using Hdf5Attribute = std::variant<int64_t, uint64_t, double, std::string>;
 
 // Collects datasets and root attributes and writes them as one file. Bytes are copied at the call; the image
-// and its copy are in memory while write() runs: up to 1-2 GiB a file.
+// and its copy are in memory while write() runs: up to 1-2 GiB a file. write() may be tried again after an
+// error; nothing can be added after it.
 class Hdf5Writer {
  public:
   Hdf5Writer();

@@ -1,9 +1,10 @@
-// What the HDF5 writer and reader share: the library's lock, handles that close themselves, its error text, and
-// the table of element types. Only for this room's sources.
+// What the HDF5 writer and reader share: the library's lock, handles that close themselves, its error text,
+// and the table of element types. Only for this room's sources.
 #pragma once
 
 #include <hdf5.h>
 
+#include <map>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -58,5 +59,10 @@ Result hdf5_ok(Result result, std::string_view where, std::string_view doing) {
 Hdf5Handle hdf5_file_type(Hdf5Type type);
 inline constexpr Hdf5Type kHdf5Types[] = {Hdf5Type::U8,  Hdf5Type::U16, Hdf5Type::U32,
                                           Hdf5Type::U64, Hdf5Type::F16, Hdf5Type::F32};
+
+// Of what a file says about itself. HDF5's own checksums come with a layout that H5Fget_file_image breaks.
+uint64_t hdf5_digest(const std::map<std::string, Hdf5Attribute>& attributes,
+                     const std::map<std::string, Hdf5File::Dataset>& datasets);
+inline constexpr const char* kHdf5Digest = "retort_digest";  // persistent
 
 }  // namespace retort::formats

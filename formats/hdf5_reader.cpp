@@ -28,8 +28,8 @@ struct Reading {
 template <class Ask>
 std::string read_name(const Reading& in, std::string_view doing, const Ask& ask) {
   const ssize_t length = in.ok(ask(nullptr, size_t{0}), doing);
-  check<DataError>(length <= kLongestName, "{}: a name must have at most {} bytes, got {}", in.path, kLongestName,
-                   length);
+  check<DataError>(length <= kLongestName, "{}: a name must have at most {} bytes, got {}", in.path,
+                   kLongestName, length);
   std::string name(static_cast<size_t>(length), '\0');
   in.ok(ask(name.data(), name.size() + 1), doing);
   return name;
@@ -46,10 +46,11 @@ Hdf5File::Dataset read_dataset(const Reading& in, const std::string& name) {
   const std::string what = "dataset " + shown(name);
   H5L_info_t link;
   in.ok(H5Lget_info(in.file, name.c_str(), &link, H5P_DEFAULT), "look up " + what);
-  check<DataError>(link.type == H5L_TYPE_HARD, "{}: {} is a link to elsewhere, which is not followed", in.path, what);
+  check<DataError>(link.type == H5L_TYPE_HARD, "{}: {} is a link to elsewhere, which is not followed",
+                   in.path, what);
   const Hdf5Handle object(in.ok(H5Oopen(in.file, name.c_str(), H5P_DEFAULT), "open " + what), H5Oclose);
-  check<DataError>(H5Iget_type(object) == H5I_DATASET, "{}: {} must be a dataset; groups and types are not read", in.path,
-                   shown(name));
+  check<DataError>(H5Iget_type(object) == H5I_DATASET,
+                   "{}: {} must be a dataset; groups and types are not read", in.path, shown(name));
   const Hdf5Handle space(in.ok(H5Dget_space(object), "read the shape of " + what), H5Sclose);
   check<DataError>(H5Sget_simple_extent_type(space) == H5S_SIMPLE && H5Sget_simple_extent_ndims(space) == 1,
                    "{}: {} must have one dimension", in.path, what);
@@ -65,16 +66,16 @@ Hdf5File::Dataset read_dataset(const Reading& in, const std::string& name) {
   const haddr_t offset = H5Dget_offset(object);
   check<DataError>(offset != HADDR_UNDEF, "{}: {} was never written", in.path, what);
   check<DataError>(offset <= in.bytes.size() && size <= (in.bytes.size() - offset) / element,
-                   "{}: {} claims {} elements of {} bytes at offset {}, but the file has {} bytes", in.path, what, size,
-                   element, offset, in.bytes.size());
+                   "{}: {} claims {} elements of {} bytes at offset {}, but the file has {} bytes", in.path,
+                   what, size, element, offset, in.bytes.size());
   return {type, static_cast<int64_t>(size), in.bytes.subspan(offset, size * element)};
 }
 
 std::string read_text(const Reading& in, hid_t attribute, hid_t type, const std::string& what) {
   check<DataError>(H5Tis_variable_str(type) == 0, "{}: {} must be text of a fixed length", in.path, what);
   const size_t size = H5Tget_size(type);
-  check<DataError>(size <= in.bytes.size(), "{}: {} claims {} bytes, but the file has {}", in.path, what, size,
-                   in.bytes.size());
+  check<DataError>(size <= in.bytes.size(), "{}: {} claims {} bytes, but the file has {}", in.path, what,
+                   size, in.bytes.size());
   std::string text(size, '\0');
   in.ok(H5Aread(attribute, type, text.data()), "read " + what);
   text.resize(std::min(text.find_last_not_of('\0') + 1, text.size()));  // npos + 1 is 0
@@ -95,7 +96,8 @@ Hdf5Attribute read_attribute(const Reading& in, hid_t attribute, const std::stri
   check<DataError>((kind == H5T_INTEGER || kind == H5T_FLOAT) && H5Tget_size(type) <= 8,
                    "{}: {} must be an integer, a real number or text", in.path, what);
   if (kind == H5T_FLOAT) return value(double{}, H5T_NATIVE_DOUBLE);
-  return H5Tget_sign(type) == H5T_SGN_NONE ? value(uint64_t{}, H5T_NATIVE_UINT64) : value(int64_t{}, H5T_NATIVE_INT64);
+  return H5Tget_sign(type) == H5T_SGN_NONE ? value(uint64_t{}, H5T_NATIVE_UINT64)
+                                           : value(int64_t{}, H5T_NATIVE_INT64);
 }
 
 std::map<std::string, Hdf5Attribute> read_attributes(const Reading& in) {
@@ -104,7 +106,8 @@ std::map<std::string, Hdf5Attribute> read_attributes(const Reading& in) {
   in.ok(H5Oget_info2(in.file, &info, H5O_INFO_NUM_ATTRS), "count the attributes");
   for (hsize_t i = 0; i < info.num_attrs; ++i) {
     const Hdf5Handle attribute(
-        in.ok(H5Aopen_by_idx(in.file, ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT), "open an attribute"),
+        in.ok(H5Aopen_by_idx(in.file, ".", H5_INDEX_NAME, H5_ITER_INC, i, H5P_DEFAULT, H5P_DEFAULT),
+              "open an attribute"),
         H5Aclose);
     const std::string name = read_name(in, "read an attribute's name", [&](char* out, size_t size) {
       return H5Aget_name(attribute, size, out);
@@ -128,7 +131,8 @@ std::map<std::string, Hdf5File::Dataset> read_datasets(const Reading& in) {
 }
 
 template <class Map>
-[[noreturn]] void fail_missing(const Map& map, std::string_view noun, std::string_view name, const Path& path) {
+[[noreturn]] void fail_missing(const Map& map, std::string_view noun, std::string_view name,
+                               const Path& path) {
   std::vector<std::string> known;
   for (const auto& item : map) known.push_back(item.first);
   fail<DataError>("{}: has no {} \"{}\"{}", path.string(), noun, name, did_you_mean(name, known));
@@ -162,10 +166,14 @@ Hdf5File::Hdf5File(const Path& path) {
   in.file = Hdf5Handle(in.ok(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), "open it as HDF5"), H5Fclose);
   hsize_t size = 0;
   in.ok(H5Fget_filesize(in.file, &size), "read its size");
-  check<DataError>(size == in.bytes.size(), "{}: HDF5 sees {} bytes and the mapping {}; is it being written?", in.path,
-                   size, in.bytes.size());
+  check<DataError>(size == in.bytes.size(), "{}: HDF5 sees {} bytes and the mapping {}; is it being written?",
+                   in.path, size, in.bytes.size());
   content->attributes = read_attributes(in);
   content->datasets = read_datasets(in);
+  if (const auto sealed = content->attributes.extract(kHdf5Digest); !sealed.empty())
+    check<DataError>(sealed.mapped() == Hdf5Attribute(hdf5_digest(content->attributes, content->datasets)),
+                     "{}: its attributes and datasets do not match their digest: the file is damaged",
+                     in.path);
   content_ = std::move(content);
 }
 
@@ -177,8 +185,8 @@ int64_t Hdf5File::integer(std::string_view name) const {
   const Hdf5Attribute& value = content_->attribute(name);
   if (const auto* v = std::get_if<int64_t>(&value)) return *v;
   const auto* v = std::get_if<uint64_t>(&value);
-  check<DataError>(v != nullptr && *v <= uint64_t{INT64_MAX}, "{}: attribute \"{}\" must be an integer of 63 bits",
-                   path().string(), name);
+  check<DataError>(v != nullptr && *v <= uint64_t{INT64_MAX},
+                   "{}: attribute \"{}\" must be an integer of 63 bits", path().string(), name);
   return static_cast<int64_t>(*v);
 }
 
@@ -197,11 +205,11 @@ const Hdf5File::Dataset& Hdf5File::dataset(std::string_view name) const {
 const Hdf5File::Dataset& Hdf5File::checked(std::string_view name, size_t element_bytes) const {
   const Dataset& found = dataset(name);
   check<DataError>(static_cast<size_t>(hdf5_type_bytes(found.type)) == element_bytes,
-                   "{}: dataset \"{}\" must have elements of {} bytes, got {}", path().string(), name, element_bytes,
-                   hdf5_type_bytes(found.type));
+                   "{}: dataset \"{}\" must have elements of {} bytes, got {}", path().string(), name,
+                   element_bytes, hdf5_type_bytes(found.type));
   check<DataError>(reinterpret_cast<uintptr_t>(found.bytes.data()) % element_bytes == 0,
-                   "{}: dataset \"{}\" must lie on a multiple of its element's {} bytes", path().string(), name,
-                   element_bytes);
+                   "{}: dataset \"{}\" must lie on a multiple of its element's {} bytes", path().string(),
+                   name, element_bytes);
   return found;
 }
 

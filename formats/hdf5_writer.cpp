@@ -1,6 +1,6 @@
 #include <algorithm>
+#include <map>
 #include <memory>
-#include <set>
 
 #include "formats/hdf5_library.h"
 #include "formats/untrusted.h"
@@ -29,7 +29,8 @@ Hdf5Handle create_in_memory(const std::string& name) {
   return {ok(H5Fcreate(name.c_str(), H5F_ACC_TRUNC, creation, access), "begin an image"), H5Fclose};
 }
 
-void put_attribute(hid_t file, const std::string& name, hid_t file_type, hid_t memory_type, const void* value) {
+void put_attribute(hid_t file, const std::string& name, hid_t file_type, hid_t memory_type,
+                   const void* value) {
   const Hdf5Handle scalar(ok(H5Screate(H5S_SCALAR), "make a scalar"), H5Sclose);
   const Hdf5Handle attribute(ok(H5Acreate2(file, name.c_str(), file_type, scalar, H5P_DEFAULT, H5P_DEFAULT),
                                 fmt::format("make the attribute {}", shown(name))),
@@ -46,11 +47,24 @@ void put_text(hid_t file, const std::string& name, const std::string& text) {
   put_attribute(file, name, type, type, text.c_str());
 }
 
+void put_value(hid_t file, const std::string& name, const Hdf5Attribute& value) {
+  if (const auto* v = std::get_if<int64_t>(&value))
+    put_attribute(file, name, H5T_STD_I64LE, H5T_NATIVE_INT64, v);
+  else if (const auto* v = std::get_if<uint64_t>(&value))
+    put_attribute(file, name, H5T_STD_U64LE, H5T_NATIVE_UINT64, v);
+  else if (const auto* v = std::get_if<double>(&value))
+    put_attribute(file, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, v);
+  else
+    put_text(file, name, std::get<std::string>(value));
+}
+
 }  // namespace
 
 struct Hdf5Writer::State {
   Hdf5Handle file;
-  std::set<std::string> attributes, datasets;
+  std::map<std::string, Hdf5Attribute> attributes;
+  std::map<std::string, Hdf5File::Dataset> datasets;  // without their bytes
+  bool sealed = false;                                // by the digest of all of these
 
   ~State() {
     const Hdf5Lock lock;
@@ -68,29 +82,29 @@ Hdf5Writer::~Hdf5Writer() = default;
 
 void Hdf5Writer::attribute(std::string_view name, const Hdf5Attribute& value) {
   const std::string key(name);
-  check(!key.empty() && state_->attributes.insert(key).second, "{} attributes must be set once, got {}", kWhere,
-        shown(key));
+  check(!state_->sealed, "{} nothing can be added after write(), got attribute {}", kWhere, shown(key));
+  check(!key.empty() && key != kHdf5Digest && !state_->attributes.contains(key),
+        "{} attributes must be set once, got {}", kWhere, shown(key));
   const Hdf5Lock lock;
-  const hid_t file = state_->file;
-  if (const auto* v = std::get_if<int64_t>(&value)) put_attribute(file, key, H5T_STD_I64LE, H5T_NATIVE_INT64, v);
-  if (const auto* v = std::get_if<uint64_t>(&value)) put_attribute(file, key, H5T_STD_U64LE, H5T_NATIVE_UINT64, v);
-  if (const auto* v = std::get_if<double>(&value)) put_attribute(file, key, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, v);
-  if (const auto* v = std::get_if<std::string>(&value)) put_text(file, key, *v);
+  put_value(state_->file, key, value);
+  state_->attributes.emplace(key, value);
 }
 
 void Hdf5Writer::dataset(std::string_view name, Hdf5Type type, std::span<const std::byte> bytes) {
   dataset(name, type, std::span(&bytes, 1));
 }
 
-void Hdf5Writer::dataset(std::string_view name, Hdf5Type type, std::span<const std::span<const std::byte>> parts) {
+void Hdf5Writer::dataset(std::string_view name, Hdf5Type type,
+                         std::span<const std::span<const std::byte>> parts) {
   const std::string key(name);
   const auto element = static_cast<size_t>(hdf5_type_bytes(type));
-  check(!key.empty() && key != "." && key.find('/') == key.npos && state_->datasets.insert(key).second,
+  check(!state_->sealed, "{} nothing can be added after write(), got dataset {}", kWhere, shown(key));
+  check(!key.empty() && key != "." && key.find('/') == key.npos && !state_->datasets.contains(key),
         "{} dataset names must be plain and unique, got {}", kWhere, shown(key));
   hsize_t total = 0;
   for (const auto part : parts) {
-    check(part.size() % element == 0, "{} parts of {} must hold whole elements of {} bytes, got {} bytes", kWhere,
-          shown(key), element, part.size());
+    check(part.size() % element == 0, "{} parts of {} must hold whole elements of {} bytes, got {} bytes",
+          kWhere, shown(key), element, part.size());
     total += part.size() / element;
   }
   const std::string doing = "write the dataset " + shown(key);
@@ -103,7 +117,8 @@ void Hdf5Writer::dataset(std::string_view name, Hdf5Type type, std::span<const s
   ok(H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER), doing);
   ok(H5Pset_obj_track_times(layout, false), doing);
   const Hdf5Handle dataset(
-      ok(H5Dcreate2(state_->file, key.c_str(), file_type, space, H5P_DEFAULT, layout, H5P_DEFAULT), doing), H5Dclose);
+      ok(H5Dcreate2(state_->file, key.c_str(), file_type, space, H5P_DEFAULT, layout, H5P_DEFAULT), doing),
+      H5Dclose);
   hsize_t begin = 0;
   for (const auto part : parts) {
     const hsize_t count = part.size() / element;
@@ -113,6 +128,7 @@ void Hdf5Writer::dataset(std::string_view name, Hdf5Type type, std::span<const s
     ok(H5Dwrite(dataset, file_type, memory, space, H5P_DEFAULT, part.data()), doing);
     begin += count;
   }
+  state_->datasets.emplace(key, Hdf5File::Dataset{type, static_cast<int64_t>(total), {}});
 }
 
 void Hdf5Writer::write(FileSystem& files, const Path& path) {
@@ -120,6 +136,8 @@ void Hdf5Writer::write(FileSystem& files, const Path& path) {
   size_t size = 0;
   {
     const Hdf5Lock lock;
+    if (!std::exchange(state_->sealed, true))
+      put_value(state_->file, kHdf5Digest, hdf5_digest(state_->attributes, state_->datasets));
     ok(H5Fflush(state_->file, H5F_SCOPE_GLOBAL), "finish the image");
     size = static_cast<size_t>(ok(H5Fget_file_image(state_->file, nullptr, 0), "size the image"));
     image = std::make_unique_for_overwrite<std::byte[]>(size);

@@ -1,7 +1,7 @@
-// safetensors: u64 header length N; N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin, end]}};
-// then the tensors' bytes without hole, overlap or tail. docs/formats.md has the grammar.
-// Reading maps the file: a tensor is a view of the mapping and keeps it alive. Everything is checked against
-// the file's size before anything is allocated: header <= 100 MB, dtypes from a list, shape products without
+// safetensors: u64 header length N; N bytes of JSON {"name": {"dtype", "shape", "data_offsets": [begin,
+// end]}}; then the tensors' bytes without hole, overlap or tail. docs/formats.md has the grammar. Reading
+// maps the file: a tensor is a view of the mapping and keeps it alive. Everything is checked against the
+// file's size before anything is allocated: header <= 100 MB, dtypes from a list, shape products without
 // overflow, offsets contiguous. Throws DataError naming file, tensor and rule; IoError from the system.
 // Thread rule: a SafetensorsFile is immutable and may be shared.
 #pragma once
@@ -46,7 +46,8 @@ using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 // The file's image: header padded with spaces so that the data starts on a multiple of 8; tensors in the
 // given order (dense CPU copies are made as needed). Names must be unique.
-std::string safetensors_header(const NamedTensors& tensors, const std::map<std::string, std::string>& metadata);
+std::string safetensors_header(const NamedTensors& tensors,
+                               const std::map<std::string, std::string>& metadata);
 // Writes it durably, streaming (the image is never in memory as a whole).
 void write_safetensors(FileSystem& files, const Path& path, const NamedTensors& tensors,
                        const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
