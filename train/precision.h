@@ -1,9 +1,9 @@
 // In what the working weights are held and multiplied: fp32 or bf16. Masters, optimizer state, the residual
 // stream, norms, softmax and losses are f32 either way.
 //
-// auto takes bf16 where the processor has units for it and a measured product is at least kWorthwhile times
-// as fast; without such units LibTorch's bf16 products run at a tenth of fp32, so there an explicit bf16
-// warns with both rates. Throws ConfigError for another name.
+// auto takes bf16 where the processor has units for it and its products are measured to be faster
+// (kernels/cpu_tuning.h). Without such units LibTorch's bf16 products run at a tenth of fp32, so there an
+// explicit bf16 warns with both rates. Throws ConfigError for another name.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -13,24 +13,16 @@
 #include <vector>
 
 #include "comm/comm.h"
-#include "core/cpu.h"
 #include "core/log.h"
+#include "kernels/cpu_tuning.h"
 #include "models/parameters.h"
 
 namespace retort::train {
 
-struct GemmRates {
-  double fp32 = 0, bf16 = 0;  // GFLOP/s, all threads
-};
-inline constexpr double kWorthwhile = 1.2;
-
-// A product of the shape that training makes, timed for a few tens of milliseconds.
-GemmRates measure_gemm_rates();
-
-// The dtype for models::bind_working. Collective: rank 0 measures and decides, all agree.
+// The dtype for models::bind_working. Collective: rank 0 decides, all agree. Pass what a process measured at
+// its start; without it rank 0 measures now, unless fp32 is asked for.
 at::ScalarType choose_precision(const std::string& precision, comm::Comm& comm, Log& log,
-                                const CpuFeatures& cpu = cpu_features(),
-                                const std::function<GemmRates()>& measure = measure_gemm_rates);
+                                const std::function<kernels::CpuTuning()>& tuning = kernels::tune_cpu);
 
 // "bf16" when any working copy is, else "fp32".
 std::string precision_of(const models::Parameters& parameters);

@@ -43,7 +43,7 @@ void expect_content(const LoadedCheckpoint& loaded, int64_t step) {
 }
 
 void save(const Path& directory, int64_t step, int64_t keep = 2) {
-  save_checkpoint(local_files(), directory, content(step), keep);
+  save_checkpoint(quick_files(), directory, content(step), keep);
 }
 
 std::vector<std::string> entries(const Path& directory) {
@@ -81,7 +81,7 @@ std::string error_of(const Path& checkpoint) {
 
 TEST(Checkpoint, RoundTrips) {
   TemporaryDirectory run;
-  save(run.path(), 400);
+  save_checkpoint(local_files(), run.path(), content(400), 2);
   const Path path = run / "step_00000400";
   expect_content(load_checkpoint(path), 400);
   EXPECT_EQ(read_text(run / "LATEST"), "step_00000400\n");
@@ -147,7 +147,7 @@ void fail_everywhere(Fault fault, int64_t keep) {
   for (bool fired = true; fired; ++at) {
     TemporaryDirectory run;
     save(run.path(), 10, keep);
-    FaultyFiles files(local_files(), fault, at);
+    FaultyFiles files(fault, at);
     bool finished = false;
     try {
       save_checkpoint(files, run.path(), content(20), keep);
@@ -182,15 +182,11 @@ TEST(Checkpoint, SurvivesACrashInEveryOperation) {
 TEST(Checkpoint, ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
 
 TEST(Checkpoint, AFullDiskShowsBeforeAnythingIsWritten) {
-  struct Full final : FileSystem {
-    std::unique_ptr<WritableFile> create(const Path& path, uint64_t) override {
+  struct Full final : QuickFiles {
+    std::unique_ptr<WritableFile> create(const Path& path, uint64_t bytes) override {
       ADD_FAILURE() << "created " << path;
-      return local_files().create(path);
+      return QuickFiles::create(path, bytes);
     }
-    void make_directories(const Path& path) override { local_files().make_directories(path); }
-    void rename(const Path& from, const Path& to) override { local_files().rename(from, to); }
-    void sync_directory(const Path& path) override { local_files().sync_directory(path); }
-    void remove_all(const Path& path) override { local_files().remove_all(path); }
     uint64_t free_bytes(const Path&) override { return 300; }
   } files;
   TemporaryDirectory run;

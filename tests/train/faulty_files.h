@@ -1,4 +1,4 @@
-// A file system whose k-th operation goes wrong, once.
+// File systems for tests: one that does not wait for the disk, and one whose k-th operation goes wrong, once.
 #pragma once
 
 #include <map>
@@ -11,6 +11,36 @@
 
 namespace retort::train {
 
+// The local one without fsync, whose effect no test could see and whose time every test would feel.
+class QuickFiles : public FileSystem {
+ public:
+  std::unique_ptr<WritableFile> create(const Path& path, uint64_t expected_bytes = 0) override {
+    return std::make_unique<File>(local_files().create(path, expected_bytes));
+  }
+  void make_directories(const Path& path) override { local_files().make_directories(path); }
+  void rename(const Path& from, const Path& to) override { local_files().rename(from, to); }
+  void sync_directory(const Path&) override {}
+  void remove_all(const Path& path) override { local_files().remove_all(path); }
+  uint64_t free_bytes(const Path& path) override { return local_files().free_bytes(path); }
+
+ private:
+  class File final : public WritableFile {
+   public:
+    explicit File(std::unique_ptr<WritableFile> file) : file_(std::move(file)) {}
+    void append(std::span<const std::byte> bytes) override { file_->append(bytes); }
+    void sync() override {}
+    void close() override { file_->close(); }
+
+   private:
+    std::unique_ptr<WritableFile> file_;
+  };
+};
+
+inline FileSystem& quick_files() {
+  static QuickFiles files;  // stateless
+  return files;
+}
+
 enum class Fault {
   kNoSpace,  // the operation throws IoError, half done; what follows works
   kCrash,    // the process dies in it: half done, nothing follows, what was not synced is lost
@@ -21,9 +51,8 @@ struct Crash {};  // outside the Error tree: nothing may handle it
 
 class FaultyFiles final : public FileSystem {
  public:
-  FaultyFiles(FileSystem& files, Fault fault, int64_t at) : files_(files), fault_(fault), at_(at) {}
+  FaultyFiles(Fault fault, int64_t at) : fault_(fault), at_(at) {}
   bool fired() const { return fired_; }
-  int64_t operations() const { return count_; }
 
   std::unique_ptr<WritableFile> create(const Path& path, uint64_t expected_bytes) override {
     tick();
@@ -95,7 +124,7 @@ class FaultyFiles final : public FileSystem {
     return tick([] {});
   }
 
-  FileSystem& files_;
+  QuickFiles files_;
   Fault fault_;
   int64_t at_, count_ = 0;
   bool fired_ = false, crashed_ = false;

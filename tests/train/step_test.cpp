@@ -1,0 +1,217 @@
+#include "train/step.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/error.h"
+#include "tests/testing.h"
+#include "tests/train/tiny_model.h"
+#include "train/gradient_norm.h"
+
+namespace retort::train {
+namespace {
+
+struct Outcome {
+  std::vector<at::Tensor> weights;
+  std::vector<StepStats> stats;
+};
+
+// `steps` steps of one rank; micro-batch i of rank r takes the batch that a Trainer would give it.
+Outcome train(comm::Comm& comm, int64_t micro_batches, int64_t steps, Objective& objective) {
+  at::set_num_threads(1);
+  TinyModel tiny;
+  OptimizerOptions options;
+  options.lr = 1e-2;
+  const auto optimizer = make_optimizer(options, tiny.model.parameters());
+  TrainStep step({tiny.model, tiny.map, objective, *optimizer, comm}, micro_batches, /*clip_norm=*/1.0);
+  Outcome outcome;
+  for (int64_t s = 0; s < steps; ++s) {
+    std::vector<data::Batch> batches;
+    for (int64_t i = 0; i < micro_batches; ++i)
+      batches.push_back(tiny_batch((s * comm.size() + comm.rank()) * micro_batches + i));
+    outcome.stats.push_back(step.run(s, batches, options.lr));
+  }
+  outcome.weights = tiny.weights();
+  return outcome;
+}
+
+std::vector<Outcome> train_ranks(int ranks, int64_t micro_batches, int64_t steps,
+                                 const std::function<std::unique_ptr<Objective>(int rank)>& objective_of) {
+  std::vector<Outcome> outcomes(static_cast<size_t>(ranks));
+  comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
+    const auto objective = objective_of(comm.rank());
+    outcomes[static_cast<size_t>(comm.rank())] = train(comm, micro_batches, steps, *objective);
+  });
+  return outcomes;
+}
+
+bool same_bits(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+void expect_same(const Outcome& a, const Outcome& b) {
+  ASSERT_EQ(a.stats.size(), b.stats.size());
+  for (size_t s = 0; s < a.stats.size(); ++s) {
+    EXPECT_TRUE(same_bits(a.stats[s].loss, b.stats[s].loss)) << s;
+    EXPECT_TRUE(same_bits(a.stats[s].gradient_norm, b.stats[s].gradient_norm)) << s;
+    ASSERT_EQ(a.stats[s].parts.size(), b.stats[s].parts.size());
+    EXPECT_TRUE(same_bits(a.stats[s].parts[0], b.stats[s].parts[0])) << s;
+    EXPECT_EQ(a.stats[s].labels, b.stats[s].labels);
+    EXPECT_EQ(a.stats[s].skipped, b.stats[s].skipped);
+  }
+  for (size_t i = 0; i < a.weights.size(); ++i)
+    EXPECT_TRUE(testing::same_bits(a.weights[i], b.weights[i])) << i;
+}
+
+// Keeps what it is given and changes nothing.
+class Recorder final : public Optimizer {
+ public:
+  void step(models::Parameters&, const std::vector<at::Tensor>& gradients, double) override {
+    gradients_.clear();
+    for (const at::Tensor& g : gradients) gradients_.push_back(g.clone());
+  }
+  formats::NamedTensors state() const override { return {}; }
+  void set_state(const std::map<std::string, at::Tensor>&) override {}
+  std::vector<at::Tensor> gradients_;
+};
+
+std::vector<at::Tensor> gradients_of(TinyModel& tiny, models::WeightMap& map,
+                                     const std::vector<data::Batch>& batches, double clip_norm = 0.0) {
+  Recorder recorder;
+  const auto comm = comm::make_self_comm();
+  const auto objective = make_cross_entropy();
+  TrainStep step({tiny.model, map, *objective, recorder, *comm}, std::ssize(batches), clip_norm);
+  step.run(0, batches, 1.0);
+  return recorder.gradients_;
+}
+
+// Cross-entropy that is poisoned in one place: its gradient, or its value alone.
+class Poisoned final : public Objective {
+ public:
+  Poisoned(int64_t call, bool value_only) : call_(call), value_only_(value_only) {}
+  LossSum operator()(models::Model& model, const data::Batch& batch) override {
+    LossSum loss = (*inner_)(model, batch);
+    if (count_++ != call_) return loss;
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    return {value_only_ ? loss.sum + nan : loss.sum * nan, loss.parts};
+  }
+  std::vector<std::string> part_names() const override { return inner_->part_names(); }
+
+ private:
+  std::unique_ptr<Objective> inner_ = make_cross_entropy();
+  int64_t call_, count_ = 0;
+  bool value_only_;
+};
+
+}  // namespace
+
+TEST(TrainStep, HowMicroBatchesAreSplitDoesNotChangeABit) {
+  const auto objective = [](int) { return make_cross_entropy(); };
+  const Outcome one = train_ranks(1, 4, 20, objective).front();
+  EXPECT_LT(one.stats.back().loss, one.stats.front().loss - 0.5);  // it learns
+  for (const int ranks : {2, 4})
+    for (const Outcome& outcome : train_ranks(ranks, 4 / ranks, 20, objective)) expect_same(outcome, one);
+}
+
+TEST(TrainStep, MicroBatchesWithFewAndManyLabelsEqualOneBigBatch) {
+  const std::vector<data::Batch> parts{tiny_batch(0), tiny_batch(4)};  // 24 and 8 valid labels
+  ASSERT_EQ(parts[0].valid_labels(), 3 * parts[1].valid_labels());
+  const data::Batch whole{at::cat({parts[0].tokens_BT, parts[1].tokens_BT}),
+                          at::cat({parts[0].labels_BT, parts[1].labels_BT}),
+                          {},
+                          {},
+                          {}};
+  TinyModel tiny;
+  const auto split = gradients_of(tiny, tiny.map, parts), big = gradients_of(tiny, tiny.map, {whole});
+  const auto first = gradients_of(tiny, tiny.map, {parts[0]}),
+             second = gradients_of(tiny, tiny.map, {parts[1]});
+  for (size_t i = 0; i < big.size(); ++i) {
+    EXPECT_LT(testing::relative_error(split[i], big[i]), 1e-5) << i;
+    EXPECT_GT(testing::relative_error((first[i] + second[i]) / 2, big[i]), 1e-2) << i;  // the mean of means
+  }
+}
+
+TEST(TrainStep, NanOnOneRankSkipsTheUpdateOnAll) {
+  for (const bool value_only : {false, true}) {
+    // Rank 1 is poisoned in step 3 of 5, in its first micro-batch of two.
+    const auto poisoned = train_ranks(2, 2, 5, [&](int rank) -> std::unique_ptr<Objective> {
+      if (rank == 1) return std::make_unique<Poisoned>(3 * 2, value_only);
+      return make_cross_entropy();
+    });
+    expect_same(poisoned[0], Outcome{poisoned[0].weights, poisoned[1].stats});
+    for (const Outcome& outcome : poisoned)
+      for (size_t s = 0; s < 5; ++s) EXPECT_EQ(outcome.stats[s].skipped, s == 3);
+    for (size_t i = 0; i < poisoned[0].weights.size(); ++i) {
+      EXPECT_TRUE(testing::same_bits(poisoned[0].weights[i], poisoned[1].weights[i]));
+      EXPECT_TRUE(at::isfinite(poisoned[0].weights[i]).all().item<bool>());
+    }
+  }
+}
+
+TEST(TrainStep, ASkippedStepLeavesNoTrace) {
+  at::set_num_threads(1);
+  TinyModel tiny;
+  const auto comm = comm::make_self_comm();
+  const auto optimizer = make_optimizer({}, tiny.model.parameters());
+  Poisoned objective(0, /*value_only=*/false);
+  TrainStep step({tiny.model, tiny.map, objective, *optimizer, *comm}, 1, 1.0);
+  const std::vector<at::Tensor> before = tiny.weights();
+  const StepStats stats = step.run(0, {tiny_batch(0)}, 1e-2);
+  EXPECT_TRUE(stats.skipped);
+  EXPECT_TRUE(std::isnan(stats.gradient_norm));
+  for (size_t i = 0; i < before.size(); ++i) EXPECT_TRUE(testing::same_bits(tiny.weights()[i], before[i]));
+  for (const auto& [name, tensor] : optimizer->state())
+    EXPECT_EQ(tensor.count_nonzero().item<int64_t>(), 0) << name;
+  EXPECT_FALSE(step.run(1, {tiny_batch(0)}, 1e-2).skipped);  // and the next one is clean
+}
+
+TEST(TrainStep, ClipsTheGlobalNorm) {
+  TinyModel tiny;
+  const auto free = gradients_of(tiny, tiny.map, {tiny_batch(0)});
+  const double norm = gradient_norm(free);
+  const auto clipped = gradients_of(tiny, tiny.map, {tiny_batch(0)}, norm / 4);
+  EXPECT_NEAR(gradient_norm(clipped), norm / 4, 1e-6 * norm);
+  for (size_t i = 0; i < free.size(); ++i) EXPECT_LT(testing::relative_error(clipped[i] * 4, free[i]), 1e-6);
+}
+
+TEST(TrainStep, GradientsComeBackThroughTheWeightMap) {
+  struct Double final : models::WeightMap {
+    at::Tensor apply(const models::Parameter&, const at::Tensor& x) override { return 2 * x; }
+    at::Tensor pull_back(const models::Parameter&, const at::Tensor& g) override { return 2 * g; }
+  } twice;
+  TinyModel doubled, plain;
+  for (models::Parameter& p : doubled.model.parameters().unique()) p.master.mul_(0.5);
+  models::bind_working(doubled.model.parameters(), twice, at::kFloat);
+  const auto a = gradients_of(doubled, twice, {tiny_batch(0)}),
+             b = gradients_of(plain, plain.map, {tiny_batch(0)});
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(testing::same_bits(a[i], 2 * b[i])) << i;
+}
+
+TEST(TrainStep, WorkingCopiesFollowTheMasters) {
+  TinyModel tiny;
+  models::bind_working(tiny.model.parameters(), tiny.map, at::kBFloat16);
+  const auto comm = comm::make_self_comm();
+  const auto objective = make_cross_entropy();
+  const auto optimizer = make_optimizer({}, tiny.model.parameters());
+  TrainStep step({tiny.model, tiny.map, *objective, *optimizer, *comm}, 1, 1.0);
+  const std::vector<at::Tensor> before = tiny.weights();
+  const StepStats stats = step.run(0, {tiny_batch(0)}, 1e-2);
+  EXPECT_TRUE(std::isfinite(stats.loss));
+  for (size_t i = 0; i < before.size(); ++i) {
+    const models::Parameter& p = tiny.model.parameters().unique()[i];
+    EXPECT_FALSE(testing::same_bits(p.master, before[i])) << p.name;
+    EXPECT_TRUE(testing::same_bits(p.working.detach(), p.master.to(p.working.scalar_type()))) << p.name;
+  }
+}
+
+TEST(TrainStep, ABatchWithoutLabelsIsNoDivisionByZero) {
+  data::Batch empty = tiny_batch(0);
+  empty.labels_BT.fill_(data::kIgnored);
+  TinyModel tiny;
+  for (const at::Tensor& g : gradients_of(tiny, tiny.map, {empty}))
+    EXPECT_EQ(g.abs().max().item<float>(), 0.0f);
+}
+
+}  // namespace retort::train

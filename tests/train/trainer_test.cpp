@@ -1,0 +1,362 @@
+#include "train/trainer.h"
+
+#include <ATen/Parallel.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <mutex>
+#include <set>
+
+#include "core/error.h"
+#include "tests/data/corpus.h"
+#include "tests/testing.h"
+#include "tests/train/captured_log.h"
+#include "tests/train/faulty_files.h"
+#include "tests/train/tiny_model.h"
+
+namespace retort::train {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::TemporaryDirectory;
+
+struct Killed {};  // what a test throws where a process would be killed
+
+TrainOptions tiny_options() {
+  TrainOptions options;
+  options.steps = 20;
+  options.optimizer.lr = 1e-2;
+  options.schedule.warmup = 4;
+  options.log_every = 3;
+  options.validate_every = 5;
+  options.checkpoint_every = 0;
+  options.keep_checkpoints = 1;
+  return options;
+}
+
+// One run of thread ranks over one corpus, with places to interfere.
+struct TinyRun {
+  int ranks = 1;
+  int64_t micro_batches = 2;  // of a rank
+  TrainOptions options = tiny_options();
+  bool resume = true;
+  FileSystem* files = &quick_files();
+  std::function<void(int rank, int64_t step, std::atomic<bool>& stop)> before_step;
+  double poison_from = 1e9, poison_until = 1e9;  // steps in which rank 0's loss is NaN
+  int64_t rows = 2;
+
+  std::string log;                 // rank 0's, after run
+  std::vector<int64_t> validated;  // rank 0's
+
+  TrainReport operator()(const Path& directory) {
+    CapturedLog captured;
+    std::vector<TrainReport> reports(static_cast<size_t>(ranks));
+    const auto keep_log = [&] { log = captured.text(); };
+    try {
+      comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
+        Log quiet(stderr, "", /*quiet=*/true);
+        reports[static_cast<size_t>(comm.rank())] =
+            rank(comm, directory, comm.rank() == 0 ? *captured : quiet);
+      });
+    } catch (...) {
+      keep_log();
+      throw;
+    }
+    keep_log();
+    for (const TrainReport& report : reports) {
+      EXPECT_EQ(report.steps, reports[0].steps);
+      EXPECT_EQ(report.preempted, reports[0].preempted);
+      EXPECT_EQ(report.final_loss, reports[0].final_loss);
+    }
+    return reports[0];
+  }
+
+ private:
+  // Cross-entropy that is NaN while the test says so.
+  struct Loss final : Objective {
+    const bool* poisoned;
+    std::unique_ptr<Objective> inner = make_cross_entropy();
+    explicit Loss(const bool* p) : poisoned(p) {}
+    LossSum operator()(models::Model& model, const data::Batch& batch) override {
+      LossSum loss = (*inner)(model, batch);
+      if (*poisoned) loss.sum = loss.sum * std::numeric_limits<double>::quiet_NaN();
+      return loss;
+    }
+    std::vector<std::string> part_names() const override { return inner->part_names(); }
+  };
+
+  static const std::shared_ptr<const data::TokenShards>& corpus() {
+    static const TemporaryDirectory directory;
+    static const auto shards =
+        testing::write_corpus(directory / "shards", testing::random_documents(4, 40, 60, 23));
+    return shards;
+  }
+
+  TrainReport rank(comm::Comm& comm, const Path& directory, Log& log_of_rank) {
+    at::set_num_threads(1);
+    TinyModel tiny;
+    bool poisoned = false;
+    Loss objective(&poisoned);
+    std::atomic<bool> stop = false;
+    const auto optimizer = make_optimizer(options.optimizer, tiny.model.parameters());
+    const data::BatchStream stream(corpus(), {.sequence = 12, .rows = rows, .seed = 3});
+    TrainerParts parts{{tiny.model, tiny.map, objective, *optimizer, comm},
+                       stream,
+                       *files,
+                       log_of_rank,
+                       directory,
+                       "run: { name: tiny }\n",
+                       {{"model", "a tiny decoder"}},
+                       {},
+                       {},
+                       &stop};
+    parts.before_step = [&, this](int64_t step) {
+      const auto s = static_cast<double>(step);
+      poisoned = comm.rank() == 0 && s >= poison_from && s < poison_until;
+      if (before_step) before_step(comm.rank(), step, stop);
+    };
+    parts.validate = [&, this](int64_t done) -> std::map<std::string, double> {
+      if (comm.rank() == 0) validated.push_back(done);
+      return {{"norm", tiny.model.parameters().unique()[0].master.norm().item<double>()}};
+    };
+    return Trainer(std::move(parts), options, micro_batches).run(resume);
+  }
+};
+
+// Every file below, by relative name, without what may hold wall-clock facts.
+std::map<std::string, std::string> contents(const Path& directory) {
+  std::map<std::string, std::string> out;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    const std::string name = std::filesystem::relative(entry.path(), directory).string();
+    if (entry.is_regular_file() && !name.starts_with("tensorboard") && name != "progress.json")
+      out[name] = read_text(entry.path());
+  }
+  return out;
+}
+
+void expect_same(const Path& a, const Path& b) {
+  const auto left = contents(a), right = contents(b);
+  ASSERT_EQ(left.size(), right.size());
+  EXPECT_EQ(left.size(), 6u);  // a checkpoint of four files, LATEST and metrics.jsonl
+  for (const auto& [name, bytes] : left) {
+    ASSERT_TRUE(right.contains(name)) << name;
+    EXPECT_TRUE(bytes == right.at(name)) << name;
+  }
+}
+
+// Sets the flag of one rank while step `at` runs.
+auto stop_at(int64_t at, int on_rank) {
+  return [=](int rank, int64_t step, std::atomic<bool>& stop) {
+    if (rank == on_rank && step == at) stop = true;
+  };
+}
+
+class FullDisk final : public QuickFiles {
+ public:
+  explicit FullDisk(std::set<std::string> refused) : refused_(std::move(refused)) {}
+  std::unique_ptr<WritableFile> create(const Path& path, uint64_t bytes) override {
+    for (const std::string& name : refused_)
+      if (path.string().find(name) != std::string::npos)
+        fail<IoError>("{}: No space left on device", path.string());
+    return QuickFiles::create(path, bytes);
+  }
+
+ private:
+  std::set<std::string> refused_;
+};
+
+}  // namespace
+
+TEST(Trainer, TrainsValidatesAndSaves) {
+  TemporaryDirectory run;
+  TinyRun whole;
+  whole.options.checkpoint_every = 8;
+  whole.options.keep_checkpoints = 2;
+  const TrainReport report = whole(run.path());
+  EXPECT_EQ(report.steps, 20);
+  EXPECT_EQ(report.tokens, 20 * 2 * 2 * 12);
+  EXPECT_FALSE(report.preempted);
+  EXPECT_GT(report.seconds, 0);
+  EXPECT_THAT(whole.validated, ElementsAre(5, 10, 15, 20));
+  EXPECT_THAT(list_checkpoints(run / "checkpoints"),
+              ElementsAre(run / "checkpoints/step_00000020", run / "checkpoints/step_00000016"));
+  const LoadedCheckpoint last = load_checkpoint(run / "checkpoints/step_00000020");
+  EXPECT_EQ(last.recipe, "run: { name: tiny }\n");
+  EXPECT_EQ(last.extra["model"], "a tiny decoder");
+  EXPECT_EQ(last.extra["train"]["tokens"], report.tokens);
+  EXPECT_EQ(formats::read_json(run / "progress.json")["step"], 20);
+}
+
+TEST(Trainer, StoppingAndResumingDoesNotChangeABit) {
+  for (const int ranks : {1, 2}) {
+    TemporaryDirectory whole_run, parts_run;
+    TinyRun whole, first, second;
+    whole.ranks = first.ranks = second.ranks = ranks;
+    const TrainReport expected = whole(whole_run.path());
+    first.before_step = stop_at(9, ranks - 1);  // the flag of the last rank only
+    const TrainReport stopped = first(parts_run.path());
+    EXPECT_TRUE(stopped.preempted);
+    EXPECT_EQ(stopped.steps, 10);
+    EXPECT_THAT(first.validated, ElementsAre(5));  // a stop does not wait for the one at 10
+    const TrainReport report = second(parts_run.path());
+    EXPECT_THAT(second.validated, ElementsAre(10, 15, 20));
+    EXPECT_EQ(report.tokens, expected.tokens);
+    EXPECT_EQ(report.final_loss, expected.final_loss);
+    EXPECT_GT(report.seconds, stopped.seconds);
+    expect_same(whole_run.path(), parts_run.path());
+  }
+}
+
+TEST(Trainer, AKillBetweenCheckpointsDoesNotChangeABit) {
+  TemporaryDirectory whole_run, killed_run;
+  TinyRun whole, killed, resumed;
+  whole.options.checkpoint_every = killed.options.checkpoint_every = resumed.options.checkpoint_every = 5;
+  whole(whole_run.path());
+  killed.before_step = [](int, int64_t step, std::atomic<bool>&) {
+    if (step == 13) throw Killed{};
+  };
+  EXPECT_THROW(killed(killed_run.path()), Killed);
+  resumed(killed_run.path());
+  EXPECT_THAT(resumed.validated, ElementsAre(15, 20));
+  expect_same(whole_run.path(), killed_run.path());
+}
+
+TEST(Trainer, OneSeedGivesTheSameBytesHoweverTheBatchIsSplit) {
+  TemporaryDirectory one_run;
+  TinyRun one;
+  one.micro_batches = 4;
+  one(one_run.path());
+  for (const int ranks : {1, 2, 4}) {
+    TemporaryDirectory run;
+    TinyRun split;
+    split.ranks = ranks;
+    split.micro_batches = 4 / ranks;
+    split(run.path());
+    expect_same(one_run.path(), run.path());
+  }
+}
+
+TEST(Trainer, AnyRankCountContinuesACheckpoint) {
+  TemporaryDirectory whole_run, parts_run;
+  TinyRun whole, first, second;
+  whole(whole_run.path());
+  first.before_step = stop_at(9, 0);
+  first(parts_run.path());
+  second.ranks = 2;
+  second.micro_batches = 1;
+  second(parts_run.path());
+  expect_same(whole_run.path(), parts_run.path());
+}
+
+TEST(Trainer, AFinishedRunReturnsAtOnce) {
+  TemporaryDirectory run;
+  TinyRun first, again;
+  const TrainReport expected = first(run.path());
+  const auto before = contents(run.path());
+  again.before_step = [](int, int64_t step, std::atomic<bool>&) { ADD_FAILURE() << "trained step " << step; };
+  const TrainReport report = again(run.path());
+  EXPECT_EQ(report.steps, 20);
+  EXPECT_EQ(report.tokens, expected.tokens);
+  EXPECT_EQ(report.final_loss, expected.final_loss);
+  EXPECT_EQ(report.seconds, expected.seconds);
+  EXPECT_TRUE(again.validated.empty());
+  EXPECT_EQ(contents(run.path()), before);
+}
+
+TEST(Trainer, StartingAnewSetsEarlierCheckpointsAside) {
+  TemporaryDirectory run, other;
+  TinyRun first, anew;
+  first(run.path());
+  first(other.path());
+  anew.resume = false;
+  anew.options.steps = 6;
+  EXPECT_EQ(anew(run.path()).steps, 6);
+  EXPECT_EQ(list_checkpoints(run / "checkpoints").size(), 1u);
+  EXPECT_EQ(load_checkpoint(run / "checkpoints.previous/step_00000020").step, 20);
+}
+
+TEST(Trainer, ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
+  TemporaryDirectory whole_run, damaged_run;
+  TinyRun whole, first, resumed;
+  first.options.checkpoint_every = 5;
+  first.options.keep_checkpoints = 2;
+  whole(whole_run.path());
+  first.before_step = stop_at(9, 0);
+  first(damaged_run.path());
+  const Path shard = damaged_run / "checkpoints/step_00000010/optimizer.safetensors";
+  std::filesystem::resize_file(shard, std::filesystem::file_size(shard) - 4);
+  resumed(damaged_run.path());
+  EXPECT_NE(resumed.log.find("optimizer.safetensors"), std::string::npos) << resumed.log;
+  EXPECT_NE(resumed.log.find("continuing from"), std::string::npos) << resumed.log;
+  EXPECT_THAT(resumed.validated, ElementsAre(10, 15, 20));
+  expect_same(whole_run.path(), damaged_run.path());
+
+  for (const Path& path : list_checkpoints(damaged_run / "checkpoints"))
+    std::filesystem::resize_file(path / "weights.safetensors", 100);
+  EXPECT_THROW(resumed(damaged_run.path()), CheckpointError);
+}
+
+TEST(Trainer, AFullDiskDuringASaveDoesNotStopTheRun) {
+  TemporaryDirectory whole_run, full_run;
+  TinyRun whole, full;
+  full.ranks = 2, full.micro_batches = 1;
+  full.options.checkpoint_every = 5;
+  FullDisk files({"step_00000010", "step_00000015"});
+  full.files = &files;
+  whole(whole_run.path());
+  EXPECT_EQ(full(full_run.path()).steps, 20);
+  EXPECT_NE(full.log.find("step 10 could not be saved"), std::string::npos) << full.log;
+  EXPECT_NE(full.log.find("No space left"), std::string::npos) << full.log;
+  expect_same(whole_run.path(), full_run.path());
+}
+
+TEST(Trainer, TooManyFailedSavesAreAnErrorOnEveryRank) {
+  TemporaryDirectory run;
+  TinyRun full;
+  full.ranks = 2;
+  full.options.checkpoint_every = 2;
+  full.options.max_failed_saves = 3;
+  FullDisk files({"step_00000004", "step_00000006", "step_00000008", "step_0000001"});
+  full.files = &files;
+  EXPECT_THROW(full(run.path()), IoError);
+  EXPECT_THAT(list_checkpoints(run / "checkpoints"), ElementsAre(run / "checkpoints/step_00000002"));
+  EXPECT_EQ(load_checkpoint(run / "checkpoints/step_00000002").step, 2);
+
+  FullDisk last({"step_00000020"});  // nothing makes up for the last one
+  full.files = &last;
+  EXPECT_THROW(full(run.path()), IoError);
+}
+
+TEST(Trainer, SkippedUpdatesAreJournaledAndEndTheRunWhenTheyGoOn) {
+  TemporaryDirectory run;
+  TinyRun poisoned;
+  poisoned.ranks = 2;
+  poisoned.poison_from = 5, poisoned.poison_until = 7;
+  const TrainReport report = poisoned(run.path());
+  EXPECT_EQ(report.steps, 20);
+  const LoadedCheckpoint last = load_checkpoint(run / "checkpoints/step_00000020");
+  EXPECT_EQ(last.extra["train"]["skipped"].get<std::vector<int64_t>>(), (std::vector<int64_t>{5, 6}));
+  EXPECT_NE(poisoned.log.find("skipped on all ranks"), std::string::npos) << poisoned.log;
+
+  TemporaryDirectory doomed_run;
+  TinyRun doomed;
+  doomed.ranks = 2;
+  doomed.poison_from = 5;
+  doomed.options.checkpoint_every = 4;
+  EXPECT_THROW(doomed(doomed_run.path()), NonFiniteError);
+  EXPECT_EQ(load_latest_checkpoint(doomed_run / "checkpoints", *CapturedLog())->step, 4);
+}
+
+TEST(Trainer, RefusesToContinueWithOtherBatches) {
+  TemporaryDirectory run;
+  TinyRun first, other;
+  first.before_step = stop_at(9, 0);
+  first(run.path());
+  other.rows = 3;
+  EXPECT_THROW(other(run.path()), ConfigError);
+  other.rows = 1, other.micro_batches = 4;  // the same samples a step
+  EXPECT_EQ(other(run.path()).steps, 20);
+}
+
+}  // namespace retort::train
