@@ -172,11 +172,11 @@ void fail_everywhere(Fault fault, int64_t keep) {
 }
 
 TEST(Checkpoint, SurvivesAFullDiskInEveryOperation) {
-  for (const int64_t keep : {1, 2}) fail_everywhere(Fault::kNoSpace, keep);
+  fail_everywhere(Fault::kNoSpace, 1);
 }
 
 TEST(Checkpoint, SurvivesACrashInEveryOperation) {
-  for (const int64_t keep : {1, 2}) fail_everywhere(Fault::kCrash, keep);
+  fail_everywhere(Fault::kCrash, 1);
 }
 
 TEST(Checkpoint, ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
