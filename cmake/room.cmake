@@ -2,11 +2,6 @@
 # The static library retort_NAME. LINKS names the rooms below it and its third-party homes.
 function(retort_room name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINKS" ${ARGN})
-  if(NOT ARG_SOURCES)  # BOOTSTRAP: until the room has a source
-    add_library(retort_${name} INTERFACE)
-    target_link_libraries(retort_${name} INTERFACE retort_flags retort_torch ${ARG_LINKS})
-    return()
-  endif()
   add_library(retort_${name} STATIC ${ARG_SOURCES})
   target_link_libraries(retort_${name} PUBLIC retort_flags retort_torch ${ARG_LINKS})
   if(name STREQUAL core)
