@@ -1,7 +1,9 @@
 #include "launch/command_line.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
+#include "core/nearest.h"
 
 #include "launch/verbs.h"
 
@@ -163,15 +165,24 @@ void surface(const CLI::App& app, const std::string& prefix, std::string& out) {
 
 std::function<ExitCode()> parse_command_line(const std::vector<std::string>& arguments) {
   CommandLine line;
+  if (!arguments.empty() && !arguments[0].starts_with('-')) {
+    std::vector<std::string> verbs;
+    for (const CLI::App* verb : line.app.get_subcommands({})) verbs.push_back(verb->get_name());
+    check<ConfigError>(std::find(verbs.begin(), verbs.end(), arguments[0]) != verbs.end(),
+                       "unknown verb \"{}\"{} (known: {})", arguments[0], did_you_mean(arguments[0], verbs),
+                       fmt::join(verbs, ", "));
+  }
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
   try {
     line.app.parse(reversed);
   } catch (const CLI::Success&) {
-    std::string help;
+    std::string above;
     const CLI::App* asked = &line.app;
-    for (auto subs = asked->get_subcommands(); !subs.empty(); subs = asked->get_subcommands())
+    for (auto subs = asked->get_subcommands(); !subs.empty(); subs = asked->get_subcommands()) {
+      above += (above.empty() ? "" : " ") + asked->get_name();
       asked = subs.front();
-    help = asked->help();
+    }
+    const std::string help = asked->help(above);
     return [help] {
       fmt::print("{}", help);
       return ExitCode::kDone;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "data/prepare.h"
+#include "kernels/cpu_tuning.h"
 #include "launch/model_address.h"
 #include "launch/score.h"
 #include "launch/verbs.h"
@@ -36,6 +37,7 @@ class TemporaryShards {
 }  // namespace
 
 ExitCode eval_verb(const EvalArguments& arguments) {
+  kernels::tune_cpu();  // the same products as in a run
   Log log, quiet(stderr, "", true);
   OpenedModel model = open_model(arguments.model, "", 0, log);
   std::optional<TemporaryShards> made;

@@ -17,8 +17,8 @@ StageOutcome generate_stage(StageContext& context) {
     sampling.seed = seed;
     const std::vector<int32_t> ids = eval::generate(*model.decoder, prompt, sampling);
     context.files.make_directories(context.directory);
-    const std::string text = fmt::format("--- {} continues {}: ---\n{}{}\n", model.source, options.prompt,
-                                         options.prompt, tokenizer.decode(ids));
+    const std::string text =
+        fmt::format("--- {} ---\n{}{}\n", model.source, options.prompt, tokenizer.decode(ids));
     write_durably(context.files, context.directory / "sample.txt", text);
     outcome.result = {{"model", model.source}, {"generated", ids.size()}};
   });

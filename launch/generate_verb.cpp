@@ -1,11 +1,13 @@
 // Prompt and continuation to stdout, as they come; ids when there is no text.
 #include "eval/generate.h"
+#include "kernels/cpu_tuning.h"
 #include "launch/model_address.h"
 #include "launch/verbs.h"
 
 namespace retort::launch {
 
 ExitCode generate_verb(const GenerateArguments& arguments) {
+  kernels::tune_cpu();  // the same products as in a run
   Log log;
   const OpenedModel model = open_model(arguments.model, "", arguments.seed, log);
   const bool text = arguments.ids.empty();

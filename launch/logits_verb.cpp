@@ -1,6 +1,7 @@
 // [[ids], ...] -> tensor "logits" f32 [B, T, V], to compare with another runtime.
 #include "eval/generate.h"
 #include "formats/safetensors.h"
+#include "kernels/cpu_tuning.h"
 #include "launch/model_address.h"
 #include "launch/verbs.h"
 
@@ -29,6 +30,7 @@ at::Tensor read_ids(const std::string& path, int64_t vocabulary) {
 }  // namespace
 
 ExitCode logits_verb(const LogitsArguments& arguments) {
+  kernels::tune_cpu();  // the same products as in a run
   Log log;
   const OpenedModel model = open_model(arguments.model, "", 0, log);
   const at::Tensor tokens_BT = read_ids(arguments.ids, model.decoder->vocabulary());

@@ -120,9 +120,17 @@ class Pipeline {
     Log stage_log(stderr,
                   comm_.size() > 1 && comm_.rank() > 0 ? fmt::format("rank {}: ", comm_.rank()) : "  ",
                   log_.quiet());
-    StageContext context{
-        recipe_,          stage,  run_,      directory, stage_identity(recipe_, stage), comm_,
-        options_.threads, files_, stage_log, stop_};
+    StageContext context{recipe_,
+                         stage,
+                         run_,
+                         directory,
+                         stage_identity(recipe_, stage),
+                         comm_,
+                         options_.threads,
+                         options_.tuning,
+                         files_,
+                         stage_log,
+                         stop_};
     if (plan != Plan::kSkip) {
       on_rank_zero(comm_, [&] {
         if (plan == Plan::kFresh) put_aside(directory, files_, log_);

@@ -18,6 +18,7 @@
 #include "comm/comm.h"
 #include "core/file.h"
 #include "core/log.h"
+#include "kernels/cpu_tuning.h"
 #include "recipes/recipe.h"
 
 namespace retort::launch {
@@ -25,6 +26,7 @@ namespace retort::launch {
 struct PipelineOptions {
   bool anew = false;    // put finished work aside
   int64_t threads = 1;  // of each process
+  kernels::CpuTuning tuning;
 };
 
 // kDone, or kPreempted when stopped. Products (tables, samples) go to stdout on rank 0.

@@ -22,10 +22,11 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started) {
   });
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
-  PipelineOptions options{arguments.resume == "never", std::max<int64_t>(1, all / local)};
+  PipelineOptions options{arguments.resume == "never", std::max<int64_t>(1, all / local), {}};
   at::set_num_threads(static_cast<int>(options.threads));
-  log.info("retort run {}: {} stage(s) in {}; {}, {} thread(s)", arguments.recipe, recipe.stages.size(),
-           recipe.run.dir, started.sentence, options.threads);
+  options.tuning = kernels::tune_cpu();
+  log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);
+  log.info("{}; {}", started.sentence, options.tuning.summary());
   return run_pipeline(recipe, options, comm, local_files(), log, stop_requested());
 }
 

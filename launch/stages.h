@@ -14,6 +14,7 @@
 #include "core/registry.h"
 #include "data/token_shards.h"
 #include "formats/json.h"
+#include "kernels/cpu_tuning.h"
 #include "launch/model_address.h"
 #include "recipes/recipe.h"
 
@@ -26,7 +27,8 @@ struct StageContext {
   Path directory;        // the stage's
   std::string identity;  // the stage as text, without what may differ between equal runs: checkpoints keep it
   comm::Comm& comm;
-  int64_t threads;  // of this rank
+  int64_t threads;  // of this process
+  const kernels::CpuTuning& tuning;
   FileSystem& files;
   Log& log;
   const std::atomic<bool>& stop;

@@ -42,8 +42,9 @@ std::unique_ptr<train::Objective> make_objective(const StageContext& context, co
     check<ConfigError>(!opened.tokenizer || opened.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
                        "distill.teacher.model: {} reads tokenizer {}, the shards hold {}", opened.source,
                        opened.tokenizer ? opened.tokenizer->name() : "", text.tokenizer_name());
-    models::bind_working(opened.decoder->parameters(), *opened.map,
-                         train::choose_precision(distill.teacher.precision, comm, log));
+    models::bind_working(
+        opened.decoder->parameters(), *opened.map,
+        train::choose_precision(distill.teacher.precision, comm, log, [&] { return context.tuning; }));
     teacher = distill::make_live_teacher(std::move(opened.decoder));
   }
   return distill::make_distillation(std::move(teacher), distill.losses);
@@ -76,7 +77,7 @@ Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
                            static_cast<uint64_t>(context.recipe.run.seed), true, s.data.isolate_documents});
   });
   models::bind_working(parts.model->parameters(), *parts.map,
-                       train::choose_precision(s.train.precision, comm, log));
+                       train::choose_precision(s.train.precision, comm, log, [&] { return context.tuning; }));
   together(comm, [&] { parts.objective = make_objective(context, comm, log, *parts.text); });
   return parts;
 }
@@ -95,6 +96,31 @@ uint64_t weights_bytes(const Path& directory) {
   return checkpoints.empty() ? 0 : std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
 }
 
+// The figures that a run says of its model: made during training, and once more at the end unless the last
+// validation was just there.
+class Judge {
+ public:
+  Judge(const StageContext& context, Parts& parts, comm::Comm& comm)
+      : context_(context), parts_(parts), comm_(comm) {}
+  std::map<std::string, double> validate(int64_t done) {
+    scores_ = evaluate(context_, *parts_.model, *parts_.map, comm_);
+    done_ = done;
+    if (scores_.empty()) return {};
+    return {{"bits_per_byte", scores_.at("bits_per_byte").get<double>()}};
+  }
+  formats::Json at(int64_t done) {
+    if (done_ != done) validate(done);
+    return scores_;
+  }
+
+ private:
+  const StageContext& context_;
+  Parts& parts_;
+  comm::Comm& comm_;
+  formats::Json scores_;
+  int64_t done_ = -1;
+};
+
 StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   const recipes::Stage& s = context.stage;
   at::set_num_threads(static_cast<int>(context.threads));
@@ -102,27 +128,21 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   Parts parts = make_parts(context, comm, log);
   models::Parameters& parameters = parts.model->parameters();
   const auto move_to = [&](int64_t step) {
-    if (parts.quantizing != nullptr && parts.quantizing->begin_step(step)) {
-      const at::NoGradGuard no_grad;
-      models::refresh_working(parameters, *parts.map);
-    }
+    if (parts.quantizing == nullptr || !parts.quantizing->begin_step(step)) return;
+    const at::NoGradGuard no_grad;
+    models::refresh_working(parameters, *parts.map);
   };
-  train::Trainer trainer({{*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
-                          *parts.stream,
-                          context.files,
-                          log,
-                          context.directory,
-                          context.identity,
-                          model_facts(parts.model->spec(), parts.text->tokenizer_name(), s.quantize),
-                          [&](int64_t) {
-                            const formats::Json score = evaluate(context, *parts.model, *parts.map, comm);
-                            return score.empty()
-                                       ? std::map<std::string, double>()
-                                       : std::map<std::string, double>{
-                                             {"bits_per_byte", score.at("bits_per_byte").get<double>()}};
-                          },
-                          move_to,
-                          &context.stop},
+  Judge judge(context, parts, comm);
+  train::Trainer trainer({.step = {*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
+                          .stream = *parts.stream,
+                          .files = context.files,
+                          .log = log,
+                          .directory = context.directory,
+                          .recipe = context.identity,
+                          .facts = model_facts(parts.model->spec(), parts.text->tokenizer_name(), s.quantize),
+                          .validate = [&](int64_t done) { return judge.validate(done); },
+                          .before_step = move_to,
+                          .stop = &context.stop},
                          s.train, micro_batches);
   const train::TrainReport report = trainer.run(/*resume=*/true);
   StageOutcome outcome;
@@ -130,7 +150,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   if (outcome.preempted) return outcome;
   move_to(s.train.steps);  // a run that was complete already never began a step
   outcome.result = parameter_counts(*parts.model);
-  outcome.result.update(evaluate(context, *parts.model, *parts.map, comm));
+  outcome.result.update(judge.at(s.train.steps));
   if (comm.rank() != 0) return outcome;
   const Spent before = spent_before(context, s.model.from);
   outcome.result.update({{"file_bytes", weights_bytes(context.directory)},
@@ -160,6 +180,7 @@ StageOutcome train_stage(StageContext& context) {
   } catch (const SharedError& error) {
     throw Error(error.what(), error.code());  // for this process it is an ordinary one
   }
+  at::set_num_threads(static_cast<int>(context.threads));  // the ranks set the process's
   return outcome;
 }
 

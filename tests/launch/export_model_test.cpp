@@ -1,0 +1,63 @@
+#include "launch/export_model.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "formats/gguf.h"
+#include "tests/launch/tiny.h"
+#include "tests/testing.h"
+
+namespace retort::launch {
+namespace {
+
+OpenedModel quantized_model(const Path& directory) {
+  save_tiny(*tiny_model(4), directory, 1, quantize::QuantizeOptions{});
+  Log log(stderr, "", true);
+  return open_model(directory.string(), "", 0, log);
+}
+
+recipes::ExportOptions of_type(const std::string& type, const std::string& embedding = "same") {
+  recipes::ExportOptions options;
+  options.type = type;
+  options.embedding_type = embedding;
+  return options;
+}
+
+}  // namespace
+
+// The file holds the weights that were judged: packed, and as values.
+TEST(ExportModel, OwnGridsAndTheirValuesAreTheSameNumbers) {
+  testing::TemporaryDirectory directory;
+  const OpenedModel model = quantized_model(directory / "stage");
+  const uint64_t packed = export_model(model, of_type("own"), directory / "own.gguf", local_files());
+  const uint64_t values = export_model(model, of_type("f32"), directory / "f32.gguf", local_files());
+  EXPECT_LT(packed, values);
+  const formats::GgufFile own(directory / "own.gguf"), f32(directory / "f32.gguf");
+  int quantized = 0;
+  for (const formats::GgufTensorInfo& tensor : own.tensors()) {
+    EXPECT_TRUE(at::equal(own.values(tensor.name), f32.values(tensor.name))) << tensor.name;
+    quantized += tensor.type == formats::GgmlType::Q4_0 || tensor.type == formats::GgmlType::Q8_0;
+  }
+  EXPECT_EQ(own.find_tensor("token_embd.weight")->type, formats::GgmlType::Q8_0);
+  EXPECT_EQ(quantized, 1 + 2 * 7);
+  EXPECT_EQ(own.find_tensor("output.weight"), nullptr);  // tied
+}
+
+TEST(ExportModel, ATypeIsChosenForMatricesAndForTheEmbedding) {
+  testing::TemporaryDirectory directory;
+  save_tiny(*tiny_model(5), directory / "stage", 1, std::nullopt);
+  Log log(stderr, "", true);
+  const OpenedModel model = open_model((directory / "stage").string(), "", 0, log);
+  export_model(model, of_type("q4_0", "f16"), directory / "a.gguf", local_files());
+  const formats::GgufFile file(directory / "a.gguf");
+  EXPECT_EQ(file.find_tensor("token_embd.weight")->type, formats::GgmlType::F16);
+  EXPECT_EQ(file.find_tensor("blk.1.ffn_up.weight")->type, formats::GgmlType::Q4_0);
+  EXPECT_EQ(file.find_tensor("blk.1.ffn_norm.weight")->type, formats::GgmlType::F32);
+  EXPECT_EQ(bytes_below(directory / "a.gguf"), std::filesystem::file_size(directory / "a.gguf"));
+
+  recipes::ExportOptions hf = of_type("q4_0");
+  hf.format = "hf";
+  EXPECT_THROW(export_model(model, hf, directory / "hf", local_files()), ConfigError);
+}
+
+}  // namespace retort::launch

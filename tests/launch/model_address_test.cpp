@@ -1,0 +1,95 @@
+#include "launch/model_address.h"
+
+#include <gmock/gmock.h>
+
+#include "core/error.h"
+#include "formats/ggml_blocks.h"
+#include "launch/export_model.h"
+#include "tests/launch/tiny.h"
+#include "tests/testing.h"
+
+namespace retort::launch {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string error_of(const std::string& address) {
+  Log log(stderr, "", true);
+  try {
+    open_model(address, "", 0, log);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+TEST(ModelAddress, OpensCheckpointsAndTheDirectoriesAroundThem) {
+  testing::TemporaryDirectory directory;
+  const auto model = tiny_model(1);
+  const Path stage = directory / "stage";
+  save_tiny(*model, stage, 10, std::nullopt);
+  Log log(stderr, "", true);
+  for (const Path& path :
+       {stage / "checkpoints" / "step_00000010", stage / "checkpoints", stage, directory.path()}) {
+    const OpenedModel opened = open_model(path.string(), "", 0, log);
+    EXPECT_EQ(opened.decoder->spec(), model->spec());
+    EXPECT_EQ(opened.need_tokenizer().name(), "bytes");
+    for (const auto& p : model->parameters().unique())
+      EXPECT_TRUE(testing::same_bits(opened.decoder->parameters().at(p.name).working.detach(), p.master))
+          << p.name;
+  }
+  EXPECT_EQ(resolve_stage("stage:stage", directory.path()), stage.string());
+  EXPECT_NO_THROW(open_model("stage:stage", directory.path(), 0, log));
+  EXPECT_THROW(open_model("stage:stage", "", 0, log), ConfigError);
+  save_tiny(*model, directory / "other", 10, std::nullopt);
+  EXPECT_THAT(error_of(directory.path().string()), HasSubstr("holds several models, name one"));
+}
+
+TEST(ModelAddress, AQuantizedCheckpointIsOpenedOnItsGrid) {
+  testing::TemporaryDirectory directory;
+  const auto model = tiny_model(2);
+  quantize::QuantizeOptions options;
+  options.from_step = 5;
+  save_tiny(*model, directory / "late", 10, options);
+  save_tiny(*model, directory / "early", 5, options);  // all of its steps came before the grid
+  Log log(stderr, "", true);
+  const OpenedModel late = open_model((directory / "late").string(), "", 0, log);
+  ASSERT_NE(late.quantized(), nullptr);
+  const auto& q = late.decoder->parameters().at("layers.0.attn.q.weight");
+  const at::Tensor on_grid = formats::unpack(formats::pack(formats::GgmlType::Q4_0, q.master));
+  EXPECT_TRUE(testing::same_bits(q.working.detach(), on_grid));
+  const OpenedModel early = open_model((directory / "early").string(), "", 0, log);
+  EXPECT_TRUE(testing::same_bits(early.decoder->parameters().at("layers.0.attn.q.weight").working.detach(),
+                                 q.master));
+}
+
+TEST(ModelAddress, OpensWhatItExports) {
+  testing::TemporaryDirectory directory;
+  save_tiny(*tiny_model(3), directory / "stage", 10, std::nullopt);
+  Log log(stderr, "", true);
+  const OpenedModel model = open_model((directory / "stage").string(), "", 0, log);
+  recipes::ExportOptions gguf, hf;
+  hf.format = "hf";
+  export_model(model, gguf, directory / "model.gguf", local_files());
+  export_model(model, hf, directory / "hf", local_files());
+  const at::Tensor tokens_BT = at::arange(40).view({2, 20});
+  const at::NoGradGuard no_grad;
+  const at::Tensor h_BTD = model.decoder->hidden({tokens_BT, {}, {}});
+  for (const char* name : {"model.gguf", "hf"}) {
+    const OpenedModel back = open_model((directory / name).string(), "", 0, log);
+    EXPECT_EQ(back.need_tokenizer().name(), "bytes") << name;
+    EXPECT_TRUE(testing::same_bits(back.decoder->hidden({tokens_BT, {}, {}}), h_BTD)) << name;
+  }
+}
+
+TEST(ModelAddress, SaysWhatIsWrong) {
+  testing::TemporaryDirectory directory;
+  EXPECT_THAT(error_of("/nowhere/model"), HasSubstr("/nowhere/model: no such model"));
+  EXPECT_THAT(error_of(directory.path().string()), HasSubstr("holds no model"));
+  EXPECT_THAT(error_of("preset:gpt2"), HasSubstr("unknown preset \"gpt2\""));
+  EXPECT_THAT(error_of("/etc/passwd"), HasSubstr("must be a .gguf"));
+}
+
+}  // namespace retort::launch

@@ -1,0 +1,162 @@
+#include "launch/pipeline.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "core/error.h"
+#include "formats/json.h"
+#include "launch/signals.h"
+#include "launch/stages.h"
+#include "recipes/read_recipe.h"
+#include "tests/testing.h"
+
+namespace retort::launch {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kRecipe = R"(
+run: { seed: 1 }
+data: { train: stage:text, validation: stage:text, sequence: 16, batch_tokens: 64, micro_batch: 4 }
+model: { context: 32, layers: 1, width: 32, heads: 1, ffn_width: 32 }
+train: { steps: 2, precision: fp32, schedule: { warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: model, kind: train }
+  - { name: report, kind: report }
+)";
+
+class PipelineTest : public ::testing::Test {
+ protected:
+  PipelineTest() {
+    std::ofstream text(directory_ / "a.txt");
+    for (int i = 0; i < 40; ++i) text << "line " << i << " of a small text\n";
+  }
+
+  recipes::Recipe recipe(std::vector<std::string> sets = {}) const {
+    sets.push_back("run.text=" + (directory_ / "a.txt").string());
+    sets.push_back("run.dir=" + (directory_ / "run").string());
+    return recipes::parse_recipe(kRecipe, "small.yaml", sets);
+  }
+
+  // What the run said, on stderr and stdout.
+  std::string run(const recipes::Recipe& recipe, bool anew = false) {
+    ::testing::internal::CaptureStderr();
+    ::testing::internal::CaptureStdout();
+    const auto comm = comm::make_self_comm();
+    Log log;
+    PipelineOptions options;
+    options.anew = anew;
+    code_ = run_pipeline(recipe, options, *comm, local_files(), log, stop_);
+    return ::testing::internal::GetCapturedStderr() + ::testing::internal::GetCapturedStdout();
+  }
+
+  formats::Json json(const std::string& path) const { return formats::read_json(directory_ / "run" / path); }
+
+  testing::TemporaryDirectory directory_;
+  std::atomic<bool> stop_{false};
+  ExitCode code_ = ExitCode::kInternal;
+};
+
+int count(const std::string& text, const std::string& part) {
+  int n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+}  // namespace
+
+TEST_F(PipelineTest, FinishedStagesAreSkipped) {
+  EXPECT_EQ(count(run(recipe()), "done already"), 0);
+  EXPECT_EQ(code_, ExitCode::kDone);
+  EXPECT_EQ(json("exit.json").at("code"), 0);
+  EXPECT_GT(json("model/result.json").at("bits_per_byte").get<double>(), 0.0);
+  EXPECT_EQ(json("model/result.json").at("tokens"), 128);
+
+  const std::string again = run(recipe());
+  EXPECT_EQ(count(again, "done already"), 3);
+  EXPECT_THAT(again, HasSubstr("| model"));  // the table is shown all the same
+  // The resolved recipe is a recipe, and the same one.
+  const recipes::Recipe resolved = recipes::read_recipe((directory_ / "run" / "recipe.yaml").string());
+  EXPECT_EQ(count(run(resolved), "done already"), 3);
+}
+
+TEST_F(PipelineTest, AChangedStageAndWhatHangsOnItAreDoneAnew) {
+  run(recipe());
+  const std::string changed = run(recipe({"train.steps=3"}));
+  EXPECT_EQ(count(changed, "done already"), 1);
+  EXPECT_EQ(json("model/result.json").at("steps"), 3);
+  EXPECT_EQ(formats::read_json(directory_ / "run" / "model.replaced" / "result.json").at("steps"), 2);
+
+  std::ofstream(directory_ / "a.txt", std::ios::app) << "one more line of text\n";
+  EXPECT_EQ(count(run(recipe({"train.steps=3"})), "done already"), 0);
+}
+
+TEST_F(PipelineTest, NeverResumeStartsAnew) {
+  run(recipe());
+  EXPECT_EQ(count(run(recipe(), /*anew=*/true), "done already"), 0);
+}
+
+TEST_F(PipelineTest, RanksThreadsAndNamesDoNotCount) {
+  const recipes::Recipe one = recipe(),
+                        other = recipe({"parallel.ranks=4", "run.threads=1", "run.name=other"});
+  EXPECT_EQ(stage_identity(one, one.stages[1]), stage_identity(other, other.stages[1]));
+  const recipes::Recipe seeded = recipe({"run.seed=2"});
+  EXPECT_NE(stage_identity(one, one.stages[1]), stage_identity(seeded, seeded.stages[1]));
+}
+
+TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {
+  run(recipe({"data.micro_batch=1"}));
+  const std::string one =
+      read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json");
+  run(recipe({"data.micro_batch=1", "parallel.ranks=4"}), /*anew=*/true);
+  EXPECT_EQ(read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json"), one);
+}
+
+TEST_F(PipelineTest, ASecondRunInTheDirectoryIsRefused) {
+  std::filesystem::create_directories(directory_ / "run");
+  const DirectoryLock held(directory_ / "run");
+  try {
+    const auto comm = comm::make_self_comm();
+    Log log(stderr, "", true);
+    run_pipeline(recipe(), {}, *comm, local_files(), log, stop_);
+    FAIL();
+  } catch (const IoError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("another run"));
+    EXPECT_EQ(error.code(), ExitCode::kInputOutput);
+  }
+}
+
+TEST_F(PipelineTest, AStopIsPreemptedAndNothingIsLost) {
+  stop_ = true;
+  run(recipe());
+  EXPECT_EQ(code_, ExitCode::kPreempted);
+  EXPECT_EQ(json("exit.json").at("code"), 75);
+  stop_ = false;
+  run(recipe());
+  EXPECT_EQ(code_, ExitCode::kDone);
+}
+
+TEST_F(PipelineTest, ErrorsAreLeftInExitJson) {
+  std::ofstream(directory_ / "a.txt") << "";
+  EXPECT_THROW(
+      {
+        ::testing::internal::CaptureStderr();
+        const auto comm = comm::make_self_comm();
+        Log log;
+        run_pipeline(recipe(), {}, *comm, local_files(), log, stop_);
+      },
+      DataError);
+  ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(json("exit.json").at("code"), 65);
+  EXPECT_EQ(json("exit.json").at("stage"), "text");
+  EXPECT_THAT(json("exit.json").at("message").get<std::string>(), HasSubstr("a.txt"));
+}
+
+TEST_F(PipelineTest, EveryKindHasABody) {
+  for (const recipes::StageKind& kind : recipes::stage_kinds()) EXPECT_NO_THROW(stage_bodies().at(kind.name));
+  EXPECT_EQ(stage_bodies().size(), recipes::stage_kinds().size());
+}
+
+}  // namespace retort::launch

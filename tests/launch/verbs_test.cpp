@@ -1,0 +1,77 @@
+#include "launch/verbs.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "core/file.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+#include "tests/testing.h"
+
+namespace retort::launch {
+namespace {
+
+using ::testing::HasSubstr;
+
+template <class Arguments>
+std::string output_of(ExitCode (*verb)(const Arguments&), const Arguments& arguments) {
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(verb(arguments), ExitCode::kDone);
+  return ::testing::internal::GetCapturedStdout();
+}
+
+}  // namespace
+
+TEST(Verbs, RecipeListsShowsAndExplains) {
+  EXPECT_THAT(output_of(recipe_verb, {"list", ""}), HasSubstr("quickstart\n"));
+  EXPECT_THAT(output_of(recipe_verb, {"show", "models/gpt2-124m"}), HasSubstr("width: 768"));
+  EXPECT_THAT(output_of(recipe_verb, {"explain", "train.steps"}), HasSubstr("default: 1000"));
+  EXPECT_THROW(recipe_verb({"show", "nothing"}), ConfigError);
+}
+
+TEST(Verbs, CheckPlansWithoutTouchingData) {
+  EXPECT_THAT(output_of(check_verb, {"quickstart", {"run.text=/dev/null"}, 0}),
+              HasSubstr("parameters stored"));
+  EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null", "train.steps=0"}, 0}), ConfigError);
+  EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null"}, 7}), ConfigError);
+}
+
+TEST(Verbs, InspectKnowsPresetsAndFiles) {
+  EXPECT_THAT(output_of(inspect_verb, {"preset:mobillama-0.5b"}),
+              HasSubstr("534865920 stored, 1261529088 expanded"));
+  testing::TemporaryDirectory directory;
+  const Path path = directory / "x.safetensors";
+  formats::write_safetensors(local_files(), path, {{"a", at::ones({2, 3})}});
+  EXPECT_THAT(output_of(inspect_verb, {path.string()}), HasSubstr("a  F32  [2, 3]"));
+  EXPECT_THROW(inspect_verb({(directory / "nothing").string()}), IoError);
+  EXPECT_THROW(inspect_verb({directory.path().string()}), DataError);
+}
+
+TEST(Verbs, DataPrepareWritesShardsThatInspectVerifies) {
+  testing::TemporaryDirectory directory;
+  std::ofstream(directory / "a.txt") << "one line\nanother line\na third\n";
+  DataArguments arguments;
+  arguments.out = (directory / "out").string();
+  arguments.files = {(directory / "a.txt").string()};
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(data_verb(arguments), ExitCode::kDone);
+  ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(output_of(inspect_verb, {(directory / "out" / "train").string()}), HasSubstr("checksums hold"));
+  arguments.files = {(directory / "missing.txt").string()};
+  EXPECT_THROW(data_verb(arguments), IoError);
+  std::ofstream(directory / "empty.txt") << "";
+  arguments.files = {(directory / "empty.txt").string()};
+  EXPECT_THROW(data_verb(arguments), DataError);
+}
+
+TEST(Verbs, LogitsDemandsEvenRowsOfIds) {
+  testing::TemporaryDirectory directory;
+  const auto ids = [&](const char* text) {
+    std::ofstream(directory / "ids.json") << text;
+    return LogitsArguments{"preset:nothing", (directory / "ids.json").string(), (directory / "out").string()};
+  };
+  EXPECT_THROW(logits_verb(ids("[[1, 2]]")), ConfigError);  // the model comes first
+}
+
+}  // namespace retort::launch
