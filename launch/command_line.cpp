@@ -50,6 +50,10 @@ struct CommandLine {
     sub->add_option("--set", sets, "key=value, over the recipe's own; may be repeated")
         ->take_all()
         ->allow_extra_args(false);
+    sub->add_option_function<std::vector<std::string>>(
+        "KEY=VALUE",
+        [&sets](const std::vector<std::string>& more) { sets.insert(sets.end(), more.begin(), more.end()); },
+        "the same without --set: run.text=my.txt");
   }
 
   void add_run_and_check() {

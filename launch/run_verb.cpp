@@ -35,10 +35,11 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started) {
 ExitCode run_verb(const RunArguments& arguments) {
   install_stop_signals();
   comm::Started started = comm::start_comm();
+  std::optional<SharedError> shared;
   try {
     return run_rank(arguments, started);
-  } catch (const SharedError&) {
-    throw;  // every rank has it
+  } catch (const SharedError& error) {
+    shared = error;  // every rank has it: the group ends in order, then the error goes on
   } catch (...) {
     if (started.comm->size() > 1) {
       const Error error = as_error(std::current_exception());
@@ -47,6 +48,8 @@ ExitCode run_verb(const RunArguments& arguments) {
     }
     throw;
   }
+  started.comm.reset();
+  throw *shared;
 }
 
 }  // namespace retort::launch

@@ -60,4 +60,11 @@ TEST(CommandLine, SetTakesOneValueEach) {
   }
 }
 
+TEST(CommandLine, BareAssignmentsAreSets) {
+  EXPECT_THAT(
+      output_of({"check", "quickstart", "run.text=/dev/null", "--set", "train.steps=77", "run.dir=/tmp/x"}),
+      ::testing::AllOf(HasSubstr("in /tmp/x"), HasSubstr("77 steps")));
+  EXPECT_THROW(parse_command_line({"check", "quickstart", "nonsense"})(), ConfigError);
+}
+
 }  // namespace retort::launch

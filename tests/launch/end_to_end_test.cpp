@@ -96,7 +96,7 @@ class SlowEndToEnd : public ::testing::Test {
   // Runs until a checkpoint of the teacher is there, and stops it there and then.
   int stop_in_the_teacher(const std::string& run, int signal) const {
     // More steps than can be done before the signal arrives.
-    Process process(command(run, {"stages.teacher.train.steps=4000"}), directory_ / (run + "-stopped"));
+    Process process(command(run, {"stages.teacher.train.steps=300"}), directory_ / (run + "-stopped"));
     const Path checkpoint = directory_ / run / "teacher" / "checkpoints" / "LATEST";
     while (process.running() && !fs::exists(checkpoint))
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -186,7 +186,7 @@ TEST_F(SlowEndToEnd, TextInStudentOut) {
 }
 
 TEST_F(SlowEndToEnd, KilledAndInterruptedRunsContinueToTheSameBytes) {
-  const std::vector<std::string> sets = {"stages.teacher.train.steps=4000"};
+  const std::vector<std::string> sets = {"stages.teacher.train.steps=300"};
   // The stage that is hit is long; a whole run of it is the reference.
   EXPECT_EQ(stop_in_the_teacher("killed", SIGKILL), 128 + SIGKILL);
   EXPECT_EQ(stop_in_the_teacher("interrupted", SIGINT), 75);

@@ -99,10 +99,11 @@ TEST_F(PipelineTest, NeverResumeStartsAnew) {
 }
 
 TEST_F(PipelineTest, RanksThreadsAndNamesDoNotCount) {
-  const recipes::Recipe one = recipe(),
-                        other = recipe({"parallel.ranks=4", "run.threads=1", "run.name=other"});
+  const recipes::Recipe one = recipe({"data.micro_batch=1"});
+  const recipes::Recipe other =
+      recipe({"data.micro_batch=1", "parallel.ranks=4", "run.threads=1", "run.name=other"});
   EXPECT_EQ(stage_identity(one, one.stages[1]), stage_identity(other, other.stages[1]));
-  const recipes::Recipe seeded = recipe({"run.seed=2"});
+  const recipes::Recipe seeded = recipe({"data.micro_batch=1", "run.seed=2"});
   EXPECT_NE(stage_identity(one, one.stages[1]), stage_identity(seeded, seeded.stages[1]));
 }
 

@@ -7,6 +7,7 @@
 namespace retort::launch {
 
 TEST(Signals, TheFirstAsksTheSecondKills) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // other tests have left threads
   install_stop_signals();
   EXPECT_FALSE(stop_requested().load());
   std::raise(SIGUSR1);

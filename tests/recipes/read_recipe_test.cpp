@@ -172,6 +172,13 @@ TEST(ReadRecipe, BaseIsOneLevel) {
   }
 }
 
+TEST(ReadRecipe, ABaseMayBeAShippedRecipe) {
+  const Recipe recipe = parse_recipe("base: quickstart\nrun: { text: /dev/null, seed: 3 }\n", "mine.yaml");
+  EXPECT_EQ(recipe.run.dir, "runs/quickstart");  // its own name
+  EXPECT_EQ(recipe.run.seed, 3);
+  EXPECT_NE(recipe.find("teacher"), nullptr);
+}
+
 TEST(ReadRecipe, MissingTextIsAProblemOfTheRecipe) {
   EXPECT_EQ(error_of(kPipeline, {"run.text=/nowhere/a.txt"}), "--set run.text: no such file: /nowhere/a.txt");
   EXPECT_EQ(error_of(kPipeline, {"run.text=[]"}),
