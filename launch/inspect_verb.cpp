@@ -8,7 +8,6 @@
 #include "formats/safetensors.h"
 #include "launch/model_address.h"
 #include "launch/verbs.h"
-#include "models/hf_folder.h"
 #include "recipes/presets.h"
 #include "recipes/recipe.h"
 #include "train/checkpoint.h"
@@ -49,6 +48,16 @@ void inspect_spec(const models::DecoderSpec& spec) {
   fmt::print("{:.4g} FLOPs a trained token in sequences of {}\n", model.flops_per_token(tokens), tokens);
 }
 
+// A file may hold a model that only others run: that is no error of the file.
+void inspect_model(const Path& path) {
+  Log log(stderr);
+  try {
+    inspect_spec(open_model(path.string(), "", 0, log).decoder->spec());
+  } catch (const DataError& error) {
+    fmt::print("not a model that retort runs: {}\n", error.what());
+  }
+}
+
 void inspect_safetensors(const Path& path) {
   const formats::SafetensorsFile file(path);
   for (const auto& [key, value] : file.metadata()) fmt::print("{}: {}\n", key, value);
@@ -58,6 +67,7 @@ void inspect_safetensors(const Path& path) {
 
 void inspect_gguf(const Path& path) {
   const formats::GgufFile file(path);
+  inspect_model(path);
   for (const auto& [key, value] : file.metadata()) fmt::print("{}: {}\n", key, value_text(value));
   for (const formats::GgufTensorInfo& tensor : file.tensors())
     fmt::print("{}  {}  {}\n", tensor.name, formats::ggml_type_info(tensor.type).name,
@@ -99,7 +109,7 @@ void inspect_directory(const Path& path) {
   if (fs::exists(path / "shard-00000.h5")) return inspect_shards(path);
   if (fs::exists(path / "result.json")) fmt::print("{}", read_text(path / "result.json"));
   if (fs::exists(path / "config.json")) {
-    inspect_spec(models::load_hf_folder(path)->spec());
+    inspect_model(path);
     for (const auto& entry : fs::directory_iterator(path))
       if (entry.path().extension() == ".safetensors") inspect_safetensors(entry.path());
     return;
@@ -133,10 +143,12 @@ ExitCode inspect_verb(const InspectArguments& arguments) {
     inspect_safetensors(path);
   else if (path.extension() == ".h5")
     inspect_hdf5(path);
+  else if (path.extension() == ".bin")
+    inspect_model(path);
   else if (path.extension() == ".json")
     fmt::print("{}\n", formats::read_json(path).dump(2));
   else
-    fail<DataError>("{}: a file must be .gguf, .safetensors, .h5 or .json", path.string());
+    fail<DataError>("{}: a file must be .gguf, .safetensors, .h5, .bin or .json", path.string());
   return ExitCode::kDone;
 }
 

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
+#include "models/llama2c.h"
 #include "models/spec_json.h"
 #include "recipes/presets.h"
 #include "recipes/print_section.h"
@@ -139,7 +140,9 @@ OpenedModel open_model(const std::string& address, const Path& run, uint64_t see
                  "{}: no such model (a checkpoint, run or HF directory, a .gguf file, or preset:NAME)",
                  address);
   if (fs::is_directory(path)) return from_directory(path, log);
-  check<DataError>(path.extension() == ".gguf", "{}: a model file must be a .gguf", path.string());
+  if (path.extension() == ".bin") return plain(models::load_llama2c(path), nullptr, path);
+  check<DataError>(path.extension() == ".gguf", "{}: a model file must be a .gguf (or a .bin of llama2.c)",
+                   path.string());
   return plain(models::load_gguf(path), gguf_tokenizer(path), path);
 }
 

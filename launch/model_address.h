@@ -1,7 +1,8 @@
-// Opens any MODEL: a checkpoint, a directory with checkpoints, a Hugging Face folder, a .gguf file, a
-// directory with a model.gguf, preset:NAME (random weights), or stage:NAME of a run. A checkpoint's manifest
-// says what it holds: {"model": a DecoderSpec, "tokenizer": "bytes", "quantize": YAML}. A checkpoint that was
-// trained on a grid is opened with its fake-quantized weights: what an export would hold.
+// Opens any MODEL: a checkpoint, a directory with checkpoints, a Hugging Face folder, a .gguf file, a .bin of
+// llama2.c, a directory with a model.gguf, preset:NAME (random weights), or stage:NAME of a run. A
+// checkpoint's manifest says what it holds: {"model": a DecoderSpec, "tokenizer": "bytes", "quantize": YAML}.
+// A checkpoint that was trained on a grid is opened with its fake-quantized weights: what an export would
+// hold.
 #pragma once
 
 #include <memory>

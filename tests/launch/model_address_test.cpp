@@ -84,6 +84,21 @@ TEST(ModelAddress, OpensWhatItExports) {
   }
 }
 
+TEST(ModelAddress, OpensOtherPeoplesFiles) {
+  RETORT_NEEDS_TEST_DATA();
+  const Path stories = testing::test_data() / "models" / "stories260K";
+  Log log(stderr, "", true);
+  const at::NoGradGuard no_grad;
+  const at::Tensor tokens_BT = at::tensor({1, 403, 407, 261, 378}, at::kLong).view({1, 5});
+  std::vector<at::Tensor> hidden;
+  for (const char* name : {"stories260K.bin", "stories260K-f32.gguf", "hf"}) {
+    const OpenedModel opened = open_model((stories / name).string(), "", 0, log);
+    hidden.push_back(opened.decoder->hidden({tokens_BT, {}, {}}));
+    EXPECT_LT(testing::relative_error(hidden.back(), hidden.front()), 1e-5) << name;
+    EXPECT_THROW(opened.need_tokenizer(), DataError);  // its vocabulary is not ours
+  }
+}
+
 TEST(ModelAddress, SaysWhatIsWrong) {
   testing::TemporaryDirectory directory;
   EXPECT_THAT(error_of("/nowhere/model"), HasSubstr("/nowhere/model: no such model"));
