@@ -27,7 +27,10 @@ struct Gradients {
 };
 
 // What happens to one chunk: turns rows.student_CV into the gradient of the logits when one is wanted.
-using ChunkLoss = std::function<void(LogitRows& rows, bool want_gradient)>;
+struct ChunkLoss {
+  std::function<void(LogitRows& rows, bool want_gradient)> apply;
+  bool takes_bf16 = false;  // reads and writes the student's logits in the product's dtype
+};
 
 // Large enough for the products (the weight's gradient is read and written once a chunk), small enough for the
 // chunk's logits to stay in cache on a CPU.
@@ -35,33 +38,29 @@ int64_t choose_rows(const LinearLossOptions& options, const at::Tensor& weight_V
   if (options.chunk_rows > 0) return options.chunk_rows;
   if (!weight_VD.is_cpu()) return 2048;
   const int64_t fitting = (int64_t{8} << 20) / (4 * std::max<int64_t>(1, weight_VD.size(0)));
-  return std::clamp<int64_t>(fitting, 128, 4096);
+  return std::clamp<int64_t>(fitting, 256, 2048);
 }
 
-// logits_CV (f32) of a head over hidden states; the product runs in the weight's dtype.
+// logits_CV of a head over hidden states. The product runs in the weight's dtype, and is converted to f32 unless
+// the loss reads it as it is.
 class HeadProduct {
  public:
-  HeadProduct(const at::Tensor& weight_VD, double softcap, int64_t rows)
+  HeadProduct(const at::Tensor& weight_VD, double softcap, int64_t rows, bool as_it_is)
       : weight_VD_(weight_VD.detach()), softcap_(softcap) {
-    buffer_ = at::empty({rows, weight_VD.size(0)}, weight_VD_.options().dtype(at::kFloat));
-    if (weight_VD_.scalar_type() != at::kFloat) product_ = at::empty_like(buffer_, weight_VD_.options());
+    product_ = at::empty({rows, weight_VD.size(0)}, weight_VD_.options());
+    if (!as_it_is && weight_VD_.scalar_type() != at::kFloat) logits_ = at::empty_like(product_, at::kFloat);
   }
 
   at::Tensor operator()(const at::Tensor& h_CD) {
-    at::Tensor logits = buffer_.narrow(0, 0, h_CD.size(0));
-    if (product_.defined()) {
-      at::Tensor product = product_.narrow(0, 0, h_CD.size(0));
-      at::mm_out(product, h_CD, weight_VD_.t());
-      logits.copy_(product);
-    } else {
-      at::mm_out(logits, h_CD, weight_VD_.t());
-    }
+    at::Tensor logits = product_.narrow(0, 0, h_CD.size(0));
+    at::mm_out(logits, h_CD, weight_VD_.t());
+    if (logits_.defined()) logits = logits_.narrow(0, 0, h_CD.size(0)).copy_(logits);
     if (softcap_ > 0) logits.div_(softcap_).tanh_().mul_(softcap_);
     return logits;
   }
 
  private:
-  at::Tensor weight_VD_, buffer_, product_;
+  at::Tensor weight_VD_, product_, logits_;
   double softcap_;
 };
 
@@ -94,11 +93,11 @@ Gradients walk(const Student& student, const std::optional<TeacherHead>& teacher
   const at::Tensor h_MD = pick(student.h_ND).to(dtype), labels_M = pick(student.labels_N);
 
   const int64_t chunk = std::min(choose_rows(options, weight), std::max<int64_t>(rows, 1));
-  HeadProduct head(weight, options.softcap, chunk);
+  HeadProduct head(weight, options.softcap, chunk, loss.takes_bf16 && options.softcap == 0);
   std::optional<HeadProduct> teacher_head;
   at::Tensor teacher_MD;
   if (teacher) {
-    teacher_head.emplace(teacher->weight_VD, teacher->softcap, chunk);
+    teacher_head.emplace(teacher->weight_VD, teacher->softcap, chunk, false);
     teacher_MD = pick(teacher->hidden_ND).to(teacher->weight_VD.scalar_type());
   }
 
@@ -110,7 +109,7 @@ Gradients walk(const Student& student, const std::optional<TeacherHead>& teacher
     if (teacher) logits.teacher_CV = (*teacher_head)(teacher_MD.narrow(0, begin, count));
     const bool capped = options.softcap > 0 && student.want_gradient();
     const at::Tensor slope = capped ? softcap_slope(logits.student_CV, options.softcap) : at::Tensor();
-    loss(logits, student.want_gradient());
+    loss.apply(logits, student.want_gradient());
     if (!student.want_gradient()) continue;
     if (capped) logits.student_CV.mul_(slope);
     const at::Tensor gradient_CV = logits.student_CV.to(dtype);
@@ -140,15 +139,14 @@ struct Finished : torch::autograd::Function<Finished> {
   static variable_list backward(AutogradContext* context, variable_list outer) {
     auto& saved = context->saved_data;
     check<InternalError>(saved.count("h") == 1, "[linear_loss] backward must run once: it used up its gradients");
-    const auto take = [&](const char* name, const char* dtype) {
-      at::Tensor gradient = saved[name].toTensor();
-      if (!gradient.defined()) return gradient;
-      return gradient.mul_(outer[0]).to(static_cast<at::ScalarType>(saved[dtype].toInt()));
-    };
-    variable_list result{take("h", "h_dtype"), take("weight", "weight_dtype"), {}, {}};
+    at::Tensor h = saved["h"].toTensor(), weight = saved["weight"].toTensor();
+    const auto dtype = [&](const char* name) { return static_cast<at::ScalarType>(saved[name].toInt()); };
+    // Scaled in the wider of the two dtypes.
+    if (h.defined()) h = h.to(dtype("h_dtype")).mul_(outer[0]);
+    if (weight.defined()) weight = weight.mul_(outer[0]).to(dtype("weight_dtype"));
     saved.erase("h");
     saved.erase("weight");
-    return result;
+    return {h, weight, {}, {}};
   }
 };
 
@@ -183,9 +181,10 @@ at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight
                                 const LinearLossOptions& options) {
   const Student student = make_student("linear_cross_entropy", h_ND, weight_VD, labels_N);
   at::Tensor sum = zero_sum(weight_VD);
-  const Gradients gradients = walk(student, std::nullopt, options, [&](LogitRows& rows, bool want_gradient) {
+  const auto loss = [&](LogitRows& rows, bool want_gradient) {
     sum.add_(cross_entropy_in_place(rows.student_CV, rows.labels_C, want_gradient));
-  });
+  };
+  const Gradients gradients = walk(student, std::nullopt, options, {loss, true});
   return attach(student, sum, gradients);
 }
 
@@ -198,12 +197,15 @@ LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& wei
                labels_N.size(0), weight_VD.size(0));
   std::vector<at::Tensor> parts;
   for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(weight_VD));
-  const Gradients gradients = walk(student, teacher, options, [&](LogitRows& rows, bool want_gradient) {
-    at::Tensor gradient_CV = want_gradient ? at::zeros_like(rows.student_CV) : at::Tensor();
+  at::Tensor buffer_CV;  // the first chunk is the largest
+  const auto loss = [&](LogitRows& rows, bool want_gradient) {
+    if (want_gradient && !buffer_CV.defined()) buffer_CV = at::empty_like(rows.student_CV);
+    at::Tensor gradient_CV = want_gradient ? buffer_CV.narrow(0, 0, rows.student_CV.size(0)).zero_() : at::Tensor();
     for (size_t i = 0; i < terms.size(); ++i)
       parts[i].add_(terms[i].loss(rows, terms[i].weight, gradient_CV));
     if (want_gradient) rows.student_CV = gradient_CV;
-  });
+  };
+  const Gradients gradients = walk(student, teacher, options, {loss});
   at::Tensor sum = zero_sum(weight_VD);
   for (size_t i = 0; i < terms.size(); ++i) sum.add_(parts[i], terms[i].weight);
   for (at::Tensor& part : parts) part = part.to(at::kFloat);

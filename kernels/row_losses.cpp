@@ -75,17 +75,23 @@ RowLoss cross_entropy_rows() {
 
 at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
   check_labels(labels_C, logits_CV.size(1));
-  if (!has_row_loops(logits_CV)) {
-    at::Tensor gradient = want_gradient ? at::zeros_like(logits_CV) : at::Tensor();
-    const at::Tensor sum = plain_cross_entropy({logits_CV, {}, labels_C}, 1.0, gradient);
+  if (!cpu::has_loops(logits_CV) || !logits_CV.is_contiguous()) {
+    at::Tensor gradient = want_gradient ? at::zeros_like(logits_CV, at::kFloat) : at::Tensor();
+    const at::Tensor sum = plain_cross_entropy({logits_CV.to(at::kFloat), {}, labels_C}, 1.0, gradient);
     if (want_gradient) logits_CV.copy_(gradient);
     return sum;
   }
   const at::Tensor labels = labels_C.contiguous();
-  return sum_rows(logits_CV, [&](int64_t begin, int64_t end, double* losses) {
-    cpu::cpu_table().cross_entropy(row_of(logits_CV, begin), labels.const_data_ptr<int64_t>() + begin, losses,
-                                   end - begin, logits_CV.size(1), want_gradient);
+  at::Tensor sum;
+  cpu::with_elements(logits_CV, [&](auto element) {
+    using T = decltype(element);
+    sum = sum_rows(logits_CV, [&](int64_t begin, int64_t end, double* losses) {
+      cpu::cpu_table().of<T>().cross_entropy(cpu::write<T>(logits_CV) + begin * logits_CV.size(1),
+                                             labels.const_data_ptr<int64_t>() + begin, losses, end - begin,
+                                             logits_CV.size(1), want_gradient);
+    });
   });
+  return sum;
 }
 
 RowLoss forward_kl_rows(double temperature) {

@@ -1,4 +1,4 @@
-// Causal attention in blocks of 64 queries by 64 keys (Dao et al. 2022, FlashAttention, algorithms 1 and 4, with
+// Causal attention in blocks of 32 queries by 64 keys (Dao et al. 2022, FlashAttention, algorithms 1 and 4, with
 // the loops arranged for a cache instead of shared memory). Blocks that no query may see are skipped; of the
 // scores only the log-sum-exp of each row is kept. Operands are first packed into dense f32: keys and values
 // also transposed, so that every product has its vectors along memory.
@@ -8,7 +8,8 @@ namespace retort::kernels::cpu::RETORT_ISA {
 
 namespace {
 
-constexpr int64_t kBlock = 64;
+constexpr int64_t kBlock = 64;       // keys
+constexpr int64_t kQueryBlock = 32;  // fewer, because what the diagonal wastes grows with them
 
 int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -125,7 +126,7 @@ struct Visibility {
 
 // The running softmax of a block of queries: y = sum p v / total, with p = exp(score - top).
 struct Running {
-  float *top, *total, *y;  // [kBlock], [kBlock], [kBlock, width]
+  float *top, *total, *y;  // one and one a query, [kQueryBlock, width]
 
   // Turns scores into p; earlier sums are rescaled when a row's maximum grows.
   void add(int64_t rows, int64_t n, int64_t width, float* scores) {
@@ -160,9 +161,9 @@ void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y
   Pieces pieces{scratch};
   float* const values = pieces.take(size.keys * size.width);
   float* const keys_t = pieces.take(size.keys * size.width);
-  float* const queries = pieces.take(kBlock * size.width);
-  float* const scores = pieces.take(kBlock * kBlock);
-  Running running{pieces.take(kBlock), pieces.take(kBlock), pieces.take(kBlock * size.width)};
+  float* const queries = pieces.take(kQueryBlock * size.width);
+  float* const scores = pieces.take(kQueryBlock * kBlock);
+  Running running{pieces.take(kQueryBlock), pieces.take(kQueryBlock), pieces.take(kQueryBlock * size.width)};
 
   const int64_t key_stride = s.G * s.K, query_stride = s.H * s.K;
   const int64_t key_offset = (b * s.S * s.G + h / (s.H / s.G)) * s.K, query_offset = (b * s.T * s.H + h) * s.K;
@@ -170,8 +171,8 @@ void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y
   transpose(values, size.keys, size.width, keys_t);
   pack(v + key_offset, key_stride, s.S, size.keys, s.K, size.width, 1.0f, values);
 
-  for (int64_t i = 0; i < s.T; i += kBlock) {
-    const int64_t rows = s.T - i < kBlock ? s.T - i : kBlock, place = visible.place(i), end = place + rows;
+  for (int64_t i = 0; i < s.T; i += kQueryBlock) {
+    const int64_t rows = s.T - i < kQueryBlock ? s.T - i : kQueryBlock, place = visible.place(i), end = place + rows;
     const int64_t query = query_offset + i * query_stride;
     pack(q + query, query_stride, rows, rows, s.K, size.width, s.scale, queries);
     for (int64_t r = 0; r < rows; ++r) running.top[r] = -kInfinity, running.total[r] = 0.0f;
@@ -211,7 +212,7 @@ struct QuerySide {
 // dq += ds k, dk += ds^T q.
 void backward_block(const AttentionShape& s, const Layout& size, const Visibility& visible, const QuerySide& of,
                     const KeySide& key, int64_t i, int64_t j, float* p, float* ds) {
-  const int64_t rows = s.T - i < kBlock ? s.T - i : kBlock, place = visible.place(i), end = place + rows;
+  const int64_t rows = s.T - i < kQueryBlock ? s.T - i : kQueryBlock, place = visible.place(i), end = place + rows;
   const int64_t j_end = j + kBlock < end ? j + kBlock : end, keys = j_end - j, n = round_up(keys, kLanes);
   const auto block = visible.block(place, end, j, j_end);
   if (block == Visibility::Block::kHidden) return;
@@ -253,7 +254,7 @@ void attention_backward(const AttentionShape& s, const T* dy, const T* q, const 
   const KeySide key{pieces.take(of_keys), pieces.take(of_keys), pieces.take(of_keys), pieces.take(of_keys),
                     pieces.take(of_keys)};
   QuerySide query{pieces.take(of_queries), pieces.take(of_queries), pieces.take(of_queries), pieces.take(size.queries), nullptr};
-  float *const p = pieces.take(kBlock * kBlock), *const ds = pieces.take(kBlock * kBlock);
+  float *const p = pieces.take(kQueryBlock * kBlock), *const ds = pieces.take(kQueryBlock * kBlock);
 
   const int64_t key_stride = s.G * s.K, query_stride = s.H * s.K, key_offset = (b * s.S * s.G + g) * s.K;
   pack(v + key_offset, key_stride, s.S, size.keys, s.K, size.width, 1.0f, key.keys);
@@ -278,8 +279,8 @@ void attention_backward(const AttentionShape& s, const T* dy, const T* q, const 
       query.delta[i] = sum(products);
     }
     for (int64_t j = 0; j < s.S; j += kBlock)
-      for (int64_t i = 0; i < s.T; i += kBlock)
-        if (visible.place(i) + kBlock > j) backward_block(s, size, visible, query, key, i, j, p, ds);
+      for (int64_t i = 0; i < s.T; i += kQueryBlock)
+        if (visible.place(i) + kQueryBlock > j) backward_block(s, size, visible, query, key, i, j, p, ds);
     unpack(query.dqueries, s.T, size.width, s.K, s.scale, dq + query_offset, query_stride);
   }
   unpack(key.dkeys, s.S, size.width, s.K, 1.0f, dk + key_offset, key_stride);
@@ -289,8 +290,8 @@ void attention_backward(const AttentionShape& s, const T* dy, const T* q, const 
 int64_t attention_scratch(const AttentionShape& s, bool backward) {
   const Layout size(s);
   const int64_t of_keys = size.keys * size.width, of_queries = size.queries * size.width;
-  if (!backward) return 2 * of_keys + 2 * kBlock * size.width + kBlock * kBlock + 2 * kBlock;
-  return 5 * of_keys + 3 * of_queries + size.queries + 2 * kBlock * kBlock;
+  if (!backward) return 2 * of_keys + 2 * kQueryBlock * size.width + kQueryBlock * kBlock + 2 * kBlock;
+  return 5 * of_keys + 3 * of_queries + size.queries + 2 * kQueryBlock * kBlock;
 }
 
 }  // namespace

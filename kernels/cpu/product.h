@@ -12,9 +12,10 @@ struct Strided {
   int64_t row, column;
 };
 
-// kTileRows x 2 accumulators, 2 vectors of B and a broadcast fit the registers (32 or 16).
+// kTileRows x 2 accumulators, 2 vectors of B and a broadcast fit the registers (32 or 16). 12 rows would fit 32, but
+// 8 divide a block.
 #ifdef __AVX512F__
-constexpr int kTileRows = 12;
+constexpr int kTileRows = 8;
 #else
 constexpr int kTileRows = 6;
 #endif
@@ -26,14 +27,14 @@ static inline void tile(int64_t depth, Strided a, const float* b, int64_t ldb, f
     Vec of_b[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) of_b[v] = load(b + p * ldb + v * kLanes);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       const Vec of_a = splat(a.data[i * a.row + p * a.column]);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) sum[i][v] += of_a * of_b[v];
     }
   }
-#pragma GCC unroll 12
+#pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {

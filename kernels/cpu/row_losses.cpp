@@ -6,31 +6,41 @@ namespace retort::kernels::cpu::RETORT_ISA {
 
 namespace {
 
-float row_max(const float* z, int64_t n) {
+template <class T>
+float row_max(const T* z, int64_t n) {
   Vec top[4] = {splat(-kInfinity), splat(-kInfinity), splat(-kInfinity), splat(-kInfinity)};
   sweep(n, [&](int64_t i, int k, auto part) { top[k] = max(top[k], part.get(z + i, -kInfinity)); });
   return max(top);
 }
 
-// Sum of exp(z - top); the exponentials are left in `out` unless it is null.
-float row_exponentials(const float* z, float top, float* out, int64_t n) {
+// Sum of exp(z - top).
+template <class T>
+float row_exponentials(const T* z, float top, int64_t n) {
   Vec total[4] = {};
-  if (out == nullptr)
-    sweep(n, [&](int64_t i, int k, auto part) { total[k] += exp(part.get(z + i, -kInfinity) - top); });
-  else
-    sweep(n, [&](int64_t i, int k, auto part) {
-      const Vec e = exp(part.get(z + i, -kInfinity) - top);
-      total[k] += e;
-      part.put(out + i, e);
-    });
+  sweep(n, [&](int64_t i, int k, auto part) { total[k] += exp(part.get(z + i, -kInfinity) - top); });
   return sum(total);
+}
+
+// The same, leaving the exponentials in z's place.
+float row_exponentials_in_place(float* z, float top, int64_t n) {
+  Vec total[4] = {};
+  sweep(n, [&](int64_t i, int k, auto part) {
+    const Vec e = exp(part.get(z + i, -kInfinity) - top);
+    total[k] += e;
+    part.put(z + i, e);
+  });
+  return sum(total);
+}
+
+double loss_of(float total, float top, float at_label) {
+  return __builtin_log(static_cast<double>(total)) - (static_cast<double>(at_label) - top);
 }
 
 void cross_entropy(float* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary, bool gradient) {
   for (int64_t row = 0; row < rows; ++row, z += vocabulary) {
     const float top = row_max(z, vocabulary), at_label = z[labels[row]];
-    const float total = row_exponentials(z, top, gradient ? z : nullptr, vocabulary);
-    loss[row] = __builtin_log(static_cast<double>(total)) - (static_cast<double>(at_label) - top);
+    const float total = gradient ? row_exponentials_in_place(z, top, vocabulary) : row_exponentials(z, top, vocabulary);
+    loss[row] = loss_of(total, top, at_label);
     if (!gradient) continue;
     const float inverse = 1.0f / total;
     sweep(vocabulary, [&](int64_t i, int, auto part) { part.put(z + i, part.get(z + i) * inverse); });
@@ -38,12 +48,25 @@ void cross_entropy(float* z, const int64_t* labels, double* loss, int64_t rows, 
   }
 }
 
+// bf16 has no room for the exponentials: they are made twice, and each gradient is rounded once.
+void cross_entropy(Bf16* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary, bool gradient) {
+  for (int64_t row = 0; row < rows; ++row, z += vocabulary) {
+    const float top = row_max(z, vocabulary), at_label = to_float(z[labels[row]]);
+    const float total = row_exponentials(z, top, vocabulary);
+    loss[row] = loss_of(total, top, at_label);
+    if (!gradient) continue;
+    const float inverse = 1.0f / total;
+    sweep(vocabulary, [&](int64_t i, int, auto part) { part.put(z + i, exp(part.get(z + i) - top) * inverse); });
+    Part{1}.put(z + labels[row], exp(splat(at_label - top)) * inverse - 1.0f);
+  }
+}
+
 void cross_entropy_add(const float* z, const int64_t* labels, double* loss, float* gradient, float scale, int64_t rows,
                        int64_t vocabulary) {
   for (int64_t row = 0; row < rows; ++row, z += vocabulary) {
     const float top = row_max(z, vocabulary);
-    const float total = row_exponentials(z, top, nullptr, vocabulary);
-    loss[row] = __builtin_log(static_cast<double>(total)) - (static_cast<double>(z[labels[row]]) - top);
+    const float total = row_exponentials(z, top, vocabulary);
+    loss[row] = loss_of(total, top, z[labels[row]]);
     if (gradient == nullptr) continue;
     const float factor = scale / total;
     sweep(vocabulary, [&](int64_t i, int, auto part) {
@@ -92,7 +115,8 @@ void forward_kl(const float* student, const float* teacher, double* loss, float*
 }  // namespace
 
 void add_row_losses(Table& table) {
-  table.cross_entropy = cross_entropy;
+  table.f32.cross_entropy = cross_entropy;
+  table.bf16.cross_entropy = cross_entropy;
   table.cross_entropy_add = cross_entropy_add;
   table.forward_kl = forward_kl;
 }

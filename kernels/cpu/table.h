@@ -38,6 +38,8 @@ struct ElementLoops {
   // Rotates pairs (i, i + half) of each head; sign -1 turns back. cos and sin are [positions, half].
   void (*rope)(const T* x, const float* cos, const float* sin, const int64_t* positions, T* y, int64_t tokens,
                int64_t heads, int64_t half, float sign);
+  // loss[r] = -log softmax(z_r)[label_r]; with `gradient`, z becomes softmax - onehot.
+  void (*cross_entropy)(T* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary, bool gradient);
   // One query head of one batch row; lse [B, H, T] is what backward needs. `scratch`: attention_scratch floats.
   void (*attention)(const AttentionShape& shape, const T* q, const T* k, const T* v, T* y, float* lse, int64_t b,
                     int64_t h, float* scratch);
@@ -51,10 +53,7 @@ struct Table {
   ElementLoops<float> f32;
   ElementLoops<Bf16> bf16;
 
-  // loss[r] = -log softmax(z_r)[label_r]; with `gradient`, z becomes softmax - onehot.
-  void (*cross_entropy)(float* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary,
-                        bool gradient);
-  // The same from logits that stay, adding scale * gradient to `gradient` when it is not null.
+  // loss[r] = -log softmax(z_r)[label_r]; adds scale (softmax - onehot) to `gradient` when it is not null.
   void (*cross_entropy_add)(const float* z, const int64_t* labels, double* loss, float* gradient, float scale,
                             int64_t rows, int64_t vocabulary);
   // loss[r] = T^2 KL(teacher || student), both tempered by T; adds scale T (q_T - p_T) to `gradient` when it is

@@ -90,7 +90,7 @@ TEST(CpuTable, LosesOnEveryInstructionSet) {
                          {z}, at::kDouble);
   for (const Table* table : all_cpu_tables()) {
     at::Tensor loss = at::empty({rows}, at::kDouble), in_place = z.clone(), added = at::zeros_like(z);
-    table->cross_entropy(write<float>(in_place), read<int64_t>(labels), write<double>(loss), rows, v, true);
+    table->f32.cross_entropy(write<float>(in_place), read<int64_t>(labels), write<double>(loss), rows, v, true);
     expect_close(table->name, "cross_entropy", loss.sum(), ce.value);
     expect_close(table->name, "its gradient", in_place, ce.gradients[0]);
     table->cross_entropy_add(read<float>(z), read<int64_t>(labels), write<double>(loss), write<float>(added), 3.0f, rows, v);
@@ -109,7 +109,7 @@ TEST(CpuTable, ExponentialHoldsOverItsWholeRange) {
     for (double x = -86.0; x <= 0.0; x += 0.37) {
       at::Tensor z = at::tensor({0.0f, static_cast<float>(x)}).view({1, 2}), loss = at::empty({1}, at::kDouble);
       const double e = std::exp(z[0][1].item<double>());
-      table->cross_entropy(write<float>(z), read<int64_t>(at::zeros({1}, at::kLong)), write<double>(loss), 1, 2, true);
+      table->f32.cross_entropy(write<float>(z), read<int64_t>(at::zeros({1}, at::kLong)), write<double>(loss), 1, 2, true);
       EXPECT_NEAR(z[0][1].item<double>() / (e / (1 + e)), 1.0, 4 * 0x1p-24) << table->name << " " << x;
     }
 }

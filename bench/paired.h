@@ -1,0 +1,84 @@
+// Two versions of one thing, timed fairly: interleaved, so that both meet the same neighbours, and reported as the
+// median of paired ratios with its interquartile range, of wall time and of the process's CPU time (which a busy
+// neighbour disturbs less). Absolute times are for orientation.
+#pragma once
+
+#include <time.h>
+
+#include <algorithm>
+#include <fstream>
+#include <functional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace retort::bench {
+
+struct Quartiles {
+  double low = 0, median = 0, high = 0;
+};
+
+inline Quartiles quartiles(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const auto at = [&](double share) { return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1) + 0.5)]; };
+  return {at(0.25), at(0.5), at(0.75)};
+}
+
+struct Times {
+  double wall_ms = 0, cpu_ms = 0;  // cpu: of all threads
+};
+
+struct Paired {
+  Times ours, peer;            // medians
+  Quartiles wall, cpu;         // ours / peer
+};
+
+inline double clock_ms(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return 1e3 * static_cast<double>(now.tv_sec) + 1e-6 * static_cast<double>(now.tv_nsec);
+}
+
+inline Times time_once(const std::function<void()>& work) {
+  const double wall = clock_ms(CLOCK_MONOTONIC), cpu = clock_ms(CLOCK_PROCESS_CPUTIME_ID);
+  work();
+  return {clock_ms(CLOCK_MONOTONIC) - wall, clock_ms(CLOCK_PROCESS_CPUTIME_ID) - cpu};
+}
+
+inline Paired time_pairs(const std::function<void()>& ours, const std::function<void()>& peer, int pairs) {
+  std::vector<double> ours_wall, ours_cpu, peer_wall, peer_cpu, wall, cpu;
+  ours(), peer();  // warm up
+  for (int i = 0; i < pairs; ++i) {
+    Times mine, other;
+    if (i % 2 == 0) mine = time_once(ours), other = time_once(peer);
+    else other = time_once(peer), mine = time_once(ours);
+    ours_wall.push_back(mine.wall_ms), ours_cpu.push_back(mine.cpu_ms);
+    peer_wall.push_back(other.wall_ms), peer_cpu.push_back(other.cpu_ms);
+    wall.push_back(mine.wall_ms / other.wall_ms), cpu.push_back(mine.cpu_ms / other.cpu_ms);
+  }
+  return {{quartiles(ours_wall).median, quartiles(ours_cpu).median}, {quartiles(peer_wall).median, quartiles(peer_cpu).median},
+          quartiles(wall), quartiles(cpu)};
+}
+
+// A field of /proc/self/status, in MiB.
+inline double status_mib(const std::string& key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with(key + ":")) {
+      std::istringstream words(line.substr(key.size() + 1));
+      double kibibytes = 0;
+      words >> kibibytes;
+      return kibibytes / 1024;
+    }
+  return 0;
+}
+
+// Peak of resident memory during `work` above what was there before.
+inline double peak_mib(const std::function<void()>& work) {
+  std::ofstream("/proc/self/clear_refs") << "5";
+  const double before = status_mib("VmRSS");
+  work();
+  return status_mib("VmHWM") - before;
+}
+
+}  // namespace retort::bench
