@@ -53,7 +53,9 @@ if(NOT RETORT_CUDA STREQUAL OFF)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
-    set(CMAKE_CUDA_STANDARD 20)
+    find_library(C10_CUDA_LIBRARY c10_cuda PATHS ${RETORT_DEPS}/torch/lib NO_DEFAULT_PATH REQUIRED)
+    set(CMAKE_CUDA_STANDARD 17)  # CMake 3.25 knows no CUDA20
+    set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # one runtime a process: the one that LibTorch loads
     set(RETORT_HAVE_CUDA ON)
   elseif(RETORT_CUDA STREQUAL ON)
     message(FATAL_ERROR "RETORT_CUDA=ON, but no nvcc was found")

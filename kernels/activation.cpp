@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/shape.h"
 #include "kernels/cpu/elements.h"
+#include "kernels/cuda_ops.h"
 #include "kernels/reference.h"
 
 namespace retort::kernels {
@@ -21,40 +22,51 @@ const T* part(const at::Tensor& x, int64_t begin) {
   return x.defined() ? cpu::read<T>(x) + begin : nullptr;
 }
 
+at::Tensor cpu_forward(Gate gate, const at::Tensor& a, const at::Tensor& u) {
+  at::Tensor y = at::empty_like(a);
+  cpu::with_elements(a, [&](auto element) {
+    using T = decltype(element);
+    at::parallel_for(0, a.numel(), cpu::grain(1), [&](int64_t begin, int64_t end) {
+      cpu::cpu_table().of<T>().gate(gate, part<T>(a, begin), part<T>(u, begin), cpu::write<T>(y) + begin, end - begin);
+    });
+  });
+  return y;
+}
+
+std::pair<at::Tensor, at::Tensor> cpu_backward(Gate gate, const at::Tensor& dy, const at::Tensor& a, const at::Tensor& u) {
+  at::Tensor da = at::empty_like(a), du = u.defined() ? at::empty_like(u) : at::Tensor();
+  cpu::with_elements(a, [&](auto element) {
+    using T = decltype(element);
+    at::parallel_for(0, a.numel(), cpu::grain(1), [&](int64_t begin, int64_t end) {
+      cpu::cpu_table().of<T>().gate_backward(gate, part<T>(dy, begin), part<T>(a, begin), part<T>(u, begin),
+                                             cpu::write<T>(da) + begin,
+                                             du.defined() ? cpu::write<T>(du) + begin : nullptr, end - begin);
+    });
+  });
+  return {da, du};
+}
+
 // gate(a) u, or gate(a) where u is undefined. Saves its inputs and recomputes the gate.
 struct Gated : torch::autograd::Function<Gated> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& a_NF, const std::optional<at::Tensor>& u_NF,
-                            int64_t gate) {
+                            bool gelu) {
     const at::Tensor a = a_NF.contiguous(), u = u_NF ? u_NF->contiguous() : at::Tensor();
-    at::Tensor y = at::empty_like(a);
-    cpu::with_elements(a, [&](auto element) {
-      using T = decltype(element);
-      at::parallel_for(0, a.numel(), cpu::grain(1), [&](int64_t begin, int64_t end) {
-        cpu::cpu_table().of<T>().gate(static_cast<Gate>(gate), part<T>(a, begin), part<T>(u, begin),
-                                      cpu::write<T>(y) + begin, end - begin);
-      });
-    });
     context->save_for_backward({a, u});
-    context->saved_data["gate"] = gate;
-    return y;
+    context->saved_data["gelu"] = gelu;
+    return a.is_cpu() ? cpu_forward(gelu ? Gate::kGeluTanh : Gate::kSilu, a, u) : cuda::gate(gelu, a, u);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &a = saved[0], &u = saved[1], dy = gradients[0].contiguous();
-    const Gate gate = static_cast<Gate>(context->saved_data["gate"].toInt());
-    at::Tensor da = at::empty_like(a), du = u.defined() ? at::empty_like(u) : at::Tensor();
-    cpu::with_elements(a, [&](auto element) {
-      using T = decltype(element);
-      at::parallel_for(0, a.numel(), cpu::grain(1), [&](int64_t begin, int64_t end) {
-        cpu::cpu_table().of<T>().gate_backward(gate, part<T>(dy, begin), part<T>(a, begin), part<T>(u, begin),
-                                               cpu::write<T>(da) + begin,
-                                               du.defined() ? cpu::write<T>(du) + begin : nullptr, end - begin);
-      });
-    });
+    const bool gelu = context->saved_data["gelu"].toBool();
+    const auto [da, du] = a.is_cpu() ? cpu_backward(gelu ? Gate::kGeluTanh : Gate::kSilu, dy, a, u)
+                                     : cuda::gate_backward(gelu, dy, a, u);
     return {da, du, at::Tensor()};
   }
 };
+
+bool has_fused(const at::Tensor& x) { return cpu::has_loops(x) || cuda::takes(x); }
 
 void check_pair(const char* where, const at::Tensor& gate, const at::Tensor& up) {
   check(gate.sizes() == up.sizes() && gate.scalar_type() == up.scalar_type(),
@@ -63,24 +75,20 @@ void check_pair(const char* where, const at::Tensor& gate, const at::Tensor& up)
         c10::toString(up.scalar_type()));
 }
 
-at::Tensor gated(Gate gate, const at::Tensor& a, const std::optional<at::Tensor>& u) {
-  return Gated::apply(a, u, static_cast<int64_t>(gate));
-}
-
 }  // namespace
 
 at::Tensor swiglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
   check_pair("swiglu", gate_NF, up_NF);
-  return cpu::has_loops(gate_NF) ? gated(Gate::kSilu, gate_NF, up_NF) : reference::swiglu(gate_NF, up_NF);
+  return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, false) : reference::swiglu(gate_NF, up_NF);
 }
 
 at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
   check_pair("geglu", gate_NF, up_NF);
-  return cpu::has_loops(gate_NF) ? gated(Gate::kGeluTanh, gate_NF, up_NF) : reference::geglu(gate_NF, up_NF);
+  return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, true) : reference::geglu(gate_NF, up_NF);
 }
 
 at::Tensor gelu_tanh(const at::Tensor& x_NF) {
-  return cpu::has_loops(x_NF) ? gated(Gate::kGeluTanh, x_NF, std::nullopt) : reference::gelu_tanh(x_NF);
+  return has_fused(x_NF) ? Gated::apply(x_NF, std::nullopt, true) : reference::gelu_tanh(x_NF);
 }
 
 }  // namespace retort::kernels

@@ -5,6 +5,7 @@
 
 #include "core/shape.h"
 #include "kernels/cpu/elements.h"
+#include "kernels/cuda_ops.h"
 #include "kernels/reference.h"
 
 namespace retort::kernels {
@@ -35,20 +36,46 @@ at::Tensor sum_parts(const at::Tensor& parts_PD) {
   return sum_D;
 }
 
+// y and rstd, one a row.
+std::pair<at::Tensor, at::Tensor> cpu_forward(const at::Tensor& x, const at::Tensor& w, double eps) {
+  const int64_t width = x.size(-1), rows = width > 0 ? x.numel() / width : 0;
+  at::Tensor y = at::empty_like(x), rstd_N = at::empty({rows}, x.options().dtype(at::kFloat));
+  cpu::with_elements(x, [&](auto element) {
+    using T = decltype(element);
+    at::parallel_for(0, rows, cpu::grain(width), [&](int64_t begin, int64_t end) {
+      cpu::cpu_table().of<T>().rms_norm(cpu::read<T>(x) + begin * width, w.const_data_ptr<float>(),
+                                        cpu::write<T>(y) + begin * width, cpu::write<float>(rstd_N) + begin,
+                                        end - begin, width, static_cast<float>(eps));
+    });
+  });
+  return {y, rstd_N};
+}
+
+// dx and dw in f32.
+std::pair<at::Tensor, at::Tensor> cpu_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w,
+                                               const at::Tensor& rstd_N) {
+  const int64_t width = x.size(-1), rows = rstd_N.size(0), parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
+  at::Tensor dx = at::empty_like(x), dw_PD = at::zeros({parts, width}, rstd_N.options());
+  cpu::with_elements(x, [&](auto element) {
+    using T = decltype(element);
+    at::parallel_for(0, parts, cpu::grain(width * kRowsOfPart), [&](int64_t begin, int64_t end) {
+      for (int64_t part = begin; part < end; ++part) {
+        const int64_t row = part * kRowsOfPart, at_row = row * width;
+        cpu::cpu_table().of<T>().rms_norm_backward(
+            cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row, w.const_data_ptr<float>(),
+            cpu::read<float>(rstd_N) + row, cpu::write<T>(dx) + at_row, cpu::write<float>(dw_PD) + part * width,
+            std::min(kRowsOfPart, rows - row), width);
+      }
+    });
+  });
+  return {dx, sum_parts(dw_PD)};
+}
+
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_ND, const at::Tensor& weight_D, double eps,
                             bool unit_offset) {
     const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, unit_offset);
-    const int64_t width = x.size(-1), rows = width > 0 ? x.numel() / width : 0;
-    at::Tensor y = at::empty_like(x), rstd_N = at::empty({rows}, x.options().dtype(at::kFloat));
-    cpu::with_elements(x, [&](auto element) {
-      using T = decltype(element);
-      at::parallel_for(0, rows, cpu::grain(width), [&](int64_t begin, int64_t end) {
-        cpu::cpu_table().of<T>().rms_norm(cpu::read<T>(x) + begin * width, w.const_data_ptr<float>(),
-                                          cpu::write<T>(y) + begin * width, cpu::write<float>(rstd_N) + begin,
-                                          end - begin, width, static_cast<float>(eps));
-      });
-    });
+    const auto [y, rstd_N] = x.is_cpu() ? cpu_forward(x, w, eps) : cuda::rms_norm(x, w, eps);
     context->save_for_backward({x, weight_D, rstd_N});
     context->saved_data["unit_offset"] = unit_offset;
     return y;
@@ -56,23 +83,10 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &rstd_N = saved[2], dy = gradients[0].contiguous();
+    const at::Tensor &x = saved[0], dy = gradients[0].contiguous();
     const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
-    const int64_t width = x.size(-1), rows = rstd_N.size(0), parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
-    at::Tensor dx = at::empty_like(x), dw_PD = at::zeros({parts, width}, rstd_N.options());
-    cpu::with_elements(x, [&](auto element) {
-      using T = decltype(element);
-      at::parallel_for(0, parts, cpu::grain(width * kRowsOfPart), [&](int64_t begin, int64_t end) {
-        for (int64_t part = begin; part < end; ++part) {
-          const int64_t row = part * kRowsOfPart, at_row = row * width;
-          cpu::cpu_table().of<T>().rms_norm_backward(
-              cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row, w.const_data_ptr<float>(),
-              cpu::read<float>(rstd_N) + row, cpu::write<T>(dx) + at_row, cpu::write<float>(dw_PD) + part * width,
-              std::min(kRowsOfPart, rows - row), width);
-        }
-      });
-    });
-    return {dx, sum_parts(dw_PD).to(saved[1].scalar_type()), {}, {}};
+    const auto [dx, dw] = x.is_cpu() ? cpu_backward(dy, x, w, saved[2]) : cuda::rms_norm_backward(dy, x, w, saved[2]);
+    return {dx, dw.to(saved[1].scalar_type()), {}, {}};
   }
 };
 
@@ -80,7 +94,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset) {
   check_shape("rms_norm", "weight_D", weight_D, {x_ND.size(-1)});
-  if (cpu::has_loops(x_ND)) return RmsNorm::apply(x_ND, weight_D, eps, unit_offset);
+  if (cpu::has_loops(x_ND) || cuda::takes(x_ND)) return RmsNorm::apply(x_ND, weight_D, eps, unit_offset);
   return reference::rms_norm(x_ND, weight_D, eps, unit_offset);
 }
 

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/shape.h"
 #include "kernels/cpu/elements.h"
+#include "kernels/cuda_ops.h"
 
 namespace retort::kernels {
 
@@ -23,6 +24,9 @@ void check_labels(const at::Tensor& labels_C, int64_t vocabulary) {
 
 bool has_row_loops(const at::Tensor& logits_CV) {
   return logits_CV.is_cpu() && logits_CV.scalar_type() == at::kFloat && logits_CV.is_contiguous();
+}
+bool has_row_kernels(const at::Tensor& logits_CV) {
+  return cuda::takes(logits_CV) && logits_CV.scalar_type() == at::kFloat && logits_CV.is_contiguous();
 }
 
 // Calls row_loop(first row, end, losses) over the rows in parallel; the sum goes over rows in order.
@@ -63,6 +67,7 @@ RowLoss cross_entropy_rows() {
   return [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     const at::Tensor& z = rows.student_CV;
     check_labels(rows.labels_C, z.size(1));
+    if (has_row_kernels(z)) return cuda::cross_entropy(z, rows.labels_C.contiguous(), scale, gradient_CV);
     if (!has_row_loops(z)) return plain_cross_entropy(rows, scale, gradient_CV);
     const at::Tensor labels = rows.labels_C.contiguous();
     return sum_rows(z, [&](int64_t begin, int64_t end, double* losses) {
@@ -75,6 +80,8 @@ RowLoss cross_entropy_rows() {
 
 at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
   check_labels(labels_C, logits_CV.size(1));
+  if (cuda::takes(logits_CV) && logits_CV.is_contiguous())
+    return cuda::cross_entropy_in_place(logits_CV, labels_C.contiguous(), want_gradient);
   if (!cpu::has_loops(logits_CV) || !logits_CV.is_contiguous()) {
     at::Tensor gradient = want_gradient ? at::zeros_like(logits_CV, at::kFloat) : at::Tensor();
     const at::Tensor sum = plain_cross_entropy({logits_CV.to(at::kFloat), {}, labels_C}, 1.0, gradient);
@@ -99,6 +106,8 @@ RowLoss forward_kl_rows(double temperature) {
   return [temperature](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     const at::Tensor &student = rows.student_CV, &teacher = rows.teacher_CV;
     check(teacher.defined(), "[forward_kl] needs a teacher, got none");
+    if (has_row_kernels(student) && has_row_kernels(teacher))
+      return cuda::forward_kl(student, teacher, temperature, scale, gradient_CV);
     if (!has_row_loops(student) || !has_row_loops(teacher))
       return plain_forward_kl(rows, temperature, scale, gradient_CV);
     const int64_t vocabulary = student.size(1);

@@ -1,0 +1,103 @@
+// The CUDA kernels against the same fp64 oracle as the CPU's. Without a device they skip aloud.
+#include <gtest/gtest.h>
+
+#include "kernels/activation.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda_ops.h"
+#include "kernels/linear_loss.h"
+#include "kernels/norm.h"
+#include "kernels/reference.h"
+#include "kernels/row_losses.h"
+#include "tests/kernels/gradcheck.h"
+#include "tests/testing.h"
+
+namespace retort::kernels {
+namespace {
+
+using namespace retort::testing;
+
+#define RETORT_NEEDS_CUDA() \
+  if (!cuda::load()) GTEST_SKIP() << "no CUDA device (or built without CUDA)"
+
+// Runs `operation` on the device, for inputs and results on the host. fp64 stays on the host.
+Operation on_device(const Operation& operation) {
+  return [operation](const Tensors& inputs) {
+    if (inputs[0].scalar_type() == at::kDouble) return operation(inputs);
+    Tensors moved;
+    for (const at::Tensor& input : inputs) moved.push_back(input.to(at::kCUDA));
+    return operation(moved).to(at::kCPU);
+  };
+}
+
+TEST(Cuda, AnswersWithoutADevice) {
+  EXPECT_FALSE(cuda::takes(at::zeros({2, 2})));
+  EXPECT_EQ(cuda::load(), cuda::load());
+}
+
+TEST(Cuda, RmsNormMatchesFp64) {
+  RETORT_NEEDS_CUDA();
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    for (int64_t n : {1, 5, 1025})
+      for (int64_t d : {7, 256, 1031})
+        expect_as_good(
+            fmt::format("{}x{}", n, d), on_device([](const Tensors& t) { return rms_norm(t[0], t[1], 1e-5); }),
+            [](const Tensors& t) { return reference::rms_norm(t[0], t[1], 1e-5, false); }, {normal({n, d}, 1), normal({d}, 2)},
+            dtype);
+}
+
+TEST(Cuda, GatesMatchFp64) {
+  RETORT_NEEDS_CUDA();
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    for (int64_t n : {1, 77, 1025}) {
+      const Tensors inputs{normal({n, 123}, 1, 3.0), normal({n, 123}, 2)};
+      expect_as_good("swiglu", on_device([](const Tensors& t) { return swiglu(t[0], t[1]); }),
+                     [](const Tensors& t) { return reference::swiglu(t[0], t[1]); }, inputs, dtype);
+      expect_as_good("geglu", on_device([](const Tensors& t) { return geglu(t[0], t[1]); }),
+                     [](const Tensors& t) { return reference::geglu(t[0], t[1]); }, inputs, dtype);
+    }
+}
+
+TEST(Cuda, LossesMatchFp64) {
+  RETORT_NEEDS_CUDA();
+  for (int64_t n : {5, 123})
+    for (int64_t v : {3, 1031, 32000}) {
+      const at::Tensor labels = random_labels(n, v, 7, 4);
+      const at::Tensor hidden = normal({n, 33}, 3), head = normal({v, 33}, 4, 0.3);
+      const Operation ours = [&](const Tensors& t) {
+        const auto like = [&](const at::Tensor& x) { return x.to(t[0].options().requires_grad(false)); };
+        return linear_distill(t[0], t[1], TeacherHead{like(hidden), like(head)}, labels.to(t[0].device()),
+                              {{cross_entropy_rows(), 0.25}, {forward_kl_rows(2.0), 0.75}}, {50}).sum;
+      };
+      const Operation plain = [&](const Tensors& t) {
+        const at::Tensor student = at::matmul(t[0], t[1].t());
+        const at::Tensor teacher = at::matmul(hidden.to(t[0].scalar_type()), head.to(t[0].scalar_type()).t());
+        return 0.25 * reference::cross_entropy(student, labels) + 0.75 * reference::forward_kl(student, teacher, labels, 2.0);
+      };
+      expect_as_good(fmt::format("distill {}x{}", n, v), on_device(ours), plain, {normal({n, 64}, 1), normal({v, 64}, 2, 0.3)});
+      expect_as_good(
+          fmt::format("ce {}x{}", n, v),
+          on_device([&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels.to(t[0].device())); }),
+          [&](const Tensors& t) { return reference::cross_entropy(at::matmul(t[0], t[1].t()), labels); },
+          {normal({n, 64}, 1), normal({v, 64}, 2, 0.3)});
+    }
+}
+
+// ggml's formulas, written out on the host one block at a time.
+at::Tensor rounded(const at::Tensor& x, bool q8_0) {
+  const at::Tensor blocks = x.reshape({-1, 32});
+  const at::Tensor at_peak = blocks.abs().argmax(1, true);
+  const at::Tensor d = q8_0 ? blocks.gather(1, at_peak).abs() / 127.0f : blocks.gather(1, at_peak) / -8.0f;
+  const at::Tensor scaled = blocks * at::where(d != 0, d.reciprocal(), at::zeros_like(d));
+  const at::Tensor codes = q8_0 ? (scaled.abs() + 0.5f).floor() * scaled.sign() : (scaled + 8.5f).trunc().clamp(0, 15) - 8;
+  return (codes * d.to(at::kHalf).to(at::kFloat)).view(x.sizes());
+}
+
+TEST(Cuda, RoundsBlocksBitForBit) {
+  RETORT_NEEDS_CUDA();
+  const at::Tensor x = normal({37, 320}, 1).to(at::kFloat);
+  for (const bool q8_0 : {false, true})
+    EXPECT_TRUE(at::equal(cuda::round_to_blocks(x.to(at::kCUDA), q8_0).to(at::kCPU), rounded(x, q8_0))) << q8_0;
+}
+
+}  // namespace
+}  // namespace retort::kernels
