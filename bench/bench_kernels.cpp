@@ -1,7 +1,8 @@
-// The CPU kernels beside LibTorch's eager operations, forward and backward: checks the value and every gradient
-// against fp64, then times both interleaved. Ratios are ours / peer: lower is better.
+// The CPU kernels beside LibTorch's eager operations, forward and backward: checks the value and every
+// gradient against fp64, then times both interleaved. Ratios are ours / peer: lower is better.
 //   bench_kernels [--case PREFIX] [--pairs N] [--threads N] [--memory]
-// --memory reports peak resident memory instead, with malloc giving pages back; elsewhere both keep freed pages.
+// --memory reports peak resident memory instead, with malloc giving pages back; elsewhere both keep freed
+// pages.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <malloc.h>
@@ -30,20 +31,24 @@ using Operation = std::function<at::Tensor(const Tensors&)>;
 
 struct Case {
   std::string name, shape;
-  Tensors inputs;                  // leaves
-  Operation ours, peer, exact;     // exact: in the dtype of its inputs
-  int64_t check_rows = 0;          // > 0: the fp64 check takes only these first rows of inputs[0] (and of labels)
-  bool memory = false;             // peak memory is part of the story
+  Tensors inputs;               // leaves
+  Operation ours, peer, exact;  // exact: in the dtype of its inputs
+  int64_t check_rows = 0;  // > 0: the fp64 check takes only these first rows of inputs[0] (and of labels)
+  bool memory = false;     // peak memory is part of the story
   at::ScalarType dtype = at::kFloat;
 };
 
-at::Tensor leaf(at::IntArrayRef shape, double std = 1.0) { return (at::randn(shape, at::kFloat) * std).requires_grad_(true); }
+at::Tensor leaf(at::IntArrayRef shape, double std = 1.0) {
+  return (at::randn(shape, at::kFloat) * std).requires_grad_(true);
+}
 
 Tensors value_and_gradients(const Operation& operation, const Tensors& inputs) {
   const at::Tensor value = operation(inputs);
   // The same for every dtype: made in f64, exact in bf16.
-  const at::Tensor direction = (at::cos(at::arange(value.numel(), at::kDouble)) * 4).round().view(value.sizes()) / 4;
-  Tensors out = torch::autograd::grad({value}, inputs, {value.dim() == 0 ? at::ones_like(value) : direction.to(value.scalar_type())});
+  const at::Tensor direction =
+      (at::cos(at::arange(value.numel(), at::kDouble)) * 4).round().view(value.sizes()) / 4;
+  Tensors out = torch::autograd::grad(
+      {value}, inputs, {value.dim() == 0 ? at::ones_like(value) : direction.to(value.scalar_type())});
   out.push_back(value.detach());
   return out;
 }
@@ -80,8 +85,9 @@ Errors check_case(const Case& c) {
   };
   const Errors errors{error_of(c.ours), error_of(c.peer)};
   const double unit = c.dtype == at::kFloat ? 0x1p-23 : 0x1p-8;
-  check<InternalError>(errors.ours <= 2 * errors.peer + 4 * unit, "[{} {}] error {:.1e} against fp64; the peer's is {:.1e}",
-                       c.name, c.shape, errors.ours, errors.peer);
+  check<InternalError>(errors.ours <= 2 * errors.peer + 4 * unit,
+                       "[{} {}] error {:.1e} against fp64; the peer's is {:.1e}", c.name, c.shape,
+                       errors.ours, errors.peer);
   return errors;
 }
 
@@ -91,14 +97,18 @@ void forward_backward(const Operation& operation, const Tensors& inputs, const a
 }
 
 Case rms_norm_case(int64_t n, int64_t d) {
-  return {"cpu_rmsnorm", fmt::format("N{} D{}", n, d), {leaf({n, d}), leaf({d})},
+  return {"cpu_rmsnorm",
+          fmt::format("N{} D{}", n, d),
+          {leaf({n, d}), leaf({d})},
           [](const Tensors& t) { return kernels::rms_norm(t[0], t[1], 1e-5); },
           [d](const Tensors& t) { return at::rms_norm(t[0], {d}, t[1], 1e-5); },
           [](const Tensors& t) { return kernels::reference::rms_norm(t[0], t[1], 1e-5, false); }};
 }
 
 Case swiglu_case(int64_t n, int64_t f) {
-  return {"cpu_swiglu", fmt::format("N{} F{}", n, f), {leaf({n, f}), leaf({n, f})},
+  return {"cpu_swiglu",
+          fmt::format("N{} F{}", n, f),
+          {leaf({n, f}), leaf({n, f})},
           [](const Tensors& t) { return kernels::swiglu(t[0], t[1]); },
           [](const Tensors& t) { return at::silu(t[0]) * t[1]; },
           [](const Tensors& t) { return kernels::reference::swiglu(t[0], t[1]); }};
@@ -109,7 +119,9 @@ Case rope_case(int64_t b, int64_t t, int64_t h, int64_t k) {
   const at::Tensor positions = at::arange(t, at::kLong).expand({b, t}).contiguous();
   // The peer has its angles gathered beforehand, as a model without packing may.
   const at::Tensor cos = tables.cos_PK.view({1, t, 1, k / 2}), sin = tables.sin_PK.view({1, t, 1, k / 2});
-  return {"cpu_rope", fmt::format("B{} T{} H{} K{}", b, t, h, k), {leaf({b, t, h, k})},
+  return {"cpu_rope",
+          fmt::format("B{} T{} H{} K{}", b, t, h, k),
+          {leaf({b, t, h, k})},
           [=](const Tensors& x) { return kernels::rope(x[0], tables, positions); },
           [=](const Tensors& x) {
             const at::Tensor a = x[0].narrow(3, 0, k / 2), c = x[0].narrow(3, k / 2, k / 2);
@@ -120,10 +132,13 @@ Case rope_case(int64_t b, int64_t t, int64_t h, int64_t k) {
 
 Case attention_case(int64_t b, int64_t t, int64_t h, int64_t k) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(k));
-  return {"cpu_attn", fmt::format("B{} T{} H{} K{}", b, t, h, k), {leaf({b, t, h, k}), leaf({b, t, h, k}), leaf({b, t, h, k})},
+  return {"cpu_attn",
+          fmt::format("B{} T{} H{} K{}", b, t, h, k),
+          {leaf({b, t, h, k}), leaf({b, t, h, k}), leaf({b, t, h, k})},
           [=](const Tensors& x) { return kernels::attention(x[0], x[1], x[2], {}, scale); },
           [=](const Tensors& x) {
-            return at::scaled_dot_product_attention(x[0].transpose(1, 2), x[1].transpose(1, 2), x[2].transpose(1, 2), {}, 0.0, true, scale)
+            return at::scaled_dot_product_attention(x[0].transpose(1, 2), x[1].transpose(1, 2),
+                                                    x[2].transpose(1, 2), {}, 0.0, true, scale)
                 .transpose(1, 2);
           },
           [=](const Tensors& x) { return kernels::reference::attention(x[0], x[1], x[2], {}, scale); }};
@@ -142,15 +157,23 @@ Case ce_case(int64_t n, int64_t d, int64_t v) {
   const at::Tensor labels = some_ignored(n, v);
   const auto first = [labels](const Tensors& t) { return labels.narrow(0, 0, t[0].size(0)); };
   const auto whole = [first](const Tensors& t) {
-    return at::cross_entropy_loss(wide(at::linear(t[0], t[1])), first(t), {}, at::Reduction::Sum, kernels::kIgnoredLabel);
+    return at::cross_entropy_loss(wide(at::linear(t[0], t[1])), first(t), {}, at::Reduction::Sum,
+                                  kernels::kIgnoredLabel);
   };
-  return {"cpu_ce", fmt::format("N{} D{} V{}", n, d, v), {leaf({n, d}), leaf({v, d}, 0.1)},
-          [first](const Tensors& t) { return kernels::linear_cross_entropy(t[0], t[1], first(t)); }, whole, whole, 128, true};
+  return {"cpu_ce",
+          fmt::format("N{} D{} V{}", n, d, v),
+          {leaf({n, d}), leaf({v, d}, 0.1)},
+          [first](const Tensors& t) { return kernels::linear_cross_entropy(t[0], t[1], first(t)); },
+          whole,
+          whole,
+          128,
+          true};
 }
 
 // A teacher of 1.5 times the width, its hidden states given; its logits are made inside, by both.
 Case kl_case(int64_t n, int64_t d, int64_t v) {
-  const at::Tensor labels = some_ignored(n, v), hidden = at::randn({n, d + d / 2}), head = at::randn({v, d + d / 2}) * 0.1;
+  const at::Tensor labels = some_ignored(n, v), hidden = at::randn({n, d + d / 2}),
+                   head = at::randn({v, d + d / 2}) * 0.1;
   const auto first = [](const at::Tensor& x, const Tensors& t) { return x.narrow(0, 0, t[0].size(0)); };
   const auto whole = [=](const Tensors& t) {
     const at::ScalarType dtype = t[0].scalar_type();
@@ -159,12 +182,18 @@ Case kl_case(int64_t n, int64_t d, int64_t v) {
     const at::Tensor rows = at::kl_div(log_q, log_p, at::Reduction::None, true).sum(-1);
     return (rows * (first(labels, t) != kernels::kIgnoredLabel).to(dtype)).sum();
   };
-  return {"cpu_kl", fmt::format("N{} D{} V{}", n, d, v), {leaf({n, d}), leaf({v, d}, 0.1)},
+  return {"cpu_kl",
+          fmt::format("N{} D{} V{}", n, d, v),
+          {leaf({n, d}), leaf({v, d}, 0.1)},
           [=](const Tensors& t) {
-            return kernels::linear_distill(t[0], t[1], kernels::TeacherHead{first(hidden, t), head}, first(labels, t),
-                                           {{kernels::forward_kl_rows(1.0), 1.0}}).sum;
+            return kernels::linear_distill(t[0], t[1], kernels::TeacherHead{first(hidden, t), head},
+                                           first(labels, t), {{kernels::forward_kl_rows(1.0), 1.0}})
+                .sum;
           },
-          whole, whole, 128, true};
+          whole,
+          whole,
+          128,
+          true};
 }
 
 Case in_bf16(Case c) {
@@ -175,13 +204,14 @@ Case in_bf16(Case c) {
 }
 
 std::vector<std::function<Case()>> cases() {
-  return {[] { return rms_norm_case(4096, 256); },   [] { return rms_norm_case(4096, 512); },
-          [] { return swiglu_case(4096, 704); },     [] { return swiglu_case(4096, 1408); },
-          [] { return rope_case(16, 256, 8, 32); },  [] { return attention_case(16, 256, 8, 32); },
-          [] { return attention_case(2, 1024, 8, 64); }, [] { return in_bf16(attention_case(16, 256, 8, 32)); },
-          [] { return ce_case(4096, 256, 4096); },   [] { return in_bf16(ce_case(4096, 256, 4096)); },
-          [] { return ce_case(4096, 256, 32000); },  [] { return kl_case(4096, 256, 4096); },
-          [] { return kl_case(4096, 256, 32000); }};
+  return {
+      [] { return rms_norm_case(4096, 256); },       [] { return rms_norm_case(4096, 512); },
+      [] { return swiglu_case(4096, 704); },         [] { return swiglu_case(4096, 1408); },
+      [] { return rope_case(16, 256, 8, 32); },      [] { return attention_case(16, 256, 8, 32); },
+      [] { return attention_case(2, 1024, 8, 64); }, [] { return in_bf16(attention_case(16, 256, 8, 32)); },
+      [] { return ce_case(4096, 256, 4096); },       [] { return in_bf16(ce_case(4096, 256, 4096)); },
+      [] { return ce_case(4096, 256, 32000); },      [] { return kl_case(4096, 256, 4096); },
+      [] { return kl_case(4096, 256, 32000); }};
 }
 
 struct Arguments {
@@ -198,11 +228,16 @@ Arguments parse(int argc, char** argv) {
       check<ConfigError>(i + 1 < argc, "{} needs a value", key);
       return argv[++i];
     };
-    if (key == "--case") out.prefix = next();
-    else if (key == "--pairs") out.pairs = std::atoi(next().c_str());
-    else if (key == "--threads") out.threads = std::atoi(next().c_str());
-    else if (key == "--memory") out.memory = true;
-    else fail<ConfigError>("unknown argument \"{}\"; known: --case, --pairs, --threads, --memory", key);
+    if (key == "--case")
+      out.prefix = next();
+    else if (key == "--pairs")
+      out.pairs = std::atoi(next().c_str());
+    else if (key == "--threads")
+      out.threads = std::atoi(next().c_str());
+    else if (key == "--memory")
+      out.memory = true;
+    else
+      fail<ConfigError>("unknown argument \"{}\"; known: --case, --pairs, --threads, --memory", key);
   }
   check<ConfigError>(out.pairs > 0 && out.threads > 0, "--pairs and --threads must be positive");
   return out;
@@ -213,9 +248,10 @@ void report_time(const Case& c, int pairs) {
   const at::Tensor direction = at::ones_like(c.ours(c.inputs)).detach();
   const bench::Paired p = bench::time_pairs([&] { forward_backward(c.ours, c.inputs, direction); },
                                             [&] { forward_backward(c.peer, c.inputs, direction); }, pairs);
-  fmt::print("{:12} {:26} {:9.2f} {:9.2f}   {:.2f} [{:.2f}-{:.2f}]   {:.2f} [{:.2f}-{:.2f}]   {:.0e} {:.0e}\n", c.name, c.shape,
-             p.ours.wall_ms, p.peer.wall_ms, p.wall.median, p.wall.low, p.wall.high, p.cpu.median, p.cpu.low, p.cpu.high,
-             errors.ours, errors.peer);
+  fmt::print(
+      "{:12} {:26} {:9.2f} {:9.2f}   {:.2f} [{:.2f}-{:.2f}]   {:.2f} [{:.2f}-{:.2f}]   {:.0e} {:.0e}\n",
+      c.name, c.shape, p.ours.wall_ms, p.peer.wall_ms, p.wall.median, p.wall.low, p.wall.high, p.cpu.median,
+      p.cpu.low, p.cpu.high, errors.ours, errors.peer);
   std::fflush(stdout);
 }
 
@@ -235,10 +271,13 @@ int run(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   at::set_num_threads(arguments.threads);
   const char* policy = std::getenv("OMP_WAIT_POLICY");
-  fmt::print("{}; {} threads; OMP_WAIT_POLICY {}\n", cpu_features().model, arguments.threads, policy ? policy : "unset");
-  if (arguments.memory) fmt::print("{:39} {:>9} {:>9}   ratio\n", "peak MiB above inputs", "ours", "peer");
-  else fmt::print("{}; {} pairs\n{:39} {:>9} {:>9}   ratio [quartiles]  CPU time ratio     error ours, peer\n", kernels::tune_cpu().summary(),
-                  arguments.pairs, "ms, forward + backward", "ours", "peer");
+  fmt::print("{}; {} threads; OMP_WAIT_POLICY {}\n", cpu_features().model, arguments.threads,
+             policy ? policy : "unset");
+  if (arguments.memory)
+    fmt::print("{:39} {:>9} {:>9}   ratio\n", "peak MiB above inputs", "ours", "peer");
+  else
+    fmt::print("{}; {} pairs\n{:39} {:>9} {:>9}   ratio [quartiles]  CPU time ratio     error ours, peer\n",
+               kernels::tune_cpu().summary(), arguments.pairs, "ms, forward + backward", "ours", "peer");
   for (const auto& make : cases()) {
     at::manual_seed(1);
     const Case c = make();

@@ -1,6 +1,6 @@
-// Two versions of one thing, timed fairly: interleaved, so that both meet the same neighbours, and reported as the
-// median of paired ratios with its interquartile range, of wall time and of the process's CPU time (which a busy
-// neighbour disturbs less). Absolute times are for orientation.
+// Two versions of one thing, timed fairly: interleaved, so that both meet the same neighbours, and reported
+// as the median of paired ratios with its interquartile range, of wall time and of the process's CPU time
+// (which a busy neighbour disturbs less). Absolute times are for orientation.
 #pragma once
 
 #include <time.h>
@@ -20,7 +20,9 @@ struct Quartiles {
 
 inline Quartiles quartiles(std::vector<double> values) {
   std::sort(values.begin(), values.end());
-  const auto at = [&](double share) { return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1) + 0.5)]; };
+  const auto at = [&](double share) {
+    return values[static_cast<size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
+  };
   return {at(0.25), at(0.5), at(0.75)};
 }
 
@@ -29,8 +31,8 @@ struct Times {
 };
 
 struct Paired {
-  Times ours, peer;            // medians
-  Quartiles wall, cpu;         // ours / peer
+  Times ours, peer;     // medians
+  Quartiles wall, cpu;  // ours / peer
 };
 
 inline double clock_ms(clockid_t clock) {
@@ -50,14 +52,18 @@ inline Paired time_pairs(const std::function<void()>& ours, const std::function<
   ours(), peer();  // warm up
   for (int i = 0; i < pairs; ++i) {
     Times mine, other;
-    if (i % 2 == 0) mine = time_once(ours), other = time_once(peer);
-    else other = time_once(peer), mine = time_once(ours);
+    if (i % 2 == 0)
+      mine = time_once(ours), other = time_once(peer);
+    else
+      other = time_once(peer), mine = time_once(ours);
     ours_wall.push_back(mine.wall_ms), ours_cpu.push_back(mine.cpu_ms);
     peer_wall.push_back(other.wall_ms), peer_cpu.push_back(other.cpu_ms);
     wall.push_back(mine.wall_ms / other.wall_ms), cpu.push_back(mine.cpu_ms / other.cpu_ms);
   }
-  return {{quartiles(ours_wall).median, quartiles(ours_cpu).median}, {quartiles(peer_wall).median, quartiles(peer_cpu).median},
-          quartiles(wall), quartiles(cpu)};
+  return {{quartiles(ours_wall).median, quartiles(ours_cpu).median},
+          {quartiles(peer_wall).median, quartiles(peer_cpu).median},
+          quartiles(wall),
+          quartiles(cpu)};
 }
 
 // A field of /proc/self/status, in MiB.

@@ -27,13 +27,15 @@ at::Tensor cpu_forward(Gate gate, const at::Tensor& a, const at::Tensor& u) {
   cpu::with_elements(a, [&](auto element) {
     using T = decltype(element);
     at::parallel_for(0, a.numel(), cpu::grain(1), [&](int64_t begin, int64_t end) {
-      cpu::cpu_table().of<T>().gate(gate, part<T>(a, begin), part<T>(u, begin), cpu::write<T>(y) + begin, end - begin);
+      cpu::cpu_table().of<T>().gate(gate, part<T>(a, begin), part<T>(u, begin), cpu::write<T>(y) + begin,
+                                    end - begin);
     });
   });
   return y;
 }
 
-std::pair<at::Tensor, at::Tensor> cpu_backward(Gate gate, const at::Tensor& dy, const at::Tensor& a, const at::Tensor& u) {
+std::pair<at::Tensor, at::Tensor> cpu_backward(Gate gate, const at::Tensor& dy, const at::Tensor& a,
+                                               const at::Tensor& u) {
   at::Tensor da = at::empty_like(a), du = u.defined() ? at::empty_like(u) : at::Tensor();
   cpu::with_elements(a, [&](auto element) {
     using T = decltype(element);
@@ -48,8 +50,8 @@ std::pair<at::Tensor, at::Tensor> cpu_backward(Gate gate, const at::Tensor& dy, 
 
 // gate(a) u, or gate(a) where u is undefined. Saves its inputs and recomputes the gate.
 struct Gated : torch::autograd::Function<Gated> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& a_NF, const std::optional<at::Tensor>& u_NF,
-                            bool gelu) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& a_NF,
+                            const std::optional<at::Tensor>& u_NF, bool gelu) {
     const at::Tensor a = a_NF.contiguous(), u = u_NF ? u_NF->contiguous() : at::Tensor();
     context->save_for_backward({a, u});
     context->saved_data["gelu"] = gelu;

@@ -3,9 +3,9 @@
 // Query i stands at position (S - T) + i of the S keys, so T < S is decoding behind a cache. Key j is visible
 // when 0 <= i - j, i - j < window (window > 0), and both belong to one document (document_BS given).
 // Query head h reads key/value head h / (H / G). B batch, T queries, S keys, H heads, G kv heads, K head dim.
-// On the CPU blocks that no query may see are skipped, and only the log-sum-exp of each row is kept; a handful of
-// queries behind a cache, other dtypes and other devices go to LibTorch.
-// f32 or bf16, softmax in f32. Differentiable in q, k, v. Throws ShapeError.
+// On the CPU blocks that no query may see are skipped, and only the log-sum-exp of each row is kept; a
+// handful of queries behind a cache, other dtypes and other devices go to LibTorch. f32 or bf16, softmax in
+// f32. Differentiable in q, k, v. Throws ShapeError.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -23,10 +23,11 @@ void keep_freed_pages() {
   mallopt(M_TOP_PAD, 64 << 20);
 }
 
-// f32 accuracy in the three forms of a product that training has. Small integers, so that f32 is exact whatever the
-// order of the sum, and too many of them for bf16.
+// f32 accuracy in the three forms of a product that training has. Small integers, so that f32 is exact
+// whatever the order of the sum, and too many of them for bf16.
 bool products_are_f32() {
-  const at::Tensor a = (at::arange(96 * 512, at::kFloat) % 1021).view({96, 512}), b = (at::arange(128 * 512, at::kFloat) % 7).view({128, 512});
+  const at::Tensor a = (at::arange(96 * 512, at::kFloat) % 1021).view({96, 512}),
+                   b = (at::arange(128 * 512, at::kFloat) % 7).view({128, 512});
   const auto exact = [](const at::Tensor& x, const at::Tensor& y) {
     return at::equal(at::mm(x, y).to(at::kDouble), at::mm(x.to(at::kDouble), y.to(at::kDouble)));
   };
@@ -65,7 +66,8 @@ double gflops(at::ScalarType dtype) {
 }  // namespace
 
 std::string CpuTuning::summary() const {
-  return fmt::format("fp32 {:.0f} GF/s ({}), bf16 {:.0f} GF/s, {} threads", fp32_gflops, fp32_library, bf16_gflops, threads);
+  return fmt::format("fp32 {:.0f} GF/s ({}), bf16 {:.0f} GF/s, {} threads", fp32_gflops, fp32_library,
+                     bf16_gflops, threads);
 }
 
 CpuTuning tune_cpu() {

@@ -1,8 +1,8 @@
 // What a process does once, before it computes on a CPU:
 //   - sends f32 products to the faster library. The wheel's MKL keeps to AVX2 on AMD, where oneDNN, which the
 //     wheel brings too, uses AVX-512. The switch is LibTorch's own and keeps f32 accuracy on such CPUs; where
-//     oneDNN would compute in bf16 (AMX) it is left alone. The choice follows the processor, never a stopwatch,
-//     so that a run gives the same bits every time.
+//     oneDNN would compute in bf16 (AMX) it is left alone. The choice follows the processor, never a
+//     stopwatch, so that a run gives the same bits every time.
 //   - lets malloc keep freed pages: the large tensors of a step are otherwise given back to the kernel and
 //     faulted in again, every time.
 //   - measures both precisions for about 0.2 s, for the log and for `precision: auto`.

@@ -14,7 +14,9 @@ namespace {
 
 Stream stream_of(const at::Tensor& x) { return c10::cuda::getCurrentCUDAStream(x.get_device()).stream(); }
 
-Element element_of(const at::Tensor& x) { return x.scalar_type() == at::kFloat ? Element::kF32 : Element::kBf16; }
+Element element_of(const at::Tensor& x) {
+  return x.scalar_type() == at::kFloat ? Element::kF32 : Element::kBf16;
+}
 
 Gate gate_named(bool gelu) { return gelu ? Gate::kGeluTanh : Gate::kSilu; }
 
@@ -51,7 +53,8 @@ std::pair<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& dy_ND, con
   const int64_t width = x_ND.size(-1), rows = rstd_N.size(0), parts = std::min(rows, kParts);
   at::Tensor dx = at::empty_like(x_ND), dw_PD = at::empty({parts, width}, rstd_N.options());
   rms_norm_backward(element_of(x_ND), data(dy_ND), data(x_ND), w_D.const_data_ptr<float>(),
-                    rstd_N.const_data_ptr<float>(), place(dx), floats(dw_PD), parts, rows, width, stream_of(x_ND));
+                    rstd_N.const_data_ptr<float>(), place(dx), floats(dw_PD), parts, rows, width,
+                    stream_of(x_ND));
   return {dx, dw_PD.sum(0)};
 }
 
@@ -61,43 +64,48 @@ at::Tensor gate(bool gelu, const at::Tensor& a, const at::Tensor& u) {
   return y;
 }
 
-std::pair<at::Tensor, at::Tensor> gate_backward(bool gelu, const at::Tensor& dy, const at::Tensor& a, const at::Tensor& u) {
+std::pair<at::Tensor, at::Tensor> gate_backward(bool gelu, const at::Tensor& dy, const at::Tensor& a,
+                                                const at::Tensor& u) {
   at::Tensor da = at::empty_like(a), du = u.defined() ? at::empty_like(u) : at::Tensor();
-  gate_backward(gate_named(gelu), element_of(a), data(dy), data(a), data(u), place(da), place(du), a.numel(), stream_of(a));
+  gate_backward(gate_named(gelu), element_of(a), data(dy), data(a), data(u), place(da), place(du), a.numel(),
+                stream_of(a));
   return {da, du};
 }
 
-at::Tensor cross_entropy_in_place(const at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
+at::Tensor cross_entropy_in_place(const at::Tensor& logits_CV, const at::Tensor& labels_C,
+                                  bool want_gradient) {
   at::Tensor loss_C = at::empty({logits_CV.size(0)}, logits_CV.options().dtype(at::kFloat));
   cross_entropy(element_of(logits_CV), place(logits_CV), labels_C.const_data_ptr<int64_t>(), floats(loss_C),
                 logits_CV.size(0), logits_CV.size(1), want_gradient, stream_of(logits_CV));
   return loss_C.sum();
 }
 
-at::Tensor cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, double scale, const at::Tensor& gradient_CV) {
+at::Tensor cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, double scale,
+                         const at::Tensor& gradient_CV) {
   at::Tensor loss_C = at::empty({logits_CV.size(0)}, logits_CV.options());
   cross_entropy_add(logits_CV.const_data_ptr<float>(), labels_C.const_data_ptr<int64_t>(), floats(loss_C),
-                    floats(gradient_CV), static_cast<float>(scale), logits_CV.size(0), logits_CV.size(1), stream_of(logits_CV));
+                    floats(gradient_CV), static_cast<float>(scale), logits_CV.size(0), logits_CV.size(1),
+                    stream_of(logits_CV));
   return loss_C.sum();
 }
 
-at::Tensor forward_kl(const at::Tensor& student_CV, const at::Tensor& teacher_CV, double temperature, double scale,
-                      const at::Tensor& gradient_CV) {
+at::Tensor forward_kl(const at::Tensor& student_CV, const at::Tensor& teacher_CV, double temperature,
+                      double scale, const at::Tensor& gradient_CV) {
   at::Tensor loss_C = at::empty({student_CV.size(0)}, student_CV.options());
-  forward_kl(student_CV.const_data_ptr<float>(), teacher_CV.const_data_ptr<float>(), floats(loss_C), floats(gradient_CV),
-             static_cast<float>(scale), static_cast<float>(temperature), student_CV.size(0), student_CV.size(1),
-             stream_of(student_CV));
+  forward_kl(student_CV.const_data_ptr<float>(), teacher_CV.const_data_ptr<float>(), floats(loss_C),
+             floats(gradient_CV), static_cast<float>(scale), static_cast<float>(temperature),
+             student_CV.size(0), student_CV.size(1), stream_of(student_CV));
   return loss_C.sum();
 }
 
 at::Tensor round_to_blocks(const at::Tensor& x, bool q8_0) {
   check(x.scalar_type() == at::kFloat && x.dim() > 0 && x.size(-1) % 32 == 0,
-        "[round_to_blocks] x must be f32 with rows of whole blocks of 32, got {} {}", c10::toString(x.scalar_type()),
-        format_shape(x.sizes()));
+        "[round_to_blocks] x must be f32 with rows of whole blocks of 32, got {} {}",
+        c10::toString(x.scalar_type()), format_shape(x.sizes()));
   const at::Tensor dense = x.contiguous();
   at::Tensor y = at::empty_like(dense);
-  fake_quantize(q8_0 ? BlockFormat::kQ8_0 : BlockFormat::kQ4_0, dense.const_data_ptr<float>(), floats(y), dense.numel(),
-                stream_of(dense));
+  fake_quantize(q8_0 ? BlockFormat::kQ8_0 : BlockFormat::kQ4_0, dense.const_data_ptr<float>(), floats(y),
+                dense.numel(), stream_of(dense));
   return y;
 }
 

@@ -1,6 +1,7 @@
-// The CUDA versions of this room's operations, on tensors: they check nothing (the operation did), allocate their
-// results and enqueue on the current stream. Which of the two sources is built, cuda_ops.cpp or no_cuda.cpp, is
-// CMake's choice; callers ask available() or hold a CUDA tensor, which cannot exist without it.
+// The CUDA versions of this room's operations, on tensors: they check nothing (the operation did), allocate
+// their results and enqueue on the current stream. Which of the two sources is built, cuda_ops.cpp or
+// no_cuda.cpp, is CMake's choice; callers ask available() or hold a CUDA tensor, which cannot exist without
+// it.
 //
 // The program does not link libtorch_cuda, which drags in libraries of gigabytes that a CPU machine lacks;
 // load() brings it in when a device is wanted. Compiled, not yet run on a device.
@@ -17,21 +18,27 @@ bool load();
 // True for the tensors that the functions below take: CUDA, f32 or bf16.
 bool takes(const at::Tensor& x);
 
-std::pair<at::Tensor, at::Tensor> rms_norm(const at::Tensor& x_ND, const at::Tensor& w_D, double eps);  // y, rstd
+std::pair<at::Tensor, at::Tensor> rms_norm(const at::Tensor& x_ND, const at::Tensor& w_D,
+                                           double eps);  // y, rstd
 std::pair<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& dy_ND, const at::Tensor& x_ND,
-                                                    const at::Tensor& w_D, const at::Tensor& rstd_N);   // dx, dw f32
+                                                    const at::Tensor& w_D,
+                                                    const at::Tensor& rstd_N);  // dx, dw f32
 
 // `gelu`: gelu_tanh instead of silu. u undefined: no factor.
 at::Tensor gate(bool gelu, const at::Tensor& a, const at::Tensor& u);
-std::pair<at::Tensor, at::Tensor> gate_backward(bool gelu, const at::Tensor& dy, const at::Tensor& a, const at::Tensor& u);
+std::pair<at::Tensor, at::Tensor> gate_backward(bool gelu, const at::Tensor& dy, const at::Tensor& a,
+                                                const at::Tensor& u);
 
 // Sums of losses, f32 scalars on the device.
-at::Tensor cross_entropy_in_place(const at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient);
-at::Tensor cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, double scale, const at::Tensor& gradient_CV);
-at::Tensor forward_kl(const at::Tensor& student_CV, const at::Tensor& teacher_CV, double temperature, double scale,
-                      const at::Tensor& gradient_CV);
+at::Tensor cross_entropy_in_place(const at::Tensor& logits_CV, const at::Tensor& labels_C,
+                                  bool want_gradient);
+at::Tensor cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, double scale,
+                         const at::Tensor& gradient_CV);
+at::Tensor forward_kl(const at::Tensor& student_CV, const at::Tensor& teacher_CV, double temperature,
+                      double scale, const at::Tensor& gradient_CV);
 
-// dequantize(quantize(x)) on ggml's blocks of 32: "q8_0" (else "q4_0"). x f32, its last dimension a multiple of 32.
+// dequantize(quantize(x)) on ggml's blocks of 32: "q8_0" (else "q4_0"). x f32, its last dimension a multiple
+// of 32.
 at::Tensor round_to_blocks(const at::Tensor& x, bool q8_0);
 
 }  // namespace retort::kernels::cuda

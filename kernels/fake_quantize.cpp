@@ -21,7 +21,9 @@ struct StraightThrough : torch::autograd::Function<StraightThrough> {
           format_shape(y.sizes()));
     return y.is_same(x) ? y.alias() : y;
   }
-  static variable_list backward(AutogradContext*, variable_list gradients) { return {gradients[0], at::Tensor()}; }
+  static variable_list backward(AutogradContext*, variable_list gradients) {
+    return {gradients[0], at::Tensor()};
+  }
 };
 
 }  // namespace

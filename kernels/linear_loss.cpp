@@ -32,8 +32,8 @@ struct ChunkLoss {
   bool takes_bf16 = false;  // reads and writes the student's logits in the product's dtype
 };
 
-// Large enough for the products (the weight's gradient is read and written once a chunk), small enough for the
-// chunk's logits to stay in cache on a CPU.
+// Large enough for the products (the weight's gradient is read and written once a chunk), small enough for
+// the chunk's logits to stay in cache on a CPU.
 int64_t choose_rows(const LinearLossOptions& options, const at::Tensor& weight_VD) {
   if (options.chunk_rows > 0) return options.chunk_rows;
   if (!weight_VD.is_cpu()) return 2048;
@@ -41,8 +41,8 @@ int64_t choose_rows(const LinearLossOptions& options, const at::Tensor& weight_V
   return std::clamp<int64_t>(fitting, 256, 2048);
 }
 
-// logits_CV of a head over hidden states. The product runs in the weight's dtype, and is converted to f32 unless
-// the loss reads it as it is.
+// logits_CV of a head over hidden states. The product runs in the weight's dtype, and is converted to f32
+// unless the loss reads it as it is.
 class HeadProduct {
  public:
   HeadProduct(const at::Tensor& weight_VD, double softcap, int64_t rows, bool as_it_is)
@@ -82,14 +82,16 @@ void accumulate_weight(at::Tensor& sum_VD, const at::Tensor& gradient_CV, const 
   }
 }
 
-Gradients walk(const Student& student, const std::optional<TeacherHead>& teacher, const LinearLossOptions& options,
-               const ChunkLoss& loss) {
+Gradients walk(const Student& student, const std::optional<TeacherHead>& teacher,
+               const LinearLossOptions& options, const ChunkLoss& loss) {
   const at::NoGradGuard no_grad;
   const at::Tensor weight = student.weight_VD.detach();
   const at::ScalarType dtype = weight.scalar_type();
   const at::Tensor valid_M = (student.labels_N != kIgnoredLabel).nonzero().view({-1});
   const int64_t rows = valid_M.size(0), all_rows = student.labels_N.size(0);
-  const auto pick = [&](const at::Tensor& x) { return rows == all_rows ? x.detach() : x.detach().index_select(0, valid_M); };
+  const auto pick = [&](const at::Tensor& x) {
+    return rows == all_rows ? x.detach() : x.detach().index_select(0, valid_M);
+  };
   const at::Tensor h_MD = pick(student.h_ND).to(dtype), labels_M = pick(student.labels_N);
 
   const int64_t chunk = std::min(choose_rows(options, weight), std::max<int64_t>(rows, 1));
@@ -138,7 +140,8 @@ struct Finished : torch::autograd::Function<Finished> {
 
   static variable_list backward(AutogradContext* context, variable_list outer) {
     auto& saved = context->saved_data;
-    check<InternalError>(saved.count("h") == 1, "[linear_loss] backward must run once: it used up its gradients");
+    check<InternalError>(saved.count("h") == 1,
+                         "[linear_loss] backward must run once: it used up its gradients");
     at::Tensor h = saved["h"].toTensor(), weight = saved["weight"].toTensor();
     const auto dtype = [&](const char* name) { return static_cast<at::ScalarType>(saved[name].toInt()); };
     // Scaled in the wider of the two dtypes.
@@ -154,12 +157,15 @@ void check_head(const char* where, const char* hidden, const char* weight, const
                 const at::Tensor& weight_VD, int64_t rows, int64_t vocabulary) {
   check_shape(where, weight, weight_VD, {vocabulary, -1});
   check_shape(where, hidden, h_ND, {rows, weight_VD.size(1)});
-  const auto known = [](const at::Tensor& t) { return t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16; };
-  check(known(h_ND) && known(weight_VD), "[{}] {} and {} must be f32 or bf16, got {} and {}", where, hidden, weight,
-        c10::toString(h_ND.scalar_type()), c10::toString(weight_VD.scalar_type()));
+  const auto known = [](const at::Tensor& t) {
+    return t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16;
+  };
+  check(known(h_ND) && known(weight_VD), "[{}] {} and {} must be f32 or bf16, got {} and {}", where, hidden,
+        weight, c10::toString(h_ND.scalar_type()), c10::toString(weight_VD.scalar_type()));
 }
 
-Student make_student(const char* where, const at::Tensor& h_ND, const at::Tensor& weight_VD, const at::Tensor& labels_N) {
+Student make_student(const char* where, const at::Tensor& h_ND, const at::Tensor& weight_VD,
+                     const at::Tensor& labels_N) {
   check_shape(where, "labels_N", labels_N, {-1});
   check(labels_N.scalar_type() == at::kLong, "[{}] labels_N must be i64, got {}", where,
         c10::toString(labels_N.scalar_type()));
@@ -168,7 +174,9 @@ Student make_student(const char* where, const at::Tensor& h_ND, const at::Tensor
   return {h_ND, weight_VD, labels_N, record && h_ND.requires_grad(), record && weight_VD.requires_grad()};
 }
 
-at::Tensor zero_sum(const at::Tensor& like) { return at::zeros({}, like.options().dtype(at::kDouble).requires_grad(false)); }
+at::Tensor zero_sum(const at::Tensor& like) {
+  return at::zeros({}, like.options().dtype(at::kDouble).requires_grad(false));
+}
 
 at::Tensor attach(const Student& student, const at::Tensor& sum, const Gradients& gradients) {
   const at::Tensor total = sum.to(at::kFloat);
@@ -177,8 +185,8 @@ at::Tensor attach(const Student& student, const at::Tensor& sum, const Gradients
 
 }  // namespace
 
-at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight_VD, const at::Tensor& labels_N,
-                                const LinearLossOptions& options) {
+at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight_VD,
+                                const at::Tensor& labels_N, const LinearLossOptions& options) {
   const Student student = make_student("linear_cross_entropy", h_ND, weight_VD, labels_N);
   at::Tensor sum = zero_sum(weight_VD);
   const auto loss = [&](LogitRows& rows, bool want_gradient) {
@@ -193,14 +201,15 @@ LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& wei
                                    const std::vector<LossTerm>& terms, const LinearLossOptions& options) {
   const Student student = make_student("linear_distill", h_ND, weight_VD, labels_N);
   if (teacher)
-    check_head("linear_distill", "teacher hidden_ND", "teacher weight_VD", teacher->hidden_ND, teacher->weight_VD,
-               labels_N.size(0), weight_VD.size(0));
+    check_head("linear_distill", "teacher hidden_ND", "teacher weight_VD", teacher->hidden_ND,
+               teacher->weight_VD, labels_N.size(0), weight_VD.size(0));
   std::vector<at::Tensor> parts;
   for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(weight_VD));
   at::Tensor buffer_CV;  // the first chunk is the largest
   const auto loss = [&](LogitRows& rows, bool want_gradient) {
     if (want_gradient && !buffer_CV.defined()) buffer_CV = at::empty_like(rows.student_CV);
-    at::Tensor gradient_CV = want_gradient ? buffer_CV.narrow(0, 0, rows.student_CV.size(0)).zero_() : at::Tensor();
+    at::Tensor gradient_CV =
+        want_gradient ? buffer_CV.narrow(0, 0, rows.student_CV.size(0)).zero_() : at::Tensor();
     for (size_t i = 0; i < terms.size(); ++i)
       parts[i].add_(terms[i].loss(rows, terms[i].weight, gradient_CV));
     if (want_gradient) rows.student_CV = gradient_CV;

@@ -28,8 +28,8 @@ struct LinearLossOptions {
   double softcap = 0.0;    // logits become softcap * tanh(logits / softcap); 0: none
 };
 
-at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight_VD, const at::Tensor& labels_N,
-                                const LinearLossOptions& options = {});
+at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight_VD,
+                                const at::Tensor& labels_N, const LinearLossOptions& options = {});
 
 // What a term of linear_distill sees: f32 logits of the chunk's valid rows, already softcapped.
 struct LogitRows {

@@ -63,8 +63,8 @@ std::pair<at::Tensor, at::Tensor> cpu_backward(const at::Tensor& dy, const at::T
         const int64_t row = part * kRowsOfPart, at_row = row * width;
         cpu::cpu_table().of<T>().rms_norm_backward(
             cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row, w.const_data_ptr<float>(),
-            cpu::read<float>(rstd_N) + row, cpu::write<T>(dx) + at_row, cpu::write<float>(dw_PD) + part * width,
-            std::min(kRowsOfPart, rows - row), width);
+            cpu::read<float>(rstd_N) + row, cpu::write<T>(dx) + at_row,
+            cpu::write<float>(dw_PD) + part * width, std::min(kRowsOfPart, rows - row), width);
       }
     });
   });
@@ -72,8 +72,8 @@ std::pair<at::Tensor, at::Tensor> cpu_backward(const at::Tensor& dy, const at::T
 }
 
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_ND, const at::Tensor& weight_D, double eps,
-                            bool unit_offset) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_ND, const at::Tensor& weight_D,
+                            double eps, bool unit_offset) {
     const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, unit_offset);
     const auto [y, rstd_N] = x.is_cpu() ? cpu_forward(x, w, eps) : cuda::rms_norm(x, w, eps);
     context->save_for_backward({x, weight_D, rstd_N});
@@ -85,7 +85,8 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], dy = gradients[0].contiguous();
     const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
-    const auto [dx, dw] = x.is_cpu() ? cpu_backward(dy, x, w, saved[2]) : cuda::rms_norm_backward(dy, x, w, saved[2]);
+    const auto [dx, dw] =
+        x.is_cpu() ? cpu_backward(dy, x, w, saved[2]) : cuda::rms_norm_backward(dy, x, w, saved[2]);
     return {dx, dw.to(saved[1].scalar_type()), {}, {}};
   }
 };
@@ -98,7 +99,8 @@ at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double e
   return reference::rms_norm(x_ND, weight_D, eps, unit_offset);
 }
 
-at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D, double eps) {
+at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D,
+                      double eps) {
   const int64_t width = x_ND.size(-1);
   check_shape("layer_norm", "weight_D", weight_D, {width});
   check_shape("layer_norm", "bias_D", bias_D, {width});

@@ -1,6 +1,6 @@
 // Normalisation over the last dimension, statistics in f32, output in x's dtype.
-//   rms_norm    y = x * rsqrt(mean(x^2) + eps) * w           (Zhang and Sennrich 2019); unit_offset: * (1 + w)
-//   layer_norm  y = (x - mean) * rsqrt(var + eps) * w + b     (Ba et al. 2016)
+//   rms_norm    y = x * rsqrt(mean(x^2) + eps) * w           (Zhang and Sennrich 2019); unit_offset: * (1 +
+//   w) layer_norm  y = (x - mean) * rsqrt(var + eps) * w + b     (Ba et al. 2016)
 // Any leading dimensions. Own backward passes that save one number a row. Differentiable in all tensors.
 // Throws ShapeError.
 #pragma once
@@ -10,6 +10,7 @@
 namespace retort::kernels {
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset = false);
-at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D, double eps);
+at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D,
+                      double eps);
 
 }  // namespace retort::kernels

@@ -16,7 +16,8 @@ at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double e
   return (x * at::rsqrt(x.square().mean(-1, true) + eps) * w).to(x_ND.scalar_type());
 }
 
-at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D, double eps) {
+at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D,
+                      double eps) {
   const at::Tensor x = upcast(x_ND);
   const at::Tensor centred = x - x.mean(-1, true);
   const at::Tensor rstd = at::rsqrt(centred.square().mean(-1, true) + eps);

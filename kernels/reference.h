@@ -12,7 +12,8 @@
 namespace retort::kernels::reference {
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset);
-at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D, double eps);
+at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D,
+                      double eps);
 at::Tensor swiglu(const at::Tensor& gate_NF, const at::Tensor& up_NF);
 at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF);
 at::Tensor gelu_tanh(const at::Tensor& x_NF);

@@ -19,10 +19,12 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // sign -1 turns back: the inverse, and the transpose, of a rotation.
-at::Tensor rotate(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT, float sign) {
+at::Tensor rotate(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT,
+                  float sign) {
   const at::Tensor x = x_BTHK.contiguous(), positions = positions_BT.to(at::kLong).contiguous();
   const at::Tensor cos = tables.cos_PK.contiguous(), sin = tables.sin_PK.contiguous();
-  const int64_t tokens = positions.numel(), heads = x.size(2), half = x.size(3) / 2, each = x.size(2) * x.size(3);
+  const int64_t tokens = positions.numel(), heads = x.size(2), half = x.size(3) / 2,
+                each = x.size(2) * x.size(3);
   at::Tensor y = at::empty_like(x);
   cpu::with_elements(x, [&](auto element) {
     using T = decltype(element);
@@ -61,8 +63,9 @@ double llama3_frequency(double frequency, const RopeScaling& s) {
 void check_positions(const at::Tensor& positions_BT, int64_t known) {
   if (!positions_BT.is_cpu() || positions_BT.numel() == 0) return;
   const auto [low, high] = at::aminmax(positions_BT);
-  check(low.item<int64_t>() >= 0 && high.item<int64_t>() < known, "[rope] positions must be in [0, {}), got {} .. {}",
-        known, low.item<int64_t>(), high.item<int64_t>());
+  check(low.item<int64_t>() >= 0 && high.item<int64_t>() < known,
+        "[rope] positions must be in [0, {}), got {} .. {}", known, low.item<int64_t>(),
+        high.item<int64_t>());
 }
 
 }  // namespace

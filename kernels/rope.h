@@ -1,4 +1,5 @@
-// Rotary position embedding, half-split ("NEOX") layout: pairs (x_i, x_{i+K/2}), angle = position * inv_freq_i.
+// Rotary position embedding, half-split ("NEOX") layout: pairs (x_i, x_{i+K/2}), angle = position *
+// inv_freq_i.
 //   x' = x cos + rotate_half(x) sin, rotate_half([a, b]) = [-b, a]
 // (Su et al. 2021, RoFormer.) Tables are f32 and computed in f64: at large positions a bf16 angle is noise.
 #pragma once

@@ -34,9 +34,8 @@ template <class RowLoop>
 at::Tensor sum_rows(const at::Tensor& logits_CV, RowLoop row_loop) {
   const int64_t rows = logits_CV.size(0), vocabulary = logits_CV.size(1);
   std::vector<double> losses(static_cast<size_t>(rows));
-  at::parallel_for(0, rows, cpu::grain(vocabulary), [&](int64_t begin, int64_t end) {
-    row_loop(begin, end, losses.data() + begin);
-  });
+  at::parallel_for(0, rows, cpu::grain(vocabulary),
+                   [&](int64_t begin, int64_t end) { row_loop(begin, end, losses.data() + begin); });
   return at::scalar_tensor(std::accumulate(losses.begin(), losses.end(), 0.0), at::kDouble);
 }
 
@@ -53,7 +52,8 @@ at::Tensor plain_cross_entropy(const LogitRows& rows, double scale, at::Tensor& 
   return log_q.gather(1, label).sum().neg();
 }
 
-at::Tensor plain_forward_kl(const LogitRows& rows, double temperature, double scale, at::Tensor& gradient_CV) {
+at::Tensor plain_forward_kl(const LogitRows& rows, double temperature, double scale,
+                            at::Tensor& gradient_CV) {
   const at::Tensor log_q = at::log_softmax(rows.student_CV / temperature, 1);
   const at::Tensor log_p = at::log_softmax(rows.teacher_CV / temperature, 1);
   const at::Tensor p = log_p.exp();
@@ -71,9 +71,9 @@ RowLoss cross_entropy_rows() {
     if (!has_row_loops(z)) return plain_cross_entropy(rows, scale, gradient_CV);
     const at::Tensor labels = rows.labels_C.contiguous();
     return sum_rows(z, [&](int64_t begin, int64_t end, double* losses) {
-      cpu::cpu_table().cross_entropy_add(z.const_data_ptr<float>() + begin * z.size(1),
-                                         labels.const_data_ptr<int64_t>() + begin, losses, row_of(gradient_CV, begin),
-                                         static_cast<float>(scale), end - begin, z.size(1));
+      cpu::cpu_table().cross_entropy_add(
+          z.const_data_ptr<float>() + begin * z.size(1), labels.const_data_ptr<int64_t>() + begin, losses,
+          row_of(gradient_CV, begin), static_cast<float>(scale), end - begin, z.size(1));
     });
   };
 }

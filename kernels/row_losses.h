@@ -1,5 +1,5 @@
-// Losses on a chunk of logit rows, as terms of linear_distill (kernels/linear_loss.h): one pass over the logits
-// gives the loss and adds the gradient. z student, z^t teacher, q = softmax(z), p = softmax(z^t).
+// Losses on a chunk of logit rows, as terms of linear_distill (kernels/linear_loss.h): one pass over the
+// logits gives the loss and adds the gradient. z student, z^t teacher, q = softmax(z), p = softmax(z^t).
 //
 //   cross_entropy_rows()     -log q_label             d/dz = q - onehot(label)
 //   forward_kl_rows(T)       T^2 KL(p_T || q_T)       d/dz = T (q_T - p_T)      tempered by T

@@ -1,7 +1,7 @@
-// Causal attention in blocks of 32 queries by 64 keys (Dao et al. 2022, FlashAttention, algorithms 1 and 4, with
-// the loops arranged for a cache instead of shared memory). Blocks that no query may see are skipped; of the
-// scores only the log-sum-exp of each row is kept. Operands are first packed into dense f32: keys and values
-// also transposed, so that every product has its vectors along memory.
+// Causal attention in blocks of 32 queries by 64 keys (Dao et al. 2022, FlashAttention, algorithms 1 and 4,
+// with the loops arranged for a cache instead of shared memory). Blocks that no query may see are skipped; of
+// the scores only the log-sum-exp of each row is kept. Operands are first packed into dense f32: keys and
+// values also transposed, so that every product has its vectors along memory.
 #include "kernels/cpu/product.h"
 
 namespace retort::kernels::cpu::RETORT_ISA {
@@ -32,11 +32,12 @@ struct Pieces {
 
 // rows x width, columns beyond K zero, rows beyond `rows` up to `all_rows` zero.
 template <class T>
-void pack(const T* x, int64_t stride, int64_t rows, int64_t all_rows, int64_t columns, int64_t width, float scale,
-          float* out) {
+void pack(const T* x, int64_t stride, int64_t rows, int64_t all_rows, int64_t columns, int64_t width,
+          float scale, float* out) {
   for (int64_t r = 0; r < all_rows; ++r, out += width) {
     if (r < rows)
-      sweep(columns, [&](int64_t i, int, auto part) { Whole{}.put(out + i, part.get(x + r * stride + i) * scale); });
+      sweep(columns,
+            [&](int64_t i, int, auto part) { Whole{}.put(out + i, part.get(x + r * stride + i) * scale); });
     for (int64_t i = r < rows ? round_up(columns, kLanes) : 0; i < width; i += kLanes) store(out + i, Vec{});
   }
 }
@@ -106,8 +107,8 @@ struct Visibility {
     return whole ? Block::kWhole : Block::kPartial;
   }
 
-  // Sets what the query at `place` may not see, of keys j .. j + n, to `value`. n a multiple of kLanes, and keys
-  // beyond S are hidden because they come after every query.
+  // Sets what the query at `place` may not see, of keys j .. j + n, to `value`. n a multiple of kLanes, and
+  // keys beyond S are hidden because they come after every query.
   void hide(int64_t place, int64_t j, int64_t n, float value, float* row) const {
     const int32_t oldest = static_cast<int32_t>(s.window > 0 ? place - s.window + 1 : 0);
     for (int64_t i = 0; i < n; i += kLanes) {
@@ -116,7 +117,8 @@ struct Visibility {
       if (documents != nullptr) {
         const int64_t known = s.S - (j + i) < kLanes ? s.S - (j + i) : kLanes;
         IntVec document = {};
-        if (known > 0) __builtin_memcpy(&document, documents + j + i, static_cast<uint64_t>(known) * sizeof(int32_t));
+        if (known > 0)
+          __builtin_memcpy(&document, documents + j + i, static_cast<uint64_t>(known) * sizeof(int32_t));
         seen &= document == documents[place];
       }
       store(row + i, seen != 0 ? load(row + i) : splat(value));
@@ -154,8 +156,8 @@ struct Running {
 };
 
 template <class T>
-void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y, float* lse, int64_t b, int64_t h,
-               float* scratch) {
+void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y, float* lse, int64_t b,
+               int64_t h, float* scratch) {
   const Layout size(s);
   const Visibility visible(s, b);
   Pieces pieces{scratch};
@@ -166,13 +168,15 @@ void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y
   Running running{pieces.take(kQueryBlock), pieces.take(kQueryBlock), pieces.take(kQueryBlock * size.width)};
 
   const int64_t key_stride = s.G * s.K, query_stride = s.H * s.K;
-  const int64_t key_offset = (b * s.S * s.G + h / (s.H / s.G)) * s.K, query_offset = (b * s.T * s.H + h) * s.K;
+  const int64_t key_offset = (b * s.S * s.G + h / (s.H / s.G)) * s.K,
+                query_offset = (b * s.T * s.H + h) * s.K;
   pack(k + key_offset, key_stride, s.S, size.keys, s.K, size.width, 1.0f, values);
   transpose(values, size.keys, size.width, keys_t);
   pack(v + key_offset, key_stride, s.S, size.keys, s.K, size.width, 1.0f, values);
 
   for (int64_t i = 0; i < s.T; i += kQueryBlock) {
-    const int64_t rows = s.T - i < kQueryBlock ? s.T - i : kQueryBlock, place = visible.place(i), end = place + rows;
+    const int64_t rows = s.T - i < kQueryBlock ? s.T - i : kQueryBlock, place = visible.place(i),
+                  end = place + rows;
     const int64_t query = query_offset + i * query_stride;
     pack(q + query, query_stride, rows, rows, s.K, size.width, s.scale, queries);
     for (int64_t r = 0; r < rows; ++r) running.top[r] = -kInfinity, running.total[r] = 0.0f;
@@ -185,8 +189,8 @@ void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y
       if (block == Visibility::Block::kPartial)
         for (int64_t r = 0; r < rows; ++r) visible.hide(place + r, j, n, -kInfinity, scores + r * kBlock);
       running.add(rows, n, size.width, scores);
-      multiply(rows, size.width, j_end - j, {scores, kBlock, 1}, values + j * size.width, size.width, running.y,
-               size.width, true);
+      multiply(rows, size.width, j_end - j, {scores, kBlock, 1}, values + j * size.width, size.width,
+               running.y, size.width, true);
     }
     for (int64_t r = 0; r < rows; ++r) {
       const float inverse = 1.0f / running.total[r];
@@ -210,9 +214,10 @@ struct QuerySide {
 
 // One block of the backward pass: rebuilds p from lse, then dv += p^T dy, ds = p (dy v^T - delta),
 // dq += ds k, dk += ds^T q.
-void backward_block(const AttentionShape& s, const Layout& size, const Visibility& visible, const QuerySide& of,
-                    const KeySide& key, int64_t i, int64_t j, float* p, float* ds) {
-  const int64_t rows = s.T - i < kQueryBlock ? s.T - i : kQueryBlock, place = visible.place(i), end = place + rows;
+void backward_block(const AttentionShape& s, const Layout& size, const Visibility& visible,
+                    const QuerySide& of, const KeySide& key, int64_t i, int64_t j, float* p, float* ds) {
+  const int64_t rows = s.T - i < kQueryBlock ? s.T - i : kQueryBlock, place = visible.place(i),
+                end = place + rows;
   const int64_t j_end = j + kBlock < end ? j + kBlock : end, keys = j_end - j, n = round_up(keys, kLanes);
   const auto block = visible.block(place, end, j, j_end);
   if (block == Visibility::Block::kHidden) return;
@@ -231,13 +236,17 @@ void backward_block(const AttentionShape& s, const Layout& size, const Visibilit
   }
   multiply(keys, width, rows, {p, 1, kBlock}, dy, width, key.dvalues + j * width, width, true);
   multiply(keys, width, rows, {ds, 1, kBlock}, queries, width, key.dkeys + j * width, width, true);
-  multiply(rows, width, keys, {ds, kBlock, 1}, key.keys + j * width, width, of.dqueries + i * width, width, true);
+  multiply(rows, width, keys, {ds, kBlock, 1}, key.keys + j * width, width, of.dqueries + i * width, width,
+           true);
 }
 
 template <class T>
-void unpack(const float* x, int64_t rows, int64_t width, int64_t columns, float scale, T* out, int64_t stride) {
+void unpack(const float* x, int64_t rows, int64_t width, int64_t columns, float scale, T* out,
+            int64_t stride) {
   for (int64_t r = 0; r < rows; ++r)
-    sweep(columns, [&](int64_t e, int, auto part) { part.put(out + r * stride + e, Whole{}.get(x + r * width + e) * scale); });
+    sweep(columns, [&](int64_t e, int, auto part) {
+      part.put(out + r * stride + e, Whole{}.get(x + r * width + e) * scale);
+    });
 }
 
 void clear(float* x, int64_t n) {
@@ -253,7 +262,8 @@ void attention_backward(const AttentionShape& s, const T* dy, const T* q, const 
   const int64_t of_keys = size.keys * size.width, of_queries = size.queries * size.width;
   const KeySide key{pieces.take(of_keys), pieces.take(of_keys), pieces.take(of_keys), pieces.take(of_keys),
                     pieces.take(of_keys)};
-  QuerySide query{pieces.take(of_queries), pieces.take(of_queries), pieces.take(of_queries), pieces.take(size.queries), nullptr};
+  QuerySide query{pieces.take(of_queries), pieces.take(of_queries), pieces.take(of_queries),
+                  pieces.take(size.queries), nullptr};
   float *const p = pieces.take(kQueryBlock * kBlock), *const ds = pieces.take(kQueryBlock * kBlock);
 
   const int64_t key_stride = s.G * s.K, query_stride = s.H * s.K, key_offset = (b * s.S * s.G + g) * s.K;
@@ -274,7 +284,8 @@ void attention_backward(const AttentionShape& s, const T* dy, const T* q, const 
     for (int64_t i = 0; i < s.T; ++i) {
       Vec products[4] = {};
       sweep(s.K, [&](int64_t e, int lane, auto part) {
-        products[lane] += part.get(y + query_offset + i * query_stride + e) * Whole{}.get(query.dy + i * size.width + e);
+        products[lane] +=
+            part.get(y + query_offset + i * query_stride + e) * Whole{}.get(query.dy + i * size.width + e);
       });
       query.delta[i] = sum(products);
     }

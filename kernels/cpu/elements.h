@@ -14,8 +14,10 @@ inline bool has_loops(const at::Tensor& x) {
 // f(float{}) or f(Bf16{}) after x's dtype, which has_loops() accepted.
 template <class F>
 void with_elements(const at::Tensor& x, F f) {
-  if (x.scalar_type() == at::kFloat) f(float{});
-  else f(Bf16{});
+  if (x.scalar_type() == at::kFloat)
+    f(float{});
+  else
+    f(Bf16{});
 }
 
 template <class T>

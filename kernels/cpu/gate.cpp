@@ -51,7 +51,8 @@ void forward(const T* a, const T* u, T* y, int64_t n) {
   if (u == nullptr)
     sweep(n, [&](int64_t i, int, auto part) { part.put(y + i, G::value(part.get(a + i))); });
   else
-    sweep(n, [&](int64_t i, int, auto part) { part.put(y + i, G::value(part.get(a + i)) * part.get(u + i)); });
+    sweep(n,
+          [&](int64_t i, int, auto part) { part.put(y + i, G::value(part.get(a + i)) * part.get(u + i)); });
 }
 
 template <class G, class T>

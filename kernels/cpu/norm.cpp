@@ -20,8 +20,8 @@ void rms_norm(const T* x, const float* w, T* y, float* rstd, int64_t rows, int64
 
 // With n = x rstd: dx = rstd (dy w - n mean(dy w n)), dw = sum over rows of dy n.
 template <class T>
-void rms_norm_backward(const T* dy, const T* x, const float* w, const float* rstd, T* dx, float* dw, int64_t rows,
-                       int64_t width) {
+void rms_norm_backward(const T* dy, const T* x, const float* w, const float* rstd, T* dx, float* dw,
+                       int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, dx += width) {
     Vec products[4] = {};
     sweep(width, [&](int64_t i, int k, auto part) {

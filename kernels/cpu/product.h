@@ -1,6 +1,6 @@
 // A small matrix product out of registers, for blocks that lie in cache: C = A B or C += A B.
-// A(i, p) = a[i * row + p * column], so a transposed A needs no copy; B and C are row-major and `n` is a multiple
-// of kLanes. Sums run over p in order.
+// A(i, p) = a[i * row + p * column], so a transposed A needs no copy; B and C are row-major and `n` is a
+// multiple of kLanes. Sums run over p in order.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -12,8 +12,8 @@ struct Strided {
   int64_t row, column;
 };
 
-// kTileRows x 2 accumulators, 2 vectors of B and a broadcast fit the registers (32 or 16). 12 rows would fit 32, but
-// 8 divide a block.
+// kTileRows x 2 accumulators, 2 vectors of B and a broadcast fit the registers (32 or 16). 12 rows would fit
+// 32, but 8 divide a block.
 #ifdef __AVX512F__
 constexpr int kTileRows = 8;
 #else
@@ -21,7 +21,8 @@ constexpr int kTileRows = 6;
 #endif
 
 template <int kRows, int kVectors>
-static inline void tile(int64_t depth, Strided a, const float* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+static inline void tile(int64_t depth, Strided a, const float* b, int64_t ldb, float* c, int64_t ldc,
+                        bool add) {
   Vec sum[kRows][kVectors] = {};
   for (int64_t p = 0; p < depth; ++p) {
     Vec of_b[kVectors];
@@ -45,8 +46,8 @@ static inline void tile(int64_t depth, Strided a, const float* b, int64_t ldb, f
 
 // The last rows of a column of tiles, fewer than a whole tile.
 template <int kVectors, int kRows = kTileRows - 1>
-static inline void last_tile(int64_t rows, int64_t depth, Strided a, const float* b, int64_t ldb, float* c, int64_t ldc,
-                             bool add) {
+static inline void last_tile(int64_t rows, int64_t depth, Strided a, const float* b, int64_t ldb, float* c,
+                             int64_t ldc, bool add) {
   if constexpr (kRows > 0) {
     if (rows == kRows) return tile<kRows, kVectors>(depth, a, b, ldb, c, ldc, add);
     last_tile<kVectors, kRows - 1>(rows, depth, a, b, ldb, c, ldc, add);
@@ -62,8 +63,8 @@ static inline void column_of_tiles(int64_t m, int64_t depth, Strided a, const fl
   last_tile<kVectors>(m - i, depth, {a.data + i * a.row, a.row, a.column}, b, ldb, c + i * ldc, ldc, add);
 }
 
-static inline void multiply(int64_t m, int64_t n, int64_t depth, Strided a, const float* b, int64_t ldb, float* c,
-                            int64_t ldc, bool add) {
+static inline void multiply(int64_t m, int64_t n, int64_t depth, Strided a, const float* b, int64_t ldb,
+                            float* c, int64_t ldc, bool add) {
   int64_t j = 0;
   for (; j + 2 * kLanes <= n; j += 2 * kLanes) column_of_tiles<2>(m, depth, a, b + j, ldb, c + j, ldc, add);
   if (j < n) column_of_tiles<1>(m, depth, a, b + j, ldb, c + j, ldc, add);

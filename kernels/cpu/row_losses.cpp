@@ -36,10 +36,12 @@ double loss_of(float total, float top, float at_label) {
   return __builtin_log(static_cast<double>(total)) - (static_cast<double>(at_label) - top);
 }
 
-void cross_entropy(float* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary, bool gradient) {
+void cross_entropy(float* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary,
+                   bool gradient) {
   for (int64_t row = 0; row < rows; ++row, z += vocabulary) {
     const float top = row_max(z, vocabulary), at_label = z[labels[row]];
-    const float total = gradient ? row_exponentials_in_place(z, top, vocabulary) : row_exponentials(z, top, vocabulary);
+    const float total =
+        gradient ? row_exponentials_in_place(z, top, vocabulary) : row_exponentials(z, top, vocabulary);
     loss[row] = loss_of(total, top, at_label);
     if (!gradient) continue;
     const float inverse = 1.0f / total;
@@ -49,20 +51,22 @@ void cross_entropy(float* z, const int64_t* labels, double* loss, int64_t rows, 
 }
 
 // bf16 has no room for the exponentials: they are made twice, and each gradient is rounded once.
-void cross_entropy(Bf16* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary, bool gradient) {
+void cross_entropy(Bf16* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary,
+                   bool gradient) {
   for (int64_t row = 0; row < rows; ++row, z += vocabulary) {
     const float top = row_max(z, vocabulary), at_label = to_float(z[labels[row]]);
     const float total = row_exponentials(z, top, vocabulary);
     loss[row] = loss_of(total, top, at_label);
     if (!gradient) continue;
     const float inverse = 1.0f / total;
-    sweep(vocabulary, [&](int64_t i, int, auto part) { part.put(z + i, exp(part.get(z + i) - top) * inverse); });
+    sweep(vocabulary,
+          [&](int64_t i, int, auto part) { part.put(z + i, exp(part.get(z + i) - top) * inverse); });
     Part{1}.put(z + labels[row], exp(splat(at_label - top)) * inverse - 1.0f);
   }
 }
 
-void cross_entropy_add(const float* z, const int64_t* labels, double* loss, float* gradient, float scale, int64_t rows,
-                       int64_t vocabulary) {
+void cross_entropy_add(const float* z, const int64_t* labels, double* loss, float* gradient, float scale,
+                       int64_t rows, int64_t vocabulary) {
   for (int64_t row = 0; row < rows; ++row, z += vocabulary) {
     const float top = row_max(z, vocabulary);
     const float total = row_exponentials(z, top, vocabulary);
@@ -77,8 +81,8 @@ void cross_entropy_add(const float* z, const int64_t* labels, double* loss, floa
   }
 }
 
-// KL(p || q) = sum p (a - b) - log sum e^a + log sum e^b, with a and b the tempered logits below their maximum.
-// Equal rows give exactly zero.
+// KL(p || q) = sum p (a - b) - log sum e^a + log sum e^b, with a and b the tempered logits below their
+// maximum. Equal rows give exactly zero.
 void forward_kl(const float* student, const float* teacher, double* loss, float* gradient, float scale,
                 float temperature, int64_t rows, int64_t vocabulary, float* scratch) {
   const float cold = 1.0f / temperature;

@@ -1,7 +1,7 @@
-// One vector of floats, as wide as the instruction set that the including source is compiled for, and what the
-// loops of this folder do with it. Everything is static or in a namespace named after the instruction set
-// (RETORT_ISA), and no standard header with inline functions may be included: code for AVX-512 must not become
-// the linker's choice for a function that an AVX2 machine runs.
+// One vector of floats, as wide as the instruction set that the including source is compiled for, and what
+// the loops of this folder do with it. Everything is static or in a namespace named after the instruction set
+// (RETORT_ISA), and no standard header with inline functions may be included: code for AVX-512 must not
+// become the linker's choice for a function that an AVX2 machine runs.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,7 @@ constexpr int kLanes = 8;
 #endif
 using Vec = float __attribute__((vector_size(4 * kLanes)));
 using IntVec = int32_t __attribute__((vector_size(4 * kLanes)));
+using WordVec = uint32_t __attribute__((vector_size(4 * kLanes)));  // bits of a Vec: overflow is defined
 using LooseVec = float __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 using HalfVec = uint16_t __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
 
@@ -35,18 +36,20 @@ static inline IntVec lanes_from(int32_t first) {
 }
 
 static inline float to_float(float x) { return x; }
-static inline float to_float(Bf16 x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16); }
+static inline float to_float(Bf16 x) {
+  return __builtin_bit_cast(float, static_cast<uint32_t>(x.bits) << 16);
+}
 
 static inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 static inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 static inline Vec load(const Bf16* p) {
-  return (Vec)(__builtin_convertvector(*reinterpret_cast<const HalfVec*>(p), IntVec) << 16);
+  return (Vec)(__builtin_convertvector(*reinterpret_cast<const HalfVec*>(p), WordVec) << 16);
 }
 // Round to nearest even; a NaN keeps its upper half, with a bit set so that it stays one.
 static inline void store(Bf16* p, Vec v) {
-  const IntVec bits = (IntVec)v;
-  const IntVec rounded = bits + 0x7fff + ((bits >> 16) & 1);
-  const IntVec kept = v == v ? rounded : bits | 0x400000;
+  const WordVec bits = (WordVec)v;
+  const WordVec rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  const WordVec kept = v == v ? rounded : bits | 0x400000;
   *reinterpret_cast<HalfVec*>(p) = __builtin_convertvector((kept >> 16) & 0xffff, HalfVec);
 }
 
@@ -80,7 +83,7 @@ static inline Vec exp(Vec x) {
   p = p * r + 1.66665211e-1f;
   p = p * r + 4.99999940e-1f;
   p = p * (r * r) + r + 1.0f;
-  const Vec scaled = (Vec)((IntVec)p + ((IntVec)t << 23));
+  const Vec scaled = (Vec)((WordVec)p + ((WordVec)t << 23));
   const Vec low = x < -87.3f ? splat(0.0f) : scaled;
   return x > 88.72f ? splat(kInfinity) : low;
 }
@@ -127,7 +130,9 @@ static inline __attribute__((always_inline)) void sweep(int64_t n, Body body) {
 }
 
 static inline float sum(const Vec (&parts)[4]) { return sum((parts[0] + parts[1]) + (parts[2] + parts[3])); }
-static inline float max(const Vec (&parts)[4]) { return max(max(max(parts[0], parts[1]), max(parts[2], parts[3]))); }
+static inline float max(const Vec (&parts)[4]) {
+  return max(max(max(parts[0], parts[1]), max(parts[2], parts[3])));
+}
 
 // Each source fills its part of the table.
 void add_norm(Table& table);

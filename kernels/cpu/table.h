@@ -1,7 +1,8 @@
-// The hand-written CPU loops: plain pointers, no tensors, no threads. Their sources are compiled once for each
-// instruction set (AVX2 with FMA, AVX-512) and collected in a Table; cpu_table() picks the best at run time, so
-// one binary serves every machine. The wrappers in kernels/*.cpp check shapes, divide the work and call these.
-// f32 and bf16 elements, all math in f32. Every loop adds in a fixed order that depends on the table alone.
+// The hand-written CPU loops: plain pointers, no tensors, no threads. Their sources are compiled once for
+// each instruction set (AVX2 with FMA, AVX-512) and collected in a Table; cpu_table() picks the best at run
+// time, so one binary serves every machine. The wrappers in kernels/*.cpp check shapes, divide the work and
+// call these. f32 and bf16 elements, all math in f32. Every loop adds in a fixed order that depends on the
+// table alone.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@ enum class Gate { kSilu, kGeluTanh };
 // B batch, T queries that are the last of S keys, H query heads on G key heads of width K; all dense.
 struct AttentionShape {
   int64_t B, T, S, H, G, K;
-  int64_t window;            // 0: unlimited
+  int64_t window;  // 0: unlimited
   float scale;
   const int32_t* documents;  // [B, S] or null
 };
@@ -39,13 +40,16 @@ struct ElementLoops {
   void (*rope)(const T* x, const float* cos, const float* sin, const int64_t* positions, T* y, int64_t tokens,
                int64_t heads, int64_t half, float sign);
   // loss[r] = -log softmax(z_r)[label_r]; with `gradient`, z becomes softmax - onehot.
-  void (*cross_entropy)(T* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary, bool gradient);
-  // One query head of one batch row; lse [B, H, T] is what backward needs. `scratch`: attention_scratch floats.
-  void (*attention)(const AttentionShape& shape, const T* q, const T* k, const T* v, T* y, float* lse, int64_t b,
-                    int64_t h, float* scratch);
+  void (*cross_entropy)(T* z, const int64_t* labels, double* loss, int64_t rows, int64_t vocabulary,
+                        bool gradient);
+  // One query head of one batch row; lse [B, H, T] is what backward needs. `scratch`: attention_scratch
+  // floats.
+  void (*attention)(const AttentionShape& shape, const T* q, const T* k, const T* v, T* y, float* lse,
+                    int64_t b, int64_t h, float* scratch);
   // One key head of one batch row, with all its query heads: writes their dq, and dk, dv.
   void (*attention_backward)(const AttentionShape& shape, const T* dy, const T* q, const T* k, const T* v,
-                             const T* y, const float* lse, T* dq, T* dk, T* dv, int64_t b, int64_t g, float* scratch);
+                             const T* y, const float* lse, T* dq, T* dk, T* dv, int64_t b, int64_t g,
+                             float* scratch);
 };
 
 struct Table {
@@ -56,8 +60,8 @@ struct Table {
   // loss[r] = -log softmax(z_r)[label_r]; adds scale (softmax - onehot) to `gradient` when it is not null.
   void (*cross_entropy_add)(const float* z, const int64_t* labels, double* loss, float* gradient, float scale,
                             int64_t rows, int64_t vocabulary);
-  // loss[r] = T^2 KL(teacher || student), both tempered by T; adds scale T (q_T - p_T) to `gradient` when it is
-  // not null. `scratch`: 2 * vocabulary floats.
+  // loss[r] = T^2 KL(teacher || student), both tempered by T; adds scale T (q_T - p_T) to `gradient` when it
+  // is not null. `scratch`: 2 * vocabulary floats.
   void (*forward_kl)(const float* student, const float* teacher, double* loss, float* gradient, float scale,
                      float temperature, int64_t rows, int64_t vocabulary, float* scratch);
 
@@ -65,12 +69,14 @@ struct Table {
 
   template <class T>
   const ElementLoops<T>& of() const {
-    if constexpr (std::is_same_v<T, float>) return f32;
-    else return bf16;
+    if constexpr (std::is_same_v<T, float>)
+      return f32;
+    else
+      return bf16;
   }
 };
 
-const Table& cpu_table();                    // the best that this processor runs; ConfigError without AVX2 and FMA
+const Table& cpu_table();  // the best that this processor runs; ConfigError without AVX2 and FMA
 std::vector<const Table*> all_cpu_tables();  // every one that it runs, for tests
 
 }  // namespace retort::kernels::cpu

@@ -1,4 +1,5 @@
-// What the kernels of this folder share: elements in f32 and bf16, and sums over a thread block in a fixed order.
+// What the kernels of this folder share: elements in f32 and bf16, and sums over a thread block in a fixed
+// order.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -46,8 +47,10 @@ __device__ float over_block(float value) {
 // Calls f with a typed null pointer after the element.
 template <class F>
 void with_element(Element element, F f) {
-  if (element == Element::kF32) f(static_cast<float*>(nullptr));
-  else f(static_cast<__nv_bfloat16*>(nullptr));
+  if (element == Element::kF32)
+    f(static_cast<float*>(nullptr));
+  else
+    f(static_cast<__nv_bfloat16*>(nullptr));
 }
 
 inline unsigned int blocks_for(int64_t n) {

@@ -52,7 +52,8 @@ __global__ void round_blocks(const float* x, float* y, int64_t n) {
 
 void fake_quantize(BlockFormat format, const float* x, float* y, int64_t n, Stream stream) {
   if (n == 0) return;
-  const auto kernel = format == BlockFormat::kQ8_0 ? round_blocks<BlockFormat::kQ8_0> : round_blocks<BlockFormat::kQ4_0>;
+  const auto kernel =
+      format == BlockFormat::kQ8_0 ? round_blocks<BlockFormat::kQ8_0> : round_blocks<BlockFormat::kQ4_0>;
   kernel<<<blocks_for(n), kThreads, 0, stream>>>(x, y, n);
 }
 

@@ -1,4 +1,5 @@
-// gate(x) = x s(k(x)), s the logistic function: silu has k = x, gelu_tanh k = 2 sqrt(2/pi) (x + 0.044715 x^3).
+// gate(x) = x s(k(x)), s the logistic function: silu has k = x, gelu_tanh k = 2 sqrt(2/pi) (x + 0.044715
+// x^3).
 #include "kernels/cuda/device.cuh"
 
 namespace retort::kernels::cuda {
@@ -62,18 +63,20 @@ void gate(Gate gate, Element element, const void* a, const void* u, void* y, int
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
     const auto kernel = gate == Gate::kSilu ? forward<Silu, T> : forward<GeluTanh, T>;
-    kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const T*>(a), static_cast<const T*>(u), static_cast<T*>(y), n);
+    kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const T*>(a), static_cast<const T*>(u),
+                                                   static_cast<T*>(y), n);
   });
 }
 
-void gate_backward(Gate gate, Element element, const void* dy, const void* a, const void* u, void* da, void* du,
-                   int64_t n, Stream stream) {
+void gate_backward(Gate gate, Element element, const void* dy, const void* a, const void* u, void* da,
+                   void* du, int64_t n, Stream stream) {
   if (n == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
     const auto kernel = gate == Gate::kSilu ? backward<Silu, T> : backward<GeluTanh, T>;
     kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const T*>(dy), static_cast<const T*>(a),
-                                                   static_cast<const T*>(u), static_cast<T*>(da), static_cast<T*>(du), n);
+                                                   static_cast<const T*>(u), static_cast<T*>(da),
+                                                   static_cast<T*>(du), n);
   });
 }
 

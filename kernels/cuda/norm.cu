@@ -29,7 +29,8 @@ __global__ void backward(const T* dy, const T* x, const float* w, const float* r
     const T *const of_dy = dy + row * width, *const of_x = x + row * width;
     const float r = rstd[row];
     float product = 0.0f;
-    for (int64_t i = threadIdx.x; i < width; i += kThreads) product += to_float(of_dy[i]) * w[i] * to_float(of_x[i]);
+    for (int64_t i = threadIdx.x; i < width; i += kThreads)
+      product += to_float(of_dy[i]) * w[i] * to_float(of_x[i]);
     const float mean = over_block<Sum>(product) * r / static_cast<float>(width);
     for (int64_t i = threadIdx.x; i < width; i += kThreads) {
       const float g = to_float(of_dy[i]), n = to_float(of_x[i]) * r;
@@ -41,23 +42,24 @@ __global__ void backward(const T* dy, const T* x, const float* w, const float* r
 
 }  // namespace
 
-void rms_norm(Element element, const void* x, const float* w, void* y, float* rstd, int64_t rows, int64_t width,
-              float eps, Stream stream) {
+void rms_norm(Element element, const void* x, const float* w, void* y, float* rstd, int64_t rows,
+              int64_t width, float eps, Stream stream) {
   if (rows == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    forward<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(static_cast<const T*>(x), w, static_cast<T*>(y),
-                                                                      rstd, width, eps);
+    forward<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(static_cast<const T*>(x), w,
+                                                                      static_cast<T*>(y), rstd, width, eps);
   });
 }
 
-void rms_norm_backward(Element element, const void* dy, const void* x, const float* w, const float* rstd, void* dx,
-                       float* dw_parts, int64_t parts, int64_t rows, int64_t width, Stream stream) {
+void rms_norm_backward(Element element, const void* dy, const void* x, const float* w, const float* rstd,
+                       void* dx, float* dw_parts, int64_t parts, int64_t rows, int64_t width, Stream stream) {
   if (parts == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
     backward<<<static_cast<unsigned int>(parts), kThreads, 0, stream>>>(
-        static_cast<const T*>(dy), static_cast<const T*>(x), w, rstd, static_cast<T*>(dx), dw_parts, rows, width);
+        static_cast<const T*>(dy), static_cast<const T*>(x), w, rstd, static_cast<T*>(dx), dw_parts, rows,
+        width);
   });
 }
 

@@ -32,7 +32,8 @@ __device__ float label_loss(const Softmax& s, float at_label) { return logf(s.to
 __device__ bool known(int64_t label, int64_t vocabulary) { return label >= 0 && label < vocabulary; }
 
 template <class T>
-__global__ void cross_entropy_kernel(T* z, const int64_t* labels, float* loss, int64_t vocabulary, bool gradient) {
+__global__ void cross_entropy_kernel(T* z, const int64_t* labels, float* loss, int64_t vocabulary,
+                                     bool gradient) {
   z += blockIdx.x * vocabulary;
   const int64_t label = labels[blockIdx.x];
   const Softmax s = softmax_of(z, vocabulary, 1.0f);
@@ -77,28 +78,28 @@ __global__ void forward_kl_kernel(const float* student, const float* teacher, fl
 
 }  // namespace
 
-void cross_entropy(Element element, void* z, const int64_t* labels, float* loss, int64_t rows, int64_t vocabulary,
-                   bool gradient, Stream stream) {
+void cross_entropy(Element element, void* z, const int64_t* labels, float* loss, int64_t rows,
+                   int64_t vocabulary, bool gradient, Stream stream) {
   if (rows == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    cross_entropy_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(static_cast<T*>(z), labels, loss,
-                                                                                   vocabulary, gradient);
+    cross_entropy_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(
+        static_cast<T*>(z), labels, loss, vocabulary, gradient);
   });
 }
 
-void cross_entropy_add(const float* z, const int64_t* labels, float* loss, float* gradient, float scale, int64_t rows,
-                       int64_t vocabulary, Stream stream) {
+void cross_entropy_add(const float* z, const int64_t* labels, float* loss, float* gradient, float scale,
+                       int64_t rows, int64_t vocabulary, Stream stream) {
   if (rows == 0) return;
-  cross_entropy_add_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(z, labels, loss, gradient, scale,
-                                                                                     vocabulary);
+  cross_entropy_add_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(
+      z, labels, loss, gradient, scale, vocabulary);
 }
 
 void forward_kl(const float* student, const float* teacher, float* loss, float* gradient, float scale,
                 float temperature, int64_t rows, int64_t vocabulary, Stream stream) {
   if (rows == 0) return;
-  forward_kl_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(student, teacher, loss, gradient, scale,
-                                                                              temperature, vocabulary);
+  forward_kl_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(
+      student, teacher, loss, gradient, scale, temperature, vocabulary);
 }
 
 }  // namespace retort::kernels::cuda

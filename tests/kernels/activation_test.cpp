@@ -50,7 +50,8 @@ TEST(Activation, MatchesFp64InBf16) {
 TEST(Activation, IsFiniteFarOut) {
   const at::Tensor gate = at::tensor({-1e4f, -200.f, -89.f, -1e-30f, 0.f, 89.f, 200.f, 1e4f});
   for (const Case& c : cases()) {
-    const Outcome out = run(c.ours, c.inputs == 2 ? Tensors{gate, at::ones_like(gate)} : Tensors{gate}, at::kFloat);
+    const Outcome out =
+        run(c.ours, c.inputs == 2 ? Tensors{gate, at::ones_like(gate)} : Tensors{gate}, at::kFloat);
     EXPECT_TRUE(out.value.isfinite().all().item<bool>()) << c.name;
     EXPECT_TRUE(out.gradients[0].isfinite().all().item<bool>()) << c.name;
     EXPECT_FLOAT_EQ(out.value[7].item<float>(), 1e4f) << c.name;
@@ -67,7 +68,9 @@ TEST(Activation, TakesSlicesOfOneProduct) {
   expect_as_good("slices", split(cases()[0].ours), split(cases()[0].plain), {normal({9, 40}, 1)});
 }
 
-TEST(Activation, NamesUnequalShapes) { EXPECT_THROW(swiglu(at::zeros({2, 3}), at::zeros({2, 4})), ShapeError); }
+TEST(Activation, NamesUnequalShapes) {
+  EXPECT_THROW(swiglu(at::zeros({2, 3}), at::zeros({2, 4})), ShapeError);
+}
 
 }  // namespace
 }  // namespace retort::kernels

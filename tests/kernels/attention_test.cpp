@@ -18,8 +18,8 @@ struct Shape {
   int64_t batch, queries, keys, heads, kv_heads, head_dim, window = 0;
   bool documents = false;
   std::string name() const {
-    return fmt::format("B{} T{} S{} H{} G{} K{} window {} documents {}", batch, queries, keys, heads, kv_heads,
-                       head_dim, window, documents);
+    return fmt::format("B{} T{} S{} H{} G{} K{} window {} documents {}", batch, queries, keys, heads,
+                       kv_heads, head_dim, window, documents);
   }
 };
 
@@ -44,7 +44,8 @@ void expect_right(const Shape& s, at::ScalarType dtype = at::kFloat) {
   const double terms = scale * k.abs().max().item<double>() * v.square().sum(-1).max().item<double>();
   expect_as_good(
       s.name(), [&](const Tensors& t) { return attention(t[0], t[1], t[2], mask, scale); },
-      [&](const Tensors& t) { return reference::attention(t[0], t[1], t[2], mask, scale); }, {q, k, v}, dtype, terms);
+      [&](const Tensors& t) { return reference::attention(t[0], t[1], t[2], mask, scale); }, {q, k, v}, dtype,
+      terms);
 }
 
 TEST(Attention, MatchesFp64WhenCausal) {
@@ -68,6 +69,7 @@ TEST(Attention, MatchesFp64WithDocuments) {
 
 TEST(Attention, MatchesFp64BehindACache) {
   expect_right({2, 1, 77, 4, 2, 32});
+  expect_right({2, 1, 77, 4, 4, 32, 20});
   expect_right({2, 9, 77, 4, 2, 32});
   expect_right({1, 70, 200, 2, 1, 16, 50});
   expect_right({2, 33, 100, 2, 2, 16, 0, true});
@@ -79,9 +81,11 @@ TEST(Attention, MatchesFp64InBf16) {
 }
 
 TEST(Attention, StandsLargeScores) {
-  const at::Tensor q = normal({1, 80, 1, 8}, 1).to(at::kFloat) * 100, k = normal({1, 80, 1, 8}, 2).to(at::kFloat) * 100;
+  const at::Tensor q = normal({1, 80, 1, 8}, 1).to(at::kFloat) * 100,
+                   k = normal({1, 80, 1, 8}, 2).to(at::kFloat) * 100;
   const at::Tensor v = normal({1, 80, 1, 8}, 3).to(at::kFloat);
-  const Outcome out = run([](const Tensors& t) { return attention(t[0], t[1], t[2], {}, 1.0); }, {q, k, v}, at::kFloat);
+  const Outcome out =
+      run([](const Tensors& t) { return attention(t[0], t[1], t[2], {}, 1.0); }, {q, k, v}, at::kFloat);
   EXPECT_TRUE(out.value.isfinite().all().item<bool>());
   for (const at::Tensor& g : out.gradients) EXPECT_TRUE(g.isfinite().all().item<bool>());
 }
@@ -106,7 +110,8 @@ TEST(Attention, NamesWrongShapes) {
   const at::Tensor q = at::zeros({1, 4, 3, 8}), k = at::zeros({1, 4, 2, 8});
   EXPECT_THROW(attention(q, k, k, {}, 1.0), ShapeError);                        // 3 heads over 2
   EXPECT_THROW(attention(k, k, at::zeros({1, 5, 2, 8}), {}, 1.0), ShapeError);  // keys and values differ
-  EXPECT_THROW(attention(k, k.narrow(1, 0, 3), k.narrow(1, 0, 3), {}, 1.0), ShapeError);  // more queries than keys
+  EXPECT_THROW(attention(k, k.narrow(1, 0, 3), k.narrow(1, 0, 3), {}, 1.0),
+               ShapeError);  // more queries than keys
   EXPECT_THROW(attention(k, k, k, {0, at::zeros({1, 3}, at::kLong)}, 1.0), ShapeError);
 }
 

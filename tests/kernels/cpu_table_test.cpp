@@ -36,13 +36,15 @@ TEST(CpuTable, NamesWhatItRuns) {
 TEST(CpuTable, NormalisesOnEveryInstructionSet) {
   const at::Tensor x = single({9, 77}, 1), w = single({77}, 2), dy = single({9, 77}, 3);
   const Outcome exact = run(
-      [&](const Tensors& t) { return (reference::rms_norm(t[0], t[1], 1e-5, false) * dy.to(t[0].scalar_type())).sum(); },
+      [&](const Tensors& t) {
+        return (reference::rms_norm(t[0], t[1], 1e-5, false) * dy.to(t[0].scalar_type())).sum();
+      },
       {x, w}, at::kDouble);
   for (const Table* table : all_cpu_tables()) {
     at::Tensor y = at::empty_like(x), rstd = at::empty({9}), dx = at::empty_like(x), dw = at::zeros({77});
     table->f32.rms_norm(read<float>(x), read<float>(w), write<float>(y), write<float>(rstd), 9, 77, 1e-5f);
-    table->f32.rms_norm_backward(read<float>(dy), read<float>(x), read<float>(w), read<float>(rstd), write<float>(dx),
-                                 write<float>(dw), 9, 77);
+    table->f32.rms_norm_backward(read<float>(dy), read<float>(x), read<float>(w), read<float>(rstd),
+                                 write<float>(dx), write<float>(dw), 9, 77);
     expect_close(table->name, "rms_norm", (y * dy).to(at::kDouble).sum(), exact.value);
     expect_close(table->name, "dx", dx, exact.gradients[0]);
     expect_close(table->name, "dw", dw, exact.gradients[1]);
@@ -60,7 +62,8 @@ TEST(CpuTable, GatesOnEveryInstructionSet) {
     for (const Table* table : all_cpu_tables()) {
       at::Tensor y = at::empty_like(a), da = at::empty_like(a), du = at::empty_like(a);
       table->f32.gate(gate, read<float>(a), read<float>(u), write<float>(y), 203);
-      table->f32.gate_backward(gate, read<float>(dy), read<float>(a), read<float>(u), write<float>(da), write<float>(du), 203);
+      table->f32.gate_backward(gate, read<float>(dy), read<float>(a), read<float>(u), write<float>(da),
+                               write<float>(du), 203);
       expect_close(table->name, "gate", y, exact.value);
       expect_close(table->name, "da", da, exact.gradients[0]);
       expect_close(table->name, "du", du, exact.gradients[1]);
@@ -84,20 +87,27 @@ TEST(CpuTable, RotatesOnEveryInstructionSet) {
 
 TEST(CpuTable, LosesOnEveryInstructionSet) {
   const int64_t rows = 5, v = 333;
-  const at::Tensor z = single({rows, v}, 1, 4.0), teacher = single({rows, v}, 2, 4.0), labels = random_labels(rows, v, 3);
-  const Outcome ce = run([&](const Tensors& t) { return reference::cross_entropy(t[0], labels); }, {z}, at::kDouble);
-  const Outcome kl = run([&](const Tensors& t) { return reference::forward_kl(t[0], teacher.to(t[0].scalar_type()), labels, 2.0); },
-                         {z}, at::kDouble);
+  const at::Tensor z = single({rows, v}, 1, 4.0), teacher = single({rows, v}, 2, 4.0),
+                   labels = random_labels(rows, v, 3);
+  const Outcome ce =
+      run([&](const Tensors& t) { return reference::cross_entropy(t[0], labels); }, {z}, at::kDouble);
+  const Outcome kl = run(
+      [&](const Tensors& t) {
+        return reference::forward_kl(t[0], teacher.to(t[0].scalar_type()), labels, 2.0);
+      },
+      {z}, at::kDouble);
   for (const Table* table : all_cpu_tables()) {
     at::Tensor loss = at::empty({rows}, at::kDouble), in_place = z.clone(), added = at::zeros_like(z);
-    table->f32.cross_entropy(write<float>(in_place), read<int64_t>(labels), write<double>(loss), rows, v, true);
+    table->f32.cross_entropy(write<float>(in_place), read<int64_t>(labels), write<double>(loss), rows, v,
+                             true);
     expect_close(table->name, "cross_entropy", loss.sum(), ce.value);
     expect_close(table->name, "its gradient", in_place, ce.gradients[0]);
-    table->cross_entropy_add(read<float>(z), read<int64_t>(labels), write<double>(loss), write<float>(added), 3.0f, rows, v);
+    table->cross_entropy_add(read<float>(z), read<int64_t>(labels), write<double>(loss), write<float>(added),
+                             3.0f, rows, v);
     expect_close(table->name, "cross_entropy_add", added, ce.gradients[0] * 3.0);
     at::Tensor scratch = at::empty({2 * v}), gradient = at::zeros_like(z);
-    table->forward_kl(read<float>(z), read<float>(teacher), write<double>(loss), write<float>(gradient), 1.0f, 2.0f, rows, v,
-                      write<float>(scratch));
+    table->forward_kl(read<float>(z), read<float>(teacher), write<double>(loss), write<float>(gradient), 1.0f,
+                      2.0f, rows, v, write<float>(scratch));
     expect_close(table->name, "forward_kl", loss.sum(), kl.value);
     expect_close(table->name, "its gradient", gradient, kl.gradients[0]);
   }
@@ -107,29 +117,37 @@ TEST(CpuTable, LosesOnEveryInstructionSet) {
 TEST(CpuTable, ExponentialHoldsOverItsWholeRange) {
   for (const Table* table : all_cpu_tables())
     for (double x = -86.0; x <= 0.0; x += 0.37) {
-      at::Tensor z = at::tensor({0.0f, static_cast<float>(x)}).view({1, 2}), loss = at::empty({1}, at::kDouble);
+      at::Tensor z = at::tensor({0.0f, static_cast<float>(x)}).view({1, 2}),
+                 loss = at::empty({1}, at::kDouble);
       const double e = std::exp(z[0][1].item<double>());
-      table->f32.cross_entropy(write<float>(z), read<int64_t>(at::zeros({1}, at::kLong)), write<double>(loss), 1, 2, true);
+      table->f32.cross_entropy(write<float>(z), read<int64_t>(at::zeros({1}, at::kLong)), write<double>(loss),
+                               1, 2, true);
       EXPECT_NEAR(z[0][1].item<double>() / (e / (1 + e)), 1.0, 4 * 0x1p-24) << table->name << " " << x;
     }
 }
 
 TEST(CpuTable, AttendsOnEveryInstructionSet) {
   const AttentionShape shape{2, 70, 90, 4, 2, 20, 50, 0.25f, nullptr};
-  const at::Tensor q = single({2, 70, 4, 20}, 1), k = single({2, 90, 2, 20}, 2), v = single({2, 90, 2, 20}, 3);
-  const Outcome exact = run([&](const Tensors& t) { return reference::attention(t[0], t[1], t[2], {50, {}}, 0.25); },
-                            {q, k, v}, at::kDouble);
+  const at::Tensor q = single({2, 70, 4, 20}, 1), k = single({2, 90, 2, 20}, 2),
+                   v = single({2, 90, 2, 20}, 3);
+  const Outcome exact = run(
+      [&](const Tensors& t) {
+        return reference::attention(t[0], t[1], t[2], {50, {}}, 0.25);
+      },
+      {q, k, v}, at::kDouble);
   const at::Tensor dy = normal(q.sizes(), 99).to(at::kFloat);
   for (const Table* table : all_cpu_tables()) {
-    at::Tensor y = at::empty_like(q), lse = at::empty({2, 4, 70}), dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
-    at::Tensor scratch = at::empty({std::max(table->attention_scratch(shape, false), table->attention_scratch(shape, true))});
+    at::Tensor y = at::empty_like(q), lse = at::empty({2, 4, 70}), dq = at::empty_like(q),
+               dk = at::empty_like(k), dv = at::empty_like(v);
+    at::Tensor scratch =
+        at::empty({std::max(table->attention_scratch(shape, false), table->attention_scratch(shape, true))});
     for (int64_t i = 0; i < 2 * 4; ++i)
-      table->f32.attention(shape, read<float>(q), read<float>(k), read<float>(v), write<float>(y), write<float>(lse), i / 4, i % 4,
-                           write<float>(scratch));
+      table->f32.attention(shape, read<float>(q), read<float>(k), read<float>(v), write<float>(y),
+                           write<float>(lse), i / 4, i % 4, write<float>(scratch));
     for (int64_t i = 0; i < 2 * 2; ++i)
-      table->f32.attention_backward(shape, read<float>(dy), read<float>(q), read<float>(k), read<float>(v), read<float>(y),
-                                    read<float>(lse), write<float>(dq), write<float>(dk), write<float>(dv), i / 2, i % 2,
-                                    write<float>(scratch));
+      table->f32.attention_backward(shape, read<float>(dy), read<float>(q), read<float>(k), read<float>(v),
+                                    read<float>(y), read<float>(lse), write<float>(dq), write<float>(dk),
+                                    write<float>(dv), i / 2, i % 2, write<float>(scratch));
     expect_close(table->name, "attention", y, exact.value);
     expect_close(table->name, "dq", dq, exact.gradients[0]);
     expect_close(table->name, "dk", dk, exact.gradients[1]);

@@ -28,12 +28,14 @@ TEST(CpuTuning, PrefersBf16OnlyWithUnitsAndGain) {
   EXPECT_TRUE((CpuTuning{"MKL", 1, 100.0, 200.0, true}.prefers_bf16()));
 }
 
-// Whatever library serves, a sum of K products errs like f32: by at most K 2^-24 of the sum of magnitudes. bf16
-// inputs would err by 2^-9.
+// Whatever library serves, a sum of K products errs like f32: by at most K 2^-24 of the sum of magnitudes.
+// bf16 inputs would err by 2^-9.
 TEST(CpuTuning, LeavesProductsInF32) {
   tune_cpu();
-  for (const auto& [rows, depth, columns] : {std::array<int64_t, 3>{64, 256, 1024}, {1024, 128, 352}, {7, 2048, 33}, {4096, 64, 64}}) {
-    const at::Tensor a = at::randn({rows, depth}), b = at::randn({columns, depth}), g = at::randn({rows, columns});
+  for (const auto& [rows, depth, columns] :
+       {std::array<int64_t, 3>{64, 256, 1024}, {1024, 128, 352}, {7, 2048, 33}, {4096, 64, 64}}) {
+    const at::Tensor a = at::randn({rows, depth}), b = at::randn({columns, depth}),
+                     g = at::randn({rows, columns});
     const auto check_product = [](const at::Tensor& x, const at::Tensor& y) {
       const at::Tensor dx = x.to(at::kDouble), dy = y.to(at::kDouble);
       const at::Tensor bound = at::mm(dx.abs(), dy.abs()) * (static_cast<double>(x.size(1)) * 0x1p-24);

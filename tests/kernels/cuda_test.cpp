@@ -40,9 +40,10 @@ TEST(Cuda, RmsNormMatchesFp64) {
     for (int64_t n : {1, 5, 1025})
       for (int64_t d : {7, 256, 1031})
         expect_as_good(
-            fmt::format("{}x{}", n, d), on_device([](const Tensors& t) { return rms_norm(t[0], t[1], 1e-5); }),
-            [](const Tensors& t) { return reference::rms_norm(t[0], t[1], 1e-5, false); }, {normal({n, d}, 1), normal({d}, 2)},
-            dtype);
+            fmt::format("{}x{}", n, d),
+            on_device([](const Tensors& t) { return rms_norm(t[0], t[1], 1e-5); }),
+            [](const Tensors& t) { return reference::rms_norm(t[0], t[1], 1e-5, false); },
+            {normal({n, d}, 1), normal({d}, 2)}, dtype);
 }
 
 TEST(Cuda, GatesMatchFp64) {
@@ -50,10 +51,12 @@ TEST(Cuda, GatesMatchFp64) {
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
     for (int64_t n : {1, 77, 1025}) {
       const Tensors inputs{normal({n, 123}, 1, 3.0), normal({n, 123}, 2)};
-      expect_as_good("swiglu", on_device([](const Tensors& t) { return swiglu(t[0], t[1]); }),
-                     [](const Tensors& t) { return reference::swiglu(t[0], t[1]); }, inputs, dtype);
-      expect_as_good("geglu", on_device([](const Tensors& t) { return geglu(t[0], t[1]); }),
-                     [](const Tensors& t) { return reference::geglu(t[0], t[1]); }, inputs, dtype);
+      expect_as_good(
+          "swiglu", on_device([](const Tensors& t) { return swiglu(t[0], t[1]); }),
+          [](const Tensors& t) { return reference::swiglu(t[0], t[1]); }, inputs, dtype);
+      expect_as_good(
+          "geglu", on_device([](const Tensors& t) { return geglu(t[0], t[1]); }),
+          [](const Tensors& t) { return reference::geglu(t[0], t[1]); }, inputs, dtype);
     }
 }
 
@@ -66,17 +69,21 @@ TEST(Cuda, LossesMatchFp64) {
       const Operation ours = [&](const Tensors& t) {
         const auto like = [&](const at::Tensor& x) { return x.to(t[0].options().requires_grad(false)); };
         return linear_distill(t[0], t[1], TeacherHead{like(hidden), like(head)}, labels.to(t[0].device()),
-                              {{cross_entropy_rows(), 0.25}, {forward_kl_rows(2.0), 0.75}}, {50}).sum;
+                              {{cross_entropy_rows(), 0.25}, {forward_kl_rows(2.0), 0.75}}, {50})
+            .sum;
       };
       const Operation plain = [&](const Tensors& t) {
         const at::Tensor student = at::matmul(t[0], t[1].t());
         const at::Tensor teacher = at::matmul(hidden.to(t[0].scalar_type()), head.to(t[0].scalar_type()).t());
-        return 0.25 * reference::cross_entropy(student, labels) + 0.75 * reference::forward_kl(student, teacher, labels, 2.0);
+        return 0.25 * reference::cross_entropy(student, labels) +
+               0.75 * reference::forward_kl(student, teacher, labels, 2.0);
       };
-      expect_as_good(fmt::format("distill {}x{}", n, v), on_device(ours), plain, {normal({n, 64}, 1), normal({v, 64}, 2, 0.3)});
+      expect_as_good(fmt::format("distill {}x{}", n, v), on_device(ours), plain,
+                     {normal({n, 64}, 1), normal({v, 64}, 2, 0.3)});
       expect_as_good(
-          fmt::format("ce {}x{}", n, v),
-          on_device([&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels.to(t[0].device())); }),
+          fmt::format("ce {}x{}", n, v), on_device([&](const Tensors& t) {
+            return linear_cross_entropy(t[0], t[1], labels.to(t[0].device()));
+          }),
           [&](const Tensors& t) { return reference::cross_entropy(at::matmul(t[0], t[1].t()), labels); },
           {normal({n, 64}, 1), normal({v, 64}, 2, 0.3)});
     }
@@ -88,7 +95,8 @@ at::Tensor rounded(const at::Tensor& x, bool q8_0) {
   const at::Tensor at_peak = blocks.abs().argmax(1, true);
   const at::Tensor d = q8_0 ? blocks.gather(1, at_peak).abs() / 127.0f : blocks.gather(1, at_peak) / -8.0f;
   const at::Tensor scaled = blocks * at::where(d != 0, d.reciprocal(), at::zeros_like(d));
-  const at::Tensor codes = q8_0 ? (scaled.abs() + 0.5f).floor() * scaled.sign() : (scaled + 8.5f).trunc().clamp(0, 15) - 8;
+  const at::Tensor codes =
+      q8_0 ? (scaled.abs() + 0.5f).floor() * scaled.sign() : (scaled + 8.5f).trunc().clamp(0, 15) - 8;
   return (codes * d.to(at::kHalf).to(at::kFloat)).view(x.sizes());
 }
 
@@ -96,7 +104,8 @@ TEST(Cuda, RoundsBlocksBitForBit) {
   RETORT_NEEDS_CUDA();
   const at::Tensor x = normal({37, 320}, 1).to(at::kFloat);
   for (const bool q8_0 : {false, true})
-    EXPECT_TRUE(at::equal(cuda::round_to_blocks(x.to(at::kCUDA), q8_0).to(at::kCPU), rounded(x, q8_0))) << q8_0;
+    EXPECT_TRUE(at::equal(cuda::round_to_blocks(x.to(at::kCUDA), q8_0).to(at::kCPU), rounded(x, q8_0)))
+        << q8_0;
 }
 
 }  // namespace

@@ -21,12 +21,15 @@ TEST(FakeQuantize, RoundsForwardAndPassesTheGradientThrough) {
 
 TEST(FakeQuantize, AcceptsARoundThatKeepsItsInput) {
   const at::Tensor x = normal({3}, 1);
-  const Outcome out = run([](const Tensors& t) { return fake_quantize(t[0], [](const at::Tensor& y) { return y; }); }, {x}, at::kFloat);
+  const Outcome out =
+      run([](const Tensors& t) { return fake_quantize(t[0], [](const at::Tensor& y) { return y; }); }, {x},
+          at::kFloat);
   EXPECT_TRUE(same_bits(out.gradients[0], normal({3}, 99).to(at::kFloat)));
 }
 
 TEST(FakeQuantize, RefusesARoundThatReshapes) {
-  EXPECT_THROW(fake_quantize(at::zeros({4}), [](const at::Tensor& x) { return x.narrow(0, 0, 2); }), ShapeError);
+  EXPECT_THROW(fake_quantize(at::zeros({4}), [](const at::Tensor& x) { return x.narrow(0, 0, 2); }),
+               ShapeError);
 }
 
 }  // namespace

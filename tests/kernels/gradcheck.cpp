@@ -28,9 +28,11 @@ at::Tensor random_labels(int64_t rows, int64_t vocabulary, uint64_t seed, int64_
 
 Outcome run(const Operation& operation, const Tensors& inputs, at::ScalarType dtype) {
   Tensors leaves;
-  for (const at::Tensor& input : inputs) leaves.push_back(input.detach().to(dtype, false, true).requires_grad_(true));
+  for (const at::Tensor& input : inputs)
+    leaves.push_back(input.detach().to(dtype, false, true).requires_grad_(true));
   const at::Tensor value = operation(leaves);
-  const at::Tensor direction = value.dim() == 0 ? at::ones_like(value) : normal(value.sizes(), 99).to(value.scalar_type());
+  const at::Tensor direction =
+      value.dim() == 0 ? at::ones_like(value) : normal(value.sizes(), 99).to(value.scalar_type());
   const Tensors gradients = torch::autograd::grad({value}, leaves, {direction});
   return {value.detach(), gradients};
 }
@@ -42,16 +44,17 @@ double worst_error(const at::Tensor& a, const at::Tensor& b) {
   return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
 }
 
-void expect_as_good(const std::string& what, const Operation& ours, const Operation& plain, const Tensors& inputs,
-                    at::ScalarType dtype, double terms) {
+void expect_as_good(const std::string& what, const Operation& ours, const Operation& plain,
+                    const Tensors& inputs, at::ScalarType dtype, double terms) {
   const Outcome exact = run(plain, inputs, at::kDouble);
   const Outcome usual = run(plain, inputs, dtype), got = run(ours, inputs, dtype);
   const double unit = dtype == at::kBFloat16 ? 0x1p-8 : 0x1p-23;
-  const auto compare = [&](const std::string& name, const at::Tensor& g, const at::Tensor& u, const at::Tensor& e,
-                           double cancelled) {
+  const auto compare = [&](const std::string& name, const at::Tensor& g, const at::Tensor& u,
+                           const at::Tensor& e, double cancelled) {
     EXPECT_EQ(g.scalar_type(), u.scalar_type()) << what << " " << name;
     const double largest = e.numel() == 0 ? 0.0 : e.abs().max().item<double>();
-    EXPECT_LE(worst_error(g, e), 2.0 * (worst_error(u, e) + unit * std::max(largest, cancelled))) << what << " " << name;
+    EXPECT_LE(worst_error(g, e), 2.0 * (worst_error(u, e) + unit * std::max(largest, cancelled)))
+        << what << " " << name;
   };
   compare("value", got.value, usual.value, exact.value, 0.0);
   for (size_t i = 0; i < inputs.size(); ++i)
@@ -66,7 +69,8 @@ void expect_thread_independent(const Operation& operation, const Tensors& inputs
   const Outcome two = run(operation, inputs, at::kFloat);
   at::set_num_threads(threads);
   EXPECT_TRUE(same_bits(one.value, two.value));
-  for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(same_bits(one.gradients[i], two.gradients[i])) << "input " << i;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    EXPECT_TRUE(same_bits(one.gradients[i], two.gradients[i])) << "input " << i;
 }
 
 }  // namespace retort::testing

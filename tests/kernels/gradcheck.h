@@ -31,8 +31,8 @@ Outcome run(const Operation& operation, const Tensors& inputs, at::ScalarType dt
 // max |a - b| in f64; infinity on NaN or unequal shapes.
 double worst_error(const at::Tensor& a, const at::Tensor& b);
 
-void expect_as_good(const std::string& what, const Operation& ours, const Operation& plain, const Tensors& inputs,
-                    at::ScalarType dtype = at::kFloat, double terms = 0.0);
+void expect_as_good(const std::string& what, const Operation& ours, const Operation& plain,
+                    const Tensors& inputs, at::ScalarType dtype = at::kFloat, double terms = 0.0);
 
 // The same bits with one thread and with two: reductions must not follow the division of work.
 void expect_thread_independent(const Operation& operation, const Tensors& inputs);

@@ -39,8 +39,8 @@ int64_t peak_growth(const std::function<void()>& work) {
   return status_bytes("VmHWM") - before;
 }
 
-// N = 65536, V = 8192: an [N, V] tensor is 2 GiB in f32, 1 GiB in bf16 and 512 MiB in one byte. All inputs and
-// gradients together are 9 MiB.
+// N = 65536, V = 8192: an [N, V] tensor is 2 GiB in f32, 1 GiB in bf16 and 512 MiB in one byte. All inputs
+// and gradients together are 9 MiB.
 TEST(LinearLossMemory, IsFlatInTheNumberOfRows) {
   const int64_t n = 65536, v = 8192, d = 16;
   const at::Tensor h = normal({n, d}, 1).to(at::kFloat).requires_grad_(true);

@@ -24,7 +24,8 @@ Operation ours_ce(const at::Tensor& labels, const LinearLossOptions& options = {
 }
 // The sum comes back in f32 whatever the logits' dtype, as ours does.
 Operation plain_ce(const at::Tensor& labels, double softcap = 0) {
-  return [=](const Tensors& t) { return reference::cross_entropy(plain_logits(t[0], t[1], softcap), labels); };
+  return
+      [=](const Tensors& t) { return reference::cross_entropy(plain_logits(t[0], t[1], softcap), labels); };
 }
 
 TEST(LinearCrossEntropy, MatchesFp64OnOddShapes) {
@@ -39,8 +40,8 @@ TEST(LinearCrossEntropy, MatchesFp64OnOddShapes) {
 
 TEST(LinearCrossEntropy, MatchesFp64InBf16) {
   const at::Tensor labels = random_labels(123, 257, 7, 5);
-  expect_as_good("bf16", ours_ce(labels, {50}), plain_ce(labels), {normal({123, 64}, 1), normal({257, 64}, 2, 0.3)},
-                 at::kBFloat16);
+  expect_as_good("bf16", ours_ce(labels, {50}), plain_ce(labels),
+                 {normal({123, 64}, 1), normal({257, 64}, 2, 0.3)}, at::kBFloat16);
 }
 
 TEST(LinearCrossEntropy, KeepsEachGradientsOwnDtype) {
@@ -74,17 +75,20 @@ TEST(LinearCrossEntropy, RepeatsBitForBit) {
 
 TEST(LinearCrossEntropy, AppliesTheSoftcap) {
   const at::Tensor labels = random_labels(123, 257, 7, 4);
-  expect_as_good("softcap", ours_ce(labels, {50, 5.0}), plain_ce(labels, 5.0), {normal({123, 64}, 1), normal({257, 64}, 2)});
+  expect_as_good("softcap", ours_ce(labels, {50, 5.0}), plain_ce(labels, 5.0),
+                 {normal({123, 64}, 1), normal({257, 64}, 2)});
 }
 
 TEST(LinearCrossEntropy, IgnoredRowsHaveNoGradientAndNoLoss) {
   const at::Tensor h = normal({6, 8}, 1).to(at::kFloat), w = normal({9, 8}, 2).to(at::kFloat);
   const at::Tensor labels = at::tensor({-100, 3, -100, -100, 8, -100}, at::kLong);
   const Outcome all = run(ours_ce(labels), {h, w}, at::kFloat);
-  const Outcome two = run(ours_ce(at::tensor({3, 8}, at::kLong)), {h.index_select(0, at::tensor({1, 4}, at::kLong)), w}, at::kFloat);
+  const Outcome two = run(ours_ce(at::tensor({3, 8}, at::kLong)),
+                          {h.index_select(0, at::tensor({1, 4}, at::kLong)), w}, at::kFloat);
   EXPECT_TRUE(same_bits(all.value, two.value));
   EXPECT_TRUE(same_bits(all.gradients[1], two.gradients[1]));
-  EXPECT_EQ(all.gradients[0].index_select(0, at::tensor({0, 2, 3, 5}, at::kLong)).abs().max().item<float>(), 0.f);
+  EXPECT_EQ(all.gradients[0].index_select(0, at::tensor({0, 2, 3, 5}, at::kLong)).abs().max().item<float>(),
+            0.f);
   const Outcome none = run(ours_ce(at::full({6}, kIgnoredLabel, at::kLong)), {h, w}, at::kFloat);
   EXPECT_EQ(none.value.item<float>(), 0.f);
   EXPECT_EQ(none.gradients[0].abs().max().item<float>() + none.gradients[1].abs().max().item<float>(), 0.f);
@@ -137,7 +141,8 @@ struct Teacher {
 // Inputs: student hidden states and head. CE and tempered KL, with a teacher of another width.
 Operation ours_distill(const at::Tensor& labels, const Teacher& teacher, double softcap, int64_t chunk) {
   return [=](const Tensors& t) {
-    const TeacherHead head{teacher.hidden.to(t[0].scalar_type()), teacher.weight.to(t[0].scalar_type()), teacher.softcap};
+    const TeacherHead head{teacher.hidden.to(t[0].scalar_type()), teacher.weight.to(t[0].scalar_type()),
+                           teacher.softcap};
     const std::vector<LossTerm> terms{{cross_entropy_rows(), 0.25}, {forward_kl_rows(2.0), 0.75}};
     return linear_distill(t[0], t[1], head, labels, terms, {chunk, softcap}).sum;
   };
@@ -145,8 +150,10 @@ Operation ours_distill(const at::Tensor& labels, const Teacher& teacher, double 
 Operation plain_distill(const at::Tensor& labels, const Teacher& teacher, double softcap) {
   return [=](const Tensors& t) {
     const at::Tensor student = plain_logits(t[0], t[1], softcap);
-    const at::Tensor other = plain_logits(teacher.hidden.to(t[0].scalar_type()), teacher.weight.to(t[0].scalar_type()), teacher.softcap);
-    return 0.25 * reference::cross_entropy(student, labels) + 0.75 * reference::forward_kl(student, other, labels, 2.0);
+    const at::Tensor other = plain_logits(teacher.hidden.to(t[0].scalar_type()),
+                                          teacher.weight.to(t[0].scalar_type()), teacher.softcap);
+    return 0.25 * reference::cross_entropy(student, labels) +
+           0.75 * reference::forward_kl(student, other, labels, 2.0);
   };
 }
 
@@ -184,7 +191,8 @@ TEST(LinearDistill, ReportsUnweightedParts) {
       linear_distill(h, w, teacher, labels, {{cross_entropy_rows(), 0.5}, {forward_kl_rows(1.0), 2.0}}, {7});
   ASSERT_EQ(out.parts.size(), 2u);
   EXPECT_NEAR(out.parts[0].item<double>(), linear_cross_entropy(h, w, labels).item<double>(), 1e-4);
-  EXPECT_NEAR(out.sum.item<double>(), 0.5 * out.parts[0].item<double>() + 2.0 * out.parts[1].item<double>(), 1e-4);
+  EXPECT_NEAR(out.sum.item<double>(), 0.5 * out.parts[0].item<double>() + 2.0 * out.parts[1].item<double>(),
+              1e-4);
 }
 
 // A student that equals its teacher has no loss and no gradient.
@@ -193,7 +201,9 @@ TEST(LinearDistill, IsZeroForEqualLogits) {
   const at::Tensor h = normal({20, 8}, 1), w = normal({257, 8}, 2);
   const Outcome out = run(
       [&](const Tensors& t) {
-        return linear_distill(t[0], t[1], TeacherHead{t[0].detach(), t[1].detach()}, labels, {{forward_kl_rows(1.5), 1.0}}).sum;
+        return linear_distill(t[0], t[1], TeacherHead{t[0].detach(), t[1].detach()}, labels,
+                              {{forward_kl_rows(1.5), 1.0}})
+            .sum;
       },
       {h, w}, at::kFloat);
   EXPECT_EQ(out.value.item<float>(), 0.f);
@@ -210,7 +220,10 @@ TEST(LinearDistill, TakesAnyRowLoss) {
   };
   const at::Tensor labels = random_labels(40, 31, 7, 5);
   expect_as_good(
-      "squares", [&](const Tensors& t) { return linear_distill(t[0], t[1], std::nullopt, labels, {{squares, 3.0}}, {7}).sum; },
+      "squares",
+      [&](const Tensors& t) {
+        return linear_distill(t[0], t[1], std::nullopt, labels, {{squares, 3.0}}, {7}).sum;
+      },
       [&](const Tensors& t) {
         const at::Tensor rows = (labels != kIgnoredLabel).nonzero().view({-1});
         return 3.0 * plain_logits(t[0], t[1], 0).index_select(0, rows).square().sum();

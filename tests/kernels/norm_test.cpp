@@ -31,8 +31,8 @@ TEST(RmsNorm, MatchesFp64OnOddShapes) {
 
 TEST(RmsNorm, MatchesFp64InBf16) {
   for (int64_t d : {7, 64, 123})
-    expect_as_good(fmt::format("bf16 {}", d), ours_rms(false), plain_rms(false), {normal({33, d}, 1), normal({d}, 2)},
-                   at::kBFloat16);
+    expect_as_good(fmt::format("bf16 {}", d), ours_rms(false), plain_rms(false),
+                   {normal({33, d}, 1), normal({d}, 2)}, at::kBFloat16);
 }
 
 TEST(RmsNorm, TakesAnyLeadingDimensionsAndStrides) {
@@ -65,7 +65,8 @@ TEST(LayerNorm, MatchesFp64OnOddShapes) {
   for (int64_t n : {1, 5, 123, 1025})
     for (int64_t d : {7, 64, 123})
       expect_as_good(
-          fmt::format("layer_norm {}x{}", n, d), [](const Tensors& t) { return layer_norm(t[0], t[1], t[2], kEps); },
+          fmt::format("layer_norm {}x{}", n, d),
+          [](const Tensors& t) { return layer_norm(t[0], t[1], t[2], kEps); },
           [](const Tensors& t) { return reference::layer_norm(t[0], t[1], t[2], kEps); },
           {normal({n, d}, 1), normal({d}, 2), normal({d}, 3)});
 }

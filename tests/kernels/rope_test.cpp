@@ -24,9 +24,12 @@ Counts count(int64_t head_dim, double factor) {
   Counts out;
   for (int64_t i = 0; i < head_dim / 2; ++i) {
     const double ratio = scaled[i].item<double>() / plain[i].item<double>();
-    if (ratio == 1.0) ++out.unchanged;
-    else if (std::abs(ratio * factor - 1.0) < 1e-12) ++out.divided;
-    else ++out.blended;
+    if (ratio == 1.0)
+      ++out.unchanged;
+    else if (std::abs(ratio * factor - 1.0) < 1e-12)
+      ++out.divided;
+    else
+      ++out.blended;
   }
   return out;
 }
@@ -43,7 +46,8 @@ TEST(RopeFrequencies, FollowLlama3) {
 }
 
 TEST(RopeFrequencies, ScaleLinearly) {
-  const at::Tensor plain = rope_frequencies(16, 10000.0, {}), scaled = rope_frequencies(16, 10000.0, {"linear", 4.0});
+  const at::Tensor plain = rope_frequencies(16, 10000.0, {}),
+                   scaled = rope_frequencies(16, 10000.0, {"linear", 4.0});
   EXPECT_TRUE(same_bits(plain / 4.0, scaled));
   EXPECT_EQ(plain[0].item<double>(), 1.0);
   EXPECT_DOUBLE_EQ(plain[4].item<double>(), 0.01);
@@ -66,12 +70,18 @@ TEST(RopeTables, AreExactFarOut) {
 }
 
 TEST(Rope, MatchesFp64OnOddShapes) {
-  for (const auto& [b, t, h, k] : {std::tuple<int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 2}, {2, 5, 3, 6}, {3, 123, 2, 32}, {1, 257, 5, 64}, {2, 9, 4, 130}}) {
+  for (const auto& [b, t, h, k] : {std::tuple<int64_t, int64_t, int64_t, int64_t>{1, 1, 1, 2},
+                                   {2, 5, 3, 6},
+                                   {3, 123, 2, 32},
+                                   {1, 257, 5, 64},
+                                   {2, 9, 4, 130}}) {
     const RopeTables tables = rope_tables(rope_frequencies(k, 10000.0, {}), 300);
     const at::Tensor positions = random_labels(b * t, 300, 5).view({b, t});
     expect_as_good(
-        fmt::format("rope {} {} {} {}", b, t, h, k), [&](const Tensors& x) { return rope(x[0], tables, positions); },
-        [&](const Tensors& x) { return reference::rope(x[0], tables, positions); }, {normal({b, t, h, k}, 1)});
+        fmt::format("rope {} {} {} {}", b, t, h, k),
+        [&](const Tensors& x) { return rope(x[0], tables, positions); },
+        [&](const Tensors& x) { return reference::rope(x[0], tables, positions); },
+        {normal({b, t, h, k}, 1)});
   }
 }
 

@@ -29,13 +29,16 @@ TEST(Simd, ExponentialIsRightToTwoUnits) {
 TEST(Simd, RoundsToBf16LikeTheStandard) {
   RETORT_NEEDS_AVX2();
   // Halfway cases go to even; a NaN stays one; infinity stays.
-  const float in[kLanes] = {1.0f, 1.00390625f, 1.01171875f, -1.00390625f, NAN, kInfinity, 3.3895314e38f, 1e-40f};
+  const float in[kLanes] = {1.0f, 1.00390625f, 1.01171875f,   -1.00390625f,
+                            NAN,  kInfinity,   3.3895314e38f, 1e-40f};
   const uint16_t expected[kLanes] = {0x3f80, 0x3f80, 0x3f82, 0xbf80, 0, 0x7f80, 0x7f7f, 0x0001};
   Bf16 out[kLanes];
   store(out, load(in));
   for (int i = 0; i < kLanes; ++i) {
-    if (i == 4) EXPECT_TRUE(std::isnan(to_float(out[i])));
-    else EXPECT_EQ(out[i].bits, expected[i]) << i;
+    if (i == 4)
+      EXPECT_TRUE(std::isnan(to_float(out[i])));
+    else
+      EXPECT_EQ(out[i].bits, expected[i]) << i;
   }
 }
 
@@ -70,7 +73,8 @@ TEST(Product, MultipliesEveryShape) {
             for (int64_t j = 0; j < n; ++j) {
               float expected = 2.0f;  // small integers: exact in any order
               for (int64_t p = 0; p < depth; ++p)
-                expected += a[static_cast<size_t>(i * strided.row + p * strided.column)] * b[static_cast<size_t>(p * n + j)];
+                expected += a[static_cast<size_t>(i * strided.row + p * strided.column)] *
+                            b[static_cast<size_t>(p * n + j)];
               ASSERT_EQ(c[static_cast<size_t>(i * n + j)], expected) << m << " " << n << " " << depth;
             }
         }
