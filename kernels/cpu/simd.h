@@ -28,7 +28,6 @@ using HalfVec = uint16_t __attribute__((vector_size(2 * kLanes), aligned(2), may
 constexpr float kInfinity = __builtin_inff();
 
 static inline Vec splat(float x) { return x - Vec{}; }
-static inline IntVec splat_int(int32_t x) { return x - IntVec{}; }
 static inline IntVec lanes_from(int32_t first) {
   IntVec out;
   for (int i = 0; i < kLanes; ++i) out[i] = first + i;
