@@ -209,9 +209,10 @@ std::vector<std::function<Case()>> cases() {
       [] { return swiglu_case(4096, 704); },         [] { return swiglu_case(4096, 1408); },
       [] { return rope_case(16, 256, 8, 32); },      [] { return attention_case(16, 256, 8, 32); },
       [] { return attention_case(2, 1024, 8, 64); }, [] { return in_bf16(attention_case(16, 256, 8, 32)); },
+      [] { return ce_case(4096, 16, 4096); },  // almost no product: the rows alone
       [] { return ce_case(4096, 256, 4096); },       [] { return in_bf16(ce_case(4096, 256, 4096)); },
-      [] { return ce_case(4096, 256, 32000); },      [] { return kl_case(4096, 256, 4096); },
-      [] { return kl_case(4096, 256, 32000); }};
+      [] { return ce_case(4096, 256, 32000); },      [] { return kl_case(4096, 16, 4096); },
+      [] { return kl_case(4096, 256, 4096); },       [] { return kl_case(4096, 256, 32000); }};
 }
 
 struct Arguments {
