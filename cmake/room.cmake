@@ -10,7 +10,6 @@ function(retort_room name)
   else()
     target_precompile_headers(retort_${name} REUSE_FROM retort_core)
   endif()
-  set_property(GLOBAL APPEND PROPERTY RETORT_SOURCES_BUILT ${ARG_SOURCES})
 endfunction()
 
 # retort_test(ROOM SOURCES x_test.cpp ... [LINKS ...] [SLOW])
