@@ -10,7 +10,7 @@ struct CpuFeatures {
   bool avx512 = false;       // F, BW, DQ and VL
   bool avx512_bf16 = false;  // native bf16 dot products
   bool amx_bf16 = false;
-  std::string model;         // "AMD EPYC 9B45", from /proc/cpuinfo
+  std::string model;  // "AMD EPYC 9B45", from /proc/cpuinfo
 };
 
 CpuFeatures cpu_features();

@@ -77,9 +77,9 @@ void check(bool ok, fmt::format_string<Args...> text, Args&&... args) {
 
 }  // namespace retort
 
-#define RETORT_ASSERT(condition)                                                                        \
-  do {                                                                                                  \
-    if (!(condition)) [[unlikely]]                                                                      \
-      throw ::retort::InternalError(                                                                    \
+#define RETORT_ASSERT(condition)                                                                         \
+  do {                                                                                                   \
+    if (!(condition)) [[unlikely]]                                                                       \
+      throw ::retort::InternalError(                                                                     \
           ::fmt::format("{}:{}: assertion failed: {} (please report)", __FILE__, __LINE__, #condition)); \
   } while (false)

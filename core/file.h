@@ -33,8 +33,9 @@ class FileSystem {
   // disk shows before a byte is written.
   virtual std::unique_ptr<WritableFile> create(const Path& path, uint64_t expected_bytes = 0) = 0;
   virtual void make_directories(const Path& path) = 0;
-  virtual void rename(const Path& from, const Path& to) = 0;  // atomic; files, or a directory onto a free name
-  virtual void sync_directory(const Path& path) = 0;          // makes creations and renames in it durable
+  virtual void rename(const Path& from,
+                      const Path& to) = 0;            // atomic; files, or a directory onto a free name
+  virtual void sync_directory(const Path& path) = 0;  // makes creations and renames in it durable
   virtual void remove_all(const Path& path) = 0;
   virtual uint64_t free_bytes(const Path& path) = 0;
 };
@@ -61,7 +62,8 @@ class MappedFile {
   const Path& path() const { return path_; }
 
  private:
-  MappedFile(Path path, const std::byte* data, size_t size) : path_(std::move(path)), data_(data), size_(size) {}
+  MappedFile(Path path, const std::byte* data, size_t size)
+      : path_(std::move(path)), data_(data), size_(size) {}
   Path path_;
   const std::byte* data_;
   size_t size_;

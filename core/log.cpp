@@ -25,8 +25,14 @@ void Log::draw(const std::string& text) {
 
 Progress::Progress(Log& log, std::string label, int64_t total, std::string rate_unit, double per_unit,
                    double plain_seconds)
-    : log_(log), label_(std::move(label)), rate_unit_(std::move(rate_unit)), total_(total),
-      per_unit_(per_unit), plain_seconds_(plain_seconds), start_(Clock::now()), shown_(start_) {}
+    : log_(log),
+      label_(std::move(label)),
+      rate_unit_(std::move(rate_unit)),
+      total_(total),
+      per_unit_(per_unit),
+      plain_seconds_(plain_seconds),
+      start_(Clock::now()),
+      shown_(start_) {}
 
 void Progress::update(int64_t done, std::string_view note) {
   const auto now = Clock::now();
@@ -53,7 +59,8 @@ std::string Progress::text(int64_t done, std::string_view note, Clock::time_poin
   const double speed = seconds > 0 ? work / seconds : 0.0;
   std::string out = fmt::format("{}  {}/{}", label_, done, total_);
   if (total_ > 0) out += fmt::format("  {}%", done * 100 / total_);
-  if (!rate_unit_.empty() && speed > 0) out += fmt::format("  {} {}/s", format_rate(speed * per_unit_), rate_unit_);
+  if (!rate_unit_.empty() && speed > 0)
+    out += fmt::format("  {} {}/s", format_rate(speed * per_unit_), rate_unit_);
   if (done < total_ && speed > 0)
     out += fmt::format("  {} left", format_seconds(static_cast<double>(total_ - done) / speed));
   if (done >= total_) out += fmt::format("  {}", format_seconds(seconds));

@@ -62,8 +62,8 @@ class Progress {
   Clock::time_point start_, shown_;
 };
 
-std::string format_seconds(double seconds);          // 48s, 3m05s, 2h10m
-std::string format_rate(double per_second);          // 950, 9.8k, 1.25M
-std::string format_bytes(uint64_t bytes);            // 912 B, 4.4 MB
+std::string format_seconds(double seconds);  // 48s, 3m05s, 2h10m
+std::string format_rate(double per_second);  // 950, 9.8k, 1.25M
+std::string format_bytes(uint64_t bytes);    // 912 B, 4.4 MB
 
 }  // namespace retort

@@ -76,8 +76,7 @@ void Random::fill_uniform(at::Tensor& out, double low, double high) const {
   check(out.is_contiguous() && out.scalar_type() == at::kFloat && out.is_cpu(),
         "[fill_uniform] needs a dense float32 CPU tensor");
   float* p = out.data_ptr<float>();
-  for (int64_t i = 0, n = out.numel(); i < n; ++i)
-    p[i] = static_cast<float>(low + (high - low) * uniform(i));
+  for (int64_t i = 0, n = out.numel(); i < n; ++i) p[i] = static_cast<float>(low + (high - low) * uniform(i));
 }
 
 Permutation::Permutation(uint64_t size, uint64_t seed, uint64_t epoch)

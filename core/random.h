@@ -20,9 +20,9 @@ class Random {
   // `purpose` names the stream ("init/embed.weight", "sampling", "shuffle").
   Random(uint64_t seed, std::string_view purpose, uint64_t step = 0, uint64_t sample = 0);
 
-  uint64_t bits(uint64_t index) const;    // 64 random bits
-  double uniform(uint64_t index) const;   // [0, 1), 53 bits
-  double normal(uint64_t index) const;    // N(0, 1), Box-Muller on one counter
+  uint64_t bits(uint64_t index) const;                   // 64 random bits
+  double uniform(uint64_t index) const;                  // [0, 1), 53 bits
+  double normal(uint64_t index) const;                   // N(0, 1), Box-Muller on one counter
   uint64_t below(uint64_t index, uint64_t bound) const;  // 0 .. bound-1, without modulo bias worth naming
 
   // Fills a dense CPU float32 tensor with N(0, std) or U(low, high), element i from counter i.

@@ -42,7 +42,8 @@ Rule<T> at_least(T low) {
 }
 template <class T>
 Rule<T> between(T low, T high) {
-  return {fmt::format("in [{}, {}]", low, high), [low, high](const T& v) { return v >= low && v <= high; }, {}};
+  return {
+      fmt::format("in [{}, {}]", low, high), [low, high](const T& v) { return v >= low && v <= high; }, {}};
 }
 inline Rule<std::string> one_of(std::vector<std::string> names) {
   Rule<std::string> rule;
@@ -71,9 +72,15 @@ class Section {
   void field(std::string_view name, std::string& v, std::string_view doc, Rule<std::string> rule = {}) {
     visit({name, doc}, &v, checked(rule, v));
   }
-  void field(std::string_view name, std::vector<std::string>& v, std::string_view doc) { visit({name, doc}, &v, {}); }
-  void field(std::string_view name, std::vector<int64_t>& v, std::string_view doc) { visit({name, doc}, &v, {}); }
-  void field(std::string_view name, std::vector<double>& v, std::string_view doc) { visit({name, doc}, &v, {}); }
+  void field(std::string_view name, std::vector<std::string>& v, std::string_view doc) {
+    visit({name, doc}, &v, {});
+  }
+  void field(std::string_view name, std::vector<int64_t>& v, std::string_view doc) {
+    visit({name, doc}, &v, {});
+  }
+  void field(std::string_view name, std::vector<double>& v, std::string_view doc) {
+    visit({name, doc}, &v, {});
+  }
 
   // A nested section that always exists.
   template <class Options>
@@ -125,10 +132,10 @@ class Section {
   };
 
   virtual void visit(Key key, Value value, const Check& check) = 0;
-  virtual bool enter(Key key) = 0;                              // false: skip this section
-  virtual bool enter_optional(Key key, bool& present) = 0;      // sets present; false: skip
+  virtual bool enter(Key key) = 0;                          // false: skip this section
+  virtual bool enter_optional(Key key, bool& present) = 0;  // sets present; false: skip
   virtual void leave() = 0;
-  virtual size_t enter_list(Key key, size_t size) = 0;          // the number of items to visit
+  virtual size_t enter_list(Key key, size_t size) = 0;  // the number of items to visit
   virtual bool enter_item(size_t index) = 0;
   virtual void leave_list() = 0;
   virtual bool documents_only() const { return false; }

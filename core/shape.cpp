@@ -21,7 +21,8 @@ void check_shape(std::string_view where, std::string_view name, const at::Tensor
     const int64_t want = expected.begin()[i];
     same = want < 0 || tensor.size(static_cast<int64_t>(i)) == want;
   }
-  check(same, "[{}] {} must be {}, got {}", where, name, format_shape(expected), format_shape(tensor.sizes()));
+  check(same, "[{}] {} must be {}, got {}", where, name, format_shape(expected),
+        format_shape(tensor.sizes()));
 }
 
 }  // namespace retort

@@ -61,7 +61,7 @@ class Parameters {
   int64_t stored() const;    // elements of the unique parameters
   int64_t expanded() const;  // elements if every alias had its own copy, tied head excluded: what a file
                              // without sharing would hold (GGUF keeps no copy of a tied head)
-  void zero_gradients();  // of the working copies, in place where they exist
+  void zero_gradients();     // of the working copies, in place where they exist
 
  private:
   void declare(const std::string& name, Parameter& p);

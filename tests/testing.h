@@ -36,6 +36,6 @@ bool same_bits(const at::Tensor& a, const at::Tensor& b);
 }  // namespace retort::testing
 
 // Skips aloud when the shared test data is not there.
-#define RETORT_NEEDS_TEST_DATA()                                                                        \
-  if (::retort::testing::test_data().empty())                                                           \
+#define RETORT_NEEDS_TEST_DATA()              \
+  if (::retort::testing::test_data().empty()) \
   GTEST_SKIP() << "no test data: set RETORT_TEST_DATA or put ../shared/data beside the checkout"

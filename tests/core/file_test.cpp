@@ -27,7 +27,8 @@ TEST(File, DurableWriteReplacesWholeFiles) {
   write_durably(local_files(), path, "one");
   write_durably(local_files(), path, "two, longer");
   EXPECT_EQ(read_text(path), "two, longer");
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory.path()), {}), 1);  // no temporary left
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory.path()), {}),
+            1);  // no temporary left
 }
 
 TEST(File, FailureKeepsTheOldFileAndLeavesNoTemporary) {
@@ -71,8 +72,9 @@ TEST(File, ErrorsNameThePathAndTheReason) {
             "/no/such/file: cannot open: No such file or directory");
   EXPECT_NE(error_of([] { MappedFile::open("/tmp"); }), "");
   testing::TemporaryDirectory directory;
-  EXPECT_NE(error_of([&] { local_files().create(directory / "missing" / "x"); }).find("missing/x: cannot create"),
-            std::string::npos);
+  EXPECT_NE(
+      error_of([&] { local_files().create(directory / "missing" / "x"); }).find("missing/x: cannot create"),
+      std::string::npos);
 }
 
 TEST(File, ReservingMoreThanTheDiskHasFailsBeforeWriting) {

@@ -15,7 +15,7 @@ namespace retort {
 namespace {
 
 struct Layers {
-  std::map<std::string, std::set<std::string>> may_include;     // room -> rooms
+  std::map<std::string, std::set<std::string>> may_include;          // room -> rooms
   std::vector<std::pair<std::string, std::set<std::string>>> homes;  // header prefix -> rooms or folders
 };
 
@@ -39,7 +39,8 @@ Layers read_layers() {
 std::vector<Path> files_below(const Path& folder, const std::set<std::string>& extensions) {
   std::vector<Path> out;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
-    if (entry.is_regular_file() && extensions.contains(entry.path().extension().string())) out.push_back(entry.path());
+    if (entry.is_regular_file() && extensions.contains(entry.path().extension().string()))
+      out.push_back(entry.path());
   std::sort(out.begin(), out.end());
   return out;
 }
@@ -78,7 +79,8 @@ TEST(Layers, ThirdPartyHeadersStayInTheirHomes) {
   ASSERT_FALSE(layers.homes.empty());
   for (const auto& [room, below] : layers.may_include)
     for (const Path& path : files_below(testing::source_directory() / room, kSources)) {
-      const std::string folder = std::filesystem::relative(path.parent_path(), testing::source_directory()).string();
+      const std::string folder =
+          std::filesystem::relative(path.parent_path(), testing::source_directory()).string();
       for (const std::string& include : includes_of(path))
         for (const auto& [prefix, homes] : layers.homes)
           if (include.starts_with(prefix)) {
@@ -90,7 +92,8 @@ TEST(Layers, ThirdPartyHeadersStayInTheirHomes) {
 TEST(Layers, NoCudaSourceIncludesLibTorch) {
   for (const Path& path : files_below(testing::source_directory() / "kernels", {".cu", ".cuh"}))
     for (const std::string& include : includes_of(path))
-      EXPECT_FALSE(include.starts_with("ATen/") || include.starts_with("torch/") || include.starts_with("c10/"))
+      EXPECT_FALSE(include.starts_with("ATen/") || include.starts_with("torch/") ||
+                   include.starts_with("c10/"))
           << path << " includes " << include;
 }
 
@@ -110,7 +113,8 @@ TEST(Layers, EveryHeaderIsTouchedByATestOfItsRoom) {
 TEST(Layers, EveryTestFileIsBuilt) {
   for (const Path& path : files_below(testing::source_directory() / "tests", {".cpp"})) {
     std::string lists;
-    for (Path folder = path.parent_path(); folder != testing::source_directory(); folder = folder.parent_path())
+    for (Path folder = path.parent_path(); folder != testing::source_directory();
+         folder = folder.parent_path())
       if (const Path list = folder / "CMakeLists.txt"; std::filesystem::exists(list)) {
         std::ifstream file(list);
         lists += std::string(std::istreambuf_iterator<char>(file), {});

@@ -18,9 +18,10 @@ TEST(Random, PhiloxKnownAnswers) {  // from the Random123 distribution's known-a
 
 TEST(Random, StreamsDependOnEveryPartOfTheirName) {
   const auto first = [](const Random& r) { return r.bits(0); };
-  const std::set<uint64_t> values = {first(Random(1, "a")), first(Random(2, "a")), first(Random(1, "b")),
-                                     first(Random(1, "a", 1)), first(Random(1, "a", 0, 1)),
-                                     first(Random(1, "a", 1, 1)), Random(1, "a").bits(1)};
+  const std::set<uint64_t> values = {first(Random(1, "a")),       first(Random(2, "a")),
+                                     first(Random(1, "b")),       first(Random(1, "a", 1)),
+                                     first(Random(1, "a", 0, 1)), first(Random(1, "a", 1, 1)),
+                                     Random(1, "a").bits(1)};
   EXPECT_EQ(values.size(), 7u);
   EXPECT_EQ(first(Random(1, "a", 3, 4)), first(Random(1, "a", 3, 4)));
 }
@@ -30,7 +31,7 @@ TEST(Random, NormalHasItsMoments) {
   at::Tensor x = at::empty({n});
   Random(7, "moments").fill_normal(x, 2.0);
   const double mean = x.mean().item<double>(), std = x.std().item<double>();
-  EXPECT_LT(std::abs(mean), 5 * 2.0 / std::sqrt(n));         // five standard errors of the mean
+  EXPECT_LT(std::abs(mean), 5 * 2.0 / std::sqrt(n));           // five standard errors of the mean
   EXPECT_LT(std::abs(std - 2.0), 5 * 2.0 / std::sqrt(2 * n));  // and of the deviation
   EXPECT_LT(std::abs(at::pow(x / 2.0, 4).mean().item<double>() - 3.0), 5 * std::sqrt(96.0 / n));
 }

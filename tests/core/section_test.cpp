@@ -59,9 +59,9 @@ TEST(Section, WalksEveryKeyInOrderAndChecksTheValueNowThere) {
   Outer options;
   Recorder recorder;
   options.describe(recorder);
-  const std::vector<std::string> expected = {"steps! >= 1", "lr > 0", "inner(", "kind one of a, b", ")", "maybe(",
-                                             "kind one of a, b", ")", "many[", "kind one of a, b", ")",
-                                             "kind one of a, b", ")", "]"};
+  const std::vector<std::string> expected = {
+      "steps! >= 1", "lr > 0",           "inner(", "kind one of a, b", ")", "maybe(", "kind one of a, b", ")",
+      "many[",       "kind one of a, b", ")",      "kind one of a, b", ")", "]"};
   EXPECT_EQ(recorder.seen, expected);
   EXPECT_TRUE(options.maybe.has_value());
   EXPECT_EQ(options.many.size(), 2u);

@@ -171,13 +171,9 @@ void fail_everywhere(Fault fault, int64_t keep) {
   EXPECT_GT(at, 30);  // 3 + 1 files are made, written, synced and closed, then renamed
 }
 
-TEST(Checkpoint, SurvivesAFullDiskInEveryOperation) {
-  fail_everywhere(Fault::kNoSpace, 1);
-}
+TEST(Checkpoint, SurvivesAFullDiskInEveryOperation) { fail_everywhere(Fault::kNoSpace, 1); }
 
-TEST(Checkpoint, SurvivesACrashInEveryOperation) {
-  fail_everywhere(Fault::kCrash, 1);
-}
+TEST(Checkpoint, SurvivesACrashInEveryOperation) { fail_everywhere(Fault::kCrash, 1); }
 
 TEST(Checkpoint, ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
 
