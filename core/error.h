@@ -16,6 +16,7 @@ namespace retort {
 // The process's exit codes. Persistent: schedulers and supervisors act on them. Documented in docs/recipe.md.
 enum class ExitCode : int {
   kDone = 0,
+  kBarMissed = 1,       // a claim's figures are there, and one of its bars does not hold
   kUsage = 2,           // command line or recipe wrong; every problem was printed
   kBadData = 65,        // corrupt or unusable data, model file or checkpoint
   kInternal = 70,       // a bug of ours
