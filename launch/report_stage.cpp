@@ -3,20 +3,13 @@
 #include <algorithm>
 
 #include "launch/stages.h"
+#include "launch/table.h"
 #include "launch/together.h"
 
 namespace retort::launch {
 namespace {
 
 using formats::Json;
-
-// Thousands in groups of three: 3,540,000.
-std::string grouped(int64_t value) {
-  std::string digits = std::to_string(value);
-  for (auto at = static_cast<int64_t>(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(static_cast<size_t>(at), ",");
-  return digits;
-}
 
 std::vector<std::string> cells(const std::string& name, const Json& r) {
   const auto count = [&](const char* key) {
@@ -32,24 +25,6 @@ std::vector<std::string> cells(const std::string& name, const Json& r) {
           real("bits_per_byte", [](double v) { return fmt::format("{:.4f}", v); }),
           count("tokens"),
           real("seconds", [](double v) { return format_seconds(v); })};
-}
-
-std::string table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<size_t> widths(rows[0].size(), 0);
-  for (const auto& row : rows)
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  std::string out;
-  for (size_t r = 0; r < rows.size(); ++r) {
-    for (size_t i = 0; i < widths.size(); ++i)
-      out += i == 0 ? fmt::format("| {:<{}} |", rows[r][i], widths[i])
-                    : fmt::format(" {:>{}} |", rows[r][i], widths[i]);
-    out += "\n";
-    if (r > 0) continue;
-    for (size_t i = 0; i < widths.size(); ++i)
-      out += i == 0 ? "|" + std::string(widths[i] + 2, '-') + "|" : std::string(widths[i] + 1, '-') + ":|";
-    out += "\n";
-  }
-  return out;
 }
 
 // Rows that the recipe names, else every earlier stage with a figure.
@@ -85,7 +60,7 @@ StageOutcome report_stage(StageContext& context) {
         "are read\n"
         "back from its file. Tokens and training time include the stages that a model started from.\n";
     context.files.make_directories(context.directory);
-    write_durably(context.files, context.directory / "report.md", table(rows) + note);
+    write_durably(context.files, context.directory / "report.md", markdown_table(rows) + note);
     write_durably(context.files, context.directory / "report.json", report.dump(1) + "\n");
     outcome.result = {{"rows", rows.size() - 1}};
   });

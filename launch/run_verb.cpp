@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "comm/bootstrap.h"
+#include "launch/claim.h"
 #include "launch/pipeline.h"
 #include "launch/signals.h"
 #include "launch/together.h"
@@ -27,7 +28,8 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started) {
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);
   log.info("{}; {}", started.sentence, options.tuning.summary());
-  return run_pipeline(recipe, options, comm, local_files(), log, stop_requested());
+  const auto body = recipe.claim ? run_claim : run_pipeline;
+  return body(recipe, options, comm, local_files(), log, stop_requested());
 }
 
 }  // namespace

@@ -129,12 +129,14 @@ class Reader {
   void read_top(Recipe& recipe) {
     struct Top {
       RunOptions& run;
+      std::optional<ClaimOptions>& claim;
       Stage sections;
       void describe(Section& s) {
         s.section("run", run, "");
+        s.optional("claim", claim, "");
         sections.describe(s, all_sections());
       }
-    } top{recipe.run, {}};
+    } top{recipe.run, recipe.claim, {}};
     Node without_stages = without(tree_, "stages");
     if (Node* model = member_of(without_stages, "model")) check_from(*model, problems_);
     read_section(without_stages, top, problems_);

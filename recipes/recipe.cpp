@@ -12,6 +12,8 @@ namespace {
 constexpr const char* kModelForms =
     "checkpoint, stage or run directory, HF folder, .gguf file, preset:NAME or stage:NAME";
 
+constexpr const char* kClaim = "a statement to test: all stages run for every seed, then bars are judged";
+
 struct ShareOptions {
   std::string ffn = "none";
   void describe(Section& s) {
@@ -209,6 +211,7 @@ const Stage* Recipe::find(const std::string& stage) const {
 
 void Recipe::describe(Section& s) {
   s.section("run", run, "the run as a whole");
+  s.optional("claim", claim, kClaim);
   s.list("stages", stages, "what it does, in order");
 }
 
@@ -240,6 +243,7 @@ void RecipeFile::describe(Section& s) {
   s.field("base", base,
           "a recipe to start from: a path beside this file, or a shipped recipe's name; one level");
   s.section("run", run, "the run as a whole");
+  s.optional("claim", claim, kClaim);
   defaults.describe(s, all_sections());
   struct Header {
     std::string name, kind = "train";

@@ -20,6 +20,7 @@
 #include "eval/generate.h"
 #include "models/decoder.h"
 #include "quantize/quantize_map.h"
+#include "recipes/claim.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
@@ -100,6 +101,7 @@ struct Stage {
 
 struct Recipe {
   RunOptions run;
+  std::optional<ClaimOptions> claim;
   std::vector<Stage> stages;
   const Stage* find(const std::string& stage) const;
   void describe(Section& s);  // prints as a recipe that reads to itself
@@ -123,6 +125,7 @@ std::vector<std::string> inputs_of(const Stage& stage);
 struct RecipeFile {
   std::string base;
   RunOptions run;
+  std::optional<ClaimOptions> claim;
   Stage defaults;
   std::vector<Stage> stages;
   void describe(Section& s);

@@ -54,6 +54,8 @@ class Validator {
       if (stage.kind == "generate") demand_model();
       if (takes(stage, "model")) check_model();
     }
+    stage_ = nullptr;
+    if (recipe_.claim) check_claim(*recipe_.claim);
     return std::move(findings_);
   }
 
@@ -71,6 +73,31 @@ class Validator {
       if (std::find(kinds.begin(), kinds.end(), stage.kind) != kinds.end()) names.push_back(stage.name);
     }
     return names;
+  }
+
+  void check_claim(const ClaimOptions& claim) {
+    const std::set<int64_t> seeds(claim.seeds.begin(), claim.seeds.end());
+    if (seeds.empty() || seeds.size() != claim.seeds.size())
+      add("claim.seeds", "must name at least one seed, each once");
+    if (claim.figures.empty()) add("claim.figures", "must name at least one figure");
+    for (const std::string& arm : claim.arms) check_arm("claim.arms", "an arm", arm);
+    for (size_t i = 0; i < claim.bars.size(); ++i) {
+      const BarOptions& bar = claim.bars[i];
+      const auto check_bar = [&](const char* key, const std::string& arm) {
+        check_arm("claim.bars", fmt::format("{} of bar {}", key, i + 1), arm);
+      };
+      check_bar("arm", bar.arm);
+      check_bar("against", bar.against);
+      if (bar.of == "recovery") check_bar("reference", bar.reference);
+    }
+  }
+
+  void check_arm(const char* key, const std::string& what, const std::string& arm) {
+    if (recipe_.find(arm) != nullptr) return;
+    std::vector<std::string> names;
+    for (const Stage& stage : recipe_.stages) names.push_back(stage.name);
+    add(key,
+        fmt::format("{} must be a stage of this recipe, got \"{}\"{}", what, arm, did_you_mean(arm, names)));
   }
 
   void check_references() {
