@@ -38,7 +38,7 @@ if(RETORT_CCACHE)
   # The precompiled header needs both sloppiness flags; base_dir lets two checkouts share results.
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
     CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
-    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${RETORT_CCACHE})
+    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 CCACHE_PCH_EXTSUM=1 ${RETORT_CCACHE})
 endif()
 find_program(RETORT_MOLD mold)
 if(RETORT_MOLD)

@@ -7,6 +7,11 @@ function(retort_room name)
   if(name STREQUAL core)
     target_precompile_headers(retort_core PRIVATE
       $<$<COMPILE_LANGUAGE:CXX>:${CMAKE_SOURCE_DIR}/cmake/precompiled.h>)
+    # The compiled header's bytes differ from checkout to checkout; ccache reads this digest of what it is made from.
+    file(READ ${CMAKE_SOURCE_DIR}/cmake/precompiled.h text)
+    file(READ ${RETORT_DEPS}/torch/version.py torch)
+    string(SHA256 digest "${text}${torch}${CMAKE_CXX_COMPILER_VERSION}${CMAKE_BUILD_TYPE}${RETORT_SANITIZE}")
+    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/CMakeFiles/retort_core.dir/cmake_pch.hxx.gch.sum "${digest}\n")
   else()
     target_precompile_headers(retort_${name} REUSE_FROM retort_core)
   endif()
