@@ -35,17 +35,61 @@ std::string value_text(const formats::GgufValue& value) {
   return std::visit(show, value);
 }
 
+// Where a model's parameters lie, for a person: unique ones, and each of their uses.
+struct Counts {
+  int64_t unique = 0, expanded = 0;
+};
+
+std::string part_of(const models::Parameter& p) {
+  switch (p.role) {
+    case models::Role::kEmbedding:
+      return "embedding";
+    case models::Role::kPositions:
+      return "positions";
+    case models::Role::kHead:
+      return "head";
+    case models::Role::kNorm:
+      return "norms";
+    default:
+      return p.name.find(".attn.") != std::string::npos ? "attention" : "feed-forward";
+  }
+}
+
+void print_counts(const models::Parameters& parameters) {
+  std::map<std::string, Counts> parts;
+  for (const models::Parameter& p : parameters.unique()) {
+    Counts& part = parts[part_of(p)];
+    part.unique += p.numel();
+    part.expanded += p.numel() * p.copies();
+  }
+  const auto row = [](const std::string& name, const std::string& unique, const std::string& expanded) {
+    fmt::print("{:<14}{:>16}{:>16}\n", name, unique, expanded);
+  };
+  row("parameters", "unique", "expanded");
+  for (const char* name : {"embedding", "positions", "attention", "feed-forward", "norms", "head"})
+    if (parts.contains(name))
+      row(name, std::to_string(parts[name].unique), std::to_string(parts[name].expanded));
+  row("total", std::to_string(parameters.stored()), std::to_string(parameters.expanded()));
+  const auto bytes = [&](const char* name, int64_t each) {
+    row(name, format_bytes(static_cast<uint64_t>(each * parameters.stored())),
+        format_bytes(static_cast<uint64_t>(each * parameters.expanded())));
+  };
+  bytes("as f32", 4);
+  bytes("as bf16", 2);
+}
+
+// All of it follows from the shape: nothing of the model's size is allocated.
 void inspect_spec(const models::DecoderSpec& spec) {
   const models::Decoder model(spec, at::kMeta);
   fmt::print("{} decoder: {} layers, width {}, {} heads ({} kv) of {}, ffn {}, vocabulary {}, context {}\n",
              spec.family, spec.layers, spec.width, spec.heads, spec.kv_heads, spec.head_dim, spec.ffn_width,
              spec.vocabulary, spec.context);
-  fmt::print("parameters: {} stored, {} expanded{}{}{}\n", model.parameters().stored(),
-             model.parameters().expanded(), spec.tie_embeddings ? "; tied head" : "",
-             spec.share_ffn ? "; one feed-forward network for all layers" : "",
-             spec.repeat > 1 ? fmt::format("; blocks run {} times", spec.repeat) : "");
+  print_counts(model.parameters());
   const int64_t tokens = std::min<int64_t>(spec.context, 2048);
-  fmt::print("{:.4g} FLOPs a trained token in sequences of {}\n", model.flops_per_token(tokens), tokens);
+  const double flops = model.flops_per_token(tokens);
+  fmt::print("FLOPs a token in sequences of {}: {:.4g} forward, {:.4g} trained\n", tokens, flops / 3, flops);
+  fmt::print("bytes a token in a bf16 key/value cache: {}\n",
+             spec.layers * 2 * spec.kv_heads * spec.head_dim * 2);
 }
 
 // A file may hold a model that only others run: that is no error of the file.

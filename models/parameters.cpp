@@ -56,8 +56,7 @@ int64_t Parameters::stored() const {
 
 int64_t Parameters::expanded() const {
   int64_t total = 0;
-  for (const Parameter& p : unique_)
-    total += p.numel() * (p.role == Role::kEmbedding ? 1 : static_cast<int64_t>(p.uses.size()));
+  for (const Parameter& p : unique_) total += p.numel() * p.copies();
   return total;
 }
 

@@ -34,6 +34,8 @@ struct Parameter {
   std::vector<std::string> uses;  // its own name and its aliases, in declaration order
 
   int64_t numel() const { return master.numel(); }
+  // What a file without sharing holds: one for every use, but none for a tied head (GGUF keeps none).
+  int64_t copies() const { return role == Role::kEmbedding ? 1 : static_cast<int64_t>(uses.size()); }
 };
 
 class Parameters {
@@ -59,8 +61,7 @@ class Parameters {
   bool is_tied_head(std::string_view name) const;
 
   int64_t stored() const;    // elements of the unique parameters
-  int64_t expanded() const;  // elements if every alias had its own copy, tied head excluded: what a file
-                             // without sharing would hold (GGUF keeps no copy of a tied head)
+  int64_t expanded() const;  // elements of all copies
   void zero_gradients();     // of the working copies, in place where they exist
 
  private:

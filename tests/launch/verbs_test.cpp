@@ -38,8 +38,11 @@ TEST(Verbs, CheckPlansWithoutTouchingData) {
 }
 
 TEST(Verbs, InspectKnowsPresetsAndFiles) {
-  EXPECT_THAT(output_of(inspect_verb, {"preset:mobillama-0.5b"}),
-              HasSubstr("534865920 stored, 1261529088 expanded"));
+  const std::string preset = output_of(inspect_verb, {"preset:mobillama-0.5b"});
+  EXPECT_THAT(preset,
+              HasSubstr("feed-forward          34603008       761266176\n"));  // 3 * 2048 * 5632, 22 times
+  EXPECT_THAT(preset, HasSubstr("total                534865920      1261529088\nas f32                 2.14 "
+                                "GB         5.05 GB\n"));
   testing::TemporaryDirectory directory;
   const Path path = directory / "x.safetensors";
   formats::write_safetensors(local_files(), path, {{"a", at::ones({2, 3})}});
