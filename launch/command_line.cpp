@@ -63,8 +63,12 @@ struct CommandLine {
     sub->add_option("RECIPE", run.recipe, "a recipe's path, or the name of one that came with retort")
         ->required();
     add_sets(sub, run.sets);
-    sub->add_option("--resume", run.resume, "never: put finished work aside and start anew")
-        ->check(CLI::IsMember({"auto", "never"}))
+    sub->add_option(
+           "--resume", run.resume,
+           "never: put finished work aside and start anew; PATH: a training stage without checkpoints "
+           "of its own continues this one")
+        ->check(CLI::IsMember({"auto", "never"}) | CLI::ExistingDirectory)
+        ->type_name("auto|never|PATH")
         ->capture_default_str();
     sub = verb("check", "every problem of a recipe at once, with file, line and column; else a short plan",
                check, check_verb);

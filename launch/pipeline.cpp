@@ -85,6 +85,7 @@ class Pipeline {
 
   ExitCode run() {
     try {
+      if (!options_.resume_from.empty()) resumed_ = stage_to_resume(recipe_, options_.resume_from);
       for (const recipes::Stage& stage : recipe_.stages) {
         stage_ = stage.name;
         const bool stopped = comm_.reduce(int64_t{stop_.load()}, comm::Reduce::kMax) > 0;
@@ -111,6 +112,8 @@ class Pipeline {
     std::string hash;
     const std::string planned = text_from_rank_zero(comm_, [&] {
       hash = stage_hash(recipe_, stage, run_);
+      if (stage.name == resumed_)
+        hash = hex(xxh3(hash + digest_of_file(options_.resume_from / "manifest.json")));
       return std::to_string(static_cast<int>(plan_of(directory, body, hash, options_.anew)));
     });
     const auto plan = static_cast<Plan>(std::stoi(planned));
@@ -130,7 +133,8 @@ class Pipeline {
                          options_.tuning,
                          files_,
                          stage_log,
-                         stop_};
+                         stop_,
+                         stage.name == resumed_ ? options_.resume_from : Path()};
     if (plan != Plan::kSkip) {
       on_rank_zero(comm_, [&] {
         if (plan == Plan::kFresh) put_aside(directory, files_, log_);
@@ -167,7 +171,7 @@ class Pipeline {
   Log& log_;
   const std::atomic<bool>& stop_;
   Path run_;
-  std::string stage_;
+  std::string stage_, resumed_;
 };
 
 }  // namespace
@@ -191,10 +195,31 @@ std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stag
     }
   for (const std::string& input : inputs)
     text += fmt::format("stage {} {}\n", input, digest_of_file(run / input / "result.json"));
-  for (const std::string& path : {stage.model.from, stage.data.train, stage.data.validation,
+  for (const std::string& path : {stage.model.from, stage.init_source(), stage.data.train, stage.data.validation,
                                   stage.distill ? stage.distill->teacher.model : ""})
     if (!path.empty() && !recipes::stage_of(path) && !recipes::preset_of(path)) text += outside_state(path);
   return hex(xxh3(text));
+}
+
+std::string stage_to_resume(const recipes::Recipe& recipe, const Path& checkpoint) {
+  check<ConfigError>(fs::is_regular_file(checkpoint / "manifest.json"),
+                     "--resume {}: must be a checkpoint, a directory with a manifest.json",
+                     checkpoint.string());
+  const Path below =
+      fs::weakly_canonical(checkpoint).lexically_relative(fs::weakly_canonical(recipe.run.dir));
+  check<ConfigError>(below.empty() || *below.begin() == "..",
+                     "--resume {}: must not lie in the run's own directory {}; give the new run another with "
+                     "--set run.dir=DIR",
+                     checkpoint.string(), recipe.run.dir);
+  std::vector<std::string> names;
+  for (const recipes::Stage& stage : recipe.stages)
+    if (stage.kind == "train") names.push_back(stage.name);
+  const std::string own = fs::weakly_canonical(checkpoint).parent_path().parent_path().filename();
+  if (std::find(names.begin(), names.end(), own) != names.end()) return own;
+  check<ConfigError>(names.size() == 1,
+                     "--resume {}: none of the recipe's training stages is called \"{}\" (it has {})",
+                     checkpoint.string(), own, fmt::join(names, ", "));
+  return names.front();
 }
 
 ExitCode run_pipeline(const recipes::Recipe& recipe, const PipelineOptions& options, comm::Comm& comm,

@@ -25,6 +25,7 @@ namespace retort::launch {
 
 struct PipelineOptions {
   bool anew = false;    // put finished work aside
+  Path resume_from;     // a checkpoint outside the run that a training stage continues; or ""
   int64_t threads = 1;  // of each process
   kernels::CpuTuning tuning;
 };
@@ -36,5 +37,7 @@ ExitCode run_pipeline(const recipes::Recipe& recipe, const PipelineOptions& opti
 // The stage as text, without what may differ between runs whose results are equal (names, threads, ranks).
 std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& stage);
 std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stage, const Path& run);
+// The training stage that continues `checkpoint`: the one of its stage's name, or the only one. ConfigError.
+std::string stage_to_resume(const recipes::Recipe& recipe, const Path& checkpoint);
 
 }  // namespace retort::launch

@@ -23,7 +23,8 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started) {
   });
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
-  PipelineOptions options{arguments.resume == "never", std::max<int64_t>(1, all / local), {}};
+  const bool anew = arguments.resume == "never", own = anew || arguments.resume == "auto";
+  PipelineOptions options{anew, own ? Path() : Path(arguments.resume), std::max<int64_t>(1, all / local), {}};
   at::set_num_threads(static_cast<int>(options.threads));
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);

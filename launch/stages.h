@@ -32,6 +32,7 @@ struct StageContext {
   FileSystem& files;
   Log& log;
   const std::atomic<bool>& stop;
+  Path resume_from;  // a checkpoint that this training stage continues when it has none of its own; or ""
 };
 
 struct StageOutcome {

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "distill/objective.h"
+#include "launch/initial_model.h"
 #include "launch/stages.h"
 #include "launch/together.h"
 #include "train/precision.h"
@@ -21,15 +22,6 @@ struct Parts {
   std::shared_ptr<const data::TokenShards> text;
   std::unique_ptr<data::BatchStream> stream;
 };
-
-std::unique_ptr<models::Decoder> make_model(const StageContext& context, Log& log) {
-  const recipes::Stage& s = context.stage;
-  const auto seed = static_cast<uint64_t>(context.recipe.run.seed);
-  if (!s.model.from.empty()) return open_model(s.model.from, context.run, seed, log).decoder;
-  auto model = std::make_unique<models::Decoder>(s.model.spec());
-  models::initialise(model->parameters(), s.train.init, s.train.init_std, seed);
-  return model;
-}
 
 std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,
                                                  const data::TokenShards& text) {
@@ -56,7 +48,7 @@ Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
   Parts parts;
   together(comm, [&] {
     parts.text = open_shards(context, s.data.train, "train");
-    parts.model = make_model(context, log);
+    parts.model = initial_model(context, parts.text, log);
     check<ConfigError>(parts.model->vocabulary() >= parts.text->vocabulary(),
                        "model.vocabulary must be at least the shards' {}, got {}", parts.text->vocabulary(),
                        parts.model->vocabulary());
@@ -142,7 +134,8 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
                           .facts = model_facts(parts.model->spec(), parts.text->tokenizer_name(), s.quantize),
                           .validate = [&](int64_t done) { return judge.validate(done); },
                           .before_step = move_to,
-                          .stop = &context.stop},
+                          .stop = &context.stop,
+                          .resume_from = context.resume_from},
                          s.train, micro_batches);
   const train::TrainReport report = trainer.run(/*resume=*/true);
   StageOutcome outcome;
@@ -152,7 +145,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   outcome.result = parameter_counts(*parts.model);
   outcome.result.update(judge.at(s.train.steps));
   if (comm.rank() != 0) return outcome;
-  const Spent before = spent_before(context, s.model.from);
+  const Spent before = spent_before(context, s.model.init ? s.init_source() : s.model.from);
   outcome.result.update({{"file_bytes", weights_bytes(context.directory)},
                          {"steps", report.steps},
                          {"final_loss", report.final_loss},

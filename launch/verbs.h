@@ -13,7 +13,7 @@ namespace retort::launch {
 struct RunArguments {
   std::string recipe;
   std::vector<std::string> sets;
-  std::string resume = "auto";  // auto | never
+  std::string resume = "auto";  // auto | never | a checkpoint's path
 };
 ExitCode run_verb(const RunArguments& arguments);
 

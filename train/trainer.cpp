@@ -230,8 +230,8 @@ Trainer::State Trainer::start_anew() {
 
 Trainer::State Trainer::restore() {
   if (parts_.step.comm.rank() == 0) parts_.files.make_directories(parts_.directory);
-  const auto checkpoint =
-      load_latest_checkpoint(parts_.directory / kCheckpoints, parts_.log, parts_.step.comm);
+  auto checkpoint = load_latest_checkpoint(parts_.directory / kCheckpoints, parts_.log, parts_.step.comm);
+  if (!checkpoint && !parts_.resume_from.empty()) checkpoint = load_checkpoint(parts_.resume_from);
   if (!checkpoint) return {};
   models::Parameters& parameters = parts_.step.model.parameters();
   copy_weights(*checkpoint, parameters);

@@ -41,13 +41,14 @@ class PipelineTest : public ::testing::Test {
   }
 
   // What the run said, on stderr and stdout.
-  std::string run(const recipes::Recipe& recipe, bool anew = false) {
+  std::string run(const recipes::Recipe& recipe, bool anew = false, const Path& resume_from = {}) {
     ::testing::internal::CaptureStderr();
     ::testing::internal::CaptureStdout();
     const auto comm = comm::make_self_comm();
     Log log;
     PipelineOptions options;
     options.anew = anew;
+    options.resume_from = resume_from;
     code_ = run_pipeline(recipe, options, *comm, local_files(), log, stop_);
     return ::testing::internal::GetCapturedStderr() + ::testing::internal::GetCapturedStdout();
   }
@@ -137,6 +138,24 @@ TEST_F(PipelineTest, AStopIsPreemptedAndNothingIsLost) {
   stop_ = false;
   run(recipe());
   EXPECT_EQ(code_, ExitCode::kDone);
+}
+
+TEST_F(PipelineTest, AnotherRunsCheckpointIsContinued) {
+  run(recipe({"train.steps=4", "train.schedule.kind=constant", "train.checkpoint_every=2"}));
+  const std::string whole = json("model/checkpoints/step_00000004/manifest.json").at("xxh3");
+  const Path half = directory_ / "half";
+  std::filesystem::copy(directory_ / "run" / "model" / "checkpoints" / "step_00000002", half);
+  const std::vector<std::string> sets = {"train.steps=4", "train.schedule.kind=constant",
+                                         "train.checkpoint_every=2"};
+  EXPECT_THROW(run(recipe(sets), false, directory_ / "run" / "model" / "checkpoints" / "step_00000002"),
+               ConfigError);
+  ::testing::internal::GetCapturedStderr();
+  ::testing::internal::GetCapturedStdout();
+
+  const std::string said = run(recipe(sets), false, half);
+  EXPECT_THAT(said, HasSubstr("continuing from " + half.string()));
+  EXPECT_EQ(json("model/checkpoints/step_00000004/manifest.json").at("xxh3"), whole);
+  EXPECT_EQ(count(run(recipe(sets), false, half), "done already"), 3);
 }
 
 TEST_F(PipelineTest, ErrorsAreLeftInExitJson) {
