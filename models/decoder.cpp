@@ -55,6 +55,12 @@ class Scope {
     return linear;
   }
 
+  void adapt(Linear& linear, const std::string& name) const {
+    const int64_t out = linear.weight->master.size(0), in = linear.weight->master.size(1);
+    linear.lora_a = tensor(name + ".lora_a.weight", {spec_.lora_rank, in}, Role::kLoraA);
+    linear.lora_b = tensor(name + ".lora_b.weight", {out, spec_.lora_rank}, Role::kLoraB);
+  }
+
  private:
   Parameters& parameters_;
   const DecoderSpec& spec_;
@@ -116,7 +122,10 @@ Layer Decoder::State::declare_layer(int64_t n) {
   const int64_t first = n - n % spec.repeat;  // the first layer that runs this block
   const auto prefix = [](int64_t layer) { return fmt::format("layers.{}.", layer); };
   const Scope block(parameters, spec, prefix(n), prefix(first));
-  const Scope ffn(parameters, spec, prefix(n), prefix(spec.share_ffn ? 0 : first));
+  const bool inside = n >= spec.keep_first && n < spec.layers - spec.keep_last;
+  const auto owner = [&](bool shared) { return prefix(shared && inside ? spec.keep_first : first); };
+  const Scope output(parameters, spec, prefix(n), owner(spec.share_output));
+  const Scope ffn(parameters, spec, prefix(n), owner(spec.share_ffn));
   const int64_t D = spec.width, F = spec.ffn_width, L = spec.layers;
   const int64_t q_width = spec.heads * spec.head_dim, kv_width = spec.kv_heads * spec.head_dim;
   Layer layer;
@@ -124,11 +133,16 @@ Layer Decoder::State::declare_layer(int64_t n) {
   layer.q = block.linear("attn.q", q_width, D, spec.attention_bias);
   layer.k = block.linear("attn.k", kv_width, D, spec.attention_bias);
   layer.v = block.linear("attn.v", kv_width, D, spec.attention_bias);
-  layer.o = block.linear("attn.o", D, q_width, spec.attention_bias, L);
+  layer.o = output.linear("attn.o", D, q_width, spec.attention_bias, L);
   layer.ffn_norm = block.norm("ffn_norm");
   if (spec.ffn == FfnKind::kSwiglu) layer.gate = ffn.linear("ffn.gate", F, D, spec.ffn_bias);
   layer.up = ffn.linear("ffn.up", F, D, spec.ffn_bias);
   layer.down = ffn.linear("ffn.down", D, F, spec.ffn_bias, L);
+  if (spec.lora_rank > 0 && inside) {
+    if (layer.gate.weight) block.adapt(layer.gate, "ffn.gate");
+    block.adapt(layer.up, "ffn.up");
+    block.adapt(layer.down, "ffn.down");
+  }
   return layer;
 }
 
@@ -211,7 +225,7 @@ double Decoder::flops_per_token(int64_t tokens) const {
   const DecoderSpec& s = state_->spec;
   double executed = static_cast<double>(s.vocabulary * s.width);  // the head
   for (const Parameter& p : state_->parameters.unique())
-    if (p.role == Role::kMatrix)
+    if (p.role == Role::kMatrix || is_adapter(p.role))
       executed += static_cast<double>(p.numel()) * static_cast<double>(p.uses.size());
   return 6.0 * executed +
          12.0 * static_cast<double>(s.layers * s.heads * s.head_dim) * static_cast<double>(tokens);

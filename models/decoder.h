@@ -5,10 +5,12 @@
 //
 // Parameter names: embed.weight, positions.weight, layers.N.attn_norm.{weight,bias},
 // layers.N.attn.{q,k,v,o}.{weight,bias}, layers.N.ffn_norm.*, layers.N.ffn.{gate,up,down}.*, final_norm.*,
-// lm_head.weight. Weights are [out, in]. Sharing is declared as aliases: lm_head -> embed; share_ffn "all":
-// layers.N.ffn.* -> layers.0.ffn.*; repeat r: layer n runs weights of block n / r (all of layers.n.*).
-// `layers` counts executed layers, so layers 8 with repeat 2 stores 4 blocks.
-// The residual stream, norms and softmax are f32; a Linear computes in its weight's dtype.
+// lm_head.weight. Weights are [out, in]. Sharing is declared as aliases: lm_head -> embed; share_ffn:
+// layers.N.ffn.* -> layers.F.ffn.* for the layers F = keep_first to layers - keep_last (share_output: the
+// same for layers.N.attn.o.*); repeat r: layer n runs weights of block n / r (all of layers.n.*). lora_rank:
+// each layer adds its own layers.N.ffn.{gate,up,down}.{lora_a,lora_b}.weight to the shared network. `layers`
+// counts executed layers, so layers 8 with repeat 2 stores 4 blocks. The residual stream, norms and softmax
+// are f32; a Linear computes in its weight's dtype.
 #pragma once
 
 #include <cstdint>
@@ -44,8 +46,12 @@ struct DecoderSpec {
   bool attention_bias = false;  // q, k, v and o
   bool ffn_bias = false;
   bool tie_embeddings = true;
-  bool share_ffn = false;  // one FFN for all layers
-  int64_t repeat = 1;      // each stored block runs this often in a row
+  bool share_ffn = false;     // one FFN for the layers between keep_first and keep_last
+  bool share_output = false;  // one attention output projection for them
+  int64_t keep_first = 0;     // layers at the start that share neither, and at the end
+  int64_t keep_last = 0;
+  int64_t lora_rank = 0;  // > 0: each use of the shared FFN has adapters of its own
+  int64_t repeat = 1;     // each stored block runs this often in a row
 
   bool operator==(const DecoderSpec& other) const;
   // ConfigError naming the recipe's key (model.heads): a size out of range, sizes that do not fit together,
@@ -77,8 +83,8 @@ class Decoder final : public Model {
 
 // Fills every master from counter-based streams named after the parameter: independent of order, ranks and of
 // other parameters. `kind`: "gpt2" N(0, std), output projections * 1/sqrt(2 L); "normal" N(0, std);
-// "scaled" N(0, 1/(3 D)), D the width. Norm weights 1, biases 0. Refresh working copies that do not share the
-// master's storage afterwards. ConfigError for an unknown kind.
+// "scaled" N(0, 1/(3 D)), D the width. Norm weights 1, biases and adapters' B 0. Refresh working copies that
+// do not share the master's storage afterwards. ConfigError for an unknown kind.
 void initialise(Parameters& parameters, const std::string& kind, double std, uint64_t seed);
 std::vector<std::string> initialiser_names();
 

@@ -38,6 +38,21 @@ void validate_positions(const DecoderSpec& s) {
   check_size("rope_scaling.original_context", r.original_context, 1, int64_t{1} << 31);
 }
 
+void validate_sharing(const DecoderSpec& s) {
+  check_size("repeat", s.repeat, 1, 4096);
+  check_multiple("layers", s.layers, "repeat", s.repeat);
+  check_size("share.keep_first", s.keep_first, 0, s.layers - 1);
+  check_size("share.keep_last", s.keep_last, 0, s.layers - 1 - s.keep_first);
+  check_multiple("share.keep_first", s.keep_first, "repeat", s.repeat);
+  check_multiple("share.keep_last", s.keep_last, "repeat", s.repeat);
+  check<ConfigError>(s.share_ffn || s.share_output || s.keep_first + s.keep_last == 0,
+                     "model.share.keep_first and keep_last need something that is shared, got {} and {}",
+                     s.keep_first, s.keep_last);
+  check<ConfigError>(s.share_ffn || s.lora_rank == 0,
+                     "model.share.lora_rank needs model.share.ffn all, got {} without it", s.lora_rank);
+  check_size("share.lora_rank", s.lora_rank, 0, std::min(s.width, s.ffn_width));
+}
+
 }  // namespace
 
 // The upper bounds keep every product far from overflow when the numbers come from a hostile file.
@@ -51,11 +66,10 @@ void DecoderSpec::validate() const {
   check_size("kv_heads", kv_heads, 1, 4096);
   check_size("head_dim", head_dim, 1, 4096);
   check_size("ffn_width", ffn_width, 1, int64_t{1} << 22);
-  check_size("repeat", repeat, 1, 4096);
   check_multiple("heads", heads, "kv_heads", kv_heads);
-  check_multiple("layers", layers, "repeat", repeat);
   check_positive("norm_eps", norm_eps);
   validate_positions(*this);
+  validate_sharing(*this);
   row.check(*this);
 }
 
@@ -65,7 +79,8 @@ bool DecoderSpec::operator==(const DecoderSpec& o) const {
     return std::tie(s.family, s.vocabulary, s.context, s.layers, s.width, s.heads, s.kv_heads, s.head_dim,
                     s.ffn_width, s.norm, s.norm_eps, s.ffn, s.positions, s.rope_theta, r.kind, r.factor,
                     r.low_freq_factor, r.high_freq_factor, r.original_context, s.attention_bias, s.ffn_bias,
-                    s.tie_embeddings, s.share_ffn, s.repeat);
+                    s.tie_embeddings, s.share_ffn, s.share_output, s.keep_first, s.keep_last, s.lora_rank,
+                    s.repeat);
   };
   return all(*this) == all(o);
 }

@@ -98,6 +98,7 @@ std::unique_ptr<Decoder> load_gguf(const Path& path) {
 
 void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const Packer& packer,
                const formats::GgufMetadata& tokenizer, const std::string& name) {
+  check<InternalError>(model.spec().lora_rank == 0, "[gguf] adapters must be merged first");
   const Family& family = families().at(model.spec().family);
   const NamedPacked tensors = packed_tensors(model, family, packer);
   formats::GgufMetadata metadata = family.gguf_metadata(model.spec());

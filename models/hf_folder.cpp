@@ -158,6 +158,7 @@ std::unique_ptr<Decoder> load_hf_folder(const Path& directory) {
 void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& model, WeightMap& map,
                     at::ScalarType dtype, const HfExtras& extras) {
   const at::NoGradGuard no_grad;
+  check<InternalError>(model.spec().lora_rank == 0, "[hf] adapters must be merged first");
   Path target = std::filesystem::absolute(directory).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // "out/"
   check<IoError>(!std::filesystem::exists(target) || std::filesystem::exists(target / "config.json"),

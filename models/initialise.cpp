@@ -38,7 +38,7 @@ void initialise(Parameters& parameters, const std::string& kind, double std, uin
   for (Parameter& p : parameters.unique()) {
     if (p.role == Role::kNorm) {
       p.master.fill_(1.0);
-    } else if (p.role == Role::kBias) {
+    } else if (p.role == Role::kBias || p.role == Role::kLoraB) {  // a new adapter adds nothing
       p.master.zero_();
     } else {
       const Random random(seed, "init/" + p.name);

@@ -29,7 +29,10 @@ struct LookUp : torch::autograd::Function<LookUp> {
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   const at::Tensor& w = weight->working;
-  return at::linear(x.to(w.scalar_type()), w, bias ? bias->working.to(w.scalar_type()) : at::Tensor());
+  const at::Tensor input = x.to(w.scalar_type());
+  if (weight->observer) weight->observer(input);
+  const at::Tensor y = at::linear(input, w, bias ? bias->working.to(w.scalar_type()) : at::Tensor());
+  return lora_a ? y + at::linear(at::linear(input, lora_a->working), lora_b->working) : y;
 }
 
 at::Tensor look_up(const Parameter& embedding, const at::Tensor& ids) {

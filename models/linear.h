@@ -1,6 +1,7 @@
-// The one place where a weight meets an activation: y = x W^T + b in the weight's dtype. The caller's x is
-// cast to it (a bf16 weight makes a bf16 product); the result stays in it. Differentiable in x, W and b. A
-// low-rank adapter or an activation quantizer attaches here.
+// The one place where a weight meets an activation: y = x W^T + b in the weight's dtype, with a low-rank
+// adapter (Hu et al. 2021, arXiv 2106.09685) y = x W^T + (x A^T) B^T + b. The caller's x is cast to the dtype
+// (a bf16 weight makes a bf16 product); the result stays in it. Differentiable in x, W, A, B and b. The
+// weight's observer sees x; an activation quantizer attaches here.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,6 +13,8 @@ namespace retort::models {
 struct Linear {
   const Parameter* weight = nullptr;  // [out, in]
   const Parameter* bias = nullptr;    // [out] f32, or none
+  const Parameter* lora_a = nullptr;  // [rank, in], or none
+  const Parameter* lora_b = nullptr;  // [out, rank]
 
   at::Tensor operator()(const at::Tensor& x) const;  // [..., in] -> [..., out]
   at::ScalarType dtype() const { return weight->working.scalar_type(); }

@@ -15,6 +15,7 @@
 #include <ATen/ATen.h>
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -23,7 +24,8 @@
 namespace retort::models {
 
 // What a parameter is for: initialisers, weight decay and quantizers choose by it.
-enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias };
+enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias, kLoraA, kLoraB };
+inline bool is_adapter(Role role) { return role == Role::kLoraA || role == Role::kLoraB; }
 
 struct Parameter {
   std::string name;  // "layers.3.ffn.up.weight"
@@ -31,11 +33,15 @@ struct Parameter {
   int64_t residual_depth = 0;  // > 0 where the product joins the residual stream: the executed layers there
   at::Tensor master;           // f32
   at::Tensor working;  // leaf that requires grad; shares the master's storage until bind_working parts them
-  std::vector<std::string> uses;  // its own name and its aliases, in declaration order
+  std::vector<std::string> uses;                    // its own name and its aliases, in declaration order
+  std::function<void(const at::Tensor&)> observer;  // of every input that a Linear multiplies it with
 
   int64_t numel() const { return master.numel(); }
-  // What a file without sharing holds: one for every use, but none for a tied head (GGUF keeps none).
-  int64_t copies() const { return role == Role::kEmbedding ? 1 : static_cast<int64_t>(uses.size()); }
+  // What a file without sharing holds: one for every use, but none for a tied head (GGUF keeps none) and
+  // none of an adapter, which is merged (adapters.h).
+  int64_t copies() const {
+    return is_adapter(role) ? 0 : role == Role::kEmbedding ? 1 : static_cast<int64_t>(uses.size());
+  }
 };
 
 class Parameters {

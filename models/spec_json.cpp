@@ -71,6 +71,10 @@ void walk(Spec& s, Visit& visit) {
   visit("ffn_bias", s.ffn_bias);
   visit("tie_embeddings", s.tie_embeddings);
   visit("share_ffn", s.share_ffn);
+  visit("share_output", s.share_output);
+  visit("keep_first", s.keep_first);
+  visit("keep_last", s.keep_last);
+  visit("lora_rank", s.lora_rank);
   visit("repeat", s.repeat);
 }
 

@@ -13,7 +13,8 @@ using testing::relative_error;
 // A model without sharing whose tensors equal the shared one's.
 std::unique_ptr<Decoder> unshared_copy(const Decoder& shared) {
   DecoderSpec spec = shared.spec();
-  spec.share_ffn = spec.tie_embeddings = false;
+  spec.share_ffn = spec.share_output = spec.tie_embeddings = false;
+  spec.keep_first = spec.keep_last = 0;
   spec.repeat = 1;
   auto out = std::make_unique<Decoder>(spec);
   for (Parameter& p : out->parameters().unique()) p.master.copy_(shared.parameters().at(p.name).master);
@@ -55,6 +56,16 @@ TEST(Decoder, SharedTensorsSumTheGradientsOfTheirUses) {
   both.repeat = 2;
   both.share_ffn = true;
   expect_sharing_is_a_sum(both);
+
+  DecoderSpec interior = testing::tiny_llama();
+  interior.layers = 6;
+  interior.share_ffn = interior.share_output = true;
+  interior.keep_first = 2;
+  interior.keep_last = 1;
+  expect_sharing_is_a_sum(interior);
+  interior.layers = 8;
+  interior.repeat = interior.keep_last = 2;
+  expect_sharing_is_a_sum(interior);
 }
 
 TEST(Decoder, RepeatRunsEachBlockInARow) {

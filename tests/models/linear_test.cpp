@@ -35,6 +35,36 @@ TEST(Linear, MultipliesInTheWeightsDtype) {
   EXPECT_EQ(parameters.at("b").working.grad().scalar_type(), at::kFloat);
 }
 
+// The same as the merged weight, in value and in every gradient.
+TEST(Linear, AddsALowRankAdapter) {
+  Parameters parameters;
+  Linear linear{&parameters.add("w", {5, 7}, Role::kMatrix), &parameters.add("b", {5}, Role::kBias),
+                &parameters.add("a", {2, 7}, Role::kLoraA), &parameters.add("c", {5, 2}, Role::kLoraB)};
+  std::vector<at::Tensor> exact;
+  for (Parameter& p : parameters.unique()) {
+    p.master.copy_(normal(p.master.sizes(), p.name));
+    exact.push_back(p.master.to(at::kDouble).detach().requires_grad_());
+  }
+  const at::Tensor x = normal({3, 7}, "x"), weight = exact[0] + exact[3].matmul(exact[2]);
+  const at::Tensor y = linear(x), expected = at::linear(x.to(at::kDouble), weight, exact[1]);
+  EXPECT_LT(testing::relative_error(y, expected), 1e-6);
+  y.square().sum().backward();
+  expected.square().sum().backward();
+  for (size_t i = 0; i < exact.size(); ++i)
+    EXPECT_LT(testing::relative_error(parameters.unique()[i].working.grad(), exact[i].grad()), 1e-5) << i;
+}
+
+TEST(Linear, TheObserverSeesWhatIsMultiplied) {
+  Parameters parameters;
+  Parameter& w = parameters.add("w", {5, 7}, Role::kMatrix);
+  w.master.copy_(normal({5, 7}, "w"));
+  at::Tensor seen;
+  w.observer = [&](const at::Tensor& x) { seen = x; };
+  const at::Tensor x = normal({3, 7}, "x");
+  Linear{&w, nullptr}(x);
+  EXPECT_TRUE(testing::same_bits(seen, x));
+}
+
 // 4096 gradients of 1 + 2^-7 on one row: summed in bf16 the row would stop at 256.
 TEST(Linear, LookUpSumsItsGradientInF32) {
   Parameters parameters;
