@@ -1,6 +1,7 @@
 #include "data/batch_stream.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -46,27 +47,41 @@ int64_t BatchStream::start(int64_t sample) const {
 
 Batch BatchStream::batch(int64_t number) const {
   check(number >= 0, "[batch stream] batch number must be >= 0, got {}", number);
-  const int64_t rows = options_.rows, tokens = options_.sequence;
+  std::vector<int64_t> samples, starts;
+  for (int64_t row = 0; row < options_.rows; ++row) {
+    samples.push_back(number * options_.rows + row);
+    starts.push_back(start(samples.back()));
+  }
+  Batch out = windows(*shards_, starts, options_.sequence, options_.isolate_documents);
+  out.samples = std::move(samples);
+  return out;
+}
+
+Batch windows(const TokenShards& shards, const std::vector<int64_t>& starts, int64_t tokens,
+              bool isolate_documents) {
+  const auto rows = static_cast<int64_t>(starts.size());
   const auto options = at::TensorOptions().dtype(at::kLong);
   Batch out;
   out.tokens_BT = at::empty({rows, tokens}, options);
   out.labels_BT = at::empty({rows, tokens}, options);
-  if (options_.isolate_documents) {
+  out.corpus_BT = at::empty({rows, tokens}, options);
+  if (isolate_documents) {
     out.positions_BT = at::empty({rows, tokens}, options);
     out.document_BT = at::empty({rows, tokens}, options);
   }
   for (int64_t row = 0; row < rows; ++row) {
-    const int64_t sample = number * rows + row, begin = start(sample), at = row * tokens;
+    const int64_t begin = starts[static_cast<size_t>(row)], at = row * tokens;
     int64_t* ids = out.tokens_BT.mutable_data_ptr<int64_t>() + at;
     int64_t* labels = out.labels_BT.mutable_data_ptr<int64_t>() + at;
-    shards_->read(begin, {ids, static_cast<size_t>(tokens)});
+    int64_t* places = out.corpus_BT.mutable_data_ptr<int64_t>() + at;
+    std::iota(places, places + tokens, begin);
+    shards.read(begin, {ids, static_cast<size_t>(tokens)});
     std::copy(ids + 1, ids + tokens, labels);
     labels[tokens - 1] = kIgnored;
-    if (begin + tokens < shards_->size()) shards_->read(begin + tokens, {labels + tokens - 1, 1});
-    if (options_.isolate_documents)
-      isolate(*shards_, begin, tokens, out.positions_BT.mutable_data_ptr<int64_t>() + at,
+    if (begin + tokens < shards.size()) shards.read(begin + tokens, {labels + tokens - 1, 1});
+    if (isolate_documents)
+      isolate(shards, begin, tokens, out.positions_BT.mutable_data_ptr<int64_t>() + at,
               out.document_BT.mutable_data_ptr<int64_t>() + at, labels);
-    out.samples.push_back(sample);
   }
   return out;
 }

@@ -22,9 +22,11 @@ inline constexpr int64_t kIgnored = -100;  // a label that predicts nothing
 
 // tokens, labels, positions and document numbers, all i64 [B, T]. Positions count from the document's first
 // token in the row, documents from 0 in each row; both are undefined when `isolate_documents` is off.
+// corpus_BT is where each token stands in the corpus: what is stored beside the corpus is found by it.
 struct Batch {
   at::Tensor tokens_BT, labels_BT, positions_BT, document_BT;
   std::vector<int64_t> samples;  // their numbers in the endless order, one a row
+  at::Tensor corpus_BT = {};
   int64_t valid_labels() const;  // labels that are not kIgnored
 };
 
@@ -35,6 +37,10 @@ struct BatchOptions {
   bool shuffle = true;
   bool isolate_documents = false;  // no attention, and no prediction, across documents
 };
+
+// The rows of `tokens` tokens that start at these places of the corpus; no samples.
+Batch windows(const TokenShards& shards, const std::vector<int64_t>& starts, int64_t tokens,
+              bool isolate_documents);
 
 class BatchStream {
  public:

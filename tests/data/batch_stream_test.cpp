@@ -46,6 +46,7 @@ TEST(BatchStream, LabelsAreTheNextTokensUpToTheEndOfTheCorpus) {
       ASSERT_EQ(batch.tokens_BT.sizes(), (std::vector<int64_t>{2, 6}));
       EXPECT_FALSE(batch.positions_BT.defined());
       EXPECT_FALSE(batch.document_BT.defined());
+      EXPECT_TRUE(same_bits(batch.corpus_BT, at::arange(number * 12, number * 12 + 12).view({2, 6})));
       const auto tokens = numbers(batch.tokens_BT), labels = numbers(batch.labels_BT);
       for (int64_t i = 0; i < 12; ++i) {
         const int64_t at = number * 12 + i;
