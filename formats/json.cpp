@@ -156,6 +156,15 @@ double json_real(const Json& object, std::string_view key, std::string_view sour
   return value.get<double>();
 }
 
+std::vector<double> json_reals(const Json& object, std::string_view key, std::string_view source) {
+  const Json& value = member(object, key, source);
+  const bool numbers = value.is_array() && std::all_of(value.begin(), value.end(), [](const Json& element) {
+                         return element.is_number();
+                       });
+  check<DataError>(numbers, "{}: key \"{}\" must be a list of numbers", source, key);
+  return value.get<std::vector<double>>();
+}
+
 std::string json_text(const Json& object, std::string_view key, std::string_view source) {
   const Json& value = member(object, key, source);
   check<DataError>(value.is_string(), "{}: key \"{}\" must be a string, got {}", source, key,

@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/file.h"
 
@@ -19,6 +20,7 @@ Json read_json(const Path& path, uint64_t limit = uint64_t{1} << 30);
 // Typed access to an object's member; DataError naming source and key when it is missing or of another type.
 int64_t json_integer(const Json& object, std::string_view key, std::string_view source);
 double json_real(const Json& object, std::string_view key, std::string_view source);
+std::vector<double> json_reals(const Json& object, std::string_view key, std::string_view source);
 std::string json_text(const Json& object, std::string_view key, std::string_view source);
 
 }  // namespace retort::formats

@@ -18,7 +18,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// sign -1 turns back: the inverse, and the transpose, of a rotation.
+// sign -1 turns back: the transpose of a rotation, scaled or not.
 at::Tensor rotate(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT,
                   float sign) {
   const at::Tensor x = x_BTHK.contiguous(), positions = positions_BT.to(at::kLong).contiguous();
@@ -70,24 +70,40 @@ void check_positions(const at::Tensor& positions_BT, int64_t known) {
 
 }  // namespace
 
-at::Tensor rope_frequencies(int64_t head_dim, double theta, const RopeScaling& scaling) {
+at::Tensor rope_frequencies(int64_t head_dim, double theta, const RopeScaling& scaling, bool past_original) {
   check<ConfigError>(head_dim > 0 && head_dim % 2 == 0, "[rope] head_dim must be even, got {}", head_dim);
-  const bool linear = scaling.kind == "linear", llama3 = scaling.kind == "llama3";
-  check<ConfigError>(linear || llama3 || scaling.kind == "none",
-                     "[rope] scaling must be none, linear or llama3, got \"{}\"", scaling.kind);
+  const bool linear = scaling.kind == "linear", llama3 = scaling.kind == "llama3",
+             longrope = scaling.kind == "longrope";
+  check<ConfigError>(linear || llama3 || longrope || scaling.kind == "none",
+                     "[rope] scaling must be none, linear, llama3 or longrope, got \"{}\"", scaling.kind);
+  const std::vector<double>& factors = past_original ? scaling.long_factor : scaling.short_factor;
+  check<ConfigError>(!longrope || std::ssize(factors) == head_dim / 2,
+                     "[rope] longrope needs {} factors of each kind, got {}", head_dim / 2, factors.size());
   at::Tensor frequencies = at::empty({head_dim / 2}, at::kDouble);
   double* out = frequencies.mutable_data_ptr<double>();
   for (int64_t i = 0; i < head_dim / 2; ++i) {
     out[i] = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
     if (linear) out[i] /= scaling.factor;
     if (llama3) out[i] = llama3_frequency(out[i], scaling);
+    if (longrope) out[i] /= factors[static_cast<size_t>(i)];
   }
   return frequencies;
 }
 
-RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const at::Device& device) {
+double rope_amplitude(const RopeScaling& scaling) {
+  if (scaling.kind != "longrope") return 1.0;
+  if (scaling.attention_factor > 0.0) return scaling.attention_factor;
+  if (scaling.factor <= 1.0) return 1.0;
+  return std::sqrt(1.0 + std::log(scaling.factor) / std::log(static_cast<double>(scaling.original_context)));
+}
+
+RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const at::Device& device,
+                       double amplitude) {
   const at::Tensor angles_PK = at::outer(at::arange(positions, at::kDouble), frequencies);
-  return {angles_PK.cos().to(device, at::kFloat), angles_PK.sin().to(device, at::kFloat)};
+  const auto table = [&](const at::Tensor& values_PK) {
+    return values_PK.mul(amplitude).to(device, at::kFloat);
+  };
+  return {table(angles_PK.cos()), table(angles_PK.sin())};
 }
 
 at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT) {

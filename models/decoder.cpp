@@ -18,15 +18,17 @@ struct Norm {
   const Parameter* weight = nullptr;
   const Parameter* bias = nullptr;  // layer norm
   double eps = 0;
+  bool unit_offset = false;
 
   at::Tensor operator()(const at::Tensor& x) const {
     return bias ? kernels::layer_norm(x, weight->working, bias->working, eps)
-                : kernels::rms_norm(x, weight->working, eps);
+                : kernels::rms_norm(x, weight->working, eps, unit_offset);
   }
 };
 
 struct Layer {
   Norm attn_norm, ffn_norm;
+  Norm q_norm, k_norm, attn_post_norm, ffn_post_norm;  // without a weight: absent
   Linear q, k, v, o, gate, up, down;
 };
 
@@ -36,16 +38,19 @@ class Scope {
   Scope(Parameters& parameters, const DecoderSpec& spec, std::string prefix, std::string owner)
       : parameters_(parameters), spec_(spec), prefix_(std::move(prefix)), owner_(std::move(owner)) {}
 
-  const Parameter* tensor(const std::string& name, at::IntArrayRef shape, Role role,
-                          int64_t depth = 0) const {
+  Parameter* tensor(const std::string& name, at::IntArrayRef shape, Role role, int64_t depth = 0) const {
     if (owner_ == prefix_) return &parameters_.add(prefix_ + name, shape, role, depth);
     parameters_.alias(prefix_ + name, owner_ + name);
     return &parameters_.at(owner_ + name);
   }
 
-  Norm norm(const std::string& name) const {
-    Norm norm{tensor(name + ".weight", {spec_.width}, Role::kNorm), nullptr, spec_.norm_eps};
-    if (spec_.norm == NormKind::kLayer) norm.bias = tensor(name + ".bias", {spec_.width}, Role::kBias);
+  Norm norm(const std::string& name) const { return norm(name, spec_.width); }
+  Norm norm(const std::string& name, int64_t width) const {
+    const bool unit_offset = spec_.norm == NormKind::kRmsUnitOffset;
+    Parameter* weight = tensor(name + ".weight", {width}, Role::kNorm);
+    weight->offset = unit_offset ? 1.0 : 0.0;
+    Norm norm{weight, nullptr, spec_.norm_eps, unit_offset};
+    if (spec_.norm == NormKind::kLayer) norm.bias = tensor(name + ".bias", {width}, Role::kBias);
     return norm;
   }
 
@@ -71,6 +76,7 @@ class Scope {
 struct Context {
   at::Tensor positions_BT;
   kernels::AttentionMask mask;
+  bool past_original = false;  // longrope: the sequence is longer than its original context
   KvCache* cache = nullptr;
 };
 
@@ -94,13 +100,17 @@ struct Decoder::State {
   std::vector<Layer> layers;             // executed
   Norm final_norm;
   const Parameter* head = nullptr;
-  kernels::RopeTables rope;  // made at first use
+  kernels::RopeTables rope, rope_long, rope_local;  // made at first use; long: longrope past its original
 
   void declare();
   Layer declare_layer(int64_t n);
   Context context(const TokenBlock& block, KvCache* cache);
+  void make_rope_tables();
+  const kernels::RopeTables& rope_tables(int64_t n, const Context& context) const;
   at::Tensor attention(int64_t n, const at::Tensor& x_BTD, const Context& context) const;
   at::Tensor feed_forward(const Layer& layer, const at::Tensor& x_BTD) const;
+  double embedding_scale() const;
+  static TokenBlock remember(KvCache& cache, const at::Tensor& tokens_BT, const at::Tensor& positions_BT);
 };
 
 void Decoder::State::declare() {
@@ -130,14 +140,21 @@ Layer Decoder::State::declare_layer(int64_t n) {
   const int64_t q_width = spec.heads * spec.head_dim, kv_width = spec.kv_heads * spec.head_dim;
   Layer layer;
   layer.attn_norm = block.norm("attn_norm");
-  layer.q = block.linear("attn.q", q_width, D, spec.attention_bias);
-  layer.k = block.linear("attn.k", kv_width, D, spec.attention_bias);
-  layer.v = block.linear("attn.v", kv_width, D, spec.attention_bias);
+  const bool qkv_bias = spec.attention_bias || spec.qkv_bias;
+  layer.q = block.linear("attn.q", q_width, D, qkv_bias);
+  layer.k = block.linear("attn.k", kv_width, D, qkv_bias);
+  layer.v = block.linear("attn.v", kv_width, D, qkv_bias);
+  if (spec.qk_norm) {
+    layer.q_norm = block.norm("attn.q_norm", spec.head_dim);
+    layer.k_norm = block.norm("attn.k_norm", spec.head_dim);
+  }
   layer.o = output.linear("attn.o", D, q_width, spec.attention_bias, L);
+  if (spec.post_norms) layer.attn_post_norm = block.norm("attn_post_norm");
   layer.ffn_norm = block.norm("ffn_norm");
-  if (spec.ffn == FfnKind::kSwiglu) layer.gate = ffn.linear("ffn.gate", F, D, spec.ffn_bias);
+  if (spec.ffn != FfnKind::kGelu) layer.gate = ffn.linear("ffn.gate", F, D, spec.ffn_bias);
   layer.up = ffn.linear("ffn.up", F, D, spec.ffn_bias);
   layer.down = ffn.linear("ffn.down", D, F, spec.ffn_bias, L);
+  if (spec.post_norms) layer.ffn_post_norm = block.norm("ffn_post_norm");
   if (spec.lora_rank > 0 && inside) {
     if (layer.gate.weight) block.adapt(layer.gate, "ffn.gate");
     block.adapt(layer.up, "ffn.up");
@@ -167,10 +184,26 @@ Context Decoder::State::context(const TokenBlock& block, KvCache* cache) {
     check_shape("decoder", "document_BT", block.document_BT, {B, T});
     c.mask.document_BS = block.document_BT;
   }
-  if (spec.positions == PositionKind::kRope && !rope.cos_PK.defined())
-    rope = kernels::rope_tables(kernels::rope_frequencies(spec.head_dim, spec.rope_theta, spec.rope_scaling),
-                                spec.context, embed->working.device());
+  if (spec.positions == PositionKind::kRope && !rope.cos_PK.defined()) make_rope_tables();
+  if (spec.rope_scaling.kind == "longrope")
+    c.past_original = (block.positions_BT.defined() ? block.positions_BT.max().item<int64_t>() + 1
+                                                    : past + T) > spec.rope_scaling.original_context;
   return c;
+}
+
+void Decoder::State::make_rope_tables() {
+  const auto tables = [&](double theta, const kernels::RopeScaling& scaling, bool past_original) {
+    return kernels::rope_tables(kernels::rope_frequencies(spec.head_dim, theta, scaling, past_original),
+                                spec.context, embed->working.device(), kernels::rope_amplitude(scaling));
+  };
+  rope = tables(spec.rope_theta, spec.rope_scaling, false);
+  if (spec.rope_scaling.kind == "longrope") rope_long = tables(spec.rope_theta, spec.rope_scaling, true);
+  if (spec.rope_local_theta > 0) rope_local = tables(spec.rope_local_theta, {}, false);
+}
+
+const kernels::RopeTables& Decoder::State::rope_tables(int64_t n, const Context& c) const {
+  if (spec.rope_local_theta > 0 && spec.windowed(n)) return rope_local;
+  return c.past_original ? rope_long : rope;
 }
 
 at::Tensor Decoder::State::attention(int64_t n, const at::Tensor& x_BTD, const Context& c) const {
@@ -180,19 +213,47 @@ at::Tensor Decoder::State::attention(int64_t n, const at::Tensor& x_BTD, const C
   at::Tensor q_BTHK = layer.q(h_BTD).view({B, T, spec.heads, K});
   at::Tensor k_BSGK = layer.k(h_BTD).view({B, T, spec.kv_heads, K});
   at::Tensor v_BSGK = layer.v(h_BTD).view({B, T, spec.kv_heads, K});
+  if (spec.qk_norm) q_BTHK = layer.q_norm(q_BTHK), k_BSGK = layer.k_norm(k_BSGK);
   if (spec.positions == PositionKind::kRope) {
-    q_BTHK = kernels::rope(q_BTHK, rope, c.positions_BT);
-    k_BSGK = kernels::rope(k_BSGK, rope, c.positions_BT);
+    q_BTHK = kernels::rope(q_BTHK, rope_tables(n, c), c.positions_BT);
+    k_BSGK = kernels::rope(k_BSGK, rope_tables(n, c), c.positions_BT);
   }
   if (c.cache) std::tie(k_BSGK, v_BSGK) = c.cache->append(n, k_BSGK, v_BSGK);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(K));
-  return layer.o(kernels::attention(q_BTHK, k_BSGK, v_BSGK, c.mask, scale).reshape({B, T, spec.heads * K}));
+  kernels::AttentionMask mask = c.mask;
+  if (spec.windowed(n)) mask.window = spec.window;
+  const double scale = 1.0 / std::sqrt(spec.query_scalar > 0 ? spec.query_scalar : static_cast<double>(K));
+  const at::Tensor y_BTHK = kernels::attention(q_BTHK, k_BSGK, v_BSGK, mask, scale);
+  const at::Tensor sum_BTD = layer.o(y_BTHK.reshape({B, T, spec.heads * K})).to(at::kFloat);
+  return spec.post_norms ? layer.attn_post_norm(sum_BTD) : sum_BTD;
 }
 
 at::Tensor Decoder::State::feed_forward(const Layer& layer, const at::Tensor& x_BTD) const {
   const at::Tensor h_BTD = layer.ffn_norm(x_BTD).to(layer.up.dtype());
-  if (spec.ffn == FfnKind::kGelu) return layer.down(kernels::gelu_tanh(layer.up(h_BTD)));
-  return layer.down(kernels::swiglu(layer.gate(h_BTD), layer.up(h_BTD)));
+  const auto activated = [&] {
+    if (spec.ffn == FfnKind::kGelu) return kernels::gelu_tanh(layer.up(h_BTD));
+    const at::Tensor gate_BTF = layer.gate(h_BTD), up_BTF = layer.up(h_BTD);
+    return spec.ffn == FfnKind::kSwiglu ? kernels::swiglu(gate_BTF, up_BTF)
+                                        : kernels::geglu(gate_BTF, up_BTF);
+  };
+  const at::Tensor sum_BTD = layer.down(activated()).to(at::kFloat);
+  return spec.post_norms ? layer.ffn_post_norm(sum_BTD) : sum_BTD;
+}
+
+// What the cache held and now holds too.
+TokenBlock Decoder::State::remember(KvCache& cache, const at::Tensor& tokens_BT,
+                                    const at::Tensor& positions_BT) {
+  const auto extend = [&](at::Tensor& all_BT, const at::Tensor& fresh_BT) {
+    all_BT = cache.length() == 0 ? fresh_BT : at::cat({all_BT.narrow(1, 0, cache.length()), fresh_BT}, 1);
+  };
+  extend(cache.tokens_BT, tokens_BT);
+  extend(cache.positions_BT, positions_BT);
+  return {cache.tokens_BT, cache.positions_BT, {}};
+}
+
+double Decoder::State::embedding_scale() const {
+  const double scale = std::sqrt(static_cast<double>(spec.width));
+  if (embed->working.scalar_type() == at::kBFloat16) return c10::BFloat16(static_cast<float>(scale));
+  return static_cast<float>(scale);
 }
 
 Decoder::Decoder(DecoderSpec spec, at::Device device) {
@@ -206,11 +267,22 @@ Decoder::~Decoder() = default;
 at::Tensor Decoder::hidden(const TokenBlock& block, KvCache* cache) {
   State& s = *state_;
   const Context c = s.context(block, cache);
+  if (cache && s.spec.rope_scaling.kind == "longrope") {
+    const bool switches = c.past_original && cache->length() > 0 &&
+                          cache->positions_BT.max().item<int64_t>() < s.spec.rope_scaling.original_context;
+    const TokenBlock whole = s.remember(*cache, block.tokens_BT, c.positions_BT);
+    if (switches) {  // every key turns by other factors now
+      cache->clear();
+      return hidden(whole, cache)
+          .narrow(1, whole.tokens_BT.size(1) - block.tokens_BT.size(1), block.tokens_BT.size(1));
+    }
+  }
   at::Tensor x_BTD = look_up(*s.embed, block.tokens_BT);
+  if (s.spec.scale_embeddings) x_BTD = x_BTD * s.embedding_scale();
   if (s.positions) x_BTD = x_BTD + look_up(*s.positions, c.positions_BT);
   for (int64_t n = 0; n < s.spec.layers; ++n) {
-    x_BTD = x_BTD + s.attention(n, x_BTD, c).to(at::kFloat);
-    x_BTD = x_BTD + s.feed_forward(s.layers[static_cast<size_t>(n)], x_BTD).to(at::kFloat);
+    x_BTD = x_BTD + s.attention(n, x_BTD, c);
+    x_BTD = x_BTD + s.feed_forward(s.layers[static_cast<size_t>(n)], x_BTD);
   }
   if (cache) cache->advance(block.tokens_BT.size(1));
   return s.final_norm(x_BTD);
@@ -232,7 +304,7 @@ double Decoder::flops_per_token(int64_t tokens) const {
 }
 
 const DecoderSpec& Decoder::spec() const { return state_->spec; }
-Head Decoder::head() const { return {state_->head->working, 0.0}; }
+Head Decoder::head() const { return {state_->head->working, state_->spec.logit_softcap}; }
 Parameters& Decoder::parameters() { return state_->parameters; }
 const Parameters& Decoder::parameters() const { return state_->parameters; }
 int64_t Decoder::vocabulary() const { return state_->spec.vocabulary; }

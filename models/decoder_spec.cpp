@@ -21,15 +21,44 @@ void check_positive(const char* key, double value) {
                      "model.{} must be > 0, got {}", key, value);
 }
 
+void check_not_negative(const char* key, double value) {
+  if (value != 0) check_positive(key, value);
+}
+
+void validate_longrope(const DecoderSpec& s) {
+  const kernels::RopeScaling& r = s.rope_scaling;
+  check_size("rope_scaling.original_context", r.original_context, 2, int64_t{1} << 31);
+  check_not_negative("rope_scaling.attention_factor", r.attention_factor);
+  for (const auto& [key, factors] : {std::pair{"rope_scaling.short_factor", &r.short_factor},
+                                     std::pair{"rope_scaling.long_factor", &r.long_factor}}) {
+    check<ConfigError>(std::ssize(*factors) == s.head_dim / 2,
+                       "model.{} must hold model.head_dim / 2 = {} numbers, got {}", key, s.head_dim / 2,
+                       factors->size());
+    for (const double factor : *factors) check_positive(key, factor);
+  }
+}
+
+void validate_attention(const DecoderSpec& s) {
+  check_size("window", s.window, 0, int64_t{1} << 31);
+  check_size("global_every", s.global_every, 0, int64_t{1} << 31);
+  check<ConfigError>(s.window > 0 || (s.global_every == 0 && s.rope_local_theta == 0),
+                     "model.global_every and rope_local_theta need model.window, got {} and {} without it",
+                     s.global_every, s.rope_local_theta);
+  check_not_negative("rope_local_theta", s.rope_local_theta);
+  check_not_negative("query_scalar", s.query_scalar);
+  check<ConfigError>(!s.qk_norm || s.norm != NormKind::kLayer, "model.qk_norm needs an RMS norm");
+}
+
 void validate_positions(const DecoderSpec& s) {
   if (s.positions != PositionKind::kRope) return;
   check<ConfigError>(s.head_dim % 2 == 0, "model.head_dim must be even for rotary positions, got {}",
                      s.head_dim);
   check_positive("rope_theta", s.rope_theta);
   const kernels::RopeScaling& r = s.rope_scaling;
-  check<ConfigError>(r.kind == "none" || r.kind == "linear" || r.kind == "llama3",
-                     "model.rope_scaling.kind must be none, linear or llama3, got \"{}\"", r.kind);
+  check<ConfigError>(r.kind == "none" || r.kind == "linear" || r.kind == "llama3" || r.kind == "longrope",
+                     "model.rope_scaling.kind must be none, linear, llama3 or longrope, got \"{}\"", r.kind);
   check_positive("rope_scaling.factor", r.factor);
+  if (r.kind == "longrope") validate_longrope(s);
   if (r.kind != "llama3") return;
   check_positive("rope_scaling.low_freq_factor", r.low_freq_factor);
   check<ConfigError>(r.high_freq_factor > r.low_freq_factor,
@@ -68,6 +97,8 @@ void DecoderSpec::validate() const {
   check_size("ffn_width", ffn_width, 1, int64_t{1} << 22);
   check_multiple("heads", heads, "kv_heads", kv_heads);
   check_positive("norm_eps", norm_eps);
+  check_not_negative("logit_softcap", logit_softcap);
+  validate_attention(*this);
   validate_positions(*this);
   validate_sharing(*this);
   row.check(*this);
@@ -75,11 +106,11 @@ void DecoderSpec::validate() const {
 
 bool DecoderSpec::operator==(const DecoderSpec& o) const {
   const auto all = [](const DecoderSpec& s) {
-    const kernels::RopeScaling& r = s.rope_scaling;
     return std::tie(s.family, s.vocabulary, s.context, s.layers, s.width, s.heads, s.kv_heads, s.head_dim,
-                    s.ffn_width, s.norm, s.norm_eps, s.ffn, s.positions, s.rope_theta, r.kind, r.factor,
-                    r.low_freq_factor, r.high_freq_factor, r.original_context, s.attention_bias, s.ffn_bias,
-                    s.tie_embeddings, s.share_ffn, s.share_output, s.keep_first, s.keep_last, s.lora_rank,
+                    s.ffn_width, s.norm, s.norm_eps, s.ffn, s.positions, s.rope_theta, s.rope_scaling,
+                    s.rope_local_theta, s.window, s.global_every, s.query_scalar, s.attention_bias,
+                    s.qkv_bias, s.qk_norm, s.post_norms, s.ffn_bias, s.tie_embeddings, s.scale_embeddings,
+                    s.logit_softcap, s.share_ffn, s.share_output, s.keep_first, s.keep_last, s.lora_rank,
                     s.repeat);
   };
   return all(*this) == all(o);

@@ -37,7 +37,7 @@ void initialise(Parameters& parameters, const std::string& kind, double std, uin
   const at::NoGradGuard no_grad;
   for (Parameter& p : parameters.unique()) {
     if (p.role == Role::kNorm) {
-      p.master.fill_(1.0);
+      p.master.fill_(1.0 - p.offset);
     } else if (p.role == Role::kBias || p.role == Role::kLoraB) {  // a new adapter adds nothing
       p.master.zero_();
     } else {

@@ -19,6 +19,11 @@ class KvCache {
   // beyond capacity.
   std::pair<at::Tensor, at::Tensor> append(int64_t layer, const at::Tensor& k_BTGK, const at::Tensor& v_BTGK);
   void advance(int64_t tokens) { length_ += tokens; }  // after the last layer
+  void clear() { length_ = 0; }
+
+  // The tokens that it holds and their positions [B, length], for a model that may have to compute its keys
+  // anew; undefined unless that model sets them.
+  at::Tensor tokens_BT, positions_BT;
 
  private:
   int64_t length_ = 0, batch_, kv_heads_, head_dim_, capacity_;

@@ -31,6 +31,7 @@ struct Parameter {
   std::string name;  // "layers.3.ffn.up.weight"
   Role role = Role::kMatrix;
   int64_t residual_depth = 0;  // > 0 where the product joins the residual stream: the executed layers there
+  double offset = 0.0;         // what a norm adds to it in use: 1 where it multiplies by 1 + w
   at::Tensor master;           // f32
   at::Tensor working;  // leaf that requires grad; shares the master's storage until bind_working parts them
   std::vector<std::string> uses;                    // its own name and its aliases, in declaration order

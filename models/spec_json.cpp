@@ -21,15 +21,16 @@ const Registry<Word<Choice>>& words();
 
 template <>
 const Registry<Word<NormKind>>& words() {
-  static const Registry<Word<NormKind>> table("model.norm",
-                                              {{"rms", NormKind::kRms}, {"layer", NormKind::kLayer}});
+  static const Registry<Word<NormKind>> table(
+      "model.norm",
+      {{"rms", NormKind::kRms}, {"layer", NormKind::kLayer}, {"rms_unit_offset", NormKind::kRmsUnitOffset}});
   return table;
 }
 
 template <>
 const Registry<Word<FfnKind>>& words() {
-  static const Registry<Word<FfnKind>> table("model.ffn",
-                                             {{"swiglu", FfnKind::kSwiglu}, {"gelu", FfnKind::kGelu}});
+  static const Registry<Word<FfnKind>> table(
+      "model.ffn", {{"swiglu", FfnKind::kSwiglu}, {"gelu", FfnKind::kGelu}, {"geglu", FfnKind::kGeglu}});
   return table;
 }
 
@@ -48,6 +49,9 @@ void walk_scaling(Scaling& r, Visit& visit) {
   visit("low_freq_factor", r.low_freq_factor);
   visit("high_freq_factor", r.high_freq_factor);
   visit("original_context", r.original_context);
+  visit("attention_factor", r.attention_factor);
+  visit("short_factor", r.short_factor);
+  visit("long_factor", r.long_factor);
 }
 
 template <class Spec, class Visit>
@@ -67,9 +71,18 @@ void walk(Spec& s, Visit& visit) {
   visit("positions", s.positions);
   visit("rope_theta", s.rope_theta);
   visit("rope_scaling", s.rope_scaling);
+  visit("rope_local_theta", s.rope_local_theta);
+  visit("window", s.window);
+  visit("global_every", s.global_every);
+  visit("query_scalar", s.query_scalar);
   visit("attention_bias", s.attention_bias);
+  visit("qkv_bias", s.qkv_bias);
+  visit("qk_norm", s.qk_norm);
+  visit("post_norms", s.post_norms);
   visit("ffn_bias", s.ffn_bias);
   visit("tie_embeddings", s.tie_embeddings);
+  visit("scale_embeddings", s.scale_embeddings);
+  visit("logit_softcap", s.logit_softcap);
   visit("share_ffn", s.share_ffn);
   visit("share_output", s.share_output);
   visit("keep_first", s.keep_first);
@@ -118,6 +131,9 @@ struct Reader {
     const Json& found = member(key);
     check<DataError>(found.is_boolean(), "{}: {} must be true or false, got {}", source, key, found.dump());
     value = found.get<bool>();
+  }
+  void operator()(const char* key, std::vector<double>& value) {
+    member(key), value = formats::json_reals(in, key, source);
   }
   void operator()(const char* key, kernels::RopeScaling& value) {
     Reader inner{member(key), source};

@@ -15,7 +15,8 @@ namespace retort::models {
 formats::Json to_json(const DecoderSpec& spec);
 DecoderSpec from_json(const formats::Json& json, const std::string& source);  // not validated
 
-// A choice and its word: NormKind rms | layer, FfnKind swiglu | gelu, PositionKind rope | learned.
+// A choice and its word: NormKind rms | layer | rms_unit_offset, FfnKind swiglu | gelu | geglu, PositionKind
+// rope | learned.
 template <class Choice>
 std::vector<std::string> choice_words();
 template <class Choice>
