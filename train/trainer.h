@@ -65,7 +65,7 @@ struct TrainerParts {
   // before.
   std::function<void(int64_t step)> before_step;
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler
-  Path resume_from;                         // a checkpoint to continue when `directory` has none; or ""
+  Path resume_from = {};                         // a checkpoint to continue when `directory` has none; or ""
 };
 
 class Metrics;  // train/metrics.h
