@@ -29,6 +29,7 @@ pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(PACKING REQUIRED IMPORTED_TARGET zlib libzstd liblzma)
 
 # --- MPI
 set(RETORT_HAVE_MPI OFF)

@@ -1,127 +1,174 @@
 #include "data/prepare.h"
 
 #include <algorithm>
-#include <cmath>
+#include <thread>
 
 #include "core/digest.h"
 #include "core/error.h"
-#include "data/token_shards.h"
+#include "data/in_order.h"
+#include "data/pieces.h"
+#include "data/tokenizer.h"
 
 namespace retort::data {
 namespace {
 
-constexpr size_t kPiece =
-    size_t{1} << 20;  // bytes encoded at a time, so that memory does not grow with a file
+constexpr size_t kJob = size_t{1} << 18;  // bytes of text that a thread takes at a time, or one piece
 
-// The first byte at or before `at` that does not continue a UTF-8 character; `at` itself in other encodings.
-size_t character_start(std::string_view text, size_t at) {
-  for (size_t back = 0; back < 4 && back <= at; ++back)
-    if ((static_cast<unsigned char>(text[at - back]) & 0xC0) != 0x80) return at - back;
-  return at;
-}
-
-// Where the validation share starts: the first line that begins in it, else the line that runs into it, else
-// (no line break at all) the share's first character.
-size_t split_point(std::string_view text, double validation) {
-  const auto share = static_cast<size_t>(std::llround(static_cast<double>(text.size()) * validation));
-  if (share == 0) return text.size();
-  const size_t target = text.size() - share;
-  if (target == 0 || text[target - 1] == '\n') return target;
-  const size_t next = text.find('\n', target);
-  if (next != std::string_view::npos && next + 1 < text.size()) return next + 1;
-  const size_t before = text.rfind('\n', target);
-  return before != std::string_view::npos ? before + 1 : character_start(text, target);
-}
-
-struct Text {
-  std::shared_ptr<const MappedFile> file;
-  std::string_view train, validation;
-};
-
-Text open_text(const std::string& path, double validation) {
-  Text out{MappedFile::open(path), {}, {}};
-  const auto bytes = out.file->bytes();
-  check<DataError>(!bytes.empty(), "{}: text must hold at least one byte, got an empty file", path);
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const size_t split = split_point(text, validation);
-  out.train = text.substr(0, split);
-  out.validation = text.substr(split);
-  return out;
-}
-
-// Names the split text whatever the files are called: sizes, contents and where each is cut.
-std::string digest_of(const std::vector<Text>& texts) {
+// Names the split documents whatever the files are called: contents, formats and how they are read. The first
+// word changes when the same input comes to give other pieces.
+std::string digest_of(const PrepareOptions& options) {
+  const DocumentOptions& d = options.documents;
   Digest digest;
-  for (const Text& text : texts) {
-    digest.add(as_bytes(fmt::format("{} {} ", text.train.size(), text.validation.size())));
-    digest.add(text.file->bytes());
+  digest.add(
+      as_bytes(fmt::format("pieces 1\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", d.field, d.messages,
+                           fmt::join(d.prompt, "\n"), d.response, d.chat_template, d.split, d.invalid_utf8)));
+  for (const std::string& path : options.text) {
+    const auto file = MappedFile::open(path);
+    check<DataError>(!file->bytes().empty(), "{}: text must hold at least one byte, got an empty file", path);
+    digest.add(as_bytes(fmt::format("{} {} ", format_of(path, d), file->bytes().size())));
+    digest.add(file->bytes());
   }
   return hex(digest.value());
 }
 
-size_t piece_end(std::string_view text, size_t begin) {
-  if (text.size() - begin <= kPiece) return text.size();
-  const size_t line = text.rfind('\n', begin + kPiece - 1);
-  return line != std::string_view::npos && line >= begin ? line + 1 : character_start(text, begin + kPiece);
+// A part's pieces, file after file, in jobs of about equal size.
+class Jobs {
+ public:
+  struct Job {
+    std::vector<Piece> pieces;
+    uint64_t consumed;  // bytes of all files
+  };
+  Jobs(const PrepareOptions& options, Part part, int64_t skip)
+      : options_(options), part_(part), skip_(skip) {}
+
+  std::optional<Job> next() {
+    Job job;
+    Piece piece;
+    for (size_t bytes = 0; bytes < kJob && advance(piece);) {
+      if (skip_-- > 0) continue;
+      bytes += piece.text.size();
+      job.pieces.push_back(std::move(piece));
+    }
+    if (job.pieces.empty()) return std::nullopt;
+    job.consumed = before_ + (reader_ ? reader_->consumed() : 0);
+    return job;
+  }
+
+ private:
+  bool advance(Piece& piece) {
+    while (true) {
+      if (reader_ && reader_->next(piece)) return true;
+      if (reader_) before_ += reader_->consumed();
+      reader_.reset();
+      if (file_ == options_.text.size()) return false;
+      reader_ = open_pieces(options_.text[file_++], options_.documents, options_.validation, part_);
+    }
+  }
+
+  const PrepareOptions& options_;
+  Part part_;
+  int64_t skip_;
+  std::unique_ptr<PieceReader> reader_;
+  size_t file_ = 0;
+  uint64_t before_ = 0;  // bytes of the files that are done
+};
+
+struct Encoded {
+  struct Piece {
+    std::vector<int32_t> ids;
+    uint64_t bytes;
+    bool continues, learned;
+  };
+  std::vector<Piece> pieces;
+  uint64_t consumed;
+};
+
+Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer) {
+  const std::optional<int32_t> separator = tokenizer.separator();
+  Encoded out{{}, job.consumed};
+  for (const Piece& piece : job.pieces) {
+    out.pieces.push_back({tokenizer.encode(piece.text), piece.text.size(), piece.continues, piece.learned});
+    if (piece.ends && separator) out.pieces.back().ids.push_back(*separator);
+  }
+  return out;
 }
 
-struct PartText {
+struct PartPlan {
+  Part part;
   Path directory;
   std::string source;  // in words, digest included
-  std::vector<std::string_view> documents;
   int64_t least_tokens;
 };
 
-PreparedPart open_part(const PartText& part, const Tokenizer& tokenizer) {
-  const TokenShards shards(part.directory);
+PreparedPart open_part(const PartPlan& plan, const Tokenizer& tokenizer) {
+  const TokenShards shards(plan.directory);
   check<DataError>(
-      shards.source() == part.source && shards.tokenizer_fingerprint() == tokenizer.fingerprint(),
+      shards.source() == plan.source && shards.tokenizer_fingerprint() == tokenizer.fingerprint(),
       "{}: holds other tokens: made from {} ({}), wanted {} ({}); remove it or choose another directory",
-      part.directory.string(), shards.source(), shards.tokenizer_name(), part.source, tokenizer.name());
+      plan.directory.string(), shards.source(), shards.tokenizer_name(), plan.source, tokenizer.name());
   shards.verify();
-  return {part.directory, shards.size(), shards.documents(), shards.text_bytes(), false};
+  return {plan.directory,  shards.size(), shards.learned(), shards.documents(), shards.text_bytes(),
+          shards.digest(), false};
 }
 
-void write_part(const PartText& part, const Tokenizer& tokenizer, FileSystem& files, Log& log) {
-  int64_t total = 0, done = 0;
-  for (const std::string_view document : part.documents) total += static_cast<int64_t>(document.size());
-  TokenShardWriter writer(files, part.directory, tokenizer, part.source);
-  Progress progress(log, "prepare " + part.directory.filename().string(), total, "B");
+void write_part(const PartPlan& plan, const PrepareOptions& options, const Tokenizer& tokenizer,
+                FileSystem& files, Log& log) {
+  uint64_t total = 0;
+  for (const std::string& path : options.text) total += std::filesystem::file_size(path);
+  TokenShardWriter writer(files, plan.directory, tokenizer, plan.source, options.shard_tokens,
+                          options.documents.conversations());
+  if (writer.pieces_done() > 0)
+    log.info("{}: goes on behind {} tokens that are there", plan.directory.string(), writer.size());
+  Progress progress(log, "prepare " + plan.directory.filename().string(), static_cast<int64_t>(total), "B");
   progress.update(0);
-  for (const std::string_view document : part.documents) {
-    if (document.empty()) continue;
-    for (size_t begin = 0; begin < document.size();) {
-      const size_t end = piece_end(document, begin);
-      writer.add(tokenizer.encode(document.substr(begin, end - begin)), end - begin, begin > 0);
-      done += static_cast<int64_t>(end - begin);
-      begin = end;
-      progress.update(done);
-    }
-    if (const auto separator = tokenizer.separator()) writer.add(std::vector{*separator}, 0, true);
-  }
+  Jobs jobs(options, plan.part, writer.pieces_done());
+  const int64_t processors = std::max<int64_t>(1, std::thread::hardware_concurrency());
+  in_order(
+      options.threads > 0 ? options.threads : processors, [&] { return jobs.next(); },
+      [&](const Jobs::Job& job) { return encode(job, tokenizer); },
+      [&](const Encoded& encoded) {
+        for (const Encoded::Piece& piece : encoded.pieces)
+          writer.add(piece.ids, piece.bytes, piece.continues, piece.learned);
+        progress.update(static_cast<int64_t>(std::min(encoded.consumed, total)));
+      });
   check<DataError>(
-      writer.size() >= part.least_tokens,
+      writer.size() >= plan.least_tokens,
       "{}: this part must hold at least {} tokens, got {} out of {}; give more text or shorter windows",
-      part.directory.string(), part.least_tokens, writer.size(), part.source);
+      plan.directory.string(), plan.least_tokens, writer.size(), plan.source);
   writer.finish();
 }
 
-PreparedPart prepare_part(const PartText& part, const Tokenizer& tokenizer, FileSystem& files, Log& log) {
-  const bool kept = std::filesystem::exists(part.directory);
-  if (!kept) write_part(part, tokenizer, files, log);
-  PreparedPart out = open_part(part, tokenizer);
+PreparedPart prepare_part(const PartPlan& plan, const PrepareOptions& options, const Tokenizer& tokenizer,
+                          FileSystem& files, Log& log) {
+  const bool kept = std::filesystem::exists(plan.directory);
+  if (!kept) write_part(plan, options, tokenizer, files, log);
+  PreparedPart out = open_part(plan, tokenizer);
   out.kept = kept;
-  log.info("{}: {} tokens from {} in {} document(s){}", part.directory.string(), out.tokens,
-           format_bytes(out.bytes), out.documents, kept ? ", kept" : "");
+  const std::string learned = out.learned < out.tokens ? fmt::format(" ({} learned)", out.learned) : "";
+  log.info("{}: {} tokens{} from {} in {} document(s), xxh3 {}{}", plan.directory.string(), out.tokens,
+           learned, format_bytes(out.bytes), out.documents, hex(out.digest), kept ? ", kept" : "");
   return out;
+}
+
+// A mark that is no token of its own still works, but other software expects one.
+void warn_of_split_marks(const PrepareOptions& options, const Tokenizer& tokenizer, Log& log) {
+  if (!options.documents.conversations()) return;
+  for (const std::string& mark : chat_templates().at(options.documents.chat_template).special)
+    if (const size_t tokens = tokenizer.encode(mark).size(); tokens != 1)
+      log.warn("chat template {}: {} is {} tokens of tokenizer {}, not one", options.documents.chat_template,
+               mark, tokens, tokenizer.name());
 }
 
 }  // namespace
 
 void PrepareOptions::describe(Section& s) {
   s.field("tokenizer", tokenizer, "how text becomes tokens", one_of(tokenizer_names()));
-  s.field("validation", validation, "share of every file's bytes, from its end, kept for validation",
+  s.field("validation", validation,
+          "share kept for validation: of every text file's bytes, from its end; of records, by their digests",
           between(0.0, 0.9));
+  documents.describe(s);
+  s.field("shard_tokens", shard_tokens, "tokens of one shard: what a killed preparation may do again",
+          at_least<int64_t>(1));
 }
 
 PrepareReport prepare(const PrepareOptions& options, const Path& directory, int64_t window, FileSystem& files,
@@ -130,26 +177,18 @@ PrepareReport prepare(const PrepareOptions& options, const Path& directory, int6
   check<ConfigError>(options.validation >= 0.0 && options.validation <= 0.9,
                      "[prepare] validation must be in [0, 0.9], got {}", options.validation);
   const auto tokenizer = make_tokenizer(options.tokenizer);
-  std::vector<Text> texts;
-  for (const std::string& path : options.text) texts.push_back(open_text(path, options.validation));
-  const std::string source = fmt::format("{} text file(s), validation {}, xxh3 {}", texts.size(),
-                                         options.validation, digest_of(texts));
-  PartText train{directory / "train", "training part of " + source, {}, std::max(window, int64_t{1})};
-  PartText validation{directory / "validation", "validation part of " + source, {}, 1};
-  size_t held_out = 0;
-  for (const Text& text : texts) {
-    train.documents.push_back(text.train);
-    validation.documents.push_back(text.validation);
-    held_out += text.validation.size();
-  }
-  check<DataError>(held_out > 0 || options.validation == 0.0,
-                   "[prepare] validation {} of {} must leave at least one byte; give more text",
-                   options.validation, options.text.front());
+  warn_of_split_marks(options, *tokenizer, log);
+  const std::string source = fmt::format("{} file(s), validation {}, xxh3 {}", options.text.size(),
+                                         options.validation, digest_of(options));
   files.make_directories(directory);
   const DirectoryLock lock(directory);
+  const auto part = [&](Part which, const char* name, int64_t least) {
+    return prepare_part({which, directory / name, fmt::format("{} part of {}", name, source), least}, options,
+                        *tokenizer, files, log);
+  };
   PrepareReport report;
-  report.train = prepare_part(train, *tokenizer, files, log);
-  if (options.validation > 0.0) report.validation = prepare_part(validation, *tokenizer, files, log);
+  report.train = part(Part::kTrain, "train", std::max(window, int64_t{1}));
+  if (options.validation > 0.0) report.validation = part(Part::kValidation, "validation", 1);
   return report;
 }
 

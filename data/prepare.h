@@ -1,11 +1,11 @@
-// Text files to token shards, once: DIRECTORY/train and DIRECTORY/validation.
-// The split is fixed and needs no seed: the last share of every file, from the start of a line, is for
-// validation. So one file works, and neither the order of files nor another file moves a cut.
-// Each file gives one document to each part. Text is bytes; UTF-8 is not asked for.
-// A finished part made from the same text, tokenizer and share is recognised by its digest, verified and
-// kept; other content in its place is an error, never overwritten. One process at a time prepares a
-// directory. Throws ConfigError, IoError (a file is missing), DataError (a file is empty, or the text is too
-// short).
+// Files of text to token shards, once: DIRECTORY/train and DIRECTORY/validation.
+// Files are read one after another (data/documents.h, data/pieces.h); pieces are tokenized by several threads
+// in bounded memory and written in order, so the shards do not depend on the number of threads. Where the
+// vocabulary has a separator, it ends every document. Conversations get a loss mask.
+// A killed preparation goes on behind its last full shard and ends with the same bytes. A finished part made
+// from the same text, tokenizer and options is recognised by its digest, verified and kept; other content in
+// its place is an error, never overwritten. One process at a time prepares a directory. Throws ConfigError,
+// IoError (a file is missing), DataError (a file is empty or malformed, or the text is too short).
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,25 @@
 #include "core/file.h"
 #include "core/log.h"
 #include "core/section.h"
+#include "data/documents.h"
+#include "data/token_shards.h"
 
 namespace retort::data {
 
 struct PrepareOptions {
   std::string tokenizer = "bytes";
   std::vector<std::string> text;  // files; no key of its own: in a recipe they are run.text
-  double validation = 0.1;        // share of every file's bytes; 0: no validation part
+  double validation = 0.1;        // share that is kept for validation; 0: no validation part
+  DocumentOptions documents = {};
+  int64_t shard_tokens = kShardTokens;
+  int64_t threads = 0;  // 0: all processors; no key of its own: in a recipe it is run.threads
   void describe(Section& s);
 };
 
 struct PreparedPart {
   Path directory;  // of token shards; empty when the part is not wanted
-  int64_t tokens = 0, documents = 0;
-  uint64_t bytes = 0;
+  int64_t tokens = 0, learned = 0, documents = 0;
+  uint64_t bytes = 0, digest = 0;
   bool kept = false;  // was there already
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <set>
 
 #include "core/digest.h"
 #include "core/error.h"
@@ -15,7 +16,7 @@ using formats::Hdf5File;
 using formats::Hdf5Type;
 
 constexpr std::string_view kFormat = "retort-tokens";
-constexpr int64_t kVersion = 1;
+constexpr int64_t kVersion = 1, kMaskedVersion = 2;
 constexpr int64_t kBlock = int64_t{1} << 20;  // tokens a digest
 
 Path shard_path(const Path& directory, int64_t number) {
@@ -43,18 +44,23 @@ struct Shard {
 
   Hdf5File file;
   std::string fingerprint, name, source, documents_digest;
-  int64_t vocabulary = 0, text_bytes = 0, number = 0;
+  int64_t vocabulary = 0, text_bytes = 0, number = 0, learned = 0;
   bool last = false;
   Hdf5File::Dataset tokens;
   std::span<const uint64_t> starts;  // of documents
   std::span<const uint64_t> digests;
-  int64_t begin = 0;  // in the concatenation
+  std::span<const uint8_t> loss_mask;  // empty: every token is learned
+  int64_t begin = 0;                   // in the concatenation
+
+ private:
+  void open_loss_mask();
 };
 
 Shard::Shard(const Path& path) : file(path) {
   check<DataError>(file.text("format") == kFormat, "{}: format must be \"{}\", got \"{}\"", where(), kFormat,
                    file.text("format"));
-  check<DataError>(file.integer("version") == kVersion, "{}: version must be {}, got {}", where(), kVersion,
+  check<DataError>(file.integer("version") == kVersion || file.integer("version") == kMaskedVersion,
+                   "{}: version must be {} or {}, got {}", where(), kVersion, kMaskedVersion,
                    file.integer("version"));
   fingerprint = file.text("tokenizer");
   name = file.text("tokenizer_name");
@@ -85,6 +91,18 @@ Shard::Shard(const Path& path) : file(path) {
     check<DataError>(documents[i - 1] < documents[i], "{}: /documents must increase, got {} before {}",
                      where(), documents[i - 1], documents[i]);
   starts = documents.first(documents.size() - 1);
+  learned = tokens.size;
+  if (file.integer("version") == kMaskedVersion) open_loss_mask();
+}
+
+void Shard::open_loss_mask() {
+  const auto& mask = file.dataset("loss_mask");
+  check<DataError>(mask.type == Hdf5Type::U8 && mask.size == tokens.size,
+                   "{}: /loss_mask must be u8 with {} entries, got {}", where(), tokens.size, mask.size);
+  loss_mask = file.values<uint8_t>("loss_mask");
+  learned = file.integer("learned");
+  check<DataError>(learned >= 0 && learned <= tokens.size, "{}: learned must lie in 0 .. {}, got {}", where(),
+                   tokens.size, learned);
 }
 
 template <class T>
@@ -115,6 +133,13 @@ void Shard::verify() const {
   const std::string documents = hex(xxh3(file.dataset("documents").bytes));
   check<DataError>(documents == documents_digest, "{}: /documents is damaged: its digest must be {}, got {}",
                    where(), documents_digest, documents);
+  if (!loss_mask.empty()) {
+    const std::string mask = hex(xxh3(std::as_bytes(loss_mask)));
+    check<DataError>(
+        mask == file.text("loss_mask_digest") && std::count(loss_mask.begin(), loss_mask.end(), 1) == learned,
+        "{}: /loss_mask is damaged: its digest must be {} with {} ones, got {}", where(),
+        file.text("loss_mask_digest"), learned, mask);
+  }
   std::vector<int64_t> block(static_cast<size_t>(std::min(kBlock, tokens.size)));
   for (int64_t at = 0; at < tokens.size; at += kBlock)
     read(at, std::span(block).first(static_cast<size_t>(std::min(kBlock, tokens.size - at))));
@@ -124,11 +149,14 @@ void Shard::verify() const {
 
 struct TokenShards::State {
   std::vector<Shard> shards;
-  int64_t size = 0, documents = 0;
+  int64_t size = 0, documents = 0, learned = 0;
   uint64_t text_bytes = 0, digest = 0;
 
   void append(Shard shard);
   size_t shard_of(int64_t position) const;
+  // Calls part(shard, from, offset in the read, count) for each shard that the read touches.
+  template <class Part>
+  void walk(int64_t begin, size_t count, Part part) const;
 };
 
 void TokenShards::State::append(Shard shard) {
@@ -141,14 +169,16 @@ void TokenShards::State::append(Shard shard) {
   } else {
     const Shard& first = shards.front();
     check<DataError>(shard.fingerprint == first.fingerprint && shard.name == first.name &&
-                         shard.vocabulary == first.vocabulary && shard.source == first.source,
-                     "{}: tokenizer, vocabulary and source must be those of {}", shard.where(),
-                     first.where());
+                         shard.vocabulary == first.vocabulary && shard.source == first.source &&
+                         shard.loss_mask.empty() == first.loss_mask.empty(),
+                     "{}: tokenizer, vocabulary, source and having a loss mask must be those of {}",
+                     shard.where(), first.where());
   }
   shard.begin = size;
   size += shard.tokens.size;
   documents += static_cast<int64_t>(shard.starts.size());
   text_bytes += static_cast<uint64_t>(shard.text_bytes);
+  learned += shard.learned;
   shards.push_back(std::move(shard));
 }
 
@@ -174,6 +204,7 @@ TokenShards::TokenShards(const Path& directory) : state_(std::make_unique<State>
   for (const Shard& shard : state_->shards) {
     digest.add(std::as_bytes(shard.digests));
     digest.add(as_bytes(shard.documents_digest));
+    if (!shard.loss_mask.empty()) digest.add(as_bytes(shard.file.text("loss_mask_digest")));
   }
   state_->digest = digest.value();
 }
@@ -189,18 +220,34 @@ const std::string& TokenShards::tokenizer_name() const { return state_->shards.f
 const std::string& TokenShards::source() const { return state_->shards.front().source; }
 uint64_t TokenShards::digest() const { return state_->digest; }
 
-void TokenShards::read(int64_t begin, std::span<int64_t> out) const {
-  const auto count = static_cast<int64_t>(out.size());
-  check(begin >= 0 && count <= size() && begin <= size() - count,
-        "[token shards] a read must lie in [0, {}), got [{}, {} + {})", size(), begin, begin, count);
-  while (!out.empty()) {
-    const Shard& shard = state_->shards[state_->shard_of(begin)];
-    const int64_t from = begin - shard.begin;
-    const size_t take = std::min(out.size(), static_cast<size_t>(shard.tokens.size - from));
-    shard.read(from, out.first(take));
-    out = out.subspan(take);
-    begin += static_cast<int64_t>(take);
+bool TokenShards::has_loss_mask() const { return !state_->shards.front().loss_mask.empty(); }
+int64_t TokenShards::learned() const { return state_->learned; }
+
+template <class Part>
+void TokenShards::State::walk(int64_t begin, size_t count, Part part) const {
+  const auto wanted = static_cast<int64_t>(count);
+  check(begin >= 0 && wanted <= size && begin <= size - wanted,
+        "[token shards] a read must lie in [0, {}), got [{}, {} + {})", size, begin, begin, wanted);
+  for (size_t done = 0; done < count;) {
+    const Shard& shard = shards[shard_of(begin + static_cast<int64_t>(done))];
+    const int64_t from = begin + static_cast<int64_t>(done) - shard.begin;
+    const size_t take = std::min(count - done, static_cast<size_t>(shard.tokens.size - from));
+    part(shard, from, done, take);
+    done += take;
   }
+}
+
+void TokenShards::read(int64_t begin, std::span<int64_t> out) const {
+  state_->walk(begin, out.size(), [&](const Shard& shard, int64_t from, size_t at, size_t count) {
+    shard.read(from, out.subspan(at, count));
+  });
+}
+
+void TokenShards::read_loss_mask(int64_t begin, std::span<uint8_t> out) const {
+  check(has_loss_mask(), "[token shards] a loss mask is read where there is none");
+  state_->walk(begin, out.size(), [&](const Shard& shard, int64_t from, size_t at, size_t count) {
+    std::copy_n(shard.loss_mask.begin() + from, count, out.begin() + static_cast<std::ptrdiff_t>(at));
+  });
 }
 
 int64_t TokenShards::document_start(int64_t position) const {
@@ -234,18 +281,51 @@ struct TokenShardWriter::State {
   Path directory, temporary;
   std::string fingerprint, name, source;
   int64_t vocabulary, shard_tokens;
+  bool masked;
   size_t width;                   // bytes a token
   std::vector<std::byte> tokens;  // of the shard being filled
+  std::vector<uint8_t> loss_mask;
   std::vector<uint64_t> starts;
   uint64_t text_bytes = 0;
-  int64_t written = 0, shards = 0;  // tokens and files on disk
+  int64_t written = 0, learned = 0, shards = 0;  // tokens, learned ones and files on disk
+  // How far the pieces are taken: whole ones, tokens of the next, and of those the ones on disk already.
+  int64_t pieces = 0, piece_tokens = 0, resumed_pieces = 0, resumed_tokens = 0;
   bool document_begins = true, finished = false;
 
   int64_t held() const { return static_cast<int64_t>(tokens.size() / width); }
+  void keep_full_shards();
   template <class T>
   void append(std::span<const int32_t> ids);
   void write_shard(bool last);
 };
+
+// What a killed writer left: its full shards stay, all else in the temporary directory goes.
+void TokenShardWriter::State::keep_full_shards() {
+  std::set<Path> kept;
+  while (std::filesystem::exists(shard_path(temporary, shards))) {
+    try {
+      const Shard shard(shard_path(temporary, shards));
+      shard.verify();
+      if (shard.number != shards || shard.last || shard.source != source ||
+          shard.fingerprint != fingerprint || shard.tokens.size != shard_tokens ||
+          shard.loss_mask.empty() == masked)
+        break;
+      resumed_pieces = pieces = shard.file.integer("next_piece");
+      resumed_tokens = shard.file.integer("next_token");
+      document_begins = shard.file.integer("document_begins") != 0;
+      written += shard.tokens.size;
+      learned += shard.learned;
+      kept.insert(shard_path(temporary, shards++));
+    } catch (const DataError&) {  // half of a file, or another format: made again
+      break;
+    }
+  }
+  files.make_directories(temporary);
+  std::vector<Path> others;
+  for (const auto& entry : std::filesystem::directory_iterator(temporary))
+    if (!kept.contains(entry.path())) others.push_back(entry.path());
+  for (const Path& path : others) files.remove_all(path);
+}
 
 template <class T>
 void TokenShardWriter::State::append(std::span<const int32_t> ids) {
@@ -265,7 +345,7 @@ void TokenShardWriter::State::write_shard(bool last) {
   const std::vector<uint64_t> digests = block_digests(tokens, width);
   formats::Hdf5Writer writer;
   writer.attribute("format", std::string(kFormat));
-  writer.attribute("version", kVersion);
+  writer.attribute("version", masked ? kMaskedVersion : kVersion);
   writer.attribute("shard", shards);
   writer.attribute("last", int64_t{last});
   writer.attribute("tokenizer", fingerprint);
@@ -274,19 +354,33 @@ void TokenShardWriter::State::write_shard(bool last) {
   writer.attribute("source", source);
   writer.attribute("bytes", static_cast<int64_t>(text_bytes));
   writer.attribute("documents_digest", hex(xxh3(documents)));
+  writer.attribute("next_piece", pieces);
+  writer.attribute("next_token", piece_tokens);
+  writer.attribute("document_begins", int64_t{document_begins});
   writer.dataset("tokens", token_type(vocabulary), std::span<const std::byte>(tokens));
   writer.dataset("documents", Hdf5Type::U64, documents);
   writer.dataset("digest", Hdf5Type::U64, std::as_bytes(std::span(digests)));
+  if (masked) {
+    const auto mask = std::as_bytes(std::span(loss_mask));
+    const int64_t ones = std::count(loss_mask.begin(), loss_mask.end(), 1);
+    writer.attribute("loss_mask_digest", hex(xxh3(mask)));
+    writer.attribute("learned", ones);
+    writer.dataset("loss_mask", Hdf5Type::U8, mask);
+    learned += ones;
+  } else {
+    learned += held();
+  }
   writer.write(files, shard_path(temporary, shards));
   written += held();
   ++shards;
   tokens.clear();
+  loss_mask.clear();
   starts.clear();
   text_bytes = 0;
 }
 
 TokenShardWriter::TokenShardWriter(FileSystem& files, const Path& directory, const Tokenizer& tokenizer,
-                                   std::string source, int64_t shard_tokens) {
+                                   std::string source, int64_t shard_tokens, bool loss_mask) {
   check<ConfigError>(shard_tokens > 0, "[token shards] a shard must hold at least 1 token, got {}",
                      shard_tokens);
   const Path normal = directory.lexically_normal();
@@ -302,11 +396,12 @@ TokenShardWriter::TokenShardWriter(FileSystem& files, const Path& directory, con
                          .source = std::move(source),
                          .vocabulary = vocabulary,
                          .shard_tokens = shard_tokens,
+                         .masked = loss_mask,
                          .width = width,
                          .tokens = {},
+                         .loss_mask = {},
                          .starts = {}});
-  files.remove_all(state_->temporary);  // what a killed writer left
-  files.make_directories(state_->temporary);
+  state_->keep_full_shards();
 }
 
 TokenShardWriter::~TokenShardWriter() {
@@ -317,11 +412,17 @@ TokenShardWriter::~TokenShardWriter() {
   }
 }
 
-void TokenShardWriter::add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues) {
+int64_t TokenShardWriter::pieces_done() const { return state_->resumed_pieces; }
+
+void TokenShardWriter::add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues, bool learned) {
   State& s = *state_;
   RETORT_ASSERT(!s.finished);
-  if (!continues) s.document_begins = true;
-  while (!ids.empty()) {
+  check<DataError>(s.resumed_tokens <= static_cast<int64_t>(ids.size()),
+                   "{}: was begun with other pieces; remove it", s.temporary.string());
+  const int64_t on_disk = std::exchange(s.resumed_tokens, 0);
+  if (!continues && on_disk == 0) s.document_begins = true;
+  s.piece_tokens = on_disk;
+  for (ids = ids.subspan(static_cast<size_t>(on_disk)); !ids.empty();) {
     // A full shard is written when more comes, so that the last one knows that it is the last.
     if (s.held() == s.shard_tokens) s.write_shard(false);
     if (std::exchange(s.document_begins, false)) s.starts.push_back(static_cast<uint64_t>(s.held()));
@@ -330,9 +431,13 @@ void TokenShardWriter::add(std::span<const int32_t> ids, uint64_t text_bytes, bo
       s.append<uint16_t>(ids.first(take));
     else
       s.append<uint32_t>(ids.first(take));
+    if (s.masked) s.loss_mask.resize(s.loss_mask.size() + take, learned ? 1 : 0);
+    s.piece_tokens += static_cast<int64_t>(take);
     ids = ids.subspan(take);
   }
   s.text_bytes += text_bytes;
+  s.piece_tokens = 0;
+  ++s.pieces;
 }
 
 int64_t TokenShardWriter::size() const { return state_->written + state_->held(); }
@@ -341,6 +446,7 @@ void TokenShardWriter::finish() {
   State& s = *state_;
   check<DataError>(size() > 0, "{}: there are no tokens to write", s.directory.string());
   s.write_shard(true);
+  check<DataError>(s.learned > 0, "{}: no token is learned: the answers are empty", s.directory.string());
   s.files.rename(s.temporary, s.directory);
   s.finished = true;
   s.files.sync_directory(s.directory.parent_path());

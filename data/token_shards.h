@@ -4,9 +4,12 @@
 //   /documents  u64 [D+1]         starts of documents in this shard, then N; tokens before the first start
 //                                 continue the last document of the shard before
 //   /digest     u64 [ceil(N/2^20)]  XXH3-64 of the tokens' bytes, per 2^20 tokens
-//   attributes  format = "retort-tokens", version = 1, shard (its number), last (1 in the last one, else 0),
-//               tokenizer (fingerprint), tokenizer_name, vocabulary, source (what it was made from),
-//               bytes (of the text that the tokens stand for), documents_digest (XXH3-64, hex)
+//   /loss_mask  u8 [N]            for fine-tuning only: 1 where a token is learned, 0 where it is only read
+//   attributes  format = "retort-tokens", version = 2 with /loss_mask, else 1, shard (its number),
+//               last (1 in the last one, else 0), tokenizer (fingerprint), tokenizer_name, vocabulary,
+//               source (what it was made from), bytes (of the text that the tokens stand for),
+//               documents_digest (XXH3-64, hex); with /loss_mask: loss_mask_digest, learned (its ones);
+//               next_piece, next_token, document_begins: where an interrupted writer goes on behind it
 //
 // Tokens are u16 for vocabularies up to 65536. Opening checks format, version, types, sizes, document starts,
 // that all shards agree and that none is missing; verify() checks the digests and the ids.
@@ -36,8 +39,12 @@ class TokenShards {
   const std::string& tokenizer_name() const;
   const std::string& source() const;
   uint64_t digest() const;  // of all shards' digests: names this data
+  bool has_loss_mask() const;
+  int64_t learned() const;  // tokens that are learned: all of them without a mask
   // Copies tokens [begin, begin + out.size()) of the concatenation.
   void read(int64_t begin, std::span<int64_t> out) const;
+  // The same of the loss mask, which must be there.
+  void read_loss_mask(int64_t begin, std::span<uint8_t> out) const;
   // The document that holds `position` is [start, end) of the concatenation.
   int64_t document_start(int64_t position) const;
   int64_t document_end(int64_t position) const;
@@ -48,18 +55,25 @@ class TokenShards {
   std::unique_ptr<State> state_;
 };
 
+inline constexpr int64_t kShardTokens = int64_t{1} << 26;
+
 // Collects documents and writes shards of at most `shard_tokens` tokens, holding one shard in memory. The
-// directory, which must not exist yet, appears whole at finish(): it is written beside itself and renamed.
-// One writer for a directory at a time; one thread. An unfinished writer leaves nothing behind.
+// directory, which must not exist yet, appears whole at finish(): it is written beside itself, as
+// DIRECTORY.tmp, and renamed. A writer that is destroyed unfinished leaves nothing behind; one that was
+// killed leaves full shards, and the next writer of the same source and tokenizer keeps them: it must be
+// given the same pieces from number pieces_done() on. The shards do not depend on where a writer was killed.
+// One writer for a directory at a time; one thread.
 class TokenShardWriter {
  public:
   TokenShardWriter(FileSystem& files, const Path& directory, const Tokenizer& tokenizer, std::string source,
-                   int64_t shard_tokens = int64_t{1} << 28);
+                   int64_t shard_tokens = kShardTokens, bool loss_mask = false);
   ~TokenShardWriter();
-  // A document or, with `continues`, a further piece of the last one. `text_bytes` is what the ids stand for.
-  void add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues = false);
+  int64_t pieces_done() const;  // calls of add() that need not be made again
+  // A piece: a document or, with `continues`, more of the last one. `text_bytes` is what the ids stand for;
+  // `learned` goes to the loss mask.
+  void add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues = false, bool learned = true);
   int64_t size() const;  // tokens so far
-  void finish();         // DataError when there are no tokens
+  void finish();         // DataError when there are no tokens, or none that is learned
 
  private:
   struct State;

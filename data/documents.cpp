@@ -1,0 +1,227 @@
+#include "data/documents.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "data/byte_source.h"
+#include "data/records.h"
+
+namespace retort::data {
+namespace {
+
+using formats::Json;
+
+// Text or null of a record's field; a missing one is named with its nearest.
+std::string text_field(const Json& object, const std::string& name, const std::string& where) {
+  const auto found = object.find(name);
+  if (found == object.end()) {
+    std::vector<std::string> known;
+    for (const auto& item : object.items()) known.push_back(item.key());
+    fail<DataError>("{}: field \"{}\" is missing{} (fields: {})", where, name, did_you_mean(name, known),
+                    fmt::join(known, ", "));
+  }
+  if (found->is_null()) return {};
+  check<DataError>(found->is_string(), "{}: field \"{}\" must be text, got {}", where, name,
+                   found->type_name());
+  return found->get<std::string>();
+}
+
+// [{"role", "content"}, ...], or ShareGPT's {"from", "value"} with its names of roles.
+std::vector<Message> messages_of(const Json& list, const std::string& where) {
+  check<DataError>(list.is_array() && !list.empty(), "{}: messages must be a list of at least one, got {}",
+                   where, list.is_array() ? "an empty one" : list.type_name());
+  std::vector<Message> out;
+  for (const Json& item : list) {
+    const std::string at = fmt::format("{} message {}", where, out.size() + 1);
+    check<DataError>(item.is_object(), "{}: must be an object, got {}", at, item.type_name());
+    const bool shared = item.contains("from");
+    Message message{text_field(item, shared ? "from" : "role", at),
+                    text_field(item, shared ? "value" : "content", at)};
+    if (shared && message.role == "human") message.role = "user";
+    if (shared && message.role == "gpt") message.role = "assistant";
+    out.push_back(std::move(message));
+  }
+  return out;
+}
+
+class RecordDocuments final : public DocumentReader {
+ public:
+  RecordDocuments(const Path& path, const DocumentOptions& options, const RecordFormat& format)
+      : options_(options), form_(chat_templates().at(options.chat_template)) {
+    std::vector<std::string> fields = {options.field};
+    if (!options.messages.empty()) fields = {options.messages};
+    if (!options.response.empty()) {
+      fields = options.prompt;
+      fields.push_back(options.response);
+    }
+    records_ = format.open(path, fields);
+  }
+
+  bool next(Document& document) override {
+    do {
+      if (!records_->next(record_)) return false;
+      document.where = record_.where;
+      document.spans = spans();
+      for (Span& span : document.spans) check_utf8(span.text, options_.invalid_utf8, record_.where);
+      std::erase_if(document.spans, [](const Span& span) { return span.text.empty(); });
+    } while (document.spans.empty());
+    return true;
+  }
+  uint64_t consumed() const override { return records_->consumed(); }
+
+ private:
+  std::vector<Span> spans() {
+    const Json& fields = record_.fields;
+    if (!options_.messages.empty()) {
+      if (!fields.contains(options_.messages))
+        text_field(fields, options_.messages, record_.where);  // throws
+      return render(form_, messages_of(fields.at(options_.messages), record_.where), record_.where);
+    }
+    if (options_.response.empty()) return {{text_field(fields, options_.field, record_.where), true}};
+    std::string prompt;
+    for (const std::string& name : options_.prompt) {
+      const std::string part = text_field(fields, name, record_.where);
+      if (!part.empty()) prompt += (prompt.empty() ? "" : "\n\n") + part;
+    }
+    return render(form_,
+                  {{"user", prompt}, {"assistant", text_field(fields, options_.response, record_.where)}},
+                  record_.where);
+  }
+
+  const DocumentOptions options_;
+  const ChatTemplate& form_;
+  std::unique_ptr<RecordReader> records_;
+  Record record_;
+};
+
+// Text between marks.
+class TextDocuments final : public DocumentReader {
+ public:
+  TextDocuments(const Path& path, const DocumentOptions& options)
+      : options_(options), path_(path.string()), source_(open_bytes(path)) {}
+
+  bool next(Document& document) override {
+    std::string text;
+    do {
+      if (!take(text)) return false;
+      document.where = fmt::format("{} document {}", path_, ++number_);
+    } while (text.empty());
+    check_utf8(text, options_.invalid_utf8, document.where);
+    document.spans = {{std::move(text), true}};
+    return true;
+  }
+  uint64_t consumed() const override { return source_->consumed(); }
+
+ private:
+  bool take(std::string& text) {
+    constexpr size_t kPiece = size_t{1} << 20;
+    const std::string& mark = options_.split;
+    size_t end;
+    for (size_t seen = 0; (end = buffer_.find(mark, at_ + seen)) == std::string::npos;) {
+      buffer_.erase(0, at_);
+      at_ = 0;
+      const size_t held = buffer_.size();
+      seen = held - std::min(held, mark.size() - 1);  // a mark may lie across two reads
+      check<DataError>(held <= LineReader::kLongest,
+                       "{}: a document between two marks must be at most {} bytes", path_,
+                       LineReader::kLongest);
+      buffer_.resize(held + kPiece);
+      buffer_.resize(held + source_->read({buffer_.data() + held, kPiece}));
+      if (buffer_.size() > held) continue;
+      text = std::exchange(buffer_, {});
+      return !text.empty();
+    }
+    text.assign(buffer_, at_, end - at_);
+    at_ = end + mark.size();
+    return true;
+  }
+
+  const DocumentOptions options_;
+  std::string path_, buffer_;
+  std::unique_ptr<ByteSource> source_;
+  size_t at_ = 0;
+  int64_t number_ = 0;
+};
+
+// The length of the character at `at`, or 0 and in `bad` how many bytes of it could still begin one.
+size_t character_length(std::string_view text, size_t at, size_t& bad) {
+  const auto byte = [&](size_t i) {
+    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
+  };
+  const unsigned lead = byte(0);
+  bad = 1;
+  if (lead < 0x80) return 1;
+  const size_t length = lead >= 0xC2 && lead < 0xE0   ? 2
+                        : lead >= 0xE0 && lead < 0xF0 ? 3
+                        : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                      : 0;
+  // The second byte also keeps out long forms, surrogates and what lies beyond U+10FFFF.
+  const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  for (size_t i = 1; i < length; ++i, ++bad)
+    if (byte(i) < (i == 1 ? low : 0x80) || byte(i) > (i == 1 ? high : 0xBF)) return 0;
+  return length;
+}
+
+}  // namespace
+
+void DocumentOptions::describe(Section& s) {
+  std::vector<std::string> formats = record_formats().names();
+  formats.insert(formats.begin(), {"auto", "text"});
+  s.field("format", format, "of the files; auto: by the name's ending, text for any other", one_of(formats));
+  s.field("field", field, "of a record that is its text");
+  s.field("messages", messages,
+          "of a record that is a conversation: chat messages; only answers are learned");
+  s.field("prompt", prompt, "fields that make the prompt; used with response");
+  s.field("response", response, "a field that is the answer to the prompt; only it is learned");
+  s.field("chat_template", chat_template, "how conversations are written", one_of(chat_templates().names()));
+  s.field("split", split, "text that ends a document in a text file; empty: a file is one document");
+  s.field("invalid_utf8", invalid_utf8, "bytes that are no UTF-8: kept, replaced by U+FFFD, or refused",
+          one_of({"keep", "replace", "refuse"}));
+}
+
+std::string format_of(const Path& path, const DocumentOptions& options) {
+  if (options.format != "auto") return options.format;
+  Path name = path.filename();
+  if (const std::string packing = name.extension().string();
+      packing == ".gz" || packing == ".zst" || packing == ".xz")
+    name = name.stem();
+  for (const RecordFormat& format : record_formats())
+    for (const std::string& ending : format.endings)
+      if (name.extension() == ending) return format.name;
+  return "text";
+}
+
+std::unique_ptr<DocumentReader> open_documents(const Path& path, const DocumentOptions& options) {
+  check<ConfigError>(options.messages.empty() || options.response.empty(),
+                     "[documents] messages and response exclude each other, got \"{}\" and \"{}\"",
+                     options.messages, options.response);
+  check<ConfigError>(options.response.empty() == options.prompt.empty(),
+                     "[documents] prompt and response must come together");
+  const std::string format = format_of(path, options);
+  if (format != "text") return std::make_unique<RecordDocuments>(path, options, record_formats().at(format));
+  check<ConfigError>(!options.conversations(),
+                     "{}: conversations need records (json, jsonl, csv, parquet), got text", path.string());
+  check<ConfigError>(!options.split.empty(), "{}: documents of a text file need the text that splits them",
+                     path.string());
+  return std::make_unique<TextDocuments>(path, options);
+}
+
+void check_utf8(std::string& text, const std::string& rule, const std::string& where) {
+  if (rule == "keep") return;
+  std::string clean;
+  size_t bad = 0, kept = 0;
+  for (size_t at = 0; at < text.size();) {
+    if (const size_t length = character_length(text, at, bad); length > 0) {
+      at += length;
+      continue;
+    }
+    check<DataError>(rule == "replace", "{}: must be UTF-8, got byte 0x{:02x} at {}", where,
+                     static_cast<unsigned char>(text[at]), at);
+    clean.append(text, kept, at - kept).append("\xef\xbf\xbd");
+    kept = at += bad;
+  }
+  if (kept > 0) text = clean.append(text, kept);
+}
+
+}  // namespace retort::data
