@@ -1,7 +1,10 @@
 // A loaded model run beside the student. Its body runs whole and without gradient, so that each layer's
 // activations go as the next are made; what stays is the last hidden state, and the head is applied chunk by
 // chunk inside the loss.
+#include "core/digest.h"
 #include "core/error.h"
+#include "core/file.h"
+#include "core/shape.h"
 #include "distill/teacher.h"
 
 namespace retort::distill {
@@ -31,6 +34,16 @@ class LiveTeacher final : public Teacher {
 };
 
 }  // namespace
+
+std::string fingerprint(const models::Parameters& parameters) {
+  Digest digest;
+  for (const models::Parameter& p : parameters.unique()) {
+    const at::Tensor values = p.working.detach().contiguous();
+    digest.add(as_bytes(fmt::format("{}{}", p.name, format_shape(values.sizes()))));
+    digest.add({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
+  }
+  return hex(digest.value());
+}
 
 std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model) {
   return std::make_unique<LiveTeacher>(std::move(model));

@@ -26,6 +26,10 @@ class Teacher {
   virtual double flops_per_token(int64_t tokens) const = 0;  // forward only
 };
 
+// Names a model by its working weights, for caches: 16 hex digits. Take it while they are f32, so that the
+// precision of a machine's products does not enter.
+std::string fingerprint(const models::Parameters& parameters);
+
 // A loaded model, no gradient. Its working weights may be bf16.
 std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model);
 

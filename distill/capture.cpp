@@ -1,0 +1,194 @@
+#include "distill/capture.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "data/batch_stream.h"
+#include "train/precision.h"
+
+namespace retort::distill {
+namespace {
+
+constexpr int64_t kChunkValues = int64_t{1} << 22;  // logits at a time
+
+// The ids of `draws` independent draws from p, rising, and how often each came. One walk over the running
+// sum serves all draws, sorted; a draw lies below the sum, so an id of probability 0 is never met.
+void draw_row(const float* p, int64_t vocabulary, const Random& random, int64_t draws,
+              std::vector<uint32_t>& ids, std::vector<uint16_t>& counts) {
+  double total = 0;
+  int64_t last = 0;
+  for (int64_t v = 0; v < vocabulary; ++v)
+    if (p[v] > 0) total += static_cast<double>(p[v]), last = v;
+  std::vector<double> points(static_cast<size_t>(draws));
+  for (size_t i = 0; i < points.size(); ++i) points[i] = random.uniform(i) * total;
+  std::sort(points.begin(), points.end());
+  double below = 0;
+  int64_t v = 0;
+  for (size_t i = 0; i < points.size();) {
+    while (v < last && below + static_cast<double>(p[v]) <= points[i]) below += static_cast<double>(p[v++]);
+    const double above = below + static_cast<double>(p[v]);
+    const size_t first = i;
+    while (i < points.size() && (points[i] < above || v == last)) ++i;
+    ids.push_back(static_cast<uint32_t>(v));
+    counts.push_back(static_cast<uint16_t>(i - first));
+  }
+}
+
+void add_sampled(const CacheFacts& facts, const at::Tensor& p_CV, int64_t place, BlockLabels& out) {
+  const int64_t rows = p_CV.size(0), vocabulary = p_CV.size(1);
+  std::vector<std::vector<uint32_t>> ids(static_cast<size_t>(rows));
+  std::vector<std::vector<uint16_t>> counts(static_cast<size_t>(rows));
+  at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const Random random(static_cast<uint64_t>(facts.seed), "capture", 0,
+                          static_cast<uint64_t>(place + row));
+      draw_row(p_CV.const_data_ptr<float>() + row * vocabulary, vocabulary, random, facts.size,
+               ids[static_cast<size_t>(row)], counts[static_cast<size_t>(row)]);
+    }
+  });
+  for (size_t row = 0; row < ids.size(); ++row) {
+    out.labels.push_back(static_cast<uint16_t>(ids[row].size()));
+    out.ids.insert(out.ids.end(), ids[row].begin(), ids[row].end());
+    out.values.insert(out.values.end(), counts[row].begin(), counts[row].end());
+  }
+}
+
+void add_top_k(const CacheFacts& facts, const at::Tensor& p_CV, BlockLabels& out) {
+  const int64_t k = std::min(facts.size, p_CV.size(1));
+  const auto [p_CK, ids_CK] = at::topk(p_CV, k);
+  const at::Tensor rest_C = (1.0 - p_CK.to(at::kDouble).sum(1)).clamp_min(0.0);
+  const auto half = [](double value) { return at::Half(static_cast<float>(value)).x; };
+  for (int64_t i = 0; i < p_CK.numel(); ++i) {
+    out.ids.push_back(static_cast<uint32_t>(ids_CK.const_data_ptr<int64_t>()[i]));
+    out.values.push_back(half(static_cast<double>(p_CK.const_data_ptr<float>()[i])));
+  }
+  for (int64_t row = 0; row < rest_C.numel(); ++row) {
+    out.labels.push_back(static_cast<uint16_t>(k));
+    out.rest.push_back(half(rest_C.const_data_ptr<double>()[row]));
+  }
+}
+
+// One rank's work.
+class Capture {
+ public:
+  Capture(models::Model& teacher, const data::TokenShards& corpus, const CacheFacts& facts, int64_t rows,
+          const std::atomic<bool>& stop)
+      : teacher_(teacher), corpus_(corpus), facts_(facts), rows_(rows), stop_(stop) {}
+
+  // False when stopped.
+  bool make(int64_t block, Progress& progress, int64_t done, BlockLabels& out) const {
+    const at::NoGradGuard no_grad;
+    const int64_t begin = block * facts_.block_tokens, end = begin + facts_.tokens_of(block);
+    for (int64_t at = begin; at < end;) {
+      if (stop_.load()) return false;
+      const int64_t window = std::min(facts_.window, end - at);
+      const int64_t rows = std::clamp<int64_t>((end - at) / window, 1, rows_);
+      std::vector<int64_t> starts;
+      for (int64_t row = 0; row < rows; ++row) starts.push_back(at + row * window);
+      add(data::windows(corpus_, starts, window, facts_.isolate_documents), at, out);
+      at += rows * window;
+      progress.update(done + at - begin);
+    }
+    return true;
+  }
+
+ private:
+  void add(const data::Batch& batch, int64_t place, BlockLabels& out) const {
+    const at::Tensor h_ND =
+        teacher_.hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT}).flatten(0, 1);
+    const models::Head head = teacher_.head();
+    const at::Tensor weight_DV = head.weight_VD.detach().t();
+    const int64_t chunk = std::max<int64_t>(1, kChunkValues / facts_.vocabulary);
+    for (int64_t row = 0; row < h_ND.size(0); row += chunk) {
+      const int64_t count = std::min(chunk, h_ND.size(0) - row);
+      at::Tensor logits_CV =
+          at::mm(h_ND.narrow(0, row, count).to(weight_DV.scalar_type()), weight_DV).to(at::kFloat);
+      if (head.softcap > 0) logits_CV.div_(head.softcap).tanh_().mul_(head.softcap);
+      add_labels(facts_, logits_CV, place + row, out);
+    }
+  }
+
+  models::Model& teacher_;
+  const data::TokenShards& corpus_;
+  const CacheFacts& facts_;
+  int64_t rows_;
+  const std::atomic<bool>& stop_;
+};
+
+}  // namespace
+
+void CaptureOptions::describe(Section& s) {
+  s.field("kind", kind,
+          "sampled: draws with replacement, unbiased; top_k: the likeliest ids and the mass of the rest",
+          one_of({"sampled", "top_k"}));
+  s.field("draws", draws, "sampled: draws for each token; more for many epochs", between<int64_t>(1, 65535));
+  s.field("k", k, "top_k: ids for each token; below about 50 worse than no teacher",
+          between<int64_t>(1, 65535));
+  s.field("temperature", temperature, "softens the distribution; losses must name the same", above(0.0));
+  s.field("precision", precision, "of the teacher's products", one_of(train::precision_names()));
+  s.field("block_tokens", block_tokens, "tokens of a file; what an interruption can lose",
+          between<int64_t>(1, int64_t{1} << 24));
+}
+
+void add_labels(const CacheFacts& facts, const at::Tensor& logits_CV, int64_t place, BlockLabels& out) {
+  check(
+      logits_CV.dim() == 2 && logits_CV.size(1) >= facts.vocabulary && logits_CV.scalar_type() == at::kFloat,
+      "[capture] logits_CV must be f32 [*, {}], got {}", facts.vocabulary, logits_CV.sizes().vec().size());
+  const at::Tensor p_CV =
+      at::softmax(logits_CV.narrow(1, 0, facts.vocabulary) / facts.temperature, 1).contiguous();
+  const at::Tensor finite_C = at::isfinite(p_CV).all(1);
+  if (!finite_C.all().item<bool>())
+    fail<NonFiniteError>(
+        "[capture] the teacher's logits at token {} are not finite: its weights or precision are wrong",
+        place + at::argmin(finite_C.to(at::kInt)).item<int64_t>());
+  facts.kind == "sampled" ? add_sampled(facts, p_CV, place, out) : add_top_k(facts, p_CV, out);
+}
+
+CaptureReport capture(models::Model& teacher, const data::TokenShards& corpus, const CacheFacts& facts,
+                      int64_t rows, const Path& cache, comm::Comm& comm, FileSystem& files, Log& log,
+                      const std::atomic<bool>& stop) {
+  check<ConfigError>(facts.window <= teacher.context(),
+                     "[capture] the teacher reads at most {} tokens, got windows of {}", teacher.context(),
+                     facts.window);
+  files.make_directories(cache);
+  const Capture work(teacher, corpus, facts, rows, stop);
+  std::vector<int64_t> missing;
+  CaptureReport report;
+  int64_t tokens = 0;
+  for (int64_t block = comm.rank(); block < facts.blocks(); block += comm.size()) {
+    std::string why;
+    if (block_is_done(cache, facts, block, why)) {
+      ++report.found;
+      continue;
+    }
+    if (!why.empty()) log.warn("{}; it is made anew", why);
+    missing.push_back(block);
+    tokens += facts.tokens_of(block);
+  }
+  if (missing.empty()) return report;
+  Progress progress(log, "capture", tokens, "tok");
+  int64_t done = 0;
+  for (const int64_t block : missing) {
+    BlockLabels labels;
+    if (!work.make(block, progress, done, labels)) {
+      report.stopped = true;
+      break;
+    }
+    write_block(files, cache, facts, block, labels);
+    ++report.made;
+    done += facts.tokens_of(block);
+  }
+  progress.finish();
+  return report;
+}
+
+double cache_bytes_per_token(const CaptureOptions& options, int64_t vocabulary, double distinct) {
+  const double count = options.size() <= 255 ? 1 : 2, id = vocabulary <= 65536 ? 2 : 4;
+  const double label = id + (options.kind == "sampled" ? count : 2);
+  return count + 8.0 / 1024 + label * distinct + (options.kind == "sampled" ? 0 : 2);
+}
+
+}  // namespace retort::distill
