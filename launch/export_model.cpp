@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "formats/ggml_blocks.h"
+#include "models/adapters.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
 
@@ -15,7 +16,14 @@ at::ScalarType hf_dtype(const std::string& type) {
   return at::kBFloat16;
 }
 
-void export_hf(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
+// What is written: the model as it was opened, or without its adapters.
+struct Source {
+  const models::Decoder& decoder;
+  models::WeightMap& map;
+  const data::Tokenizer* tokenizer;
+};
+
+void export_hf(const Source& model, const recipes::ExportOptions& options, const Path& out,
                FileSystem& files) {
   models::HfExtras extras;
   if (model.tokenizer) {
@@ -23,18 +31,18 @@ void export_hf(const OpenedModel& model, const recipes::ExportOptions& options, 
     // Without these transformers puts its own defaults, which would be ordinary bytes of our vocabulary.
     extras.config = {{"bos_token_id", nullptr}, {"eos_token_id", nullptr}};
   }
-  models::save_hf_folder(files, out, *model.decoder, *model.map, hf_dtype(options.type), extras);
+  models::save_hf_folder(files, out, model.decoder, model.map, hf_dtype(options.type), extras);
 }
 
-models::Packer packer_of(const OpenedModel& model, const recipes::ExportOptions& options) {
+models::Packer packer_of(const Source& model, const recipes::ExportOptions& options) {
   if (options.type == "own") {
-    if (const quantize::QuantizeMap* map = model.quantized())
+    if (const auto* map = dynamic_cast<const quantize::QuantizeMap*>(&model.map))
       return [map](const models::Parameter& p) { return map->pack(p); };
   }
   const auto type = formats::ggml_type_named(options.type == "own" ? "f32" : options.type).type;
   const auto embedding =
       options.embedding_type == "same" ? type : formats::ggml_type_named(options.embedding_type).type;
-  return [&map = *model.map, type, embedding](const models::Parameter& p) {
+  return [&map = model.map, type, embedding](const models::Parameter& p) {
     const bool table = p.role == models::Role::kEmbedding || p.role == models::Role::kHead;
     const bool matrix = table || p.role == models::Role::kMatrix;
     const auto chosen = table ? embedding : matrix ? type : formats::GgmlType::F32;
@@ -42,16 +50,26 @@ models::Packer packer_of(const OpenedModel& model, const recipes::ExportOptions&
   };
 }
 
+void write(const Source& model, const recipes::ExportOptions& options, const Path& out, FileSystem& files) {
+  if (options.format == "hf") return export_hf(model, options, out, files);
+  const auto tokenizer = model.tokenizer ? model.tokenizer->gguf_metadata() : formats::GgufMetadata{};
+  models::save_gguf(files, out, model.decoder, packer_of(model, options), tokenizer, "retort");
+}
+
 }  // namespace
 
 uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
                       FileSystem& files) {
   const at::NoGradGuard no_grad;
-  if (options.format == "hf") {
-    export_hf(model, options, out, files);
+  if (model.decoder->spec().lora_rank == 0) {
+    write({*model.decoder, *model.map, model.tokenizer.get()}, options, out, files);
   } else {
-    const auto tokenizer = model.tokenizer ? model.tokenizer->gguf_metadata() : formats::GgufMetadata{};
-    models::save_gguf(files, out, *model.decoder, packer_of(model, options), tokenizer, "retort");
+    check<ConfigError>(options.type != "own" || model.quantized() == nullptr,
+                       "{}: a weight merged with its adapter lies on no grid; name a type",
+                       model.source);
+    const auto merged = models::merge_adapters(*model.decoder, *model.map);
+    models::IdentityMap identity;
+    write({*merged, identity, model.tokenizer.get()}, options, out, files);
   }
   return bytes_below(out);
 }

@@ -15,9 +15,22 @@ constexpr const char* kModelForms =
 constexpr const char* kClaim = "a statement to test: all stages run for every seed, then bars are judged";
 
 struct ShareOptions {
-  std::string ffn = "none";
+  models::DecoderSpec& spec;
   void describe(Section& s) {
-    s.field("ffn", ffn, "all: one feed-forward network for all layers", one_of({"none", "all"}));
+    share(s, "ffn", spec.share_ffn, "all: one feed-forward network for all layers");
+    share(s, "attention_output", spec.share_output, "all: one output projection of attention for all layers");
+    const Rule<int64_t> natural = at_least<int64_t>(0);
+    s.field("keep_first", spec.keep_first, "layers at the start that keep their own: interior sharing",
+            natural);
+    s.field("keep_last", spec.keep_last, "layers at the end that keep their own", natural);
+    s.field("lora_rank", spec.lora_rank,
+            "adapters that each layer adds to the shared feed-forward network; 0: none; exports merge them",
+            natural);
+  }
+  static void share(Section& s, const char* name, bool& shared, const char* doc) {
+    std::string word = shared ? "all" : "none";
+    s.field(name, word, doc, one_of({"none", "all"}));
+    shared = word == "all";
   }
 };
 
@@ -37,10 +50,9 @@ struct ScalingOptions {
 };
 
 void describe_share(Section& s, models::DecoderSpec& spec) {
-  ShareOptions share{spec.share_ffn ? "all" : "none"};
+  ShareOptions share{spec};
   s.section("share", share,
             "weights that layers have in common: one storage, one optimizer state, one copy in files");
-  spec.share_ffn = share.ffn == "all";
   s.field("repeat", spec.repeat, "each stored block runs this often in a row; layers counts executed ones",
           at_least<int64_t>(1));
 }
@@ -114,6 +126,7 @@ void ModelOptions::describe(Section& s) {
   s.field("ffn_bias", m.ffn_bias, "biases of the feed-forward network");
   s.field("tie_embeddings", m.tie_embeddings, "the output head is the token embedding");
   describe_share(s, m);
+  s.optional("init", init, "weights cut from a teacher's; without it: random ones");
 }
 
 void DataOptions::describe(Section& s) {
@@ -203,6 +216,12 @@ void Stage::describe(Section& s, const std::vector<std::string>& sections) {
   }
 }
 
+std::string Stage::init_source() const {
+  if (!model.init) return "";
+  if (model.init->from != "teacher") return model.init->from;
+  return distill ? distill->teacher.model : "";
+}
+
 const Stage* Recipe::find(const std::string& stage) const {
   const auto found =
       std::find_if(stages.begin(), stages.end(), [&](const Stage& s) { return s.name == stage; });
@@ -225,6 +244,7 @@ std::vector<std::string> inputs_of(const Stage& stage) {
   };
   std::vector<std::string> references;
   if (has("model")) references.push_back(stage.model.from);
+  if (has("model")) references.push_back(stage.init_source());
   if (stage.kind == "train") references.push_back(stage.data.train);
   if (has("data") && stage.kind != "prepare") references.push_back(stage.data.validation);
   if (has("distill") && stage.distill) references.push_back(stage.distill->teacher.model);

@@ -17,6 +17,7 @@
 #include "core/section.h"
 #include "data/prepare.h"
 #include "distill/loss.h"
+#include "distill/student.h"
 #include "eval/generate.h"
 #include "models/decoder.h"
 #include "quantize/quantize_map.h"
@@ -35,8 +36,9 @@ struct RunOptions {
 };
 
 struct ModelOptions {
-  std::string from;             // a MODEL; empty: a new one of this shape
-  models::DecoderSpec choices;  // as written: 0 where a size follows from others
+  std::string from;                          // a MODEL; empty: a new one of this shape
+  models::DecoderSpec choices;               // as written: 0 where a size follows from others
+  std::optional<distill::InitOptions> init;  // weights of a new one; absent: random
   ModelOptions();
   models::DecoderSpec spec() const;  // with every size
   void describe(Section& s);
@@ -95,7 +97,8 @@ struct Stage {
   ExportOptions exporting;
   GenerateOptions generate;
   ReportOptions report;
-  void describe(Section& s);                                            // name, kind and what the kind takes
+  std::string init_source() const;  // the MODEL that model.init names, or ""
+  void describe(Section& s);        // name, kind and what the kind takes
   void describe(Section& s, const std::vector<std::string>& sections);  // these sections
 };
 

@@ -27,6 +27,8 @@ std::vector<Reference> references_of(const Stage& stage) {
   const std::vector<std::string> models = {"train", "quantize", "export"}, shards = {"prepare"};
   std::vector<Reference> out;
   if (takes(stage, "model")) out.push_back({"model.from", stage.model.from, models});
+  if (takes(stage, "model") && stage.model.init && stage.model.init->from != "teacher")
+    out.push_back({"model.init.from", stage.model.init->from, models});
   if (stage.kind == "train") out.push_back({"data.train", stage.data.train, shards});
   if (takes(stage, "data") && stage.kind != "prepare")
     out.push_back({"data.validation", stage.data.validation, shards});
@@ -205,6 +207,7 @@ class Validator {
       add({"data.sequence", "model.context"}, fmt::format("must be at most the model's context {}, got {}",
                                                           spec->context, stage_->data.sequence));
     check_vocabulary(*spec);
+    if (stage_->model.init) check_init(*spec);
     if (stage_->quantize && takes(*stage_, "quantize")) check_grids(*spec);
   }
 
@@ -212,11 +215,29 @@ class Validator {
     try {
       spec.validate();
       return true;
-    } catch (const ConfigError& error) {  // "model.heads must be ..."
-      const std::string text = error.what();
-      const size_t space = text.find(' ');
-      add(std::vector<std::string>{text.substr(0, space), "model.family"}, text.substr(space + 1));
+    } catch (const ConfigError& error) {
+      add_key_error(error, "model.family");
       return false;
+    }
+  }
+
+  // "model.heads must be ..."
+  void add_key_error(const ConfigError& error, const char* also) {
+    const std::string text = error.what();
+    const size_t space = text.find(' ');
+    add(std::vector<std::string>{text.substr(0, space), also}, text.substr(space + 1));
+  }
+
+  void check_init(const models::DecoderSpec& student) {
+    const std::string source = stage_->init_source();
+    if (source.empty())
+      return add("model.init.from", "teacher means distill.teacher.model, which names none");
+    const auto teacher = spec_of(recipe_, source);
+    if (!teacher) return;
+    try {
+      distill::check_start(student, *teacher, *stage_->model.init);
+    } catch (const ConfigError& error) {
+      add_key_error(error, "model.init");
     }
   }
 
@@ -233,6 +254,9 @@ class Validator {
   }
 
   void check_grids(const models::DecoderSpec& spec) {
+    if (spec.lora_rank > 0)
+      add({"quantize", "model.share.lora_rank"},
+          "needs model.share.lora_rank 0: a weight merged with its adapter lies on no grid");
     try {
       const models::Decoder shape(spec, at::kMeta);
       const quantize::QuantizeMap map(*stage_->quantize, shape.parameters());

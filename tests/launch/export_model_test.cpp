@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/random.h"
 #include "formats/gguf.h"
 #include "tests/launch/tiny.h"
 #include "tests/testing.h"
@@ -58,6 +59,46 @@ TEST(ExportModel, ATypeIsChosenForMatricesAndForTheEmbedding) {
   recipes::ExportOptions hf = of_type("q4_0");
   hf.format = "hf";
   EXPECT_THROW(export_model(model, hf, directory / "hf", local_files()), ConfigError);
+}
+
+// Interior sharing with adapters, through a checkpoint and out: files hold the merged layers, which compute
+// what the model computed.
+TEST(ExportModel, AdaptersLeaveMerged) {
+  testing::TemporaryDirectory directory;
+  models::DecoderSpec spec = tiny_model(1)->spec();
+  spec.layers = 4;
+  spec.share_output = true;
+  spec.keep_first = spec.keep_last = 1;
+  spec.lora_rank = 3;
+  models::Decoder model(spec);
+  models::initialise(model.parameters(), "normal", 0.1, 6);
+  for (models::Parameter& p : model.parameters().unique())
+    if (p.role == models::Role::kLoraB) Random(6, p.name).fill_normal(p.master, 0.1);
+  save_tiny(model, directory / "stage", 1, std::nullopt);
+  Log log(stderr, "", true);
+  const OpenedModel opened = open_model((directory / "stage").string(), "", 0, log);
+  export_model(opened, of_type("own"), directory / "m.gguf", local_files());
+  recipes::ExportOptions hf = of_type("f32");
+  hf.format = "hf";
+  export_model(opened, hf, directory / "hf", local_files());
+
+  const auto logits = [](models::Decoder& decoder) {
+    const at::NoGradGuard no_grad;
+    return decoder.hidden({at::arange(24, at::kLong).view({2, 12}), {}, {}})
+        .matmul(decoder.head().weight_VD.t());
+  };
+  for (const char* file : {"m.gguf", "hf"}) {
+    const OpenedModel back = open_model((directory / file).string(), "", 0, log);
+    EXPECT_EQ(back.decoder->spec().lora_rank, 0) << file;
+    EXPECT_EQ(back.decoder->parameters().stored(), opened.decoder->parameters().expanded()) << file;
+    EXPECT_LT(testing::relative_error(logits(*back.decoder), logits(*opened.decoder)), 1e-5) << file;
+    EXPECT_NE(back.tokenizer, nullptr) << file;
+  }
+
+  save_tiny(model, directory / "grid", 1, quantize::QuantizeOptions{});
+  const OpenedModel on_grid = open_model((directory / "grid").string(), "", 0, log);
+  EXPECT_THROW(export_model(on_grid, of_type("own"), directory / "x.gguf", local_files()), ConfigError);
+  EXPECT_NO_THROW(export_model(on_grid, of_type("q8_0"), directory / "x.gguf", local_files()));
 }
 
 }  // namespace retort::launch

@@ -193,6 +193,30 @@ TEST(ReadRecipe, ResolvedRecipeReadsToItself) {
   }
 }
 
+TEST(ReadRecipe, SharingAndInitAreChosenInYaml) {
+  const std::string text = std::string(kPipeline) + R"(
+  - name: small
+    kind: train
+    model:
+      head_dim: 64
+      share: { ffn: all, attention_output: all, keep_first: 1, lora_rank: 4 }
+      init: { from: stage:teacher, layers: [1, 0], width: first }
+)";
+  const Recipe recipe = parse_recipe(text, "r.yaml");
+  const ModelOptions& model = recipe.find("small")->model;
+  const models::DecoderSpec& spec = model.choices;
+  EXPECT_TRUE(spec.share_ffn && spec.share_output);
+  EXPECT_EQ(std::vector({spec.keep_first, spec.keep_last, spec.lora_rank}), (std::vector<int64_t>{1, 0, 4}));
+  EXPECT_THAT(model.init->layers, ElementsAre("1", "0"));
+  EXPECT_EQ(recipe.find("small")->init_source(), "stage:teacher");
+  const std::string printed = print_section(recipe);
+  EXPECT_EQ(print_section(parse_recipe(printed, "r.yaml")), printed);
+  EXPECT_THAT(error_of(text, {"stages.small.model.share.keep_first=2"}),
+              HasSubstr("model.share.keep_first: must lie in [0, 1], got 2"));
+  EXPECT_THAT(error_of(text, {"stages.small.model.init.width=best"}),
+              HasSubstr("must be one of importance, first, got \"best\""));
+}
+
 TEST(ReadRecipe, EveryShippedRecipeIsValid) {
   for (const std::string& name : shipped_names()) {
     if (name.starts_with("models/")) continue;  // shapes: presets_test

@@ -100,6 +100,42 @@ TEST(Validate, ShapesAreJudgedByTheirOwner) {
               ElementsAre("teacher model.heads: must be a multiple of model.kv_heads, got 4 and 3"));
 }
 
+TEST(Validate, StudentsAreCutFromTeachersThatFit) {
+  Recipe recipe = pipeline();
+  ModelOptions& student = recipe.stages[2].model;
+  student.init.emplace();
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  EXPECT_THAT(inputs_of(recipe.stages[2]), ElementsAre("teacher"));
+  student.choices.layers = 5;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("student model.layers: must be at most the teacher's 4, got 5"));
+  student.choices.layers = 2;
+  student.init->layers = {"3", "4"};
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("student model.init.layers: must name layers 0 to 3 of the teacher, got 4"));
+  student.init->layers = {"first"};
+  recipe.stages[2].distill.reset();
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("student model.init.from: teacher means")));
+  student.init->from = "stage:teachr";
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("did you mean \"teacher\"?")));
+  student.init->from = "preset:smollm2-135m";
+  EXPECT_THAT(findings_of(recipe), ElementsAre("student model.head_dim: must be 64 as in the model that "
+                                               "init.from names, got 32"));
+}
+
+TEST(Validate, AdaptersLieOnNoGrid) {
+  Recipe recipe = pipeline();
+  recipe.stages[2].model.choices.share_ffn = true;
+  recipe.stages[2].model.choices.lora_rank = 8;
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  recipe.stages[2].quantize.emplace();
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("student quantize: needs model.share.lora_rank 0")));
+  recipe.stages[2].quantize.reset();
+  recipe.stages[2].model.choices.lora_rank = 400;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("student model.share.lora_rank: must lie in [0, 128]")));
+}
+
 TEST(Validate, EveryKindAsksForWhatItNeeds) {
   Recipe recipe = pipeline();
   recipe.run.text.clear();

@@ -1,0 +1,85 @@
+#include "launch/initial_model.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "core/error.h"
+#include "launch/pipeline.h"
+#include "recipes/read_recipe.h"
+#include "tests/testing.h"
+
+namespace retort::launch {
+namespace {
+
+// Students see one step at a rate that moves nothing, so their figures are those of the weights they began
+// with.
+constexpr const char* kRecipe = R"(
+run: { seed: 1 }
+data: { train: stage:text, validation: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 8 }
+model: { context: 32, layers: 3, width: 32, heads: 4, kv_heads: 2, ffn_width: 64 }
+train: { steps: 1, precision: fp32, optimizer: { lr: 1.0e-9 }, schedule: { kind: constant, warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: teacher, kind: train, train: { steps: 80, optimizer: { lr: 1.0e-2 } } }
+  - { name: same, kind: train, model: { init: { from: stage:teacher, samples: 10 } } }
+  - name: small
+    kind: train
+    model: { layers: 2, width: 24, ffn_width: 48, head_dim: 8, heads: 2, kv_heads: 1, init: {} }
+    distill: { teacher: { model: stage:teacher }, losses: [ { fn: forward_kl } ] }
+  - { name: blind, kind: train, model: { layers: 2, width: 24, ffn_width: 48, head_dim: 8, heads: 2, kv_heads: 1 } }
+  - { name: shared, kind: train, model: { share: { ffn: all, lora_rank: 32 }, init: { from: stage:teacher } } }
+  - { name: file, kind: export, model: { from: stage:shared }, export: { evaluate: true } }
+)";
+
+class InitialModel : public ::testing::Test {
+ protected:
+  InitialModel() {
+    std::ofstream text(directory_ / "a.txt");
+    for (int i = 0; i < 200; ++i) text << "verse " << i << " of a small text of verses\n";
+  }
+  recipes::Recipe recipe(std::vector<std::string> sets = {}) const {
+    sets.push_back("run.text=" + (directory_ / "a.txt").string());
+    sets.push_back("run.dir=" + (directory_ / "run").string());
+    return recipes::parse_recipe(kRecipe, "small.yaml", sets);
+  }
+  void run(const recipes::Recipe& recipe) {
+    ::testing::internal::CaptureStderr();
+    const auto comm = comm::make_self_comm();
+    Log log;
+    const std::atomic<bool> stop{false};
+    EXPECT_EQ(run_pipeline(recipe, {}, *comm, local_files(), log, stop), ExitCode::kDone);
+    said_ = ::testing::internal::GetCapturedStderr();
+  }
+  double bits_per_byte(const std::string& stage) const {
+    return read_result(directory_ / "run", stage)->at("bits_per_byte").get<double>();
+  }
+
+  testing::TemporaryDirectory directory_;
+  std::string said_;
+};
+
+}  // namespace
+
+TEST_F(InitialModel, StudentsBeginWhereTheirTeacherIs) {
+  run(recipe());
+  const double taught = bits_per_byte("teacher"), blind = bits_per_byte("blind");
+  EXPECT_LT(taught, 0.6 * blind);
+  EXPECT_NEAR(bits_per_byte("same"), taught, 1e-4);
+  EXPECT_LT(bits_per_byte("small"), 0.9 * blind);
+  EXPECT_NEAR(bits_per_byte("shared"), taught, 1e-3);  // adapters of full rank hold what sharing loses
+  EXPECT_NEAR(bits_per_byte("file"), bits_per_byte("shared"), 1e-4);
+  EXPECT_THAT(said_, ::testing::HasSubstr("starts from layers 1, 2 of stage:teacher"));
+  // What it took to get there: the teacher's tokens too.
+  EXPECT_EQ(read_result(directory_ / "run", "same")->at("tokens"), 81 * 256);
+}
+
+TEST_F(InitialModel, AnotherTeacherMakesTheStudentAnew) {
+  const recipes::Recipe one = recipe(), other = recipe({"stages.teacher.train.steps=2"});
+  const auto student = [](const recipes::Recipe& r) { return *r.find("same"); };
+  EXPECT_THAT(recipes::inputs_of(student(one)), ::testing::Contains("teacher"));
+  EXPECT_THAT(recipes::inputs_of(*one.find("small")), ::testing::Contains("teacher"));
+  EXPECT_NE(stage_identity(one, *one.find("same")), stage_identity(one, *one.find("blind")));
+}
+
+}  // namespace retort::launch
