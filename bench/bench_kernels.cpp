@@ -186,7 +186,7 @@ Case kl_case(int64_t n, int64_t d, int64_t v) {
           fmt::format("N{} D{} V{}", n, d, v),
           {leaf({n, d}), leaf({v, d}, 0.1)},
           [=](const Tensors& t) {
-            return kernels::linear_distill(t[0], t[1], kernels::TeacherHead{first(hidden, t), head},
+            return kernels::linear_distill(t[0], t[1], {.heads = {{first(hidden, t), head}}},
                                            first(labels, t), {{kernels::forward_kl_rows(1.0), 1.0}})
                 .sum;
           },

@@ -22,7 +22,7 @@ class LiveTeacher final : public Teacher {
     const at::NoGradGuard no_grad;
     const at::Tensor h_BTD = model_->hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT});
     const models::Head head = model_->head();
-    return {h_BTD.flatten(0, 1), head.weight_VD.detach(), head.softcap};
+    return {.heads = {{h_BTD.flatten(0, 1), head.weight_VD.detach(), head.softcap}}};
   }
 
   int64_t vocabulary() const override { return model_->vocabulary(); }

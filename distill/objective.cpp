@@ -1,5 +1,6 @@
 #include "distill/objective.h"
 
+#include <algorithm>
 #include <map>
 
 namespace retort::distill {
@@ -12,8 +13,7 @@ class Distillation final : public train::Objective {
       : teacher_(std::move(teacher)), names_(std::move(names)), terms_(std::move(terms)) {}
 
   train::LossSum operator()(models::Model& model, const data::Batch& batch) override {
-    const std::optional<kernels::TeacherHead> teacher =
-        teacher_ ? std::optional(ask(model, batch)) : std::nullopt;
+    const TeacherSignal teacher = teacher_ ? ask(model, batch) : TeacherSignal{};
     const at::Tensor h_BTD = model.hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT});
     const models::Head head = model.head();
     kernels::LinearDistillResult result =
@@ -28,21 +28,19 @@ class Distillation final : public train::Objective {
   }
 
  private:
-  kernels::TeacherHead ask(const models::Model& student, const data::Batch& batch) {
-    check<ConfigError>(
-        teacher_->vocabulary() == student.vocabulary(),
-        "[distill] teacher and student must share a vocabulary: the teacher has {} tokens, the "
-        "student {}",
-        teacher_->vocabulary(), student.vocabulary());
+  TeacherSignal ask(const models::Model& student, const data::Batch& batch) {
     TeacherSignal signal = teacher_->signal(batch);
+    if (signal.vocabulary == 0) signal.vocabulary = std::min(teacher_->vocabulary(), student.vocabulary());
+    if (!signal.places_N.defined() && batch.corpus_BT.defined()) signal.places_N = batch.corpus_BT.flatten();
     // Later a sick teacher is caught by the step's guard; here it can still be told from a sick student.
     if (!seen_finite_) {
-      check<NonFiniteError>(
-          at::isfinite(signal.hidden_ND).all().item<bool>(),
-          "[distill] the teacher's hidden states are not finite: its weights or precision are wrong");
+      for (const kernels::TeacherHead& head : signal.heads)
+        check<NonFiniteError>(
+            at::isfinite(head.hidden_ND).all().item<bool>(),
+            "[distill] the teacher's hidden states are not finite: its weights or precision are wrong");
       seen_finite_ = true;
     }
-    return {std::move(signal.hidden_ND), std::move(signal.weight_VD), signal.softcap};
+    return signal;
   }
 
   std::unique_ptr<Teacher> teacher_;  // null: no loss needs one

@@ -1,9 +1,10 @@
 // Distillation as an Objective: sum_i weight_i * loss_i over the student's rows beside the teacher's signal.
 // A row counts where its label does (-100: no loss, for every term). Parts are named by their fn; the second
 // of one fn is "forward_kl_2". The teacher runs only when a loss needs it.
+// Where vocabularies differ in size, the ids below both are compared: what is beyond is padding, which the
+// caller has made sure of.
 // make_distillation throws ConfigError: no losses, an unknown fn, a loss without its teacher. A call throws
-// ConfigError for vocabularies that differ, NonFiniteError for a teacher that is not finite on the first
-// batch.
+// NonFiniteError for a teacher that is not finite on the first batch.
 #pragma once
 
 #include <memory>

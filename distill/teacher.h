@@ -1,6 +1,6 @@
-// A teacher is a source of signals, and the objective asks nothing else of it: hidden states with a head
-// (live), and later sparse labels (cached). Signals carry no gradient; a teacher is not in the optimizer or
-// the checkpoint. One rank owns its teacher; one thread.
+// A teacher is a source of signals, and the objective asks nothing else of it: hidden states with their heads
+// (live, one or a mixture), or sparse labels (cached). Signals carry no gradient; a teacher is not in the
+// optimizer or the checkpoint. One rank owns its teacher; one thread.
 #pragma once
 
 #include <memory>
@@ -8,21 +8,27 @@
 
 #include "core/section.h"
 #include "data/batch_stream.h"
+#include "kernels/linear_loss.h"
 #include "models/decoder.h"
 
 namespace retort::distill {
 
-struct TeacherSignal {
-  at::Tensor hidden_ND;  // N = B T rows in the batch's order
-  at::Tensor weight_VD;
-  double softcap = 0.0;
+// kernels/linear_loss.h; N = B T rows in the batch's order.
+using TeacherSignal = kernels::TeacherSignal;
+
+// What a teacher's signals hold, which losses must fit.
+struct SignalKind {
+  std::string name = "dense";  // heads; "sampled", "top_k": labels (distill/teacher_cache.h)
+  int64_t size = 0;            // draws, or k
+  double temperature = 1.0;    // that labels were made at
 };
 
 class Teacher {
  public:
   virtual ~Teacher() = default;
   virtual TeacherSignal signal(const data::Batch& batch) = 0;
-  virtual int64_t vocabulary() const = 0;
+  virtual SignalKind kind() const { return {}; }
+  virtual int64_t vocabulary() const = 0;                    // padding included
   virtual double flops_per_token(int64_t tokens) const = 0;  // forward only
 };
 

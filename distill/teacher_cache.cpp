@@ -355,7 +355,7 @@ void TeacherCache::verify(int64_t first, int64_t step) const {
     state_->blocks[static_cast<size_t>(n)].verify();
 }
 
-SparseRows TeacherCache::read(const at::Tensor& places_N) const {
+kernels::SparseLabels TeacherCache::read(const at::Tensor& places_N) const {
   const at::Tensor places = places_N.contiguous();
   const int64_t rows = places.numel();
   const int64_t* place = places.const_data_ptr<int64_t>();
@@ -379,8 +379,8 @@ SparseRows TeacherCache::read(const at::Tensor& places_N) const {
   }
   const auto width = static_cast<int64_t>(widest);
   const bool top_k = facts().kind == "top_k";
-  SparseRows out{at::zeros({rows, width}, at::kLong), at::zeros({rows, width}, at::kFloat),
-                 top_k ? at::zeros({rows}, at::kFloat) : at::Tensor()};
+  kernels::SparseLabels out{at::zeros({rows, width}, at::kLong), at::zeros({rows, width}, at::kFloat),
+                            top_k ? at::zeros({rows}, at::kFloat) : at::Tensor()};
   int64_t* ids = out.ids_NK.mutable_data_ptr<int64_t>();
   float* weights = out.weights_NK.mutable_data_ptr<float>();
   for (size_t i = 0; i < found.size(); ++i, ids += width, weights += width) {

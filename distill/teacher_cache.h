@@ -28,22 +28,23 @@
 
 #include "core/file.h"
 #include "data/token_shards.h"
+#include "kernels/linear_loss.h"
 
 namespace retort::distill {
 
 // What a cache is of; the same in all its blocks.
 struct CacheFacts {
-  std::string kind = {};          // "sampled": with replacement, unbiased; "top_k"
-  int64_t size = 0;          // draws, or k
-  double temperature = 1.0;  // the distribution is softmax(logits / temperature)
-  int64_t vocabulary = 0;    // up to 2^32
-  std::string tokenizer = {};     // fingerprint
-  std::string corpus = {};        // TokenShards::digest(), hex
-  int64_t tokens = 0;        // of the corpus
+  std::string kind = {};       // "sampled": with replacement, unbiased; "top_k"
+  int64_t size = 0;            // draws, or k
+  double temperature = 1.0;    // the distribution is softmax(logits / temperature)
+  int64_t vocabulary = 0;      // up to 2^32
+  std::string tokenizer = {};  // fingerprint
+  std::string corpus = {};     // TokenShards::digest(), hex
+  int64_t tokens = 0;          // of the corpus
   int64_t block_tokens = int64_t{1} << 20;
   std::string teacher = {};       // fingerprint() of its weights (distill/teacher.h)
   std::string teacher_name = {};  // for people; not compared
-  int64_t window = 0;        // tokens that the teacher read at once, from each block's start
+  int64_t window = 0;             // tokens that the teacher read at once, from each block's start
   bool isolate_documents = false;
   int64_t seed = 0;  // of the draws
   int64_t blocks() const { return (tokens + block_tokens - 1) / block_tokens; }
@@ -68,13 +69,6 @@ void write_block(FileSystem& files, const Path& cache, const CacheFacts& facts, 
 // wrong with a damaged one.
 bool block_is_done(const Path& cache, const CacheFacts& facts, int64_t block, std::string& why);
 
-// Labels as a loss reads them: N rows padded to K. Weights of a row and its rest add up to 1.
-struct SparseRows {
-  at::Tensor ids_NK;      // i64; 0 where padded
-  at::Tensor weights_NK;  // f32; 0 where padded
-  at::Tensor rest_N;      // f32; undefined for sampled labels
-};
-
 class TeacherCache {
  public:
   explicit TeacherCache(const Path& directory);
@@ -88,7 +82,9 @@ class TeacherCache {
   void check_teacher(const std::string& fingerprint, const std::string& name) const;
   // Blocks first, first + step, ...: ranks share them.
   void verify(int64_t first = 0, int64_t step = 1) const;
-  SparseRows read(const at::Tensor& places_N) const;  // i64: where tokens stand in the corpus
+  // Of tokens by where they stand in the corpus, i64. A row's weights and its rest add up to 1; rest is
+  // undefined for sampled labels.
+  kernels::SparseLabels read(const at::Tensor& places_N) const;
 
  private:
   struct State;

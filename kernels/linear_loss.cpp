@@ -64,6 +64,58 @@ class HeadProduct {
   double softcap_;
 };
 
+// log p of the chunk's rows, up to a constant a row: the logits of a single teacher as they are, else
+// log sum_i w_i softmax(z_i) / sum_i w_i.
+class TeacherLogits {
+ public:
+  // `pick` takes the valid rows of a tensor of N.
+  template <class Pick>
+  TeacherLogits(const std::vector<TeacherHead>& heads, int64_t vocabulary, int64_t chunk, Pick pick) {
+    const bool mixed = heads.size() > 1;
+    std::vector<at::Tensor> weights;
+    for (const TeacherHead& head : heads) {
+      const at::Tensor weight_UD = head.weight_VD.narrow(0, 0, vocabulary);
+      heads_.push_back({HeadProduct(weight_UD, head.softcap, chunk, false),
+                        pick(head.hidden_ND).to(weight_UD.scalar_type()),
+                        {}});
+      if (!mixed) return;
+      weights.push_back(head.weight_N.defined() ? pick(head.weight_N).to(at::kFloat)
+                                                : at::full({heads_.front().hidden_MD.size(0)}, head.weight,
+                                                           weight_UD.options().dtype(at::kFloat)));
+    }
+    if (!mixed) return;
+    const at::Tensor log_HM = at::stack(weights).log();
+    const at::Tensor shares_HM = log_HM - at::logsumexp(log_HM, 0, true);
+    for (size_t i = 0; i < heads_.size(); ++i)
+      heads_[i].log_share_M1 = shares_HM[static_cast<int64_t>(i)].unsqueeze(1);
+    mixture_ = at::empty({chunk, vocabulary}, shares_HM.options());
+  }
+
+  at::Tensor operator()(int64_t begin, int64_t count) {
+    if (heads_.empty()) return {};
+    if (heads_.size() == 1) return logits(heads_.front(), begin, count);
+    at::Tensor sum_CU = mixture_.narrow(0, 0, count);
+    for (size_t i = 0; i < heads_.size(); ++i) {
+      at::Tensor log_p_CU = logits(heads_[i], begin, count);
+      at::log_softmax_out(log_p_CU, log_p_CU, 1);
+      log_p_CU.add_(heads_[i].log_share_M1.narrow(0, begin, count));
+      i == 0 ? sum_CU.copy_(log_p_CU) : at::logaddexp_out(sum_CU, sum_CU, log_p_CU);
+    }
+    return sum_CU;
+  }
+
+ private:
+  struct Head {
+    HeadProduct product;
+    at::Tensor hidden_MD, log_share_M1;
+  };
+  static at::Tensor logits(Head& head, int64_t begin, int64_t count) {
+    return head.product(head.hidden_MD.narrow(0, begin, count));
+  }
+  std::vector<Head> heads_;
+  at::Tensor mixture_;
+};
+
 // d softcap(z) / dz from the capped logits.
 at::Tensor softcap_slope(const at::Tensor& capped, double softcap) {
   return 1.0 - (capped / softcap).square_();
@@ -82,33 +134,34 @@ void accumulate_weight(at::Tensor& sum_VD, const at::Tensor& gradient_CV, const 
   }
 }
 
-Gradients walk(const Student& student, const std::optional<TeacherHead>& teacher,
-               const LinearLossOptions& options, const ChunkLoss& loss) {
+Gradients walk(const Student& student, const TeacherSignal& teacher, const LinearLossOptions& options,
+               const ChunkLoss& loss) {
   const at::NoGradGuard no_grad;
   const at::Tensor weight = student.weight_VD.detach();
   const at::ScalarType dtype = weight.scalar_type();
   const at::Tensor valid_M = (student.labels_N != kIgnoredLabel).nonzero().view({-1});
   const int64_t rows = valid_M.size(0), all_rows = student.labels_N.size(0);
-  const auto pick = [&](const at::Tensor& x) {
+  const auto pick = [&](const at::Tensor& x) -> at::Tensor {
+    if (!x.defined()) return x;
     return rows == all_rows ? x.detach() : x.detach().index_select(0, valid_M);
   };
   const at::Tensor h_MD = pick(student.h_ND).to(dtype), labels_M = pick(student.labels_N);
 
   const int64_t chunk = std::min(choose_rows(options, weight), std::max<int64_t>(rows, 1));
   HeadProduct head(weight, options.softcap, chunk, loss.takes_bf16 && options.softcap == 0);
-  std::optional<HeadProduct> teacher_head;
-  at::Tensor teacher_MD;
-  if (teacher) {
-    teacher_head.emplace(teacher->weight_VD, teacher->softcap, chunk, false);
-    teacher_MD = pick(teacher->hidden_ND).to(teacher->weight_VD.scalar_type());
-  }
+  TeacherLogits teacher_logits(teacher.heads, teacher.vocabulary, chunk, pick);
+  const SparseLabels sparse{pick(teacher.labels.ids_NK), pick(teacher.labels.weights_NK),
+                            pick(teacher.labels.rest_N)};
+  const at::Tensor places_M = pick(teacher.places_N);
 
   at::Tensor dh_MD = student.want_h ? at::empty_like(h_MD) : at::Tensor(), dweight_VD;
   for (int64_t begin = 0; begin < rows; begin += chunk) {
     const int64_t count = std::min(chunk, rows - begin);
     const at::Tensor h_CD = h_MD.narrow(0, begin, count);
-    LogitRows logits{head(h_CD), {}, labels_M.narrow(0, begin, count)};
-    if (teacher) logits.teacher_CV = (*teacher_head)(teacher_MD.narrow(0, begin, count));
+    const auto part = [&](const at::Tensor& x) { return x.defined() ? x.narrow(0, begin, count) : x; };
+    LogitRows logits{head(h_CD),     teacher_logits(begin, count),
+                     part(labels_M), {part(sparse.ids_NK), part(sparse.weights_NK), part(sparse.rest_N)},
+                     part(places_M), teacher.vocabulary};
     const bool capped = options.softcap > 0 && student.want_gradient();
     const at::Tensor slope = capped ? softcap_slope(logits.student_CV, options.softcap) : at::Tensor();
     loss.apply(logits, student.want_gradient());
@@ -174,6 +227,46 @@ Student make_student(const char* where, const at::Tensor& h_ND, const at::Tensor
   return {h_ND, weight_VD, labels_N, record && h_ND.requires_grad(), record && weight_VD.requires_grad()};
 }
 
+// Of the rows that have a weight each, one teacher at least must speak for each. On the CPU only: elsewhere
+// the check would wait for the device.
+void check_shares(const std::vector<TeacherHead>& heads) {
+  at::Tensor total;
+  double everywhere = 0;
+  for (const TeacherHead& head : heads) {
+    check(head.weight >= 0, "[linear_distill] a teacher's weight must be >= 0, got {}", head.weight);
+    if (!head.weight_N.defined())
+      everywhere += head.weight;
+    else
+      total = total.defined() ? total + head.weight_N : head.weight_N;
+  }
+  if (heads.size() < 2 || everywhere > 0 || (total.defined() && !total.is_cpu())) return;
+  check(total.defined() && (total.numel() == 0 || total.min().item<float>() > 0),
+        "[linear_distill] the weights of teachers must add up to more than 0 in every row");
+}
+
+// Checks shapes and fills in U.
+TeacherSignal checked(TeacherSignal teacher, int64_t rows, int64_t vocabulary) {
+  constexpr const char* kWhere = "linear_distill";
+  int64_t common = vocabulary;
+  for (const TeacherHead& head : teacher.heads) {
+    check_head(kWhere, "teacher hidden_ND", "teacher weight_VD", head.hidden_ND, head.weight_VD, rows, -1);
+    if (head.weight_N.defined()) check_shape(kWhere, "teacher weight_N", head.weight_N, {rows});
+    common = std::min(common, head.weight_VD.size(0));
+  }
+  check_shares(teacher.heads);
+  if (teacher.vocabulary == 0) teacher.vocabulary = common;
+  check(teacher.vocabulary > 0 && teacher.vocabulary <= common,
+        "[linear_distill] the common vocabulary must be in [1, {}], got {}", common, teacher.vocabulary);
+  const SparseLabels& labels = teacher.labels;
+  if (labels.defined()) {
+    check_shape(kWhere, "ids_NK", labels.ids_NK, {rows, -1});
+    check_shape(kWhere, "weights_NK", labels.weights_NK, {rows, labels.ids_NK.size(1)});
+    if (labels.rest_N.defined()) check_shape(kWhere, "rest_N", labels.rest_N, {rows});
+  }
+  if (teacher.places_N.defined()) check_shape(kWhere, "places_N", teacher.places_N, {rows});
+  return teacher;
+}
+
 at::Tensor zero_sum(const at::Tensor& like) {
   return at::zeros({}, like.options().dtype(at::kDouble).requires_grad(false));
 }
@@ -192,17 +285,15 @@ at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight
   const auto loss = [&](LogitRows& rows, bool want_gradient) {
     sum.add_(cross_entropy_in_place(rows.student_CV, rows.labels_C, want_gradient));
   };
-  const Gradients gradients = walk(student, std::nullopt, options, {loss, true});
+  const Gradients gradients = walk(student, {}, options, {loss, true});
   return attach(student, sum, gradients);
 }
 
 LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& weight_VD,
-                                   const std::optional<TeacherHead>& teacher, const at::Tensor& labels_N,
+                                   const TeacherSignal& signal, const at::Tensor& labels_N,
                                    const std::vector<LossTerm>& terms, const LinearLossOptions& options) {
   const Student student = make_student("linear_distill", h_ND, weight_VD, labels_N);
-  if (teacher)
-    check_head("linear_distill", "teacher hidden_ND", "teacher weight_VD", teacher->hidden_ND,
-               teacher->weight_VD, labels_N.size(0), weight_VD.size(0));
+  const TeacherSignal teacher = checked(signal, labels_N.size(0), weight_VD.size(0));
   std::vector<at::Tensor> parts;
   for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(weight_VD));
   at::Tensor buffer_CV;  // the first chunk is the largest

@@ -54,11 +54,12 @@ at::Tensor plain_cross_entropy(const LogitRows& rows, double scale, at::Tensor& 
 
 at::Tensor plain_forward_kl(const LogitRows& rows, double temperature, double scale,
                             at::Tensor& gradient_CV) {
-  const at::Tensor log_q = at::log_softmax(rows.student_CV / temperature, 1);
+  const at::Tensor log_q = at::log_softmax(rows.common(rows.student_CV) / temperature, 1);
   const at::Tensor log_p = at::log_softmax(rows.teacher_CV / temperature, 1);
   const at::Tensor p = log_p.exp();
-  if (gradient_CV.defined()) gradient_CV.add_(log_q.exp().sub_(p), scale * temperature);
-  return (p * (log_p - log_q)).sum() * (temperature * temperature);
+  if (gradient_CV.defined()) rows.common(gradient_CV).add_(log_q.exp().sub_(p), scale * temperature);
+  return at::where(p > 0, p * (log_p - log_q), at::zeros({}, p.options())).sum() *
+         (temperature * temperature);
 }
 
 }  // namespace
@@ -104,8 +105,8 @@ at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& label
 RowLoss forward_kl_rows(double temperature) {
   check<ConfigError>(temperature > 0, "[forward_kl] temperature must be > 0, got {}", temperature);
   return [temperature](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
-    const at::Tensor &student = rows.student_CV, &teacher = rows.teacher_CV;
-    check(teacher.defined(), "[forward_kl] needs a teacher, got none");
+    const at::Tensor student = rows.common(rows.student_CV), &teacher = rows.teacher_CV;
+    check(teacher.defined(), "[forward_kl] needs a teacher's logits, got none");
     if (has_row_kernels(student) && has_row_kernels(teacher))
       return cuda::forward_kl(student, teacher, temperature, scale, gradient_CV);
     if (!has_row_loops(student) || !has_row_loops(teacher))

@@ -34,6 +34,9 @@ std::unique_ptr<train::Objective> make_objective(const StageContext& context, co
     check<ConfigError>(!opened.tokenizer || opened.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
                        "distill.teacher.model: {} reads tokenizer {}, the shards hold {}", opened.source,
                        opened.tokenizer ? opened.tokenizer->name() : "", text.tokenizer_name());
+    check<ConfigError>(opened.decoder->vocabulary() >= text.vocabulary(),
+                       "distill.teacher.model: {} must have at least the shards' {} tokens, got {}",
+                       opened.source, text.vocabulary(), opened.decoder->vocabulary());
     models::bind_working(
         opened.decoder->parameters(), *opened.map,
         train::choose_precision(distill.teacher.precision, comm, log, [&] { return context.tuning; }));

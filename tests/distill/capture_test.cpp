@@ -190,7 +190,7 @@ TEST_F(CaptureTest, HoldsTheTeachersDistributionOfEveryToken) {
   EXPECT_THROW(cache.check_teacher(fingerprint(tiny_model(2)->parameters()), "other"), DataError);
   // The windows of block 1 start at its own beginning.
   const data::Batch batch = data::windows(*corpus_, {100, 124}, 24, false);
-  const SparseRows rows = cache.read(batch.corpus_BT.flatten());
+  const kernels::SparseLabels rows = cache.read(batch.corpus_BT.flatten());
   const at::Tensor p = at::softmax(
       teacher_->hidden({batch.tokens_BT}).flatten(0, 1).matmul(teacher_->head().weight_VD.t()).detach(), 1);
   const at::Tensor sampled = at::zeros_like(p).scatter_add_(1, rows.ids_NK, rows.weights_NK);

@@ -80,8 +80,8 @@ class HmmTeacher final : public Teacher {
  public:
   explicit HmmTeacher(const Hmm& hmm) : hmm_(hmm) {}
   TeacherSignal signal(const data::Batch& batch) override {
-    return {hmm_.next_token(batch.tokens_BT).log().to(at::kFloat).flatten(0, 1), at::eye(hmm_.vocabulary()),
-            0.0};
+    return {.heads = {{hmm_.next_token(batch.tokens_BT).log().to(at::kFloat).flatten(0, 1),
+                       at::eye(hmm_.vocabulary())}}};
   }
   int64_t vocabulary() const override { return hmm_.vocabulary(); }
   double flops_per_token(int64_t) const override { return 0.0; }

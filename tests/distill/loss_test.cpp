@@ -134,9 +134,8 @@ TEST(Losses, IgnoredRowsTakeNoPartThroughLinearDistill) {
             .item<double>();
     for (const int64_t chunk : {0, 1, 2, 3}) {
       at::Tensor leaf = h.clone().set_requires_grad(true);
-      const kernels::LinearDistillResult result =
-          kernels::linear_distill(leaf, weight, kernels::TeacherHead{teacher_h, teacher_w}, labels,
-                                  {{c.loss, 0.5}}, {.chunk_rows = chunk});
+      const kernels::LinearDistillResult result = kernels::linear_distill(
+          leaf, weight, {.heads = {{teacher_h, teacher_w}}}, labels, {{c.loss, 0.5}}, {.chunk_rows = chunk});
       result.sum.backward();
       EXPECT_NEAR(result.parts.at(0).item<double>(), expected, 32 * kEpsilon * expected) << name(c);
       EXPECT_NEAR(result.sum.item<double>(), 0.5 * expected, 32 * kEpsilon * expected) << name(c);

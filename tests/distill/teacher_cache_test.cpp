@@ -104,7 +104,7 @@ TEST(TeacherCache, GivesBackWhatWasWrittenInAnyOrder) {
     for (int64_t i = 0; i < 2060; ++i) places.push_back(i);
     places.push_back(1029);
     places.push_back(7);
-    const SparseRows rows = cache.read(at::tensor(places, at::kLong));
+    const kernels::SparseLabels rows = cache.read(at::tensor(places, at::kLong));
     std::vector<BlockLabels> blocks;
     std::vector<std::vector<size_t>> firsts;
     for (int64_t b = 0; b < facts.blocks(); ++b) {

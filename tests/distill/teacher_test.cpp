@@ -37,9 +37,9 @@ TEST(LiveTeacher, GivesTheModelsLastHiddenStateAndHead) {
   const std::unique_ptr<Teacher> teacher = make_live_teacher(tiny_model(1));
   const data::Batch batch = batch_of(3, 8);
   const TeacherSignal signal = teacher->signal(batch);
-  EXPECT_EQ(signal.hidden_ND.sizes(), at::IntArrayRef({24, 16}));
-  EXPECT_TRUE(same_bits(signal.hidden_ND, same->hidden({batch.tokens_BT}).flatten(0, 1)));
-  EXPECT_TRUE(same_bits(signal.weight_VD, same->head().weight_VD));
+  EXPECT_EQ(signal.heads.at(0).hidden_ND.sizes(), at::IntArrayRef({24, 16}));
+  EXPECT_TRUE(same_bits(signal.heads.at(0).hidden_ND, same->hidden({batch.tokens_BT}).flatten(0, 1)));
+  EXPECT_TRUE(same_bits(signal.heads.at(0).weight_VD, same->head().weight_VD));
   EXPECT_EQ(teacher->vocabulary(), 32);
   EXPECT_DOUBLE_EQ(teacher->flops_per_token(8), same->flops_per_token(8) / 3);
 }
@@ -47,8 +47,8 @@ TEST(LiveTeacher, GivesTheModelsLastHiddenStateAndHead) {
 TEST(LiveTeacher, SignalsCarryNoGradient) {
   const std::unique_ptr<Teacher> teacher = make_live_teacher(tiny_model(1));
   const TeacherSignal signal = teacher->signal(batch_of(2, 8));
-  EXPECT_FALSE(signal.hidden_ND.requires_grad());
-  EXPECT_FALSE(signal.weight_VD.requires_grad());
+  EXPECT_FALSE(signal.heads.at(0).hidden_ND.requires_grad());
+  EXPECT_FALSE(signal.heads.at(0).weight_VD.requires_grad());
 }
 
 TEST(LiveTeacher, RefusesSequencesBeyondItsContext) {

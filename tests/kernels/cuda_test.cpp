@@ -68,7 +68,7 @@ TEST(Cuda, LossesMatchFp64) {
       const at::Tensor hidden = normal({n, 33}, 3), head = normal({v, 33}, 4, 0.3);
       const Operation ours = [&](const Tensors& t) {
         const auto like = [&](const at::Tensor& x) { return x.to(t[0].options().requires_grad(false)); };
-        return linear_distill(t[0], t[1], TeacherHead{like(hidden), like(head)}, labels.to(t[0].device()),
+        return linear_distill(t[0], t[1], {.heads = {{like(hidden), like(head)}}}, labels.to(t[0].device()),
                               {{cross_entropy_rows(), 0.25}, {forward_kl_rows(2.0), 0.75}}, {50})
             .sum;
       };

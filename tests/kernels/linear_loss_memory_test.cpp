@@ -68,7 +68,8 @@ TEST(LinearLossMemory, IsFlatForDistillationToo) {
   const int64_t n = 16384, v = 8192, d = 16;  // [N, V] in f32: 512 MiB
   const at::Tensor h = normal({n, d}, 1).to(at::kFloat).requires_grad_(true);
   const at::Tensor w = normal({v, d}, 2, 0.3).to(at::kFloat).requires_grad_(true);
-  const TeacherHead teacher{normal({n, d}, 4).to(at::kFloat), normal({v, d}, 5, 0.3).to(at::kFloat)};
+  const TeacherSignal teacher{
+      .heads = {{normal({n, d}, 4).to(at::kFloat), normal({v, d}, 5, 0.3).to(at::kFloat)}}};
   const at::Tensor labels = random_labels(n, v, 3);
   const int64_t growth = peak_growth([&] {
     torch::autograd::grad({linear_distill(h, w, teacher, labels, {{forward_kl_rows(1.0), 1.0}}).sum}, {h, w});

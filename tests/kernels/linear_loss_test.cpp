@@ -142,8 +142,8 @@ struct Teacher {
 // Inputs: student hidden states and head. CE and tempered KL, with a teacher of another width.
 Operation ours_distill(const at::Tensor& labels, const Teacher& teacher, double softcap, int64_t chunk) {
   return [=](const Tensors& t) {
-    const TeacherHead head{teacher.hidden.to(t[0].scalar_type()), teacher.weight.to(t[0].scalar_type()),
-                           teacher.softcap};
+    const TeacherSignal head{.heads = {{teacher.hidden.to(t[0].scalar_type()),
+                                        teacher.weight.to(t[0].scalar_type()), teacher.softcap}}};
     const std::vector<LossTerm> terms{{cross_entropy_rows(), 0.25}, {forward_kl_rows(2.0), 0.75}};
     return linear_distill(t[0], t[1], head, labels, terms, {chunk, softcap}).sum;
   };
@@ -187,7 +187,8 @@ TEST(LinearDistill, MatchesFp64InBf16) {
 TEST(LinearDistill, ReportsUnweightedParts) {
   const at::Tensor labels = random_labels(50, 31, 7, 3);
   const at::Tensor h = normal({50, 8}, 1).to(at::kFloat), w = normal({31, 8}, 2).to(at::kFloat);
-  const TeacherHead teacher{normal({50, 5}, 3).to(at::kFloat), normal({31, 5}, 4).to(at::kFloat)};
+  const TeacherSignal teacher{
+      .heads = {{normal({50, 5}, 3).to(at::kFloat), normal({31, 5}, 4).to(at::kFloat)}}};
   const LinearDistillResult out =
       linear_distill(h, w, teacher, labels, {{cross_entropy_rows(), 0.5}, {forward_kl_rows(1.0), 2.0}}, {7});
   ASSERT_EQ(out.parts.size(), 2u);
@@ -202,7 +203,7 @@ TEST(LinearDistill, IsZeroForEqualLogits) {
   const at::Tensor h = normal({20, 8}, 1), w = normal({257, 8}, 2);
   const Outcome out = run(
       [&](const Tensors& t) {
-        return linear_distill(t[0], t[1], TeacherHead{t[0].detach(), t[1].detach()}, labels,
+        return linear_distill(t[0], t[1], {.heads = {{t[0].detach(), t[1].detach()}}}, labels,
                               {{forward_kl_rows(1.5), 1.0}})
             .sum;
       },
@@ -223,7 +224,7 @@ TEST(LinearDistill, TakesAnyRowLoss) {
   expect_as_good(
       "squares",
       [&](const Tensors& t) {
-        return linear_distill(t[0], t[1], std::nullopt, labels, {{squares, 3.0}}, {7}).sum;
+        return linear_distill(t[0], t[1], {}, labels, {{squares, 3.0}}, {7}).sum;
       },
       [&](const Tensors& t) {
         const at::Tensor rows = (labels != kIgnoredLabel).nonzero().view({-1});
@@ -232,11 +233,74 @@ TEST(LinearDistill, TakesAnyRowLoss) {
       {normal({40, 8}, 1), normal({31, 8}, 2)});
 }
 
+// Heads of 40 and 37 rows beside a student of 43: the 37 that all have are compared, the student's others get
+// no gradient. Teachers are mixed as distributions, by weights that need not add up to 1.
+TEST(LinearDistill, MixesTeachersOverTheTokensInCommon) {
+  const at::Tensor labels = random_labels(41, 37, 7, 5),
+                   rows = (labels != kIgnoredLabel).nonzero().view({-1});
+  const at::Tensor h1 = normal({41, 9}, 3), w1 = normal({40, 9}, 4), h2 = normal({41, 11}, 5),
+                   w2 = normal({37, 11}, 6), share = normal({41}, 7).abs() + 0.1;
+  for (const bool by_row : {false, true}) {
+    const at::Tensor a = by_row ? share : at::full({41}, 3.0, at::kDouble);
+    const Operation ours = [&](const Tensors& t) {
+      const auto dtype = t[0].scalar_type();
+      TeacherSignal teacher{.heads = {{h1.to(dtype), w1.to(dtype), 0.0, 3.0}, {h2.to(dtype), w2.to(dtype)}}};
+      if (by_row) teacher.heads[0].weight_N = share.to(at::kFloat);
+      return linear_distill(t[0], t[1], teacher, labels, {{forward_kl_rows(2.0), 1.0}}, {7}).sum;
+    };
+    const Operation plain = [&](const Tensors& t) {
+      const auto dtype = t[0].scalar_type();
+      const auto p = [&](const at::Tensor& h, const at::Tensor& w) {
+        return at::softmax(plain_logits(h.to(dtype), w.to(dtype), 0).narrow(1, 0, 37), 1);
+      };
+      const at::Tensor weight = a.to(dtype).unsqueeze(1);
+      const at::Tensor mixed = (p(h1, w1) * weight + p(h2, w2)) / (weight + 1);
+      return reference::forward_kl(plain_logits(t[0], t[1], 0).narrow(1, 0, 37), mixed.log(), labels, 2.0);
+    };
+    expect_as_good("mixture", ours, plain, {normal({41, 8}, 1), normal({43, 8}, 2)});
+    const Outcome out = run(ours, {normal({41, 8}, 1), normal({43, 8}, 2)}, at::kFloat);
+    EXPECT_EQ(out.gradients[1].narrow(0, 37, 6).abs().max().item<float>(), 0.f);
+  }
+}
+
+// A term sees exactly its chunk's valid rows of everything that the signal holds.
+TEST(LinearDistill, CutsLabelsAndPlacesLikeTheRows) {
+  const at::Tensor labels = random_labels(20, 31, 7, 4), ids = random_labels(40, 31, 8).view({20, 2}),
+                   weights = normal({20, 2}, 9).to(at::kFloat), rest = normal({20}, 10).to(at::kFloat);
+  const at::Tensor rows = (labels != kIgnoredLabel).nonzero().view({-1});
+  std::vector<LogitRows> seen;
+  const RowLoss look = [&](const LogitRows& chunk, double, at::Tensor&) {
+    seen.push_back(chunk);
+    return at::zeros({});
+  };
+  linear_distill(at::zeros({20, 8}), at::zeros({31, 8}),
+                 {.labels = {ids, weights, rest}, .vocabulary = 29, .places_N = at::arange(20)}, labels,
+                 {{look, 1.0}}, {4});
+  ASSERT_EQ(seen.size(), 4u);
+  const auto all = [&](const auto& of) {
+    std::vector<at::Tensor> parts;
+    for (const LogitRows& chunk : seen) parts.push_back(of(chunk));
+    return at::cat(parts);
+  };
+  const auto picked = [&](const at::Tensor& x) { return x.index_select(0, rows); };
+  EXPECT_TRUE(at::equal(all([](const LogitRows& r) { return r.sparse.ids_NK; }), picked(ids)));
+  EXPECT_TRUE(at::equal(all([](const LogitRows& r) { return r.sparse.weights_NK; }), picked(weights)));
+  EXPECT_TRUE(at::equal(all([](const LogitRows& r) { return r.sparse.rest_N; }), picked(rest)));
+  EXPECT_TRUE(at::equal(all([](const LogitRows& r) { return r.places_C; }), rows));
+  EXPECT_FALSE(seen[0].teacher_CV.defined());
+  EXPECT_EQ(seen[0].common(seen[0].student_CV).size(1), 29);
+}
+
 TEST(LinearDistill, NamesAWrongTeacher) {
   const at::Tensor h = at::zeros({4, 8}), w = at::zeros({5, 8}), labels = at::zeros({4}, at::kLong);
-  EXPECT_THROW(linear_distill(h, w, TeacherHead{at::zeros({3, 8}), w}, labels, {}), ShapeError);
-  EXPECT_THROW(linear_distill(h, w, TeacherHead{h, at::zeros({6, 8})}, labels, {}), ShapeError);
-  EXPECT_THROW(linear_distill(h, w, std::nullopt, labels, {{forward_kl_rows(1.0), 1.0}}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, {.heads = {{at::zeros({3, 8}), w}}}, labels, {}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, {.heads = {{h, at::zeros({6, 7})}}}, labels, {}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, {}, labels, {{forward_kl_rows(1.0), 1.0}}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, {.heads = {{h, w}}, .vocabulary = 6}, labels, {}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, {.heads = {{h, w, 0, 0.0}, {h, w, 0, 0.0}}}, labels, {}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, {.places_N = at::zeros({3}, at::kLong)}, labels, {}), ShapeError);
+  const SparseLabels sparse{at::zeros({4, 2}, at::kLong), at::zeros({4, 3})};
+  EXPECT_THROW(linear_distill(h, w, {.labels = sparse}, labels, {}), ShapeError);
 }
 
 }  // namespace
