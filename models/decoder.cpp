@@ -109,6 +109,8 @@ struct Decoder::State {
   const kernels::RopeTables& rope_tables(int64_t n, const Context& context) const;
   at::Tensor attention(int64_t n, const at::Tensor& x_BTD, const Context& context) const;
   at::Tensor feed_forward(const Layer& layer, const at::Tensor& x_BTD) const;
+  at::Tensor embedded(const at::Tensor& tokens_BT, const Context& context) const;
+  at::Tensor run_layer(int64_t n, const at::Tensor& x_BTD, const Context& context) const;
   double embedding_scale() const;
   static TokenBlock remember(KvCache& cache, const at::Tensor& tokens_BT, const at::Tensor& positions_BT);
 };
@@ -239,6 +241,17 @@ at::Tensor Decoder::State::feed_forward(const Layer& layer, const at::Tensor& x_
   return spec.post_norms ? layer.ffn_post_norm(sum_BTD) : sum_BTD;
 }
 
+at::Tensor Decoder::State::embedded(const at::Tensor& tokens_BT, const Context& c) const {
+  at::Tensor x_BTD = look_up(*embed, tokens_BT);
+  if (spec.scale_embeddings) x_BTD = x_BTD * embedding_scale();
+  return positions ? x_BTD + look_up(*positions, c.positions_BT) : x_BTD;
+}
+
+at::Tensor Decoder::State::run_layer(int64_t n, const at::Tensor& x_BTD, const Context& c) const {
+  const at::Tensor y_BTD = x_BTD + attention(n, x_BTD, c);
+  return y_BTD + feed_forward(layers[static_cast<size_t>(n)], y_BTD);
+}
+
 // What the cache held and now holds too.
 TokenBlock Decoder::State::remember(KvCache& cache, const at::Tensor& tokens_BT,
                                     const at::Tensor& positions_BT) {
@@ -277,15 +290,19 @@ at::Tensor Decoder::hidden(const TokenBlock& block, KvCache* cache) {
           .narrow(1, whole.tokens_BT.size(1) - block.tokens_BT.size(1), block.tokens_BT.size(1));
     }
   }
-  at::Tensor x_BTD = look_up(*s.embed, block.tokens_BT);
-  if (s.spec.scale_embeddings) x_BTD = x_BTD * s.embedding_scale();
-  if (s.positions) x_BTD = x_BTD + look_up(*s.positions, c.positions_BT);
-  for (int64_t n = 0; n < s.spec.layers; ++n) {
-    x_BTD = x_BTD + s.attention(n, x_BTD, c);
-    x_BTD = x_BTD + s.feed_forward(s.layers[static_cast<size_t>(n)], x_BTD);
-  }
+  at::Tensor x_BTD = s.embedded(block.tokens_BT, c);
+  for (int64_t n = 0; n < s.spec.layers; ++n) x_BTD = s.run_layer(n, x_BTD, c);
   if (cache) cache->advance(block.tokens_BT.size(1));
   return s.final_norm(x_BTD);
+}
+
+at::Tensor Decoder::embed(const TokenBlock& block) {
+  return state_->embedded(block.tokens_BT, state_->context(block, nullptr));
+}
+
+at::Tensor Decoder::run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block) {
+  RETORT_ASSERT(n >= 0 && n < state_->spec.layers);
+  return state_->run_layer(n, x_BTD, state_->context(block, nullptr));
 }
 
 std::unique_ptr<KvCache> Decoder::make_cache(int64_t batch, int64_t capacity) const {

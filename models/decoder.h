@@ -82,6 +82,10 @@ class Decoder final : public Model {
   ~Decoder() override;
   const DecoderSpec& spec() const;
   at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) override;
+  // hidden() in pieces, for work that goes layer by layer: the residual stream [B, T, D] before layer 0, and
+  // what layer n makes of it. `block` is the same in every piece.
+  at::Tensor embed(const TokenBlock& block);
+  at::Tensor run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block);
   std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const override;
   Head head() const override;
   Parameters& parameters() override;

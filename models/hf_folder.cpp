@@ -86,20 +86,30 @@ ForeignFile foreign_file(const Path& directory, const Weights& weights, const Fa
   return out;
 }
 
-// Tensors as the family's files hold them: expanded, fused, transposed; a tied head is left out.
+// Tensors as the family's files hold them: expanded, fused, transposed, packed; a tied head is left out.
 formats::NamedTensors hf_weights(const Decoder& model, const Family& family, WeightMap& map,
-                                 at::ScalarType dtype) {
+                                 at::ScalarType dtype, const HfPacker& pack) {
   const Parameters& parameters = model.parameters();
-  std::map<std::string, at::Tensor> values;  // by unique parameter
-  for (const Parameter& p : parameters.unique()) values[p.name] = map.apply(p, p.master).to(dtype);
+  std::map<std::string, at::Tensor> made;  // by unique parameter
+  const auto values = [&](const Parameter& p) {
+    at::Tensor& known = made[p.name];
+    if (!known.defined()) known = map.apply(p, p.master).to(dtype);
+    return known;
+  };
   const std::vector<ForeignTensor> tensors = family.hf_tensors(model.spec());
   formats::NamedTensors out;
   for (size_t i = 0; i < tensors.size();) {
     const ForeignTensor& first = tensors[i];
-    std::vector<at::Tensor> parts;  // of one fused tensor, adjacent in the list
-    for (; i < tensors.size() && tensors[i].name == first.name; ++i)
-      parts.push_back(values.at(parameters.at(tensors[i].parameter).name));
+    HfMatrix matrix{first.name.substr(0, first.name.rfind('.')), {}, first.transposed};
+    for (; i < tensors.size() && tensors[i].name == first.name; ++i)  // of one fused tensor, adjacent
+      matrix.rows.push_back(&parameters.at(tensors[i].parameter));
     if (parameters.is_tied_head(first.parameter)) continue;
+    const bool packable = pack && matrix.rows[0]->role == Role::kMatrix;
+    const formats::NamedTensors packed = packable ? pack(matrix) : formats::NamedTensors();
+    for (const auto& [part, tensor] : packed) out.emplace_back(matrix.name + "." + part, tensor);
+    if (!packed.empty()) continue;
+    std::vector<at::Tensor> parts;
+    for (const Parameter* p : matrix.rows) parts.push_back(values(*p));
     const at::Tensor whole = parts.size() == 1 ? parts[0] : at::cat(parts);
     out.emplace_back(first.name, first.transposed ? whole.t() : whole);
   }
@@ -169,7 +179,8 @@ void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& mod
   try {
     files.remove_all(fresh);
     files.make_directories(fresh);
-    formats::write_safetensors(files, fresh / "model.safetensors", hf_weights(model, family, map, dtype));
+    formats::write_safetensors(files, fresh / "model.safetensors",
+                               hf_weights(model, family, map, dtype, extras.pack));
     write_durably(files, fresh / "config.json", config.dump(2) + "\n");
     write_durably(files, fresh / "generation_config.json", generation_json(config).dump(2) + "\n");
     for (const auto& [name, content] : extras.files) write_durably(files, fresh / name, content);

@@ -6,9 +6,11 @@
 // (IoError when something else stands there).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "formats/json.h"
 #include "formats/safetensors.h"
@@ -19,11 +21,22 @@ namespace retort::models {
 
 std::unique_ptr<Decoder> load_hf_folder(const Path& directory);  // masters set; working bound to identity f32
 
+// A matrix that a folder stores in a form of its own: quantized.
+struct HfMatrix {
+  std::string name;                    // without ".weight": "model.layers.0.self_attn.qkv_proj"
+  std::vector<const Parameter*> rows;  // the parameters that it holds, one below another
+  bool transposed = false;             // [in, out] in the file (GPT-2's Conv1D)
+};
+// What stands in the place of NAME.weight, by the last part of its name: {"weight_packed", ...}, ...
+// Nothing: the plain weight does.
+using HfPacker = std::function<formats::NamedTensors(const HfMatrix&)>;
+
 // Extra files (tokenizer.json, tokenizer_config.json, ...) by name, and keys to merge into config.json
 // (bos_token_id, ...). `map` gives the values that are written (f32); `dtype` f32, f16 or bf16.
 struct HfExtras {
   std::map<std::string, std::string> files;
   formats::Json config;
+  HfPacker pack = {};  // asked for every matrix of attention and feed-forward layers
 };
 void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& model, WeightMap& map,
                     at::ScalarType dtype, const HfExtras& extras);
