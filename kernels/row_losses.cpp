@@ -1,13 +1,8 @@
 #include "kernels/row_losses.h"
 
-#include <ATen/Parallel.h>
-
-#include <numeric>
-
 #include "core/error.h"
-#include "core/shape.h"
-#include "kernels/cpu/elements.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/row_sums.h"
 
 namespace retort::kernels {
 
@@ -22,25 +17,8 @@ void check_labels(const at::Tensor& labels_C, int64_t vocabulary) {
         low.item<int64_t>(), high.item<int64_t>());
 }
 
-bool has_row_loops(const at::Tensor& logits_CV) {
-  return logits_CV.is_cpu() && logits_CV.scalar_type() == at::kFloat && logits_CV.is_contiguous();
-}
 bool has_row_kernels(const at::Tensor& logits_CV) {
   return cuda::takes(logits_CV) && logits_CV.scalar_type() == at::kFloat && logits_CV.is_contiguous();
-}
-
-// Calls row_loop(first row, end, losses) over the rows in parallel; the sum goes over rows in order.
-template <class RowLoop>
-at::Tensor sum_rows(const at::Tensor& logits_CV, RowLoop row_loop) {
-  const int64_t rows = logits_CV.size(0), vocabulary = logits_CV.size(1);
-  std::vector<double> losses(static_cast<size_t>(rows));
-  at::parallel_for(0, rows, cpu::grain(vocabulary),
-                   [&](int64_t begin, int64_t end) { row_loop(begin, end, losses.data() + begin); });
-  return at::scalar_tensor(std::accumulate(losses.begin(), losses.end(), 0.0), at::kDouble);
-}
-
-float* row_of(const at::Tensor& gradient_CV, int64_t row) {
-  return gradient_CV.defined() ? gradient_CV.mutable_data_ptr<float>() + row * gradient_CV.size(1) : nullptr;
 }
 
 at::Tensor plain_cross_entropy(const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
@@ -69,12 +47,12 @@ RowLoss cross_entropy_rows() {
     const at::Tensor& z = rows.student_CV;
     check_labels(rows.labels_C, z.size(1));
     if (has_row_kernels(z)) return cuda::cross_entropy(z, rows.labels_C.contiguous(), scale, gradient_CV);
-    if (!has_row_loops(z)) return plain_cross_entropy(rows, scale, gradient_CV);
+    if (!has_row_loops(z) || !z.is_contiguous()) return plain_cross_entropy(rows, scale, gradient_CV);
     const at::Tensor labels = rows.labels_C.contiguous();
-    return sum_rows(z, [&](int64_t begin, int64_t end, double* losses) {
-      cpu::cpu_table().cross_entropy_add(
-          z.const_data_ptr<float>() + begin * z.size(1), labels.const_data_ptr<int64_t>() + begin, losses,
-          row_of(gradient_CV, begin), static_cast<float>(scale), end - begin, z.size(1));
+    return sum_rows(z.size(0), z.size(1), [&](int64_t begin, int64_t end, double* losses) {
+      cpu::cpu_table().cross_entropy_add(read_row(z, begin), labels.const_data_ptr<int64_t>() + begin, losses,
+                                         write_row(gradient_CV, begin), static_cast<float>(scale),
+                                         end - begin, z.size(1));
     });
   };
 }
@@ -93,7 +71,7 @@ at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& label
   at::Tensor sum;
   cpu::with_elements(logits_CV, [&](auto element) {
     using T = decltype(element);
-    sum = sum_rows(logits_CV, [&](int64_t begin, int64_t end, double* losses) {
+    sum = sum_rows(logits_CV.size(0), logits_CV.size(1), [&](int64_t begin, int64_t end, double* losses) {
       cpu::cpu_table().of<T>().cross_entropy(cpu::write<T>(logits_CV) + begin * logits_CV.size(1),
                                              labels.const_data_ptr<int64_t>() + begin, losses, end - begin,
                                              logits_CV.size(1), want_gradient);
@@ -109,16 +87,11 @@ RowLoss forward_kl_rows(double temperature) {
     check(teacher.defined(), "[forward_kl] needs a teacher's logits, got none");
     if (has_row_kernels(student) && has_row_kernels(teacher))
       return cuda::forward_kl(student, teacher, temperature, scale, gradient_CV);
-    if (!has_row_loops(student) || !has_row_loops(teacher))
-      return plain_forward_kl(rows, temperature, scale, gradient_CV);
-    const int64_t vocabulary = student.size(1);
-    return sum_rows(student, [&](int64_t begin, int64_t end, double* losses) {
-      std::vector<float> scratch(static_cast<size_t>(2 * vocabulary));
-      cpu::cpu_table().forward_kl(student.const_data_ptr<float>() + begin * vocabulary,
-                                  teacher.const_data_ptr<float>() + begin * vocabulary, losses,
-                                  row_of(gradient_CV, begin), static_cast<float>(scale),
-                                  static_cast<float>(temperature), end - begin, vocabulary, scratch.data());
-    });
+    if (!has_loops(rows, gradient_CV)) return plain_forward_kl(rows, temperature, scale, gradient_CV);
+    return sum_divergence(
+        cpu::cpu_table().forward_kl,
+        {.temperature = static_cast<float>(temperature), .scale = static_cast<float>(scale)}, rows,
+        gradient_CV);
   };
 }
 

@@ -13,6 +13,8 @@ const Table& table() {
     add_gate(t);
     add_rope(t);
     add_row_losses(t);
+    add_divergences(t);
+    add_sparse_losses(t);
     add_attention(t);
     return t;
   }();

@@ -6,13 +6,6 @@ namespace retort::kernels::cpu::RETORT_ISA {
 
 namespace {
 
-template <class T>
-float row_max(const T* z, int64_t n) {
-  Vec top[4] = {splat(-kInfinity), splat(-kInfinity), splat(-kInfinity), splat(-kInfinity)};
-  sweep(n, [&](int64_t i, int k, auto part) { top[k] = max(top[k], part.get(z + i, -kInfinity)); });
-  return max(top);
-}
-
 // Sum of exp(z - top).
 template <class T>
 float row_exponentials(const T* z, float top, int64_t n) {
@@ -83,12 +76,14 @@ void cross_entropy_add(const float* z, const int64_t* labels, double* loss, floa
 
 // KL(p || q) = sum p (a - b) - log sum e^a + log sum e^b, with a and b the tempered logits below their
 // maximum. Equal rows give exactly zero.
-void forward_kl(const float* student, const float* teacher, double* loss, float* gradient, float scale,
-                float temperature, int64_t rows, int64_t vocabulary, float* scratch) {
-  const float cold = 1.0f / temperature;
+void forward_kl(const DivergenceRows& rows, const float* student, const float* teacher, double* loss,
+                float* gradient, float* scratch) {
+  const int64_t vocabulary = rows.vocabulary;
+  const float cold = 1.0f / rows.temperature, scale = rows.scale * rows.temperature;
+  const double square = static_cast<double>(rows.temperature) * rows.temperature;
   float* const of_student = scratch;
   float* const of_teacher = scratch + vocabulary;
-  for (int64_t row = 0; row < rows; ++row, student += vocabulary, teacher += vocabulary) {
+  for (int64_t row = 0; row < rows.rows; ++row, student += rows.student_stride, teacher += vocabulary) {
     const float student_top = row_max(student, vocabulary), teacher_top = row_max(teacher, vocabulary);
     Vec q[4] = {}, p[4] = {}, difference[4] = {};
     sweep(vocabulary, [&](int64_t i, int k, auto part) {
@@ -104,15 +99,15 @@ void forward_kl(const float* student, const float* teacher, double* loss, float*
     });
     const double p_total = sum(p), q_total = sum(q);
     const double kl = sum(difference) / p_total - __builtin_log(p_total) + __builtin_log(q_total);
-    loss[row] = static_cast<double>(temperature) * temperature * kl;
+    loss[row] = square * kl;
     if (gradient == nullptr) continue;
-    const float p_factor = scale * temperature / static_cast<float>(p_total);
-    const float q_factor = scale * temperature / static_cast<float>(q_total);
+    const float p_factor = scale / static_cast<float>(p_total);
+    const float q_factor = scale / static_cast<float>(q_total);
     sweep(vocabulary, [&](int64_t i, int, auto part) {
       const Vec change = part.get(of_student + i) * q_factor - part.get(of_teacher + i) * p_factor;
       part.put(gradient + i, part.get(gradient + i) + change);
     });
-    gradient += vocabulary;
+    gradient += rows.student_stride;
   }
 }
 

@@ -87,6 +87,27 @@ static inline Vec exp(Vec x) {
   return x > 88.72f ? splat(kInfinity) : low;
 }
 
+// ln x within 2 units in the last place for normal x > 0: x = 2^n (1 + r) with 1 + r in [sqrt(1/2), sqrt(2)),
+// and Cephes' minimax polynomial for ln(1 + r). Relative to the result also near x = 1.
+static inline Vec log(Vec x) {
+  const WordVec bits = (WordVec)x;
+  const WordVec from_half = bits - 0x3f3504f3;  // of sqrt(1/2): the exponent field counts from there
+  const IntVec n = (IntVec)from_half >> 23;
+  const Vec r = (Vec)(bits - ((WordVec)n << 23)) - 1.0f;
+  const Vec scale = __builtin_convertvector(n, Vec);
+  Vec p = r * 7.0376836292e-2f - 1.1514610310e-1f;
+  p = p * r + 1.1676998740e-1f;
+  p = p * r - 1.2420140846e-1f;
+  p = p * r + 1.4249322787e-1f;
+  p = p * r - 1.6668057665e-1f;
+  p = p * r + 2.0000714765e-1f;
+  p = p * r - 2.4999993993e-1f;
+  p = p * r + 3.3333331174e-1f;
+  const Vec square = r * r;
+  const Vec tail = p * (square * r) - scale * 2.12194440e-4f - square * 0.5f;
+  return r + tail + scale * 0.693359375f;
+}
+
 // A vector of memory, whole or the last `count` lanes of it.
 struct Whole {
   template <class T>
@@ -133,11 +154,20 @@ static inline float max(const Vec (&parts)[4]) {
   return max(max(max(parts[0], parts[1]), max(parts[2], parts[3])));
 }
 
+template <class T>
+static inline float row_max(const T* z, int64_t n) {
+  Vec top[4] = {splat(-kInfinity), splat(-kInfinity), splat(-kInfinity), splat(-kInfinity)};
+  sweep(n, [&](int64_t i, int k, auto part) { top[k] = max(top[k], part.get(z + i, -kInfinity)); });
+  return max(top);
+}
+
 // Each source fills its part of the table.
 void add_norm(Table& table);
 void add_gate(Table& table);
 void add_rope(Table& table);
 void add_row_losses(Table& table);
+void add_divergences(Table& table);
+void add_sparse_losses(Table& table);
 void add_attention(Table& table);
 
 }  // namespace retort::kernels::cpu::RETORT_ISA

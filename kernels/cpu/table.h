@@ -25,6 +25,20 @@ struct AttentionShape {
   const int32_t* documents;  // [B, S] or null
 };
 
+enum class Divergence { kReverseKl, kJsd, kSkewForwardKl, kSkewReverseKl, kTotalVariation, kAdaptiveKl };
+
+// Teacher's rows are dense; the student's, and the gradient's, are `student_stride` >= vocabulary apart.
+struct DivergenceRows {
+  Divergence kind = Divergence::kReverseKl;
+  float mix = 0.0f, temperature = 1.0f, scale = 1.0f;  // mix: beta or alpha
+  int64_t rows = 0, vocabulary = 0, student_stride = 0;
+};
+
+struct SparseRows {
+  float temperature, scale;
+  int64_t rows, vocabulary, stride, labels;  // labels of each row, padded with weight 0
+};
+
 // Loops over elements of type T (float or Bf16).
 template <class T>
 struct ElementLoops {
@@ -60,10 +74,19 @@ struct Table {
   // loss[r] = -log softmax(z_r)[label_r]; adds scale (softmax - onehot) to `gradient` when it is not null.
   void (*cross_entropy_add)(const float* z, const int64_t* labels, double* loss, float* gradient, float scale,
                             int64_t rows, int64_t vocabulary);
-  // loss[r] = T^2 KL(teacher || student), both tempered by T; adds scale T (q_T - p_T) to `gradient` when it
-  // is not null. `scratch`: 2 * vocabulary floats.
-  void (*forward_kl)(const float* student, const float* teacher, double* loss, float* gradient, float scale,
-                     float temperature, int64_t rows, int64_t vocabulary, float* scratch);
+  // The losses of kernels/row_losses.h, divergences.h and sparse_losses.h: loss[r] of each row; scale times
+  // its gradient is added to `gradient` when that is not null. `scratch`: 2 * vocabulary floats. forward_kl
+  // and logit_mse read no kind or mix, logit_mse no temperature.
+  void (*forward_kl)(const DivergenceRows& rows, const float* student, const float* teacher, double* loss,
+                     float* gradient, float* scratch);
+  void (*divergence)(const DivergenceRows& rows, const float* student, const float* teacher, double* loss,
+                     float* gradient, float* scratch);
+  void (*logit_mse)(const DivergenceRows& rows, const float* student, const float* teacher, double* loss,
+                    float* gradient, float* scratch);
+  // `rest` may be null.
+  void (*sparse_cross_entropy)(const SparseRows& rows, const float* student, const int64_t* ids,
+                               const float* weights, const float* rest, double* loss, float* gradient,
+                               float* scratch);
 
   int64_t (*attention_scratch)(const AttentionShape& shape, bool backward);
 

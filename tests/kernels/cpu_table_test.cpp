@@ -106,8 +106,9 @@ TEST(CpuTable, LosesOnEveryInstructionSet) {
                              3.0f, rows, v);
     expect_close(table->name, "cross_entropy_add", added, ce.gradients[0] * 3.0);
     at::Tensor scratch = at::empty({2 * v}), gradient = at::zeros_like(z);
-    table->forward_kl(read<float>(z), read<float>(teacher), write<double>(loss), write<float>(gradient), 1.0f,
-                      2.0f, rows, v, write<float>(scratch));
+    table->forward_kl({.temperature = 2.0f, .rows = rows, .vocabulary = v, .student_stride = v},
+                      read<float>(z), read<float>(teacher), write<double>(loss), write<float>(gradient),
+                      write<float>(scratch));
     expect_close(table->name, "forward_kl", loss.sum(), kl.value);
     expect_close(table->name, "its gradient", gradient, kl.gradients[0]);
   }

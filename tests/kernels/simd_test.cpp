@@ -26,6 +26,19 @@ TEST(Simd, ExponentialIsRightToTwoUnits) {
   EXPECT_TRUE(std::isnan(exp(splat(NAN))[0]));
 }
 
+// Relative to the result, so that a ratio near 1 keeps its digits.
+TEST(Simd, LogarithmIsRightToTwoUnits) {
+  RETORT_NEEDS_AVX2();
+  const auto check = [](float x) {
+    const double exact = std::log(static_cast<double>(x));
+    ASSERT_NEAR(log(splat(x))[0] / exact, 1.0, 2 * 0x1p-23) << x;
+  };
+  for (double x = 1.2e-38; x < 3e38; x *= 1.0173) check(static_cast<float>(x));
+  for (int step = -2000; step <= 2000; ++step)
+    if (step != 0) check(1.0f + static_cast<float>(step) * 0x1p-23f * 97);
+  EXPECT_EQ(log(splat(1.0f))[0], 0.0f);
+}
+
 TEST(Simd, RoundsToBf16LikeTheStandard) {
   RETORT_NEEDS_AVX2();
   // Halfway cases go to even; a NaN stays one; infinity stays.

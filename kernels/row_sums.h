@@ -1,0 +1,61 @@
+// From chunks of logit rows to the CPU's row loops: which tensors they take, the division of rows over
+// threads, and the sum over rows, f64 and in order, whatever the threads.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <numeric>
+#include <vector>
+
+#include "kernels/cpu/elements.h"
+#include "kernels/linear_loss.h"
+
+namespace retort::kernels {
+
+// f32 rows, each dense; they may lie further apart than their length.
+inline bool has_row_loops(const at::Tensor& x_CV) {
+  return x_CV.is_cpu() && x_CV.scalar_type() == at::kFloat && (x_CV.size(1) <= 1 || x_CV.stride(1) == 1);
+}
+
+// Calls row_loop(first row, end, losses) over the rows in parallel.
+template <class RowLoop>
+at::Tensor sum_rows(int64_t rows, int64_t vocabulary, RowLoop row_loop) {
+  std::vector<double> losses(static_cast<size_t>(rows));
+  at::parallel_for(0, rows, cpu::grain(vocabulary),
+                   [&](int64_t begin, int64_t end) { row_loop(begin, end, losses.data() + begin); });
+  return at::scalar_tensor(std::accumulate(losses.begin(), losses.end(), 0.0), at::kDouble);
+}
+
+inline const float* read_row(const at::Tensor& x_CV, int64_t row) {
+  return x_CV.const_data_ptr<float>() + row * x_CV.stride(0);
+}
+// Null for an undefined gradient.
+inline float* write_row(const at::Tensor& x_CV, int64_t row) {
+  return x_CV.defined() ? x_CV.mutable_data_ptr<float>() + row * x_CV.stride(0) : nullptr;
+}
+
+// Whether a loss of the student's rows against the teacher's has loops for these.
+inline bool has_loops(const LogitRows& rows, const at::Tensor& gradient_CV) {
+  return has_row_loops(rows.student_CV) && has_row_loops(rows.teacher_CV) &&
+         rows.teacher_CV.is_contiguous() &&
+         (!gradient_CV.defined() || gradient_CV.strides() == rows.student_CV.strides());
+}
+
+// The sum of a loop of kernels/cpu/table.h that compares the student's first U columns with the teacher's. Of
+// `shape` the sizes are filled in here.
+template <class Loop>
+at::Tensor sum_divergence(Loop loop, cpu::DivergenceRows shape, const LogitRows& rows,
+                          const at::Tensor& gradient_CV) {
+  shape.vocabulary = rows.teacher_CV.size(1);
+  shape.student_stride = rows.student_CV.stride(0);
+  return sum_rows(rows.student_CV.size(0), shape.vocabulary, [&](int64_t begin, int64_t end, double* losses) {
+    std::vector<float> scratch(static_cast<size_t>(2 * shape.vocabulary));
+    cpu::DivergenceRows part = shape;
+    part.rows = end - begin;
+    loop(part, read_row(rows.student_CV, begin), read_row(rows.teacher_CV, begin), losses,
+         write_row(gradient_CV, begin), scratch.data());
+  });
+}
+
+}  // namespace retort::kernels

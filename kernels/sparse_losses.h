@@ -1,0 +1,24 @@
+// Cross-entropy against few labels a row, at temperature T: a term of linear_distill once someone has chosen
+// the labels (distill/labels.h). Over the U tokens in common, with w_k the weights, r the rest, Q = sum_k
+// q_k:
+//
+//   T^2 (- sum_k w_k log q_k - r log(1 - Q))
+//
+//   d/dz_j = T ((W + r) q_j - w_j) among the labels, T (W + r - r / (1 - Q)) q_j outside, W = sum_k w_k
+//
+// Without a rest the second term is absent. 1 - Q comes from the other ids' own exponentials, and counts as
+// at least 2^-24, where it has no gradient. Labels of weight 0 are padding; the same id twice is one id with
+// the sum, but with a rest ids must differ. ids_NK and weights_NK have the chunk's C rows. f32 rows on the
+// CPU run in a fused loop; the plain version serves other devices, and f64 for tests. Throws ShapeError.
+// Source: Anshumann et al. 2025 (arXiv 2503.16870), section 3, for the rest as one ghost token.
+#pragma once
+
+#include "kernels/linear_loss.h"
+
+namespace retort::kernels {
+
+// The sum over rows; adds scale times the gradient to gradient_CV when it is defined.
+at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& labels, double temperature,
+                                double scale, at::Tensor& gradient_CV);
+
+}  // namespace retort::kernels
