@@ -42,5 +42,6 @@ if(RETORT_CCACHE)
 endif()
 find_program(RETORT_MOLD mold)
 if(RETORT_MOLD)
-  target_link_options(retort_flags INTERFACE -fuse-ld=mold)
+  # mold 1.10 may start PT_GNU_RELRO below its segment, and the loader then refuses the binary.
+  target_link_options(retort_flags INTERFACE -fuse-ld=mold -Wl,-z,norelro)
 endif()

@@ -105,7 +105,7 @@ TEST(Validate, StudentsAreCutFromTeachersThatFit) {
   ModelOptions& student = recipe.stages[2].model;
   student.init.emplace();
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  EXPECT_THAT(inputs_of(recipe.stages[2]), ElementsAre("teacher"));
+  EXPECT_THAT(inputs_of(recipe.stages[2]), ElementsAre("teacher", "text"));
   student.choices.layers = 5;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("student model.layers: must be at most the teacher's 4, got 5"));
@@ -119,8 +119,8 @@ TEST(Validate, StudentsAreCutFromTeachersThatFit) {
   student.init->from = "stage:teachr";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("did you mean \"teacher\"?")));
   student.init->from = "preset:smollm2-135m";
-  EXPECT_THAT(findings_of(recipe), ElementsAre("student model.head_dim: must be 64 as in the model that "
-                                               "init.from names, got 32"));
+  EXPECT_THAT(findings_of(recipe), ElementsAre("student model.vocabulary: must be 49152 as in the model "
+                                               "that init.from names, got 256"));
 }
 
 TEST(Validate, AdaptersLieOnNoGrid) {
