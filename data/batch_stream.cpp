@@ -24,65 +24,105 @@ void isolate(const TokenShards& shards, int64_t begin, int64_t tokens, int64_t* 
   }
 }
 
+// Takes the labels of tokens that are only read.
+void apply_loss_mask(const TokenShards& shards, int64_t begin, std::span<int64_t> labels) {
+  std::vector<uint8_t> learned(
+      static_cast<size_t>(std::min<int64_t>(std::ssize(labels), shards.size() - begin - 1)));
+  if (learned.empty()) return;
+  shards.read_loss_mask(begin + 1, learned);
+  for (size_t i = 0; i < learned.size(); ++i)
+    if (learned[i] == 0) labels[i] = kIgnored;
+}
+
+// The window of row `row` that starts at `begin`.
+void fill_row(const TokenShards& shards, int64_t begin, int64_t row, Batch& out) {
+  const int64_t tokens = out.tokens_BT.size(1), at = row * tokens;
+  int64_t* ids = out.tokens_BT.mutable_data_ptr<int64_t>() + at;
+  int64_t* labels = out.labels_BT.mutable_data_ptr<int64_t>() + at;
+  int64_t* places = out.corpus_BT.mutable_data_ptr<int64_t>() + at;
+  std::iota(places, places + tokens, begin);
+  shards.read(begin, {ids, static_cast<size_t>(tokens)});
+  std::copy(ids + 1, ids + tokens, labels);
+  labels[tokens - 1] = kIgnored;
+  if (begin + tokens < shards.size()) shards.read(begin + tokens, {labels + tokens - 1, 1});
+  if (shards.has_loss_mask()) apply_loss_mask(shards, begin, {labels, static_cast<size_t>(tokens)});
+  if (out.document_BT.defined())
+    isolate(shards, begin, tokens, out.positions_BT.mutable_data_ptr<int64_t>() + at,
+            out.document_BT.mutable_data_ptr<int64_t>() + at, labels);
+}
+
+Batch empty_batch(int64_t rows, int64_t tokens, bool isolate_documents) {
+  const auto matrix = [&] { return at::empty({rows, tokens}, at::kLong); };
+  Batch out;
+  out.tokens_BT = matrix();
+  out.labels_BT = matrix();
+  out.corpus_BT = matrix();
+  out.source_B = at::zeros({rows}, at::kLong);
+  if (isolate_documents) {
+    out.positions_BT = matrix();
+    out.document_BT = matrix();
+  }
+  return out;
+}
+
+std::vector<double> weights_of(const std::vector<Source>& sources) {
+  std::vector<double> weights;
+  for (const Source& source : sources) weights.push_back(source.weight);
+  return weights;
+}
+
 }  // namespace
 
 int64_t Batch::valid_labels() const { return labels_BT.ne(kIgnored).sum().item<int64_t>(); }
 
 BatchStream::BatchStream(std::shared_ptr<const TokenShards> shards, BatchOptions options)
-    : shards_(std::move(shards)), options_(options), windows_(0) {
+    : BatchStream(std::vector<Source>{{"train", std::move(shards)}}, options) {}
+
+BatchStream::BatchStream(std::vector<Source> sources, BatchOptions options)
+    : sources_(std::move(sources)), options_(options), mixture_(weights_of(sources_)) {
   check<ConfigError>(options_.sequence > 0, "[batch stream] sequence must be > 0, got {}", options_.sequence);
   check<ConfigError>(options_.rows > 0, "[batch stream] rows must be > 0, got {}", options_.rows);
-  windows_ = shards_->size() / options_.sequence;
-  check<DataError>(windows_ > 0, "[batch stream] a window needs {} tokens, the shards hold {} (made from {})",
-                   options_.sequence, shards_->size(), shards_->source());
+  const TokenShards& first = *sources_.front().shards;
+  for (const Source& source : sources_) {
+    const TokenShards& shards = *source.shards;
+    check<DataError>(shards.tokenizer_fingerprint() == first.tokenizer_fingerprint(),
+                     "[batch stream] sources must have one tokenizer: {} holds ids of {} ({}), {} of {} ({})",
+                     source.name, shards.tokenizer_name(), shards.tokenizer_fingerprint(),
+                     sources_.front().name, first.tokenizer_name(), first.tokenizer_fingerprint());
+    windows_.push_back(shards.size() / options_.sequence);
+    check<DataError>(windows_.back() > 0,
+                     "[batch stream] a window needs {} tokens, {} holds {} (made from {})", options_.sequence,
+                     source.name, shards.size(), shards.source());
+  }
 }
 
-int64_t BatchStream::start(int64_t sample) const {
+BatchStream::Place BatchStream::place(int64_t sample) const {
   check(sample >= 0, "[batch stream] sample must be >= 0, got {}", sample);
-  const auto windows = static_cast<uint64_t>(windows_), number = static_cast<uint64_t>(sample);
+  const Mixture::Place drawn = mixture_(sample);
+  const auto source = static_cast<size_t>(drawn.source);
+  const auto windows = static_cast<uint64_t>(windows_[source]), number = static_cast<uint64_t>(drawn.index);
   uint64_t window = number % windows;
   if (options_.shuffle) window = Permutation(windows, options_.seed, number / windows)(window);
-  return static_cast<int64_t>(window) * options_.sequence;
+  return {source, static_cast<int64_t>(window) * options_.sequence};
 }
 
 Batch BatchStream::batch(int64_t number) const {
   check(number >= 0, "[batch stream] batch number must be >= 0, got {}", number);
-  std::vector<int64_t> samples, starts;
+  Batch out = empty_batch(options_.rows, options_.sequence, options_.isolate_documents);
   for (int64_t row = 0; row < options_.rows; ++row) {
-    samples.push_back(number * options_.rows + row);
-    starts.push_back(start(samples.back()));
+    out.samples.push_back(number * options_.rows + row);
+    const Place from = place(out.samples.back());
+    out.source_B.mutable_data_ptr<int64_t>()[row] = static_cast<int64_t>(from.source);
+    fill_row(*sources_[from.source].shards, from.start, row, out);
   }
-  Batch out = windows(*shards_, starts, options_.sequence, options_.isolate_documents);
-  out.samples = std::move(samples);
   return out;
 }
 
 Batch windows(const TokenShards& shards, const std::vector<int64_t>& starts, int64_t tokens,
               bool isolate_documents) {
-  const auto rows = static_cast<int64_t>(starts.size());
-  const auto options = at::TensorOptions().dtype(at::kLong);
-  Batch out;
-  out.tokens_BT = at::empty({rows, tokens}, options);
-  out.labels_BT = at::empty({rows, tokens}, options);
-  out.corpus_BT = at::empty({rows, tokens}, options);
-  if (isolate_documents) {
-    out.positions_BT = at::empty({rows, tokens}, options);
-    out.document_BT = at::empty({rows, tokens}, options);
-  }
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t begin = starts[static_cast<size_t>(row)], at = row * tokens;
-    int64_t* ids = out.tokens_BT.mutable_data_ptr<int64_t>() + at;
-    int64_t* labels = out.labels_BT.mutable_data_ptr<int64_t>() + at;
-    int64_t* places = out.corpus_BT.mutable_data_ptr<int64_t>() + at;
-    std::iota(places, places + tokens, begin);
-    shards.read(begin, {ids, static_cast<size_t>(tokens)});
-    std::copy(ids + 1, ids + tokens, labels);
-    labels[tokens - 1] = kIgnored;
-    if (begin + tokens < shards.size()) shards.read(begin + tokens, {labels + tokens - 1, 1});
-    if (isolate_documents)
-      isolate(shards, begin, tokens, out.positions_BT.mutable_data_ptr<int64_t>() + at,
-              out.document_BT.mutable_data_ptr<int64_t>() + at, labels);
-  }
+  Batch out = empty_batch(std::ssize(starts), tokens, isolate_documents);
+  for (int64_t row = 0; row < std::ssize(starts); ++row)
+    fill_row(shards, starts[static_cast<size_t>(row)], row, out);
   return out;
 }
 

@@ -1,19 +1,24 @@
-// Batches by number. A sample is a window of `sequence` tokens with its next-token labels; the windows of an
-// epoch are visited in the order of a keyed permutation (seed, epoch). Batch m holds samples
+// Batches by number. A sample is a window of `sequence` tokens of one source with its next-token labels.
+// Sources are mixed by weight (data/mixture.h); the windows of a source's epoch are visited in the order of a
+// keyed permutation (seed, epoch), each source at its own pace. Batch m holds samples
 // [m * rows, (m + 1) * rows) of that endless order, so a batch is a pure function of (data, options, m):
 // there is no state to save but a number, no state per rank, and any rank count sees the same samples.
-// Windows start at multiples of `sequence`; the labels' last token is the next window's first, and the
-// corpus's last token predicts nothing. Tokens behind the last whole window are not trained on.
+// Windows start at multiples of `sequence`; the labels' last token is the next window's first, and a corpus's
+// last token predicts nothing. Tokens behind the last whole window are not trained on. Where the shards have
+// a loss mask, labels that are not learned are kIgnored.
 // batch() is const and thread-safe; data/prefetcher.h runs it ahead on its own thread.
-// Throws ConfigError for options and DataError for a corpus shorter than one window.
+// Throws ConfigError for options and DataError for a corpus shorter than one window, or sources of different
+// tokenizers.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "data/mixture.h"
 #include "data/token_shards.h"
 
 namespace retort::data {
@@ -22,11 +27,12 @@ inline constexpr int64_t kIgnored = -100;  // a label that predicts nothing
 
 // tokens, labels, positions and document numbers, all i64 [B, T]. Positions count from the document's first
 // token in the row, documents from 0 in each row; both are undefined when `isolate_documents` is off.
-// corpus_BT is where each token stands in the corpus: what is stored beside the corpus is found by it.
+// corpus_BT is where each token stands in the corpus of its row's source, source_B (i64) the number of that
+// source: what is stored beside a corpus is found by the two.
 struct Batch {
   at::Tensor tokens_BT, labels_BT, positions_BT, document_BT;
   std::vector<int64_t> samples;  // their numbers in the endless order, one a row
-  at::Tensor corpus_BT = {};
+  at::Tensor corpus_BT = {}, source_B = {};
   int64_t valid_labels() const;  // labels that are not kIgnored
 };
 
@@ -38,23 +44,38 @@ struct BatchOptions {
   bool isolate_documents = false;  // no attention, and no prediction, across documents
 };
 
-// The rows of `tokens` tokens that start at these places of the corpus; no samples.
+// A corpus with its share of a mixture. The name is for people: "stage:text", a directory.
+struct Source {
+  std::string name;
+  std::shared_ptr<const TokenShards> shards;
+  double weight = 1.0;
+};
+
+// The rows of `tokens` tokens that start at these places of the corpus; no samples, source 0.
 Batch windows(const TokenShards& shards, const std::vector<int64_t>& starts, int64_t tokens,
               bool isolate_documents);
 
 class BatchStream {
  public:
-  BatchStream(std::shared_ptr<const TokenShards> shards, BatchOptions options);
+  struct Place {
+    size_t source;
+    int64_t start;  // of the window, in the source's corpus
+  };
+  BatchStream(std::vector<Source> sources, BatchOptions options);
+  BatchStream(std::shared_ptr<const TokenShards> shards, BatchOptions options);  // one source
   Batch batch(int64_t number) const;
-  int64_t samples_per_epoch() const { return windows_; }
-  int64_t start(int64_t sample) const;  // where its window starts in the corpus
+  Place place(int64_t sample) const;
+  // What the first `samples` samples took of each source.
+  std::vector<int64_t> taken(int64_t samples) const { return mixture_.counts(samples); }
+  int64_t samples_per_epoch(size_t source = 0) const { return windows_.at(source); }
+  const std::vector<Source>& sources() const { return sources_; }
   const BatchOptions& options() const { return options_; }
-  const TokenShards& shards() const { return *shards_; }
 
  private:
-  std::shared_ptr<const TokenShards> shards_;
+  std::vector<Source> sources_;
   BatchOptions options_;
-  int64_t windows_;
+  Mixture mixture_;
+  std::vector<int64_t> windows_;  // of each source
 };
 
 }  // namespace retort::data

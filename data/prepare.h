@@ -22,7 +22,7 @@ namespace retort::data {
 
 struct PrepareOptions {
   std::string tokenizer = "bytes";
-  std::vector<std::string> text;  // files; no key of its own: in a recipe they are run.text
+  std::vector<std::string> text;  // files
   double validation = 0.1;        // share that is kept for validation; 0: no validation part
   DocumentOptions documents = {};
   int64_t shard_tokens = kShardTokens;

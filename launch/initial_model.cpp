@@ -1,7 +1,6 @@
 #include "launch/initial_model.h"
 
 #include "core/error.h"
-#include "data/batch_stream.h"
 #include "models/adapters.h"
 
 namespace retort::launch {
@@ -19,13 +18,12 @@ std::unique_ptr<models::Decoder> open_teacher(const StageContext& context, const
   return models::merge_adapters(*teacher.decoder, *teacher.map);
 }
 
-std::vector<models::TokenBlock> sample(const StageContext& context,
-                                       std::shared_ptr<const data::TokenShards> text,
+std::vector<models::TokenBlock> sample(const StageContext& context, const std::vector<data::Source>& sources,
                                        const models::Decoder& teacher) {
   const recipes::DataOptions& data = context.stage.data;
   const int64_t samples = context.stage.model.init->samples, rows = std::min(data.micro_batch, samples);
-  const data::BatchStream stream(std::move(text), {std::min(data.sequence, teacher.context()), rows,
-                                                   seed_of(context), true, data.isolate_documents});
+  const data::BatchStream stream(sources, {std::min(data.sequence, teacher.context()), rows, seed_of(context),
+                                           true, data.isolate_documents});
   std::vector<models::TokenBlock> out;
   for (int64_t i = 0; i * rows < samples; ++i) {
     const data::Batch batch = stream.batch(i);
@@ -35,15 +33,14 @@ std::vector<models::TokenBlock> sample(const StageContext& context,
 }
 
 std::unique_ptr<models::Decoder> cut_from_teacher(const StageContext& context,
-                                                  std::shared_ptr<const data::TokenShards> text, Log& log) {
+                                                  const std::vector<data::Source>& sources, Log& log) {
   const distill::InitOptions& init = *context.stage.model.init;
-  const std::unique_ptr<models::Decoder> teacher = open_teacher(context, *text, log);
+  const std::unique_ptr<models::Decoder> teacher = open_teacher(context, *sources.front().shards, log);
   auto student = std::make_unique<models::Decoder>(context.stage.model.spec());
   distill::check_start(student->spec(), teacher->spec(), init);
   const distill::Importance importance =
-      init.width == "first"
-          ? distill::importance_by_order(teacher->spec())
-          : distill::measure_importance(*teacher, sample(context, std::move(text), *teacher));
+      init.width == "first" ? distill::importance_by_order(teacher->spec())
+                            : distill::measure_importance(*teacher, sample(context, sources, *teacher));
   distill::start_student(*student, *teacher, init, importance);
   log.info("starts from layers {} of {}",
            fmt::join(distill::layer_map(student->spec().layers, teacher->spec().layers, init), ", "),
@@ -54,10 +51,10 @@ std::unique_ptr<models::Decoder> cut_from_teacher(const StageContext& context,
 }  // namespace
 
 std::unique_ptr<models::Decoder> initial_model(const StageContext& context,
-                                               std::shared_ptr<const data::TokenShards> text, Log& log) {
+                                               const std::vector<data::Source>& sources, Log& log) {
   const recipes::Stage& s = context.stage;
   if (!s.model.from.empty()) return open_model(s.model.from, context.run, seed_of(context), log).decoder;
-  if (s.model.init) return cut_from_teacher(context, std::move(text), log);
+  if (s.model.init) return cut_from_teacher(context, sources, log);
   auto model = std::make_unique<models::Decoder>(s.model.spec());
   models::initialise(model->parameters(), s.train.init, s.train.init_std, seed_of(context));
   return model;

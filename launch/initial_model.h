@@ -4,13 +4,15 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
+#include "data/batch_stream.h"
 #include "launch/stages.h"
 
 namespace retort::launch {
 
-// `text`: the stage's training shards, on which a teacher's importance is measured.
+// `sources`: what the stage trains on; a teacher's importance is measured on it.
 std::unique_ptr<models::Decoder> initial_model(const StageContext& context,
-                                               std::shared_ptr<const data::TokenShards> text, Log& log);
+                                               const std::vector<data::Source>& sources, Log& log);
 
 }  // namespace retort::launch

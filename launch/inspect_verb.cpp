@@ -132,12 +132,24 @@ void inspect_shards(const Path& path) {
   fmt::print("token shards: {} tokens of {} bytes in {} document(s), tokenizer {} ({}), vocabulary {}\n",
              shards.size(), shards.text_bytes(), shards.documents(), shards.tokenizer_name(),
              shards.tokenizer_fingerprint(), shards.vocabulary());
+  if (shards.has_loss_mask()) fmt::print("loss mask: {} tokens are learned\n", shards.learned());
   fmt::print("source: {}\nchecksums hold\n", shards.source());
+}
+
+// How far each source was read.
+void print_sources(const formats::Json& extra, const std::string& where) {
+  const auto train = extra.find("train");
+  if (train == extra.end() || !train->contains("sources")) return;
+  for (const formats::Json& source : train->at("sources"))
+    fmt::print("source {}: weight {}, {} samples read, {:.3f} epochs\n",
+               formats::json_text(source, "name", where), formats::json_real(source, "weight", where),
+               formats::json_integer(source, "samples", where), formats::json_real(source, "epochs", where));
 }
 
 void inspect_checkpoint(const Path& path) {
   const train::LoadedCheckpoint checkpoint = train::load_checkpoint(path);
   fmt::print("checkpoint of step {}; checksums hold\n", checkpoint.step);
+  print_sources(checkpoint.extra, path.string());
   Log log(stderr);
   const OpenedModel model = open_model(path.string(), "", 0, log);
   inspect_spec(model.decoder->spec());

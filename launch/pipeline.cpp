@@ -179,6 +179,7 @@ class Pipeline {
 std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& stage) {
   recipes::Stage same = stage;
   same.parallel = {};
+  same.prepare.text.clear();  // what files hold counts, not their names
   return fmt::format("# one stage, resolved; run.seed: {}\n{}", recipe.run.seed,
                      recipes::print_section(same));
 }
@@ -186,7 +187,8 @@ std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& 
 std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stage, const Path& run) {
   std::string text = stage_identity(recipe, stage);
   if (stage.kind == "prepare")
-    for (const std::string& path : recipe.run.text) text += fmt::format("text {}\n", digest_of_file(path));
+    for (const std::string& path : stage.text(recipe.run))
+      text += fmt::format("text {}\n", digest_of_file(path));
   std::vector<std::string> inputs = recipes::inputs_of(stage);
   if (stage.kind == "report" && inputs.empty())  // it reads whatever came before
     for (const recipes::Stage& other : recipe.stages) {
@@ -195,8 +197,10 @@ std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stag
     }
   for (const std::string& input : inputs)
     text += fmt::format("stage {} {}\n", input, digest_of_file(run / input / "result.json"));
-  for (const std::string& path : {stage.model.from, stage.init_source(), stage.data.train, stage.data.validation,
-                                  stage.distill ? stage.distill->teacher.model : ""})
+  std::vector<std::string> outside = {stage.model.from, stage.init_source(), stage.data.validation,
+                                      stage.distill ? stage.distill->teacher.model : ""};
+  for (const recipes::SourceOptions& source : stage.data.sources()) outside.push_back(source.train);
+  for (const std::string& path : outside)
     if (!path.empty() && !recipes::stage_of(path) && !recipes::preset_of(path)) text += outside_state(path);
   return hex(xxh3(text));
 }

@@ -9,7 +9,8 @@ StageOutcome prepare_stage(StageContext& context) {
   StageOutcome outcome;
   on_rank_zero(context.comm, [&] {
     data::PrepareOptions options = context.stage.prepare;
-    options.text = context.recipe.run.text;
+    options.text = context.stage.text(context.recipe.run);
+    options.threads = context.threads;
     const data::PrepareReport report =
         data::prepare(options, context.directory, context.stage.data.sequence, context.files, context.log);
     outcome.result = {{"train_tokens", report.train.tokens},

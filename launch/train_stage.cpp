@@ -19,9 +19,20 @@ struct Parts {
   quantize::QuantizeMap* quantizing = nullptr;  // the map, when it is one
   std::unique_ptr<train::Objective> objective;
   std::unique_ptr<train::Optimizer> optimizer;
-  std::shared_ptr<const data::TokenShards> text;
   std::unique_ptr<data::BatchStream> stream;
+  const data::TokenShards& text() const { return *stream->sources().front().shards; }
 };
+
+std::unique_ptr<data::BatchStream> open_stream(const StageContext& context) {
+  const recipes::DataOptions& data = context.stage.data;
+  std::vector<data::Source> sources;
+  for (const recipes::SourceOptions& source : data.sources())
+    sources.push_back({source.train, open_shards(context, source.train, "train"), source.weight});
+  return std::make_unique<data::BatchStream>(
+      std::move(sources),
+      data::BatchOptions{data.sequence, data.micro_batch, static_cast<uint64_t>(context.recipe.run.seed),
+                         true, data.isolate_documents});
+}
 
 std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,
                                                  const data::TokenShards& text) {
@@ -50,10 +61,10 @@ Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
   const recipes::Stage& s = context.stage;
   Parts parts;
   together(comm, [&] {
-    parts.text = open_shards(context, s.data.train, "train");
-    parts.model = initial_model(context, parts.text, log);
-    check<ConfigError>(parts.model->vocabulary() >= parts.text->vocabulary(),
-                       "model.vocabulary must be at least the shards' {}, got {}", parts.text->vocabulary(),
+    parts.stream = open_stream(context);
+    parts.model = initial_model(context, parts.stream->sources(), log);
+    check<ConfigError>(parts.model->vocabulary() >= parts.text().vocabulary(),
+                       "model.vocabulary must be at least the shards' {}, got {}", parts.text().vocabulary(),
                        parts.model->vocabulary());
     check<ConfigError>(parts.model->context() >= s.data.sequence,
                        "data.sequence must be at most the model's context {}, got {}", parts.model->context(),
@@ -66,14 +77,10 @@ Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
       parts.map = std::make_unique<models::IdentityMap>();
     }
     parts.optimizer = train::make_optimizer(s.train.optimizer, parts.model->parameters());
-    parts.stream = std::make_unique<data::BatchStream>(
-        parts.text,
-        data::BatchOptions{s.data.sequence, s.data.micro_batch,
-                           static_cast<uint64_t>(context.recipe.run.seed), true, s.data.isolate_documents});
   });
   models::bind_working(parts.model->parameters(), *parts.map,
                        train::choose_precision(s.train.precision, comm, log, [&] { return context.tuning; }));
-  together(comm, [&] { parts.objective = make_objective(context, comm, log, *parts.text); });
+  together(comm, [&] { parts.objective = make_objective(context, comm, log, parts.text()); });
   return parts;
 }
 
@@ -128,18 +135,19 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
     models::refresh_working(parameters, *parts.map);
   };
   Judge judge(context, parts, comm);
-  train::Trainer trainer({.step = {*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
-                          .stream = *parts.stream,
-                          .files = context.files,
-                          .log = log,
-                          .directory = context.directory,
-                          .recipe = context.identity,
-                          .facts = model_facts(parts.model->spec(), parts.text->tokenizer_name(), s.quantize),
-                          .validate = [&](int64_t done) { return judge.validate(done); },
-                          .before_step = move_to,
-                          .stop = &context.stop,
-                          .resume_from = context.resume_from},
-                         s.train, micro_batches);
+  train::Trainer trainer(
+      {.step = {*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
+       .stream = *parts.stream,
+       .files = context.files,
+       .log = log,
+       .directory = context.directory,
+       .recipe = context.identity,
+       .facts = model_facts(parts.model->spec(), parts.text().tokenizer_name(), s.quantize),
+       .validate = [&](int64_t done) { return judge.validate(done); },
+       .before_step = move_to,
+       .stop = &context.stop,
+       .resume_from = context.resume_from},
+      s.train, micro_batches);
   const train::TrainReport report = trainer.run(/*resume=*/true);
   StageOutcome outcome;
   outcome.preempted = report.preempted || comm.reduce(int64_t{context.stop.load()}, comm::Reduce::kMax) > 0;

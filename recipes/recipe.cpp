@@ -129,9 +129,22 @@ void ModelOptions::describe(Section& s) {
   s.optional("init", init, "weights cut from a teacher's; without it: random ones");
 }
 
+void SourceOptions::describe(Section& s) {
+  s.field("train", train, "token shards: a directory, or stage:NAME of a prepare stage");
+  s.field("weight", weight, "share of the rows, relative to the other sources' weights", above(0.0));
+}
+
+std::vector<SourceOptions> DataOptions::sources() const {
+  return mixture.empty() ? std::vector<SourceOptions>{{train}} : mixture;
+}
+
 void DataOptions::describe(Section& s) {
   const Rule<int64_t> positive = at_least<int64_t>(1);
   s.field("train", train, "token shards to train on: a directory, or stage:NAME of a prepare stage");
+  s.list(
+      "mixture", mixture,
+      "several sources instead of train, their rows mixed by weight; each is read at its own pace, a small "
+      "one again and again");
   s.field("validation", validation, "token shards to evaluate on; empty: no evaluation");
   s.field("sequence", sequence, "tokens of a row, and of a window in evaluation", positive);
   s.field("batch_tokens", batch_tokens, "tokens of an optimizer update, over all ranks", positive);
@@ -222,6 +235,10 @@ std::string Stage::init_source() const {
   return distill ? distill->teacher.model : "";
 }
 
+const std::vector<std::string>& Stage::text(const RunOptions& run) const {
+  return prepare.text.empty() ? run.text : prepare.text;
+}
+
 const Stage* Recipe::find(const std::string& stage) const {
   const auto found =
       std::find_if(stages.begin(), stages.end(), [&](const Stage& s) { return s.name == stage; });
@@ -245,7 +262,8 @@ std::vector<std::string> inputs_of(const Stage& stage) {
   std::vector<std::string> references;
   if (has("model")) references.push_back(stage.model.from);
   if (has("model")) references.push_back(stage.init_source());
-  if (stage.kind == "train") references.push_back(stage.data.train);
+  if (stage.kind == "train")
+    for (const SourceOptions& source : stage.data.sources()) references.push_back(source.train);
   if (has("data") && stage.kind != "prepare") references.push_back(stage.data.validation);
   if (has("distill") && stage.distill) references.push_back(stage.distill->teacher.model);
   std::vector<std::string> out;

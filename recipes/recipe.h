@@ -44,8 +44,17 @@ struct ModelOptions {
   void describe(Section& s);
 };
 
+// One of several corpora that are trained on together.
+struct SourceOptions {
+  std::string train;
+  double weight = 1.0;
+  void describe(Section& s);
+};
+
 struct DataOptions {
   std::string train, validation;
+  std::vector<SourceOptions> mixture;          // instead of train
+  std::vector<SourceOptions> sources() const;  // the mixture, or train alone
   int64_t sequence = 256, batch_tokens = 16384, micro_batch = 8;
   bool isolate_documents = false;
   void describe(Section& s);
@@ -98,7 +107,9 @@ struct Stage {
   GenerateOptions generate;
   ReportOptions report;
   std::string init_source() const;  // the MODEL that model.init names, or ""
-  void describe(Section& s);        // name, kind and what the kind takes
+  // The files that a prepare stage reads: its own, else run.text.
+  const std::vector<std::string>& text(const RunOptions& run) const;
+  void describe(Section& s);                                            // name, kind and what the kind takes
   void describe(Section& s, const std::vector<std::string>& sections);  // these sections
 };
 

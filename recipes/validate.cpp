@@ -29,7 +29,9 @@ std::vector<Reference> references_of(const Stage& stage) {
   if (takes(stage, "model")) out.push_back({"model.from", stage.model.from, models});
   if (takes(stage, "model") && stage.model.init && stage.model.init->from != "teacher")
     out.push_back({"model.init.from", stage.model.init->from, models});
-  if (stage.kind == "train") out.push_back({"data.train", stage.data.train, shards});
+  const char* train = stage.data.mixture.empty() ? "data.train" : "data.mixture";
+  if (stage.kind == "train")
+    for (const SourceOptions& source : stage.data.sources()) out.push_back({train, source.train, shards});
   if (takes(stage, "data") && stage.kind != "prepare")
     out.push_back({"data.validation", stage.data.validation, shards});
   if (takes(stage, "distill") && stage.distill)
@@ -131,12 +133,12 @@ class Validator {
   }
 
   void check_prepare() {
-    if (recipe_.run.text.empty()) add("run.text", "must name at least one text file, got none");
+    if (stage_->text(recipe_.run).empty()) add("run.text", "must name at least one text file, got none");
   }
 
   void check_train() {
     const Stage& s = *stage_;
-    if (s.data.train.empty()) add("data.train", "must name token shards, got none");
+    check_sources();
     const int64_t ranks = ranks_ > 0 ? ranks_ : s.parallel.ranks;
     const int64_t unit = s.data.sequence * s.data.micro_batch * ranks;
     if (unit <= 0 || s.data.batch_tokens % unit != 0)
@@ -150,6 +152,22 @@ class Validator {
       add({"quantize.from_step", "train.steps"},
           fmt::format("must be below train.steps {}, got {}", s.train.steps, s.quantize->from_step));
     if (s.distill) check_distill();
+  }
+
+  void check_sources() {
+    const DataOptions& data = stage_->data;
+    if (data.mixture.empty() && data.train.empty()) add("data.train", "must name token shards, got none");
+    if (data.mixture.empty()) return;
+    if (!data.train.empty())
+      add({"data.mixture", "data.train"},
+          fmt::format("excludes data.train, got \"{}\"; make it a source of the mixture", data.train));
+    std::set<std::string> names;
+    for (size_t i = 0; i < data.mixture.size(); ++i) {
+      const std::string& name = data.mixture[i].train;
+      if (name.empty()) add("data.mixture", fmt::format("source {} must name token shards, got none", i + 1));
+      if (!name.empty() && !names.insert(name).second)
+        add("data.mixture", fmt::format("\"{}\" stands twice; add the weights up", name));
+    }
   }
 
   void check_distill() {
@@ -243,7 +261,11 @@ class Validator {
 
   void check_vocabulary(const models::DecoderSpec& spec) {
     if (stage_->kind != "train") return;
-    const auto name = stage_of(stage_->data.train);
+    for (const SourceOptions& source : stage_->data.sources()) check_vocabulary(spec, source.train);
+  }
+
+  void check_vocabulary(const models::DecoderSpec& spec, const std::string& source) {
+    const auto name = stage_of(source);
     const Stage* shards = name ? recipe_.find(*name) : nullptr;
     if (shards == nullptr || shards->kind != "prepare") return;
     const int64_t needed = data::make_tokenizer(shards->prepare.tokenizer)->vocabulary();
@@ -305,10 +327,17 @@ std::vector<Finding> missing_files(const Recipe& recipe) {
     std::error_code ignored;
     return std::filesystem::exists(path, ignored);
   };
-  const bool prepares = std::any_of(recipe.stages.begin(), recipe.stages.end(),
-                                    [](const Stage& stage) { return stage.kind == "prepare"; });
-  for (const std::string& path : recipe.run.text)
-    if (prepares && !exists(path)) out.push_back({"", {"run.text"}, fmt::format("no such file: {}", path)});
+  const auto prepares = [](const Stage& stage) {
+    return stage.kind == "prepare" && stage.prepare.text.empty();
+  };
+  if (std::any_of(recipe.stages.begin(), recipe.stages.end(), prepares))
+    for (const std::string& path : recipe.run.text)
+      if (!exists(path)) out.push_back({"", {"run.text"}, fmt::format("no such file: {}", path)});
+  for (const Stage& stage : recipe.stages)
+    if (stage.kind == "prepare")
+      for (const std::string& path : stage.prepare.text)
+        if (!exists(path))
+          out.push_back({stage.name, {"prepare.text"}, fmt::format("no such file: {}", path)});
   for (const Stage& stage : recipe.stages)
     for (const Reference& reference : references_of(stage)) {
       const std::string& value = reference.value;

@@ -59,7 +59,7 @@ Metrics::Metrics(FileSystem& files, Log& log, const Path& directory, int64_t don
   progress_.update(done);
 }
 
-void Metrics::step(const StepStats& stats, int64_t tokens, double seconds) {
+void Metrics::step(const StepStats& stats, const Covered& covered) {
   const int64_t done = stats.step + 1;
   note_ = stats.skipped ? "update skipped: not finite" : fmt::format("loss {:.4f}", stats.loss);
   progress_.update(done, note_);
@@ -69,11 +69,13 @@ void Metrics::step(const StepStats& stats, int64_t tokens, double seconds) {
   line["gradient_norm"] = stats.gradient_norm;
   line["lr"] = stats.lr;
   line["labels"] = stats.labels;
-  line["tokens"] = tokens;
+  line["tokens"] = covered.tokens;
+  if (!covered.epochs.empty()) line["epochs"] = covered.epochs;
   if (stats.skipped) line["skipped"] = true;
   write(line);
-  const double passed = seconds - std::exchange(last_seconds_, seconds);
-  const double seen = static_cast<double>(tokens) - std::exchange(last_tokens_, static_cast<double>(tokens));
+  const double passed = covered.seconds - std::exchange(last_seconds_, covered.seconds);
+  const auto tokens = static_cast<double>(covered.tokens);
+  const double seen = tokens - std::exchange(last_tokens_, tokens);
   draw(line, passed > 0 ? seen / passed : 0.0);
 }
 
@@ -134,6 +136,8 @@ void Metrics::draw(const Json& line, double tokens_per_second) {
   for (const auto& [name, value] : (validation ? line["validation"] : line).items())
     if (value.is_number() && name != "step")
       scalars[(validation ? "validation/" : "train/") + name] = value.get<double>();
+  if (line.contains("epochs"))
+    for (const auto& [name, value] : line["epochs"].items()) scalars["epochs/" + name] = value.get<double>();
   if (tokens_per_second > 0) scalars["train/tokens_per_second"] = tokens_per_second;
   try {
     board_->scalars(line["step"].get<int64_t>(), wall_time(), scalars);

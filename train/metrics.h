@@ -1,7 +1,9 @@
 // What a run says of its steps, in three places: a line of metrics.jsonl, TensorBoard scalars, the console.
 //
 //   metrics.jsonl   {"step": 10, "loss": 5.2, "ce": 5.2, "gradient_norm": 1.1, "lr": 0.001, "labels": 4096,
-//                    "tokens": 40960}                 "skipped": true where nothing was updated; NaN is null
+//                    "tokens": 40960, "epochs": {"stage:text": 0.12}}
+//                   epochs: passes over each source so far; "skipped": true where nothing was updated; NaN is
+//                   null
 //                   {"step": 10, "validation": {"loss": 5.1, ...}}
 //
 // step counts updates done. The file holds no wall-clock fact, so that runs with one seed write the same
@@ -30,12 +32,18 @@ struct MetricsOptions {
   std::vector<std::string> part_names;
 };
 
+// How far a run has come.
+struct Covered {
+  int64_t tokens = 0;
+  double seconds = 0;
+  std::map<std::string, double> epochs;  // passes over each source
+};
+
 class Metrics {
  public:
   // Continues behind `done` updates; 0 starts anew.
   Metrics(FileSystem& files, Log& log, const Path& directory, int64_t done, MetricsOptions options);
-  // After the update stats.step; tokens seen and seconds trained are the run's so far.
-  void step(const StepStats& stats, int64_t tokens, double seconds);
+  void step(const StepStats& stats, const Covered& covered);  // after the update stats.step
   void validation(int64_t done, const std::map<std::string, double>& figures);
   // Whether the validation after `done` updates is in the file.
   bool has_validation(int64_t done) const { return validated_ == done; }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "core/digest.h"
 #include "core/error.h"
 #include "data/prefetcher.h"
 #include "models/decoder.h"
@@ -21,8 +22,29 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 }
 
 // What a step reads: a run can only be continued with the same samples if this stays.
-Json batch_of(const data::BatchOptions& options, int64_t micro_batches) {
-  return {{"rows", options.rows * micro_batches}, {"sequence", options.sequence}, {"seed", options.seed}};
+Json batch_of(const data::BatchStream& stream, int64_t micro_batches) {
+  const data::BatchOptions& options = stream.options();
+  Json out{{"rows", options.rows * micro_batches}, {"sequence", options.sequence}, {"seed", options.seed}};
+  if (stream.sources().size() > 1)
+    for (const data::Source& source : stream.sources())
+      out["mixture"].push_back({hex(source.shards->digest()), source.weight});
+  return out;
+}
+
+// How far each source was read: {"name", "digest", "weight", "samples", "epochs"}.
+Json sources_of(const data::BatchStream& stream, int64_t samples) {
+  const std::vector<int64_t> taken = stream.taken(samples);
+  Json out = Json::array();
+  for (size_t s = 0; s < taken.size(); ++s) {
+    const data::Source& source = stream.sources()[s];
+    out.push_back(
+        {{"name", source.name},
+         {"digest", hex(source.shards->digest())},
+         {"weight", source.weight},
+         {"samples", taken[s]},
+         {"epochs", static_cast<double>(taken[s]) / static_cast<double>(stream.samples_per_epoch(s))}});
+  }
+  return out;
 }
 
 // Seconds trained so far; a file that a crash or a user spoilt is no reason not to train.
@@ -131,7 +153,7 @@ void Trainer::account(State& state, const StepStats& stats, Metrics* metrics) {
   const data::BatchOptions& batch = parts_.stream.options();
   ++state.step;
   state.tokens += parts_.step.comm.size() * micro_batches_ * batch.rows * batch.sequence;
-  if (metrics) metrics->step(stats, state.tokens, state.seconds);
+  if (metrics) metrics->step(stats, {state.tokens, state.seconds, epochs_at(state)});
   if (!stats.skipped) {
     state.loss = stats.loss;
     return;
@@ -198,12 +220,24 @@ void Trainer::save(State& state, bool last) {
                     failure);
 }
 
+int64_t Trainer::samples_at(const State& state) const {
+  return state.step * parts_.step.comm.size() * micro_batches_ * parts_.stream.options().rows;
+}
+
+std::map<std::string, double> Trainer::epochs_at(const State& state) const {
+  std::map<std::string, double> out;
+  for (const Json& source : sources_of(parts_.stream, samples_at(state)))
+    out[source["name"]] = source["epochs"];
+  return out;
+}
+
 Json Trainer::facts_of(const State& state) const {
   Json facts = parts_.facts.is_null() ? Json::object() : parts_.facts;
   facts["train"] = {{"tokens", state.tokens},
                     {"loss", state.loss},
                     {"skipped", state.skipped},
-                    {"batch", batch_of(parts_.stream.options(), parts_.step.comm.size() * micro_batches_)},
+                    {"batch", batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_)},
+                    {"sources", sources_of(parts_.stream, samples_at(state))},
                     {"precision", precision_of(parts_.step.model.parameters())}};
   return facts;
 }
@@ -246,7 +280,7 @@ Trainer::State Trainer::restore() {
     state.tokens = formats::json_integer(train, "tokens", source);
     state.loss = formats::json_real(train, "loss", source);
     state.skipped = train.at("skipped").get<std::vector<int64_t>>();
-    const Json now = batch_of(parts_.stream.options(), parts_.step.comm.size() * micro_batches_);
+    const Json now = batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_);
     check<ConfigError>(
         train.at("batch") == now || state.step >= options_.steps,
         "[train] {} was made with batches of {}, this run has {}: continue with the same, or start "

@@ -3,7 +3,8 @@
 //
 //   DIRECTORY/checkpoints/    checkpoint.h; in its `extra` the caller's facts and, under "train", the
 //   trainer's:
-//                             tokens seen, last loss, skipped updates, the step's batch, precision
+//                             tokens seen, last loss, skipped updates, the step's batch, how far each
+//                             source was read, precision
 //   DIRECTORY/metrics.jsonl   metrics.h
 //   DIRECTORY/tensorboard/
 //   DIRECTORY/progress.json   {"step", "seconds"}: wall-clock facts, which checkpoints must not hold
@@ -65,7 +66,7 @@ struct TrainerParts {
   // before.
   std::function<void(int64_t step)> before_step;
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler
-  Path resume_from = {};                         // a checkpoint to continue when `directory` has none; or ""
+  Path resume_from = {};                    // a checkpoint to continue when `directory` has none; or ""
 };
 
 class Metrics;  // train/metrics.h
@@ -87,6 +88,8 @@ class Trainer {
   void save(State& state, bool last);
   bool stop_requested();
   bool due(int64_t done, int64_t every) const;
+  int64_t samples_at(const State& state) const;
+  std::map<std::string, double> epochs_at(const State& state) const;
   formats::Json facts_of(const State& state) const;
   TrainReport report(const State& state, bool preempted) const;
 

@@ -19,6 +19,19 @@ using retort::testing::same_bits;
 using retort::testing::TemporaryDirectory;
 using retort::testing::write_corpus;
 
+// Bytes under another name.
+class OtherBytes final : public Tokenizer {
+ public:
+  std::string name() const override { return "other"; }
+  int64_t vocabulary() const override { return 256; }
+  std::vector<int32_t> encode(std::string_view) const override { return {}; }
+  std::string decode(std::span<const int32_t>) const override { return {}; }
+  std::optional<int32_t> separator() const override { return std::nullopt; }
+  std::string fingerprint() const override { return "00000000deadbeef"; }
+  formats::GgufMetadata gguf_metadata() const override { return {}; }
+  std::map<std::string, std::string> hf_files() const override { return {}; }
+};
+
 std::vector<int64_t> numbers(const at::Tensor& tensor) {
   const at::Tensor flat = tensor.contiguous();
   return {flat.const_data_ptr<int64_t>(), flat.const_data_ptr<int64_t>() + flat.numel()};
@@ -66,7 +79,7 @@ TEST(BatchStream, EveryEpochVisitsEveryWindowOnceInItsOwnOrder) {
   std::set<std::vector<int64_t>> orders;
   for (int64_t epoch = 0; epoch < 4; ++epoch) {
     std::vector<int64_t> order;
-    for (int64_t i = 0; i < 20; ++i) order.push_back(stream.start(epoch * 20 + i));
+    for (int64_t i = 0; i < 20; ++i) order.push_back(stream.place(epoch * 20 + i).start);
     orders.insert(order);
     std::sort(order.begin(), order.end());
     for (int64_t i = 0; i < 20; ++i) EXPECT_EQ(order[static_cast<size_t>(i)], i * 5);
@@ -94,7 +107,8 @@ TEST(BatchStream, ABatchIsAPureFunctionOfItsNumber) {
 // count of ranks: the samples are those of one uninterrupted rank, none lost and none doubled.
 TEST(BatchStream, AnyRankCountAndStopPointSeesTheSameSamples) {
   const TemporaryDirectory directory;
-  const BatchStream stream(corpus(directory, 333), {.sequence = 4, .rows = 2, .seed = 9});
+  const auto shards = corpus(directory, 333);
+  const BatchStream stream(shards, {.sequence = 4, .rows = 2, .seed = 9});
   constexpr int64_t kSteps = 20, kBatches = 12;  // a step's batches over all ranks
   std::vector<int64_t> expected;
   for (int64_t sample = 0; sample < kSteps * kBatches * 2; ++sample) expected.push_back(sample);
@@ -110,7 +124,7 @@ TEST(BatchStream, AnyRankCountAndStopPointSeesTheSameSamples) {
               samples.insert(samples.end(), batch.samples.begin(), batch.samples.end());
               for (int64_t row = 0; row < 2; ++row) {
                 std::vector<int64_t> window(4);
-                stream.shards().read(stream.start(batch.samples[static_cast<size_t>(row)]), window);
+                shards->read(stream.place(batch.samples[static_cast<size_t>(row)]).start, window);
                 ASSERT_EQ(numbers(batch.tokens_BT[row]), window);
               }
             }
@@ -150,6 +164,80 @@ TEST(BatchStream, IsolatedDocumentsRestartPositionsAndPredictNothingAcross) {
   EXPECT_GT(masked, 10);
 }
 
+// Three corpora whose ids tell them apart; one is so short that it is read again and again.
+TEST(BatchStream, AMixtureDrawsFromEachSourceByItsWeightEachAtItsOwnPace) {
+  const TemporaryDirectory directory;
+  const std::vector<int64_t> sizes = {400, 90, 33};
+  const std::vector<double> weights = {5, 2, 1};
+  std::vector<Source> sources;
+  for (size_t s = 0; s < sizes.size(); ++s) {
+    const std::vector<int32_t> document(static_cast<size_t>(sizes[s]), static_cast<int32_t>(s) + 10);
+    const std::string name = "c" + std::to_string(s);
+    sources.push_back({name, write_corpus(directory / name, {document}), weights[s]});
+  }
+  constexpr int64_t kRows = 4, kBatches = 100, kT = 8;
+  const BatchStream stream(sources, {.sequence = kT, .rows = kRows, .seed = 6});
+  std::vector<int64_t> taken(sizes.size());
+  std::vector<std::vector<int64_t>> starts(sizes.size());
+  for (int64_t number = 0; number < kBatches; ++number) {
+    EXPECT_EQ(stream.taken(number * kRows), taken);
+    const Batch batch = stream.batch(number);
+    for (int64_t row = 0; row < kRows; ++row) {
+      const int64_t source = batch.source_B[row].item<int64_t>();
+      const auto s = static_cast<size_t>(source);
+      EXPECT_TRUE(at::all(batch.tokens_BT[row] == source + 10).item<bool>());
+      EXPECT_EQ(stream.place(number * kRows + row).source, s);
+      starts[s].push_back(batch.corpus_BT[row][0].item<int64_t>());
+      ++taken[s];
+    }
+  }
+  EXPECT_EQ(taken, (std::vector<int64_t>{250, 100, 50}));
+  for (size_t s = 0; s < sizes.size(); ++s) {  // every epoch of a source visits all its windows
+    const auto windows = static_cast<size_t>(stream.samples_per_epoch(s));
+    ASSERT_EQ(windows, static_cast<size_t>(sizes[s] / kT));
+    for (size_t at = 0; at + windows <= starts[s].size(); at += windows)
+      EXPECT_EQ(std::set<int64_t>(starts[s].begin() + static_cast<ptrdiff_t>(at),
+                                  starts[s].begin() + static_cast<ptrdiff_t>(at + windows))
+                    .size(),
+                windows);
+  }
+}
+
+TEST(BatchStream, OneSourceIsAMixtureOfOne) {
+  const TemporaryDirectory directory;
+  const auto shards = corpus(directory, 103);
+  const BatchStream alone(shards, {.sequence = 5, .rows = 3, .seed = 4}),
+      mixed(std::vector<Source>{{"c", shards, 0.25}}, {.sequence = 5, .rows = 3, .seed = 4});
+  for (const int64_t number : {0, 5, 40}) {
+    EXPECT_TRUE(same_bits(alone.batch(number).tokens_BT, mixed.batch(number).tokens_BT));
+    EXPECT_TRUE(same_bits(mixed.batch(number).source_B, at::zeros({3}, at::kLong)));
+  }
+}
+
+// Spans of 1 to 9 tokens, learned or only read, across shards.
+TEST(BatchStream, OnlyLearnedTokensAreLabels) {
+  const TemporaryDirectory directory;
+  const Documents spans = random_documents(8, 40, 9, 256);
+  std::vector<bool> learned;
+  TokenShardWriter writer(local_files(), directory / "c", *make_byte_tokenizer(), "test", 31, true);
+  for (size_t i = 0; i < spans.size(); ++i) {
+    writer.add(spans[i], spans[i].size(), i % 3 != 0, i % 2 == 1);
+    learned.insert(learned.end(), spans[i].size(), i % 2 == 1);
+  }
+  writer.finish();
+  const auto shards = std::make_shared<const TokenShards>(directory / "c");
+  const std::vector<int64_t> all = concatenation(spans);
+  const BatchStream stream(shards, {.sequence = 7, .rows = 1, .shuffle = false});
+  for (int64_t number = 0; number < stream.samples_per_epoch(); ++number) {
+    const auto labels = numbers(stream.batch(number).labels_BT);
+    for (size_t t = 0; t < 7; ++t) {
+      const size_t next = static_cast<size_t>(number) * 7 + t + 1;
+      EXPECT_EQ(labels[t], next < all.size() && learned[next] ? all[next] : kIgnored) << next;
+    }
+  }
+  EXPECT_EQ(shards->learned(), std::count(learned.begin(), learned.end(), true));
+}
+
 TEST(BatchStream, RefusesWhatCannotBe) {
   const TemporaryDirectory directory;
   const auto shards = corpus(directory, 10);
@@ -158,6 +246,14 @@ TEST(BatchStream, RefusesWhatCannotBe) {
   EXPECT_THROW(BatchStream(shards, {.sequence = 0}), ConfigError);
   EXPECT_THROW(BatchStream(shards, {.sequence = 5, .rows = 0}), ConfigError);
   EXPECT_THROW(BatchStream(shards, {.sequence = 5}).batch(-1), ShapeError);
+  const auto other =
+      write_corpus(directory / "other", random_documents(1, 9, 80, 256), 1 << 20, OtherBytes());
+  try {
+    BatchStream({{"mine", shards}, {"theirs", other}}, {.sequence = 5});
+    FAIL() << "ids of two tokenizers were mixed";
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), ::testing::AllOf(::testing::HasSubstr("theirs"), ::testing::HasSubstr("mine")));
+  }
 }
 
 }  // namespace retort::data

@@ -116,6 +116,29 @@ TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {
   EXPECT_EQ(read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json"), one);
 }
 
+TEST_F(PipelineTest, AMixtureTrainsOnBothOfItsTexts) {
+  std::ofstream(directory_ / "b.txt") << std::string(100, 'b') << "\n" << std::string(40, 'c') << "\n";
+  const recipes::Recipe mixed = recipes::parse_recipe(fmt::format(R"(
+run: {{ seed: 1, dir: {0}/run }}
+data: {{ mixture: [ {{ train: stage:a, weight: 3 }}, {{ train: stage:b }} ], sequence: 16, batch_tokens: 64, micro_batch: 4 }}
+model: {{ context: 32, layers: 1, width: 32, heads: 1, ffn_width: 32 }}
+train: {{ steps: 4, precision: fp32, schedule: {{ warmup: 0 }} }}
+stages:
+  - {{ name: a, kind: prepare, prepare: {{ text: [ {0}/a.txt ] }} }}
+  - {{ name: b, kind: prepare, prepare: {{ text: [ {0}/b.txt ] }} }}
+  - {{ name: model, kind: train }}
+)",
+                                                                  directory_.path().string()),
+                                                      "mixed.yaml", {});
+  run(mixed);
+  EXPECT_EQ(code_, ExitCode::kDone);
+  const std::string metrics = read_text(directory_ / "run/model/metrics.jsonl");
+  EXPECT_THAT(metrics, HasSubstr("\"stage:b\":0.6666666666666666}"));  // 4 of 16 rows, of 6 windows
+  EXPECT_THAT(run(mixed), HasSubstr("model (train): done already"));
+  std::ofstream(directory_ / "b.txt", std::ios::app) << "more\n";
+  EXPECT_THAT(run(mixed), HasSubstr("b: its recipe or inputs changed"));
+}
+
 TEST_F(PipelineTest, ASecondRunInTheDirectoryIsRefused) {
   std::filesystem::create_directories(directory_ / "run");
   const DirectoryLock held(directory_ / "run");

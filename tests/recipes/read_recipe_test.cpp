@@ -217,6 +217,25 @@ TEST(ReadRecipe, SharingAndInitAreChosenInYaml) {
               HasSubstr("must be one of importance, first, got \"best\""));
 }
 
+TEST(ReadRecipe, AMixtureIsAListOfSources) {
+  const Recipe recipe = parse_recipe(R"(
+data: { mixture: [ { train: stage:a, weight: 0.7 }, { train: stage:b, weight: 0.3 } ] }
+stages:
+  - { name: a, kind: prepare, prepare: { text: [ /dev/null ] } }
+  - { name: b, kind: prepare, prepare: { text: [ /dev/zero ] } }
+  - { name: m, kind: train }
+)",
+                                     "mixed.yaml", {"run.dir=/tmp/mixed"});
+  EXPECT_EQ(recipe.stages[1].text(recipe.run), std::vector<std::string>{"/dev/zero"});
+  const std::vector<SourceOptions> sources = recipe.stages[2].data.sources();
+  ASSERT_EQ(sources.size(), 2u);
+  EXPECT_EQ(sources[1].train, "stage:b");
+  EXPECT_EQ(sources[1].weight, 0.3);
+  EXPECT_EQ(recipe.stages[2].data.sources().size(), 2u);
+  EXPECT_THROW(parse_recipe("data: { mixture: [ { train: /dev/null, weight: 0 } ] }", "zero.yaml", {}),
+               ConfigError);
+}
+
 TEST(ReadRecipe, EveryShippedRecipeIsValid) {
   for (const std::string& name : shipped_names()) {
     if (name.starts_with("models/")) continue;  // shapes: presets_test

@@ -155,6 +155,21 @@ TEST(Validate, EveryKindAsksForWhatItNeeds) {
                           HasSubstr("generate model.from")));
 }
 
+TEST(Validate, AMixtureNamesEachSourceOnce) {
+  Recipe recipe = pipeline();
+  DataOptions& data = recipe.stages[1].data;
+  data.mixture = {{"stage:text", 0.7}, {"/shards", 0.3}};
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("teacher data.mixture: excludes data.train")));
+  data.train.clear();
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  EXPECT_THAT(inputs_of(recipe.stages[1]), ElementsAre("text"));
+  data.mixture = {{"stage:test", 0.7}, {"/shards", 0.3}, {"", 1}, {"/shards", 0.1}};
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("teacher data.mixture: no earlier stage \"test\""),
+                          HasSubstr("teacher data.mixture: source 3 must name token shards"),
+                          HasSubstr("teacher data.mixture: \"/shards\" stands twice")));
+}
+
 TEST(Validate, ExportTypesFitTheFormat) {
   Recipe recipe = pipeline();
   Stage stage;

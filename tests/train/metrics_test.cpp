@@ -27,7 +27,8 @@ StepStats stats_of(int64_t step) {
 }
 
 void take_steps(Metrics& metrics, int64_t first, int64_t last) {
-  for (int64_t s = first; s < last; ++s) metrics.step(stats_of(s), 64 * (s + 1), 0.5);
+  for (int64_t s = first; s < last; ++s)
+    metrics.step(stats_of(s), {64 * (s + 1), 0.5, {{"text", 0.25 * (s + 1)}}});
 }
 
 std::string lines(const Path& directory) { return read_text(directory / "metrics.jsonl"); }
@@ -63,7 +64,7 @@ TEST(Metrics, WritesALineEveryFewSteps) {
   take_steps(metrics, 0, 7);
   EXPECT_EQ(lines(run.path()),
             "{\"step\":5,\"loss\":0.6,\"ce\":0.6,\"kl\":0.25,\"gradient_norm\":1.5,\"lr\":0.001,"
-            "\"labels\":60,\"tokens\":320}\n");
+            "\"labels\":60,\"tokens\":320,\"epochs\":{\"text\":1.25}}\n");
   metrics.validation(7, {{"loss", 2.5}});
   EXPECT_TRUE(log.says("validation") && log.says("2.5000")) << log.text();
   EXPECT_NE(lines(run.path()).find("{\"step\":7,\"validation\":{\"loss\":2.5}}\n"), std::string::npos);
@@ -76,7 +77,7 @@ TEST(Metrics, TheNonFiniteIsNullAndASkippedStepAlwaysSaysSo) {
   StepStats stats = stats_of(2);
   stats.loss = std::numeric_limits<double>::quiet_NaN();
   stats.skipped = true;
-  metrics.step(stats, 192, 0.1);
+  metrics.step(stats, {192, 0.1, {}});
   EXPECT_NE(lines(run.path()).find("\"loss\":null"), std::string::npos);
   EXPECT_NE(lines(run.path()).find("\"skipped\":true"), std::string::npos);
 }

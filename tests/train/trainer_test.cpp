@@ -45,6 +45,7 @@ struct TinyRun {
   std::function<void(int rank, int64_t step, std::atomic<bool>& stop)> before_step;
   double poison_from = 1e9, poison_until = 1e9;  // steps in which rank 0's loss is NaN
   int64_t rows = 2;
+  double second_weight = 0.0;  // > 0: a second corpus beside the one of weight 1
 
   std::string log;                 // rank 0's, after run
   std::vector<int64_t> validated;  // rank 0's
@@ -92,6 +93,12 @@ struct TinyRun {
         testing::write_corpus(directory / "shards", testing::random_documents(4, 40, 60, 23));
     return shards;
   }
+  static const std::shared_ptr<const data::TokenShards>& second_corpus() {
+    static const TemporaryDirectory directory;
+    static const auto shards =
+        testing::write_corpus(directory / "shards", testing::random_documents(5, 4, 60, 23));
+    return shards;
+  }
 
   TrainReport rank(comm::Comm& comm, const Path& directory, Log& log_of_rank) {
     at::set_num_threads(1);
@@ -100,7 +107,9 @@ struct TinyRun {
     Loss objective(&poisoned);
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, tiny.model.parameters());
-    const data::BatchStream stream(corpus(), {.sequence = 12, .rows = rows, .seed = 3});
+    std::vector<data::Source> sources = {{"first", corpus()}};
+    if (second_weight > 0) sources.push_back({"second", second_corpus(), second_weight});
+    const data::BatchStream stream(sources, {.sequence = 12, .rows = rows, .seed = 3});
     TrainerParts parts{{tiny.model, tiny.map, objective, *optimizer, comm},
                        stream,
                        *files,
@@ -247,6 +256,32 @@ TEST(Trainer, AnyRankCountContinuesACheckpoint) {
   second.micro_batches = 1;
   second(parts_run.path());
   expect_same(whole_run.path(), parts_run.path());
+}
+
+TEST(Trainer, AMixtureIsContinuedWhereEachSourceWas) {
+  TemporaryDirectory whole_run, parts_run;
+  TinyRun whole, first, second, heavier;
+  whole.second_weight = first.second_weight = second.second_weight = 0.25;
+  whole(whole_run.path());
+  first.before_step = stop_at(9, 0);
+  first(parts_run.path());
+  heavier.second_weight = 0.5;
+  EXPECT_THROW(heavier(parts_run.path()), ConfigError);  // would skip samples of one and repeat the other's
+  second.ranks = 2;
+  second.micro_batches = 1;
+  second(parts_run.path());
+  expect_same(whole_run.path(), parts_run.path());
+
+  const LoadedCheckpoint last = load_checkpoint(parts_run / "checkpoints/step_00000020");
+  const formats::Json& sources = last.extra["train"]["sources"];
+  ASSERT_EQ(sources.size(), 2u);
+  EXPECT_EQ(sources[0]["name"], "first");
+  EXPECT_EQ(sources[0]["samples"], 64);  // 80 rows, 4 to 1
+  EXPECT_EQ(sources[1]["samples"], 16);
+  EXPECT_GT(sources[1]["epochs"], 1.0);
+  const std::string metrics = read_text(parts_run / "metrics.jsonl");
+  EXPECT_NE(metrics.find(fmt::format("\"second\":{}", sources[1]["epochs"].dump())), std::string::npos)
+      << metrics;
 }
 
 TEST(Trainer, AFinishedRunReturnsAtOnce) {
