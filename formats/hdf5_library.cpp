@@ -3,22 +3,38 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <vector>
+#include <cstring>
 
 #include "core/digest.h"
+#include "core/file.h"
 
 namespace retort::formats {
 namespace {
 
-// Lengths first, so that no two lists read alike.
-void add(Digest& digest, std::string_view text) {
-  const uint64_t length = text.size();
-  digest.add(std::as_bytes(std::span(&length, 1)));
-  digest.add(as_bytes(text));
+constexpr std::string_view kSeal = "RTSEAL01";  // persistent
+constexpr size_t kExtent = 16, kTail = 24;      // bytes: a dataset's; count, digest and name
+
+uint64_t number_at(std::span<const std::byte> bytes, size_t at) {
+  uint64_t value = 0;
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
 }
-template <class T>
-requires std::is_arithmetic_v<T>
-void add(Digest& digest, T value) { digest.add(std::as_bytes(std::span(&value, 1))); }
+void append(std::vector<std::byte>& out, uint64_t value) {
+  const auto bytes = std::as_bytes(std::span(&value, 1));
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+// Of the bytes that no dataset has.
+uint64_t digest_outside(std::span<const std::byte> bytes, std::span<const Hdf5Extent> datasets) {
+  Digest digest;
+  uint64_t at = 0;
+  for (const Hdf5Extent& dataset : datasets) {
+    digest.add(bytes.subspan(at, dataset.begin - at));
+    at = dataset.end;
+  }
+  digest.add(bytes.subspan(at));
+  return digest.value();
+}
 
 std::mutex& library_mutex() {
   static std::mutex mutex;  // of the library's own global state
@@ -82,20 +98,35 @@ int64_t hdf5_type_bytes(Hdf5Type type) {
   RETORT_ASSERT(false);
 }
 
-uint64_t hdf5_digest(const std::map<std::string, Hdf5Attribute>& attributes,
-                     const std::map<std::string, Hdf5File::Dataset>& datasets) {
-  Digest digest;
-  for (const auto& [name, value] : attributes) {
-    add(digest, name);
-    add(digest, static_cast<uint64_t>(value.index()));
-    std::visit([&](const auto& v) { add(digest, v); }, value);
+void hdf5_seal(std::vector<std::byte>& image, std::vector<Hdf5Extent> datasets) {
+  std::sort(datasets.begin(), datasets.end(), [](auto& a, auto& b) { return a.begin < b.begin; });
+  for (const Hdf5Extent& dataset : datasets) append(image, dataset.begin), append(image, dataset.end);
+  append(image, datasets.size());
+  append(image, digest_outside(image, datasets));
+  const auto name = as_bytes(kSeal);
+  image.insert(image.end(), name.begin(), name.end());
+}
+
+std::span<const std::byte> hdf5_unsealed(std::string_view path, std::span<const std::byte> bytes) {
+  const size_t size = bytes.size();
+  if (size < kTail || std::memcmp(bytes.data() + size - kSeal.size(), kSeal.data(), kSeal.size()) != 0)
+    return bytes;
+  const auto sound = [&](bool holds) {
+    check<DataError>(holds, "{}: does not match its seal: the file is damaged", path);
+  };
+  const uint64_t count = number_at(bytes, size - kTail);
+  sound(count <= (size - kTail) / kExtent);
+  const size_t end = size - kTail - count * kExtent;
+  std::vector<Hdf5Extent> datasets;
+  uint64_t at = 0;
+  for (uint64_t i = 0; i < count; ++i) {
+    datasets.push_back({number_at(bytes, end + i * kExtent), number_at(bytes, end + i * kExtent + 8)});
+    sound(datasets.back().begin >= at && datasets.back().end >= datasets.back().begin &&
+          datasets.back().end <= end);
+    at = datasets.back().end;
   }
-  for (const auto& [name, dataset] : datasets) {
-    add(digest, name);
-    add(digest, static_cast<uint64_t>(dataset.type));
-    add(digest, dataset.size);
-  }
-  return digest.value();
+  sound(digest_outside(bytes.first(size - 16), datasets) == number_at(bytes, size - 16));
+  return bytes.first(end);
 }
 
 }  // namespace retort::formats

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "formats/hdf5_library.h"
 #include "formats/untrusted.h"
@@ -62,9 +63,9 @@ void put_value(hid_t file, const std::string& name, const Hdf5Attribute& value) 
 
 struct Hdf5Writer::State {
   Hdf5Handle file;
-  std::map<std::string, Hdf5Attribute> attributes;
-  std::map<std::string, Hdf5File::Dataset> datasets;  // without their bytes
-  bool sealed = false;                                // by the digest of all of these
+  std::set<std::string> attributes;
+  std::map<std::string, Hdf5Extent> datasets;  // where their bytes lie in the image
+  bool written = false;
 
   ~State() {
     const Hdf5Lock lock;
@@ -82,12 +83,12 @@ Hdf5Writer::~Hdf5Writer() = default;
 
 void Hdf5Writer::attribute(std::string_view name, const Hdf5Attribute& value) {
   const std::string key(name);
-  check(!state_->sealed, "{} nothing can be added after write(), got attribute {}", kWhere, shown(key));
-  check(!key.empty() && key != kHdf5Digest && !state_->attributes.contains(key),
-        "{} attributes must be set once, got {}", kWhere, shown(key));
+  check(!state_->written, "{} nothing can be added after write(), got attribute {}", kWhere, shown(key));
+  check(!key.empty() && !state_->attributes.contains(key), "{} attributes must be set once, got {}", kWhere,
+        shown(key));
   const Hdf5Lock lock;
   put_value(state_->file, key, value);
-  state_->attributes.emplace(key, value);
+  state_->attributes.insert(key);
 }
 
 void Hdf5Writer::dataset(std::string_view name, Hdf5Type type, std::span<const std::byte> bytes) {
@@ -98,7 +99,7 @@ void Hdf5Writer::dataset(std::string_view name, Hdf5Type type,
                          std::span<const std::span<const std::byte>> parts) {
   const std::string key(name);
   const auto element = static_cast<size_t>(hdf5_type_bytes(type));
-  check(!state_->sealed, "{} nothing can be added after write(), got dataset {}", kWhere, shown(key));
+  check(!state_->written, "{} nothing can be added after write(), got dataset {}", kWhere, shown(key));
   check(!key.empty() && key != "." && key.find('/') == key.npos && !state_->datasets.contains(key),
         "{} dataset names must be plain and unique, got {}", kWhere, shown(key));
   hsize_t total = 0;
@@ -128,22 +129,24 @@ void Hdf5Writer::dataset(std::string_view name, Hdf5Type type,
     ok(H5Dwrite(dataset, file_type, memory, space, H5P_DEFAULT, part.data()), doing);
     begin += count;
   }
-  state_->datasets.emplace(key, Hdf5File::Dataset{type, static_cast<int64_t>(total), {}});
+  const haddr_t offset = total == 0 ? 0 : H5Dget_offset(dataset);  // nowhere, when it has no bytes
+  check<InternalError>(offset != HADDR_UNDEF, "{} {} has no place", kWhere, shown(key));
+  state_->datasets.emplace(key, Hdf5Extent{offset, offset + total * element});
 }
 
 void Hdf5Writer::write(FileSystem& files, const Path& path) {
-  std::unique_ptr<std::byte[]> image;
-  size_t size = 0;
+  state_->written = true;
+  std::vector<Hdf5Extent> datasets;
+  for (const auto& [name, extent] : state_->datasets) datasets.push_back(extent);
+  std::vector<std::byte> image;
   {
     const Hdf5Lock lock;
-    if (!std::exchange(state_->sealed, true))
-      put_value(state_->file, kHdf5Digest, hdf5_digest(state_->attributes, state_->datasets));
     ok(H5Fflush(state_->file, H5F_SCOPE_GLOBAL), "finish the image");
-    size = static_cast<size_t>(ok(H5Fget_file_image(state_->file, nullptr, 0), "size the image"));
-    image = std::make_unique_for_overwrite<std::byte[]>(size);
-    ok(H5Fget_file_image(state_->file, image.get(), size), "take the image");
+    image.resize(static_cast<size_t>(ok(H5Fget_file_image(state_->file, nullptr, 0), "size the image")));
+    ok(H5Fget_file_image(state_->file, image.data(), image.size()), "take the image");
   }
-  write_durably(files, path, std::span<const std::byte>(image.get(), size));
+  hdf5_seal(image, std::move(datasets));
+  write_durably(files, path, image);
 }
 
 }  // namespace retort::formats
