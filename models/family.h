@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,5 +40,11 @@ struct Family {
 };
 
 const Registry<Family>& families();
+
+// ConfigError unless the spec's choices (norm, ffn, positions, windows, biases, ...; not its sizes, sharing
+// and rotary bases) are those of `own`, but for the keys in `free`, and its rotary scaling is none or one of
+// `scalings`.
+void check_choices(const DecoderSpec& spec, const DecoderSpec& own, const std::set<std::string>& free,
+                   const std::set<std::string>& scalings);
 
 }  // namespace retort::models

@@ -19,6 +19,10 @@ std::vector<int64_t> stored_shape(const Parameter& p, int64_t fused_rows, bool t
   return shape;
 }
 
+bool is_alias(const Parameters& parameters, const ForeignTensor& t) {
+  return parameters.at(t.parameter).name != t.parameter;
+}
+
 std::map<std::string, int64_t> fused_rows(const std::vector<ForeignTensor>& tensors) {
   std::map<std::string, int64_t> rows;
   for (const ForeignTensor& t : tensors)
@@ -36,7 +40,7 @@ void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor
     wanted.insert(t.name);
     const auto found = file.shapes.find(t.name);
     if (found == file.shapes.end()) {
-      if (!parameters.is_tied_head(t.parameter)) missing.push_back(t.name);
+      if (!is_alias(parameters, t)) missing.push_back(t.name);
       continue;
     }
     const auto rows = fused.find(t.name);
@@ -57,20 +61,41 @@ void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor
                    fmt::join(extra.begin(), extra.begin() + std::min<ptrdiff_t>(8, std::ssize(extra)), ", "));
 }
 
-at::Tensor parameter_values(const ForeignTensor& t, const ForeignFile& file) {
-  at::Tensor values = file.values(t.name);
-  check<DataError>(values.is_floating_point(), "{}: {} must hold floating point numbers, got {}", file.where,
-                   t.name, c10::toString(values.scalar_type()));
-  if (t.transposed) values = values.t();
-  if (t.rows > 0) values = values.narrow(0, t.row_begin, t.rows);
-  return values;
-}
+// Gives each parameter's part of the file. Slices of a fused tensor follow each other: it is read once.
+class Reader {
+ public:
+  explicit Reader(const ForeignFile& file) : file_(file) {}
+
+  at::Tensor values(const ForeignTensor& t) {
+    if (t.name != name_) whole_ = file_.values(t.name), name_ = t.name;
+    check<DataError>(whole_.is_floating_point(), "{}: {} must hold floating point numbers, got {}",
+                     file_.where, t.name, c10::toString(whole_.scalar_type()));
+    const at::Tensor values = t.transposed ? whole_.t() : whole_;
+    return t.rows > 0 ? values.narrow(0, t.row_begin, t.rows) : values;
+  }
+
+ private:
+  const ForeignFile& file_;
+  std::string name_;
+  at::Tensor whole_;
+};
 
 void set_master(at::Tensor& master, const ForeignTensor& t, const at::Tensor& values) {
   if (t.rope_heads > 0)
     master.index_copy_(0, interleaved_order(master.size(0), t.rope_heads), values.to(at::kFloat));
   else
     master.copy_(values);
+  if (t.offset != 0) master.sub_(t.offset);
+}
+
+// An alias that the file holds too must say the same.
+void check_alias(const Parameter& p, const ForeignTensor& t, const at::Tensor& values,
+                 const std::string& where) {
+  at::Tensor copy = at::empty_like(p.master);
+  set_master(copy, t, values);
+  check<DataError>(at::equal(copy, p.master), "{}: says that {} is the same as {}, but {} differs", where,
+                   t.parameter == "lm_head.weight" ? "the head" : t.parameter,
+                   p.role == Role::kEmbedding ? "the embedding" : p.name, t.name);
 }
 
 }  // namespace
@@ -96,16 +121,12 @@ std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTens
   auto model = std::make_unique<Decoder>(spec);
   Parameters& parameters = model->parameters();
   const at::NoGradGuard no_grad;
+  Reader reader(file);
   for (const ForeignTensor& t : tensors)
-    if (!parameters.is_tied_head(t.parameter))
-      set_master(parameters.at(t.parameter).master, t, parameter_values(t, file));
-  for (const ForeignTensor& t : tensors) {
-    if (!parameters.is_tied_head(t.parameter) || !file.shapes.contains(t.name)) continue;
-    const at::Tensor values = parameter_values(t, file).to(at::kFloat);
-    check<DataError>(at::equal(values, parameters.at(t.parameter).master),
-                     "{}: says that the head is tied to the embedding, but {} differs from it", file.where,
-                     t.name);
-  }
+    if (!is_alias(parameters, t)) set_master(parameters.at(t.parameter).master, t, reader.values(t));
+  for (const ForeignTensor& t : tensors)
+    if (is_alias(parameters, t) && file.shapes.contains(t.name))
+      check_alias(parameters.at(t.parameter), t, reader.values(t), file.where);
   return model;
 }
 

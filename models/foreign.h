@@ -25,6 +25,7 @@ struct ForeignTensor {
   // A slice of a fused tensor: rows [row_begin, row_begin + rows) of `name`; rows = 0: all of it. The slices
   // of one tensor stand side by side in a family's list, in row order.
   int64_t row_begin = 0, rows = 0;
+  double offset = 0.0;  // stored with this added (GGUF's norms that multiply by 1 + w)
 };
 
 struct ForeignFile {
@@ -35,8 +36,8 @@ struct ForeignFile {
 
 using ForeignTensors = std::function<std::vector<ForeignTensor>(const DecoderSpec&)>;
 
-// A Decoder of `spec` (as read from the file, not yet validated) with its masters set from the file. A tied
-// head may be absent; a present one must be equal.
+// A Decoder of `spec` (as read from the file, not yet validated) with its masters set from the file. An alias
+// (a tied head, a shared layer) may be absent; a present one must be equal.
 std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTensors& list,
                                       const ForeignFile& file);
 

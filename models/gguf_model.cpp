@@ -59,8 +59,11 @@ NamedPacked packed_tensors(const Decoder& model, const Family& family, const Pac
   NamedPacked out;
   for (const ForeignTensor& t : family.gguf_tensors(model.spec())) {
     if (parameters.is_tied_head(t.parameter)) continue;
-    const PackedTensor& own = packed.at(parameters.at(t.parameter).name);
-    if (!out.empty() && out.back().first == t.name)
+    const Parameter& p = parameters.at(t.parameter);
+    const PackedTensor& own = packed.at(p.name);
+    if (t.offset != 0)
+      out.emplace_back(t.name, formats::pack(GgmlType::F32, p.master + t.offset));
+    else if (!out.empty() && out.back().first == t.name)
       append_rows(out.back().second, own, t.name);
     else
       out.emplace_back(
@@ -91,8 +94,8 @@ std::unique_ptr<Decoder> load_gguf(const Path& path) {
   const DecoderSpec spec = family.spec_from_gguf(file);
   ForeignFile foreign{path.string(), {}, [&](const std::string& name) { return file.values(name); }};
   for (const formats::GgufTensorInfo& t : file.tensors()) foreign.shapes[t.name] = t.shape;
-  if (spec.rope_scaling.kind == "llama3")
-    foreign.shapes.erase("rope_freqs.weight");  // became part of the spec
+  check_foreign_spec(spec, path.string());
+  for (const auto& [name, values] : family.gguf_constants(spec)) foreign.shapes.erase(name);
   return load_foreign(spec, family.gguf_tensors, foreign);
 }
 

@@ -86,6 +86,18 @@ ForeignFile foreign_file(const Path& directory, const Weights& weights, const Fa
   return out;
 }
 
+// The one feed-forward network of all layers, kept once, as layer 0's.
+bool keeps_one_ffn(const std::vector<ForeignTensor>& tensors, const ForeignFile& file) {
+  bool others = false;
+  for (const ForeignTensor& t : tensors) {
+    if (t.parameter.find(".ffn.") == std::string::npos) continue;
+    const bool first = t.parameter.starts_with("layers.0.");
+    if (file.shapes.contains(t.name) != first) return false;
+    others = others || !first;
+  }
+  return others;
+}
+
 // Tensors as the family's files hold them: expanded, fused, transposed, packed; a tied head is left out.
 formats::NamedTensors hf_weights(const Decoder& model, const Family& family, WeightMap& map,
                                  at::ScalarType dtype, const HfPacker& pack) {
@@ -114,6 +126,28 @@ formats::NamedTensors hf_weights(const Decoder& model, const Family& family, Wei
     out.emplace_back(first.name, first.transposed ? whole.t() : whole);
   }
   return out;
+}
+
+void write_weights(FileSystem& files, const Path& folder, const formats::NamedTensors& tensors,
+                   int64_t shard_bytes) {
+  std::vector<formats::NamedTensors> shards(1);
+  int64_t total = 0, size = 0;
+  for (const auto& tensor : tensors) {
+    const auto bytes = static_cast<int64_t>(tensor.second.nbytes());
+    if (size > 0 && size + bytes > shard_bytes) shards.emplace_back(), size = 0;
+    shards.back().push_back(tensor);
+    size += bytes;
+    total += bytes;
+  }
+  if (shards.size() == 1) return formats::write_safetensors(files, folder / "model.safetensors", tensors);
+  Json map = Json::object();
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    formats::write_safetensors(files, folder / name, shards[i]);
+    for (const auto& [tensor, values] : shards[i]) map[tensor] = name;
+  }
+  const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
+  write_durably(files, folder / "model.safetensors.index.json", index.dump(2) + "\n");
 }
 
 const char* dtype_name(at::ScalarType dtype) {
@@ -160,9 +194,12 @@ std::unique_ptr<Decoder> load_hf_folder(const Path& directory) {
   const Family& family = family_of(config, source);
   check<DataError>(!config.contains("quantization_config") || config.at("quantization_config").is_null(),
                    "{}: has a quantization_config; only unquantized folders are read", source);
-  const DecoderSpec spec = family.spec_from_hf(config, source);
+  DecoderSpec spec = family.spec_from_hf(config, source);
+  check_foreign_spec(spec, source);
   const Weights weights = open_weights(directory);
-  return load_foreign(spec, family.hf_tensors, foreign_file(directory, weights, family));
+  const ForeignFile file = foreign_file(directory, weights, family);
+  spec.share_ffn = keeps_one_ffn(family.hf_tensors(spec), file);
+  return load_foreign(spec, family.hf_tensors, file);
 }
 
 void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& model, WeightMap& map,
@@ -179,8 +216,7 @@ void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& mod
   try {
     files.remove_all(fresh);
     files.make_directories(fresh);
-    formats::write_safetensors(files, fresh / "model.safetensors",
-                               hf_weights(model, family, map, dtype, extras.pack));
+    write_weights(files, fresh, hf_weights(model, family, map, dtype, extras.pack), extras.shard_bytes);
     write_durably(files, fresh / "config.json", config.dump(2) + "\n");
     write_durably(files, fresh / "generation_config.json", generation_json(config).dump(2) + "\n");
     for (const auto& [name, content] : extras.files) write_durably(files, fresh / name, content);

@@ -1,9 +1,10 @@
 // Hugging Face model folders: config.json, model.safetensors (or shards with model.safetensors.index.json),
 // both ways. Reading maps the files and copies each tensor once into its master. Missing, extra and misshapen
-// tensors are named (DataError); tied weights may be absent or present (then they must be equal).
-// Writing leaves a tied head out, and expands shared FFNs and repeated blocks, which transformers does not
-// know. It goes to a temporary folder beside, renamed when whole; an older export of that name is replaced
-// (IoError when something else stands there).
+// tensors are named (DataError); tied weights may be absent or present (then they must be equal). A folder
+// that holds the feed-forward network of layer 0 only is a model that shares it (MobiLlama). Writing leaves a
+// tied head out, and expands shared FFNs and repeated blocks, which transformers does not know. It goes to a
+// temporary folder beside, renamed when whole; an older export of that name is replaced (IoError when
+// something else stands there).
 #pragma once
 
 #include <functional>
@@ -36,7 +37,8 @@ using HfPacker = std::function<formats::NamedTensors(const HfMatrix&)>;
 struct HfExtras {
   std::map<std::string, std::string> files;
   formats::Json config;
-  HfPacker pack = {};  // asked for every matrix of attention and feed-forward layers
+  HfPacker pack = {};                   // asked for every matrix of attention and feed-forward layers
+  int64_t shard_bytes = 5'000'000'000;  // more become several files and an index
 };
 void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& model, WeightMap& map,
                     at::ScalarType dtype, const HfExtras& extras);

@@ -12,10 +12,10 @@ int64_t GgufKeys::integer(std::string_view key, std::optional<int64_t> absent) c
   return file_.integer(name(key), absent);
 }
 
+double meant_decimal(float value) { return std::strtod(fmt::format("{}", value).c_str(), nullptr); }
+
 double GgufKeys::real(std::string_view key, std::optional<double> absent) const {
-  // The file holds an f32 of a decimal such as 1e-5: its shortest decimal is the number that was meant.
-  const std::string shortest = fmt::format("{}", static_cast<float>(file_.real(name(key), absent)));
-  return std::strtod(shortest.c_str(), nullptr);
+  return meant_decimal(static_cast<float>(file_.real(name(key), absent)));
 }
 
 std::string GgufKeys::text(std::string_view key, std::string_view absent) const {

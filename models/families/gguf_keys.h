@@ -26,6 +26,10 @@ class GgufKeys {
   std::string architecture_;
 };
 
+// Files hold f32 of decimals such as 1e-5: the shortest decimal that rounds to `value`, the number that was
+// meant.
+double meant_decimal(float value);
+
 // What every architecture has: context, width, layers, heads, head_dim, ffn_width, vocabulary, tied head.
 void read_gguf_sizes(const GgufKeys& keys, DecoderSpec& spec);
 formats::GgufMetadata write_gguf_sizes(const DecoderSpec& spec, const std::string& architecture);

@@ -23,10 +23,7 @@ DecoderSpec defaults() {
 }
 
 void check_spec(const DecoderSpec& s) {
-  check<ConfigError>(
-      s.norm == NormKind::kLayer && s.ffn == FfnKind::kGelu && s.positions == PositionKind::kLearned &&
-          s.attention_bias && s.ffn_bias,
-      "model.family gpt2 has norm layer, ffn gelu, positions learned, attention_bias and ffn_bias");
+  check_choices(s, defaults(), {}, {});
   check<ConfigError>(s.kv_heads == s.heads,
                      "model.kv_heads must equal model.heads in family gpt2, got {} and {}", s.kv_heads,
                      s.heads);

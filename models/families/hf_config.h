@@ -21,7 +21,11 @@ class HfConfig {
   std::string text(std::string_view key, std::string_view absent) const;
   bool flag(std::string_view key, bool absent) const;
   HfConfig object(std::string_view key) const;
-  void must_be(std::string_view key, bool value) const;  // absent, or this
+  std::vector<double> reals(std::string_view key) const { return formats::json_reals(object_, key, source_); }
+  std::vector<std::string> texts(std::string_view key) const;  // empty when absent
+  void must_be(std::string_view key, bool value) const;        // absent, or this
+  void must_be(std::string_view key, const char* value) const;
+  void must_lack(std::string_view key) const;  // absent or null
   const std::string& source() const { return source_; }
 
  private:
@@ -29,8 +33,8 @@ class HfConfig {
   std::string source_;
 };
 
-// rope_theta and scaling from either spelling: rope_parameters (transformers 5) or rope_theta and
-// rope_scaling (4).
+// rope_theta (absent: the spec's) and scaling from either spelling: rope_parameters (transformers 5) or
+// rope_theta and rope_scaling (4).
 void read_hf_rope(const HfConfig& config, DecoderSpec& spec);
 // Both spellings, for old and new readers.
 void write_hf_rope(const DecoderSpec& spec, formats::Json& config);

@@ -3,7 +3,8 @@
 namespace retort::models {
 
 const Registry<Family>& families() {
-  static const Registry<Family> table("model.family", {gpt2_family(), llama_family()});
+  static const Registry<Family> table("model.family", {gpt2_family(), llama_family(), phi3_family(),
+                                                       qwen2_family(), qwen3_family(), gemma3_family()});
   return table;
 }
 

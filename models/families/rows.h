@@ -7,5 +7,9 @@ namespace retort::models {
 
 Family gpt2_family();
 Family llama_family();
+Family phi3_family();
+Family qwen2_family();
+Family qwen3_family();
+Family gemma3_family();
 
 }  // namespace retort::models

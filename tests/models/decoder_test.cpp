@@ -43,18 +43,21 @@ void expect_sharing_is_a_sum(const DecoderSpec& spec) {
 
 TEST(Decoder, LayersOneByOneMakeTheHiddenStates) {
   const at::NoGradGuard no_grad;
-  DecoderSpec spec = testing::tiny_llama();
-  spec.layers = 4;
-  spec.repeat = 2;
-  spec.scale_embeddings = true;
-  const auto model = testing::random_model(spec);
-  const TokenBlock block{testing::random_tokens(2, 9, spec.vocabulary), {}, {}};
-  at::Tensor x_BTD = model->embed(block);
-  for (int64_t n = 0; n < spec.layers; ++n) x_BTD = model->run_layer(n, x_BTD, block);
-  const at::Tensor h_BTD =
-      kernels::rms_norm(x_BTD, model->parameters().at("final_norm.weight").working, spec.norm_eps);
-  EXPECT_TRUE(testing::same_bits(h_BTD, model->hidden(block)));
-  EXPECT_THROW(model->run_layer(4, x_BTD, block), InternalError);
+  for (DecoderSpec spec : testing::tiny_families()) {
+    spec.layers = 4;
+    spec.repeat = 2;
+    const auto model = testing::random_model(spec);
+    const TokenBlock block{testing::random_tokens(2, 20, spec.vocabulary), {}, {}};
+    at::Tensor x_BTD = model->embed(block);
+    for (int64_t n = 0; n < spec.layers; ++n) x_BTD = model->run_layer(n, x_BTD, block);
+    const at::Tensor w = model->parameters().at("final_norm.weight").working;
+    const at::Tensor h_BTD =
+        spec.norm == NormKind::kLayer
+            ? kernels::layer_norm(x_BTD, w, model->parameters().at("final_norm.bias").working, spec.norm_eps)
+            : kernels::rms_norm(x_BTD, w, spec.norm_eps, spec.norm == NormKind::kRmsUnitOffset);
+    EXPECT_TRUE(testing::same_bits(h_BTD, model->hidden(block))) << spec.family;
+    EXPECT_THROW(model->run_layer(4, x_BTD, block), InternalError);
+  }
 }
 
 TEST(Decoder, SharedTensorsSumTheGradientsOfTheirUses) {

@@ -1,9 +1,12 @@
 // The translations of configurations: every family both ways, other people's spellings, and what is refused.
+#include <gmock/gmock.h>
+
 #include <set>
 
 #include "core/error.h"
 #include "models/families/gguf_keys.h"
 #include "models/families/hf_config.h"
+#include "models/families/llama_form.h"
 #include "models/families/rows.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
@@ -20,7 +23,9 @@ DecoderSpec read(const Json& config) { return llama().spec_from_hf(config, "conf
 Json config() { return llama().hf_config(testing::tiny_llama()); }
 
 TEST(Families, TheRegistryHoldsEveryRow) {
-  EXPECT_EQ(families().names(), (std::vector<std::string>{gpt2_family().name, llama_family().name}));
+  EXPECT_EQ(families().names(),
+            (std::vector<std::string>{gpt2_family().name, llama_family().name, phi3_family().name,
+                                      qwen2_family().name, qwen3_family().name, gemma3_family().name}));
 }
 
 TEST(Families, HfConfigNamesFileAndKey) {
@@ -69,9 +74,10 @@ TEST(Families, DefaultsAreValidAndComeBackFromHf) {
 
 // A tensor list names every use of every parameter once, and fused rows are adjacent and complete.
 TEST(Families, TensorListsCoverTheModel) {
-  for (const Family& family : families()) {
-    const Decoder model(family.defaults, at::kMeta);
-    for (const auto& list : {family.hf_tensors(family.defaults), family.gguf_tensors(family.defaults)}) {
+  for (const DecoderSpec& spec : testing::tiny_families()) {
+    const Family& family = families().at(spec.family);
+    const Decoder model(spec, at::kMeta);
+    for (const auto& list : {family.hf_tensors(spec), family.gguf_tensors(spec)}) {
       std::set<std::string> covered;
       std::string last;
       int64_t end = 0;
@@ -150,6 +156,117 @@ TEST(Families, RefusesWhatTheDecoderHasNot) {
   Json gpt2 = families().at("gpt2").hf_config(testing::tiny_gpt2());
   gpt2["scale_attn_by_inverse_layer_idx"] = true;
   EXPECT_THROW(families().at("gpt2").spec_from_hf(gpt2, "config.json"), DataError);
+}
+
+template <class E, class F>
+std::string message_of(const F& run) {
+  try {
+    run();
+  } catch (const E& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+// What an architecture's files cannot say is refused when the model is made, not when it is written.
+TEST(Families, RefuseChoicesOfOthers) {
+  const auto message = [](const char* family, const std::function<void(DecoderSpec&)>& change) {
+    for (DecoderSpec s : testing::tiny_families()) {
+      if (s.family != family) continue;
+      change(s);
+      return message_of<ConfigError>([&] { s.validate(); });
+    }
+    return std::string("no such family");
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(message("llama", [](DecoderSpec& s) { s.qk_norm = true; }),
+              HasSubstr("model.family llama has qk_norm false, got true"));
+  EXPECT_THAT(message("llama", [](DecoderSpec& s) { s.window = 8; }), HasSubstr("has window 0, got 8"));
+  EXPECT_THAT(message("qwen2", [](DecoderSpec& s) { s.qkv_bias = false; }), HasSubstr("qkv_bias"));
+  EXPECT_THAT(message("qwen3", [](DecoderSpec& s) { s.rope_scaling.kind = "llama3"; }),
+              HasSubstr("model.family qwen3 has rope_scaling none, linear, got llama3"));
+  EXPECT_THAT(message("phi3", [](DecoderSpec& s) { s.head_dim = 16; }), HasSubstr("must equal model.width"));
+  EXPECT_THAT(
+      message("gemma3", [](DecoderSpec& s) { s.window = s.global_every = 0, s.rope_local_theta = 0; }),
+      HasSubstr("has a window"));
+  EXPECT_THAT(message("gpt2", [](DecoderSpec& s) { s.logit_softcap = 30; }), HasSubstr("logit_softcap"));
+}
+
+TEST(Families, QwenRefusesSlidingLayers) {
+  const auto read_qwen = [](const char* key, const Json& value) {
+    Json json = families().at("qwen3").hf_config(families().at("qwen3").defaults);
+    json[key] = value;
+    return message_of<DataError>([&] { families().at("qwen3").spec_from_hf(json, "config.json"); });
+  };
+  EXPECT_EQ(read_qwen("layer_types", Json::array({"full_attention"})), "no error");
+  EXPECT_THAT(read_qwen("layer_types", Json::array({"full_attention", "sliding_attention"})),
+              ::testing::HasSubstr("layer_types must be full_attention"));
+  EXPECT_THAT(read_qwen("use_sliding_window", true), ::testing::HasSubstr("use_sliding_window"));
+}
+
+DecoderSpec longrope_spec() {
+  for (const DecoderSpec& s : testing::tiny_families())
+    if (s.rope_scaling.kind == "longrope") return s;
+  return {};
+}
+
+TEST(Families, Phi3ReadsLongropeInAllItsSpellings) {
+  const Family& phi3 = families().at("phi3");
+  const DecoderSpec spec = longrope_spec();
+  const auto again = [&](const Json& json) { return phi3.spec_from_hf(json, "config.json"); };
+  Json both = phi3.hf_config(spec), four = both;
+  EXPECT_EQ(both["rope_scaling"].size(), 3u);  // all that transformers 4 accepts
+  EXPECT_TRUE(again(both) == spec);
+  four.erase("rope_parameters");
+  for (const char* name : {"longrope", "su", "yarn"}) {
+    four["rope_scaling"]["type"] = name;
+    EXPECT_TRUE(again(four) == spec) << name;
+  }
+  both["original_max_position_embeddings"] = 32;  // wins over the one inside
+  EXPECT_EQ(again(both).rope_scaling.original_context, 32);
+  DecoderSpec odd = spec;  // a factor that is not context / original
+  odd.rope_scaling.factor = 3.0;
+  odd.rope_scaling.attention_factor = 1.25;
+  const Json said = phi3.hf_config(odd);
+  EXPECT_GT(said["rope_scaling"].size(), 3u);
+  EXPECT_TRUE(again(said) == odd);
+  both["rope_parameters"]["partial_rotary_factor"] = 0.75;
+  EXPECT_THAT(message_of<DataError>([&] { again(both); }), ::testing::HasSubstr("partial_rotary_factor"));
+}
+
+TEST(Families, Gemma3ReadsItsWindowsFromEitherSpelling) {
+  const Family& gemma = families().at("gemma3");
+  DecoderSpec spec = testing::tiny_families().back();
+  ASSERT_EQ(spec.family, "gemma3");
+  spec.layers = 7;
+  spec.rope_scaling.kind = "linear";
+  spec.rope_scaling.factor = 8.0;
+  spec.query_scalar = 12.5;
+  const auto read_with = [&](const std::function<void(Json&)>& change) {
+    Json json = gemma.hf_config(spec);
+    change(json);
+    return gemma.spec_from_hf(json, "config.json");
+  };
+  EXPECT_TRUE(read_with([](Json&) {}) == spec);
+  EXPECT_TRUE(read_with([](Json& j) { j.erase("layer_types"), j.erase("rope_parameters"); }) == spec);
+  EXPECT_TRUE(read_with([](Json& j) {
+                j.erase("rope_theta"), j.erase("rope_scaling"), j.erase("rope_local_base_freq");
+                j.erase("sliding_window_pattern");
+              }) == spec);
+  for (const int64_t every : {0, 1, 7, 100}) {
+    spec.global_every = every;
+    const DecoderSpec back = read_with([](Json& j) { j.erase("_sliding_window_pattern"); });
+    for (int64_t n = 0; n < spec.layers; ++n) EXPECT_EQ(back.windowed(n), spec.windowed(n)) << every;
+  }
+  EXPECT_THAT(
+      message_of<DataError>([&] { read_with([](Json& j) { j["layer_types"][1] = "full_attention"; }); }),
+      ::testing::HasSubstr("every P-th layer"));
+  EXPECT_THAT(message_of<DataError>([&] { read_with([](Json& j) { j["layer_types"].erase(0); }); }),
+              ::testing::HasSubstr("name 7 layers"));
+  EXPECT_THAT(message_of<DataError>([&] { read_with([](Json& j) { j["final_logit_softcapping"] = 30.0; }); }),
+              ::testing::HasSubstr("final_logit_softcapping"));
+  EXPECT_THAT(message_of<ConfigError>([&] { gemma.gguf_metadata(spec); }),
+              ::testing::HasSubstr("query_scalar"));
 }
 
 // A llama3 scaling survives GGUF, which keeps only the divisors: with blended frequencies and without.

@@ -1,6 +1,6 @@
 // Whole models against answers of transformers 5.17 (../shared/data/models/tiny): logits, loss, every
-// gradient, ten AdamW steps and a greedy continuation. Rows are the registry's families; a new one adds its
-// folder here.
+// gradient, ten AdamW steps and a greedy continuation. A new family adds its folder here.
+// tests/clients/golden_check.py runs it on models of other seeds, widths and depths ($RETORT_TEST_DATA).
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "models/family.h"
@@ -93,7 +93,28 @@ TEST_P(Golden, GreedyContinuation) {
   EXPECT_EQ(testing::continue_greedily(*model_, prompt, 16), expected);
 }
 
-INSTANTIATE_TEST_SUITE_P(Tiny, Golden, ::testing::Values("gpt2", "llama", "llama3-tied"),
+// What bf16 products do to a model's numbers has the size of what rounding its weights to bf16 does: each
+// product rounds its weight, its input and its result by at most 2^-9. So three such errors, added, bound it.
+TEST_P(Golden, Bf16StaysWithinItsOwnRounding) {
+  const at::Tensor exact = answers_->tensor("logits");
+  const auto error = [&](const at::Tensor& logits_BTV) {
+    return ((logits_BTV - exact).norm() / exact.norm()).item<double>();
+  };
+  const at::NoGradGuard no_grad;
+  const auto rounded = load_hf_folder(folder_);
+  for (Parameter& p : rounded->parameters().unique())
+    if (p.master.dim() == 2) p.master.copy_(p.master.to(at::kBFloat16));
+  const double weights = error(testing::logits(*rounded, {tokens_, {}, {}}));
+  IdentityMap identity;
+  bind_working(model_->parameters(), identity, at::kBFloat16);
+  const double products = error(testing::logits(*model_, {tokens_, {}, {}}));
+  EXPECT_GT(products, 0.5 * weights);  // it is bf16 that was measured
+  EXPECT_LT(products, 3 * weights);
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiny, Golden,
+                         ::testing::Values("gpt2", "llama", "llama3-tied", "phi3", "phi3-longrope", "qwen2",
+                                           "qwen3", "gemma3"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -21,7 +21,9 @@ std::vector<DecoderSpec> specs() {
   shared.rope_scaling = {"llama3", 8.0, 1.0, 4.0, 32};
   DecoderSpec untied = testing::tiny_gpt2();
   untied.tie_embeddings = false;
-  return {testing::tiny_llama(), shared, testing::tiny_gpt2(), untied};
+  std::vector<DecoderSpec> all = testing::tiny_families();
+  all.insert(all.begin(), {testing::tiny_llama(), shared, testing::tiny_gpt2(), untied});
+  return all;
 }
 
 void save(const Decoder& model, const Path& path, at::ScalarType dtype = at::kFloat,
@@ -133,6 +135,68 @@ TEST(HfFolder, ReadsShardsAndFilesWithoutPrefix) {
   write_index();
   EXPECT_THAT(message_of<DataError>([&] { load_hf_folder(folder); }),
               ::testing::HasSubstr("must name a file"));
+}
+
+TEST(HfFolder, WritesShardsOfABoundedSize) {
+  const testing::TemporaryDirectory directory;
+  const Path folder = directory / "hf";
+  HfExtras extras;
+  extras.shard_bytes = 8192;
+  for (const DecoderSpec& spec : testing::tiny_families()) {
+    const auto model = testing::random_model(spec);
+    save(*model, folder, at::kFloat, extras);
+    EXPECT_FALSE(std::filesystem::exists(folder / "model.safetensors"));
+    const Json index = formats::read_json(folder / "model.safetensors.index.json");
+    uint64_t bytes = 0;
+    for (const auto& [name, file] : index["weight_map"].items()) {
+      const formats::SafetensorsFile shard(folder / file.get<std::string>());
+      bytes += shard.bytes(name).size();
+      uint64_t all = 0;
+      for (const auto& [other, entry] : shard.entries()) all += entry.end - entry.begin;
+      EXPECT_TRUE(all <= 8192 || shard.entries().size() == 1) << file;
+    }
+    EXPECT_EQ(index["metadata"]["total_size"].get<uint64_t>(), bytes);
+    const auto loaded = load_hf_folder(folder);
+    for (const Parameter& p : loaded->parameters().unique())
+      EXPECT_TRUE(same_bits(p.master, model->parameters().at(p.name).master)) << spec.family << p.name;
+  }
+}
+
+TEST(HfFolder, ReadsANetworkThatIsKeptOnceAsShared) {
+  const testing::TemporaryDirectory directory;
+  DecoderSpec spec = testing::tiny_llama();
+  spec.layers = 3;
+  spec.share_ffn = true;
+  const auto model = testing::random_model(spec);
+  save(*model, directory / "hf");
+  const Path file = directory / "hf" / "model.safetensors";
+  const auto keep = [&](const std::function<bool(const std::string&)>& wanted) {
+    const formats::SafetensorsFile whole(file);
+    formats::NamedTensors kept;
+    for (const auto& [name, entry] : whole.entries())
+      if (wanted(name)) kept.emplace_back(name, whole.tensor(name).clone());
+    formats::write_safetensors(local_files(), file, kept);
+  };
+  const auto of_layer = [](const std::string& name, const char* layer) {
+    return name.find(".mlp.") != std::string::npos && name.find(layer) != std::string::npos;
+  };
+  keep([&](const std::string& name) { return !of_layer(name, ".1.") && !of_layer(name, ".2."); });
+  const auto loaded = load_hf_folder(directory / "hf");
+  EXPECT_TRUE(loaded->spec() == spec);
+  for (const Parameter& p : model->parameters().unique())
+    EXPECT_TRUE(same_bits(p.master, loaded->parameters().at(p.name).master)) << p.name;
+  keep([&](const std::string& name) { return !of_layer(name, ".0."); });
+  EXPECT_THAT(message_of<DataError>([&] { load_hf_folder(directory / "hf"); }),
+              ::testing::HasSubstr("model.layers.0.mlp.gate_proj.weight"));
+}
+
+TEST(HfFolder, ListsTheKnownArchitectures) {
+  const testing::TemporaryDirectory directory;
+  std::filesystem::create_directory(directory / "hf");
+  write_durably(local_files(), directory / "hf" / "config.json", R"({"model_type": "mamba"})");
+  EXPECT_THAT(
+      message_of<DataError>([&] { load_hf_folder(directory / "hf"); }),
+      ::testing::HasSubstr("model_type \"mamba\" is not known; known: gpt2, llama, phi3, qwen2, qwen3"));
 }
 
 TEST(HfFolder, LeavesOtherPeoplesFoldersAndFailuresAlone) {

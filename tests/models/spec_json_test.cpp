@@ -48,7 +48,7 @@ TEST(SpecJson, RefusesMissingUnknownAndMistypedKeys) {
 }
 
 TEST(SpecJson, WordsOfTheChoices) {
-  EXPECT_THAT(choice_words<NormKind>(), ::testing::ElementsAre("rms", "layer"));
+  EXPECT_THAT(choice_words<NormKind>(), ::testing::ElementsAre("rms", "layer", "rms_unit_offset"));
   EXPECT_EQ(from_word<FfnKind>("gelu"), FfnKind::kGelu);
   EXPECT_EQ(to_word(PositionKind::kLearned), "learned");
   EXPECT_THROW(from_word<PositionKind>("alibi"), ConfigError);

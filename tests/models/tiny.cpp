@@ -1,6 +1,7 @@
 #include "tests/models/tiny.h"
 
 #include "core/random.h"
+#include "models/family.h"
 #include "models/kv_cache.h"
 
 namespace retort::testing {
@@ -36,6 +37,33 @@ DecoderSpec tiny_gpt2() {
   spec.positions = models::PositionKind::kLearned;
   spec.attention_bias = spec.ffn_bias = true;
   return spec;
+}
+
+std::vector<DecoderSpec> tiny_families() {
+  std::vector<DecoderSpec> specs;
+  for (const models::Family& family : models::families()) {
+    DecoderSpec s = family.defaults;
+    s.vocabulary = 96;
+    s.context = 64;
+    s.layers = 3;
+    s.width = 32;
+    s.heads = 4;
+    s.kv_heads = s.norm == models::NormKind::kLayer ? 4 : 2;
+    s.head_dim = s.qk_norm ? 16 : 8;  // free of the width where the architecture allows it
+    s.ffn_width = 64;
+    if (s.window > 0) s.window = 8;
+    if (s.global_every > 0) s.global_every = 3;
+    specs.push_back(s);
+    if (s.family != "phi3") continue;
+    s.window = 12;
+    s.rope_scaling.kind = "longrope";
+    s.rope_scaling.factor = 4.0;
+    s.rope_scaling.original_context = 16;
+    s.rope_scaling.short_factor = {1.0, 1.02, 1.04, 1.1};
+    s.rope_scaling.long_factor = {1.0, 1.5, 2.3, 9.7};
+    specs.push_back(s);
+  }
+  return specs;
 }
 
 std::unique_ptr<Decoder> random_model(const DecoderSpec& spec, uint64_t seed) {

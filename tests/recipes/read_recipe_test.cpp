@@ -89,7 +89,7 @@ stages:
             "5 problems\n"
             "r.yaml:2:56: data.batch_tokens: must be a multiple of sequence * micro_batch * ranks = 32 * 4 * "
             "1 = 128, got 250\n"
-            "r.yaml:3:18: model.family: must be one of gpt2, llama, got \"lama\"; did you mean \"llama\"?\n"
+            "r.yaml:3:18: model.family: must be one of gpt2, llama, phi3, qwen2, qwen3, gemma3, got \"lama\"; did you mean \"llama\"?\n"
             "r.yaml:5:10: train.steps: must be an integer >= 1, got 010\n"
             "r.yaml:6:20: train.optimizer.lr: must be a number > 0, got \"ten\"\n"
             "r.yaml:6:25: train.optimizer.wieght_decay: unknown key; did you mean \"weight_decay\"?");
