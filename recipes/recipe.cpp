@@ -38,14 +38,20 @@ struct ScalingOptions {
   kernels::RopeScaling& scaling;
   void describe(Section& s) {
     s.field("kind", scaling.kind, "stretches rotary positions beyond the trained context",
-            one_of({"none", "linear", "llama3"}));
+            one_of({"none", "linear", "llama3", "longrope"}));
     s.field("factor", scaling.factor, "by how much", above(0.0));
     s.field("low_freq_factor", scaling.low_freq_factor, "llama3: slower than this many turns is stretched",
             above(0.0));
     s.field("high_freq_factor", scaling.high_freq_factor, "llama3: faster than this many turns stays",
             above(0.0));
-    s.field("original_context", scaling.original_context, "llama3: the context it was trained with",
+    s.field("original_context", scaling.original_context, "llama3, longrope: the context it was trained with",
             at_least<int64_t>(1));
+    s.field("attention_factor", scaling.attention_factor,
+            "longrope: what cos and sin are multiplied by; 0: sqrt(1 + ln factor / ln original_context)",
+            at_least(0.0));
+    s.field("short_factor", scaling.short_factor,
+            "longrope: divisors of the frequencies, head_dim / 2, up to the original context");
+    s.field("long_factor", scaling.long_factor, "longrope: divisors beyond it");
   }
 };
 
@@ -122,6 +128,9 @@ void ModelOptions::describe(Section& s) {
   s.field("rope_theta", m.rope_theta, "base of the rotary frequencies", above(0.0));
   ScalingOptions scaling{m.rope_scaling};
   s.section("rope_scaling", scaling, "rotary positions beyond the trained context");
+  s.field("window", m.window, "keys that a query sees, its own included (phi3, gemma3); 0: all", natural);
+  s.field("global_every", m.global_every, "every so many-th layer sees all keys despite the window (gemma3)",
+          natural);
   s.field("attention_bias", m.attention_bias, "biases of q, k, v and o");
   s.field("ffn_bias", m.ffn_bias, "biases of the feed-forward network");
   s.field("tie_embeddings", m.tie_embeddings, "the output head is the token embedding");

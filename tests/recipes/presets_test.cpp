@@ -11,13 +11,15 @@ namespace {
 struct Dimensions {
   int64_t layers, width, heads, kv_heads, head_dim, ffn_width, vocabulary;
   bool tied;
-  int64_t stored_ffns;  // networks; as many as layers unless they are shared
+  int64_t stored_ffns;                // networks; as many as layers unless they are shared
+  int64_t stored_outputs = layers;    // attention output projections
+  int64_t norm_elements = 2 * width;  // of a layer
 };
 
 int64_t llama_count(const Dimensions& d) {
-  const int64_t attention = 2 * d.width * d.heads * d.head_dim + 2 * d.width * d.kv_heads * d.head_dim;
-  return d.layers * (attention + 2 * d.width) + d.stored_ffns * 3 * d.width * d.ffn_width + d.width +
-         d.vocabulary * d.width * (d.tied ? 1 : 2);
+  const int64_t q = d.width * d.heads * d.head_dim, kv = 2 * d.width * d.kv_heads * d.head_dim;
+  return d.layers * (q + kv + d.norm_elements) + d.stored_outputs * q +
+         d.stored_ffns * 3 * d.width * d.ffn_width + d.width + d.vocabulary * d.width * (d.tied ? 1 : 2);
 }
 
 int64_t gpt_count(int64_t layers, int64_t width, int64_t context) {
@@ -32,6 +34,8 @@ struct Published {
 
 std::vector<Published> published() {
   return {
+      {"gemma3-270m", 268'098'176,
+       llama_count({18, 640, 4, 1, 256, 2048, 262144, true, 18, 18, 4 * 640 + 2 * 256})},
       {"gpt2-124m", 124'439'808, gpt_count(12, 768, 1024)},
       {"gpt3-1.3b", 1'315'723'264, gpt_count(24, 2048, 2048)},
       {"gpt3-125m", 125'226'240, gpt_count(12, 768, 2048)},
@@ -50,8 +54,13 @@ std::vector<Published> published() {
       {"mobilellm-350m", 345'355'200, llama_count({32, 960, 15, 5, 64, 2560, 32000, true, 32})},
       {"mobillama-0.5b", 534'865'920, llama_count({22, 2048, 32, 32, 64, 5632, 32000, false, 1})},
       {"mobillama-0.8b", 819'315'200, llama_count({22, 2560, 32, 32, 80, 10240, 32000, false, 1})},
+      {"phi3-mini-128k", 3'821'079'552, llama_count({32, 3072, 32, 32, 96, 8192, 32064, false, 32})},
+      {"phi3-mini-4k", 3'821'079'552, llama_count({32, 3072, 32, 32, 96, 8192, 32064, false, 32})},
+      {"qwen3-0.6b", 596'049'920,
+       llama_count({28, 1024, 16, 8, 128, 3072, 151936, true, 28, 28, 2 * 1024 + 2 * 128})},
       {"smollm2-135m", 134'515'008, llama_count({30, 576, 9, 3, 64, 1536, 49152, true, 30})},
       {"smollm2-360m", 361'821'120, llama_count({32, 960, 15, 5, 64, 2560, 49152, true, 32})},
+      {"stlm-10m", 10'483'584, llama_count({18, 384, 8, 4, 48, 1024, 9984, true, 1, 1})},
       {"stlm-50m", 47'203'328, llama_count({8, 512, 16, 4, 32, 1320, 50257, true, 8})},
       {"tinyllama-1.1b", 1'100'048'384, llama_count({22, 2048, 32, 4, 64, 5632, 32000, false, 22})},
   };
