@@ -2,14 +2,14 @@
 // must divide by the block. Layouts and rounding are in docs/formats.md; sources: ggml's block definitions,
 // reproduced byte for byte against llama.cpp's own output (tests read quant-golden).
 //
-//   F32, F16, BF16    one value a block
-//   Q8_0   34 bytes a 32   f16 d; i8 q[32]          x = d * q
-//   Q4_0   18 bytes a 32   f16 d; u8 qs[16]         x = d * (q - 8); qs[j] = q[j] | q[j+16] << 4
+//   one value a block    f32 f16 bf16
+//   32    q8_0 q4_0 q4_1 q5_0 q5_1 mxfp4; read only: iq4_nl
+//   256   q4_k q5_k q6_k tq1_0 tq2_0; q2_k and q3_k are read, and written from a grid's codes only
+//   64    read only: nvfp4
 //
-// Codes are integers and a value is (float)code * (float)scale, one fp32 product: that is what makes an
-// exported file equal, bit for bit, to the weights that were trained. Pure functions, parallel over blocks.
-// Compiled with -ffp-contract=off: x * (1/d) is rounded to fp32 before anything is added.
-// A non-finite value makes its block's scale, and so every value of the block, non-finite.
+// A quantized block is codes and scales (block_codes.h): what an export packs are the codes of the weights
+// that were trained. Pure functions, parallel over blocks. Compiled with -ffp-contract=off: x * (1/d) is
+// rounded to fp32 before anything is added. A non-finite value makes every value of its block non-finite.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -20,6 +20,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "formats/block_codes.h"
 
 namespace retort::formats {
 
@@ -61,17 +63,19 @@ enum class GgmlType : int32_t {
 
 struct GgmlTypeInfo {
   GgmlType type;
-  std::string name;     // "q4_0", as in --type and in recipes
-  int64_t block;        // values a block
-  int64_t block_bytes;  // bytes a block
-  bool has_values;      // pack() and unpack() know it; otherwise only its size is known, to list a file
+  std::string name;         // "q4_0", as in --type and in recipes
+  int64_t block;            // values a block
+  int64_t block_bytes;      // bytes a block
+  bool has_values = false;  // unpack() knows it; otherwise only its size is known, to list a file
+  bool is_written = false;  // pack() knows it
   double bits_per_weight() const {
     return 8.0 * static_cast<double>(block_bytes) / static_cast<double>(block);
   }
 };
 const GgmlTypeInfo& ggml_type_info(GgmlType type);  // DataError for a type not in the table, by number
-const GgmlTypeInfo& ggml_type_named(std::string_view name);  // ConfigError, listing those with values
+const GgmlTypeInfo& ggml_type_named(std::string_view name);  // ConfigError, listing those that are written
 std::vector<std::string> ggml_type_names();                  // those with values
+std::vector<std::string> written_ggml_types();               // those that pack() knows
 
 // A tensor in a block format, rows contiguous. `shape` is in torch order, the last dimension is the row.
 struct PackedTensor {
@@ -84,18 +88,19 @@ struct PackedTensor {
 // Bytes of `shape` in `type`; DataError when the row does not divide by the block or the product overflows.
 uint64_t packed_bytes(GgmlType type, std::span<const int64_t> shape);
 
-// Integer codes with their scales, what a grid makes of a tensor: value = codes * scales[block].
-struct BlockCodes {
-  at::Tensor codes;   // i8, the tensor's shape; Q8_0: -127..127, Q4_0: -8..7
-  at::Tensor scales;  // f32 [..., row / block], each exactly representable in f16
-};
-BlockCodes quantize_blocks(GgmlType type,
-                           const at::Tensor& x);         // Q8_0, Q4_0: ggml's own formulas; x f32, CPU
-at::Tensor dequantize_blocks(const BlockCodes& blocks);  // f32
-// Throws ShapeError for codes out of the type's range or a scale that f16 cannot hold.
+// ggml's own formulas, for q8_0 q4_0 q5_0 q4_k q5_k q6_k tq1_0 tq2_0 mxfp4. x f32 [.., row], CPU. importance:
+// undefined, or f32 [row] > 0, how much a column's error weighs; the searches of K-quants heed it.
+BlockScales fit_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance = {});
+BlockCodes quantize_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance = {});
+Rounding block_rounding(GgmlType type);  // how codes are found, and their range
+int64_t block_group(GgmlType type);      // values that share a scale
+// Codes of a type's range with scales that it can hold: finite, and f16 numbers or powers of two, or with the
+// header that fit_blocks() made of them. Scales of larger groups are repeated (a row's, in every block of
+// it). Throws ShapeError for others.
 PackedTensor pack_blocks(GgmlType type, const BlockCodes& blocks);
 
-PackedTensor pack(GgmlType type, const at::Tensor& x);  // any type with values; x f32, CPU
+// Quantizes and packs: a type that is written; x f32, CPU.
+PackedTensor pack(GgmlType type, const at::Tensor& x);
 // Values of packed bytes as f32 of `shape`; checks the length first.
 at::Tensor unpack(GgmlType type, std::span<const std::byte> bytes, std::span<const int64_t> shape);
 inline at::Tensor unpack(const PackedTensor& t) { return unpack(t.type, t.bytes, t.shape); }

@@ -76,8 +76,10 @@ NamedPacked packed_tensors(const Decoder& model, const Family& family, const Pac
 
 // general.file_type, for display: llama.cpp's number for the type of most of the matrices' values.
 uint32_t file_type(const NamedPacked& tensors) {
+  using enum GgmlType;
   static const std::map<GgmlType, uint32_t> numbers = {
-      {GgmlType::F32, 0}, {GgmlType::F16, 1}, {GgmlType::Q4_0, 2}, {GgmlType::Q8_0, 7}, {GgmlType::BF16, 32}};
+      {F32, 0},   {F16, 1},   {Q4_0, 2},  {Q4_1, 3},  {Q8_0, 7},  {Q5_0, 8},   {Q5_1, 9},   {Q2_K, 10},
+      {Q3_K, 11}, {Q4_K, 14}, {Q5_K, 16}, {Q6_K, 18}, {BF16, 32}, {TQ1_0, 36}, {TQ2_0, 37}, {MXFP4, 38}};
   std::map<GgmlType, int64_t> values;
   for (const auto& [name, t] : tensors)
     if (t.shape.size() == 2) values[t.type] += t.shape[0] * t.shape[1];

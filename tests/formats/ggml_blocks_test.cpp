@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstring>
 
@@ -14,7 +16,11 @@ namespace {
 using testing::expect_refused;
 using testing::same_bits;
 
-const std::vector<GgmlType> kBlockTypes = {GgmlType::Q8_0, GgmlType::Q4_0};
+// Those whose codes are integers under scales that ggml's own formula finds, and the plainest two of them.
+const std::vector<GgmlType> kCoded = {GgmlType::Q8_0,  GgmlType::Q4_0,  GgmlType::Q5_0,
+                                      GgmlType::MXFP4, GgmlType::Q4_K,  GgmlType::Q5_K,
+                                      GgmlType::Q6_K,  GgmlType::TQ1_0, GgmlType::TQ2_0};
+const std::vector<GgmlType> kPlain = {GgmlType::Q8_0, GgmlType::Q4_0};
 
 at::Tensor normals(std::vector<int64_t> shape, double std = 0.02) {
   at::Tensor x = at::empty(shape);
@@ -37,13 +43,33 @@ std::string text(const PackedTensor& packed) {
 TEST(GgmlBlocks, GoldenBytesOfLlamaCpp) {
   RETORT_NEEDS_TEST_DATA();
   const at::Tensor x = golden_input();
-  for (const char* name : {"q8_0", "q4_0", "bf16", "f16"}) {
-    const PackedTensor packed = pack(ggml_type_named(name).type, x);
+  for (const char* name :
+       {"q8_0", "q4_0", "bf16", "f16", "q4_1", "q5_0", "q6_K", "mxfp4", "tq1_0", "tq2_0"}) {
+    std::string type = name;
+    std::ranges::transform(type, type.begin(), [](char c) { return static_cast<char>(std::tolower(c)); });
+    const PackedTensor packed = pack(ggml_type_named(type).type, x);
     const std::string golden =
         read_text(testing::test_data() / "quant-golden" / (std::string(name) + ".bin"));
     EXPECT_TRUE(text(packed) == golden) << name;
     EXPECT_EQ(packed.bytes.size(), packed_bytes(packed.type, packed.shape));
     EXPECT_EQ(static_cast<uint64_t>(packed.row_bytes()) * 8, packed.bytes.size());
+  }
+}
+
+// Q4_K and Q5_K search for their scales in a way of their own, so bytes differ and the error is what must be
+// equal; the blocks themselves are read as llama.cpp reads them (its own bytes here; tests/clients).
+TEST(GgmlBlocks, SearchedScalesAreAsGoodAsLlamaCpps) {
+  RETORT_NEEDS_TEST_DATA();
+  const at::Tensor x = golden_input();
+  const auto error = [&](const at::Tensor& y) { return ((y - x).norm() / x.norm()).item<double>(); };
+  for (const char* name : {"q4_K", "q5_K"}) {
+    const GgmlType type = std::string(name) == "q4_K" ? GgmlType::Q4_K : GgmlType::Q5_K;
+    const std::string golden =
+        read_text(testing::test_data() / "quant-golden" / (std::string(name) + ".bin"));
+    const auto bytes = std::as_bytes(std::span(golden.data(), golden.size()));
+    const double theirs = error(unpack(type, bytes, x.sizes())), ours = error(unpack(pack(type, x)));
+    EXPECT_LT(ours, 1.01 * theirs) << name << ": " << theirs;
+    EXPECT_GT(ours, 0.90 * theirs) << name << ": " << theirs;
   }
 }
 
@@ -99,14 +125,14 @@ at::Tensor awkward() {
 
 TEST(GgmlBlocks, EqualsThePlainFormulas) {
   const at::Tensor x = at::cat({awkward(), normals({512, 64})});
-  for (const GgmlType type : kBlockTypes) {
+  for (const GgmlType type : kPlain) {
     const BlockCodes blocks = quantize_blocks(type, x);
     const float* values = x.const_data_ptr<float>();
     const int8_t* codes = blocks.codes.const_data_ptr<int8_t>();
-    for (int64_t b = 0; b < blocks.scales.numel(); ++b) {
+    for (int64_t b = 0; b < blocks.scales.scale.numel(); ++b) {
       const PlainBlock plain =
           type == GgmlType::Q8_0 ? plain_q8_0(values + b * 32) : plain_q4_0(values + b * 32);
-      const float scale = blocks.scales.const_data_ptr<float>()[b];
+      const float scale = blocks.scales.scale.const_data_ptr<float>()[b];
       ASSERT_EQ(std::memcmp(&scale, &plain.scale, sizeof scale), 0)
           << b << ": " << scale << " " << plain.scale;
       for (int j = 0; j < 32; ++j)
@@ -115,27 +141,114 @@ TEST(GgmlBlocks, EqualsThePlainFormulas) {
   }
 }
 
+// Rows that every block divides, within what an f16 scale of any type reaches.
+at::Tensor wide_rows() {
+  return at::cat({awkward().view({10, 256}).clamp(-6e4, 6e4), normals({30, 256}), normals({8, 256}, 1e-6)});
+}
+
 TEST(GgmlBlocks, PackingCodesEqualsPackingValues) {
-  const at::Tensor x = awkward().view({4, 10, 64});
-  for (const GgmlType type : kBlockTypes) {
+  const at::Tensor x = wide_rows().view({4, 12, 256});
+  for (const GgmlType type : kCoded) {
     const BlockCodes blocks = quantize_blocks(type, x);
     const PackedTensor packed = pack(type, x);
-    EXPECT_TRUE(text(pack_blocks(type, blocks)) == text(packed));
-    EXPECT_TRUE(same_bits(unpack(packed), dequantize_blocks(blocks)));
-    const at::Tensor product = blocks.codes.to(at::kFloat).view({4, 10, 2, 32}) * blocks.scales.unsqueeze(-1);
-    EXPECT_TRUE(same_bits(unpack(packed), product.view({4, 10, 64})));
+    EXPECT_TRUE(text(pack_blocks(type, blocks)) == text(packed)) << ggml_type_info(type).name;
+    EXPECT_TRUE(same_bits(unpack(packed), dequantize_blocks(blocks))) << ggml_type_info(type).name;
+    const int64_t group = block_group(type);
+    at::Tensor product =
+        blocks.codes.to(at::kFloat).view({4, 12, -1, group}) * blocks.scales.scale.unsqueeze(-1);
+    if (blocks.scales.offset.defined()) product = product + blocks.scales.offset.unsqueeze(-1);
+    EXPECT_TRUE(same_bits(unpack(packed), product.view({4, 12, 256}))) << ggml_type_info(type).name;
   }
 }
 
+// Scales first, codes later, a column at a time under its group's scale: the same as both at once.
+TEST(GgmlBlocks, ColumnsRoundUnderScalesThatWereFixedBefore) {
+  const at::Tensor x = wide_rows();
+  for (const GgmlType type : kCoded) {
+    const BlockCodes whole = quantize_blocks(type, x);
+    const BlockScales scales = fit_blocks(type, x);
+    EXPECT_TRUE(same_bits(scales.scale, whole.scales.scale));
+    const int64_t group = block_group(type);
+    for (const int64_t column : {0, 31, 32, 100, 255}) {
+      const at::Tensor codes =
+          round_codes(x.narrow(1, column, 1), scales.group(column / group), block_rounding(type));
+      EXPECT_TRUE(same_bits(codes, whole.codes.narrow(1, column, 1).contiguous()))
+          << ggml_type_info(type).name;
+    }
+    const int64_t half = 128 / ggml_type_info(type).block * ggml_type_info(type).block;
+    if (half == 0) continue;  // a block is the whole row
+    const BlockScales parts =
+        concatenate({fit_blocks(type, x.slice(1, 0, half)), fit_blocks(type, x.slice(1, half))});
+    EXPECT_TRUE(text(pack_blocks(type, {whole.codes, parts})) == text(pack_blocks(type, whole)));
+  }
+}
+
+// Formulas whose largest element comes back exactly find the same scale in their own values.
 TEST(GgmlBlocks, QuantizingItsOwnOutputChangesNothing) {
-  const at::Tensor x = normals({300, 96});
-  for (const GgmlType type : kBlockTypes) {
-    const BlockCodes first = quantize_blocks(type, x);
+  for (const GgmlType type :
+       {GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::MXFP4, GgmlType::TQ1_0, GgmlType::TQ2_0}) {
+    const BlockCodes first = quantize_blocks(type, normals({300, 256}));
     const at::Tensor once = dequantize_blocks(first);
     const BlockCodes second = quantize_blocks(type, once);
-    EXPECT_TRUE(same_bits(first.codes, second.codes));
-    EXPECT_TRUE(same_bits(first.scales, second.scales));
-    EXPECT_TRUE(same_bits(dequantize_blocks(second), once));
+    EXPECT_TRUE(same_bits(first.codes, second.codes)) << ggml_type_info(type).name;
+    EXPECT_TRUE(same_bits(first.scales.scale, second.scales.scale)) << ggml_type_info(type).name;
+    EXPECT_TRUE(same_bits(dequantize_blocks(second), once)) << ggml_type_info(type).name;
+  }
+}
+
+// Every code of a type, under scales of any exponent, comes back: bits lie where the reader looks for them.
+TEST(GgmlBlocks, EveryCodeOfATypeSurvives) {
+  for (const GgmlType type : {GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q5_0, GgmlType::Q3_K, GgmlType::Q2_K,
+                              GgmlType::TQ1_0, GgmlType::TQ2_0, GgmlType::MXFP4}) {
+    const Rounding r = block_rounding(type);
+    at::Tensor codes = at::empty({9, 512}, at::kChar);
+    const Random random(5, "every_code");
+    for (int64_t i = 0; i < codes.numel(); ++i) {
+      int code = r.lowest + static_cast<int>(random.below(static_cast<uint64_t>(i),
+                                                          static_cast<uint64_t>(r.highest - r.lowest + 1)));
+      if (r.rule == RoundRule::kOdd) code = code / 2 * 2 + (code < 0 ? -1 : 1);
+      if (r.rule == RoundRule::kFloat4) {
+        constexpr int kTwice[] = {0, 1, 2, 3, 4, 6, 8, 12};
+        code = kTwice[std::abs(code) % 8] * (code < 0 ? -1 : 1);
+      }
+      codes.mutable_data_ptr<int8_t>()[i] = static_cast<int8_t>(std::clamp(code, r.lowest, r.highest));
+    }
+    const at::Tensor scale = at::exp2(at::arange(9, at::kFloat).sub(11)).unsqueeze(1);  // one a row
+    const BlockCodes blocks{codes, {scale, {}, {}, {}}};
+    EXPECT_TRUE(same_bits(unpack(pack_blocks(type, blocks)), dequantize_blocks(blocks)))
+        << ggml_type_info(type).name;
+  }
+}
+
+// An importance moves a K-quant's error to the columns that matter least.
+TEST(GgmlBlocks, ImportanceLowersTheErrorOfImportantColumns) {
+  const at::Tensor x = normals({64, 256});
+  at::Tensor importance = at::ones({256});
+  importance.slice(0, 0, 256, 2) *= 100.0;
+  for (const GgmlType type : {GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K}) {
+    const auto weighted = [&](const BlockCodes& q) {
+      return ((dequantize_blocks(q) - x).square() * importance).sum().item<double>();
+    };
+    EXPECT_LT(weighted(quantize_blocks(type, x, importance)), weighted(quantize_blocks(type, x)));
+    EXPECT_THROW(quantize_blocks(type, x, at::ones({255})), ShapeError);
+  }
+}
+
+// Random bytes are a legal block of every type: nothing is out of bounds, and the length is checked.
+TEST(GgmlBlocks, AnyBytesAreRead) {
+  for (const std::string& name : ggml_type_names()) {
+    GgmlType type = GgmlType::F32;
+    for (int t = 0; t < 48; ++t) try {
+        if (ggml_type_info(static_cast<GgmlType>(t)).name == name) type = static_cast<GgmlType>(t);
+      } catch (const DataError&) {
+      }
+    const std::vector<int64_t> shape = {3, 512};
+    std::vector<std::byte> bytes(packed_bytes(type, shape));
+    const Random random(6, name);
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(random.below(i, 256));
+    EXPECT_EQ(unpack(type, bytes, shape).sizes(), shape) << name;
+    bytes.pop_back();
+    EXPECT_THROW(unpack(type, bytes, shape), DataError) << name;
   }
 }
 
@@ -171,25 +284,29 @@ TEST(GgmlBlocks, HalvesAndBrainFloatsRoundToEven) {
 }
 
 TEST(GgmlBlocks, ANonFiniteValueSpoilsItsBlockAloud) {
-  for (const GgmlType type : kBlockTypes)
+  for (const GgmlType type : kCoded)
     for (const float bad : {std::nanf(""), INFINITY}) {
-      at::Tensor x = normals({1, 64});
-      x[0][40] = bad;
-      const at::Tensor y = dequantize_blocks(quantize_blocks(type, x));
-      EXPECT_TRUE(y.slice(1, 0, 32).isfinite().all().item<bool>());
-      EXPECT_FALSE(y.slice(1, 32, 64).isfinite().any().item<bool>());
+      at::Tensor x = normals({1, 512});
+      x[0][300] = bad;
+      const int64_t block = ggml_type_info(type).block, begin = 300 / block * block;
+      const BlockCodes blocks = quantize_blocks(type, x);
+      const at::Tensor y = dequantize_blocks(blocks);
+      EXPECT_TRUE(y.slice(1, 0, begin).isfinite().all().item<bool>());
+      EXPECT_FALSE(y.slice(1, begin, begin + block).isfinite().any().item<bool>())
+          << ggml_type_info(type).name;
+      expect_refused<ShapeError>("pack", [&] { pack_blocks(type, blocks); }, {"must be finite"});
     }
 }
 
 TEST(GgmlBlocks, StridedAndEmptyInputs) {
-  const at::Tensor x = normals({64, 33}).t();  // [33, 64], not dense in memory
-  for (const GgmlType type : kBlockTypes) {
+  const at::Tensor x = normals({256, 33}).t();  // [33, 256], not dense in memory
+  for (const GgmlType type : kCoded) {
     EXPECT_TRUE(text(pack(type, x)) == text(pack(type, x.contiguous())));
     EXPECT_TRUE(same_bits(quantize_blocks(type, x).codes, quantize_blocks(type, x.contiguous()).codes));
-    const BlockCodes none = quantize_blocks(type, at::empty({0, 64}));
-    EXPECT_EQ(none.scales.sizes(), (std::vector<int64_t>{0, 2}));
+    const BlockCodes none = quantize_blocks(type, at::empty({0, 256}));
+    EXPECT_EQ(none.scales.scale.sizes(), (std::vector<int64_t>{0, 256 / block_group(type)}));
     EXPECT_TRUE(pack_blocks(type, none).bytes.empty());
-    EXPECT_EQ(dequantize_blocks(none).sizes(), (std::vector<int64_t>{0, 64}));
+    EXPECT_EQ(dequantize_blocks(none).sizes(), (std::vector<int64_t>{0, 256}));
   }
 }
 
@@ -199,10 +316,16 @@ TEST(GgmlBlocks, RefusesWhatDoesNotFit) {
   EXPECT_THROW(quantize_blocks(GgmlType::F16, x), ShapeError);
   EXPECT_THROW(quantize_blocks(GgmlType::Q8_0, x.to(at::kDouble)), ShapeError);
   EXPECT_THROW(pack(GgmlType::Q8_0, normals({2, 48})), DataError);
-  expect_refused<DataError>("Q6_K", [&] { pack(GgmlType::Q6_K, normals({256})); }, {"q6_k (14)", "f32, f16"});
+  expect_refused<DataError>("Q2_K", [&] { pack(GgmlType::Q2_K, normals({256})); }, {"q2_k (10)", "f32, f16"});
+  expect_refused<DataError>("IQ1_S", [&] { unpack(GgmlType::IQ1_S, {}, std::vector<int64_t>{0}); },
+                            {"iq1_s (19)"});
+  expect_refused<ShapeError>("IQ4_NL", [&] { fit_blocks(GgmlType::IQ4_NL, normals({32})); },
+                             {"iq4_nl", "q8_0"});
+  expect_refused<ShapeError>("Q3_K", [&] { fit_blocks(GgmlType::Q3_K, normals({256})); },
+                             {"a grid gives them"});
   expect_refused<DataError>("99", [] { ggml_type_info(static_cast<GgmlType>(99)); }, {"type 99", "q8_0"});
   expect_refused<ConfigError>("q4", [] { ggml_type_named("q4_O"); }, {"did you mean \"q4_0\"", "bf16"});
-  EXPECT_THROW(ggml_type_named("q6_k"), ConfigError);  // its size is known, its values are not
+  EXPECT_THROW(ggml_type_named("q3_k"), ConfigError);  // it is read, not written
   const std::vector<int64_t> huge = {int64_t{1} << 40, int64_t{1} << 30}, negative = {-32};
   EXPECT_THROW(packed_bytes(GgmlType::Q4_0, huge), DataError);
   EXPECT_THROW(packed_bytes(GgmlType::F32, negative), DataError);
@@ -213,20 +336,26 @@ TEST(GgmlBlocks, RefusesWhatDoesNotFit) {
 
 TEST(GgmlBlocks, RefusesCodesAndScalesThatNoFileHolds) {
   BlockCodes blocks = quantize_blocks(GgmlType::Q4_0, normals({2, 64}));
-  blocks.scales[0][0] = 1.0f + 1.0f / 4096;  // not an f16 number: the file would hold other weights
+  blocks.scales.scale[0][0] = 1.0f + 1.0f / 4096;  // not an f16 number: the file would hold other weights
   expect_refused<ShapeError>("scale", [&] { pack_blocks(GgmlType::Q4_0, blocks); },
                              {"every scale must be an f16"});
-  blocks.scales[0][0] = 1.0f;
+  blocks.scales.scale[0][0] = 1.0f;
   blocks.codes[0][0] = 8;
   expect_refused<ShapeError>("code", [&] { pack_blocks(GgmlType::Q4_0, blocks); }, {"-8 .. 7"});
   blocks.codes = blocks.codes.slice(1, 0, 63);
   EXPECT_THROW(pack_blocks(GgmlType::Q4_0, blocks), ShapeError);
+  BlockCodes k = quantize_blocks(GgmlType::Q4_K, normals({2, 256}));
+  k.scales.header = at::Tensor();
+  expect_refused<ShapeError>("header", [&] { pack_blocks(GgmlType::Q4_K, k); }, {"come with their header"});
+  BlockCodes mx = quantize_blocks(GgmlType::MXFP4, normals({2, 64}));
+  mx.scales.scale[1][1] = 3.0f;
+  expect_refused<ShapeError>("power", [&] { pack_blocks(GgmlType::MXFP4, mx); }, {"power of two"});
 }
 
 TEST(GgmlBlocks, TheNumberOfThreadsChangesNothing) {
   const at::Tensor x = normals({257, 4096});
   const int threads = at::get_num_threads();
-  for (const GgmlType type : kBlockTypes) {
+  for (const GgmlType type : kCoded) {
     const std::string many = text(pack(type, x));
     at::set_num_threads(1);
     const std::string one = text(pack(type, x));

@@ -134,13 +134,13 @@ TEST_F(Gguf, RoundTripIsBitForBit) {
 
 TEST_F(Gguf, ListsTypesWhoseValuesItCannotRead) {
   ByteImage image = header(1, 0);
-  put_tensor(image, "k", {256, 2}, 14, 0);  // Q6_K, 210 bytes a block
-  image.pad(32).raw(std::string(420, 'x')).pad(32);
+  put_tensor(image, "k", {256, 2}, 22, 0);  // IQ2_S, 82 bytes a block
+  image.pad(32).raw(std::string(164, 'x')).pad(32);
   const GgufFile file = open(image.bytes());
-  EXPECT_EQ(file.tensors()[0].bytes, 420u);
-  EXPECT_EQ(ggml_type_info(file.tensors()[0].type).name, "q6_k");
-  EXPECT_EQ(file.bytes(file.tensors()[0]).size(), 420u);
-  expect_refused<DataError>("values", [&] { file.values("k"); }, {"tensor \"k\" is of type q6_k", "q4_0"});
+  EXPECT_EQ(file.tensors()[0].bytes, 164u);
+  EXPECT_EQ(ggml_type_info(file.tensors()[0].type).name, "iq2_s");
+  EXPECT_EQ(file.bytes(file.tensors()[0]).size(), 164u);
+  expect_refused<DataError>("values", [&] { file.values("k"); }, {"tensor \"k\" is of type iq2_s", "q4_0"});
 }
 
 TEST_F(Gguf, RefusesLyingHeaders) {
