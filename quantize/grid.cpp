@@ -2,16 +2,78 @@
 
 namespace retort::quantize {
 
-Grid q8_0_grid();  // q8_0.cpp
-Grid q4_0_grid();  // q4_0.cpp
+Grid q8_0_grid();               // q8_0.cpp
+Grid q4_0_grid();               // q4_0.cpp
+Grid q4_k_grid();               // q4_k.cpp
+Grid q6_k_grid();               // q6_k.cpp
+Grid mxfp4_grid();              // mxfp4.cpp
+Grid ternary_grid();            // ternary.cpp
+Grid ternary_row_grid();        // ternary.cpp
+Grid seq_ternary_grid();        // seq.cpp
+Grid seq2_grid();               // seq.cpp
+Grid lsq3_grid();               // lsq.cpp
+Grid lsq4_grid();               // lsq.cpp
+Grid binary_grid();             // binary.cpp
+Grid int4_grid(int64_t group);  // integer.cpp
+Grid int8_grid(int64_t group);  // integer.cpp
+Grid float8_grid();             // float8.cpp
 
 const Registry<Grid>& grids() {
   static const Registry<Grid> table("grid", {
                                                 q8_0_grid(),
                                                 q4_0_grid(),
+                                                q4_k_grid(),
+                                                q6_k_grid(),
+                                                mxfp4_grid(),
+                                                lsq4_grid(),
+                                                lsq3_grid(),
+                                                seq2_grid(),
+                                                seq_ternary_grid(),
+                                                ternary_grid(),
+                                                ternary_row_grid(),
+                                                binary_grid(),
+                                                int8_grid(0),
+                                                int4_grid(0),
+                                                int4_grid(32),
+                                                int4_grid(128),
+                                                float8_grid(),
                                             });
   return table;
 }
+
+Quantized Grid::quantize(const at::Tensor& x) const {
+  const at::NoGradGuard no_grad;
+  Quantized out;
+  out.scales = fit(x, {});
+  out.codes = round(x, out.scales);
+  return out;
+}
+
+formats::PackedTensor Grid::pack(const Quantized& quantized) const {
+  std::vector<std::string> known;
+  for (const Grid& other : grids())
+    if (other.ggml) known.push_back(other.name);
+  check<ConfigError>(ggml.has_value(), "grid {} has no GGUF type that stores it; those that have: {}", name,
+                     fmt::join(known, ", "));
+  return formats::pack_blocks(*ggml, quantized);
+}
+
+Grid ggml_formula(formats::GgmlType type) {
+  const formats::GgmlTypeInfo& info = formats::ggml_type_info(type);
+  return {.name = info.name,
+          .block = info.block,
+          .span = info.block,
+          .bits_per_weight = info.bits_per_weight(),
+          .rounding = formats::block_rounding(type),
+          .ggml = type,
+          .compressed = {},
+          .learned = {},
+          .fit = [type](const at::Tensor& x, const at::Tensor& importance) {
+            return formats::fit_blocks(type, x, importance);
+          }};
+}
+
+at::Tensor as_f16(const at::Tensor& scale) { return scale.clamp_max(65504.0).to(at::kHalf).to(at::kFloat); }
 
 std::string misfit(const Grid& grid, const std::string& tensor, int64_t in_features) {
   if (in_features % grid.block == 0) return "";

@@ -1,10 +1,17 @@
-// A grid: tensor <-> codes and scales, and the file type that holds exactly those. One file and one row each.
+// A grid: tensor <-> codes and scales, and the file types that hold exactly those. One file and one row each.
 // What training evaluates is dequantize(quantize(master)) in f32; what an export packs are the same codes, so
-// the file holds the weights that were judged, bit for bit. Pure, deterministic functions of dense f32 CPU
-// tensors: equal input gives equal codes, on any thread and any machine.
+// the file holds the weights that were judged, bit for bit.
+//
+//   value = code * scale [+ offset]       codes by `rounding`, scales by `fit` or learned (learned_scale.h)
+//
+// Fitting and rounding are apart, so that scales can be fixed first (by training, or by a quantizer such as
+// GPTQ from the columns that a scale is of: `span`) and codes found under them, a column at a time.
+// Pure, deterministic functions of dense f32 CPU tensors [.., in]: equal input gives equal codes, on any
+// thread and any machine.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "core/registry.h"
@@ -12,16 +19,56 @@
 
 namespace retort::quantize {
 
+using Scales = formats::BlockScales;  // [.., groups]; group(g) and concatenate() take them apart and together
+using Quantized = formats::BlockCodes;  // codes and scales
+using formats::dequantize_blocks;
+
+// How compressed-tensors' config.json names a grid's weights.
+struct CompressedScheme {
+  std::string type;  // "int", "float"
+  int64_t bits = 0;
+  std::string strategy;    // "channel", "group", "tensor", "tensor_group"
+  int64_t group_size = 0;  // of "group"
+};
+
+// Scales that training moves (LSQ, Esser et al. 2020, arXiv 1902.08153; SEQ and elastic binarisation,
+// ParetoQ, arXiv 2502.02631). With v = w / scale and g the gradient of the value:
+//   d/dw = g where low <= v <= high, else 0;   d/dscale = gamma * sum g (code - v | inside; code | outside)
+struct LearnedRule {
+  double low = 0, high = 0;
+  bool follows = true;  // false: code - v is code everywhere (binary)
+  int64_t levels = 1;   // Qp of gamma = 1 / sqrt(numel * Qp)
+};
+
 struct Grid {
-  std::string name;           // "q4_0"
-  formats::GgmlType exports;  // the GGUF type that stores its codes
-  int64_t block = 0;          // a row's length must divide by it
-  double bits_per_weight = 0;
-  std::function<formats::BlockCodes(const at::Tensor&)> quantize;  // f32 [.., in] -> codes
-  std::function<at::Tensor(const formats::BlockCodes&)> dequantize;
+  std::string name;   // "q4_0"
+  int64_t block = 1;  // a row's length must divide by it
+  int64_t span = 0;   // columns whose scales are fixed together; 0: the whole row (or tensor)
+  double bits_per_weight =
+      0;  // in the file; a row's own scale not counted where the type has no place for one
+  formats::Rounding rounding;
+  std::optional<formats::GgmlType> ggml;       // the GGUF type that stores exactly its codes and scales
+  std::optional<CompressedScheme> compressed;  // the compressed-tensors scheme that does
+  std::optional<LearnedRule> learned;
+  // The scales that x [rows, n spans] gives itself; for a learned grid, those that training starts from.
+  // importance: undefined, or f32 [n spans] (mean squared activations): K-quants weigh errors by it.
+  std::function<Scales(const at::Tensor& x, const at::Tensor& importance)> fit;
+
+  at::Tensor round(const at::Tensor& x, const Scales& scales) const {
+    return formats::round_codes(x, scales, rounding);
+  }
+  Quantized quantize(const at::Tensor& x) const;
+  // ConfigError without a GGUF type; ShapeError for codes or scales of another grid, or not finite.
+  formats::PackedTensor pack(const Quantized& quantized) const;
 };
 
 const Registry<Grid>& grids();
+
+// A grid whose every formula is ggml's.
+Grid ggml_formula(formats::GgmlType type);
+// f16 numbers (nearest even) as f32, no larger than its largest: what a scale is before weights are made of
+// it.
+at::Tensor as_f16(const at::Tensor& scale);
 
 // Why rows of `in_features` do not fit the grid, with the grids that would; "" when they do.
 std::string misfit(const Grid& grid, const std::string& tensor, int64_t in_features);

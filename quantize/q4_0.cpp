@@ -4,15 +4,6 @@
 
 namespace retort::quantize {
 
-Grid q4_0_grid() {
-  using formats::GgmlType;
-  const formats::GgmlTypeInfo& info = formats::ggml_type_info(GgmlType::Q4_0);
-  return {.name = info.name,
-          .exports = info.type,
-          .block = info.block,
-          .bits_per_weight = info.bits_per_weight(),
-          .quantize = [](const at::Tensor& x) { return formats::quantize_blocks(GgmlType::Q4_0, x); },
-          .dequantize = formats::dequantize_blocks};
-}
+Grid q4_0_grid() { return ggml_formula(formats::GgmlType::Q4_0); }
 
 }  // namespace retort::quantize

@@ -59,7 +59,7 @@ at::Tensor QuantizeMap::apply(const models::Parameter& p, const at::Tensor& x) {
   const Grid* grid = grid_of(p);
   if (grid == nullptr || !enabled_) return x;
   const at::NoGradGuard no_grad;
-  return grid->dequantize(grid->quantize(x.contiguous()));
+  return dequantize_blocks(grid->quantize(x.contiguous()));
 }
 
 at::Tensor QuantizeMap::pull_back(const models::Parameter&, const at::Tensor& gradient) { return gradient; }
@@ -75,7 +75,7 @@ formats::PackedTensor QuantizeMap::pack(const models::Parameter& p) const {
   const Grid* grid = grid_of(p);
   if (grid == nullptr || !enabled_) return formats::pack(formats::GgmlType::F32, p.master);
   const at::NoGradGuard no_grad;
-  return formats::pack_blocks(grid->exports, grid->quantize(p.master.contiguous()));
+  return grid->pack(grid->quantize(p.master.contiguous()));
 }
 
 }  // namespace retort::quantize

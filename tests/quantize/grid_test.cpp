@@ -1,6 +1,8 @@
 // Every test here walks the registry, so a new grid gets them with its row.
 #include "quantize/grid.h"
 
+#include <ATen/Parallel.h>
+
 #include <fstream>
 
 #include "core/random.h"
@@ -24,13 +26,20 @@ at::Tensor hard_rows() {
   return x;
 }
 
-at::Tensor fake_quantized(const Grid& grid, const at::Tensor& x) { return grid.dequantize(grid.quantize(x)); }
+at::Tensor fake_quantized(const Grid& grid, const at::Tensor& x) {
+  return dequantize_blocks(grid.quantize(x));
+}
 
 TEST(Grid, PackedFileHoldsTheValuesThatWereJudged) {
   const at::Tensor x = hard_rows();
   for (const Grid& grid : grids()) {
-    const formats::PackedTensor packed = formats::pack_blocks(grid.exports, grid.quantize(x));
-    EXPECT_EQ(packed.type, grid.exports);
+    if (!grid.ggml) {
+      EXPECT_THROW(grid.pack(grid.quantize(x)), ConfigError) << grid.name;
+      EXPECT_TRUE(grid.compressed) << grid.name << " leaves for nowhere";
+      continue;
+    }
+    const formats::PackedTensor packed = grid.pack(grid.quantize(x));
+    EXPECT_EQ(packed.type, *grid.ggml);
     EXPECT_TRUE(same_bits(formats::unpack(packed), fake_quantized(grid, x))) << grid.name;
   }
 }
@@ -38,37 +47,80 @@ TEST(Grid, PackedFileHoldsTheValuesThatWereJudged) {
 TEST(Grid, BitsPerWeightAreThoseOfThePackedBytes) {
   const at::Tensor x = hard_rows();
   for (const Grid& grid : grids()) {
-    const formats::PackedTensor packed = formats::pack_blocks(grid.exports, grid.quantize(x));
+    if (!grid.ggml) continue;
+    const formats::PackedTensor packed = grid.pack(grid.quantize(x));
     EXPECT_DOUBLE_EQ(grid.bits_per_weight, 8.0 * static_cast<double>(packed.bytes.size()) / x.numel())
         << grid.name;
   }
 }
 
-TEST(Grid, RepeatsItself) {
+TEST(Grid, RepeatsItselfWithAnyNumberOfThreads) {
+  const at::Tensor x = hard_rows();
+  const int threads = at::get_num_threads();
+  for (const Grid& grid : grids()) {
+    at::set_num_threads(1);
+    const Quantized a = grid.quantize(x);
+    at::set_num_threads(4);
+    const Quantized b = grid.quantize(x.clone());
+    at::set_num_threads(threads);
+    EXPECT_TRUE(at::equal(a.codes.view(at::kChar), b.codes.view(at::kChar))) << grid.name;
+    EXPECT_TRUE(same_bits(a.scales.scale, b.scales.scale)) << grid.name;
+  }
+}
+
+// What GPTQ does: scales of a span fixed from the columns that it is of, then codes column by column.
+TEST(Grid, SpansAndColumnsGiveTheSameAsTheWhole) {
+  const at::Tensor x = at::cat({hard_rows(), hard_rows().flip(0)}, 1);
+  for (const Grid& grid : grids()) {
+    const int64_t in = x.size(1), span = grid.span == 0 ? in : grid.span;
+    EXPECT_EQ(in % span, 0);
+    std::vector<Scales> scales;
+    std::vector<at::Tensor> codes;
+    for (int64_t begin = 0; begin < in; begin += span) {
+      const at::Tensor part = x.slice(1, begin, begin + span);
+      scales.push_back(grid.fit(part, {}));
+      const int64_t width = span / scales.back().groups();
+      for (int64_t c = 0; c < span; ++c)
+        codes.push_back(grid.round(part.narrow(1, c, 1), scales.back().group(c / width)));
+    }
+    const Quantized columns{at::cat(codes, 1), formats::concatenate(scales)}, whole = grid.quantize(x);
+    EXPECT_TRUE(same_bits(dequantize_blocks(columns), dequantize_blocks(whole))) << grid.name;
+    if (!grid.ggml) continue;
+    EXPECT_EQ(grid.pack(columns).bytes, grid.pack(whole).bytes) << grid.name;
+  }
+}
+
+// Types whose own quantizer, given the values, finds the same values again: a stray llama-quantize is
+// harmless.
+TEST(Grid, SurvivesItsTypesOwnQuantizer) {
+  at::Tensor x = at::empty({64, 512});
+  Random(7, "test/idempotent").fill_normal(x, 0.02);
+  for (const char* name : {"q8_0", "q4_0", "mxfp4", "ternary", "ternary_row", "seq_ternary", "binary"}) {
+    const Grid& grid = grids().at(name);
+    const at::Tensor values = fake_quantized(grid, x);
+    EXPECT_TRUE(at::equal(formats::unpack(formats::pack(*grid.ggml, values)), values)) << name;
+  }
+}
+
+// ggml's formulas; and every other grid has no code outside its range however hard the rows are.
+TEST(Grid, CodesStayInRange) {
   const at::Tensor x = hard_rows();
   for (const Grid& grid : grids()) {
-    const formats::BlockCodes a = grid.quantize(x), b = grid.quantize(x.clone());
-    EXPECT_TRUE(same_bits(a.codes, b.codes) && same_bits(a.scales, b.scales)) << grid.name;
-    EXPECT_TRUE(same_bits(a.scales, a.scales.to(at::kHalf).to(at::kFloat)))
-        << grid.name << ": scales fit f16";
+    const at::Tensor codes = grid.quantize(x).codes.to(at::kFloat);
+    EXPECT_GE(codes.min().item<float>(), grid.rounding.lowest) << grid.name;
+    EXPECT_LE(codes.max().item<float>(), grid.rounding.highest) << grid.name;
   }
 }
 
-TEST(Grid, GgmlFormulasAreIdempotent) {
-  const at::Tensor x = hard_rows();
-  for (const char* name : {"q8_0", "q4_0"}) {
-    const Grid& grid = grids().at(name);
-    const formats::BlockCodes once = grid.quantize(x), twice = grid.quantize(grid.dequantize(once));
-    EXPECT_TRUE(at::equal(grid.dequantize(once), grid.dequantize(twice))) << name;
-  }
-}
-
-// Relative RMS error on a Gaussian: .0054 and .086 (docs/quantization.md). With 2^19 values the sampling
+// Relative RMS error on a Gaussian (docs/quantization.md). With 2^19 values the sampling
 // error of such a ratio is about 1/sqrt(2^20) = .1 %; 3 % is far above it and far below any wrong formula.
 TEST(Grid, ErrorOnAGaussianIsTheKnownOne) {
   at::Tensor x = at::empty({512, 1024});
   Random(11, "test/gaussian").fill_normal(x, 0.02);
-  for (const auto& [name, known] : {std::pair{"q8_0", 0.0054}, std::pair{"q4_0", 0.086}}) {
+  const std::vector<std::pair<const char*, double>> known_errors = {
+      {"q8_0", 0.0054},  {"q4_0", 0.086},  {"lsq4", 0.108},       {"lsq3", 0.201},      {"seq2", 0.354},
+      {"ternary", 0.51}, {"binary", 0.60}, {"ternary_row", 0.51}, {"seq_ternary", 0.51}};
+  for (const auto& [name, known] : known_errors) {
     const double error =
         (fake_quantized(grids().at(name), x) - x).norm().item<double>() / x.norm().item<double>();
     EXPECT_NEAR(error, known, 0.03 * known) << name;
@@ -85,11 +137,28 @@ TEST(Grid, GoldenBytesAreGgmls) {
   std::string input = read(folder / "input_f32_8x1024.bin");
   ASSERT_EQ(input.size(), 8u * 1024 * 4);
   const at::Tensor x = at::from_blob(input.data(), {8, 1024}, at::kFloat).clone();
-  for (const Grid& grid : grids()) {
-    const formats::PackedTensor packed = formats::pack_blocks(grid.exports, grid.quantize(x));
+  for (const auto& [name, file] :
+       {std::pair{"q8_0", "q8_0"}, {"q4_0", "q4_0"}, {"q6_k", "q6_K"}, {"mxfp4", "mxfp4"}}) {
+    const Grid& grid = grids().at(name);
+    const formats::PackedTensor packed = grid.pack(grid.quantize(x));
     const std::string bytes(reinterpret_cast<const char*>(packed.bytes.data()), packed.bytes.size());
-    EXPECT_TRUE(bytes == read(folder / (grid.name + ".bin"))) << grid.name;
+    EXPECT_TRUE(bytes == read(folder / (std::string(file) + ".bin"))) << grid.name;
   }
+}
+
+// compressed-tensors' own numbers: amax / 7.5, and /127.5, halves to even, clipped to the range.
+TEST(Grid, IntegersFollowCompressedTensors) {
+  at::Tensor x = at::zeros({1, 32});
+  x[0][0] = 15.0;   // 7.5 scales: clipped to 7
+  x[0][1] = -15.0;  // -7.5: halves to even, -8
+  x[0][2] = 5.0;    // 2.5 -> 2
+  x[0][3] = 3.0;    // 1.5 -> 2
+  const Quantized q = grids().at("int4_g32").quantize(x);
+  EXPECT_EQ(q.scales.scale.item<float>(), 2.0f);
+  const std::vector<int8_t> expected = {7, -8, 2, 2, 0};
+  for (size_t i = 0; i < expected.size(); ++i)
+    EXPECT_EQ(q.codes[0][static_cast<int64_t>(i)].item<int8_t>(), expected[i]);
+  EXPECT_EQ(grids().at("int8_row").quantize(x * 17).scales.scale.item<float>(), 2.0f);
 }
 
 TEST(Grid, MisfitNamesTensorRuleAndAlternatives) {
@@ -101,13 +170,13 @@ TEST(Grid, MisfitNamesTensorRuleAndAlternatives) {
   } catch (const ConfigError& error) {
     EXPECT_STREQ(error.what(),
                  "[quantize] layers.0.ffn.down.weight: rows must be a multiple of 32 for q4_0, got 100; "
-                 "grids that fit: none");
+                 "grids that fit: fp8");
   }
 }
 
 TEST(Grid, UnknownNameListsTheKnown) {
   try {
-    grids().at("q4_1");
+    grids().at("q3");
     FAIL();
   } catch (const ConfigError& error) {
     const std::string text = error.what();

@@ -55,6 +55,7 @@ TEST(QuantizeMap, TiedHeadIsTheEmbedding) {
 
 TEST(QuantizeMap, PackedEqualsAppliedBitForBit) {
   for (const Grid& grid : grids()) {
+    if (grid.block > 32 || !grid.ggml) continue;  // rows of 32
     SampleParameters parameters;
     QuantizeMap map(all(grid.name), parameters);
     for (const Parameter& p : parameters.unique()) {
@@ -99,13 +100,13 @@ TEST(QuantizeMap, AllMisfitsAreNamedAtOnce) {
   } catch (const ConfigError& error) {
     EXPECT_STREQ(error.what(),
                  "[quantize] these tensors do not fit their grids:\n"
-                 "  a.weight: rows must be a multiple of 32 for q4_0, got 100; grids that fit: none\n"
-                 "  b.weight: rows must be a multiple of 32 for q4_0, got 48; grids that fit: none");
+                 "  a.weight: rows must be a multiple of 32 for q4_0, got 100; grids that fit: fp8\n"
+                 "  b.weight: rows must be a multiple of 32 for q4_0, got 48; grids that fit: fp8");
   }
 }
 
 TEST(QuantizeMap, UnknownGridIsRefused) {
-  EXPECT_THROW(QuantizeMap(all("q5_0"), SampleParameters()), ConfigError);
+  EXPECT_THROW(QuantizeMap(all("q3"), SampleParameters()), ConfigError);
 }
 
 // The forward pass sees the grid's values, and their gradient becomes the master's, unchanged.

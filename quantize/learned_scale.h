@@ -1,0 +1,25 @@
+// Scales that training moves, one a row. The parameter is theta = log(scale): positive by construction, and a
+// step of an optimizer that normalises gradients (Adam) moves every scale by the same *ratio*, whatever its
+// size (Jain et al. 2019, arXiv 1903.08066, train log2 of a threshold for the same reasons). The scale that
+// weights are made of is f16(exp(theta)) within [2^-14, 65504], rounded straight through.
+// Rows are independent, and sums run in a fixed order: the same bits with any number of threads.
+#pragma once
+
+#include "quantize/grid.h"
+
+namespace retort::quantize {
+
+Scales learned_scales(const at::Tensor& theta);  // f32 [rows, 1] -> scales [rows, 1]
+at::Tensor theta_of(const Scales& scales);       // its inverse, up to f16
+// A fit: `multiple` of a row's mean magnitude.
+std::function<Scales(const at::Tensor&, const at::Tensor&)> from_mean_magnitude(double multiple);
+
+struct LearnedGradient {
+  at::Tensor weight;  // [rows, in]
+  at::Tensor theta;   // [rows, 1]
+};
+// Given the gradient of the values that `grid` makes of w [rows, in] under theta. grid.learned must be there.
+LearnedGradient pull_back(const Grid& grid, const at::Tensor& w, const at::Tensor& theta,
+                          const at::Tensor& gradient);
+
+}  // namespace retort::quantize
