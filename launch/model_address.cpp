@@ -116,6 +116,19 @@ OpenedModel from_directory(const Path& path, Log& log) {
   return from_directory(stages.front(), log);
 }
 
+OpenedModel open_any(const std::string& address, const Path& run, uint64_t seed, Log& log) {
+  if (const auto preset = recipes::preset_of(address)) return from_preset(*preset, seed);
+  const Path path = resolve_stage(address, run);
+  check<IoError>(fs::exists(path),
+                 "{}: no such model (a checkpoint, run or HF directory, a .gguf file, or preset:NAME)",
+                 address);
+  if (fs::is_directory(path)) return from_directory(path, log);
+  if (path.extension() == ".bin") return plain(models::load_llama2c(path), nullptr, path);
+  check<DataError>(path.extension() == ".gguf", "{}: a model file must be a .gguf (or a .bin of llama2.c)",
+                   path.string());
+  return plain(models::load_gguf(path), gguf_tokenizer(path), path);
+}
+
 }  // namespace
 
 const data::Tokenizer& OpenedModel::need_tokenizer() const {
@@ -134,16 +147,15 @@ std::string resolve_stage(const std::string& address, const Path& run) {
 
 OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log) {
   const at::NoGradGuard no_grad;
-  if (const auto preset = recipes::preset_of(address)) return from_preset(*preset, seed);
-  const Path path = resolve_stage(address, run);
-  check<IoError>(fs::exists(path),
-                 "{}: no such model (a checkpoint, run or HF directory, a .gguf file, or preset:NAME)",
-                 address);
-  if (fs::is_directory(path)) return from_directory(path, log);
-  if (path.extension() == ".bin") return plain(models::load_llama2c(path), nullptr, path);
-  check<DataError>(path.extension() == ".gguf", "{}: a model file must be a .gguf (or a .bin of llama2.c)",
-                   path.string());
-  return plain(models::load_gguf(path), gguf_tokenizer(path), path);
+  OpenedModel model = open_any(address, run, seed, log);
+  if (model.tokenizer) check_fits(*model.tokenizer, *model.decoder, model.source);
+  return model;
+}
+
+void check_fits(const data::Tokenizer& tokenizer, const models::Decoder& decoder, const std::string& source) {
+  check<DataError>(tokenizer.vocabulary() <= decoder.vocabulary(),
+                   "{}: its tokenizer {} has {} tokens, but its embedding {} rows", source, tokenizer.name(),
+                   tokenizer.vocabulary(), decoder.vocabulary());
 }
 
 void replace_map(OpenedModel& model, std::unique_ptr<models::WeightMap> map) {

@@ -31,8 +31,13 @@ struct OpenedModel {
   const data::Tokenizer& need_tokenizer() const;  // DataError without one
 };
 
-// `run` is where stage:NAME lives (empty: no run, so it is a ConfigError); `seed` makes a preset's weights.
+// The model's own tokenizer fits it (check_fits). `run` is where stage:NAME lives (empty: no run, so it is a
+// ConfigError); `seed` makes a preset's weights.
 OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log);
+
+// DataError when the tokenizer gives ids that the embedding has no row for. More rows than tokens are
+// padding.
+void check_fits(const data::Tokenizer& tokenizer, const models::Decoder& decoder, const std::string& source);
 
 // The model with another map, its working weights bound anew.
 void replace_map(OpenedModel& model, std::unique_ptr<models::WeightMap> map);

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "formats/ggml_blocks.h"
 #include "launch/export_model.h"
+#include "models/hf_folder.h"
 #include "tests/launch/tiny.h"
 #include "tests/testing.h"
 
@@ -97,6 +98,20 @@ TEST(ModelAddress, OpensOtherPeoplesFiles) {
     EXPECT_LT(testing::relative_error(hidden.back(), hidden.front()), 1e-5) << name;
     EXPECT_THROW(opened.need_tokenizer(), DataError);  // its vocabulary is not ours
   }
+}
+
+TEST(ModelAddress, RefusesATokenizerThatTheEmbeddingHasNoRowsFor) {
+  testing::TemporaryDirectory directory;
+  models::DecoderSpec spec = tiny_model(4)->spec();
+  spec.vocabulary = 255;
+  models::Decoder small(spec);
+  models::initialise(small.parameters(), "normal", 0.02, 1);
+  models::HfExtras extras;
+  extras.files = data::make_byte_tokenizer()->hf_files();
+  models::IdentityMap identity;
+  models::save_hf_folder(local_files(), directory / "hf", small, identity, at::kFloat, extras);
+  EXPECT_THAT(error_of((directory / "hf").string()),
+              HasSubstr("its tokenizer bytes has 256 tokens, but its embedding 255 rows"));
 }
 
 TEST(ModelAddress, SaysWhatIsWrong) {
