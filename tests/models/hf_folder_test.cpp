@@ -1,6 +1,9 @@
 #include "models/hf_folder.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
+
+#include <fstream>
 
 #include "core/error.h"
 #include "models/family.h"
@@ -188,6 +191,44 @@ TEST(HfFolder, ReadsANetworkThatIsKeptOnceAsShared) {
   keep([&](const std::string& name) { return !of_layer(name, ".0."); });
   EXPECT_THAT(message_of<DataError>([&] { load_hf_folder(directory / "hf"); }),
               ::testing::HasSubstr("model.layers.0.mlp.gate_proj.weight"));
+}
+
+// Bytes of private writable memory, which RLIMIT_DATA bounds; a mapped file is none of it.
+uint64_t data_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmData:")) return 1024 * std::stoull(line.substr(7));
+  return 0;
+}
+
+// The file is mapped and each tensor copied once into its master: there is never a second copy of the model.
+TEST(HfFolder, LoadsInTheModelsOwnSize) {
+  const testing::TemporaryDirectory directory;
+  DecoderSpec spec = testing::tiny_llama();
+  spec.vocabulary = 16384;
+  spec.width = 1024;  // 64 MiB: the allocator gives so large a block back
+  spec.layers = 1;
+  spec.tie_embeddings = true;
+  uint64_t size = 0;
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    {
+      Decoder model(spec);
+      for (Parameter& p : model.parameters().unique()) p.master.fill_(0.5);
+      size = static_cast<uint64_t>(4 * model.parameters().stored());
+      save(model, directory / "hf", dtype);
+    }
+    const uint64_t before = data_bytes();
+    if (before == 0 || before > uint64_t{1} << 40) GTEST_SKIP() << "memory is not counted here (a sanitizer)";
+    rlimit usual{};
+    ASSERT_EQ(::getrlimit(RLIMIT_DATA, &usual), 0);
+    const rlimit bound{before + size + size / 4, usual.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_DATA, &bound), 0);
+    std::unique_ptr<Decoder> loaded;
+    EXPECT_NO_THROW(loaded = load_hf_folder(directory / "hf"));
+    EXPECT_THROW(Decoder{spec}, std::exception);  // a second one has no room: the bound binds
+    ASSERT_EQ(::setrlimit(RLIMIT_DATA, &usual), 0);
+    EXPECT_EQ(loaded->parameters().at("embed.weight").master[7][7].item<float>(), 0.5f);
+  }
 }
 
 TEST(HfFolder, ListsTheKnownArchitectures) {
