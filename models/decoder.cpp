@@ -1,6 +1,7 @@
 // B batch, T tokens, S keys, D width, H heads, G kv heads, K head_dim, F ffn_width, V vocabulary.
 #include "models/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -78,6 +79,14 @@ struct Context {
   kernels::AttentionMask mask;
   bool past_original = false;  // longrope: the sequence is longer than its original context
   KvCache* cache = nullptr;
+  std::vector<LayerTap>* taps = nullptr;
+
+  LayerTap* tap(int64_t layer) const {
+    if (taps == nullptr) return nullptr;
+    const auto found =
+        std::find_if(taps->begin(), taps->end(), [&](const LayerTap& t) { return t.layer == layer; });
+    return found == taps->end() ? nullptr : &*found;
+  }
 };
 
 void check_range(const at::Tensor& ids, const char* name, int64_t size) {
@@ -171,6 +180,11 @@ Context Decoder::State::context(const TokenBlock& block, KvCache* cache) {
   const int64_t B = block.tokens_BT.size(0), T = block.tokens_BT.size(1), past = cache ? cache->length() : 0;
   Context c;
   c.cache = cache;
+  c.taps = block.taps;
+  if (c.taps != nullptr)
+    for (const LayerTap& tap : *c.taps)
+      check<InternalError>(tap.layer >= 0 && tap.layer < spec.layers,
+                           "[decoder] layers 0 to {} can be tapped, got {}", spec.layers - 1, tap.layer);
   if (block.positions_BT.defined()) {
     check_shape("decoder", "positions_BT", block.positions_BT, {B, T});
     check_range(block.positions_BT, "positions", spec.context);
@@ -216,6 +230,7 @@ at::Tensor Decoder::State::attention(int64_t n, const at::Tensor& x_BTD, const C
   at::Tensor k_BSGK = layer.k(h_BTD).view({B, T, spec.kv_heads, K});
   at::Tensor v_BSGK = layer.v(h_BTD).view({B, T, spec.kv_heads, K});
   if (spec.qk_norm) q_BTHK = layer.q_norm(q_BTHK), k_BSGK = layer.k_norm(k_BSGK);
+  if (LayerTap* tap = c.tap(n)) tap->q_BTHK = q_BTHK, tap->k_BTGK = k_BSGK, tap->v_BTGK = v_BSGK;
   if (spec.positions == PositionKind::kRope) {
     q_BTHK = kernels::rope(q_BTHK, rope_tables(n, c), c.positions_BT);
     k_BSGK = kernels::rope(k_BSGK, rope_tables(n, c), c.positions_BT);
@@ -249,7 +264,9 @@ at::Tensor Decoder::State::embedded(const at::Tensor& tokens_BT, const Context& 
 
 at::Tensor Decoder::State::run_layer(int64_t n, const at::Tensor& x_BTD, const Context& c) const {
   const at::Tensor y_BTD = x_BTD + attention(n, x_BTD, c);
-  return y_BTD + feed_forward(layers[static_cast<size_t>(n)], y_BTD);
+  const at::Tensor out_BTD = y_BTD + feed_forward(layers[static_cast<size_t>(n)], y_BTD);
+  if (LayerTap* tap = c.tap(n)) tap->h_BTD = out_BTD;
+  return out_BTD;
 }
 
 // What the cache held and now holds too.
@@ -327,5 +344,6 @@ const Parameters& Decoder::parameters() const { return state_->parameters; }
 int64_t Decoder::vocabulary() const { return state_->spec.vocabulary; }
 int64_t Decoder::context() const { return state_->spec.context; }
 int64_t Decoder::width() const { return state_->spec.width; }
+int64_t Decoder::layers() const { return state_->spec.layers; }
 
 }  // namespace retort::models

@@ -93,6 +93,7 @@ class Decoder final : public Model {
   int64_t vocabulary() const override;
   int64_t context() const override;
   int64_t width() const override;
+  int64_t layers() const override;
   double flops_per_token(int64_t tokens) const override;
 
  private:

@@ -7,15 +7,24 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "models/parameters.h"
 
 namespace retort::models {
 
+// What an executed layer held: its output, before any final norm, and its attention's queries, keys and
+// values, before the rotation. Differentiable. H query heads, G key heads, K their width.
+struct LayerTap {
+  int64_t layer = 0;  // from 0
+  at::Tensor h_BTD = {}, q_BTHK = {}, k_BTGK = {}, v_BTGK = {};
+};
+
 struct TokenBlock {
   at::Tensor tokens_BT;          // i64
   at::Tensor positions_BT = {};  // i64; undefined: 0 .. T-1 in every row (or from the cache's length)
   at::Tensor document_BT = {};   // i64; undefined: one document a row
+  std::vector<LayerTap>* taps = nullptr;  // hidden() fills these in, each below Model::layers()
 };
 
 class KvCache;  // models/kv_cache.h
@@ -39,6 +48,7 @@ class Model {
   virtual int64_t vocabulary() const = 0;
   virtual int64_t context() const = 0;  // longest sequence that positions allow
   virtual int64_t width() const = 0;
+  virtual int64_t layers() const { return 0; }  // executed ones, which a TokenBlock may tap
   // 6 * (matmul parameters executed, head included, lookup not) + 12 * L * heads * head_dim * T: forward and
   // backward for one token in a sequence of T.
   virtual double flops_per_token(int64_t tokens) const = 0;

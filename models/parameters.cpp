@@ -50,7 +50,8 @@ bool Parameters::is_tied_head(std::string_view name) const {
 
 int64_t Parameters::stored() const {
   int64_t total = 0;
-  for (const Parameter& p : unique_) total += p.numel();
+  for (const Parameter& p : unique_)
+    if (p.role != Role::kObjective) total += p.numel();
   return total;
 }
 

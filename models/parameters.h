@@ -24,7 +24,10 @@
 namespace retort::models {
 
 // What a parameter is for: initialisers, weight decay and quantizers choose by it.
-enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias, kLoraA, kLoraB };
+// kObjective: of what is minimised, not of the model (a projection between teacher and student): trained and
+// kept in checkpoints, on no grid and in no other file. Its name starts with kObjectivePrefix.
+enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias, kLoraA, kLoraB, kObjective };
+inline constexpr std::string_view kObjectivePrefix = "objective.";
 inline bool is_adapter(Role role) { return role == Role::kLoraA || role == Role::kLoraB; }
 
 struct Parameter {
@@ -41,7 +44,8 @@ struct Parameter {
   // What a file without sharing holds: one for every use, but none for a tied head (GGUF keeps none) and
   // none of an adapter, which is merged (adapters.h).
   int64_t copies() const {
-    return is_adapter(role) ? 0 : role == Role::kEmbedding ? 1 : static_cast<int64_t>(uses.size());
+    if (is_adapter(role) || role == Role::kObjective) return 0;
+    return role == Role::kEmbedding ? 1 : static_cast<int64_t>(uses.size());
   }
 };
 
@@ -67,7 +71,7 @@ class Parameters {
   // A tied head: an alias of an embedding. File formats leave it out.
   bool is_tied_head(std::string_view name) const;
 
-  int64_t stored() const;    // elements of the unique parameters
+  int64_t stored() const;    // elements of the model's unique parameters
   int64_t expanded() const;  // elements of all copies
   void zero_gradients();     // of the working copies, in place where they exist
 

@@ -3,7 +3,9 @@
 namespace retort::models {
 namespace {
 
-bool stays_f32(Role role) { return role == Role::kNorm || role == Role::kBias || role == Role::kPositions; }
+bool stays_f32(Role role) {
+  return role == Role::kNorm || role == Role::kBias || role == Role::kPositions || role == Role::kObjective;
+}
 
 void refresh(Parameter& p, WeightMap& map) {
   if (!p.working.is_alias_of(p.master)) p.working.copy_(map.apply(p, p.master));

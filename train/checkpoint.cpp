@@ -307,9 +307,12 @@ std::vector<Path> list_checkpoints(const Path& directory) {
 
 void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters) {
   const std::string source = checkpoint.path.string();
-  check<CheckpointError>(checkpoint.weights.size() == parameters.unique().size(),
-                         "{}: holds {} weights, the model has {}", source, checkpoint.weights.size(),
-                         parameters.unique().size());
+  const auto wanted =
+      std::count_if(checkpoint.weights.begin(), checkpoint.weights.end(), [&](const auto& weight) {
+        return !weight.first.starts_with(models::kObjectivePrefix) || parameters.contains(weight.first);
+      });
+  check<CheckpointError>(wanted == std::ssize(parameters.unique()), "{}: holds {} weights, the model has {}",
+                         source, wanted, parameters.unique().size());
   for (const models::Parameter& p : parameters.unique()) {
     const auto found = checkpoint.weights.find(p.name);
     check<CheckpointError>(found != checkpoint.weights.end(), "{}: lacks the weight {}", source, p.name);

@@ -68,7 +68,8 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
 // Names of the checkpoints below `directory`, newest first, without reading them.
 std::vector<Path> list_checkpoints(const Path& directory);
 // Copies the weights into the masters; CheckpointError, and nothing copied, unless names and shapes are the
-// same.
+// same. What an objective trained beside the model (models/parameters.h) is left where it is by a model
+// alone.
 void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters);
 
 }  // namespace retort::train

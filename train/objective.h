@@ -22,6 +22,8 @@ struct LossSum {
 class Objective {
  public:
   virtual ~Objective() = default;
+  // Before the step's first micro-batch: for weights that follow the step. A pure function of it.
+  virtual void begin_step(int64_t /*step*/) {}
   virtual LossSum operator()(models::Model& model, const data::Batch& batch) = 0;
   virtual std::vector<std::string> part_names() const = 0;  // what metrics call the parts: "ce", "forward_kl"
   // FLOPs a token beyond the model's own (a teacher's forward pass).

@@ -63,6 +63,7 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
 
   // forward and backward
   LossTree losses;
+  parts_.objective.begin_step(step);
   sync_.begin_step();
   for (int64_t g = 0; g < micro_batches_; ++g) {
     sync_.begin_micro_batch(g);

@@ -60,6 +60,37 @@ TEST(Decoder, LayersOneByOneMakeTheHiddenStates) {
   }
 }
 
+TEST(Decoder, TapsHoldWhatTheirLayersHeld) {
+  DecoderSpec spec = testing::tiny_llama();
+  spec.layers = 3;
+  const auto model = testing::random_model(spec);
+  const at::Tensor tokens = testing::random_tokens(2, 9, spec.vocabulary);
+  std::vector<LayerTap> taps = {{.layer = 2}, {.layer = 0}};
+  const TokenBlock plain{tokens, {}, {}}, tapped{tokens, {}, {}, &taps};
+  EXPECT_TRUE(testing::same_bits(model->hidden(tapped), model->hidden(plain)));
+  EXPECT_EQ(model->layers(), 3);
+
+  at::Tensor x_BTD = model->embed(plain);
+  const at::Tensor first_BTD = model->run_layer(0, x_BTD, plain);
+  EXPECT_TRUE(testing::same_bits(taps[1].h_BTD, first_BTD));
+  const at::Tensor last_BTD = model->run_layer(2, model->run_layer(1, first_BTD, plain), plain);
+  EXPECT_TRUE(testing::same_bits(taps[0].h_BTD, last_BTD));
+  const auto weight = [&](const char* name) { return model->parameters().at(name).working; };
+  const at::Tensor h_BTD = kernels::rms_norm(x_BTD, weight("layers.0.attn_norm.weight"), spec.norm_eps);
+  const auto product = [&](const char* name, int64_t heads) {
+    return at::linear(h_BTD, weight(name)).view({2, 9, heads, spec.head_dim});
+  };
+  EXPECT_LT(relative_error(taps[1].q_BTHK, product("layers.0.attn.q.weight", spec.heads)), 1e-5);
+  EXPECT_LT(relative_error(taps[1].k_BTGK, product("layers.0.attn.k.weight", spec.kv_heads)), 1e-5);
+  EXPECT_LT(relative_error(taps[1].v_BTGK, product("layers.0.attn.v.weight", spec.kv_heads)), 1e-5);
+
+  taps[1].h_BTD.sum().backward();
+  EXPECT_GT(weight("embed.weight").grad().abs().max().item<double>(), 0.0);
+  EXPECT_FALSE(weight("layers.1.attn.q.weight").grad().defined()) << "a later layer has no part in it";
+  taps.push_back({.layer = 3});
+  EXPECT_THROW(model->hidden(tapped), InternalError);
+}
+
 TEST(Decoder, SharedTensorsSumTheGradientsOfTheirUses) {
   DecoderSpec ffn = testing::tiny_llama();
   ffn.layers = 4;

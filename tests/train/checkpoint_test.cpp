@@ -289,4 +289,23 @@ TEST(Checkpoint, WeightsGoIntoTheSameModelOnly) {
   EXPECT_THROW(copy_weights(loaded, fewer), CheckpointError);
 }
 
+// The model alone leaves an objective's weights; the model with its objective takes and demands them.
+TEST(Checkpoint, AnObjectivesWeightsAreNoModels) {
+  LoadedCheckpoint loaded;
+  loaded.weights = {{"a", at::full({3}, 1.0)}, {"objective.p.0.weight", at::full({2}, 2.0)}};
+  models::Parameters model, whole, other;
+  model.add("a", {3}, models::Role::kNorm);
+  copy_weights(loaded, model);
+  EXPECT_TRUE(at::equal(model.at("a").master, at::full({3}, 1.0)));
+  whole.add("a", {3}, models::Role::kNorm);
+  whole.add("objective.p.0.weight", {2}, models::Role::kObjective);
+  copy_weights(loaded, whole);
+  EXPECT_TRUE(at::equal(whole.at("objective.p.0.weight").master, at::full({2}, 2.0)));
+  EXPECT_EQ(whole.stored(), 3);
+  EXPECT_EQ(whole.expanded(), 3);
+  other.add("a", {3}, models::Role::kNorm);
+  other.add("objective.q.0.weight", {2}, models::Role::kObjective);
+  EXPECT_THROW(copy_weights(loaded, other), CheckpointError);
+}
+
 }  // namespace retort::train

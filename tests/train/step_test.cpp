@@ -115,6 +115,26 @@ TEST(TrainStep, HowMicroBatchesAreSplitDoesNotChangeABit) {
     for (const Outcome& outcome : train_ranks(ranks, 4 / ranks, 20, objective)) expect_same(outcome, one);
 }
 
+// Once a step, before its first micro-batch.
+TEST(TrainStep, TellsTheObjectiveWhichStepItIs) {
+  class Listener final : public Objective {
+   public:
+    void begin_step(int64_t step) override { heard_.push_back(step); }
+    LossSum operator()(models::Model& model, const data::Batch& batch) override {
+      heard_.push_back(-1);
+      return (*inner_)(model, batch);
+    }
+    std::vector<std::string> part_names() const override { return inner_->part_names(); }
+    std::vector<int64_t> heard_;
+
+   private:
+    std::unique_ptr<Objective> inner_ = make_cross_entropy();
+  } listener;
+  const auto comm = comm::make_self_comm();
+  train(*comm, 2, 2, listener);
+  EXPECT_EQ(listener.heard_, (std::vector<int64_t>{0, -1, -1, 1, -1, -1}));
+}
+
 TEST(TrainStep, MicroBatchesWithFewAndManyLabelsEqualOneBigBatch) {
   const std::vector<data::Batch> parts{tiny_batch(0), tiny_batch(4)};  // 24 and 8 valid labels
   ASSERT_EQ(parts[0].valid_labels(), 3 * parts[1].valid_labels());
