@@ -1,8 +1,8 @@
 // The CPU kernels beside LibTorch's eager operations, forward and backward: checks the value and every
 // gradient against fp64, then times both interleaved. Ratios are ours / peer: lower is better.
-//   bench_kernels [--case PREFIX] [--pairs N] [--threads N] [--memory]
+//   bench_kernels [--case PREFIX] [--pairs N] [--threads N] [--memory | --flat]
 // --memory reports peak resident memory instead, with malloc giving pages back; elsewhere both keep freed
-// pages.
+// pages. --flat: how it grows from 2048 to 32768 tokens in the loss layer of distillation, ours alone.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <malloc.h>
@@ -196,6 +196,36 @@ Case kl_case(int64_t n, int64_t d, int64_t v) {
           true};
 }
 
+// A distillation step's loss layer: forward KL and cross-entropy on one student's logits, as a recipe has it.
+Case kd_case(int64_t n, int64_t d, int64_t v) {
+  const at::Tensor labels = some_ignored(n, v), hidden = at::randn({n, d + d / 2}),
+                   head = at::randn({v, d + d / 2}) * 0.1;
+  const auto first = [](const at::Tensor& x, const Tensors& t) { return x.narrow(0, 0, t[0].size(0)); };
+  const auto whole = [=](const Tensors& t) {
+    const at::ScalarType dtype = t[0].scalar_type();
+    const at::Tensor log_q = at::log_softmax(at::linear(t[0], t[1]), -1);
+    const at::Tensor log_p = at::log_softmax(at::linear(first(hidden, t).to(dtype), head.to(dtype)), -1);
+    const at::Tensor kl = at::kl_div(log_q, log_p, at::Reduction::None, true).sum(-1);
+    const at::Tensor counts = (first(labels, t) != kernels::kIgnoredLabel).to(dtype);
+    const at::Tensor ce =
+        at::nll_loss(log_q, first(labels, t), {}, at::Reduction::Sum, kernels::kIgnoredLabel);
+    return 0.9 * (kl * counts).sum() + 0.1 * ce;
+  };
+  return {"cpu_kd",
+          fmt::format("N{} D{} V{}", n, d, v),
+          {leaf({n, d}), leaf({v, d}, 0.1)},
+          [=](const Tensors& t) {
+            return kernels::linear_distill(
+                       t[0], t[1], {.heads = {{first(hidden, t), head}}}, first(labels, t),
+                       {{kernels::forward_kl_rows(1.0), 0.9}, {kernels::cross_entropy_rows(), 0.1}})
+                .sum;
+          },
+          whole,
+          whole,
+          128,
+          true};
+}
+
 Case in_bf16(Case c) {
   c.dtype = at::kBFloat16;
   c.shape += " bf16";
@@ -212,13 +242,15 @@ std::vector<std::function<Case()>> cases() {
       [] { return ce_case(4096, 16, 4096); },  // almost no product: the rows alone
       [] { return ce_case(4096, 256, 4096); },       [] { return in_bf16(ce_case(4096, 256, 4096)); },
       [] { return ce_case(4096, 256, 32000); },      [] { return kl_case(4096, 16, 4096); },
-      [] { return kl_case(4096, 256, 4096); },       [] { return kl_case(4096, 256, 32000); }};
+      [] { return kl_case(4096, 256, 4096); },       [] { return kl_case(4096, 256, 32000); },
+      [] { return kd_case(2048, 64, 32000); },       [] { return kd_case(2048, 128, 32000); },
+      [] { return kd_case(2048, 256, 32000); }};
 }
 
 struct Arguments {
   std::string prefix;
   int pairs = 20, threads = 1;
-  bool memory = false;
+  bool memory = false, flat = false;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -237,8 +269,10 @@ Arguments parse(int argc, char** argv) {
       out.threads = std::atoi(next().c_str());
     else if (key == "--memory")
       out.memory = true;
+    else if (key == "--flat")
+      out.flat = true;
     else
-      fail<ConfigError>("unknown argument \"{}\"; known: --case, --pairs, --threads, --memory", key);
+      fail<ConfigError>("unknown argument \"{}\"; known: --case, --pairs, --threads, --memory, --flat", key);
   }
   check<ConfigError>(out.pairs > 0 && out.threads > 0, "--pairs and --threads must be positive");
   return out;
@@ -268,9 +302,30 @@ void report_memory(const Case& c) {
   std::fflush(stdout);
 }
 
+// Above the inputs and their gradients, whose size is that of the model's own activations.
+void report_growth(int64_t d, int64_t v) {
+  double first = 0;
+  for (const int64_t n : {2048, 32768}) {
+    at::manual_seed(1);
+    const Case c = kd_case(n, d, v);
+    forward_backward(c.ours, leaves_as(c.inputs, at::kFloat, 2048), at::ones({}));  // warm up
+    malloc_trim(0);
+    const double gradients = static_cast<double>(c.inputs[0].nbytes() + c.inputs[1].nbytes()) / (1 << 20);
+    const double peak =
+        bench::peak_mib([&] { forward_backward(c.ours, c.inputs, at::ones({})); }) - gradients;
+    if (first == 0) first = peak;
+    fmt::print("{:12} {:26} {:9.1f} MiB   {:+.1f} %\n", c.name, c.shape, peak, 100 * (peak / first - 1));
+    std::fflush(stdout);
+  }
+}
+
 int run(int argc, char** argv) {
   const Arguments arguments = parse(argc, argv);
   at::set_num_threads(arguments.threads);
+  if (arguments.flat) {
+    for (const int64_t d : {64, 256}) report_growth(d, 32000);
+    return 0;
+  }
   const char* policy = std::getenv("OMP_WAIT_POLICY");
   fmt::print("{}; {} threads; OMP_WAIT_POLICY {}\n", cpu_features().model, arguments.threads,
              policy ? policy : "unset");

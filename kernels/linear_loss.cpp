@@ -5,6 +5,8 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <limits>
+
 #include "core/error.h"
 #include "core/shape.h"
 #include "kernels/row_losses.h"
@@ -64,55 +66,81 @@ class HeadProduct {
   double softcap_;
 };
 
-// log p of the chunk's rows, up to a constant a row: the logits of a single teacher as they are, else
+// The rows that count, chunk by chunk: views where all do, else gathered, so that no copy grows with N.
+class ValidRows {
+ public:
+  explicit ValidRows(const at::Tensor& labels_N)
+      : valid_M_((labels_N != kIgnoredLabel).nonzero().view({-1})),
+        all_(valid_M_.size(0) == labels_N.size(0)) {}
+
+  int64_t size() const { return valid_M_.size(0); }
+  // Of a tensor of N rows, the valid ones from `begin` on; undefined stays undefined.
+  at::Tensor of(const at::Tensor& x, int64_t begin, int64_t count) const {
+    if (!x.defined()) return x;
+    return all_ ? x.detach().narrow(0, begin, count)
+                : x.detach().index_select(0, valid_M_.narrow(0, begin, count));
+  }
+  at::Tensor gradient_like(const at::Tensor& h_ND, at::ScalarType dtype) const {
+    return all_ ? at::empty_like(h_ND, dtype) : at::zeros_like(h_ND, dtype);
+  }
+  // out = a b for these rows of `out`.
+  void multiply_into(at::Tensor& out_ND, int64_t begin, const at::Tensor& a, const at::Tensor& b) const {
+    if (!all_) {
+      out_ND.index_copy_(0, valid_M_.narrow(0, begin, a.size(0)), at::mm(a, b));
+      return;
+    }
+    at::Tensor rows = out_ND.narrow(0, begin, a.size(0));
+    at::mm_out(rows, a, b);
+  }
+
+ private:
+  at::Tensor valid_M_;
+  bool all_;
+};
+
+// log p of a chunk's rows, up to a constant a row: the logits of a single teacher as they are, else
 // log sum_i w_i softmax(z_i) / sum_i w_i.
 class TeacherLogits {
  public:
-  // `pick` takes the valid rows of a tensor of N.
-  template <class Pick>
-  TeacherLogits(const std::vector<TeacherHead>& heads, int64_t vocabulary, int64_t chunk, Pick pick) {
-    const bool mixed = heads.size() > 1;
-    std::vector<at::Tensor> weights;
-    for (const TeacherHead& head : heads) {
-      const at::Tensor weight_UD = head.weight_VD.narrow(0, 0, vocabulary);
-      heads_.push_back({HeadProduct(weight_UD, head.softcap, chunk, false),
-                        pick(head.hidden_ND).to(weight_UD.scalar_type()),
-                        {}});
-      if (!mixed) return;
-      weights.push_back(head.weight_N.defined() ? pick(head.weight_N).to(at::kFloat)
-                                                : at::full({heads_.front().hidden_MD.size(0)}, head.weight,
-                                                           weight_UD.options().dtype(at::kFloat)));
-    }
-    if (!mixed) return;
-    const at::Tensor log_HM = at::stack(weights).log();
-    const at::Tensor shares_HM = log_HM - at::logsumexp(log_HM, 0, true);
-    for (size_t i = 0; i < heads_.size(); ++i)
-      heads_[i].log_share_M1 = shares_HM[static_cast<int64_t>(i)].unsqueeze(1);
-    mixture_ = at::empty({chunk, vocabulary}, shares_HM.options());
+  TeacherLogits(const TeacherSignal& teacher, int64_t chunk, const ValidRows& rows)
+      : heads_(teacher.heads), rows_(rows) {
+    for (const TeacherHead& head : heads_)
+      products_.emplace_back(head.weight_VD.narrow(0, 0, teacher.vocabulary), head.softcap, chunk, false);
+    if (heads_.size() > 1)
+      mixture_ = at::empty({chunk, teacher.vocabulary}, heads_.front().weight_VD.options().dtype(at::kFloat));
   }
 
   at::Tensor operator()(int64_t begin, int64_t count) {
     if (heads_.empty()) return {};
-    if (heads_.size() == 1) return logits(heads_.front(), begin, count);
+    if (heads_.size() == 1) return logits(0, begin, count);
+    const at::Tensor shares_HC1 = log_shares(begin, count);
     at::Tensor sum_CU = mixture_.narrow(0, 0, count);
     for (size_t i = 0; i < heads_.size(); ++i) {
-      at::Tensor log_p_CU = logits(heads_[i], begin, count);
+      at::Tensor log_p_CU = logits(i, begin, count);
       at::log_softmax_out(log_p_CU, log_p_CU, 1);
-      log_p_CU.add_(heads_[i].log_share_M1.narrow(0, begin, count));
+      log_p_CU.add_(shares_HC1[static_cast<int64_t>(i)]);
       i == 0 ? sum_CU.copy_(log_p_CU) : at::logaddexp_out(sum_CU, sum_CU, log_p_CU);
     }
     return sum_CU;
   }
 
  private:
-  struct Head {
-    HeadProduct product;
-    at::Tensor hidden_MD, log_share_M1;
-  };
-  static at::Tensor logits(Head& head, int64_t begin, int64_t count) {
-    return head.product(head.hidden_MD.narrow(0, begin, count));
+  at::Tensor logits(size_t i, int64_t begin, int64_t count) {
+    const at::Tensor h_CD = rows_.of(heads_[i].hidden_ND, begin, count);
+    return products_[i](h_CD.to(heads_[i].weight_VD.scalar_type()));
   }
-  std::vector<Head> heads_;
+  at::Tensor log_shares(int64_t begin, int64_t count) const {
+    std::vector<at::Tensor> weights;
+    for (const TeacherHead& head : heads_)
+      weights.push_back(head.weight_N.defined() ? rows_.of(head.weight_N, begin, count).to(at::kFloat)
+                                                : at::full({count}, head.weight, mixture_.options()));
+    const at::Tensor log_HC = at::stack(weights).log();
+    return (log_HC - at::logsumexp(log_HC, 0, true)).unsqueeze(2);
+  }
+
+  const std::vector<TeacherHead>& heads_;
+  const ValidRows& rows_;
+  std::vector<HeadProduct> products_;
   at::Tensor mixture_;
 };
 
@@ -139,45 +167,34 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, const Linea
   const at::NoGradGuard no_grad;
   const at::Tensor weight = student.weight_VD.detach();
   const at::ScalarType dtype = weight.scalar_type();
-  const at::Tensor valid_M = (student.labels_N != kIgnoredLabel).nonzero().view({-1});
-  const int64_t rows = valid_M.size(0), all_rows = student.labels_N.size(0);
-  const auto pick = [&](const at::Tensor& x) -> at::Tensor {
-    if (!x.defined()) return x;
-    return rows == all_rows ? x.detach() : x.detach().index_select(0, valid_M);
-  };
-  const at::Tensor h_MD = pick(student.h_ND).to(dtype), labels_M = pick(student.labels_N);
-
-  const int64_t chunk = std::min(choose_rows(options, weight), std::max<int64_t>(rows, 1));
+  const ValidRows rows(student.labels_N);
+  const int64_t chunk = std::min(choose_rows(options, weight), std::max<int64_t>(rows.size(), 1));
   HeadProduct head(weight, options.softcap, chunk, loss.takes_bf16 && options.softcap == 0);
-  TeacherLogits teacher_logits(teacher.heads, teacher.vocabulary, chunk, pick);
-  const SparseLabels sparse{pick(teacher.labels.ids_NK), pick(teacher.labels.weights_NK),
-                            pick(teacher.labels.rest_N)};
-  const at::Tensor places_M = pick(teacher.places_N);
+  TeacherLogits teacher_logits(teacher, chunk, rows);
 
-  at::Tensor dh_MD = student.want_h ? at::empty_like(h_MD) : at::Tensor(), dweight_VD;
-  for (int64_t begin = 0; begin < rows; begin += chunk) {
-    const int64_t count = std::min(chunk, rows - begin);
-    const at::Tensor h_CD = h_MD.narrow(0, begin, count);
-    const auto part = [&](const at::Tensor& x) { return x.defined() ? x.narrow(0, begin, count) : x; };
-    LogitRows logits{head(h_CD),     teacher_logits(begin, count),
-                     part(labels_M), {part(sparse.ids_NK), part(sparse.weights_NK), part(sparse.rest_N)},
-                     part(places_M), teacher.vocabulary};
+  at::Tensor dh_ND = student.want_h ? rows.gradient_like(student.h_ND, dtype) : at::Tensor(), dweight_VD;
+  for (int64_t begin = 0; begin < rows.size(); begin += chunk) {
+    const int64_t count = std::min(chunk, rows.size() - begin);
+    const auto part = [&](const at::Tensor& x) { return rows.of(x, begin, count); };
+    const at::Tensor h_CD = part(student.h_ND).to(dtype);
+    const SparseLabels& labels = teacher.labels;
+    LogitRows logits{head(h_CD),
+                     teacher_logits(begin, count),
+                     part(student.labels_N),
+                     {part(labels.ids_NK), part(labels.weights_NK), part(labels.rest_N)},
+                     part(teacher.places_N),
+                     teacher.vocabulary};
     const bool capped = options.softcap > 0 && student.want_gradient();
     const at::Tensor slope = capped ? softcap_slope(logits.student_CV, options.softcap) : at::Tensor();
     loss.apply(logits, student.want_gradient());
     if (!student.want_gradient()) continue;
     if (capped) logits.student_CV.mul_(slope);
     const at::Tensor gradient_CV = logits.student_CV.to(dtype);
-    if (student.want_h) {
-      at::Tensor out = dh_MD.narrow(0, begin, count);
-      at::mm_out(out, gradient_CV, weight);
-    }
+    if (student.want_h) rows.multiply_into(dh_ND, begin, gradient_CV, weight);
     if (student.want_weight) accumulate_weight(dweight_VD, gradient_CV, h_CD);
   }
   if (student.want_weight && !dweight_VD.defined()) dweight_VD = at::zeros_like(weight, at::kFloat);
-  if (student.want_h && rows != all_rows)
-    dh_MD = at::zeros({all_rows, h_MD.size(1)}, h_MD.options()).index_copy_(0, valid_M, dh_MD);
-  return {dh_MD, dweight_VD};
+  return {dh_ND, dweight_VD};
 }
 
 // The node: its inputs' gradients are known before it exists. Backward scales them in place, so it runs once.
@@ -267,6 +284,24 @@ TeacherSignal checked(TeacherSignal teacher, int64_t rows, int64_t vocabulary) {
   return teacher;
 }
 
+// Rows whose logits and gradient stay in a core's cache together, and enough of them for several cores; on a
+// device, where a launch costs more than the memory's speed, all. The sum over rows follows it, so it does
+// not depend on the number of threads.
+int64_t tile_rows(const at::Tensor& weight_VD) {
+  if (!weight_VD.is_cpu()) return std::numeric_limits<int64_t>::max();
+  return std::max<int64_t>(16, (int64_t{1} << 20) / (4 * std::max<int64_t>(1, weight_VD.size(0))));
+}
+
+LogitRows rows_of(const LogitRows& rows, int64_t begin, int64_t count) {
+  const auto part = [&](const at::Tensor& x) { return x.defined() ? x.narrow(0, begin, count) : x; };
+  return {part(rows.student_CV),
+          part(rows.teacher_CV),
+          part(rows.labels_C),
+          {part(rows.sparse.ids_NK), part(rows.sparse.weights_NK), part(rows.sparse.rest_N)},
+          part(rows.places_C),
+          rows.vocabulary};
+}
+
 at::Tensor zero_sum(const at::Tensor& like) {
   return at::zeros({}, like.options().dtype(at::kDouble).requires_grad(false));
 }
@@ -296,14 +331,20 @@ LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& wei
   const TeacherSignal teacher = checked(signal, labels_N.size(0), weight_VD.size(0));
   std::vector<at::Tensor> parts;
   for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(weight_VD));
-  at::Tensor buffer_CV;  // the first chunk is the largest
+  // In tiles that stay in cache: every term adds to a tile's gradient, which then takes the logits' place.
+  const int64_t tile = tile_rows(weight_VD);
+  at::Tensor gradient_TV;
   const auto loss = [&](LogitRows& rows, bool want_gradient) {
-    if (want_gradient && !buffer_CV.defined()) buffer_CV = at::empty_like(rows.student_CV);
-    at::Tensor gradient_CV =
-        want_gradient ? buffer_CV.narrow(0, 0, rows.student_CV.size(0)).zero_() : at::Tensor();
-    for (size_t i = 0; i < terms.size(); ++i)
-      parts[i].add_(terms[i].loss(rows, terms[i].weight, gradient_CV));
-    if (want_gradient) rows.student_CV = gradient_CV;
+    const int64_t count = rows.student_CV.size(0);
+    if (want_gradient && !gradient_TV.defined())
+      gradient_TV = at::empty({std::min(tile, count), rows.student_CV.size(1)}, rows.student_CV.options());
+    for (int64_t begin = 0; begin < count; begin += tile) {
+      const LogitRows part = rows_of(rows, begin, std::min(tile, count - begin));
+      at::Tensor gradient =
+          want_gradient ? gradient_TV.narrow(0, 0, part.student_CV.size(0)).zero_() : at::Tensor();
+      for (size_t i = 0; i < terms.size(); ++i) parts[i].add_(terms[i].loss(part, terms[i].weight, gradient));
+      if (want_gradient) at::Tensor(part.student_CV).copy_(gradient);
+    }
   };
   const Gradients gradients = walk(student, teacher, options, {loss});
   at::Tensor sum = zero_sum(weight_VD);
