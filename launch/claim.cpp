@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <numeric>
 
 #include "core/cpu.h"
@@ -184,16 +185,57 @@ Verdict judge(const recipes::BarOptions& bar, const ArmFigures& figures) {
   return verdict;
 }
 
+namespace {
+
+bool is_shared(const recipes::Recipe& recipe, const recipes::Stage& stage) {
+  const std::vector<std::string>& shared = recipe.claim->shared;
+  return std::find(shared.begin(), shared.end(), stage.name) != shared.end();
+}
+
+Path shared_directory(const recipes::Recipe& recipe) { return Path(recipe.run.dir) / "shared"; }
+
+// The stages that are shared, or those that are not, as a run of its own.
+recipes::Recipe part_of(const recipes::Recipe& recipe, bool shared, int64_t seed, const Path& directory) {
+  recipes::Recipe part = recipe;
+  part.claim.reset();
+  part.run.seed = seed;
+  part.run.dir = directory;
+  std::erase_if(part.stages, [&](const recipes::Stage& stage) { return is_shared(recipe, stage) != shared; });
+  return part;
+}
+
+void link_shared(const recipes::Recipe& recipe, const Path& directory, FileSystem& files) {
+  files.make_directories(directory);
+  for (const std::string& name : recipe.claim->shared) {
+    const Path link = directory / name;
+    if (std::filesystem::exists(link)) continue;
+    try {
+      std::filesystem::remove(link);  // one that points nowhere
+      std::filesystem::create_directory_symlink(Path("..") / "shared" / name, link);
+    } catch (const std::filesystem::filesystem_error& error) {
+      fail<IoError>("{}: cannot be made: {}", link.string(), error.what());
+    }
+  }
+}
+
+}  // namespace
+
 ExitCode run_claim(const recipes::Recipe& recipe, const PipelineOptions& options, comm::Comm& comm,
                    FileSystem& files, Log& log, const std::atomic<bool>& stop) {
   const std::vector<int64_t>& seeds = recipe.claim->seeds;
+  const auto run_part = [&](const recipes::Recipe& part) {
+    return run_pipeline(part, options, comm, files, log, stop);
+  };
+  if (!recipe.claim->shared.empty()) {
+    log.info("claim: what all seeds share");
+    const ExitCode code = run_part(part_of(recipe, true, seeds.front(), shared_directory(recipe)));
+    if (code != ExitCode::kDone) return code;
+  }
   for (size_t i = 0; i < seeds.size(); ++i) {
-    recipes::Recipe one = recipe;
-    one.claim.reset();
-    one.run.seed = seeds[i];
-    one.run.dir = seed_directory(recipe, seeds[i]);
+    const Path directory = seed_directory(recipe, seeds[i]);
+    on_rank_zero(comm, [&] { link_shared(recipe, directory, files); });
     log.info("claim: seed {} ({}/{})", seeds[i], i + 1, seeds.size());
-    const ExitCode code = run_pipeline(one, options, comm, files, log, stop);
+    const ExitCode code = run_part(part_of(recipe, false, seeds[i], directory));
     if (code != ExitCode::kDone) return code;
   }
   const std::string machine = fmt::format("{}, {} threads", cpu_features().model, options.threads);

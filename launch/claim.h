@@ -1,5 +1,6 @@
-// Tests a recipe's claim: all its stages for every seed in DIR/seed-N (finished ones are skipped, as in a
-// run), then the figures and the bars:
+// Tests a recipe's claim: its shared stages once in DIR/shared, all others for every seed in DIR/seed-N,
+// where links stand for the shared ones (finished stages are skipped, as in a run), then the figures and the
+// bars:
 //
 //   DIR/claim.json   {"says", "seeds", "arms": {ARM: {FIGURE: [one a seed]}}, "bars": [...], "machine",
 //   "date"} DIR/claim.md     the same as two tables; also printed on rank 0

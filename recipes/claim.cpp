@@ -22,6 +22,10 @@ ClaimOptions::ClaimOptions() : figures({"bits_per_byte"}) {}
 void ClaimOptions::describe(Section& s) {
   s.field("says", says, "the claim in words");
   s.field("seeds", seeds, "the whole recipe runs once for each, in DIR/seed-N");
+  s.field("shared", shared,
+          "stages that run once, in DIR/shared with the first seed, and serve all seeds: a teacher does not "
+          "change "
+          "with its students");
   s.field("arms", arms, "rows of the table, stages; empty: every stage that has the first figure");
   s.field("figures", figures, "columns of the table, numbers of the stages' result.json");
   s.list("bars", bars, "what must come out");

@@ -108,6 +108,26 @@ TEST_F(ClaimTest, EverySeedIsARunAndTheBarIsJudged) {
   EXPECT_EQ(read_text(directory_ / "claim" / "claim.md"), out_);
 }
 
+// Made once, linked into every seed's run, and a figure of it is every seed's.
+TEST_F(ClaimTest, WhatIsSharedRunsOnce) {
+  recipes::Recipe shared = recipe();
+  shared.claim->shared = {"text", "short"};
+  EXPECT_EQ(run(shared), ExitCode::kDone) << out_;
+  const Path directory = directory_ / "claim";
+  EXPECT_TRUE(std::filesystem::exists(directory / "shared" / "short" / "result.json"));
+  for (const char* seed : {"seed-1", "seed-2"})
+    EXPECT_TRUE(std::filesystem::is_symlink(directory / seed / "short")) << seed;
+  const formats::Json arms = formats::read_json(directory / "claim.json").at("arms");
+  const auto of = [&](const char* arm) {
+    return arms.at(arm).at("bits_per_byte").get<std::vector<double>>();
+  };
+  EXPECT_EQ(of("short").at(0), of("short").at(1));
+  EXPECT_NE(of("long").at(0), of("long").at(1));
+  const auto written = std::filesystem::last_write_time(directory / "shared" / "short" / "result.json");
+  EXPECT_EQ(run(shared), ExitCode::kDone) << out_;
+  EXPECT_EQ(std::filesystem::last_write_time(directory / "shared" / "short" / "result.json"), written);
+}
+
 TEST_F(ClaimTest, AMissedBarIsAnExitCodeAndTheFiguresStand) {
   recipes::Recipe missed = recipe();
   missed.claim->bars[0].is = "at_least";

@@ -46,6 +46,9 @@ TEST(Claim, ArmsAreStagesAndSeedsAreDistinct) {
   const std::string said = refusal("claim: { seeds: [1, 1], bars: [{ arm: larg, against: small }] }");
   EXPECT_THAT(said, HasSubstr("claim.seeds"));
   EXPECT_THAT(said, HasSubstr("did you mean \"large\""));
+  EXPECT_THAT(refusal("claim: { shared: [small] }"),
+              HasSubstr("stage \"small\" takes from \"text\", which must be shared too"));
+  EXPECT_EQ(refusal("claim: { shared: [text, small] }"), "");
   EXPECT_THAT(refusal("claim: { bars: [{ arm: large, against: small, of: recovery }] }"),
               HasSubstr("reference"));
   EXPECT_THAT(refusal("claim: { bars: [{ arm: large, against: small, is: bigger }] }"), HasSubstr("one of"));
