@@ -1,12 +1,15 @@
 // The data's own label, beside a teacher or without one. Untempered: a label has no temperature.
 #include "distill/loss.h"
+#include "kernels/row_losses.h"
 
 namespace retort::distill {
 
 LossSpec cross_entropy() {
   return {.name = "cross_entropy",
           .formula = "-log q(label)",
-          .needs_teacher = false,
+          .reads = Reads::kNothing,
+          .parameters = {},
+          .divergence = false,
           .make = [](const LossOptions&) { return kernels::cross_entropy_rows(); }};
 }
 

@@ -1,4 +1,4 @@
-// Forward KL (Hinton et al. 2015): covers all that the teacher finds likely; the default.
+// Forward KL (Hinton et al. 2015, arXiv 1503.02531): covers all that the teacher finds likely; the default.
 #include "distill/loss.h"
 #include "kernels/row_losses.h"
 
@@ -7,7 +7,6 @@ namespace retort::distill {
 LossSpec forward_kl() {
   return {.name = "forward_kl",
           .formula = "T^2 KL(p || q), p = teacher, q = student, both at temperature T",
-          .needs_teacher = true,
           .make = [](const LossOptions& options) { return kernels::forward_kl_rows(options.temperature); }};
 }
 

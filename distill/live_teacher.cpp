@@ -20,17 +20,22 @@ class LiveTeacher final : public Teacher {
                        "[distill] the teacher reads at most {} tokens, got a batch of sequences of {}",
                        model_->context(), tokens);
     const at::NoGradGuard no_grad;
-    const at::Tensor h_BTD = model_->hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT});
+    const at::Tensor h_BTD = model_->hidden(
+        {batch.tokens_BT, batch.positions_BT, batch.document_BT, taps_.empty() ? nullptr : &taps_});
     const models::Head head = model_->head();
     return {.heads = {{h_BTD.flatten(0, 1), head.weight_VD.detach(), head.softcap}}};
   }
 
+  LayerShape layers() const override { return {model_->layers(), model_->width()}; }
+  void tap(std::vector<models::LayerTap> wanted) override { taps_ = std::move(wanted); }
+  std::vector<models::LayerTap> taps() const override { return taps_; }
   int64_t vocabulary() const override { return model_->vocabulary(); }
   // A model counts forward and backward: 1 and 2 parts of 3.
   double flops_per_token(int64_t tokens) const override { return model_->flops_per_token(tokens) / 3.0; }
 
  private:
   std::unique_ptr<models::Model> model_;
+  std::vector<models::LayerTap> taps_;
 };
 
 }  // namespace

@@ -1,29 +1,59 @@
-// The distillation losses: one file and one row each. A loss is a pure function on a chunk of rows
+// The distillation losses: one file and one row each. A loss on logits is a pure function on a chunk of rows
 // (kernels/linear_loss.h) with its analytic gradient; chunking, heads, weights and normalisation are not its
-// business. p = teacher, q = student, both tempered by T; a factor T^2 keeps the gradient's size.
+// business. p = teacher, q = student, both tempered by T; a factor T^2 keeps the gradient's size. A loss on
+// hidden states compares layers of both (distill/hidden_loss.h).
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "core/registry.h"
 #include "core/section.h"
+#include "distill/weight_schedule.h"
 #include "kernels/linear_loss.h"
 
 namespace retort::distill {
 
 struct LossOptions {
-  std::string fn = "forward_kl";  // a row of the registry
+  std::string fn = {};  // a row of the registry
   double weight = 1.0;
+  std::optional<WeightSchedule> schedule = {};
+  // Each loss takes those that its row names, and a recipe may write no others.
   double temperature = 1.0;
+  double alpha = 0.1, beta = 0.5;
+  int64_t k = 0, draws = 0;  // 0: the cache's, or 64 and 50 of a live teacher
+  std::vector<int64_t> layers = {}, teacher_layers = {};
+  std::vector<std::string> relations = {"qq", "kk", "vv"};
+  int64_t relation_heads = 0;
+  uint64_t seed = 0;  // of draws and projections: the run's, no key of a recipe
+  double weight_at(int64_t step) const { return schedule ? schedule->at(weight, step) : weight; }
   void describe(Section& s);
 };
+
+// What a loss reads of the teacher's signal.
+enum class Reads {
+  kNothing,
+  kDistribution,  // heads
+  kDraws,         // sampled labels, or draws from heads
+  kTop,           // top-k labels, or the top of heads
+  kLayers         // hidden states of a live teacher
+};
+
+struct Sides;     // distill/hidden_loss.h
+struct PairLoss;  // distill/hidden_loss.h
 
 struct LossSpec {
   std::string name;
   std::string formula;  // one line for docs and `recipe explain`
-  bool needs_teacher = true;
-  std::function<kernels::RowLoss(const LossOptions&)> make;
+  Reads reads = Reads::kDistribution;
+  std::vector<std::string> parameters = {"temperature"};
+  bool divergence = true;  // value and gradient vanish where student and teacher agree
+  bool exact = true;       // the gradient is the value's derivative; not where a factor counts as a constant
+  std::function<kernels::RowLoss(const LossOptions&)> make = {};
+  std::function<std::vector<PairLoss>(const LossOptions&, const Sides&)> make_hidden = {};
+  bool needs_teacher() const { return reads != Reads::kNothing; }
 };
 
 const Registry<LossSpec>& losses();

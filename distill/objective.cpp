@@ -3,34 +3,106 @@
 #include <algorithm>
 #include <map>
 
+#include "distill/hidden_loss.h"
+
 namespace retort::distill {
 namespace {
 
+// One loss of the list: on rows of logits, or on pairs of layers.
+struct Term {
+  std::string name;
+  LossOptions options;
+  kernels::RowLoss on_rows = {};
+  std::vector<PairLoss> on_layers = {};
+};
+
+// The layers that any pair names, each once.
+std::vector<models::LayerTap> taps_of(const std::vector<Term>& terms, int64_t PairLoss::*side) {
+  std::vector<models::LayerTap> out;
+  for (const Term& term : terms)
+    for (const PairLoss& pair : term.on_layers)
+      if (std::none_of(out.begin(), out.end(), [&](const auto& tap) { return tap.layer == pair.*side; }))
+        out.push_back({.layer = pair.*side});
+  return out;
+}
+
+const models::LayerTap& tap_of(const std::vector<models::LayerTap>& taps, int64_t layer) {
+  const auto found =
+      std::find_if(taps.begin(), taps.end(), [&](const auto& tap) { return tap.layer == layer; });
+  RETORT_ASSERT(found != taps.end() && found->h_BTD.defined());
+  return *found;
+}
+
 class Distillation final : public train::Objective {
  public:
-  Distillation(std::unique_ptr<Teacher> teacher, std::vector<std::string> names,
-               std::vector<kernels::LossTerm> terms)
-      : teacher_(std::move(teacher)), names_(std::move(names)), terms_(std::move(terms)) {}
+  Distillation(std::unique_ptr<Teacher> teacher, std::vector<Term> terms)
+      : teacher_(std::move(teacher)), terms_(std::move(terms)), taps_(taps_of(terms_, &PairLoss::student)) {
+    if (teacher_) teacher_->tap(taps_of(terms_, &PairLoss::teacher));
+  }
+
+  void begin_step(int64_t step) override { step_ = step; }
 
   train::LossSum operator()(models::Model& model, const data::Batch& batch) override {
     const TeacherSignal teacher = teacher_ ? ask(model, batch) : TeacherSignal{};
-    const at::Tensor h_BTD = model.hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT});
-    const models::Head head = model.head();
-    kernels::LinearDistillResult result =
-        kernels::linear_distill(h_BTD.flatten(0, 1), head.weight_VD, teacher, batch.labels_BT.flatten(),
-                                terms_, {.softcap = head.softcap});
-    return {std::move(result.sum), std::move(result.parts)};
+    std::vector<models::LayerTap> taps = taps_;
+    const at::Tensor h_BTD = model.hidden(
+        {batch.tokens_BT, batch.positions_BT, batch.document_BT, taps.empty() ? nullptr : &taps});
+    const train::LossSum rows = on_rows(model, h_BTD, teacher, batch);
+    train::LossSum out{rows.sum, {}};
+    const HiddenRows valid{batch.labels_BT != kernels::kIgnoredLabel, batch.document_BT};
+    size_t next = 0;
+    for (const Term& term : terms_) {
+      if (term.on_rows) {
+        out.parts.push_back(rows.parts[next++]);
+        continue;
+      }
+      const at::Tensor sum = on_layers(term, taps, valid);
+      out.sum = out.sum.defined() ? out.sum + term.options.weight_at(step_) * sum
+                                  : term.options.weight_at(step_) * sum;
+      out.parts.push_back(sum.detach());
+    }
+    return out;
   }
 
-  std::vector<std::string> part_names() const override { return names_; }
+  std::vector<std::string> part_names() const override {
+    std::vector<std::string> names;
+    for (const Term& term : terms_) names.push_back(term.name);
+    return names;
+  }
   double extra_flops_per_token(int64_t tokens) const override {
     return teacher_ ? teacher_->flops_per_token(tokens) : 0.0;
   }
 
  private:
+  // The losses on logits, in the order of the list; an undefined sum when there are none.
+  train::LossSum on_rows(const models::Model& model, const at::Tensor& h_BTD, const TeacherSignal& teacher,
+                         const data::Batch& batch) const {
+    std::vector<kernels::LossTerm> terms;
+    for (const Term& term : terms_)
+      if (term.on_rows) terms.push_back({term.on_rows, term.options.weight_at(step_)});
+    if (terms.empty()) return {};
+    const models::Head head = model.head();
+    kernels::LinearDistillResult result =
+        kernels::linear_distill(h_BTD.flatten(0, 1), head.weight_VD, teacher, batch.labels_BT.flatten(),
+                                terms, {.softcap = head.softcap});
+    return {std::move(result.sum), std::move(result.parts)};
+  }
+
+  at::Tensor on_layers(const Term& term, const std::vector<models::LayerTap>& taps,
+                       const HiddenRows& rows) const {
+    const std::vector<models::LayerTap> of_teacher = teacher_->taps();
+    at::Tensor sum;
+    for (const PairLoss& pair : term.on_layers) {
+      const at::Tensor of_pair = pair.sum(tap_of(taps, pair.student), tap_of(of_teacher, pair.teacher), rows);
+      sum = sum.defined() ? sum + of_pair : of_pair;
+    }
+    return sum / static_cast<double>(term.on_layers.size());
+  }
+
   TeacherSignal ask(const models::Model& student, const data::Batch& batch) {
     TeacherSignal signal = teacher_->signal(batch);
-    if (signal.vocabulary == 0) signal.vocabulary = std::min(teacher_->vocabulary(), student.vocabulary());
+    if (signal.vocabulary == 0) signal.vocabulary = teacher_->vocabulary();
+    signal.vocabulary = std::min(signal.vocabulary, student.vocabulary());
     if (!signal.places_N.defined() && batch.corpus_BT.defined()) signal.places_N = batch.corpus_BT.flatten();
     // Later a sick teacher is caught by the step's guard; here it can still be told from a sick student.
     if (!seen_finite_) {
@@ -44,32 +116,81 @@ class Distillation final : public train::Objective {
   }
 
   std::unique_ptr<Teacher> teacher_;  // null: no loss needs one
-  std::vector<std::string> names_;
-  std::vector<kernels::LossTerm> terms_;
+  std::vector<Term> terms_;
+  std::vector<models::LayerTap> taps_;  // of the student, empty ones
+  int64_t step_ = 0;
   bool seen_finite_ = false;
 };
+
+// A cache's labels were made at one temperature, with one number of draws or ids.
+void check_labels(const LossSpec& spec, const LossOptions& loss, const SignalKind& kind) {
+  check<ConfigError>(loss.temperature == kind.temperature,
+                     "[distill] {}: temperature must be that of the teacher's labels, {}, got {}", spec.name,
+                     kind.temperature, loss.temperature);
+  if (spec.reads == Reads::kDraws)
+    check<ConfigError>(loss.draws == 0 || loss.draws == kind.size,
+                       "[distill] {}: draws must be the cache's {} (or 0), got {}", spec.name, kind.size,
+                       loss.draws);
+  else
+    check<ConfigError>(loss.k <= kind.size, "[distill] {}: k must be at most the cache's {}, got {}",
+                       spec.name, kind.size, loss.k);
+}
+
+void check_teacher(const LossSpec& spec, const LossOptions& loss, const Teacher* teacher) {
+  if (!spec.needs_teacher()) return;
+  check<ConfigError>(teacher != nullptr, "[distill] {} needs a teacher, and there is none", spec.name);
+  const SignalKind kind = teacher->kind();
+  const bool dense = kind.name == "dense";
+  switch (spec.reads) {
+    case Reads::kNothing:
+      return;
+    case Reads::kDistribution:
+      check<ConfigError>(dense, "[distill] {} needs the teacher's whole distribution, got {} labels",
+                         spec.name, kind.name);
+      return;
+    case Reads::kDraws:
+      check<ConfigError>(dense || kind.name == "sampled", "[distill] {} needs sampled labels, got {}",
+                         spec.name, kind.name);
+      break;
+    case Reads::kTop:
+      check<ConfigError>(dense || kind.name == "top_k", "[distill] {} needs top_k labels, got {}", spec.name,
+                         kind.name);
+      break;
+    case Reads::kLayers:
+      check<ConfigError>(teacher->layers().count > 0, "[distill] {} needs a single live teacher with layers",
+                         spec.name);
+      return;
+  }
+  if (!dense) check_labels(spec, loss, kind);
+}
 
 }  // namespace
 
 std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> teacher,
-                                                    const std::vector<LossOptions>& options) {
+                                                    const std::vector<LossOptions>& options,
+                                                    models::Model& student, uint64_t seed) {
   check<ConfigError>(!options.empty(), "[distill] losses must not be empty; known: {}",
                      fmt::join(losses().names(), ", "));
-  std::vector<std::string> names;
-  std::vector<kernels::LossTerm> terms;
+  std::vector<Term> terms;
   std::map<std::string, int> uses;
   bool needs_teacher = false;
   for (const LossOptions& loss : options) {
     const LossSpec& spec = losses().at(loss.fn);
-    check<ConfigError>(teacher != nullptr || !spec.needs_teacher,
-                       "[distill] {} needs a teacher, and there is none", spec.name);
-    needs_teacher = needs_teacher || spec.needs_teacher;
+    check_teacher(spec, loss, teacher.get());
+    if (loss.schedule) loss.schedule->check();
+    needs_teacher = needs_teacher || spec.needs_teacher();
     const int use = ++uses[spec.name];
-    names.push_back(use == 1 ? spec.name : fmt::format("{}_{}", spec.name, use));
-    terms.push_back({spec.make(loss), loss.weight});
+    LossOptions seeded = loss;
+    seeded.seed = seed;
+    Term term{use == 1 ? spec.name : fmt::format("{}_{}", spec.name, use), seeded};
+    if (spec.make)
+      term.on_rows = spec.make(seeded);
+    else
+      term.on_layers = spec.make_hidden(seeded, {student, *teacher, term.name});
+    terms.push_back(std::move(term));
   }
   if (!needs_teacher) teacher.reset();
-  return std::make_unique<Distillation>(std::move(teacher), std::move(names), std::move(terms));
+  return std::make_unique<Distillation>(std::move(teacher), std::move(terms));
 }
 
 }  // namespace retort::distill

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/section.h"
 #include "data/batch_stream.h"
@@ -23,11 +24,20 @@ struct SignalKind {
   double temperature = 1.0;    // that labels were made at
 };
 
+// Layers whose states can be compared with a student's; none for most teachers.
+struct LayerShape {
+  int64_t count = 0, width = 0;
+};
+
 class Teacher {
  public:
   virtual ~Teacher() = default;
   virtual TeacherSignal signal(const data::Batch& batch) = 0;
   virtual SignalKind kind() const { return {}; }
+  virtual LayerShape layers() const { return {}; }
+  // From now on signal() fills these in, of layers below layers().count; the last batch's are taps().
+  virtual void tap(std::vector<models::LayerTap> /*wanted*/) {}
+  virtual std::vector<models::LayerTap> taps() const { return {}; }
   virtual int64_t vocabulary() const = 0;                    // padding included
   virtual double flops_per_token(int64_t tokens) const = 0;  // forward only
 };

@@ -35,7 +35,7 @@ std::unique_ptr<data::BatchStream> open_stream(const StageContext& context) {
 }
 
 std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,
-                                                 const data::TokenShards& text) {
+                                                 const data::TokenShards& text, models::Model& student) {
   if (!context.stage.distill) return train::make_cross_entropy();
   const recipes::DistillOptions& distill = *context.stage.distill;
   std::unique_ptr<distill::Teacher> teacher;
@@ -53,7 +53,8 @@ std::unique_ptr<train::Objective> make_objective(const StageContext& context, co
         train::choose_precision(distill.teacher.precision, comm, log, [&] { return context.tuning; }));
     teacher = distill::make_live_teacher(std::move(opened.decoder));
   }
-  return distill::make_distillation(std::move(teacher), distill.losses);
+  return distill::make_distillation(std::move(teacher), distill.losses, student,
+                                    static_cast<uint64_t>(context.recipe.run.seed));
 }
 
 Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
@@ -76,11 +77,13 @@ Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
     } else {
       parts.map = std::make_unique<models::IdentityMap>();
     }
+  });
+  together(comm, [&] {
+    parts.objective = make_objective(context, comm, log, parts.text(), *parts.model);
     parts.optimizer = train::make_optimizer(s.train.optimizer, parts.model->parameters());
   });
   models::bind_working(parts.model->parameters(), *parts.map,
                        train::choose_precision(s.train.precision, comm, log, [&] { return context.tuning; }));
-  together(comm, [&] { parts.objective = make_objective(context, comm, log, parts.text()); });
   return parts;
 }
 

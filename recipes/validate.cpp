@@ -85,6 +85,7 @@ class Validator {
       add("claim.seeds", "must name at least one seed, each once");
     if (claim.figures.empty()) add("claim.figures", "must name at least one figure");
     for (const std::string& arm : claim.arms) check_arm("claim.arms", "an arm", arm);
+    for (const std::string& shared : claim.shared) check_shared(claim, shared);
     for (size_t i = 0; i < claim.bars.size(); ++i) {
       const BarOptions& bar = claim.bars[i];
       const auto check_bar = [&](const char* key, const std::string& arm) {
@@ -94,6 +95,16 @@ class Validator {
       check_bar("against", bar.against);
       if (bar.of == "recovery") check_bar("reference", bar.reference);
     }
+  }
+
+  void check_shared(const ClaimOptions& claim, const std::string& name) {
+    check_arm("claim.shared", "a shared stage", name);
+    const Stage* stage = recipe_.find(name);
+    if (stage == nullptr) return;
+    for (const std::string& input : inputs_of(*stage))
+      if (std::find(claim.shared.begin(), claim.shared.end(), input) == claim.shared.end())
+        add("claim.shared",
+            fmt::format("stage \"{}\" takes from \"{}\", which must be shared too", name, input));
   }
 
   void check_arm(const char* key, const std::string& what, const std::string& arm) {
@@ -173,10 +184,11 @@ class Validator {
   void check_distill() {
     const DistillOptions& d = *stage_->distill;
     if (d.losses.empty()) add("distill.losses", "must name at least one loss, got none");
+    for (size_t i = 0; i < d.losses.size(); ++i) check_loss(i + 1, d.losses[i]);
     const bool needs_teacher =
         std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& l) {
           const distill::LossSpec* row = distill::losses().find(l.fn);
-          return row != nullptr && row->needs_teacher;
+          return row != nullptr && row->needs_teacher();
         });
     if (needs_teacher && d.teacher.model.empty())
       add("distill.teacher.model", "must name the teacher, got none");
@@ -190,6 +202,18 @@ class Validator {
       add({"data.sequence", "distill.teacher.model"},
           fmt::format("must be at most the teacher's context {}, got {}", teacher->context,
                       stage_->data.sequence));
+  }
+
+  void check_loss(size_t number, const distill::LossOptions& loss) {
+    if (loss.fn.empty())
+      add("distill.losses", fmt::format("loss {} must name its fn, one of {}", number,
+                                        fmt::join(distill::losses().names(), ", ")));
+    if (!loss.schedule) return;
+    try {
+      loss.schedule->check();
+    } catch (const ConfigError& error) {
+      add("distill.losses", fmt::format("loss {}: {}", number, error.what()));
+    }
   }
 
   void check_quantize() {

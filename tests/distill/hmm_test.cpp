@@ -121,7 +121,7 @@ double trained_with(const std::string& fn, const Hmm& hmm, uint64_t seed) {
   models::initialise(student.parameters(), "normal", 0.05, seed);
   models::IdentityMap identity;
   models::bind_working(student.parameters(), identity, at::kFloat);
-  const auto objective = make_distillation(std::make_unique<HmmTeacher>(hmm), {{.fn = fn}});
+  const auto objective = make_distillation(std::make_unique<HmmTeacher>(hmm), {{.fn = fn}}, student);
   const auto optimizer = train::make_optimizer({.lr = 1e-2, .weight_decay = 0.0}, student.parameters());
   const auto comm = comm::make_self_comm();
   train::TrainStep step({student, identity, *objective, *optimizer, *comm}, /*micro_batches=*/1,

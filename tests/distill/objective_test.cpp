@@ -1,8 +1,12 @@
 #include "distill/objective.h"
 
+#include <ATen/Parallel.h>
+
 #include "core/random.h"
+#include "distill/labels.h"
 #include "models/weight_map.h"
 #include "tests/testing.h"
+#include "train/step.h"
 
 namespace retort::distill {
 namespace {
@@ -63,24 +67,85 @@ std::string message_of(const std::function<void()>& body) {
 }
 
 TEST(Distillation, PartsAreNamedByTheirLoss) {
+  const auto student = tiny_model(2);
   const auto objective = make_distillation(
       make_live_teacher(tiny_model(1)),
-      {{.fn = "forward_kl"}, {.fn = "cross_entropy"}, {.fn = "forward_kl", .temperature = 2.0}});
+      {{.fn = "forward_kl"}, {.fn = "cross_entropy"}, {.fn = "forward_kl", .temperature = 2.0}}, *student);
   EXPECT_EQ(objective->part_names(),
             (std::vector<std::string>{"forward_kl", "cross_entropy", "forward_kl_2"}));
 }
 
 TEST(Distillation, WrongListsAreRefused) {
-  EXPECT_EQ(message_of([] {
-              make_distillation(make_live_teacher(tiny_model(1)), {});
-            }).rfind("[distill] losses must not be empty; known: forward_kl", 0),
+  const auto student = tiny_model(2);
+  const auto refusal = [&](std::unique_ptr<Teacher> teacher, const std::vector<LossOptions>& losses) {
+    return message_of([&] { make_distillation(std::move(teacher), losses, *student); });
+  };
+  EXPECT_EQ(refusal(make_live_teacher(tiny_model(1)), {})
+                .rfind("[distill] losses must not be empty; known: forward_kl", 0),
             0u);
-  EXPECT_EQ(message_of([] { make_distillation(nullptr, {{.fn = "forward_kl"}}); }),
+  EXPECT_EQ(refusal(nullptr, {{.fn = "forward_kl"}}),
             "[distill] forward_kl needs a teacher, and there is none");
-  EXPECT_NE(message_of([] {
-              make_distillation(nullptr, {{.fn = "forwrd_kl"}});
-            }).find("did you mean \"forward_kl\""),
-            std::string::npos);
+  EXPECT_NE(refusal(nullptr, {{.fn = "forwrd_kl"}}).find("did you mean \"forward_kl\""), std::string::npos);
+  EXPECT_EQ(refusal(nullptr, {{.fn = "cross_entropy", .schedule = WeightSchedule{.kind = "linear"}}}),
+            "[distill] a schedule's end must lie after its begin 0, got 0");
+}
+
+// A teacher that has labels only.
+class LabelTeacher final : public Teacher {
+ public:
+  explicit LabelTeacher(SignalKind kind, kernels::SparseLabels labels = {})
+      : kind_(std::move(kind)), labels_(std::move(labels)) {}
+  TeacherSignal signal(const data::Batch&) override { return {.labels = labels_}; }
+  SignalKind kind() const override { return kind_; }
+  int64_t vocabulary() const override { return kVocabulary; }
+  double flops_per_token(int64_t) const override { return 0.0; }
+
+ private:
+  SignalKind kind_;
+  kernels::SparseLabels labels_;
+};
+
+// Every loss that wants something of a teacher gets a teacher of labels of one kind at most, and says what it
+// misses.
+TEST(Distillation, LabelsServeTheLossesThatReadThem) {
+  const auto student = tiny_model(2);
+  const auto refusal = [&](const SignalKind& kind, const LossOptions& loss) {
+    return message_of([&] { make_distillation(std::make_unique<LabelTeacher>(kind), {loss}, *student); });
+  };
+  for (const LossSpec& spec : losses())
+    for (const char* kind : {"sampled", "top_k"}) {
+      const bool serves = !spec.needs_teacher() ||
+                          (spec.reads == Reads::kDraws && kind == std::string("sampled")) ||
+                          (spec.reads == Reads::kTop && kind == std::string("top_k"));
+      EXPECT_EQ(refusal({kind, 20, 1.0}, {.fn = spec.name}) == "no ConfigError", serves)
+          << spec.name << " from " << kind;
+    }
+  EXPECT_EQ(refusal({"sampled", 20, 2.0}, {.fn = "sampled"}),
+            "[distill] sampled: temperature must be that of the teacher's labels, 2, got 1");
+  EXPECT_EQ(refusal({"sampled", 20, 1.0}, {.fn = "sampled", .draws = 50}),
+            "[distill] sampled: draws must be the cache's 20 (or 0), got 50");
+  EXPECT_EQ(refusal({"top_k", 20, 1.0}, {.fn = "top_k_ghost", .k = 21}),
+            "[distill] top_k_ghost: k must be at most the cache's 20, got 21");
+}
+
+// Labels that a live teacher would have drawn make the same loss as the live teacher.
+TEST(Distillation, CachedLabelsAreTheLiveTeachersOwn) {
+  data::Batch batch = sample_batch();
+  batch.corpus_BT = at::arange(24).view({3, 8}) + 1000;
+  const auto loss_of = [&](std::unique_ptr<Teacher> teacher, const LossOptions& options) {
+    const auto student = tiny_model(2);
+    return (*make_distillation(std::move(teacher), {options}, *student))(*student, batch).sum.item<double>();
+  };
+  auto live = tiny_model(1);
+  const at::Tensor z =
+      live->hidden({batch.tokens_BT}).flatten(0, 1).matmul(live->head().weight_VD.t()).detach();
+  const kernels::SparseLabels drawn = draw_labels(softened(z, 1.0), 50, 0, batch.corpus_BT.flatten());
+  const LossOptions sampled{.fn = "sampled"}, top{.fn = "top_k_ghost", .k = 5};
+  EXPECT_NEAR(loss_of(std::make_unique<LabelTeacher>(SignalKind{"sampled", 50, 1.0}, drawn), sampled),
+              loss_of(make_live_teacher(tiny_model(1)), sampled), 1e-3);
+  const kernels::SparseLabels likeliest = top_labels({{}, z, {}}, 9, 1.0);
+  EXPECT_NEAR(loss_of(std::make_unique<LabelTeacher>(SignalKind{"top_k", 9, 1.0}, likeliest), top),
+              loss_of(make_live_teacher(tiny_model(1)), top), 1e-3);
 }
 
 // A padded head of the teacher's changes nothing, not in a bit.
@@ -90,9 +155,11 @@ TEST(Distillation, PaddingOfTheTeachersHeadIsCut) {
   Random(1, "test/teacher").fill_normal(logits, 1.0);
   const auto loss = [&](int64_t padding) {
     const at::Tensor padded = at::cat({logits, at::full({24, padding}, 9.0)}, 1);
-    const auto objective = make_distillation(
-        std::make_unique<FixedTeacher>(padded, kVocabulary + padding, &calls), {{.fn = "forward_kl"}});
-    return (*objective)(*tiny_model(2), sample_batch()).sum.item<float>();
+    const auto student = tiny_model(2);
+    const auto objective =
+        make_distillation(std::make_unique<FixedTeacher>(padded, kVocabulary + padding, &calls),
+                          {{.fn = "forward_kl"}}, *student);
+    return (*objective)(*student, sample_batch()).sum.item<float>();
   };
   EXPECT_GT(loss(0), 1.0f);
   EXPECT_EQ(loss(0), loss(8));
@@ -100,10 +167,10 @@ TEST(Distillation, PaddingOfTheTeachersHeadIsCut) {
 
 TEST(Distillation, ATeacherThatIsNotFiniteIsNamed) {
   int calls = 0;
+  std::unique_ptr<models::Decoder> student = tiny_model(2);
   const auto objective =
       make_distillation(std::make_unique<FixedTeacher>(at::full({24, kVocabulary}, NAN), kVocabulary, &calls),
-                        {{.fn = "forward_kl"}});
-  std::unique_ptr<models::Decoder> student = tiny_model(2);
+                        {{.fn = "forward_kl"}}, *student);
   EXPECT_THROW((*objective)(*student, sample_batch()), NonFiniteError);
 }
 
@@ -113,12 +180,12 @@ TEST(Distillation, TheTeacherRunsOnlyWhenALossNeedsIt) {
     return std::make_unique<FixedTeacher>(at::zeros({24, kVocabulary}), kVocabulary, &calls);
   };
   std::unique_ptr<models::Decoder> student = tiny_model(2);
-  const auto plain = make_distillation(teacher(), {{.fn = "cross_entropy"}});
+  const auto plain = make_distillation(teacher(), {{.fn = "cross_entropy"}}, *student);
   (*plain)(*student, sample_batch());
   EXPECT_EQ(calls, 0);
   EXPECT_EQ(plain->extra_flops_per_token(8), 0.0);
 
-  const auto distilled = make_distillation(teacher(), {{.fn = "forward_kl"}});
+  const auto distilled = make_distillation(teacher(), {{.fn = "forward_kl"}}, *student);
   (*distilled)(*student, sample_batch());
   EXPECT_EQ(calls, 1);
   EXPECT_EQ(distilled->extra_flops_per_token(8), 5.0);
@@ -131,7 +198,8 @@ TEST(Distillation, EqualsThePlainSum) {
   const data::Batch batch = sample_batch();
   const auto objective = make_distillation(
       make_live_teacher(tiny_model(1, 24)),
-      {{.fn = "forward_kl", .weight = 0.7, .temperature = 2.0}, {.fn = "cross_entropy", .weight = 0.3}});
+      {{.fn = "forward_kl", .weight = 0.7, .temperature = 2.0}, {.fn = "cross_entropy", .weight = 0.3}},
+      *student);
   const train::LossSum loss = (*objective)(*student, batch);
   loss.sum.backward();
 
@@ -161,12 +229,95 @@ TEST(Distillation, EqualsThePlainSum) {
 
 TEST(Distillation, AStudentThatIsItsTeacherLearnsNothing) {
   std::unique_ptr<models::Decoder> student = tiny_model(1);
-  const auto objective = make_distillation(make_live_teacher(tiny_model(1)), {{.fn = "forward_kl"}});
+  const auto objective =
+      make_distillation(make_live_teacher(tiny_model(1)), {{.fn = "forward_kl"}}, *student);
   const train::LossSum loss = (*objective)(*student, sample_batch());
   loss.sum.backward();
   EXPECT_NEAR(loss.sum.item<double>(), 0.0, 1e-5);
   for (const models::Parameter& p : student->parameters().unique())
     EXPECT_LT(p.working.grad().abs().max().item<double>(), 1e-4) << p.name;
+}
+
+// All losses at once, on rows and on layers: the named parts, weighted, are the sum.
+TEST(Distillation, AnyLossesCombine) {
+  const auto student = tiny_model(2);
+  std::vector<LossOptions> list;
+  for (const LossSpec& spec : losses())
+    list.push_back({.fn = spec.name, .weight = 0.5 + 0.1 * static_cast<double>(list.size())});
+  data::Batch batch = sample_batch();
+  batch.corpus_BT = at::arange(24).view({3, 8});
+  const auto objective = make_distillation(make_live_teacher(tiny_model(1, 24)), list, *student);
+  const train::LossSum loss = (*objective)(*student, batch);
+  EXPECT_EQ(objective->part_names(), losses().names());
+  ASSERT_EQ(loss.parts.size(), list.size());
+  double sum = 0;
+  for (size_t i = 0; i < list.size(); ++i) {
+    EXPECT_GT(loss.parts[i].item<double>(), 0.0) << list[i].fn;
+    sum += list[i].weight * loss.parts[i].item<double>();
+  }
+  EXPECT_NEAR(loss.sum.item<double>(), sum, 1e-5 * sum);
+  loss.sum.backward();
+  for (const models::Parameter& p : student->parameters().unique())
+    EXPECT_TRUE(p.working.grad().defined()) << p.name << ": projections learn as well";
+}
+
+TEST(Distillation, WeightsFollowTheStep) {
+  const auto student = tiny_model(2);
+  const auto objective = make_distillation(
+      make_live_teacher(tiny_model(1)),
+      {{.fn = "forward_kl", .weight = 1.0, .schedule = WeightSchedule{"linear", 0.0, 0, 10}},
+       {.fn = "hidden_mse", .weight = 0.0, .schedule = WeightSchedule{"linear", 2.0, 0, 10}}},
+      *student);
+  for (const int64_t step : {0, 5, 10, 5}) {  // back again: nothing is remembered
+    objective->begin_step(step);
+    const train::LossSum loss = (*objective)(*student, sample_batch());
+    const double x = static_cast<double>(step) / 10;
+    EXPECT_NEAR(loss.sum.item<double>(),
+                (1 - x) * loss.parts[0].item<double>() + 2 * x * loss.parts[1].item<double>(),
+                1e-5 * loss.parts[0].item<double>());
+  }
+}
+
+// Each loss through the whole step: one rank with two micro-batches and two ranks with one give the same
+// bits.
+TEST(Distillation, HowMicroBatchesAreSplitDoesNotChangeABit) {
+  for (const LossSpec& spec : losses()) {
+    const auto train = [&](comm::Comm& comm, int64_t micro_batches) {
+      at::set_num_threads(1);
+      const auto student = tiny_model(2);
+      const auto objective =
+          make_distillation(make_live_teacher(tiny_model(1, 24)),
+                            {{.fn = spec.name}, {.fn = "cross_entropy", .weight = 0.1}}, *student);
+      models::IdentityMap map;
+      models::bind_working(student->parameters(), map, at::kFloat);
+      const auto optimizer = train::make_optimizer({.lr = 1e-2}, student->parameters());
+      train::TrainStep step({*student, map, *objective, *optimizer, comm}, micro_batches, 1.0);
+      for (int64_t s = 0; s < 2; ++s) {
+        std::vector<data::Batch> batches;
+        for (int64_t i = 0; i < micro_batches; ++i) {
+          const int64_t number = comm.rank() * micro_batches + i;
+          data::Batch batch;
+          batch.corpus_BT = at::arange(16).view({2, 8}) + 100 * number;
+          batch.tokens_BT = (batch.corpus_BT * 7 + s) % 31;
+          batch.labels_BT = (batch.tokens_BT + 1) % kVocabulary;
+          batch.labels_BT.narrow(1, 0, 1 + number).fill_(kernels::kIgnoredLabel);
+          batches.push_back(batch);
+        }
+        step.run(s, batches, 1e-2);
+      }
+      std::vector<at::Tensor> weights;
+      for (const models::Parameter& p : student->parameters().unique()) weights.push_back(p.master.clone());
+      return weights;
+    };
+    const auto alone = train(*comm::make_self_comm(), 2);
+    std::vector<std::vector<at::Tensor>> ranks(2);
+    comm::run_thread_ranks(
+        2, [&](comm::Comm& comm) { ranks[static_cast<size_t>(comm.rank())] = train(comm, 1); });
+    for (size_t i = 0; i < alone.size(); ++i) {
+      EXPECT_TRUE(testing::same_bits(ranks[0][i], alone[i])) << spec.name << ", tensor " << i;
+      EXPECT_TRUE(testing::same_bits(ranks[1][i], alone[i])) << spec.name << ", tensor " << i;
+    }
+  }
 }
 
 }  // namespace

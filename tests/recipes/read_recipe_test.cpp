@@ -105,6 +105,27 @@ TEST(ReadRecipe, UnknownDuplicateAndAliasKeys) {
   EXPECT_THAT(error_of("- 1\n"), HasSubstr("must be keys with values, got a list"));
 }
 
+// A loss takes its own parameters and no other's.
+TEST(ReadRecipe, LossesTakeTheirOwnKeys) {
+  const auto with = [](const std::string& loss) {
+    return fmt::format("data: {{ train: . }}\ndistill: {{ teacher: {{ model: . }}, losses: [{{ {} }}] }}\n",
+                       loss);
+  };
+  const Recipe recipe = parse_recipe(
+      with("fn: jsd, beta: 0.25, temperature: 2, schedule: { kind: cosine, to: 0, end: 9 }"), "r.yaml");
+  const distill::LossOptions& loss = recipe.stages[0].distill->losses[0];
+  EXPECT_EQ(loss.beta, 0.25);
+  EXPECT_EQ(loss.schedule->end, 9);
+  EXPECT_EQ(print_section(parse_recipe(print_section(recipe), "p.yaml")), print_section(recipe));
+  EXPECT_THAT(error_of(with("fn: forward_kl, beta: 0.5")), HasSubstr("beta: unknown key"));
+  EXPECT_THAT(error_of(with("fn: cross_entropy, temperature: 2.0")), HasSubstr("temperature: unknown key"));
+  EXPECT_THAT(error_of(with("fn: skew_reverse_kl, alpha: 1.0")),
+              HasSubstr("alpha: must be a number in (0, 1), got 1.0"));
+  EXPECT_THAT(error_of(with("weight: 1.0")), HasSubstr("loss 1 must name its fn, one of forward_kl"));
+  EXPECT_THAT(error_of(with("fn: jsd, schedule: { kind: linear }")),
+              HasSubstr("a schedule's end must lie after its begin 0, got 0"));
+}
+
 TEST(ReadRecipe, StageMistakesPointIntoTheStage) {
   const std::string text = kPipeline;
   EXPECT_EQ(

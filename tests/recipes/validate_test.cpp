@@ -23,7 +23,7 @@ Recipe pipeline() {
   student.name = "student";
   student.distill.emplace();
   student.distill->teacher.model = "stage:teacher";
-  student.distill->losses.emplace_back();
+  student.distill->losses.push_back({.fn = "forward_kl"});
   recipe.stages = {text, teacher, student};
   return recipe;
 }

@@ -1,0 +1,16 @@
+// Reverse KL (Gu et al. 2024, MiniLLM, arXiv 2306.08543): seeks the teacher's modes. For a trained student,
+// on its own text; from scratch it is far behind forward KL.
+#include "distill/loss.h"
+#include "kernels/divergences.h"
+
+namespace retort::distill {
+
+LossSpec reverse_kl() {
+  return {.name = "reverse_kl",
+          .formula = "T^2 KL(q || p); p counts as at least e^-87",
+          .make = [](const LossOptions& options) {
+            return kernels::divergence_rows(kernels::Divergence::kReverseKl, options.temperature);
+          }};
+}
+
+}  // namespace retort::distill

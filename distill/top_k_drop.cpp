@@ -1,0 +1,24 @@
+// The likeliest ids as they are, adding up to less than 1. Kept for comparison: its fixed point is that of
+// the renormalised ones, only more slowly reached.
+#include "distill/labels.h"
+#include "distill/loss.h"
+#include "kernels/sparse_losses.h"
+
+namespace retort::distill {
+
+LossSpec top_k_drop() {
+  return {.name = "top_k_drop",
+          .formula = "T^2 sum over the k likeliest ids of -p log q",
+          .reads = Reads::kTop,
+          .parameters = {"temperature", "k"},
+          .divergence = false,
+          .make = [](const LossOptions& o) -> kernels::RowLoss {
+            return [o](const kernels::LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+              kernels::SparseLabels labels = top_labels(rows, o.k, o.temperature);
+              labels.rest_N = at::Tensor();
+              return kernels::sparse_cross_entropy(rows, labels, o.temperature, scale, gradient_CV);
+            };
+          }};
+}
+
+}  // namespace retort::distill
