@@ -30,6 +30,7 @@ find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(PACKING REQUIRED IMPORTED_TARGET zlib libzstd liblzma)
+pkg_check_modules(TEXT REQUIRED IMPORTED_TARGET libutf8proc libpcre2-8)
 
 # --- MPI
 set(RETORT_HAVE_MPI OFF)

@@ -1,9 +1,9 @@
-// Bytes as tokens, and how other software is told so. Both GPT-2 style formats write a byte as a printable
-// character: 33-126, 161-172 and 174-255 as themselves, the other 68 in order as U+0100, U+0101, ...
-#include <array>
+// Bytes as tokens, and how other software is told so.
+#include <numeric>
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "data/byte_alphabet.h"
 #include "data/tokenizer.h"
 #include "formats/json.h"
 
@@ -11,22 +11,6 @@ namespace retort::data {
 namespace {
 
 constexpr int32_t kBytes = 256;
-
-bool printable(int32_t byte) {
-  return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-}
-
-std::string utf8(int32_t code_point) {  // below U+0800 is all that is needed
-  if (code_point < 0x80) return {static_cast<char>(code_point)};
-  return {static_cast<char>(0xC0 | (code_point >> 6)), static_cast<char>(0x80 | (code_point & 0x3F))};
-}
-
-std::vector<std::string> byte_alphabet() {  // in byte order
-  std::vector<std::string> out;
-  int32_t next = 0x100;
-  for (int32_t byte = 0; byte < kBytes; ++byte) out.push_back(utf8(printable(byte) ? byte : next++));
-  return out;
-}
 
 class ByteTokenizer final : public Tokenizer {
  public:
@@ -49,12 +33,25 @@ class ByteTokenizer final : public Tokenizer {
     return text;
   }
 
+  std::string_view token_bytes(int32_t id) const override {
+    check<DataError>(id >= 0 && id < kBytes, "[byte tokenizer] an id must lie in 0 .. {}, got {}", kBytes - 1,
+                     id);
+    return std::string_view(bytes_).substr(static_cast<size_t>(id), 1);
+  }
+  bool is_special(int32_t) const override { return false; }
   std::optional<int32_t> separator() const override { return std::nullopt; }
   std::string fingerprint() const override {
     return hex(xxh3("retort tokenizer: bytes, 256 ids, id = byte"));
   }
   formats::GgufMetadata gguf_metadata() const override;
   std::map<std::string, std::string> hf_files() const override;
+
+ private:
+  const std::string bytes_ = [] {
+    std::string all(kBytes, '\0');
+    std::iota(all.begin(), all.end(), '\0');
+    return all;
+  }();
 };
 
 formats::GgufMetadata ByteTokenizer::gguf_metadata() const {
@@ -62,7 +59,7 @@ formats::GgufMetadata ByteTokenizer::gguf_metadata() const {
   return {
       {"tokenizer.ggml.model", std::string("gpt2")},
       {"tokenizer.ggml.pre", std::string("gpt-2")},
-      {"tokenizer.ggml.tokens", byte_alphabet()},
+      {"tokenizer.ggml.tokens", std::vector<std::string>(byte_alphabet().begin(), byte_alphabet().end())},
       {"tokenizer.ggml.token_type", std::vector<int32_t>(kBytes, kNormal)},
       // An empty list is refused. "qz" is no token, so the reader splits it into its bytes again.
       {"tokenizer.ggml.merges", std::vector<std::string>{"q z"}},

@@ -162,7 +162,7 @@ void warn_of_split_marks(const PrepareOptions& options, const Tokenizer& tokeniz
 }  // namespace
 
 void PrepareOptions::describe(Section& s) {
-  s.field("tokenizer", tokenizer, "how text becomes tokens", one_of(tokenizer_names()));
+  s.field("tokenizer", tokenizer, "how text becomes tokens: bytes, or a tokenizer's file or folder");
   s.field("text", text, "files to read; empty: those of run.text");
   s.field("validation", validation,
           "share kept for validation: of every text file's bytes, from its end; of records, by their digests",

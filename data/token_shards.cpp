@@ -217,6 +217,14 @@ uint64_t TokenShards::text_bytes() const { return state_->text_bytes; }
 int64_t TokenShards::vocabulary() const { return state_->shards.front().vocabulary; }
 const std::string& TokenShards::tokenizer_fingerprint() const { return state_->shards.front().fingerprint; }
 const std::string& TokenShards::tokenizer_name() const { return state_->shards.front().name; }
+std::unique_ptr<Tokenizer> TokenShards::tokenizer() const {
+  const Path directory = state_->shards.front().file.path().parent_path();
+  auto made = copied_tokenizer(tokenizer_name(), directory);
+  check<DataError>(made->fingerprint() == tokenizer_fingerprint(),
+                   "{}: the tokenizer beside the shards has fingerprint {}, they were made with {}",
+                   directory.string(), made->fingerprint(), tokenizer_fingerprint());
+  return made;
+}
 const std::string& TokenShards::source() const { return state_->shards.front().source; }
 uint64_t TokenShards::digest() const { return state_->digest; }
 
@@ -279,7 +287,9 @@ void TokenShards::verify() const {
 struct TokenShardWriter::State {
   FileSystem& files;
   Path directory, temporary;
-  std::string fingerprint, name, source;
+  std::string fingerprint, name;
+  std::map<std::string, std::string> tokenizer_files;
+  std::string source;
   int64_t vocabulary, shard_tokens;
   bool masked;
   size_t width;                   // bytes a token
@@ -393,6 +403,7 @@ TokenShardWriter::TokenShardWriter(FileSystem& files, const Path& directory, con
                          .temporary = target.string() + ".tmp",
                          .fingerprint = tokenizer.fingerprint(),
                          .name = tokenizer.name(),
+                         .tokenizer_files = data::tokenizer_files(tokenizer),
                          .source = std::move(source),
                          .vocabulary = vocabulary,
                          .shard_tokens = shard_tokens,
@@ -447,6 +458,7 @@ void TokenShardWriter::finish() {
   check<DataError>(size() > 0, "{}: there are no tokens to write", s.directory.string());
   s.write_shard(true);
   check<DataError>(s.learned > 0, "{}: no token is learned: the answers are empty", s.directory.string());
+  for (const auto& [name, content] : s.tokenizer_files) write_durably(s.files, s.temporary / name, content);
   s.files.rename(s.temporary, s.directory);
   s.finished = true;
   s.files.sync_directory(s.directory.parent_path());

@@ -11,9 +11,11 @@
 //               documents_digest (XXH3-64, hex); with /loss_mask: loss_mask_digest, learned (its ones);
 //               next_piece, next_token, document_begins: where an interrupted writer goes on behind it
 //
-// Tokens are u16 for vocabularies up to 65536. Opening checks format, version, types, sizes, document starts,
-// that all shards agree and that none is missing; verify() checks the digests and the ids.
-// Immutable after opening; sharable between threads. Throws DataError, IoError.
+// Beside the shards lie the files of a tokenizer that has no name of its own (Tokenizer::hf_files()), so that
+// the text can be read when the file it came from is gone. Tokens are u16 for vocabularies up to 65536.
+// Opening checks format, version, types, sizes, document starts, that all shards agree and that none is
+// missing; verify() checks the digests and the ids. Immutable after opening; sharable between threads. Throws
+// DataError, IoError.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +39,9 @@ class TokenShards {
   int64_t vocabulary() const;
   const std::string& tokenizer_fingerprint() const;
   const std::string& tokenizer_name() const;
+  // The tokenizer that made them: by its name, or from its files beside the shards. DataError when those are
+  // gone or are another's.
+  std::unique_ptr<Tokenizer> tokenizer() const;
   const std::string& source() const;
   uint64_t digest() const;  // of all shards' digests: names this data
   bool has_loss_mask() const;

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/file.h"
 #include "formats/gguf.h"
 
 namespace retort::data {
@@ -24,19 +25,38 @@ class Tokenizer {
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
   // DataError for an id beyond the vocabulary.
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
+  // What a token writes behind other text (a word's token with its leading space); valid while *this lives.
+  // decode() is these in turn, less a space that encode() put before the text. DataError as decode().
+  virtual std::string_view token_bytes(int32_t id) const = 0;
+  // A mark of control (end of text, of a turn) rather than text; decode() writes it out all the same.
+  virtual bool is_special(int32_t id) const = 0;
   virtual std::optional<int32_t> separator() const = 0;  // put between documents, if the vocabulary has one
-  virtual std::string fingerprint() const = 0;           // 16 hex digits
+  // What the vocabulary's makers put before a text (its begin token); encode() does not.
+  virtual std::vector<int32_t> prefix() const { return {}; }
+  virtual std::string chat_template() const { return ""; }  // Jinja; "" for none
+  virtual std::string fingerprint() const = 0;              // 16 hex digits
   // What a GGUF file and an HF folder need so that other software tokenizes alike.
   virtual formats::GgufMetadata gguf_metadata() const = 0;
-  virtual std::map<std::string, std::string> hf_files() const = 0;  // file name -> content
+  // File name -> content. open_tokenizer() of a folder with them makes the same tokenizer again.
+  virtual std::map<std::string, std::string> hf_files() const = 0;
 };
 
 // 256 tokens, id = byte; no special tokens. In a GGUF it is the byte-level BPE "gpt2" with one merge that
 // makes nothing, since llama.cpp refuses an empty list; in an HF folder a byte-level BPE without merges.
 std::unique_ptr<Tokenizer> make_byte_tokenizer();
 
-// The tokenizers that have a name: "bytes" only, for now. ConfigError listing what is known.
-std::unique_ptr<Tokenizer> make_tokenizer(std::string_view name);
+// A tokenizer.json, a SentencePiece .model, a tiktoken file, GPT-2's vocab.bpe beside its encoder.json, a
+// GGUF, or a folder with one of them. Byte-pair vocabularies only: Unigram and WordPiece are refused by name
+// (DataError).
+std::unique_ptr<Tokenizer> open_tokenizer(const Path& path);
+
+// The address of a tokenizer, wherever one is named: "bytes", or a path for open_tokenizer(). ConfigError
+// listing the names that are known, IoError for a path that leads nowhere.
+std::unique_ptr<Tokenizer> make_tokenizer(std::string_view address);
 std::vector<std::string> tokenizer_names();
+// The files that a copy of the tokenizer consists of: hf_files(), or none when its name is enough.
+std::map<std::string, std::string> tokenizer_files(const Tokenizer& tokenizer);
+// The other way: a tokenizer by its name, or from its files in a directory.
+std::unique_ptr<Tokenizer> copied_tokenizer(const std::string& name, const Path& directory);
 
 }  // namespace retort::data

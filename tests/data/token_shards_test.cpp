@@ -29,6 +29,8 @@ class WideTokenizer final : public Tokenizer {
   int64_t vocabulary() const override { return 100000; }
   std::vector<int32_t> encode(std::string_view) const override { return {}; }
   std::string decode(std::span<const int32_t>) const override { return {}; }
+  std::string_view token_bytes(int32_t) const override { return {}; }
+  bool is_special(int32_t) const override { return false; }
   std::optional<int32_t> separator() const override { return 0; }
   std::string fingerprint() const override { return "00000000deadbeef"; }
   formats::GgufMetadata gguf_metadata() const override { return {}; }

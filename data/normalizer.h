@@ -1,0 +1,35 @@
+// What is done to text before it is cut, as the "normalizer" of a tokenizer.json describes it:
+//   null | {"type": "NFC"} | {"type": "Prepend", "prepend": s} | {"type": "Replace", "pattern": {"String":
+//   s}, "content": s} | {"type": "Sequence", "normalizers": [...]}
+// Others are refused by name (DataError with `source`). Immutable; shared between threads.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/json.h"
+
+namespace retort::data {
+
+class Normalizer {
+ public:
+  Normalizer(const formats::Json& description, const std::string& source);
+  bool empty() const { return steps_.empty(); }
+  std::string apply(std::string_view text) const;
+  bool composes() const;     // NFC is a part
+  std::string rule() const;  // one line for fingerprints: persistent
+
+ private:
+  enum class Kind { kNfc, kPrepend, kReplace };
+  struct Step {
+    Kind kind;
+    std::string pattern, content;
+  };
+  void add(const formats::Json& description, const std::string& source);
+  std::vector<Step> steps_;
+};
+
+std::string replaced(std::string_view text, std::string_view pattern, std::string_view content);
+
+}  // namespace retort::data

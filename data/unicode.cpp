@@ -1,0 +1,115 @@
+#include "data/unicode.h"
+
+#include <utf8proc.h>
+
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "core/error.h"
+
+namespace retort::data {
+namespace {
+
+struct CodePointRange {
+  char32_t first, last;
+};
+#include "data/unicode_classes.inc"
+constexpr CodePointRange kSpaces[] = {{0x9, 0xD},       {0x20, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},
+                                      {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
+                                      {0x205F, 0x205F}, {0x3000, 0x3000}};
+// Alphabetic by Other_Alphabetic: the circled, squared and negative letters, which are symbols.
+constexpr CodePointRange kAlphabeticSymbols[] = {
+    {0x24B6, 0x24E9}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
+
+std::vector<CharacterClass> make_classes() {
+  std::vector<CharacterClass> out(kMalformed + 1, CharacterClass::kOther);
+  const auto mark = [&](const auto& ranges, CharacterClass value) {
+    for (const CodePointRange& range : ranges)
+      std::fill(out.begin() + range.first, out.begin() + range.last + 1, value);
+  };
+  mark(kLetters, CharacterClass::kLetter);
+  mark(kNumbers, CharacterClass::kNumber);
+  mark(kSpaces, CharacterClass::kSpace);
+  return out;
+}
+
+// All code points below U+0300 are in Form C already, and nothing composes with what stands before them.
+bool plainly_composed(std::string_view text) {
+  for (const char c : text)
+    if (static_cast<unsigned char>(c) >= 0xCC) return false;
+  return true;
+}
+
+void append_nfc(std::string& out, std::string_view text) {
+  if (plainly_composed(text)) {
+    out += text;
+    return;
+  }
+  utf8proc_uint8_t* made = nullptr;
+  const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                 static_cast<utf8proc_ssize_t>(text.size()), &made,
+                                 static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(made, &std::free);
+  check<DataError>(size >= 0, "[nfc] {}", utf8proc_errmsg(size));
+  out.append(reinterpret_cast<const char*>(made), static_cast<size_t>(size));
+}
+
+}  // namespace
+
+const CharacterClass* character_classes() {
+  static const std::vector<CharacterClass> table = make_classes();
+  return table.data();
+}
+
+bool is_word(char32_t character) {
+  if (character >= kMalformed) return false;
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(character))) {
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+      return true;
+    default:
+      break;
+  }
+  if (character_classes()[character] == CharacterClass::kLetter) return true;
+  for (const CodePointRange& range : kAlphabeticSymbols)
+    if (character >= range.first && character <= range.last) return true;
+  return character == 0x200C || character == 0x200D;  // the joiners
+}
+
+void append_utf8(std::string& text, char32_t character) {
+  const auto put = [&](char32_t byte) { text += static_cast<char>(byte); };
+  const auto tail = [&](int shift) { put(0x80 | ((character >> shift) & 0x3F)); };
+  if (character < 0x80) {
+    put(character);
+  } else if (character < 0x800) {
+    put(0xC0 | (character >> 6)), tail(0);
+  } else if (character < 0x10000) {
+    put(0xE0 | (character >> 12)), tail(6), tail(0);
+  } else {
+    put(0xF0 | (character >> 18)), tail(12), tail(6), tail(0);
+  }
+}
+
+std::string nfc(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  const char *begin = text.data(), *at = begin, *end = begin + text.size();
+  while (at < end) {
+    const Character character = decode_utf8(at, end);
+    if (character.value == kMalformed) {
+      append_nfc(out, {begin, at});
+      out += *at;
+      begin = at + 1;
+    }
+    at += character.bytes;
+  }
+  append_nfc(out, {begin, end});
+  return out;
+}
+
+}  // namespace retort::data

@@ -1,0 +1,80 @@
+#include "data/unicode.h"
+
+#include <gtest/gtest.h>
+
+#include "data/byte_alphabet.h"
+
+namespace retort::data {
+namespace {
+
+Character first(std::string_view text) { return decode_utf8(text.data(), text.data() + text.size()); }
+
+}  // namespace
+
+TEST(Unicode, EveryCodePointComesBack) {
+  for (char32_t value = 0; value < 0x110000; ++value) {
+    if (value >= 0xD800 && value < 0xE000) continue;
+    std::string text;
+    append_utf8(text, value);
+    const Character c = first(text);
+    ASSERT_EQ(c.value, value);
+    ASSERT_EQ(c.bytes, text.size());
+    text.pop_back();
+    if (!text.empty()) {
+      ASSERT_EQ(first(text).value, kMalformed) << static_cast<uint32_t>(value);  // cut short
+    }
+  }
+}
+
+TEST(Unicode, MalformedBytesStandAlone) {
+  for (const char* text : {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC3(", "\xE0\x80\x80", "\xED\xA0\x80",
+                           "\xF0\x80\x80\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xE2\x82"}) {
+    const Character c = first(text);
+    EXPECT_EQ(c.value, kMalformed) << text;
+    EXPECT_EQ(c.bytes, 1u) << text;
+  }
+}
+
+TEST(Unicode, ClassesAreThoseOfThePatterns) {
+  using enum CharacterClass;
+  const CharacterClass* classes = character_classes();
+  EXPECT_EQ(classes[U'a'], kLetter);
+  EXPECT_EQ(classes[U'7'], kNumber);
+  EXPECT_EQ(classes[U' '], kSpace);
+  EXPECT_EQ(classes[U'_'], kOther);
+  EXPECT_EQ(classes[0x4E2D], kLetter);
+  EXPECT_EQ(classes[0x0301], kOther);   // a combining mark
+  EXPECT_EQ(classes[0x00BD], kNumber);  // one half
+  EXPECT_EQ(classes[0x3000], kSpace);
+  EXPECT_EQ(classes[0x180E], kOther);    // no white space since Unicode 6.3
+  EXPECT_EQ(classes[0x1C89], kLetter);   // of Unicode 16
+  EXPECT_EQ(classes[0x2EBF0], kLetter);  // of Unicode 15.1
+  EXPECT_EQ(classes[kMalformed], kOther);
+  for (const char32_t word : {U'a', U'7', U'_', char32_t{0x0301}, char32_t{0x200D}, char32_t{0x24B6}})
+    EXPECT_TRUE(is_word(word)) << static_cast<uint32_t>(word);
+  for (const char32_t other : {U' ', U'-', char32_t{0x00BD}, char32_t{0x2581}, kMalformed})
+    EXPECT_FALSE(is_word(other)) << static_cast<uint32_t>(other);
+}
+
+TEST(Unicode, ComposesAroundWhatIsNoText) {
+  EXPECT_EQ(nfc("plain"), "plain");
+  EXPECT_EQ(nfc("e\u0301"), "\u00E9");
+  EXPECT_EQ(nfc("\u212B"), "\u00C5");        // the Angstrom sign is A with a ring
+  EXPECT_EQ(nfc("\u1100\u1161"), "\uAC00");  // Hangul
+  EXPECT_EQ(nfc("e\xFF\u0301 e\u0301\xE2\x82"), "e\xFF\u0301 \u00E9\xE2\x82");  // stays where it is
+  EXPECT_EQ(nfc(std::string_view("\0e\u0301", 4)), std::string_view("\0\u00E9", 3));
+  EXPECT_EQ(nfc(""), "");
+}
+
+TEST(ByteAlphabet, IsOneToOne) {
+  std::string all;
+  for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
+  const std::string written = to_byte_alphabet(all);
+  EXPECT_EQ(from_byte_alphabet(written), all);
+  EXPECT_EQ(to_byte_alphabet(" \n"), "\u0120\u010A");
+  EXPECT_EQ(from_byte_alphabet("a b"), std::nullopt);  // a plain space is not of the alphabet
+  EXPECT_EQ(from_byte_alphabet("\u0144"), std::nullopt);
+  EXPECT_EQ(from_byte_alphabet("\xFF"), std::nullopt);
+}
+
+}  // namespace retort::data
