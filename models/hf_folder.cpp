@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "models/family.h"
+#include "models/hf_quantized.h"
 
 namespace retort::models {
 namespace {
@@ -192,12 +193,13 @@ std::unique_ptr<Decoder> load_hf_folder(const Path& directory) {
   const std::string source = (directory / "config.json").string();
   const Json config = formats::read_json(directory / "config.json");
   const Family& family = family_of(config, source);
-  check<DataError>(!config.contains("quantization_config") || config.at("quantization_config").is_null(),
-                   "{}: has a quantization_config; only unquantized folders are read", source);
   DecoderSpec spec = family.spec_from_hf(config, source);
   check_foreign_spec(spec, source);
   const Weights weights = open_weights(directory);
-  const ForeignFile file = foreign_file(directory, weights, family);
+  ForeignFile file = foreign_file(directory, weights, family);
+  if (const auto quantized = config.find("quantization_config");
+      quantized != config.end() && !quantized->is_null())
+    file = dequantized(std::move(file), *quantized, source);
   spec.share_ffn = keeps_one_ffn(family.hf_tensors(spec), file);
   return load_foreign(spec, family.hf_tensors, file);
 }

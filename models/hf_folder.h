@@ -1,10 +1,10 @@
 // Hugging Face model folders: config.json, model.safetensors (or shards with model.safetensors.index.json),
 // both ways. Reading maps the files and copies each tensor once into its master. Missing, extra and misshapen
 // tensors are named (DataError); tied weights may be absent or present (then they must be equal). A folder
-// that holds the feed-forward network of layer 0 only is a model that shares it (MobiLlama). Writing leaves a
-// tied head out, and expands shared FFNs and repeated blocks, which transformers does not know. It goes to a
-// temporary folder beside, renamed when whole; an older export of that name is replaced (IoError when
-// something else stands there).
+// that holds the feed-forward network of layer 0 only is a model that shares it (MobiLlama). Quantized
+// folders are read as the values of their codes (hf_quantized.h). Writing leaves a tied head out, and expands
+// shared FFNs and repeated blocks, which transformers does not know. It goes to a temporary folder beside,
+// renamed when whole; an older export of that name is replaced (IoError when something else stands there).
 #pragma once
 
 #include <functional>
