@@ -4,6 +4,7 @@ namespace retort::quantize {
 namespace {
 
 constexpr const char* kNoGrid = "none";
+constexpr const char* kRefuse = "refuse";
 
 const std::string& grid_name(const QuantizeOptions& options, models::Role role) {
   static const std::string none = kNoGrid;
@@ -31,6 +32,10 @@ void QuantizeOptions::describe(Section& s) {
   s.section("weights", weights, "matrices of attention and feed-forward layers");
   s.section("embedding", embedding, "token embedding, and a head tied to it");
   s.section("head", head, "an untied head");
+  std::vector<std::string> names = grids().names();
+  names.insert(names.begin(), {kRefuse, kNoGrid});
+  s.field("fallback", fallback, "grid of the tensors whose rows their own does not divide; none: f32",
+          one_of(std::move(names)));
   s.field("from_step", from_step, "first step that trains on the grid; before it weights are f32",
           at_least<int64_t>(0));
 }
@@ -41,12 +46,20 @@ QuantizeMap::QuantizeMap(const QuantizeOptions& options, const models::Parameter
   for (const models::Parameter& p : parameters.unique()) {
     const std::string& name = grid_name(options, p.role);
     if (name == kNoGrid) continue;
-    const Grid& grid = grids().at(name);
-    const std::string why = misfit(grid, p.name, p.master.size(-1));
+    const Grid* grid = &grids().at(name);
+    if (p.master.size(-1) % grid->block != 0 && options.fallback != kRefuse) {
+      if (options.fallback == kNoGrid) continue;
+      grid = &grids().at(options.fallback);
+    }
+    const std::string why = misfit(*grid, p.name, p.master.size(-1));
     if (!why.empty()) misfits += "\n  " + why;
-    grid_by_name_[p.name] = &grid;
+    grid_by_name_[p.name] = grid;
   }
-  check<ConfigError>(misfits.empty(), "[quantize] these tensors do not fit their grids:{}", misfits);
+  check<ConfigError>(
+      misfits.empty(),
+      "[quantize] these tensors do not fit their grids; name one that fits, or none, as the fallback "
+      "(quantize.fallback, --fallback):{}",
+      misfits);
 }
 
 bool QuantizeMap::begin_step(int64_t step) {
@@ -71,11 +84,15 @@ const Grid* QuantizeMap::grid_of(const models::Parameter& p) const {
   return found == grid_by_name_.end() ? nullptr : found->second;
 }
 
-formats::PackedTensor QuantizeMap::pack(const models::Parameter& p) const {
-  const Grid* grid = grid_of(p);
-  if (grid == nullptr || !enabled_) return formats::pack(formats::GgmlType::F32, p.master);
+Quantized QuantizeMap::quantize(const models::Parameter& p) const {
   const at::NoGradGuard no_grad;
-  return grid->pack(grid->quantize(p.master.contiguous()));
+  return grid_of(p)->quantize(p.master.contiguous());
+}
+
+double QuantizeMap::relative_error(const models::Parameter& p) const {
+  const double size = p.master.norm().item<double>();
+  if (grid_of(p) == nullptr || !enabled_ || size == 0) return 0;
+  return (dequantize_blocks(quantize(p)) - p.master).norm().item<double>() / size;
 }
 
 }  // namespace retort::quantize

@@ -10,8 +10,7 @@
 #include <string>
 
 #include "core/section.h"
-#include "models/weight_map.h"
-#include "quantize/grid.h"
+#include "quantize/packing_map.h"
 
 namespace retort::quantize {
 
@@ -23,19 +22,20 @@ struct GridChoice {
 struct QuantizeOptions {
   GridChoice weights;
   GridChoice embedding{"q8_0"};
-  GridChoice head{"q8_0"};  // an untied one
-  int64_t from_step = 0;    // before it the map is the identity
+  GridChoice head{"q8_0"};          // an untied one
+  std::string fallback = "refuse";  // or the grid, or none, of tensors whose rows theirs does not divide
+  int64_t from_step = 0;            // before it the map is the identity
   void describe(Section& s);
 };
 
-class QuantizeMap final : public models::WeightMap {
+class QuantizeMap final : public PackingMap {
  public:
   // Checks that every parameter fits its grid before anything runs (one ConfigError naming all that do not).
   QuantizeMap(const QuantizeOptions& options, const models::Parameters& parameters);
 
   // Off, the map is the identity. A change reaches the working copies with the next refresh_working().
   void enable(bool on) { enabled_ = on; }
-  bool enabled() const { return enabled_; }
+  bool enabled() const override { return enabled_; }
   // Enables the map from options.from_step on. True when that changed it: call refresh_working() now.
   bool begin_step(int64_t step);
 
@@ -43,9 +43,9 @@ class QuantizeMap final : public models::WeightMap {
   at::Tensor pull_back(const models::Parameter& p, const at::Tensor& gradient) override;
   bool identity_for(const models::Parameter& p) const override;  // independent of enable: a grid is or is not
 
-  const Grid* grid_of(const models::Parameter& p) const;  // nullptr: not quantized
-  // The packed form of apply(p, p.master), from the same codes; f32 where apply is the identity.
-  formats::PackedTensor pack(const models::Parameter& p) const;
+  const Grid* grid_of(const models::Parameter& p) const override;
+  Quantized quantize(const models::Parameter& p) const override;
+  double relative_error(const models::Parameter& p) const override;
 
  private:
   std::map<std::string, const Grid*> grid_by_name_;

@@ -2,15 +2,14 @@
 
 namespace retort::quantize {
 
-std::vector<TensorReport> report(QuantizeMap& map, const models::Parameters& parameters) {
+std::vector<TensorReport> report(const PackingMap& map, const models::Parameters& parameters) {
   std::vector<TensorReport> rows;
   for (const models::Parameter& p : parameters.unique()) {
     TensorReport row{.name = p.name, .elements = p.numel()};
     if (const Grid* grid = map.grid_of(p); grid != nullptr && map.enabled()) {
       row.grid = grid->name;
       row.bits = grid->bits_per_weight;
-      const double size = p.master.norm().item<double>();
-      if (size > 0) row.relative_error = (map.apply(p, p.master) - p.master).norm().item<double>() / size;
+      row.relative_error = map.relative_error(p);
     }
     rows.push_back(std::move(row));
   }

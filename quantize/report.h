@@ -1,11 +1,11 @@
-// What a QuantizeMap costs and saves, tensor by tensor: bits, and the error against the masters. One row a
-// unique parameter; nothing here changes a weight.
+// What grids cost and save, tensor by tensor: bits, and the error against the weights that were rounded. One
+// row a unique parameter; nothing here changes a weight.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "quantize/quantize_map.h"
+#include "quantize/packing_map.h"
 
 namespace retort::quantize {
 
@@ -14,11 +14,11 @@ struct TensorReport {
   std::string grid = "f32";
   int64_t elements = 0;
   double bits = 32;           // a weight, scales included
-  double relative_error = 0;  // |w - apply(w)| / |w|, Euclidean; 0 for a tensor of zeros
+  double relative_error = 0;  // |w - q| / |w|, Euclidean; 0 for a tensor of zeros
 };
 
 // In declaration order, of the map as it stands (all f32 while it is off).
-std::vector<TensorReport> report(QuantizeMap& map, const models::Parameters& parameters);
+std::vector<TensorReport> report(const PackingMap& map, const models::Parameters& parameters);
 
 // Bits a stored weight over all rows: sharing counts once.
 double bits_per_weight(const std::vector<TensorReport>& rows);

@@ -98,11 +98,28 @@ TEST(QuantizeMap, AllMisfitsAreNamedAtOnce) {
     QuantizeMap map(all("q4_0"), parameters);
     FAIL();
   } catch (const ConfigError& error) {
-    EXPECT_STREQ(error.what(),
-                 "[quantize] these tensors do not fit their grids:\n"
-                 "  a.weight: rows must be a multiple of 32 for q4_0, got 100; grids that fit: fp8\n"
-                 "  b.weight: rows must be a multiple of 32 for q4_0, got 48; grids that fit: fp8");
+    EXPECT_STREQ(
+        error.what(),
+        "[quantize] these tensors do not fit their grids; name one that fits, or none, as the fallback "
+        "(quantize.fallback, --fallback):\n"
+        "  a.weight: rows must be a multiple of 32 for q4_0, got 100; grids that fit: fp8\n"
+        "  b.weight: rows must be a multiple of 32 for q4_0, got 48; grids that fit: fp8");
   }
+}
+
+TEST(QuantizeMap, AFallbackTakesTheTensorsThatDoNotFit) {
+  Parameters parameters;
+  parameters.add("a.weight", {8, 100}, Role::kMatrix);
+  parameters.add("b.weight", {8, 64}, Role::kMatrix);
+  QuantizeOptions options = all("q4_0");
+  options.fallback = "fp8";
+  const QuantizeMap map(options, parameters);
+  EXPECT_EQ(map.grid_of(parameters.at("a.weight"))->name, "fp8");
+  EXPECT_EQ(map.grid_of(parameters.at("b.weight"))->name, "q4_0");
+  options.fallback = "none";
+  EXPECT_EQ(QuantizeMap(options, parameters).grid_of(parameters.at("a.weight")), nullptr);
+  options.fallback = "q8_0";  // does not fit either
+  EXPECT_THROW(QuantizeMap(options, parameters), ConfigError);
 }
 
 TEST(QuantizeMap, UnknownGridIsRefused) {

@@ -1,6 +1,7 @@
 #include "quantize/report.h"
 
 #include "core/random.h"
+#include "quantize/quantize_map.h"
 #include "tests/testing.h"
 
 namespace retort::quantize {

@@ -1,0 +1,215 @@
+#include "quantize/post_training.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "quantize/awq.h"
+#include "quantize/gptq.h"
+
+namespace retort::quantize {
+namespace {
+
+using models::Parameter;
+using models::Role;
+
+bool has_search(const Grid& grid) { return grid.ggml && formats::ggml_type_info(*grid.ggml).block == 256; }
+
+void check_finite(const models::Parameters& parameters) {
+  for (const Parameter& p : parameters.unique())
+    check<NonFiniteError>(at::isfinite(p.master).all().item<bool>(),
+                          "[quantize] {}: its weights must be finite", p.name);
+}
+
+// Every grid that some matrix takes must be one that the method can serve.
+void check_method(const models::Parameters& parameters, const QuantizeMap& grids,
+                  const PostTrainingOptions& options) {
+  if (options.method != "imatrix") return;
+  for (const Parameter& p : parameters.unique()) {
+    const Grid* grid = grids.grid_of(p);
+    if (p.role != Role::kMatrix || grid == nullptr) continue;
+    check<ConfigError>(has_search(*grid),
+                       "[quantize] {}: method imatrix weighs the searches of q4_k and q6_k; {} has none (use "
+                       "rtn, gptq or awq)",
+                       p.name, grid->name);
+  }
+}
+
+class PostTraining {
+ public:
+  PostTraining(models::Decoder& model, const QuantizeMap& grids, const PostTrainingOptions& options,
+               const CalibrationInput& input, Log& log)
+      : model_(model), grids_(grids), options_(options), input_(input), log_(log) {}
+
+  std::map<std::string, CodesMap::Row> run() {
+    for (const Parameter& p : model_.parameters().unique())
+      if (const Grid* grid = grids_.grid_of(p); grid != nullptr && options_.clip_search && !has_search(*grid))
+        clipped_.emplace(grid->name, with_clip_search(*grid));
+    std::optional<Importance> importance;
+    if (options_.method == "imatrix")
+      importance = input_.importance ? input_.importance : measure_importance(model_, input_.blocks, log_);
+    for (Parameter& p : model_.parameters().unique())
+      if (p.role != Role::kMatrix) round(p, {});
+    if (options_.method == "gptq" || options_.method == "awq") {
+      by_layers();
+    } else {
+      for (Parameter& p : model_.parameters().unique())
+        if (p.role == Role::kMatrix)
+          round(p, importance ? importance->mean_square_I.at(p.name) : at::Tensor());
+    }
+    return std::move(rows_);
+  }
+
+ private:
+  void by_layers() {
+    Calibration calibration(model_, input_.blocks);
+    const int64_t layers = model_.spec().layers;
+    Progress progress(log_, options_.method, layers);
+    for (int64_t layer = 0; layer < layers; ++layer) {
+      std::vector<InputGroup> groups = calibration.collect(layer);
+      if (options_.method == "awq")
+        for (InputGroup& group : groups) scale_inputs(group);
+      for (const InputGroup& group : groups) quantize(group);
+      calibration.advance(layer);
+      progress.update(layer + 1);
+    }
+    progress.finish();
+  }
+
+  void scale_inputs(InputGroup& group) {
+    const bool on_grids = std::all_of(group.matrices.begin(), group.matrices.end(),
+                                      [&](const Parameter* p) { return grids_.grid_of(*p) != nullptr; });
+    if (!on_grids || input_makers(model_, group).empty()) return;
+    fold_scales(model_, group, awq_scales(group, [&](const Parameter& p, const at::Tensor& w_OI) {
+                  return dequantize_blocks(grid_of(p)->quantize(w_OI));
+                }));
+  }
+
+  void quantize(const InputGroup& group) {
+    const at::Tensor mean_square_I =
+        (group.second_moment_II.diagonal() / static_cast<double>(group.tokens)).to(at::kFloat);
+    for (Parameter* p : group.matrices) {
+      const Grid* grid = grid_of(*p);
+      if (grid == nullptr) continue;
+      if (options_.method == "awq") {
+        round(*p, mean_square_I);
+      } else {
+        keep(*p, gptq(p->name, p->master, group.second_moment_II, *grid,
+                      {.damping = options_.damping, .act_order = options_.act_order}));
+      }
+    }
+  }
+
+  void round(Parameter& p, const at::Tensor& importance_I) {
+    const Grid* grid = grid_of(p);
+    if (grid == nullptr) return;
+    // An input that was never seen still has weights that a later text may need.
+    const at::Tensor weights_I =
+        importance_I.defined() ? importance_I.clamp_min(1e-8 * importance_I.max().item<double>() + 1e-30)
+                               : importance_I;
+    const at::Tensor w_OI = p.master.contiguous();
+    Quantized made;
+    made.scales = grid->fit(w_OI, weights_I);
+    made.codes = grid->round(w_OI, made.scales);
+    keep(p, std::move(made));
+  }
+
+  void keep(Parameter& p, Quantized made) {
+    const at::Tensor values = dequantize_blocks(made);
+    const double size = p.master.norm().item<double>();
+    const double error = size > 0 ? (values - p.master).norm().item<double>() / size : 0;
+    p.master.copy_(values);
+    rows_.emplace(p.name, CodesMap::Row{grids_.grid_of(p), std::move(made), error});
+  }
+
+  const Grid* grid_of(const Parameter& p) const {
+    const Grid* grid = grids_.grid_of(p);
+    if (grid == nullptr) return nullptr;
+    const auto clipped = clipped_.find(grid->name);
+    return clipped == clipped_.end() ? grid : &clipped->second;
+  }
+
+  models::Decoder& model_;
+  const QuantizeMap& grids_;
+  const PostTrainingOptions& options_;
+  const CalibrationInput& input_;
+  Log& log_;
+  std::map<std::string, Grid> clipped_;
+  std::map<std::string, CodesMap::Row> rows_;
+};
+
+}  // namespace
+
+std::vector<std::string> method_names() { return {"rtn", "gptq", "awq", "imatrix"}; }
+
+void PostTrainingOptions::describe(Section& s) {
+  s.field("method", method,
+          "rtn: round to nearest; gptq, awq: from what the matrices read of data.train; imatrix: K-quants, "
+          "errors "
+          "weighed by it",
+          one_of(method_names()));
+  s.field("tokens", tokens, "of data.train that are read, in windows of data.sequence", at_least<int64_t>(1));
+  s.field("damping", damping, "gptq: added to the Hessian's diagonal, a share of its mean", above(0.0));
+  s.field("act_order", act_order, "gptq: columns by falling activation, scales fixed beforehand");
+  s.field("clip_search", clip_search,
+          "scales below the largest weight's where that errs less; K-quants always search");
+}
+
+const Grid* CodesMap::grid_of(const Parameter& p) const {
+  const auto found = rows_.find(p.name);
+  return found == rows_.end() ? nullptr : found->second.grid;
+}
+
+Quantized CodesMap::quantize(const Parameter& p) const { return rows_.at(p.name).quantized; }
+
+double CodesMap::relative_error(const Parameter& p) const {
+  const auto found = rows_.find(p.name);
+  return found == rows_.end() ? 0 : found->second.relative_error;
+}
+
+std::unique_ptr<CodesMap> post_train(models::Decoder& model, const QuantizeMap& grids,
+                                     const PostTrainingOptions& options, const CalibrationInput& input,
+                                     Log& log) {
+  const at::NoGradGuard no_grad;
+  check<ConfigError>(model.spec().lora_rank == 0,
+                     "[quantize] a weight merged with its adapter lies on no grid: merge the adapters first");
+  check_method(model.parameters(), grids, options);
+  check_finite(model.parameters());
+  check<ConfigError>(!options.calibrated() || !input.blocks.empty() || input.importance,
+                     "[quantize] method {} reads a calibration text, got none", options.method);
+  models::IdentityMap identity;
+  models::bind_working(model.parameters(), identity, at::kFloat);
+  return std::make_unique<CodesMap>(PostTraining(model, grids, options, input, log).run());
+}
+
+Grid with_clip_search(const Grid& grid) {
+  Grid searched = grid;
+  searched.fit = [grid](const at::Tensor& x, const at::Tensor& importance) -> Scales {
+    constexpr int kSteps = 20;
+    const int64_t span = grid.span == 0 ? x.size(-1) : grid.span;
+    const at::Tensor weight = importance.defined() ? importance : at::ones({x.size(-1)});
+    Scales best;
+    at::Tensor least;  // [.., groups]
+    for (int step = 0; step <= kSteps; ++step) {
+      const Scales scales = grid.fit(x * (1.0 - 0.5 * step / kSteps), importance);
+      const int64_t width = x.size(-1) / scales.groups();
+      RETORT_ASSERT(span % width == 0 && !scales.header.defined());
+      const at::Tensor miss = (dequantize_blocks({grid.round(x, scales), scales}) - x).square() * weight;
+      const at::Tensor error = miss.unflatten(-1, {scales.groups(), width}).sum(-1);
+      if (!least.defined()) {
+        best = scales;
+        least = error;
+        continue;
+      }
+      const at::Tensor better = error < least;
+      for (auto part : {&Scales::scale, &Scales::offset, &Scales::divisor})
+        if ((best.*part).defined()) best.*part = at::where(better, scales.*part, best.*part);
+      least = at::minimum(least, error);
+    }
+    return best;
+  };
+  return searched;
+}
+
+}  // namespace retort::quantize

@@ -1,0 +1,79 @@
+// Quantization after training: a model's weights are put on their grids, from a calibration text where the
+// method wants one.
+//
+//   rtn      round to nearest: the grid's own fit
+//   gptq     columns one by one, the rest makes up for each one's error (gptq.h)
+//   awq      inputs that matter are scaled first, then round to nearest (awq.h)
+//   imatrix  the grid's fit, errors weighed by the mean square of each input (importance.h): K-quants
+//
+// Layers go in order, and each sees what the already quantized ones before it give; memory holds the
+// calibration tokens' residual stream and one layer's Hessians (calibration.h). The embedding and a head of
+// its own are rounded to nearest, first. A tensor that layers share is quantized once, for all its uses.
+// The model's masters become the values of the grids, so it is an ordinary f32 model from then on; with awq
+// the norms and rows that take the scales change too. One thread. Deterministic at one thread count.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/log.h"
+#include "core/section.h"
+#include "quantize/calibration.h"
+#include "quantize/importance.h"
+#include "quantize/packing_map.h"
+#include "quantize/quantize_map.h"
+
+namespace retort::quantize {
+
+struct PostTrainingOptions {
+  std::string method = "rtn";
+  int64_t tokens = 65536;
+  double damping = 0.01;
+  bool act_order = false;
+  bool clip_search = false;
+  bool calibrated() const { return method != "rtn"; }
+  void describe(Section& s);
+};
+std::vector<std::string> method_names();
+
+// The identity on masters that are values of grids, with the codes that they are.
+class CodesMap final : public PackingMap {
+ public:
+  struct Row {
+    const Grid* grid;
+    Quantized quantized;
+    double relative_error;  // |w - q| / |w| against the weights that were rounded (with awq: scaled ones)
+  };
+  explicit CodesMap(std::map<std::string, Row> rows) : rows_(std::move(rows)) {}
+
+  at::Tensor apply(const models::Parameter&, const at::Tensor& x) override { return x; }
+  at::Tensor pull_back(const models::Parameter&, const at::Tensor& gradient) override { return gradient; }
+  bool identity_for(const models::Parameter&) const override { return true; }
+  const Grid* grid_of(const models::Parameter& p) const override;
+  Quantized quantize(const models::Parameter& p) const override;
+  double relative_error(const models::Parameter& p) const override;
+
+ private:
+  std::map<std::string, Row> rows_;  // by unique parameter
+};
+
+// What a calibrated method reads.
+struct CalibrationInput {
+  std::vector<models::TokenBlock> blocks;  // gptq, awq; imatrix where `importance` is absent
+  std::optional<Importance> importance;
+};
+
+// `grids` says which grid each parameter takes. ConfigError where the method cannot work on one of them,
+// NonFiniteError for weights that hold no numbers: both before any work.
+std::unique_ptr<CodesMap> post_train(models::Decoder& model, const QuantizeMap& grids,
+                                     const PostTrainingOptions& options, const CalibrationInput& input,
+                                     Log& log);
+
+// `grid` with a fit that searches: of the scales of s {1, .975, .. .5} the one with the least squared error,
+// weighed by the importance, for every row of every span.
+Grid with_clip_search(const Grid& grid);
+
+}  // namespace retort::quantize

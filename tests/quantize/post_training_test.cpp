@@ -1,0 +1,177 @@
+#include "quantize/post_training.h"
+
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "quantize/packing_map.h"
+#include "tests/testing.h"
+
+namespace retort::quantize {
+namespace {
+
+using models::DecoderSpec;
+using models::Parameter;
+
+DecoderSpec small() {
+  return {.vocabulary = 64,
+          .context = 32,
+          .layers = 3,
+          .width = 64,
+          .heads = 4,
+          .kv_heads = 2,
+          .head_dim = 16,
+          .ffn_width = 96,
+          .share_ffn = true};
+}
+
+std::unique_ptr<models::Decoder> random_model(const DecoderSpec& spec) {
+  auto model = std::make_unique<models::Decoder>(spec);
+  models::initialise(model->parameters(), "normal", 0.15, 4);
+  return model;
+}
+
+std::vector<models::TokenBlock> random_blocks() {
+  std::vector<models::TokenBlock> out;
+  for (uint64_t b = 0; b < 8; ++b) {
+    at::Tensor tokens = at::empty({4, 32}, at::kLong);
+    const Random random(8, "test/tokens", b);
+    for (int64_t i = 0; i < tokens.numel(); ++i)
+      tokens.mutable_data_ptr<int64_t>()[i] =
+          static_cast<int64_t>(random.below(static_cast<uint64_t>(i), 64));
+    out.push_back({tokens, {}, {}});
+  }
+  return out;
+}
+
+QuantizeOptions on(const std::string& weights, const std::string& embedding) {
+  QuantizeOptions options;
+  options.weights.grid = weights;
+  options.embedding.grid = options.head.grid = embedding;
+  return options;
+}
+
+struct Made {
+  std::unique_ptr<models::Decoder> model;
+  std::unique_ptr<CodesMap> map;
+};
+
+Made made(const DecoderSpec& spec, const PostTrainingOptions& options, const std::string& grid) {
+  Log quiet(stderr, "", true);
+  Made out{random_model(spec), nullptr};
+  const QuantizeMap grids(on(grid, "q8_0"), out.model->parameters());
+  out.map =
+      post_train(*out.model, grids, options,
+                 {options.calibrated() ? random_blocks() : std::vector<models::TokenBlock>(), {}}, quiet);
+  return out;
+}
+
+at::Tensor logits(models::Decoder& model) {
+  const at::NoGradGuard no_grad;
+  at::Tensor tokens_BT = at::arange(64, at::kLong).mul(7).remainder(64).view({2, 32});
+  return at::matmul(model.hidden({tokens_BT, {}, {}}), model.head().weight_VD.t());
+}
+
+}  // namespace
+
+TEST(PostTraining, MastersAreTheValuesOfTheCodes) {
+  for (const std::string& method : method_names()) {
+    if (method == "imatrix") continue;  // K-quants want wider rows
+    const Made m = made(small(), {.method = method}, "q4_0");
+    int64_t on_grid = 0;
+    for (const Parameter& p : m.model->parameters().unique()) {
+      if (m.map->grid_of(p) == nullptr) {
+        EXPECT_EQ(p.master.dim(), 1) << p.name;
+        continue;
+      }
+      ++on_grid;
+      EXPECT_TRUE(testing::same_bits(dequantize_blocks(m.map->quantize(p)), p.master)) << method << p.name;
+      EXPECT_TRUE(testing::same_bits(formats::unpack(m.map->pack(p)), p.master)) << method << p.name;
+      EXPECT_GT(m.map->relative_error(p), 0.0);
+    }
+    EXPECT_EQ(on_grid, 1 + 3 * 4 + 3) << method;  // the shared network once
+  }
+}
+
+TEST(PostTraining, RoundToNearestIsTheQuantizeMap) {
+  const Made m = made(small(), {}, "q4_0");
+  const auto model = random_model(small());
+  QuantizeMap map(on("q4_0", "q8_0"), model->parameters());
+  map.enable(true);
+  for (const Parameter& p : model->parameters().unique())
+    EXPECT_TRUE(testing::same_bits(m.model->parameters().at(p.name).master, map.apply(p, p.master)))
+        << p.name;
+}
+
+// Each layer of the calibrated methods is fed by the quantized ones before it, so outputs stay nearer.
+TEST(PostTraining, CalibratedMethodsKeepTheOutputsNearer) {
+  const at::Tensor full = logits(*random_model(small()));
+  const auto distance = [&](const PostTrainingOptions& options) {
+    return (logits(*made(small(), options, "q4_0").model) - full).norm().item<double>();
+  };
+  const double rtn = distance({});
+  EXPECT_LT(distance({.method = "gptq"}), 0.9 * rtn);
+  EXPECT_LT(distance({.method = "gptq", .act_order = true}), 0.9 * rtn);
+  EXPECT_LT(distance({.method = "awq"}), rtn);
+}
+
+TEST(PostTraining, IsDeterministic) {
+  for (const std::string method : {"gptq", "awq"}) {
+    const Made a = made(small(), {.method = method}, "q4_0"), b = made(small(), {.method = method}, "q4_0");
+    for (const Parameter& p : a.model->parameters().unique())
+      EXPECT_TRUE(testing::same_bits(p.master, b.model->parameters().at(p.name).master)) << method << p.name;
+  }
+}
+
+TEST(PostTraining, AnImportanceMatrixMovesTheErrorToWhatMattersLess) {
+  DecoderSpec wide = small();
+  wide.width = 256;
+  wide.head_dim = 64;
+  wide.ffn_width = 256;
+  Log quiet(stderr, "", true);
+  const auto error = [&](bool weighed) {
+    const auto model = random_model(wide), before = random_model(wide);
+    const QuantizeMap grids(on("q4_k", "q8_0"), model->parameters());
+    Importance importance;
+    for (const Parameter& p : model->parameters().unique())
+      if (p.role == models::Role::kMatrix) {
+        importance.mean_square_I[p.name] = at::ones({256});
+        importance.mean_square_I[p.name].slice(0, 0, 4).fill_(1000);
+      }
+    post_train(*model, grids, {.method = weighed ? "imatrix" : "rtn"}, {{}, importance}, quiet);
+    const auto loud = [](const models::Decoder& m) {
+      return m.parameters().at("layers.0.attn.q.weight").master.slice(1, 0, 4);
+    };
+    return (loud(*model) - loud(*before)).norm().item<double>();
+  };
+  EXPECT_LT(error(true), 0.9 * error(false));
+}
+
+TEST(PostTraining, AClipSearchNeverErrsMore) {
+  at::Tensor x = at::empty({16, 64});
+  Random(1, "x").fill_normal(x, 1.0);
+  for (const std::string name : {"q4_0", "int4_g32", "int4_row"}) {
+    const Grid &grid = grids().at(name), searched = with_clip_search(grid);
+    const double plain = (dequantize_blocks(grid.quantize(x)) - x).norm().item<double>();
+    const double clipped = (dequantize_blocks(searched.quantize(x)) - x).norm().item<double>();
+    EXPECT_LT(clipped, 0.99 * plain) << name;
+    EXPECT_EQ(searched.quantize(x).scales.scale.sizes(), grid.quantize(x).scales.scale.sizes());
+  }
+}
+
+TEST(PostTraining, RefusesBeforeAnyWork) {
+  Log quiet(stderr, "", true);
+  const auto model = random_model(small());
+  const QuantizeMap grids(on("q4_0", "q8_0"), model->parameters());
+  EXPECT_THROW(post_train(*model, grids, {.method = "gptq"}, {}, quiet), ConfigError);  // no text
+  EXPECT_THROW(post_train(*model, grids, {.method = "imatrix"}, {random_blocks(), {}}, quiet), ConfigError);
+  model->parameters().at("layers.2.attn.o.weight").master[1][2] = std::nan("");
+  const at::Tensor before = model->parameters().at("layers.0.attn.q.weight").master.clone();
+  EXPECT_THROW(post_train(*model, grids, {}, {}, quiet), NonFiniteError);
+  EXPECT_TRUE(testing::same_bits(before, model->parameters().at("layers.0.attn.q.weight").master));
+}
+
+}  // namespace retort::quantize
