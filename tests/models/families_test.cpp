@@ -269,6 +269,81 @@ TEST(Families, Gemma3ReadsItsWindowsFromEitherSpelling) {
               ::testing::HasSubstr("query_scalar"));
 }
 
+// Whatever stands at a key of config.json, the answer is a valid spec or a DataError.
+TEST(Families, HostileConfigsAreReadOrRefused) {
+  const Json hostile[] = {nullptr, true, 0,  -1, int64_t{1} << 62, uint64_t{1} << 63,     1e308,
+                          0.3,     "x",  "", {}, Json::array(),    Json::array({1, "x"}), Json::object()};
+  int refused = 0;
+  for (const DecoderSpec& spec : testing::tiny_families()) {
+    const Family& family = families().at(spec.family);
+    const Json good = family.hf_config(spec), flat = good.flatten();
+    std::vector<Json::json_pointer> keys;
+    for (const auto& [path, value] : flat.items())  // leaves, and what holds them
+      for (Json::json_pointer key(path); !key.empty(); key.pop_back()) keys.push_back(key);
+    for (const auto& key : keys)
+      for (const Json& value : hostile) {
+        Json bad = good;
+        bad[key] = value;
+        try {
+          check_foreign_spec(family.spec_from_hf(bad, "config.json"), "config.json");
+        } catch (const DataError& e) {
+          EXPECT_TRUE(std::string_view(e.what()).starts_with("config.json")) << e.what();
+          ++refused;
+        }
+      }
+  }
+  EXPECT_GT(refused, 500);
+}
+
+// ... and of a GGUF's metadata: nothing is allocated for what the file does not hold.
+TEST(SlowFamilies, HostileMetadataIsReadOrRefused) {
+  const testing::TemporaryDirectory directory;
+  const Path path = directory / "m.gguf";
+  const formats::GgufValue hostile[] = {uint32_t{0}, uint32_t{0xFFFFFFFF}, std::nanf(""), std::string("x")};
+  int refused = 0;
+  for (const DecoderSpec& spec : testing::tiny_families()) {
+    const auto pack = [](const Parameter& p) { return formats::pack(formats::GgmlType::F32, p.master); };
+    save_gguf(local_files(), path, *testing::random_model(spec), pack, {}, "test");
+    std::vector<std::pair<std::string, formats::PackedTensor>> tensors;
+    const formats::GgufFile good(path);
+    for (const formats::GgufTensorInfo& t : good.tensors())
+      tensors.emplace_back(t.name, formats::pack(formats::GgmlType::F32, good.values(t.name)));
+    const formats::GgufMetadata metadata = good.metadata();
+    for (size_t i = 0; i < metadata.size(); ++i)
+      for (const formats::GgufValue& value : hostile) {
+        formats::GgufMetadata bad = metadata;
+        bad[i].second = value;
+        formats::write_gguf(local_files(), path, bad, tensors);
+        try {
+          load_gguf(path);
+        } catch (const DataError& e) {
+          EXPECT_NE(std::string_view(e.what()).find("m.gguf"), std::string_view::npos) << e.what();
+          ++refused;
+        }
+      }
+  }
+  EXPECT_GT(refused, 200);
+}
+
+TEST(Families, Phi3RefusesFactorsThatDoNotFit) {
+  const testing::TemporaryDirectory directory;
+  const Path path = directory / "m.gguf";
+  const auto pack = [](const Parameter& p) { return formats::pack(formats::GgmlType::F32, p.master); };
+  save_gguf(local_files(), path, *testing::random_model(longrope_spec()), pack, {}, "test");
+  EXPECT_TRUE(load_gguf(path)->spec() == longrope_spec());
+  const formats::GgufFile good(path);
+  std::vector<std::pair<std::string, formats::PackedTensor>> tensors;
+  for (const formats::GgufTensorInfo& t : good.tensors()) {
+    const at::Tensor values = good.values(t.name);
+    const bool cut = t.name == "rope_factors_short.weight";
+    tensors.emplace_back(t.name,
+                         formats::pack(formats::GgmlType::F32, cut ? values.narrow(0, 0, 3) : values));
+  }
+  formats::write_gguf(local_files(), directory / "cut.gguf", good.metadata(), tensors);
+  EXPECT_THAT(message_of<DataError>([&] { load_gguf(directory / "cut.gguf"); }),
+              ::testing::HasSubstr("rope_factors_short.weight must hold 4 factors"));
+}
+
 // A llama3 scaling survives GGUF, which keeps only the divisors: with blended frequencies and without.
 TEST(Families, Llama3ScalingIsReadBackFromItsDivisors) {
   const testing::TemporaryDirectory directory;
