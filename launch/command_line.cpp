@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include "core/nearest.h"
+#include "formats/ggml_blocks.h"
 
 #include "launch/verbs.h"
 
@@ -122,7 +123,7 @@ struct CommandLine {
   }
 
   void add_export_and_inspect() {
-    const std::vector<std::string> types = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+    const std::vector<std::string> types = formats::written_ggml_types();
     CLI::App* sub = verb("export", "write a model for other software", exporting, export_verb);
     sub->add_option("MODEL", exporting.model, kModel)->required();
     sub->add_option("--format", exporting.format, "hf or gguf")

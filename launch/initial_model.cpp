@@ -48,12 +48,23 @@ std::unique_ptr<models::Decoder> cut_from_teacher(const StageContext& context,
   return student;
 }
 
+// The masters of a model. Learned scales go on where the grids are the same; else they are left behind.
+std::unique_ptr<models::Decoder> continued(OpenedModel model, const recipes::Stage& stage) {
+  if (!model.quantize || (stage.quantize && quantize::same_grids(*model.quantize, *stage.quantize)))
+    return std::move(model.decoder);
+  auto plain = std::make_unique<models::Decoder>(model.decoder->spec());
+  for (models::Parameter& p : plain->parameters().unique())
+    p.master.copy_(model.decoder->parameters().at(p.name).master);
+  return plain;
+}
+
 }  // namespace
 
 std::unique_ptr<models::Decoder> initial_model(const StageContext& context,
                                                const std::vector<data::Source>& sources, Log& log) {
   const recipes::Stage& s = context.stage;
-  if (!s.model.from.empty()) return open_model(s.model.from, context.run, seed_of(context), log).decoder;
+  if (!s.model.from.empty())
+    return continued(open_model(s.model.from, context.run, seed_of(context), log), s);
   if (s.model.init) return cut_from_teacher(context, sources, log);
   auto model = std::make_unique<models::Decoder>(s.model.spec());
   models::initialise(model->parameters(), s.train.init, s.train.init_std, seed_of(context));

@@ -34,16 +34,16 @@ OpenedModel from_checkpoint(const train::LoadedCheckpoint& checkpoint) {
   const models::DecoderSpec spec = models::from_json(checkpoint.extra.at("model"), manifest);
   spec.validate();
   out.decoder = std::make_unique<models::Decoder>(spec);
-  train::copy_weights(checkpoint, out.decoder->parameters());
   if (checkpoint.extra.contains("tokenizer"))
     out.tokenizer = data::make_tokenizer(formats::json_text(checkpoint.extra, "tokenizer", manifest));
   out.map = std::make_unique<models::IdentityMap>();
   if (checkpoint.extra.contains("quantize")) {
     out.quantize = parse_quantize(formats::json_text(checkpoint.extra, "quantize", manifest), manifest);
     auto map = std::make_unique<quantize::QuantizeMap>(*out.quantize, out.decoder->parameters());
-    map->enable(checkpoint.step > out.quantize->from_step);
+    map->enable(checkpoint.step > 0 && out.quantize->active(checkpoint.step - 1));  // as its last step did
     out.map = std::move(map);
   }
+  train::copy_weights(checkpoint, out.decoder->parameters());  // the scales that the map declared among them
   models::bind_working(out.decoder->parameters(), *out.map, at::kFloat);
   return out;
 }

@@ -13,6 +13,7 @@ StageOutcome quantize_stage(StageContext& context) {
                        context.log);
     auto map = std::make_unique<quantize::QuantizeMap>(*context.stage.quantize, model.decoder->parameters());
     map->enable(true);
+    map->fit_scales();
     replace_map(model, std::move(map));
   });
   StageOutcome outcome;

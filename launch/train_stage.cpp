@@ -155,7 +155,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   StageOutcome outcome;
   outcome.preempted = report.preempted || comm.reduce(int64_t{context.stop.load()}, comm::Reduce::kMax) > 0;
   if (outcome.preempted) return outcome;
-  move_to(s.train.steps);  // a run that was complete already never began a step
+  move_to(s.train.steps - 1);  // a run that was complete already never began a step
   outcome.result = parameter_counts(*parts.model);
   outcome.result.update(judge.at(s.train.steps));
   if (comm.rank() != 0) return outcome;

@@ -52,6 +52,7 @@ NamedPacked packed_tensors(const Decoder& model, const Family& family, const Pac
   const Parameters& parameters = model.parameters();
   std::map<std::string, PackedTensor> packed;  // by unique parameter
   for (const Parameter& p : parameters.unique()) {
+    if (p.role == Role::kScale) continue;  // in the blocks
     packed[p.name] = must_be_f32(p.role) ? formats::pack(GgmlType::F32, p.master) : packer(p);
     check(packed[p.name].shape == p.master.sizes().vec(), "[gguf] the packed form of {} must keep its shape",
           p.name);

@@ -36,6 +36,7 @@ void initialise(Parameters& parameters, const std::string& kind, double std, uin
   const int64_t width = parameters.at("embed.weight").master.size(1);
   const at::NoGradGuard no_grad;
   for (Parameter& p : parameters.unique()) {
+    if (p.role == Role::kScale) continue;  // its grid's to fit
     if (p.role == Role::kNorm) {
       p.master.fill_(1.0 - p.offset);
     } else if (p.role == Role::kBias || p.role == Role::kLoraB) {  // a new adapter adds nothing

@@ -29,8 +29,9 @@ struct LookUp : torch::autograd::Function<LookUp> {
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   const at::Tensor& w = weight->working;
-  const at::Tensor input = x.to(w.scalar_type());
+  at::Tensor input = x.to(w.scalar_type());
   if (weight->observer) weight->observer(input);
+  if (weight->input_map) input = weight->input_map(input);
   const at::Tensor y = at::linear(input, w, bias ? bias->working.to(w.scalar_type()) : at::Tensor());
   return lora_a ? y + at::linear(at::linear(input, lora_a->working), lora_b->working) : y;
 }

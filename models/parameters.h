@@ -24,9 +24,11 @@
 namespace retort::models {
 
 // What a parameter is for: initialisers, weight decay and quantizers choose by it.
-// kObjective: of what is minimised, not of the model (a projection between teacher and student): trained and
-// kept in checkpoints, on no grid and in no other file. Its name starts with kObjectivePrefix.
-enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias, kLoraA, kLoraB, kObjective };
+// kScale: of a weight's grid, trained beside it (quantize/quantize_map.h); in checkpoints, and in files part
+// of the weight. kObjective: of what is minimised, not of the model (a projection between teacher and
+// student): trained and kept in checkpoints, on no grid and in no other file. Its name starts with
+// kObjectivePrefix.
+enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias, kLoraA, kLoraB, kScale, kObjective };
 inline constexpr std::string_view kObjectivePrefix = "objective.";
 inline bool is_adapter(Role role) { return role == Role::kLoraA || role == Role::kLoraB; }
 
@@ -39,12 +41,13 @@ struct Parameter {
   at::Tensor working;  // leaf that requires grad; shares the master's storage until bind_working parts them
   std::vector<std::string> uses;                    // its own name and its aliases, in declaration order
   std::function<void(const at::Tensor&)> observer;  // of every input that a Linear multiplies it with
+  std::function<at::Tensor(const at::Tensor&)> input_map;  // what becomes of that input first, or none
 
   int64_t numel() const { return master.numel(); }
   // What a file without sharing holds: one for every use, but none for a tied head (GGUF keeps none) and
   // none of an adapter, which is merged (adapters.h).
   int64_t copies() const {
-    if (is_adapter(role) || role == Role::kObjective) return 0;
+    if (is_adapter(role) || role == Role::kScale || role == Role::kObjective) return 0;
     return role == Role::kEmbedding ? 1 : static_cast<int64_t>(uses.size());
   }
 };

@@ -4,7 +4,8 @@ namespace retort::models {
 namespace {
 
 bool stays_f32(Role role) {
-  return role == Role::kNorm || role == Role::kBias || role == Role::kPositions || role == Role::kObjective;
+  return role == Role::kNorm || role == Role::kBias || role == Role::kPositions || role == Role::kScale ||
+         role == Role::kObjective;
 }
 
 void refresh(Parameter& p, WeightMap& map) {

@@ -17,6 +17,7 @@ Grid binary_grid();             // binary.cpp
 Grid int4_grid(int64_t group);  // integer.cpp
 Grid int8_grid(int64_t group);  // integer.cpp
 Grid float8_grid();             // float8.cpp
+Grid nvfp4_grid();              // nvfp4.cpp
 
 const Registry<Grid>& grids() {
   static const Registry<Grid> table("grid", {
@@ -37,6 +38,7 @@ const Registry<Grid>& grids() {
                                                 int4_grid(32),
                                                 int4_grid(128),
                                                 float8_grid(),
+                                                nvfp4_grid(),
                                             });
   return table;
 }

@@ -17,8 +17,8 @@ using models::Role;
 bool has_search(const Grid& grid) { return grid.ggml && formats::ggml_type_info(*grid.ggml).block == 256; }
 
 void check_finite(const models::Parameters& parameters) {
-  for (const Parameter& p : parameters.unique())
-    check<NonFiniteError>(at::isfinite(p.master).all().item<bool>(),
+  for (const Parameter& p : parameters.unique())  // a learned scale has no value before training
+    check<NonFiniteError>(p.role == Role::kScale || at::isfinite(p.master).all().item<bool>(),
                           "[quantize] {}: its weights must be finite", p.name);
 }
 

@@ -1,50 +1,110 @@
 #include "quantize/quantize_map.h"
 
+#include <cmath>
+
+#include "quantize/activations.h"
+#include "quantize/learned_scale.h"
+
 namespace retort::quantize {
 namespace {
+
+using models::Parameter;
+using models::Role;
 
 constexpr const char* kNoGrid = "none";
 constexpr const char* kRefuse = "refuse";
 
-const std::string& grid_name(const QuantizeOptions& options, models::Role role) {
+Rule<std::string> a_grid_or_none() {
+  std::vector<std::string> names = grids().names();
+  names.emplace_back(kNoGrid);
+  return one_of(std::move(names));
+}
+
+// `*` stands for any run of characters.
+bool matches(std::string_view pattern, std::string_view name) {
+  const size_t star = pattern.find('*');
+  if (star == std::string_view::npos) return pattern == name;
+  if (!name.starts_with(pattern.substr(0, star))) return false;
+  for (size_t skipped = star; skipped <= name.size(); ++skipped)
+    if (matches(pattern.substr(star + 1), name.substr(skipped))) return true;
+  return false;
+}
+
+bool quantizable(Role role) {
+  return role == Role::kMatrix || role == Role::kEmbedding || role == Role::kHead;
+}
+
+bool applies_to(const GridException& exception, const Parameter& p) {
+  if (!quantizable(p.role)) return false;
+  return std::any_of(p.uses.begin(), p.uses.end(),
+                     [&](const std::string& use) { return matches(exception.match, use); });
+}
+
+const std::string& grid_name(const QuantizeOptions& options, const Parameter& p) {
   static const std::string none = kNoGrid;
-  switch (role) {
-    case models::Role::kMatrix:
-      return options.weights.grid;
-    case models::Role::kEmbedding:
-      return options.embedding.grid;
-    case models::Role::kHead:
-      return options.head.grid;
-    default:
-      return none;
+  if (!quantizable(p.role)) return none;
+  for (const GridException& exception : options.except)
+    if (applies_to(exception, p)) return exception.grid;
+  if (p.role == Role::kMatrix) return options.weights.grid;
+  return p.role == Role::kEmbedding ? options.embedding.grid : options.head.grid;
+}
+
+void check_options(const QuantizeOptions& options, const models::Parameters& parameters) {
+  check<ConfigError>(options.until_step == 0 || options.until_step > options.from_step,
+                     "[quantize] until_step must be above from_step {}, or 0, got {}", options.from_step,
+                     options.until_step);
+  activation_kinds().at(options.activations);
+  for (const GridException& exception : options.except) {
+    std::vector<std::string> names;
+    bool matched = false;
+    for (const Parameter& p : parameters.unique())
+      if (quantizable(p.role)) {
+        names.insert(names.end(), p.uses.begin(), p.uses.end());
+        matched = matched || applies_to(exception, p);
+      }
+    check<ConfigError>(matched, "[quantize] except: no matrix, embedding or head matches \"{}\"{}",
+                       exception.match, did_you_mean(exception.match, names));
   }
 }
 
 }  // namespace
 
 void GridChoice::describe(Section& s) {
-  std::vector<std::string> names = grids().names();
-  names.emplace_back(kNoGrid);
-  s.field("grid", grid, "grid of the values, as stored in a GGUF; none: stay f32", one_of(std::move(names)));
+  s.field("grid", grid, "grid of the values (docs/quantization.md); none: stay f32", a_grid_or_none());
+}
+
+void GridException::describe(Section& s) {
+  s.field("match", match, "name of a tensor, or a pattern in which * stands for anything: layers.0.*");
+  s.field("grid", grid, "its grid; none: stays f32", a_grid_or_none());
 }
 
 void QuantizeOptions::describe(Section& s) {
   s.section("weights", weights, "matrices of attention and feed-forward layers");
   s.section("embedding", embedding, "token embedding, and a head tied to it");
   s.section("head", head, "an untied head");
+  s.list("except", except, "tensors with another grid; the first that matches any name of a tensor counts");
   std::vector<std::string> names = grids().names();
   names.insert(names.begin(), {kRefuse, kNoGrid});
   s.field("fallback", fallback, "grid of the tensors whose rows their own does not divide; none: f32",
           one_of(std::move(names)));
+  s.field("activations", activations, "grid of what the quantized matrices multiply, a scale a token",
+          one_of(activation_kinds().names()));
   s.field("from_step", from_step, "first step that trains on the grid; before it weights are f32",
           at_least<int64_t>(0));
+  s.field("until_step", until_step, "first step that does not again; 0: to the end", at_least<int64_t>(0));
 }
 
-QuantizeMap::QuantizeMap(const QuantizeOptions& options, const models::Parameters& parameters)
-    : from_step_(options.from_step), enabled_(options.from_step <= 0) {
+bool same_grids(const QuantizeOptions& a, const QuantizeOptions& b) {
+  return a.weights == b.weights && a.embedding == b.embedding && a.head == b.head && a.except == b.except &&
+         a.fallback == b.fallback;
+}
+
+QuantizeMap::QuantizeMap(const QuantizeOptions& options, models::Parameters& parameters) : options_(options) {
+  check_options(options, parameters);
   std::string misfits;
-  for (const models::Parameter& p : parameters.unique()) {
-    const std::string& name = grid_name(options, p.role);
+  for (Parameter& p : parameters.unique()) {
+    p.input_map = {};  // of a map that was here before
+    const std::string& name = grid_name(options, p);
     if (name == kNoGrid) continue;
     const Grid* grid = &grids().at(name);
     if (p.master.size(-1) % grid->block != 0 && options.fallback != kRefuse) {
@@ -53,45 +113,103 @@ QuantizeMap::QuantizeMap(const QuantizeOptions& options, const models::Parameter
     }
     const std::string why = misfit(*grid, p.name, p.master.size(-1));
     if (!why.empty()) misfits += "\n  " + why;
-    grid_by_name_[p.name] = grid;
+    entries_[p.name] = {.grid = grid, .weight = &p, .theta = nullptr, .theta_gradient = {}};
   }
   check<ConfigError>(
       misfits.empty(),
       "[quantize] these tensors do not fit their grids; name one that fits, or none, as the fallback "
       "(quantize.fallback, --fallback):{}",
       misfits);
+  const at::NoGradGuard no_grad;
+  for (auto& [name, entry] : entries_) {
+    if (!entry.grid->learned) continue;
+    const std::string scale = name + "_scale";
+    if (!parameters.contains(scale))
+      parameters.add(scale, {entry.weight->master.size(0), 1}, Role::kScale).master.fill_(NAN);
+    entry.theta = &parameters.at(scale);
+    weight_of_[scale] = name;
+  }
+  enable(options.active(0));
+}
+
+void QuantizeMap::enable(bool on) {
+  enabled_ = on;
+  const InputMap& inputs = activation_kinds().at(options_.activations).map;
+  for (auto& [name, entry] : entries_)
+    if (entry.weight->role == Role::kMatrix) entry.weight->input_map = on ? inputs : InputMap();
 }
 
 bool QuantizeMap::begin_step(int64_t step) {
   const bool before = enabled_;
-  enabled_ = step >= from_step_;
-  return enabled_ != before;
+  if (const bool now = options_.active(step); now != before) enable(now);
+  const bool fitted = enabled_ && fit_scales();
+  return fitted || enabled_ != before;
 }
 
-at::Tensor QuantizeMap::apply(const models::Parameter& p, const at::Tensor& x) {
-  const Grid* grid = grid_of(p);
-  if (grid == nullptr || !enabled_) return x;
+bool QuantizeMap::fit_scales() {
   const at::NoGradGuard no_grad;
-  return dequantize_blocks(grid->quantize(x.contiguous()));
+  bool fitted = false;
+  for (auto& [name, entry] : entries_) {
+    if (entry.theta == nullptr || !entry.theta->master.isnan().any().item<bool>()) continue;
+    entry.theta->master.copy_(theta_of(entry.grid->fit(entry.weight->master.contiguous(), {})));
+    fitted = true;
+  }
+  return fitted;
 }
 
-at::Tensor QuantizeMap::pull_back(const models::Parameter&, const at::Tensor& gradient) { return gradient; }
-
-bool QuantizeMap::identity_for(const models::Parameter& p) const { return grid_of(p) == nullptr; }
-
-const Grid* QuantizeMap::grid_of(const models::Parameter& p) const {
-  const auto found = grid_by_name_.find(p.name);
-  return found == grid_by_name_.end() ? nullptr : found->second;
+Quantized QuantizeMap::quantize(const Entry& entry, const at::Tensor& x) const {
+  if (entry.theta == nullptr) return entry.grid->quantize(x.contiguous());
+  const Scales scales = learned_scales(entry.theta->master);
+  return {entry.grid->round(x, scales), scales};
 }
 
-Quantized QuantizeMap::quantize(const models::Parameter& p) const {
+at::Tensor QuantizeMap::apply(const Parameter& p, const at::Tensor& x) {
+  const Entry* entry = entry_of(p);
+  if (entry == nullptr || !enabled_) return x;
   const at::NoGradGuard no_grad;
-  return grid_of(p)->quantize(p.master.contiguous());
+  return dequantize_blocks(quantize(*entry, x));
 }
 
-double QuantizeMap::relative_error(const models::Parameter& p) const {
+at::Tensor QuantizeMap::pull_back(const Parameter& p, const at::Tensor& gradient) {
+  if (!enabled_) return gradient;
+  const at::NoGradGuard no_grad;
+  if (const auto owner = weight_of_.find(p.name); owner != weight_of_.end()) {
+    Entry& entry = entries_.at(owner->second);
+    RETORT_ASSERT(entry.theta_gradient.defined());
+    return std::exchange(entry.theta_gradient, at::Tensor());
+  }
+  const auto found = entries_.find(p.name);
+  if (found == entries_.end() || found->second.theta == nullptr) return gradient;
+  LearnedGradient out =
+      quantize::pull_back(*found->second.grid, p.master, found->second.theta->master, gradient);
+  found->second.theta_gradient = std::move(out.theta);
+  return out.weight;
+}
+
+bool QuantizeMap::identity_for(const Parameter& p) const { return entry_of(p) == nullptr; }
+
+const QuantizeMap::Entry* QuantizeMap::entry_of(const Parameter& p) const {
+  const auto found = entries_.find(p.name);
+  return found == entries_.end() ? nullptr : &found->second;
+}
+
+const Grid* QuantizeMap::grid_of(const Parameter& p) const {
+  const Entry* entry = entry_of(p);
+  return entry == nullptr ? nullptr : entry->grid;
+}
+
+Quantized QuantizeMap::quantize(const Parameter& p) const {
+  const Entry* entry = entry_of(p);
+  RETORT_ASSERT(entry != nullptr);
+  check<DataError>(p.master.isfinite().all().item<bool>(), "[quantize] {} has values that are not finite",
+                   p.name);
+  const at::NoGradGuard no_grad;
+  return quantize(*entry, p.master);
+}
+
+double QuantizeMap::relative_error(const Parameter& p) const {
   const double size = p.master.norm().item<double>();
-  if (grid_of(p) == nullptr || !enabled_ || size == 0) return 0;
+  if (entry_of(p) == nullptr || !enabled_ || size == 0) return 0;
   return (dequantize_blocks(quantize(p)) - p.master).norm().item<double>() / size;
 }
 

@@ -1,13 +1,23 @@
-// Fake quantization as a WeightMap: master -> value on its grid, gradient straight through (Bengio et al.
-// 2013). Once per optimizer step, nothing per micro-batch. Matrices, embeddings and head each have a grid;
-// norms, biases and positions stay f32. A tied head is the embedding's storage and so takes the embedding's
-// grid. Keeps no codes: a grid is a deterministic function, so pack() makes from a master the codes that
-// apply() made of it, and nothing can go stale. Round-to-nearest is this map on masters trained without it.
-// One rank owns it. Throws ConfigError.
+// Fake quantization as a WeightMap: master -> value on its grid. Once per optimizer step, nothing per
+// micro-batch. Matrices, embeddings and head each have a grid, exceptions by name; norms, biases and
+// positions stay f32. A tied head is the embedding's storage and so takes the embedding's grid.
+//
+//   gradients   straight through (Bengio et al. 2013); under learned scales by their rule (learned_scale.h)
+//   scales      a function of the master, anew every step; or, of a learned grid, a parameter beside the
+//   weight,
+//               "NAME_scale" f32 [out, 1] of role kScale. That is how they get an optimizer state, a place in
+//               checkpoints and the same value on every rank. They are NaN until their first use fits them to
+//               the masters: at from_step, or by fit_scales().
+//   inputs      of the quantized matrices may be fake-quantized too (activations.h), by Linear
+//
+// Keeps no codes: a grid is a deterministic function of master and scales, so pack() makes the codes that
+// apply() made, and nothing can go stale. Round-to-nearest is this map on masters trained without it.
+// One rank owns it. Throws ConfigError; DataError for weights that are not finite.
 #pragma once
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "core/section.h"
 #include "quantize/packing_map.h"
@@ -17,40 +27,71 @@ namespace retort::quantize {
 struct GridChoice {
   std::string grid = "q4_0";  // a row of grids(), or "none": stays f32
   void describe(Section& s);
+  bool operator==(const GridChoice&) const = default;
+};
+
+struct GridException {
+  std::string match;  // a name, or a pattern in which * stands for anything: "layers.0.*"
+  std::string grid = "none";
+  void describe(Section& s);
+  bool operator==(const GridException&) const = default;
 };
 
 struct QuantizeOptions {
   GridChoice weights;
   GridChoice embedding{"q8_0"};
-  GridChoice head{"q8_0"};          // an untied one
-  std::string fallback = "refuse";  // or the grid, or none, of tensors whose rows theirs does not divide
-  int64_t from_step = 0;            // before it the map is the identity
+  GridChoice head{"q8_0"};                 // an untied one
+  std::vector<GridException> except = {};  // the first that matches any name of a tensor
+  std::string fallback = "refuse";   // or the grid, or none, of tensors whose rows theirs does not divide
+  std::string activations = "none";  // a row of activation_kinds(): inputs of the quantized matrices
+  int64_t from_step = 0;             // before it the map is the identity
+  int64_t until_step = 0;            // > 0: and from it on
   void describe(Section& s);
+  bool active(int64_t step) const { return step >= from_step && (until_step == 0 || step < until_step); }
 };
+// The grids and so the scales of the one serve the other.
+bool same_grids(const QuantizeOptions& a, const QuantizeOptions& b);
 
 class QuantizeMap final : public PackingMap {
  public:
-  // Checks that every parameter fits its grid before anything runs (one ConfigError naming all that do not).
-  QuantizeMap(const QuantizeOptions& options, const models::Parameters& parameters);
+  // Checks that every parameter fits its grid before anything runs (one ConfigError naming all that do not),
+  // and declares the scales of learned grids, or takes those that are there already. `parameters` outlives
+  // it.
+  QuantizeMap(const QuantizeOptions& options, models::Parameters& parameters);
 
   // Off, the map is the identity. A change reaches the working copies with the next refresh_working().
-  void enable(bool on) { enabled_ = on; }
+  void enable(bool on);
   bool enabled() const override { return enabled_; }
-  // Enables the map from options.from_step on. True when that changed it: call refresh_working() now.
+  // Enables the map for this step or not, and fits scales at their first use. True when that changed what
+  // apply() makes: call refresh_working() now.
   bool begin_step(int64_t step);
+  // Fits the scales that have no value yet to the masters as they are. True when there were any.
+  bool fit_scales();
 
   at::Tensor apply(const models::Parameter& p, const at::Tensor& x) override;
+  // Of a scale, the gradient that its weight's pull_back, which comes first in declaration order, left for
+  // it.
   at::Tensor pull_back(const models::Parameter& p, const at::Tensor& gradient) override;
   bool identity_for(const models::Parameter& p) const override;  // independent of enable: a grid is or is not
 
   const Grid* grid_of(const models::Parameter& p) const override;
-  Quantized quantize(const models::Parameter& p) const override;
+  Quantized quantize(const models::Parameter& p) const override;  // DataError when p is not finite
   double relative_error(const models::Parameter& p) const override;
 
  private:
-  std::map<std::string, const Grid*> grid_by_name_;
-  int64_t from_step_;
-  bool enabled_;
+  struct Entry {
+    const Grid* grid = nullptr;
+    models::Parameter* weight = nullptr;
+    models::Parameter* theta = nullptr;  // of a learned grid
+    at::Tensor theta_gradient;           // between the two pull_backs of a step
+  };
+  const Entry* entry_of(const models::Parameter& p) const;
+  Quantized quantize(const Entry& entry, const at::Tensor& x) const;
+
+  QuantizeOptions options_;
+  std::map<std::string, Entry> entries_;          // by weight
+  std::map<std::string, std::string> weight_of_;  // by scale
+  bool enabled_ = false;
 };
 
 }  // namespace retort::quantize

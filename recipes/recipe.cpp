@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "formats/ggml_blocks.h"
 #include "models/family.h"
 #include "train/precision.h"
 
@@ -11,6 +12,13 @@ namespace {
 
 constexpr const char* kModelForms =
     "checkpoint, stage or run directory, HF folder, .gguf file, preset:NAME or stage:NAME";
+
+// What pack() writes, behind another choice.
+std::vector<std::string> types_and(std::string first) {
+  std::vector<std::string> out = formats::written_ggml_types();
+  out.insert(out.begin(), std::move(first));
+  return out;
+}
 
 constexpr const char* kClaim = "a statement to test: all stages run for every seed, then bars are judged";
 
@@ -181,9 +189,9 @@ void ParallelOptions::describe(Section& s) {
 void ExportOptions::describe(Section& s) {
   s.field("format", format, "of the file", one_of({"gguf", "hf"}));
   s.field("type", type, "of matrices; own: the grids of the model's quantize section, f32 without one",
-          one_of({"own", "f32", "f16", "bf16", "q8_0", "q4_0"}));
+          one_of(types_and("own")));
   s.field("embedding_type", embedding_type, "of the token embedding and the head, when type is not own",
-          one_of({"same", "f32", "f16", "bf16", "q8_0", "q4_0"}));
+          one_of(types_and("same")));
   s.field("evaluate", evaluate, "score the validation text with the file as read back");
 }
 

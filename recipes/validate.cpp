@@ -304,7 +304,7 @@ class Validator {
       add({"quantize", "model.share.lora_rank"},
           "needs model.share.lora_rank 0: a weight merged with its adapter lies on no grid");
     try {
-      const models::Decoder shape(spec, at::kMeta);
+      models::Decoder shape(spec, at::kMeta);
       const quantize::QuantizeMap map(*stage_->quantize, shape.parameters());
     } catch (const ConfigError& error) {
       std::string text = error.what();

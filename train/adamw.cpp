@@ -126,6 +126,7 @@ class AdamW final : public Optimizer {
 
   bool decays(models::Role role) const {
     using models::Role;
+    if (role == Role::kScale) return false;
     if (options_.decay_all || role == Role::kMatrix || role == Role::kHead) return true;
     return options_.decay_embeddings && (role == Role::kEmbedding || role == Role::kPositions);
   }

@@ -91,4 +91,5 @@ def main():
     print(f"PASS llama.cpp: 256 greedy bytes equal, mean KL of the quantized file {mean:.1e} over 256 positions")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,9 @@
 #include "quantize/quantize_map.h"
 
 #include "core/random.h"
+#include "models/linear.h"
+#include "quantize/activations.h"
+#include "quantize/learned_scale.h"
 #include "tests/testing.h"
 
 namespace retort::quantize {
@@ -27,12 +30,24 @@ struct SampleParameters : Parameters {
   }
 };
 
+// Rows that every grid fits.
+struct WideParameters : Parameters {
+  WideParameters() {
+    add("embed.weight", {40, 256}, Role::kEmbedding);
+    add("norm.weight", {256}, Role::kNorm);
+    add("layers.0.ffn.up.weight", {48, 256}, Role::kMatrix);
+    add("layers.0.ffn.down.weight", {256, 512}, Role::kMatrix);
+    alias("layers.1.ffn.up.weight", "layers.0.ffn.up.weight");
+    for (Parameter& p : unique()) Random(3, p.name).fill_normal(p.master, 0.05);
+  }
+};
+
 QuantizeOptions all(const std::string& grid, int64_t from_step = 0) {
   return {.weights = {grid}, .embedding = {grid}, .head = {grid}, .from_step = from_step};
 }
 
 TEST(QuantizeMap, EachRoleTakesItsGrid) {
-  const SampleParameters parameters;
+  SampleParameters parameters;
   const QuantizeMap map({.weights = {"q4_0"}, .embedding = {"q8_0"}, .head = {"none"}}, parameters);
   const auto name_of = [&](const char* name) {
     const Grid* grid = map.grid_of(parameters.at(name));
@@ -48,17 +63,19 @@ TEST(QuantizeMap, EachRoleTakesItsGrid) {
 }
 
 TEST(QuantizeMap, TiedHeadIsTheEmbedding) {
-  const SampleParameters parameters(/*tied=*/true);
+  SampleParameters parameters(/*tied=*/true);
   const QuantizeMap map({.weights = {"q4_0"}, .embedding = {"q8_0"}, .head = {"q4_0"}}, parameters);
   EXPECT_EQ(map.grid_of(parameters.at("lm_head.weight"))->name, "q8_0");
 }
 
 TEST(QuantizeMap, PackedEqualsAppliedBitForBit) {
   for (const Grid& grid : grids()) {
-    if (grid.block > 32 || !grid.ggml) continue;  // rows of 32
-    SampleParameters parameters;
+    if (!grid.ggml) continue;
+    WideParameters parameters;
     QuantizeMap map(all(grid.name), parameters);
+    map.begin_step(0);
     for (const Parameter& p : parameters.unique()) {
+      if (p.role == Role::kScale) continue;
       const at::Tensor applied = map.apply(p, p.master);
       EXPECT_TRUE(same_bits(formats::unpack(map.pack(p)), applied)) << grid.name << " " << p.name;
       EXPECT_EQ(map.identity_for(p), applied.is_same(p.master)) << p.name;
@@ -79,7 +96,7 @@ TEST(QuantizeMap, DisabledIsTheIdentityInBothDirections) {
 }
 
 TEST(QuantizeMap, BeginStepSwitchesOnce) {
-  const SampleParameters parameters;
+  SampleParameters parameters;
   QuantizeMap map(all("q4_0", 3), parameters);
   std::string changes;
   for (int64_t step = 0; step < 6; ++step)
@@ -103,7 +120,7 @@ TEST(QuantizeMap, AllMisfitsAreNamedAtOnce) {
         "[quantize] these tensors do not fit their grids; name one that fits, or none, as the fallback "
         "(quantize.fallback, --fallback):\n"
         "  a.weight: rows must be a multiple of 32 for q4_0, got 100; grids that fit: fp8\n"
-        "  b.weight: rows must be a multiple of 32 for q4_0, got 48; grids that fit: fp8");
+        "  b.weight: rows must be a multiple of 32 for q4_0, got 48; grids that fit: fp8, nvfp4");
   }
 }
 
@@ -123,7 +140,8 @@ TEST(QuantizeMap, AFallbackTakesTheTensorsThatDoNotFit) {
 }
 
 TEST(QuantizeMap, UnknownGridIsRefused) {
-  EXPECT_THROW(QuantizeMap(all("q3"), SampleParameters()), ConfigError);
+  SampleParameters parameters;
+  EXPECT_THROW(QuantizeMap(all("q3"), parameters), ConfigError);
 }
 
 // The forward pass sees the grid's values, and their gradient becomes the master's, unchanged.
@@ -158,6 +176,147 @@ TEST(QuantizeMap, MidRunSwitchRebuildsWorkingInPlace) {
   map.enable(false);
   models::refresh_working(parameters, map);
   EXPECT_TRUE(same_bits(p.working, p.master));
+}
+
+// --- learned scales
+
+const Parameter& scale_of(const Parameters& parameters, const std::string& weight) {
+  return parameters.at(weight + "_scale");
+}
+
+TEST(QuantizeMap, LearnedScalesAreParametersFittedAtTheFirstStep) {
+  WideParameters parameters;
+  QuantizeMap map({.weights = {"lsq4"}, .embedding = {"seq2"}, .head = {"none"}, .from_step = 2}, parameters);
+  const int64_t stored = parameters.stored();
+  const Parameter& theta = scale_of(parameters, "layers.0.ffn.up.weight");
+  EXPECT_EQ(theta.role, Role::kScale);
+  EXPECT_EQ(theta.master.sizes(), (std::vector<int64_t>{48, 1}));
+  EXPECT_EQ(theta.copies(), 0);
+  EXPECT_EQ(parameters.stored(), 40 * 256 + 256 + 48 * 256 + 256 * 512) << "scales are no weights";
+  EXPECT_EQ(stored, parameters.stored());
+  models::bind_working(parameters, map, at::kFloat);
+  EXPECT_FALSE(map.begin_step(1));
+  EXPECT_TRUE(theta.master.isnan().all().item<bool>());
+  EXPECT_TRUE(same_bits(map.pull_back(theta, at::zeros({48, 1})), at::zeros({48, 1})))
+      << "off: nothing moves it";
+  EXPECT_TRUE(map.begin_step(2));
+  EXPECT_TRUE(same_bits(
+      theta.master, theta_of(grids().at("lsq4").fit(parameters.at("layers.0.ffn.up.weight").master, {}))));
+  const at::Tensor fitted = theta.master.clone();
+  parameters.at("layers.0.ffn.up.weight").master.mul_(3.0);
+  EXPECT_FALSE(map.begin_step(3)) << "a scale that is there is trained, not fitted again";
+  EXPECT_TRUE(same_bits(theta.master, fitted));
+}
+
+TEST(QuantizeMap, AScaleGetsTheGradientOfItsWeight) {
+  WideParameters parameters;
+  QuantizeMap map(all("lsq3"), parameters);
+  models::bind_working(parameters, map, at::kFloat);
+  ASSERT_TRUE(map.begin_step(0));
+  models::refresh_working(parameters, map);
+  Parameter& p = parameters.at("layers.0.ffn.up.weight");
+  const Parameter& theta = scale_of(parameters, p.name);
+  const at::Tensor g = p.working.detach().square();
+  const LearnedGradient expected = pull_back(grids().at("lsq3"), p.master, theta.master, g);
+  EXPECT_TRUE(same_bits(map.pull_back(p, g), expected.weight));
+  EXPECT_TRUE(same_bits(map.pull_back(theta, at::zeros_like(theta.master)), expected.theta));
+}
+
+// Descent on masters and scales together ends nearer to a target than on masters under the scales of the
+// start.
+TEST(QuantizeMap, LearnedScalesReachATargetThatFixedOnesDoNot) {
+  const auto distance_after = [](bool learn) {
+    WideParameters parameters;
+    QuantizeMap map(all("seq2"), parameters);
+    models::bind_working(parameters, map, at::kFloat);
+    map.begin_step(0);
+    models::refresh_working(parameters, map);
+    Parameter& p = parameters.at("layers.0.ffn.up.weight");
+    Parameter& theta = parameters.at(p.name + "_scale");
+    const at::Tensor target = p.master * 4.0;
+    const double gamma = 1.0 / std::sqrt(static_cast<double>(p.numel()));
+    for (int step = 0; step < 300; ++step) {
+      const at::Tensor g = p.working.detach() - target;
+      p.master.sub_(map.pull_back(p, g), 0.02);
+      const at::Tensor of_theta = map.pull_back(theta, {}) / gamma;  // sum over a row of 256
+      if (learn) theta.master.sub_(of_theta / (target.square().sum(1, true)), 0.2);
+      models::refresh_working(parameters, map);
+    }
+    return (p.working.detach() - target).norm().item<double>() / target.norm().item<double>();
+  };
+  const double fixed = distance_after(false), learned = distance_after(true);
+  EXPECT_LT(learned, 0.6 * fixed) << fixed;
+  EXPECT_LT(learned, 0.45);  // a Gaussian on four levels: .354 at best start (grid_test)
+}
+
+TEST(QuantizeMap, TakesTheScalesThatAreThere) {
+  WideParameters parameters;
+  QuantizeMap first(all("lsq4"), parameters);
+  first.begin_step(0);
+  parameters.at("embed.weight_scale").master.fill_(-5.0);
+  QuantizeMap second(all("lsq4"), parameters);
+  EXPECT_FALSE(second.begin_step(0));
+  EXPECT_EQ(parameters.at("embed.weight_scale").master[0].item<float>(), -5.0f);
+  EXPECT_TRUE(same_grids(all("lsq4"), all("lsq4", 7)));
+  EXPECT_FALSE(same_grids(all("lsq4"), all("lsq3")));
+}
+
+// --- exceptions, ranges, inputs
+
+TEST(QuantizeMap, ExceptionsGoByAnyNameOfATensor) {
+  WideParameters parameters;
+  QuantizeOptions options = all("q4_0");
+  options.except = {{"layers.1.*", "q8_0"}, {"*.down.weight", "none"}, {"layers.0.*", "q6_k"}};
+  const QuantizeMap map(options, parameters);
+  EXPECT_EQ(map.grid_of(parameters.at("layers.0.ffn.up.weight"))->name, "q8_0") << "shared with layer 1";
+  EXPECT_EQ(map.grid_of(parameters.at("layers.0.ffn.down.weight")), nullptr) << "the first that matches";
+  EXPECT_EQ(map.grid_of(parameters.at("embed.weight"))->name, "q4_0");
+  options.except = {{"layer.0.*", "none"}};
+  EXPECT_THROW(QuantizeMap(options, parameters), ConfigError);
+}
+
+TEST(QuantizeMap, IsOnInItsRangeOnly) {
+  SampleParameters parameters;
+  QuantizeOptions options = all("q4_0", 2);
+  options.until_step = 4;
+  QuantizeMap map(options, parameters);
+  std::string on;
+  for (int64_t step = 0; step < 6; ++step) map.begin_step(step), on += map.enabled() ? '1' : '0';
+  EXPECT_EQ(on, "001100");
+  options.until_step = 2;
+  EXPECT_THROW(QuantizeMap(options, parameters), ConfigError);
+}
+
+TEST(QuantizeMap, InputsOfQuantizedMatricesAreRoundedWhileItIsOn) {
+  WideParameters parameters;
+  QuantizeOptions options = all("ternary");
+  options.activations = "int8";
+  options.except = {{"*.down.weight", "none"}};
+  QuantizeMap map(options, parameters);
+  models::bind_working(parameters, map, at::kFloat);
+  at::Tensor x = at::empty({3, 256});
+  Random(4, "x").fill_normal(x, 1.0);
+  const Parameter& up = parameters.at("layers.0.ffn.up.weight");
+  const models::Linear linear{&up};
+  const at::Tensor rounded = activation_kinds().at("int8").map(x);
+  EXPECT_FALSE(same_bits(rounded, x));
+  EXPECT_TRUE(same_bits(linear(x), at::linear(rounded, up.working)));
+  EXPECT_FALSE(parameters.at("layers.0.ffn.down.weight").input_map);
+  EXPECT_FALSE(parameters.at("embed.weight").input_map);
+  map.enable(false);
+  EXPECT_TRUE(same_bits(linear(x), at::linear(x, up.working)));
+}
+
+TEST(QuantizeMap, WeightsThatAreNotFiniteAreNamed) {
+  WideParameters parameters;
+  QuantizeMap map(all("q4_0"), parameters);
+  parameters.at("embed.weight").master[3][5] = NAN;
+  try {
+    map.pack(parameters.at("embed.weight"));
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_STREQ(error.what(), "[quantize] embed.weight has values that are not finite");
+  }
 }
 
 // What straight-through training is for: updates add up in the masters, the values follow on the grid.
