@@ -34,13 +34,13 @@ struct ChunkLoss {
   bool takes_bf16 = false;  // reads and writes the student's logits in the product's dtype
 };
 
-// Large enough for the products (the weight's gradient is read and written once a chunk), small enough for
-// the chunk's logits to stay in cache on a CPU.
+// Large enough for the products: the weight is read, and its gradient read and written, once a chunk. On a
+// CPU not more than that, so that the logits of a small vocabulary stay in cache.
 int64_t choose_rows(const LinearLossOptions& options, const at::Tensor& weight_VD) {
   if (options.chunk_rows > 0) return options.chunk_rows;
   if (!weight_VD.is_cpu()) return 2048;
   const int64_t fitting = (int64_t{8} << 20) / (4 * std::max<int64_t>(1, weight_VD.size(0)));
-  return std::clamp<int64_t>(fitting, 256, 2048);
+  return std::clamp<int64_t>(fitting, 512, 2048);
 }
 
 // logits_CV of a head over hidden states. The product runs in the weight's dtype, and is converted to f32
