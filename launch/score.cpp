@@ -17,8 +17,12 @@ eval::TextScore score_f32(models::Decoder& model, models::WeightMap& map, const 
   constexpr int64_t kRows = 16;
   if (all_f32(model.parameters())) return eval::score_text(model, text, sequence, comm, kRows, limit);
   models::Decoder twin(model.spec());
-  for (const models::Parameter& p : model.parameters().unique())
-    twin.parameters().at(p.name).master.copy_(map.apply(p, p.master));
+  for (models::Parameter& p :
+       twin.parameters().unique()) {  // the model may have scales and others beside these
+    const models::Parameter& own = model.parameters().at(p.name);
+    p.master.copy_(map.apply(own, own.master));
+    p.input_map = own.input_map;
+  }
   models::IdentityMap identity;
   models::bind_working(twin.parameters(), identity, at::kFloat);
   return eval::score_text(twin, text, sequence, comm, kRows, limit);

@@ -22,8 +22,12 @@ TEST(Score, IsOfTheMapsF32Weights) {
   const auto comm = comm::make_self_comm();
 
   const auto model = tiny_model(6);
-  quantize::QuantizeMap map({}, model->parameters());
-  map.enable(true);
+  quantize::QuantizeOptions
+      options;  // with scales of its own, and with what the matrices multiply rounded too
+  options.weights.grid = "lsq4";
+  options.activations = "int8";
+  quantize::QuantizeMap map(options, model->parameters());
+  map.begin_step(0);
   models::bind_working(model->parameters(), map, at::kFloat);
   const eval::TextScore f32 = score_f32(*model, map, text, 64, *comm);
   models::bind_working(model->parameters(), map, at::kBFloat16);
