@@ -1,7 +1,7 @@
 // Every problem of a recipe at once; without one, a short plan. Nothing is read but the recipe.
 #include "core/log.h"
 #include "launch/verbs.h"
-#include "models/decoder.h"
+#include "models/family.h"
 #include "recipes/read_recipe.h"
 #include "recipes/validate.h"
 
@@ -20,14 +20,14 @@ std::string train_plan(const recipes::Recipe& recipe, const recipes::Stage& stag
                   stage.data.batch_tokens / (stage.data.sequence * stage.data.micro_batch * group));
   const auto spec = recipes::spec_of(recipe, stage);
   if (!spec) return out + "  model: " + stage.model.from + "\n";
-  const models::Decoder model(*spec, at::kMeta);
-  double flops = model.flops_per_token(stage.data.sequence);
+  const auto model = models::make_model(*spec, at::kMeta);
+  double flops = model->flops_per_token(stage.data.sequence);
   out += fmt::format("  {} parameters stored, {} expanded\n",
-                     rounded(static_cast<double>(model.parameters().stored())),
-                     rounded(static_cast<double>(model.parameters().expanded())));
+                     rounded(static_cast<double>(model->parameters().stored())),
+                     rounded(static_cast<double>(model->parameters().expanded())));
   if (stage.distill)
     if (const auto teacher = recipes::spec_of(recipe, stage.distill->teacher.model))
-      flops += models::Decoder(*teacher, at::kMeta).flops_per_token(stage.data.sequence) / 3.0;
+      flops += models::make_model(*teacher, at::kMeta)->flops_per_token(stage.data.sequence) / 3.0;
   return out + fmt::format("  {:.3g} FLOPs a token{}, {:.3g} in all\n", flops,
                            stage.distill ? " with the teacher's" : "", flops * tokens);
 }

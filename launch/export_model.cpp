@@ -61,13 +61,14 @@ void write(const Source& model, const recipes::ExportOptions& options, const Pat
 uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
                       FileSystem& files) {
   const at::NoGradGuard no_grad;
-  if (model.decoder->spec().lora_rank == 0) {
-    write({*model.decoder, *model.map, model.tokenizer.get()}, options, out, files);
+  const models::Decoder& decoder =
+      model.need_decoder(options.format == "hf" ? "architecture in transformers" : "architecture in GGUF");
+  if (decoder.spec().lora_rank == 0) {
+    write({decoder, *model.map, model.tokenizer.get()}, options, out, files);
   } else {
     check<ConfigError>(options.type != "own" || model.quantized() == nullptr,
-                       "{}: a weight merged with its adapter lies on no grid; name a type",
-                       model.source);
-    const auto merged = models::merge_adapters(*model.decoder, *model.map);
+                       "{}: a weight merged with its adapter lies on no grid; name a type", model.source);
+    const auto merged = models::merge_adapters(decoder, *model.map);
     models::IdentityMap identity;
     write({*merged, identity, model.tokenizer.get()}, options, out, files);
   }

@@ -2,20 +2,21 @@
 
 #include "core/error.h"
 #include "models/adapters.h"
+#include "models/family.h"
 
 namespace retort::launch {
 namespace {
 
 uint64_t seed_of(const StageContext& context) { return static_cast<uint64_t>(context.recipe.run.seed); }
 
-std::unique_ptr<models::Decoder> open_teacher(const StageContext& context, const data::TokenShards& text,
-                                              Log& log) {
+std::unique_ptr<models::Model> open_teacher(const StageContext& context, const data::TokenShards& text,
+                                            Log& log) {
   OpenedModel teacher = open_model(context.stage.init_source(), context.run, seed_of(context), log);
   check<ConfigError>(!teacher.tokenizer || teacher.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
                      "model.init.from: {} reads tokenizer {}, the shards hold {}", teacher.source,
                      teacher.tokenizer ? teacher.tokenizer->name() : "", text.tokenizer_name());
   if (teacher.decoder->spec().lora_rank == 0) return std::move(teacher.decoder);
-  return models::merge_adapters(*teacher.decoder, *teacher.map);
+  return models::merge_adapters(teacher.need_decoder("layers to start from"), *teacher.map);
 }
 
 std::vector<models::TokenBlock> sample(const StageContext& context, const std::vector<data::Source>& sources,
@@ -32,10 +33,13 @@ std::vector<models::TokenBlock> sample(const StageContext& context, const std::v
   return out;
 }
 
-std::unique_ptr<models::Decoder> cut_from_teacher(const StageContext& context,
-                                                  const std::vector<data::Source>& sources, Log& log) {
+std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
+                                                const std::vector<data::Source>& sources, Log& log) {
   const distill::InitOptions& init = *context.stage.model.init;
-  const std::unique_ptr<models::Decoder> teacher = open_teacher(context, *sources.front().shards, log);
+  const std::unique_ptr<models::Model> opened = open_teacher(context, *sources.front().shards, log);
+  auto* teacher = dynamic_cast<models::Decoder*>(opened.get());
+  check<ConfigError>(teacher != nullptr, "model.init.from: a {} model has no layers to start from",
+                     opened->spec().family);
   auto student = std::make_unique<models::Decoder>(context.stage.model.spec());
   distill::check_start(student->spec(), teacher->spec(), init);
   const distill::Importance importance =
@@ -49,10 +53,10 @@ std::unique_ptr<models::Decoder> cut_from_teacher(const StageContext& context,
 }
 
 // The masters of a model. Learned scales go on where the grids are the same; else they are left behind.
-std::unique_ptr<models::Decoder> continued(OpenedModel model, const recipes::Stage& stage) {
+std::unique_ptr<models::Model> continued(OpenedModel model, const recipes::Stage& stage) {
   if (!model.quantize || (stage.quantize && quantize::same_grids(*model.quantize, *stage.quantize)))
     return std::move(model.decoder);
-  auto plain = std::make_unique<models::Decoder>(model.decoder->spec());
+  auto plain = models::make_model(model.decoder->spec());
   for (models::Parameter& p : plain->parameters().unique())
     p.master.copy_(model.decoder->parameters().at(p.name).master);
   return plain;
@@ -60,13 +64,13 @@ std::unique_ptr<models::Decoder> continued(OpenedModel model, const recipes::Sta
 
 }  // namespace
 
-std::unique_ptr<models::Decoder> initial_model(const StageContext& context,
-                                               const std::vector<data::Source>& sources, Log& log) {
+std::unique_ptr<models::Model> initial_model(const StageContext& context,
+                                             const std::vector<data::Source>& sources, Log& log) {
   const recipes::Stage& s = context.stage;
   if (!s.model.from.empty())
     return continued(open_model(s.model.from, context.run, seed_of(context), log), s);
   if (s.model.init) return cut_from_teacher(context, sources, log);
-  auto model = std::make_unique<models::Decoder>(s.model.spec());
+  auto model = models::make_model(s.model.spec());
   models::initialise(model->parameters(), s.train.init, s.train.init_std, seed_of(context));
   return model;
 }

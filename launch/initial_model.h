@@ -12,7 +12,7 @@
 namespace retort::launch {
 
 // `sources`: what the stage trains on; a teacher's importance is measured on it.
-std::unique_ptr<models::Decoder> initial_model(const StageContext& context,
-                                               const std::vector<data::Source>& sources, Log& log);
+std::unique_ptr<models::Model> initial_model(const StageContext& context,
+                                             const std::vector<data::Source>& sources, Log& log);
 
 }  // namespace retort::launch

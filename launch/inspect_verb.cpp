@@ -8,6 +8,7 @@
 #include "formats/safetensors.h"
 #include "launch/model_address.h"
 #include "launch/verbs.h"
+#include "models/family.h"
 #include "recipes/presets.h"
 #include "recipes/recipe.h"
 #include "train/checkpoint.h"
@@ -80,13 +81,13 @@ void print_counts(const models::Parameters& parameters) {
 
 // All of it follows from the shape: nothing of the model's size is allocated.
 void inspect_spec(const models::DecoderSpec& spec) {
-  const models::Decoder model(spec, at::kMeta);
+  const auto model = models::make_model(spec, at::kMeta);
   fmt::print("{} decoder: {} layers, width {}, {} heads ({} kv) of {}, ffn {}, vocabulary {}, context {}\n",
              spec.family, spec.layers, spec.width, spec.heads, spec.kv_heads, spec.head_dim, spec.ffn_width,
              spec.vocabulary, spec.context);
-  print_counts(model.parameters());
+  print_counts(model->parameters());
   const int64_t tokens = std::min<int64_t>(spec.context, 2048);
-  const double flops = model.flops_per_token(tokens);
+  const double flops = model->flops_per_token(tokens);
   fmt::print("FLOPs a token in sequences of {}: {:.4g} forward, {:.4g} trained\n", tokens, flops / 3, flops);
   fmt::print("bytes a token in a bf16 key/value cache: {}\n",
              spec.layers * 2 * spec.kv_heads * spec.head_dim * 2);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "models/family.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
 #include "models/llama2c.h"
@@ -33,7 +34,7 @@ OpenedModel from_checkpoint(const train::LoadedCheckpoint& checkpoint) {
   check<DataError>(checkpoint.extra.contains("model"), "[{}] does not say what model it holds", manifest);
   const models::DecoderSpec spec = models::from_json(checkpoint.extra.at("model"), manifest);
   spec.validate();
-  out.decoder = std::make_unique<models::Decoder>(spec);
+  out.decoder = models::make_model(spec);
   if (checkpoint.extra.contains("tokenizer"))
     out.tokenizer = data::make_tokenizer(formats::json_text(checkpoint.extra, "tokenizer", manifest));
   out.map = std::make_unique<models::IdentityMap>();
@@ -73,7 +74,7 @@ std::unique_ptr<data::Tokenizer> hf_tokenizer(const Path& directory) {
   return nullptr;
 }
 
-OpenedModel plain(std::unique_ptr<models::Decoder> decoder, std::unique_ptr<data::Tokenizer> tokenizer,
+OpenedModel plain(std::unique_ptr<models::Model> decoder, std::unique_ptr<data::Tokenizer> tokenizer,
                   const Path& source) {
   OpenedModel out;
   out.source = source.string();
@@ -84,7 +85,7 @@ OpenedModel plain(std::unique_ptr<models::Decoder> decoder, std::unique_ptr<data
 }
 
 OpenedModel from_preset(const std::string& name, uint64_t seed) {
-  auto decoder = std::make_unique<models::Decoder>(recipes::preset_spec(name));
+  auto decoder = models::make_model(recipes::preset_spec(name));
   const train::TrainOptions defaults;
   models::initialise(decoder->parameters(), defaults.init, defaults.init_std, seed);
   const bool bytes = decoder->vocabulary() == 256;
@@ -135,6 +136,13 @@ const data::Tokenizer& OpenedModel::need_tokenizer() const {
   check<DataError>(tokenizer != nullptr, "{}: its tokenizer is none of {}; give token ids instead of text",
                    source, fmt::join(data::tokenizer_names(), ", "));
   return *tokenizer;
+}
+
+models::Decoder& OpenedModel::need_decoder(std::string_view what) const {
+  auto* plain = dynamic_cast<models::Decoder*>(decoder.get());
+  check<ConfigError>(plain != nullptr, "{}: a {} model has no {}: it stays a checkpoint of retort", source,
+                     decoder->spec().family, what);
+  return *plain;
 }
 
 std::string resolve_stage(const std::string& address, const Path& run) {

@@ -22,13 +22,15 @@ namespace retort::launch {
 struct OpenedModel {
   std::string source;  // the file or directory that was read
   std::unique_ptr<models::WeightMap> map;
-  std::unique_ptr<models::Decoder> decoder;           // working weights bound to the map, f32
+  std::unique_ptr<models::Model> decoder;             // working weights bound to the map, f32
   std::unique_ptr<data::Tokenizer> tokenizer;         // nullptr when the file's is not one of ours
   std::optional<quantize::QuantizeOptions> quantize;  // of a checkpoint that was trained on a grid
   const quantize::QuantizeMap* quantized() const {
     return dynamic_cast<const quantize::QuantizeMap*>(map.get());
   }
   const data::Tokenizer& need_tokenizer() const;  // DataError without one
+  // ConfigError for a byte-patch model: `what` (of it) is known of plain decoders only.
+  models::Decoder& need_decoder(std::string_view what) const;
 };
 
 // The model's own tokenizer fits it (check_fits). `run` is where stage:NAME lives (empty: no run, so it is a

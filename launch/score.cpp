@@ -1,5 +1,7 @@
 #include "launch/score.h"
 
+#include "models/family.h"
+
 namespace retort::launch {
 namespace {
 
@@ -11,21 +13,21 @@ bool all_f32(const models::Parameters& parameters) {
 
 }  // namespace
 
-eval::TextScore score_f32(models::Decoder& model, models::WeightMap& map, const data::TokenShards& text,
+eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const data::TokenShards& text,
                           int64_t sequence, comm::Comm& comm, int64_t limit) {
   const at::NoGradGuard no_grad;
   constexpr int64_t kRows = 16;
   if (all_f32(model.parameters())) return eval::score_text(model, text, sequence, comm, kRows, limit);
-  models::Decoder twin(model.spec());
+  const auto twin = models::make_model(model.spec());
   for (models::Parameter& p :
-       twin.parameters().unique()) {  // the model may have scales and others beside these
+       twin->parameters().unique()) {  // the model may have scales and others beside these
     const models::Parameter& own = model.parameters().at(p.name);
     p.master.copy_(map.apply(own, own.master));
     p.input_map = own.input_map;
   }
   models::IdentityMap identity;
-  models::bind_working(twin.parameters(), identity, at::kFloat);
-  return eval::score_text(twin, text, sequence, comm, kRows, limit);
+  models::bind_working(twin->parameters(), identity, at::kFloat);
+  return eval::score_text(*twin, text, sequence, comm, kRows, limit);
 }
 
 formats::Json score_json(const eval::TextScore& score, int64_t sequence) {

@@ -5,13 +5,13 @@
 #include "comm/comm.h"
 #include "eval/perplexity.h"
 #include "formats/json.h"
-#include "models/decoder.h"
+#include "models/model.h"
 #include "models/weight_map.h"
 
 namespace retort::launch {
 
 // Collective.
-eval::TextScore score_f32(models::Decoder& model, models::WeightMap& map, const data::TokenShards& text,
+eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const data::TokenShards& text,
                           int64_t sequence, comm::Comm& comm, int64_t limit = 0);
 
 // {"bits_per_byte", "perplexity", "nats", "tokens_scored", "bytes_scored", "window"}

@@ -22,7 +22,7 @@ std::shared_ptr<const data::TokenShards> open_shards(const StageContext& context
   return std::make_shared<data::TokenShards>(path);
 }
 
-formats::Json evaluate(const StageContext& context, models::Decoder& model, models::WeightMap& map,
+formats::Json evaluate(const StageContext& context, models::Model& model, models::WeightMap& map,
                        comm::Comm& comm) {
   const recipes::DataOptions& data = context.stage.data;
   if (data.validation.empty()) return formats::Json::object();
@@ -30,7 +30,7 @@ formats::Json evaluate(const StageContext& context, models::Decoder& model, mode
   return score_json(score_f32(model, map, *text, data.sequence, comm), data.sequence);
 }
 
-formats::Json parameter_counts(const models::Decoder& model) {
+formats::Json parameter_counts(const models::Model& model) {
   return {{"stored", model.parameters().stored()}, {"expanded", model.parameters().expanded()}};
 }
 

@@ -59,10 +59,10 @@ StageOutcome report_stage(StageContext& context);
 std::shared_ptr<const data::TokenShards> open_shards(const StageContext& context,
                                                      const std::string& reference, const std::string& part);
 // Validation figures of the model's map, with {} when there is no validation text.
-formats::Json evaluate(const StageContext& context, models::Decoder& model, models::WeightMap& map,
+formats::Json evaluate(const StageContext& context, models::Model& model, models::WeightMap& map,
                        comm::Comm& comm);
 // Stored and expanded parameters.
-formats::Json parameter_counts(const models::Decoder& model);
+formats::Json parameter_counts(const models::Model& model);
 // Tokens and seconds of the stage that `reference` names; zero for other references.
 struct Spent {
   int64_t tokens = 0;

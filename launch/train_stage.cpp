@@ -14,7 +14,7 @@ namespace {
 
 // What one rank trains, in the order in which it is made.
 struct Parts {
-  std::unique_ptr<models::Decoder> model;
+  std::unique_ptr<models::Model> model;
   std::unique_ptr<models::WeightMap> map;
   quantize::QuantizeMap* quantizing = nullptr;  // the map, when it is one
   std::unique_ptr<train::Objective> objective;

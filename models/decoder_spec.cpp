@@ -101,6 +101,7 @@ void DecoderSpec::validate() const {
   validate_attention(*this);
   validate_positions(*this);
   validate_sharing(*this);
+  check<ConfigError>(row.make || !patch, "model.patch must not be given for model.family {}", family);
   row.check(*this);
 }
 
@@ -111,7 +112,7 @@ bool DecoderSpec::operator==(const DecoderSpec& o) const {
                     s.rope_local_theta, s.window, s.global_every, s.query_scalar, s.attention_bias,
                     s.qkv_bias, s.qk_norm, s.post_norms, s.ffn_bias, s.tie_embeddings, s.scale_embeddings,
                     s.logit_softcap, s.share_ffn, s.share_output, s.keep_first, s.keep_last, s.lora_rank,
-                    s.repeat);
+                    s.repeat, s.patch);
   };
   return all(*this) == all(o);
 }

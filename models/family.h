@@ -22,6 +22,8 @@ struct Family {
   std::string name;      // "llama": the row, and model.family in recipes
   DecoderSpec defaults;  // the choices that make the architecture; sizes are examples
   std::function<void(const DecoderSpec&)> check;  // ConfigError for a choice that its files cannot say
+  // Empty: a Decoder. A family with a model of its own has no files of others, and all below is empty.
+  std::function<std::unique_ptr<Model>(DecoderSpec, at::Device)> make;
 
   std::vector<std::string>
       hf_model_types;                   // config.json model_type values that it reads; the first is written
@@ -46,5 +48,9 @@ const Registry<Family>& families();
 // `scalings`.
 void check_choices(const DecoderSpec& spec, const DecoderSpec& own, const std::set<std::string>& free,
                    const std::set<std::string>& scalings);
+
+// The model that a spec describes, as Decoder's constructor says: validated, declared, not initialised; on
+// at::kMeta only shapes. ConfigError.
+std::unique_ptr<Model> make_model(const DecoderSpec& spec, at::Device device = at::kCPU);
 
 }  // namespace retort::models

@@ -16,6 +16,7 @@ const Family& family_of(const formats::GgufFile& file) {
   const std::string architecture = file.text("general.architecture");
   std::vector<std::string> known;
   for (const Family& family : families()) {
+    if (family.gguf_architecture.empty()) continue;  // a model that only retort knows
     if (family.gguf_architecture == architecture) return family;
     known.push_back(family.gguf_architecture);
   }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "models/decoder_spec.h"
 #include "models/parameters.h"
 
 namespace retort::models {
@@ -43,6 +44,7 @@ class Model {
   // An empty cache for `batch` sequences of up to `capacity` tokens (models/kv_cache.h).
   virtual std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const = 0;
   virtual Head head() const = 0;
+  virtual const DecoderSpec& spec() const = 0;  // what it was made from (make_model in models/family.h)
   virtual Parameters& parameters() = 0;
   virtual const Parameters& parameters() const = 0;
   virtual int64_t vocabulary() const = 0;

@@ -89,6 +89,18 @@ void walk(Spec& s, Visit& visit) {
   visit("keep_last", s.keep_last);
   visit("lora_rank", s.lora_rank);
   visit("repeat", s.repeat);
+  visit("patch", s.patch);
+}
+
+template <class Patch, class Visit>
+void walk_patch(Patch& p, Visit& visit) {
+  visit("width", p.width);
+  visit("layers", p.layers);
+  visit("heads", p.heads);
+  visit("ffn_width", p.ffn_width);
+  visit("window", p.window);
+  visit("longest", p.longest);
+  visit("parallel", p.parallel);
 }
 
 struct Writer {
@@ -97,6 +109,12 @@ struct Writer {
   void operator()(const char* key, const kernels::RopeScaling& value) {
     Writer inner;
     walk_scaling(value, inner);
+    out[key] = std::move(inner.out);
+  }
+  void operator()(const char* key, const std::optional<PatchSpec>& value) {
+    if (!value) return;
+    Writer inner;
+    walk_patch(*value, inner);
     out[key] = std::move(inner.out);
   }
   template <class T>
@@ -138,6 +156,13 @@ struct Reader {
   void operator()(const char* key, kernels::RopeScaling& value) {
     Reader inner{member(key), source};
     walk_scaling(value, inner);
+    inner.refuse_unknown();
+  }
+  void operator()(const char* key, std::optional<PatchSpec>& value) {
+    known.insert(key);
+    if (!in.is_object() || !in.contains(key)) return;
+    Reader inner{in.at(key), source};
+    walk_patch(value.emplace(), inner);
     inner.refuse_unknown();
   }
   template <class T>

@@ -1,5 +1,6 @@
 // A DecoderSpec as JSON, as checkpoints keep it: every field by its recipe name, choices as words.
 //   {"family": "llama", "vocabulary": 256, ..., "norm": "rms", ..., "rope_scaling": {"kind": "none", ...}}
+//   and of a byte-patch model {..., "patch": {"width": 64, ..., "parallel": false}}
 // Reading throws DataError naming source and key for missing and unknown keys, wrong types and unknown words.
 #pragma once
 

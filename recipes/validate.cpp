@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "data/tokenizer.h"
+#include "models/family.h"
 #include "recipes/presets.h"
 
 namespace retort::recipes {
@@ -304,8 +305,8 @@ class Validator {
       add({"quantize", "model.share.lora_rank"},
           "needs model.share.lora_rank 0: a weight merged with its adapter lies on no grid");
     try {
-      models::Decoder shape(spec, at::kMeta);
-      const quantize::QuantizeMap map(*stage_->quantize, shape.parameters());
+      const auto shape = models::make_model(spec, at::kMeta);
+      const quantize::QuantizeMap map(*stage_->quantize, shape->parameters());
     } catch (const ConfigError& error) {
       std::string text = error.what();
       std::erase(text, '\n');  // one problem, one line

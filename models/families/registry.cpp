@@ -8,4 +8,9 @@ const Registry<Family>& families() {
   return table;
 }
 
+std::unique_ptr<Model> make_model(const DecoderSpec& spec, at::Device device) {
+  const Family& family = families().at(spec.family);
+  return family.make ? family.make(spec, device) : std::make_unique<Decoder>(spec, device);
+}
+
 }  // namespace retort::models

@@ -41,6 +41,7 @@ class LookupModel final : public models::Model {
   std::unique_ptr<models::KvCache> make_cache(int64_t batch, int64_t capacity) const override {
     return std::make_unique<models::KvCache>(1, batch, 1, 1, capacity);
   }
+  const models::DecoderSpec& spec() const override { return spec_; }
   models::Head head() const override { return {weight_VD_, softcap}; }
   models::Parameters& parameters() override { return parameters_; }
   const models::Parameters& parameters() const override { return parameters_; }
@@ -52,6 +53,7 @@ class LookupModel final : public models::Model {
   double softcap = 0.0;
 
  private:
+  models::DecoderSpec spec_;
   int64_t context_;
   at::Tensor table_VD_, weight_VD_;
   models::Parameters parameters_;

@@ -1,0 +1,85 @@
+// The layers of a pre-norm transformer, without embedding and final norm: x_BTD to x_BTD, f32. Their tensors
+// are declared below a prefix of a model's Parameters, so that one model can have several stacks; decoder.h
+// names them and says what is shared. The spec's vocabulary, context and embedding choices mean nothing here.
+// Rank and thread rule: the model's. B batch, T tokens, D width.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string>
+#include <vector>
+
+#include "kernels/attention.h"
+#include "kernels/rope.h"
+#include "models/decoder_spec.h"
+#include "models/kv_cache.h"
+#include "models/linear.h"
+#include "models/model.h"
+
+namespace retort::models {
+
+struct Norm {
+  const Parameter* weight = nullptr;
+  const Parameter* bias = nullptr;  // layer norm
+  double eps = 0;
+  bool unit_offset = false;
+
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+// Declares the tensors below "prefix" as parameters of their own, or as aliases of those below "owner".
+class Scope {
+ public:
+  Scope(Parameters& parameters, const DecoderSpec& spec, std::string prefix, std::string owner)
+      : parameters_(parameters), spec_(spec), prefix_(std::move(prefix)), owner_(std::move(owner)) {}
+
+  Parameter* tensor(const std::string& name, at::IntArrayRef shape, Role role, int64_t depth = 0) const;
+  Norm norm(const std::string& name) const { return norm(name, spec_.width); }
+  Norm norm(const std::string& name, int64_t width) const;  // of the spec's kind
+  Linear linear(const std::string& name, int64_t out, int64_t in, bool bias, int64_t depth = 0) const;
+  void adapt(Linear& linear, const std::string& name) const;  // with a low-rank adapter of the spec's rank
+
+ private:
+  Parameters& parameters_;
+  const DecoderSpec& spec_;
+  std::string prefix_, owner_;
+};
+
+// What all layers of one call share.
+struct LayerCall {
+  at::Tensor positions_BT;
+  kernels::AttentionMask mask = {};  // the window is each layer's own
+  bool past_original = false;        // longrope: the sequence is longer than its original context
+  KvCache* cache = nullptr;
+  std::vector<LayerTap>* taps = nullptr;
+
+  LayerTap* tap(int64_t layer) const;  // of this layer, or none
+};
+
+class Layers {
+ public:
+  // Declares PREFIXlayers.N.*. `residual_depth`: executed layers that join the same residual stream, 0:
+  // these.
+  Layers(Parameters& parameters, DecoderSpec spec, std::string prefix, int64_t residual_depth = 0);
+  at::Tensor run(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const;  // layer n
+  at::Tensor operator()(at::Tensor x_BTD, const LayerCall& call) const;             // all of them
+  // Rotary tables of positions below `positions`; call before run(), cheap when they are there.
+  void prepare(int64_t positions, const at::Device& device);
+
+ private:
+  struct Layer {
+    Norm attn_norm, ffn_norm;
+    Norm q_norm, k_norm, attn_post_norm, ffn_post_norm;  // without a weight: absent
+    Linear q, k, v, o, gate, up, down;
+  };
+  Layer declare(Parameters& parameters, const std::string& prefix, int64_t n, int64_t depth) const;
+  const kernels::RopeTables& rope_tables(int64_t n, const LayerCall& call) const;
+  at::Tensor attention(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const;
+  at::Tensor feed_forward(const Layer& layer, const at::Tensor& x_BTD) const;
+
+  DecoderSpec spec_;
+  std::vector<Layer> layers_;                          // executed
+  kernels::RopeTables rope_, rope_long_, rope_local_;  // long: longrope past its original context
+};
+
+}  // namespace retort::models
