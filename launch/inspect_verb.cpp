@@ -85,10 +85,14 @@ void inspect_spec(const models::DecoderSpec& spec) {
   fmt::print("{} decoder: {} layers, width {}, {} heads ({} kv) of {}, ffn {}, vocabulary {}, context {}\n",
              spec.family, spec.layers, spec.width, spec.heads, spec.kv_heads, spec.head_dim, spec.ffn_width,
              spec.vocabulary, spec.context);
+  if (spec.patch)
+    fmt::print("runs once a patch; byte layers: {} of width {}, {} heads, ffn {}\n", spec.patch->layers,
+               spec.patch->width, spec.patch->heads, spec.patch->ffn_width);
   print_counts(model->parameters());
   const int64_t tokens = std::min<int64_t>(spec.context, 2048);
   const double flops = model->flops_per_token(tokens);
   fmt::print("FLOPs a token in sequences of {}: {:.4g} forward, {:.4g} trained\n", tokens, flops / 3, flops);
+  if (spec.patch) return;  // it keeps tokens, not keys
   fmt::print("bytes a token in a bf16 key/value cache: {}\n",
              spec.layers * 2 * spec.kv_heads * spec.head_dim * 2);
 }

@@ -160,7 +160,7 @@ OpenedModel open_model(const std::string& address, const Path& run, uint64_t see
   return model;
 }
 
-void check_fits(const data::Tokenizer& tokenizer, const models::Decoder& decoder, const std::string& source) {
+void check_fits(const data::Tokenizer& tokenizer, const models::Model& decoder, const std::string& source) {
   check<DataError>(tokenizer.vocabulary() <= decoder.vocabulary(),
                    "{}: its tokenizer {} has {} tokens, but its embedding {} rows", source, tokenizer.name(),
                    tokenizer.vocabulary(), decoder.vocabulary());

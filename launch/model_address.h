@@ -39,7 +39,7 @@ OpenedModel open_model(const std::string& address, const Path& run, uint64_t see
 
 // DataError when the tokenizer gives ids that the embedding has no row for. More rows than tokens are
 // padding.
-void check_fits(const data::Tokenizer& tokenizer, const models::Decoder& decoder, const std::string& source);
+void check_fits(const data::Tokenizer& tokenizer, const models::Model& decoder, const std::string& source);
 
 // The model with another map, its working weights bound anew.
 void replace_map(OpenedModel& model, std::unique_ptr<models::WeightMap> map);

@@ -164,6 +164,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
                          {"steps", report.steps},
                          {"final_loss", report.final_loss},
                          {"precision", train::precision_of(parameters)},
+                         {"flops_per_token", parts.model->flops_per_token(s.data.sequence)},
                          {"tokens", before.tokens + report.tokens},
                          {"seconds", before.seconds + report.seconds}});
   return outcome;

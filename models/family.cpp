@@ -21,4 +21,9 @@ void check_choices(const DecoderSpec& spec, const DecoderSpec& own, const std::s
                      scalings.empty() ? "" : ", ", fmt::join(scalings, ", "), kind);
 }
 
+std::unique_ptr<Model> make_model(const DecoderSpec& spec, at::Device device) {
+  const Family& family = families().at(spec.family);
+  return family.make ? family.make(spec, device) : std::make_unique<Decoder>(spec, device);
+}
+
 }  // namespace retort::models

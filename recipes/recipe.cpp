@@ -71,10 +71,37 @@ void describe_share(Section& s, models::DecoderSpec& spec) {
           at_least<int64_t>(1));
 }
 
+struct PatchOptions : models::PatchSpec {
+  void describe(Section& s) {
+    PatchSpec& patch = *this;
+    const Rule<int64_t> positive = at_least<int64_t>(1), natural = at_least<int64_t>(0);
+    s.field("width", patch.width, "of the byte layers", positive);
+    s.field("layers", patch.layers, "byte layers; spacebyte: half before the core, stlm: of the head",
+            positive);
+    s.field("heads", patch.heads, "attention heads of the byte layers", positive);
+    s.field("ffn_width", patch.ffn_width, "feed-forward width of the byte layers", positive);
+    s.field("window", patch.window, "spacebyte: bytes that a byte sees in the byte layers; 0: all", natural);
+    s.field("longest", patch.longest, "stlm: bytes of a patch at most", natural);
+    std::string head = patch.parallel ? "parallel" : "autoregressive";
+    s.field("head", head,
+            "stlm: how a patch's bytes are predicted; parallel needs shards of the tokenizer bytes+stop",
+            one_of({"autoregressive", "parallel"}));
+    patch.parallel = head == "parallel";
+  }
+};
+
 models::DecoderSpec family_defaults(const std::string& family) {
   models::DecoderSpec spec = models::families().at(family).defaults;
   spec.kv_heads = spec.head_dim = spec.ffn_width = 0;
   return spec;
+}
+
+void describe_patch(Section& s, models::DecoderSpec& spec) {
+  std::optional<PatchOptions> patch;
+  if (spec.patch) patch.emplace(PatchOptions{*spec.patch});
+  s.optional("patch", patch, "spacebyte and stlm: the layers over bytes; the keys above are the core's");
+  spec.patch.reset();
+  if (patch) spec.patch = *patch;
 }
 
 Rule<std::string> name_rule() {
@@ -143,6 +170,7 @@ void ModelOptions::describe(Section& s) {
   s.field("ffn_bias", m.ffn_bias, "biases of the feed-forward network");
   s.field("tie_embeddings", m.tie_embeddings, "the output head is the token embedding");
   describe_share(s, m);
+  describe_patch(s, m);
   s.optional("init", init, "weights cut from a teacher's; without it: random ones");
 }
 

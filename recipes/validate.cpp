@@ -249,6 +249,8 @@ class Validator {
     if (takes(*stage_, "data") && stage_->kind != "prepare" && stage_->data.sequence > spec->context)
       add({"data.sequence", "model.context"}, fmt::format("must be at most the model's context {}, got {}",
                                                           spec->context, stage_->data.sequence));
+    if (spec->patch && (stage_->kind == "quantize" || stage_->kind == "export"))
+      add("model.from", fmt::format("a {} model is in no file of other software", spec->family));
     check_vocabulary(*spec);
     if (stage_->model.init) check_init(*spec);
     if (stage_->quantize && takes(*stage_, "quantize")) check_grids(*spec);
@@ -277,6 +279,8 @@ class Validator {
       return add("model.init.from", "teacher means distill.teacher.model, which names none");
     const auto teacher = spec_of(recipe_, source);
     if (!teacher) return;
+    if (student.patch || teacher->patch)
+      return add({"model.init", "model.family"}, "a byte-patch model is cut from none, and none from it");
     try {
       distill::check_start(student, *teacher, *stage_->model.init);
     } catch (const ConfigError& error) {

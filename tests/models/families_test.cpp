@@ -25,7 +25,8 @@ Json config() { return llama().hf_config(testing::tiny_llama()); }
 TEST(Families, TheRegistryHoldsEveryRow) {
   EXPECT_EQ(families().names(),
             (std::vector<std::string>{gpt2_family().name, llama_family().name, phi3_family().name,
-                                      qwen2_family().name, qwen3_family().name, gemma3_family().name}));
+                                      qwen2_family().name, qwen3_family().name, gemma3_family().name,
+                                      spacebyte_family().name, stlm_family().name}));
 }
 
 TEST(Families, HfConfigNamesFileAndKey) {
@@ -66,6 +67,7 @@ TEST(Families, DefaultsAreValidAndComeBackFromHf) {
   for (const Family& family : families()) {
     EXPECT_NO_THROW(family.defaults.validate()) << family.name;
     EXPECT_EQ(family.defaults.family, family.name);
+    if (family.make) continue;  // other people's files do not know it
     const Json json = family.hf_config(family.defaults);
     EXPECT_EQ(json.at("model_type"), family.hf_model_types.at(0));
     EXPECT_TRUE(family.spec_from_hf(json, "config.json") == family.defaults) << family.name;

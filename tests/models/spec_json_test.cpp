@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "core/error.h"
+#include "models/family.h"
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
 
@@ -15,7 +16,7 @@ TEST(SpecJson, ComesBackEqual) {
   llama.repeat = 2;
   llama.norm_eps = 1e-6;
   llama.rope_scaling = {"llama3", 32.0, 1.0, 4.0, 4096};
-  for (const DecoderSpec& spec : {llama, testing::tiny_gpt2()}) {
+  for (const DecoderSpec& spec : {llama, testing::tiny_gpt2(), families().at("stlm").defaults}) {
     const formats::Json json = to_json(spec);
     EXPECT_TRUE(from_json(formats::parse_json(json.dump(), "text"), "manifest.json") == spec) << json.dump();
   }

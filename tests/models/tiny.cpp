@@ -42,6 +42,7 @@ DecoderSpec tiny_gpt2() {
 std::vector<DecoderSpec> tiny_families() {
   std::vector<DecoderSpec> specs;
   for (const models::Family& family : models::families()) {
+    if (family.make) continue;  // no plain decoder
     DecoderSpec s = family.defaults;
     s.vocabulary = 96;
     s.context = 64;

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "models/family.h"
 #include "recipes/recipe.h"
 
 namespace retort::recipes {
@@ -46,6 +47,21 @@ TEST(Validate, BatchArithmeticFollowsTheRanks) {
               ElementsAre(HasSubstr("256 * 8 * 3 = 6144, got 16384"), HasSubstr("* 3")));
   recipe.stages[1].parallel.ranks = 5;
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("teacher data.batch_tokens")));
+}
+
+TEST(Validate, BytePatchModelsStayCheckpoints) {
+  Recipe recipe = pipeline();
+  recipe.stages[2].model.choices = models::families().at("spacebyte").defaults;
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  Stage out;
+  out.name = "out";
+  out.kind = "export";
+  out.model.from = "stage:student";
+  recipe.stages.push_back(out);
+  recipe.stages[2].model.init.emplace();
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("student model.init: a byte-patch model is cut from none, and none from it",
+                          "out model.from: a spacebyte model is in no file of other software"));
 }
 
 TEST(Validate, ReferencesPointBackToTheRightKind) {
