@@ -3,7 +3,9 @@
 #include <ATen/core/grad_mode.h>
 
 #include <charconv>
+#include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "core/error.h"
@@ -70,7 +72,9 @@ std::pair<Axis, Axis> axes_of(std::string_view module) {
   static const std::map<std::string, std::pair<Axis, Axis>, std::less<>> table = {
       {"embed", {Axis::kWhole, Axis::kChannels}},      {"positions", {Axis::kWhole, Axis::kChannels}},
       {"lm_head", {Axis::kWhole, Axis::kChannels}},    {"final_norm", {Axis::kChannels, Axis::kWhole}},
-      {"attn_norm", {Axis::kChannels, Axis::kWhole}},  {"ffn_norm", {Axis::kChannels, Axis::kWhole}},
+      {"attn_norm", {Axis::kChannels, Axis::kWhole}},  {"attn_post_norm", {Axis::kChannels, Axis::kWhole}},
+      {"ffn_norm", {Axis::kChannels, Axis::kWhole}},   {"ffn_post_norm", {Axis::kChannels, Axis::kWhole}},
+      {"attn.q_norm", {Axis::kWhole, Axis::kWhole}},   {"attn.k_norm", {Axis::kWhole, Axis::kWhole}},
       {"attn.q", {Axis::kQueries, Axis::kChannels}},   {"attn.k", {Axis::kKeys, Axis::kChannels}},
       {"attn.v", {Axis::kKeys, Axis::kChannels}},      {"attn.o", {Axis::kChannels, Axis::kQueries}},
       {"ffn.gate", {Axis::kNeurons, Axis::kChannels}}, {"ffn.up", {Axis::kNeurons, Axis::kChannels}},
@@ -103,6 +107,46 @@ Kept kept_in(const DecoderSpec& student, const DecoderSpec& teacher, const Impor
           {Axis::kNeurons, best(importance.neurons_F[t], student.ffn_width)}};
 }
 
+// What a norm multiplies with.
+at::Tensor gain_D(const Decoder& model, const std::string& norm) {
+  const Parameter& p = model.parameters().at(norm);
+  return p.working.detach().to(at::kDouble) + p.offset;
+}
+
+// Tensors of the teacher with its residual stream on the E principal components of D channels.
+class Projection {
+ public:
+  Projection(const Decoder& teacher, const Importance& importance, int64_t width, bool tied)
+      : teacher_(teacher), tied_(tied) {
+    const int64_t D = importance.moments_DD.size(0);
+    basis_DE_ = std::get<1>(at::linalg_eigh(importance.moments_DD)).narrow(1, D - width, width).flip(1);
+    length_ = std::sqrt(static_cast<double>(D) / static_cast<double>(width));  // a mean over fewer channels
+  }
+
+  // `norm` is the one whose output the tensor reads; "" for others.
+  at::Tensor columns(const at::Tensor& values, const std::string& norm) const {
+    const at::Tensor wide = values.to(at::kDouble);
+    return (norm.empty() ? wide : wide * gain_D(teacher_, norm)).matmul(basis_DE_).to(at::kFloat);
+  }
+  at::Tensor rows(const at::Tensor& values) const {
+    return basis_DE_.t().matmul(values.to(at::kDouble)).to(at::kFloat);
+  }
+  // Its weights are in what reads it. A tied head is the embedding and cannot hold them: their diagonal
+  // stays.
+  at::Tensor norm(const std::string& name) const {
+    const at::Tensor gain_E = name == "final_norm.weight" && tied_
+                                  ? basis_DE_.square().t().matmul(gain_D(teacher_, name))
+                                  : at::ones({basis_DE_.size(1)}, at::kDouble);
+    return (gain_E * length_ - teacher_.parameters().at(name).offset).to(at::kFloat);
+  }
+
+ private:
+  const Decoder& teacher_;
+  bool tied_;
+  at::Tensor basis_DE_;
+  double length_ = 1.0;
+};
+
 class Start {
  public:
   Start(Decoder& student, const Decoder& teacher, const InitOptions& options, const Importance& importance)
@@ -111,6 +155,8 @@ class Start {
         layers_(layer_map(student.spec().layers, teacher.spec().layers, options)) {
     for (int64_t t = 0; t < teacher.spec().layers; ++t)
       kept_.push_back(kept_in(student.spec(), teacher.spec(), importance, t));
+    if (options.width == "principal")
+      projection_.emplace(teacher, importance, student.spec().width, student.spec().tie_embeddings);
   }
 
   void run() {
@@ -132,14 +178,30 @@ class Start {
       theirs = in_layer(layer, rest);
     }
     const Kept& kept = kept_[static_cast<size_t>(layer)];
-    const auto [rows, columns] = axes_of(std::string_view(rest).substr(0, rest.rfind('.')));
+    const std::string module = rest.substr(0, rest.rfind('.'));
+    const auto [rows, columns] = axes_of(module);
     at::Tensor values = teacher_.parameters().at(theirs).working.detach();
-    if (rows != Axis::kWhole) values = values.index_select(0, kept.at(rows));
-    if (columns != Axis::kWhole && values.dim() == 2) values = values.index_select(1, kept.at(columns));
+    if (projection_ && rows == Axis::kChannels && module.ends_with("norm"))
+      values = projection_->norm(theirs);
+    else if (projection_ && rows == Axis::kChannels)
+      values = projection_->rows(values);
+    else if (rows != Axis::kWhole)
+      values = values.index_select(0, kept.at(rows));
+    if (projection_ && columns == Axis::kChannels && values.dim() == 2)
+      values = projection_->columns(values, norm_before(module, layer));
+    else if (columns != Axis::kWhole && values.dim() == 2)
+      values = values.index_select(1, kept.at(columns));
     const at::Tensor& own = student_.parameters().at(name).master;
     values = values.narrow(0, 0, own.size(0));  // of learned positions, the first
     RETORT_ASSERT(values.sizes() == own.sizes());
     return values;
+  }
+
+  static std::string norm_before(std::string_view module, int64_t layer) {
+    if (module == "lm_head") return "final_norm.weight";
+    if (module.starts_with("attn.")) return in_layer(layer, "attn_norm.weight");
+    if (module.starts_with("ffn.")) return in_layer(layer, "ffn_norm.weight");
+    return "";
   }
 
   // B A ~ the teacher's layer - the shared weight, the nearest of its rank.
@@ -159,6 +221,7 @@ class Start {
   const Decoder& teacher_;
   std::vector<int64_t> layers_;
   std::vector<Kept> kept_;  // of each of the teacher's layers
+  std::optional<Projection> projection_;
 };
 
 // Everything but sizes and sharing must be as the teacher has it.
@@ -200,30 +263,48 @@ void check_layers(int64_t student, int64_t teacher, const std::vector<std::strin
 void InitOptions::describe(Section& s) {
   s.field("from", from, "teacher (distill.teacher.model) or a MODEL whose weights the student is cut from");
   s.field("layers", layers, "which layers it takes: first, uniform, or a list of their numbers from 0");
-  s.field("width", width,
-          "which channels, heads and neurons it takes: importance, measured on data.train, or first",
-          one_of({"importance", "first"}));
+  s.field(
+      "width", width,
+      "which channels, heads and neurons it takes: by importance, measured on data.train; first; principal: "
+      "by importance, and of the residual stream the principal components instead of channels",
+      one_of({"importance", "first", "principal"}));
   s.field("samples", samples, "rows that importance is measured on", at_least<int64_t>(1));
 }
 
-Importance measure_importance(Decoder& teacher, const std::vector<models::TokenBlock>& samples) {
+Importance measure_importance(Decoder& teacher, const std::vector<models::TokenBlock>& samples,
+                              bool moments) {
   const at::NoGradGuard no_grad;
   const DecoderSpec& spec = teacher.spec();
   check<ConfigError>(!samples.empty(), "[init] importance needs samples, got none");
+  Importance out;
+  if (moments) out.moments_DD = at::zeros({spec.width, spec.width}, at::kDouble);
+  const auto add_moments = [&](const at::Tensor& x_BTD, const std::string& norm) {
+    const at::Tensor gain = gain_D(teacher, norm);
+    const at::Tensor x_ND = (x_BTD.to(at::kDouble) / gain).masked_fill_(gain.eq(0), 0.0).flatten(0, 1);
+    out.moments_DD.addmm_(x_ND.t(), x_ND);
+  };
   Probe probe(teacher);
+  const auto stream = [&](const std::string& norm) -> std::function<at::Tensor(const at::Tensor&)> {
+    if (!moments) return {};
+    return [&add_moments, norm](const at::Tensor& x) { return add_moments(x, norm), x; };
+  };
   const auto heads = [&](const at::Tensor& x) {
     return at::norm(x.to(at::kDouble).view({x.size(0), x.size(1), spec.heads, spec.head_dim}), 2, {-1});
   };
   for (int64_t n = 0; n < spec.layers; ++n) {
-    probe.listen(in_layer(n, "attn.q.weight"));
+    probe.listen(in_layer(n, "attn.q.weight"), stream(in_layer(n, "attn_norm.weight")));
     probe.listen(in_layer(n, "attn.o.weight"), heads);
-    probe.listen(in_layer(n, "ffn.up.weight"));
+    probe.listen(in_layer(n, "ffn.up.weight"), stream(in_layer(n, "ffn_norm.weight")));
     probe.listen(in_layer(n, "ffn.down.weight"));
   }
   Score last;
-  for (const models::TokenBlock& block : samples) last.add(teacher.hidden(block));
+  for (const models::TokenBlock& block : samples) {
+    const at::Tensor h_BTD = teacher.hidden(block);
+    last.add(h_BTD);
+    if (moments) add_moments(h_BTD, "final_norm.weight");
+  }
 
-  Importance out{last.value(), {}, {}};
+  out.channels_D = last.value();
   for (int64_t n = 0; n < spec.layers; ++n) {
     out.channels_D += probe.value(in_layer(n, "attn.q.weight")) + probe.value(in_layer(n, "ffn.up.weight"));
     out.heads_H.push_back(probe.value(in_layer(n, "attn.o.weight")));
@@ -235,8 +316,9 @@ Importance measure_importance(Decoder& teacher, const std::vector<models::TokenB
 Importance importance_by_order(const DecoderSpec& teacher) {
   const auto falling = [](int64_t size) { return at::arange(size, 0, -1, at::kDouble); };
   const auto layers = static_cast<size_t>(teacher.layers);
-  return {falling(teacher.width), std::vector<at::Tensor>(layers, falling(teacher.heads)),
-          std::vector<at::Tensor>(layers, falling(teacher.ffn_width))};
+  return {.channels_D = falling(teacher.width),
+          .heads_H = std::vector<at::Tensor>(layers, falling(teacher.heads)),
+          .neurons_F = std::vector<at::Tensor>(layers, falling(teacher.ffn_width))};
 }
 
 void check_start(const DecoderSpec& student, const DecoderSpec& teacher, const InitOptions& options) {
@@ -252,6 +334,11 @@ void check_start(const DecoderSpec& student, const DecoderSpec& teacher, const I
                      teacher.heads / teacher.kv_heads, student.heads, student.kv_heads);
   if (student.positions == models::PositionKind::kLearned)
     at_most("context", student.context, teacher.context);
+  check<ConfigError>(
+      options.width != "principal" ||
+          (teacher.norm != models::NormKind::kLayer && !teacher.post_norms && !teacher.scale_embeddings),
+      "model.init.width must be importance or first for this teacher: principal needs RMS norms "
+      "before attention and feed-forward network only, and embeddings that are not scaled");
   check_layers(student.layers, teacher.layers, options.layers);
 }
 

@@ -8,10 +8,13 @@
 //     feed-forward neuron              x: what ffn.down reads; each layer its own choice
 //
 // What is kept stays in the teacher's order, so a student of the teacher's own shape is the teacher bit for
-// bit. A tensor that layers share starts as the layer of its first use has it; low-rank adapters start as the
-// best approximation of what each use's own layer differs by (truncated SVD, as in Bae et al. 2024, arXiv
-// 2410.20672). D width, H heads, G kv heads, K head_dim, F ffn_width. One thread. Throws ConfigError naming
-// the key of a size that does not fit.
+// bit. Instead of channels the residual stream's principal components can be kept (SliceGPT, Ashkboos et al.
+// 2024, arXiv 2401.15024): embeddings and whatever writes to the stream are projected onto them, whatever
+// reads it from them, with the norm's weights folded in. RMS norms see only lengths, which the components
+// keep, so with all of them the student computes what its teacher does. A tensor that layers share starts as
+// the layer of its first use has it; low-rank adapters start as the best approximation of what each use's own
+// layer differs by (truncated SVD, as in Bae et al. 2024, arXiv 2410.20672). D width, H heads, G kv heads, K
+// head_dim, F ffn_width. One thread. Throws ConfigError naming the key of a size that does not fit.
 #pragma once
 
 #include <string>
@@ -25,7 +28,7 @@ namespace retort::distill {
 struct InitOptions {
   std::string from = "teacher";                   // distill.teacher.model, or a MODEL
   std::vector<std::string> layers = {"uniform"};  // first, uniform, or the teacher's layers by number
-  std::string width = "importance";               // importance, first
+  std::string width = "importance";               // importance, first, principal
   int64_t samples = 64;                           // rows of data.train that importance is measured on
   void describe(Section& s);
 };
@@ -33,11 +36,13 @@ struct InitOptions {
 // The teacher's parts, f64: the higher, the sooner kept.
 struct Importance {
   at::Tensor channels_D;
+  at::Tensor moments_DD = {};  // of the stream as norms scale it, before their weights; for `principal`
   std::vector<at::Tensor> heads_H, neurons_F;  // of each executed layer
 };
 
 // Runs the teacher over each block of tokens; a row is a sample.
-Importance measure_importance(models::Decoder& teacher, const std::vector<models::TokenBlock>& samples);
+Importance measure_importance(models::Decoder& teacher, const std::vector<models::TokenBlock>& samples,
+                              bool moments = false);
 // Keeps the first of everything.
 Importance importance_by_order(const models::DecoderSpec& teacher);
 

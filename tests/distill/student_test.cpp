@@ -63,8 +63,9 @@ at::Tensor logits(Decoder& model) {
 std::unique_ptr<Decoder> started(const DecoderSpec& spec, Decoder& teacher, const InitOptions& options) {
   auto student = std::make_unique<Decoder>(spec);
   start_student(*student, teacher, options,
-                options.width == "first" ? importance_by_order(teacher.spec())
-                                         : measure_importance(teacher, samples()));
+                options.width == "first"
+                    ? importance_by_order(teacher.spec())
+                    : measure_importance(teacher, samples(), options.width == "principal"));
   return student;
 }
 
@@ -99,7 +100,7 @@ TEST(Student, CutsEveryFamily) {
     DecoderSpec spec = family.defaults, narrow = spec;
     narrow.layers = spec.layers / 2;
     narrow.ffn_width = spec.ffn_width / 2;
-    if (family.name != "gpt2") {  // where the heads make up the width
+    if (family.name != "gpt2" && family.name != "phi3") {  // where the heads make up the width
       narrow.width = spec.width / 2;
     }
     const auto teacher = random_model(spec);
@@ -227,6 +228,30 @@ TEST(Student, AdaptersTakeWhatSharingLoses) {
   EXPECT_GT(none, 1e-2);
 }
 
+// A rotation of the residual stream changes no logit; cut to half, the stream loses least.
+TEST(Student, PrincipalComponentsKeepWhatTheTeacherComputes) {
+  DecoderSpec biased = teacher_spec();
+  biased.attention_bias = biased.ffn_bias = true;
+  for (const DecoderSpec& spec : {teacher_spec(), biased}) {
+    const auto teacher = random_model(spec);
+    const auto student = started(spec, *teacher, {.width = "principal"});
+    EXPECT_LT(relative_error(logits(*student), logits(*teacher)), 1e-5);
+    EXPECT_GT(relative_error(student->parameters().at("embed.weight").master,
+                             teacher->parameters().at("embed.weight").master),
+              0.1);
+  }
+  DecoderSpec half = teacher_spec();
+  half.width = 8;
+  const auto teacher = random_model(teacher_spec());
+  const at::Tensor truth = logits(*teacher);
+  const auto error = [&](const char* width) {
+    return (logits(*started(half, *teacher, {.width = width})) - truth).square().sum().item<double>();
+  };
+  EXPECT_LT(error("principal"), error("importance"));
+  DecoderSpec layer_norm = models::families().at("gpt2").defaults;
+  EXPECT_THROW(check_start(layer_norm, layer_norm, {.width = "principal"}), ConfigError);
+}
+
 TEST(Student, NamesWhatDoesNotFit) {
   struct Mistake {
     const char* text;
@@ -298,7 +323,7 @@ double loss_of(Decoder& model) {
 }  // namespace
 
 // Measured: random 3.47 (log 32), cut by importance 2.2, by order 2.6, the teacher 1.0.
-TEST(Student, StartsBelowRandomWeights) {
+TEST(Student, StartsBelowRandomWeightsAndLowestByImportance) {
   DecoderSpec spec = teacher_spec();
   spec.width = 32;
   spec.heads = 8;
@@ -320,14 +345,22 @@ TEST(Student, StartsBelowRandomWeights) {
   small.heads = 6;
   small.kv_heads = 3;
   small.ffn_width = 48;
-  Decoder random(small), student(small);
+  Decoder random(small), student(small), first(small), principal(small);
   models::initialise(random.parameters(), "gpt2", 0.02, 5);
   std::vector<models::TokenBlock> text = {{text_batch(500).tokens_BT, {}, {}}};
   start_student(student, *teacher, {}, measure_importance(*teacher, text));
-  const double taught = loss_of(*teacher), cut = loss_of(student), blind = loss_of(random);
-  fmt::print("loss: teacher {:.3f}, student cut from it {:.3f}, random {:.3f}\n", taught, cut, blind);
+  start_student(principal, *teacher, {.width = "principal"}, measure_importance(*teacher, text, true));
+  start_student(first, *teacher, {.width = "first"}, importance_by_order(teacher->spec()));
+  const double taught = loss_of(*teacher), cut = loss_of(student), by_order = loss_of(first),
+               projected = loss_of(principal), blind = loss_of(random);
+  fmt::print(
+      "loss: teacher {:.3f}, student cut by importance {:.3f}, by order {:.3f}, to principal components "
+      "{:.3f}, random {:.3f}\n",
+      taught, cut, by_order, projected, blind);
   EXPECT_LT(taught, 0.5 * blind) << "the teacher has learned";
   EXPECT_LT(cut, 0.9 * blind);
+  EXPECT_LT(cut, by_order);
+  EXPECT_LT(projected, 0.9 * blind);
 }
 
 }  // namespace retort::distill
