@@ -27,7 +27,7 @@ struct CaptureOptions {
   int64_t draws = 50, k = 64;
   double temperature = 1.0;
   std::string precision = "auto";
-  int64_t block_tokens = int64_t{1} << 20;
+  int64_t block_tokens = int64_t{1} << 18;
   int64_t size() const { return kind == "sampled" ? draws : k; }
   void describe(Section& s);
 };

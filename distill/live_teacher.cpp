@@ -10,20 +10,44 @@
 namespace retort::distill {
 namespace {
 
+// Tokens [begin, begin + tokens) of every row, as rows of their own. Positions count from the document's
+// first token that is still there.
+models::TokenBlock window(const data::Batch& batch, int64_t begin, int64_t tokens) {
+  const auto cut = [&](const at::Tensor& x_BT) {
+    return x_BT.defined() ? x_BT.narrow(1, begin, tokens).contiguous() : at::Tensor();
+  };
+  models::TokenBlock out{cut(batch.tokens_BT), cut(batch.positions_BT), cut(batch.document_BT)};
+  if (out.positions_BT.defined()) out.positions_BT = at::minimum(out.positions_BT, at::arange(tokens));
+  return out;
+}
+
 class LiveTeacher final : public Teacher {
  public:
-  explicit LiveTeacher(std::unique_ptr<models::Model> model) : model_(std::move(model)) {}
+  explicit LiveTeacher(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
+    for (models::Parameter& p : model_->parameters().unique()) {
+      check<NonFiniteError>(at::isfinite(p.working.detach()).all().item<bool>(),
+                            "[distill] the teacher's weights must be finite, {} is not", p.name);
+      p.master = p.working.detach();  // nothing trains it: another master is let go
+    }
+  }
 
   TeacherSignal signal(const data::Batch& batch) override {
-    const int64_t tokens = batch.tokens_BT.size(1);
-    check<ConfigError>(tokens <= model_->context(),
-                       "[distill] the teacher reads at most {} tokens, got a batch of sequences of {}",
-                       model_->context(), tokens);
     const at::NoGradGuard no_grad;
-    const at::Tensor h_BTD = model_->hidden(
-        {batch.tokens_BT, batch.positions_BT, batch.document_BT, taps_.empty() ? nullptr : &taps_});
+    const int64_t tokens = batch.tokens_BT.size(1), context = model_->context();
+    check<ConfigError>(
+        taps_.empty() || tokens <= context,
+        "[distill] losses on layers need a teacher that reads rows as a whole: its context is {} "
+        "tokens, a row has {}",
+        context, tokens);
+    std::vector<at::Tensor> parts;
+    for (int64_t begin = 0; begin < tokens; begin += context) {
+      models::TokenBlock block = window(batch, begin, std::min(context, tokens - begin));
+      if (!taps_.empty()) block.taps = &taps_;
+      parts.push_back(model_->hidden(block));
+    }
+    const at::Tensor h_ND = (parts.size() == 1 ? parts.front() : at::cat(parts, 1)).flatten(0, 1);
     const models::Head head = model_->head();
-    return {.heads = {{h_BTD.flatten(0, 1), head.weight_VD.detach(), head.softcap}}};
+    return {.heads = {{h_ND, head.weight_VD.detach(), head.softcap}}};
   }
 
   LayerShape layers() const override { return {model_->layers(), model_->width()}; }
@@ -31,7 +55,9 @@ class LiveTeacher final : public Teacher {
   std::vector<models::LayerTap> taps() const override { return taps_; }
   int64_t vocabulary() const override { return model_->vocabulary(); }
   // A model counts forward and backward: 1 and 2 parts of 3.
-  double flops_per_token(int64_t tokens) const override { return model_->flops_per_token(tokens) / 3.0; }
+  double flops_per_token(int64_t tokens) const override {
+    return model_->flops_per_token(std::min(tokens, model_->context())) / 3.0;
+  }
 
  private:
   std::unique_ptr<models::Model> model_;

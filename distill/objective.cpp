@@ -1,6 +1,7 @@
 #include "distill/objective.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "distill/hidden_loss.h"
@@ -31,6 +32,23 @@ const models::LayerTap& tap_of(const std::vector<models::LayerTap>& taps, int64_
       std::find_if(taps.begin(), taps.end(), [&](const auto& tap) { return tap.layer == layer; });
   RETORT_ASSERT(found != taps.end() && found->h_BTD.defined());
   return *found;
+}
+
+// A sum that is finite tells of finite values without a tensor of their size; one that is not may still be
+// an overflow.
+void check_finite(const at::Tensor& hidden_ND, const data::Batch& batch) {
+  if (std::isfinite(hidden_ND.sum().item<double>())) return;
+  const at::Tensor sick_N = at::isfinite(hidden_ND).all(1).logical_not();
+  if (!sick_N.any().item<bool>()) return;
+  const int64_t row = at::argmax(sick_N.to(at::kInt)).item<int64_t>(), tokens = batch.tokens_BT.size(1);
+  const std::string place =
+      batch.corpus_BT.defined()
+          ? fmt::format("token {} of its text", batch.corpus_BT.flatten()[row].item<int64_t>())
+          : fmt::format("row {}, token {}", row / tokens, row % tokens);
+  fail<NonFiniteError>(
+      "[distill] the teacher's hidden states are not finite at {}: its weights or precision are wrong; what "
+      "was saved of the student is whole",
+      place);
 }
 
 class Distillation final : public train::Objective {
@@ -101,17 +119,10 @@ class Distillation final : public train::Objective {
 
   TeacherSignal ask(const models::Model& student, const data::Batch& batch) {
     TeacherSignal signal = teacher_->signal(batch);
+    for (const kernels::TeacherHead& head : signal.heads) check_finite(head.hidden_ND, batch);
     if (signal.vocabulary == 0) signal.vocabulary = teacher_->vocabulary();
     signal.vocabulary = std::min(signal.vocabulary, student.vocabulary());
     if (!signal.places_N.defined() && batch.corpus_BT.defined()) signal.places_N = batch.corpus_BT.flatten();
-    // Later a sick teacher is caught by the step's guard; here it can still be told from a sick student.
-    if (!seen_finite_) {
-      for (const kernels::TeacherHead& head : signal.heads)
-        check<NonFiniteError>(
-            at::isfinite(head.hidden_ND).all().item<bool>(),
-            "[distill] the teacher's hidden states are not finite: its weights or precision are wrong");
-      seen_finite_ = true;
-    }
     return signal;
   }
 
@@ -119,7 +130,6 @@ class Distillation final : public train::Objective {
   std::vector<Term> terms_;
   std::vector<models::LayerTap> taps_;  // of the student, empty ones
   int64_t step_ = 0;
-  bool seen_finite_ = false;
 };
 
 // A cache's labels were made at one temperature, with one number of draws or ids.

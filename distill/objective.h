@@ -4,8 +4,8 @@
 // declare their projections among the student's parameters: make the objective before the optimizer and
 // before bind_working. Where vocabularies differ in size, the ids below both are compared: what is beyond is
 // padding, which the caller has made sure of. make_distillation throws ConfigError: no losses, an unknown fn,
-// a loss without its teacher, a teacher that does not say what a loss reads. A call throws NonFiniteError for
-// a teacher that is not finite on the first batch.
+// a loss without its teacher, a teacher that does not say what a loss reads. A call throws NonFiniteError
+// naming the token at which a teacher's hidden states are not finite.
 #pragma once
 
 #include <memory>

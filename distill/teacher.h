@@ -9,6 +9,7 @@
 
 #include "core/section.h"
 #include "data/batch_stream.h"
+#include "distill/teacher_cache.h"
 #include "kernels/linear_loss.h"
 #include "models/decoder.h"
 
@@ -46,7 +47,19 @@ class Teacher {
 // precision of a machine's products does not enter.
 std::string fingerprint(const models::Parameters& parameters);
 
-// A loaded model, no gradient. Its working weights may be bf16.
+// A loaded model, no gradient. Its working weights, which must be finite (NonFiniteError), may be bf16;
+// masters that are other tensors are let go. Rows longer than its context are read in windows of it: what
+// comes first in a window has little before it.
 std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model);
+
+// The labels of caches, one for each source of the batches, which the caller has checked against their text.
+std::unique_ptr<Teacher> make_cached_teacher(std::vector<std::shared_ptr<const TeacherCache>> caches);
+
+// A live teacher's share of a mixture: one weight, or one for each source of the batches.
+struct Share {
+  std::unique_ptr<Teacher> teacher;
+  std::vector<double> weights;
+};
+std::unique_ptr<Teacher> make_mixed_teacher(std::vector<Share> shares);
 
 }  // namespace retort::distill

@@ -1,5 +1,5 @@
 // A teacher's signal on disk: of what follows each token of a corpus, the teacher's distribution as few
-// labels. A directory of HDF5 files block-00000.h5, block-00001.h5, ..., one for each 2^20 tokens of the
+// labels. A directory of HDF5 files block-00000.h5, block-00001.h5, ..., one for each block_tokens of the
 // corpus, the last one shorter. n tokens of the block, M labels of them all.
 //
 //   /labels   u8 or u16 [n]            labels of each token

@@ -1,5 +1,6 @@
-// Every problem of a recipe at once; without one, a short plan. Nothing is read but the recipe.
+// Every problem of a recipe at once; without one, a short plan. Of files, only shapes and sizes are read.
 #include "core/log.h"
+#include "launch/distill_cost.h"
 #include "launch/verbs.h"
 #include "models/family.h"
 #include "recipes/read_recipe.h"
@@ -21,15 +22,17 @@ std::string train_plan(const recipes::Recipe& recipe, const recipes::Stage& stag
   const auto spec = recipes::spec_of(recipe, stage);
   if (!spec) return out + "  model: " + stage.model.from + "\n";
   const auto model = models::make_model(*spec, at::kMeta);
-  double flops = model->flops_per_token(stage.data.sequence);
+  const double flops = model->flops_per_token(stage.data.sequence);
   out += fmt::format("  {} parameters stored, {} expanded\n",
                      rounded(static_cast<double>(model->parameters().stored())),
                      rounded(static_cast<double>(model->parameters().expanded())));
-  if (stage.distill)
-    if (const auto teacher = recipes::spec_of(recipe, stage.distill->teacher.model))
-      flops += models::make_model(*teacher, at::kMeta)->flops_per_token(stage.data.sequence) / 3.0;
-  return out + fmt::format("  {:.3g} FLOPs a token{}, {:.3g} in all\n", flops,
-                           stage.distill ? " with the teacher's" : "", flops * tokens);
+  return out + fmt::format("  {:.3g} FLOPs a token, {:.3g} in all\n", flops, flops * tokens);
+}
+
+std::string distill_plan(const recipes::Recipe& recipe, const recipes::Stage& stage) {
+  if (!stage.distill) return "";
+  const auto cost = distill_cost(recipe, stage);
+  return cost ? distill_cost_table(*cost) : "  teacher: its cost is known once its files are there\n";
 }
 
 }  // namespace
@@ -39,7 +42,9 @@ ExitCode check_verb(const CheckArguments& arguments) {
   fmt::print("{}: no problems; {} stage(s) in {}\n", arguments.recipe, recipe.stages.size(), recipe.run.dir);
   for (const recipes::Stage& stage : recipe.stages) {
     fmt::print("{} ({})\n", stage.name, stage.kind);
-    if (stage.kind == "train") fmt::print("{}", train_plan(recipe, stage, arguments.ranks));
+    if (stage.kind == "train")
+      fmt::print("{}{}", train_plan(recipe, stage, arguments.ranks), distill_plan(recipe, stage));
+    if (stage.kind == "capture") fmt::print("{}", capture_plan(recipe, stage));
   }
   return ExitCode::kDone;
 }

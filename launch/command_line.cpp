@@ -22,6 +22,7 @@ struct CommandLine {
   std::function<ExitCode()> chosen;
   RunArguments run;
   CheckArguments check;
+  CaptureArguments capture;
   DataArguments data;
   GenerateArguments generate;
   EvalArguments eval;
@@ -71,6 +72,10 @@ struct CommandLine {
         ->check(CLI::IsMember({"auto", "never"}) | CLI::ExistingDirectory)
         ->type_name("auto|never|PATH")
         ->capture_default_str();
+    sub = verb("capture", "run a recipe's capture stages, and what they need, and nothing else of it",
+               capture, capture_verb);
+    sub->add_option("RECIPE", capture.recipe, "a recipe's path or name")->required();
+    add_sets(sub, capture.sets);
     sub = verb("check", "every problem of a recipe at once, with file, line and column; else a short plan",
                check, check_verb);
     sub->add_option("RECIPE", check.recipe, "a recipe's path or name")->required();
@@ -139,6 +144,8 @@ struct CommandLine {
     sub = verb("inspect", "names, shapes, types, metadata and checksums of any file or directory", inspect,
                inspect_verb);
     sub->add_option("PATH", inspect.path, "what to look into, or preset:NAME")->required();
+    sub->add_option("--shards", inspect.shards, "token shards that a teacher cache must be of");
+    sub->add_option("--tokenizer", inspect.tokenizer, "a tokenizer whose ids a teacher cache must hold");
   }
 
   void add_recipe() {

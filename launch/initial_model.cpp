@@ -1,6 +1,7 @@
 #include "launch/initial_model.h"
 
 #include "core/error.h"
+#include "launch/teachers.h"
 #include "models/adapters.h"
 #include "models/family.h"
 
@@ -9,12 +10,9 @@ namespace {
 
 uint64_t seed_of(const StageContext& context) { return static_cast<uint64_t>(context.recipe.run.seed); }
 
-std::unique_ptr<models::Model> open_teacher(const StageContext& context, const data::TokenShards& text,
-                                            Log& log) {
-  OpenedModel teacher = open_model(context.stage.init_source(), context.run, seed_of(context), log);
-  check<ConfigError>(!teacher.tokenizer || teacher.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
-                     "model.init.from: {} reads tokenizer {}, the shards hold {}", teacher.source,
-                     teacher.tokenizer ? teacher.tokenizer->name() : "", text.tokenizer_name());
+std::unique_ptr<models::Model> plain_teacher(const StageContext& context, const data::TokenShards& text,
+                                             Log& log) {
+  OpenedModel teacher = open_teacher("model.init.from", context.stage.init_source(), context, text, log);
   if (teacher.decoder->spec().lora_rank == 0) return std::move(teacher.decoder);
   return models::merge_adapters(teacher.need_decoder("layers to start from"), *teacher.map);
 }
@@ -36,7 +34,7 @@ std::vector<models::TokenBlock> sample(const StageContext& context, const std::v
 std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
                                                 const std::vector<data::Source>& sources, Log& log) {
   const distill::InitOptions& init = *context.stage.model.init;
-  const std::unique_ptr<models::Model> opened = open_teacher(context, *sources.front().shards, log);
+  const std::unique_ptr<models::Model> opened = plain_teacher(context, *sources.front().shards, log);
   auto* teacher = dynamic_cast<models::Decoder*>(opened.get());
   check<ConfigError>(teacher != nullptr, "model.init.from: a {} model has no layers to start from",
                      opened->spec().family);
@@ -44,7 +42,8 @@ std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
   distill::check_start(student->spec(), teacher->spec(), init);
   const distill::Importance importance =
       init.width == "first" ? distill::importance_by_order(teacher->spec())
-                            : distill::measure_importance(*teacher, sample(context, sources, *teacher));
+                            : distill::measure_importance(*teacher, sample(context, sources, *teacher),
+                                                          init.width == "principal");
   distill::start_student(*student, *teacher, init, importance);
   log.info("starts from layers {} of {}",
            fmt::join(distill::layer_map(student->spec().layers, teacher->spec().layers, init), ", "),

@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include "data/token_shards.h"
+#include "distill/teacher_cache.h"
 #include "formats/gguf.h"
 #include "formats/hdf5.h"
 #include "formats/json.h"
@@ -151,6 +152,33 @@ void print_sources(const formats::Json& extra, const std::string& where) {
                formats::json_integer(source, "samples", where), formats::json_real(source, "epochs", where));
 }
 
+// What a cache holds, and that it is whole; with shards or a tokenizer, that it is of them (else DataError).
+void inspect_cache(const InspectArguments& arguments) {
+  const distill::TeacherCache cache(arguments.path);
+  const distill::CacheFacts& f = cache.facts();
+  const auto tokens = static_cast<double>(f.tokens);
+  fmt::print("teacher cache: {} of {}, {} blocks of {} tokens, {} tokens in all\n", f.kind, f.teacher_name,
+             f.blocks(), f.block_tokens, f.tokens);
+  fmt::print("{} {} a token at temperature {}: {:.2f} labels and {:.2f} bytes a token, {} in all\n", f.size,
+             f.kind == "sampled" ? "draws" : "likeliest ids", f.temperature,
+             static_cast<double>(cache.labels()) / tokens, static_cast<double>(cache.bytes()) / tokens,
+             format_bytes(cache.bytes()));
+  fmt::print("vocabulary {}, tokenizer {}, corpus {}, teacher {}; read in windows of {} tokens{}\n",
+             f.vocabulary, f.tokenizer, f.corpus, f.teacher, f.window,
+             f.isolate_documents ? ", documents apart" : "");
+  cache.verify();
+  fmt::print("checksums hold\n");
+  if (!arguments.shards.empty()) {
+    cache.check_corpus(data::TokenShards(arguments.shards));
+    fmt::print("fits the shards {}\n", arguments.shards);
+  }
+  if (arguments.tokenizer.empty()) return;
+  const auto tokenizer = data::make_tokenizer(arguments.tokenizer);
+  check<DataError>(tokenizer->fingerprint() == f.tokenizer, "{}: its tokenizer must be {} ({}), got {}",
+                   arguments.path, arguments.tokenizer, tokenizer->fingerprint(), f.tokenizer);
+  fmt::print("fits the tokenizer {}\n", arguments.tokenizer);
+}
+
 void inspect_checkpoint(const Path& path) {
   const train::LoadedCheckpoint checkpoint = train::load_checkpoint(path);
   fmt::print("checkpoint of step {}; checksums hold\n", checkpoint.step);
@@ -163,6 +191,13 @@ void inspect_checkpoint(const Path& path) {
     fmt::print("{}  {}{}\n", name, shape_text(tensor.sizes().vec()),
                p.uses.size() > 1 ? fmt::format("  used {} times", p.uses.size()) : "");
   }
+}
+
+// The cache in a directory, or in a capture stage's; "" for other directories.
+Path cache_in(const Path& path) {
+  for (const Path& directory : {path, path / "cache"})
+    if (fs::exists(distill::block_path(directory, 0))) return directory;
+  return {};
 }
 
 void inspect_directory(const Path& path) {
@@ -196,6 +231,13 @@ ExitCode inspect_verb(const InspectArguments& arguments) {
   }
   const Path path = arguments.path;
   check<IoError>(fs::exists(path), "{}: no such file or directory", path.string());
+  const Path cache = cache_in(path);
+  check<ConfigError>(!cache.empty() || (arguments.shards.empty() && arguments.tokenizer.empty()),
+                     "{}: --shards and --tokenizer are for a teacher cache, and it is none", path.string());
+  if (!cache.empty()) {
+    inspect_cache({cache.string(), arguments.shards, arguments.tokenizer});
+    return ExitCode::kDone;
+  }
   if (fs::is_directory(path))
     inspect_directory(path);
   else if (path.extension() == ".gguf")

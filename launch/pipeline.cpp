@@ -86,7 +86,12 @@ class Pipeline {
   ExitCode run() {
     try {
       if (!options_.resume_from.empty()) resumed_ = stage_to_resume(recipe_, options_.resume_from);
+      const std::vector<std::string> wanted = recipes::needed_for(recipe_, options_.only);
+      check<ConfigError>(options_.only.empty() || !wanted.empty(), "the recipe has no stage of kind {}",
+                         options_.only);
       for (const recipes::Stage& stage : recipe_.stages) {
+        if (!options_.only.empty() && std::find(wanted.begin(), wanted.end(), stage.name) == wanted.end())
+          continue;
         stage_ = stage.name;
         const bool stopped = comm_.reduce(int64_t{stop_.load()}, comm::Reduce::kMax) > 0;
         if (!stopped && run_stage(stage)) continue;
@@ -179,7 +184,13 @@ class Pipeline {
 std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& stage) {
   recipes::Stage same = stage;
   same.parallel = {};
-  same.prepare.text.clear();  // what files hold counts, not their names
+  same.prepare.text.clear();      // what files hold counts, not their names
+  if (stage.kind == "capture") {  // labels are found by a token's place, whatever the shape of batches
+    same.data = recipes::DataOptions();
+    same.data.train = stage.data.train;
+    same.data.sequence = stage.data.sequence;
+    same.data.isolate_documents = stage.data.isolate_documents;
+  }
   return fmt::format("# one stage, resolved; run.seed: {}\n{}", recipe.run.seed,
                      recipes::print_section(same));
 }
@@ -197,9 +208,14 @@ std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stag
     }
   for (const std::string& input : inputs)
     text += fmt::format("stage {} {}\n", input, digest_of_file(run / input / "result.json"));
-  std::vector<std::string> outside = {stage.model.from, stage.init_source(), stage.data.validation,
-                                      stage.distill ? stage.distill->teacher.model : ""};
+  std::vector<std::string> outside = {stage.model.from, stage.init_source(),
+                                      stage.kind == "capture" ? "" : stage.data.validation};
   for (const recipes::SourceOptions& source : stage.data.sources()) outside.push_back(source.train);
+  if (stage.distill)
+    for (const recipes::TeacherOptions& teacher : stage.distill->all_teachers()) {
+      outside.push_back(teacher.model);
+      outside.insert(outside.end(), teacher.cache.begin(), teacher.cache.end());
+    }
   for (const std::string& path : outside)
     if (!path.empty() && !recipes::stage_of(path) && !recipes::preset_of(path)) text += outside_state(path);
   return hex(xxh3(text));

@@ -24,11 +24,15 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started) {
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
   const bool anew = arguments.resume == "never", own = anew || arguments.resume == "auto";
-  PipelineOptions options{anew, own ? Path() : Path(arguments.resume), std::max<int64_t>(1, all / local), {}};
+  PipelineOptions options{
+      anew, arguments.only, own ? Path() : Path(arguments.resume), std::max<int64_t>(1, all / local), {}};
   at::set_num_threads(static_cast<int>(options.threads));
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);
   log.info("{}; {}", started.sentence, options.tuning.summary());
+  check<ConfigError>(!recipe.claim || arguments.only.empty(),
+                     "{}: the stages of a claim run together, for every seed; use retort run",
+                     arguments.recipe);
   const auto body = recipe.claim ? run_claim : run_pipeline;
   return body(recipe, options, comm, local_files(), log, stop_requested());
 }

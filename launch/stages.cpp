@@ -8,6 +8,7 @@ namespace retort::launch {
 const Registry<StageBody>& stage_bodies() {
   static const Registry<StageBody> table("stage kind", {{"prepare", true, "", prepare_stage},
                                                         {"train", true, "", train_stage},
+                                                        {"capture", true, "", capture_stage},
                                                         {"quantize", false, "", quantize_stage},
                                                         {"export", false, "", export_stage},
                                                         {"generate", false, "sample.txt", generate_stage},

@@ -50,6 +50,7 @@ const Registry<StageBody>& stage_bodies();
 
 StageOutcome prepare_stage(StageContext& context);
 StageOutcome train_stage(StageContext& context);
+StageOutcome capture_stage(StageContext& context);
 StageOutcome quantize_stage(StageContext& context);
 StageOutcome export_stage(StageContext& context);
 StageOutcome generate_stage(StageContext& context);

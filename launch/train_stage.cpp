@@ -5,7 +5,8 @@
 #include "core/error.h"
 #include "distill/objective.h"
 #include "launch/initial_model.h"
-#include "launch/stages.h"
+#include "launch/on_ranks.h"
+#include "launch/teachers.h"
 #include "launch/together.h"
 #include "train/precision.h"
 
@@ -35,26 +36,16 @@ std::unique_ptr<data::BatchStream> open_stream(const StageContext& context) {
 }
 
 std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,
-                                                 const data::TokenShards& text, models::Model& student) {
+                                                 const std::vector<data::Source>& sources,
+                                                 models::Model& student) {
   if (!context.stage.distill) return train::make_cross_entropy();
-  const recipes::DistillOptions& distill = *context.stage.distill;
-  std::unique_ptr<distill::Teacher> teacher;
-  if (!distill.teacher.model.empty()) {
-    OpenedModel opened =
-        open_model(distill.teacher.model, context.run, static_cast<uint64_t>(context.recipe.run.seed), log);
-    check<ConfigError>(!opened.tokenizer || opened.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
-                       "distill.teacher.model: {} reads tokenizer {}, the shards hold {}", opened.source,
-                       opened.tokenizer ? opened.tokenizer->name() : "", text.tokenizer_name());
-    check<ConfigError>(opened.decoder->vocabulary() >= text.vocabulary(),
-                       "distill.teacher.model: {} must have at least the shards' {} tokens, got {}",
-                       opened.source, text.vocabulary(), opened.decoder->vocabulary());
-    models::bind_working(
-        opened.decoder->parameters(), *opened.map,
-        train::choose_precision(distill.teacher.precision, comm, log, [&] { return context.tuning; }));
-    teacher = distill::make_live_teacher(std::move(opened.decoder));
-  }
-  return distill::make_distillation(std::move(teacher), distill.losses, student,
-                                    static_cast<uint64_t>(context.recipe.run.seed));
+  std::unique_ptr<distill::Teacher> teacher = make_teacher(context, student, sources, comm, log);
+  std::unique_ptr<train::Objective> objective;
+  together(comm, [&] {
+    objective = distill::make_distillation(std::move(teacher), context.stage.distill->losses, student,
+                                           static_cast<uint64_t>(context.recipe.run.seed));
+  });
+  return objective;
 }
 
 Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
@@ -78,10 +69,9 @@ Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
       parts.map = std::make_unique<models::IdentityMap>();
     }
   });
-  together(comm, [&] {
-    parts.objective = make_objective(context, comm, log, parts.text(), *parts.model);
-    parts.optimizer = train::make_optimizer(s.train.optimizer, parts.model->parameters());
-  });
+  parts.objective = make_objective(context, comm, log, parts.stream->sources(), *parts.model);
+  together(comm,
+           [&] { parts.optimizer = train::make_optimizer(s.train.optimizer, parts.model->parameters()); });
   models::bind_working(parts.model->parameters(), *parts.map,
                        train::choose_precision(s.train.precision, comm, log, [&] { return context.tuning; }));
   return parts;
@@ -172,24 +162,6 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
 
 }  // namespace
 
-StageOutcome train_stage(StageContext& context) {
-  const int64_t ranks = context.stage.parallel.ranks;
-  if (context.comm.size() > 1 || ranks == 1) return train_rank(context, context.comm, context.log);
-  StageContext shared = context;
-  shared.threads = std::max<int64_t>(1, context.threads / ranks);
-  StageOutcome outcome;
-  try {
-    comm::run_thread_ranks(static_cast<int>(ranks), [&](comm::Comm& comm) {
-      StageContext mine = shared;
-      Log quiet(stderr, fmt::format("rank {}: ", comm.rank()), true);
-      StageOutcome of_rank = train_rank(mine, comm, comm.rank() == 0 ? context.log : quiet);
-      if (comm.rank() == 0) outcome = std::move(of_rank);
-    });
-  } catch (const SharedError& error) {
-    throw Error(error.what(), error.code());  // for this process it is an ordinary one
-  }
-  at::set_num_threads(static_cast<int>(context.threads));  // the ranks set the process's
-  return outcome;
-}
+StageOutcome train_stage(StageContext& context) { return on_ranks(context, train_rank); }
 
 }  // namespace retort::launch

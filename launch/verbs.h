@@ -14,8 +14,15 @@ struct RunArguments {
   std::string recipe;
   std::vector<std::string> sets;
   std::string resume = "auto";  // auto | never | a checkpoint's path
+  std::string only = {};        // a kind of stage: with what it needs, and nothing else
 };
 ExitCode run_verb(const RunArguments& arguments);
+
+struct CaptureArguments {
+  std::string recipe;
+  std::vector<std::string> sets;
+};
+ExitCode capture_verb(const CaptureArguments& arguments);
 
 struct CheckArguments {
   std::string recipe;
@@ -58,6 +65,7 @@ ExitCode export_verb(const ExportArguments& arguments);
 
 struct InspectArguments {
   std::string path;
+  std::string shards = {}, tokenizer = {};  // what a teacher cache must fit
 };
 ExitCode inspect_verb(const InspectArguments& arguments);
 

@@ -198,13 +198,32 @@ void DataOptions::describe(Section& s) {
 }
 
 void TeacherOptions::describe(Section& s) {
-  s.field("kind", kind, "live: the teacher runs beside the student", one_of({"live"}));
-  s.field("model", model, kModelForms);
+  s.field("kind", kind,
+          "live: model runs beside the student; self: so do the weights that the stage begins with, never "
+          "quantized; cached: what a capture stage has kept",
+          one_of({"live", "self", "cached"}));
+  s.field("model", model, fmt::format("{}; cached: refuses a cache of another one", kModelForms));
+  s.field("cache", cache,
+          "cached: its directory, or stage:NAME of a capture stage; one for each source of data.train");
   s.field("precision", precision, "of the teacher's products", one_of(train::precision_names()));
+}
+
+void MixedTeacher::describe(Section& s) {
+  teacher.describe(s);
+  s.field("weight", weight, "its share of the mixture, over the sum of all", at_least(0.0));
+  s.field("source_weights", source_weights, "the same for each source of data.train, instead of weight");
+}
+
+std::vector<TeacherOptions> DistillOptions::all_teachers() const {
+  if (teachers.empty()) return {teacher};
+  std::vector<TeacherOptions> out;
+  for (const MixedTeacher& one : teachers) out.push_back(one.teacher);
+  return out;
 }
 
 void DistillOptions::describe(Section& s) {
   s.section("teacher", teacher, "where the teacher's signal comes from");
+  s.list("teachers", teachers, "several live teachers instead, their distributions mixed");
   s.list("losses", losses, "the objective: the weighted sum of these over the valid tokens");
 }
 
@@ -239,6 +258,9 @@ const Registry<StageKind>& stage_kinds() {
        {"train",
         {"model", "data", "train", "distill", "quantize", "parallel"},
         "pretrain, fine-tune, distil (with distill) or train for a grid (with quantize)"},
+       {"capture",
+        {"model", "data", "capture", "parallel"},
+        "what a model says of every token of data.train, kept for students to learn from"},
        {"quantize", {"model", "data", "quantize"}, "round a model's weights to a grid, without training"},
        {"export", {"model", "data", "export"}, "a file for other software"},
        {"generate", {"model", "generate"}, "text from a model"},
@@ -247,7 +269,7 @@ const Registry<StageKind>& stage_kinds() {
 }
 
 std::vector<std::string> all_sections() {
-  return {"model",    "prepare",  "data",   "train",    "distill",
+  return {"model",    "prepare",  "data",   "train",    "distill", "capture",
           "quantize", "parallel", "export", "generate", "report"};
 }
 
@@ -267,6 +289,7 @@ void Stage::describe(Section& s, const std::vector<std::string>& sections) {
     if (section == "distill")
       s.optional("distill", distill, "learn from a teacher; without it: cross-entropy");
     if (section == "quantize") s.optional("quantize", quantize, "the grids that weights live on");
+    if (section == "capture") s.section("capture", capture, "what is kept of a teacher's distributions");
     if (section == "parallel") s.section("parallel", parallel, "how many ranks share the work");
     if (section == "export") s.section("export", exporting, "the file to write");
     if (section == "generate") s.section("generate", generate, "what to continue, and how to draw");
@@ -277,7 +300,7 @@ void Stage::describe(Section& s, const std::vector<std::string>& sections) {
 std::string Stage::init_source() const {
   if (!model.init) return "";
   if (model.init->from != "teacher") return model.init->from;
-  return distill ? distill->teacher.model : "";
+  return distill ? distill->all_teachers().front().model : "";
 }
 
 const std::vector<std::string>& Stage::text(const RunOptions& run) const {
@@ -307,10 +330,15 @@ std::vector<std::string> inputs_of(const Stage& stage) {
   std::vector<std::string> references;
   if (has("model")) references.push_back(stage.model.from);
   if (has("model")) references.push_back(stage.init_source());
-  if (stage.kind == "train")
+  if (stage.kind == "train" || stage.kind == "capture")
     for (const SourceOptions& source : stage.data.sources()) references.push_back(source.train);
-  if (has("data") && stage.kind != "prepare") references.push_back(stage.data.validation);
-  if (has("distill") && stage.distill) references.push_back(stage.distill->teacher.model);
+  if (has("data") && stage.kind != "prepare" && stage.kind != "capture")
+    references.push_back(stage.data.validation);
+  if (has("distill") && stage.distill)
+    for (const TeacherOptions& teacher : stage.distill->all_teachers()) {
+      references.push_back(teacher.model);
+      references.insert(references.end(), teacher.cache.begin(), teacher.cache.end());
+    }
   std::vector<std::string> out;
   const auto add = [&](const std::string& name) {
     if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
@@ -320,6 +348,19 @@ std::vector<std::string> inputs_of(const Stage& stage) {
   if (has("report"))
     for (const std::string& name : stage.report.stages) add(name);
   return out;
+}
+
+std::vector<std::string> needed_for(const Recipe& recipe, const std::string& kind) {
+  std::vector<std::string> out;
+  for (auto stage = recipe.stages.rbegin(); stage != recipe.stages.rend(); ++stage) {  // inputs come earlier
+    if (stage->kind != kind && std::find(out.begin(), out.end(), stage->name) == out.end()) continue;
+    out.push_back(stage->name);
+    for (const std::string& input : inputs_of(*stage)) out.push_back(input);
+  }
+  std::vector<std::string> in_order;
+  for (const Stage& stage : recipe.stages)
+    if (std::find(out.begin(), out.end(), stage.name) != out.end()) in_order.push_back(stage.name);
+  return in_order;
 }
 
 void RecipeFile::describe(Section& s) {

@@ -16,6 +16,7 @@
 #include "core/registry.h"
 #include "core/section.h"
 #include "data/prepare.h"
+#include "distill/capture.h"
 #include "distill/loss.h"
 #include "distill/student.h"
 #include "eval/generate.h"
@@ -60,14 +61,27 @@ struct DataOptions {
   void describe(Section& s);
 };
 
+// live: `model` runs beside the student. self: so does the student's own start, in full precision. cached:
+// labels of a capture stage; `model`, when it is named, must be the one that was captured.
 struct TeacherOptions {
-  std::string kind = "live", model, precision = "auto";
+  std::string kind = "live", model = {}, precision = "auto";
+  std::vector<std::string> cache = {};
+  void describe(Section& s);
+};
+
+// One of several: their distributions are mixed.
+struct MixedTeacher {
+  TeacherOptions teacher = {};
+  double weight = 1.0;
+  std::vector<double> source_weights = {};  // of each source of data.train, instead of weight
   void describe(Section& s);
 };
 
 struct DistillOptions {
   TeacherOptions teacher;
+  std::vector<MixedTeacher> teachers;  // instead of teacher
   std::vector<distill::LossOptions> losses;
+  std::vector<TeacherOptions> all_teachers() const;
   void describe(Section& s);
 };
 
@@ -102,6 +116,7 @@ struct Stage {
   train::TrainOptions train;
   std::optional<DistillOptions> distill;
   std::optional<quantize::QuantizeOptions> quantize;
+  distill::CaptureOptions capture;
   ParallelOptions parallel;
   ExportOptions exporting;
   GenerateOptions generate;
@@ -132,6 +147,8 @@ std::vector<std::string> all_sections();
 // "stage:teacher" -> "teacher"; nothing for other references.
 std::optional<std::string> stage_of(const std::string& reference);
 std::optional<std::string> preset_of(const std::string& reference);  // "preset:NAME"
+// The stages of a kind and, through inputs_of(), all that they need; in the recipe's order.
+std::vector<std::string> needed_for(const Recipe& recipe, const std::string& kind);
 // The stages that a stage takes something from, in the order of its keys, each once.
 std::vector<std::string> inputs_of(const Stage& stage);
 

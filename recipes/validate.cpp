@@ -31,12 +31,16 @@ std::vector<Reference> references_of(const Stage& stage) {
   if (takes(stage, "model") && stage.model.init && stage.model.init->from != "teacher")
     out.push_back({"model.init.from", stage.model.init->from, models});
   const char* train = stage.data.mixture.empty() ? "data.train" : "data.mixture";
-  if (stage.kind == "train")
+  if (stage.kind == "train" || stage.kind == "capture")
     for (const SourceOptions& source : stage.data.sources()) out.push_back({train, source.train, shards});
-  if (takes(stage, "data") && stage.kind != "prepare")
+  if (takes(stage, "data") && stage.kind != "prepare" && stage.kind != "capture")
     out.push_back({"data.validation", stage.data.validation, shards});
-  if (takes(stage, "distill") && stage.distill)
-    out.push_back({"distill.teacher.model", stage.distill->teacher.model, models});
+  if (!takes(stage, "distill") || !stage.distill) return out;
+  const std::string key = stage.distill->teachers.empty() ? "distill.teacher." : "distill.teachers.";
+  for (const TeacherOptions& teacher : stage.distill->all_teachers()) {
+    out.push_back({key + "model", teacher.model, models});
+    for (const std::string& cache : teacher.cache) out.push_back({key + "cache", cache, {"capture"}});
+  }
   return out;
 }
 
@@ -54,6 +58,7 @@ class Validator {
       check_references();
       if (stage.kind == "prepare") check_prepare();
       if (stage.kind == "train") check_train();
+      if (stage.kind == "capture") check_capture();
       if (stage.kind == "quantize") check_quantize();
       if (stage.kind == "export") check_export();
       if (stage.kind == "generate") demand_model();
@@ -191,18 +196,83 @@ class Validator {
           const distill::LossSpec* row = distill::losses().find(l.fn);
           return row != nullptr && row->needs_teacher();
         });
-    if (needs_teacher && d.teacher.model.empty())
-      add("distill.teacher.model", "must name the teacher, got none");
-    const auto student = spec_of(recipe_, *stage_), teacher = spec_of(recipe_, d.teacher.model);
-    if (!student || !teacher) return;
-    if (student->vocabulary != teacher->vocabulary)
-      add({"distill.teacher.model", "model.vocabulary"},
-          fmt::format("teacher and student must have one vocabulary, got {} and {}", teacher->vocabulary,
-                      student->vocabulary));
-    if (stage_->data.sequence > teacher->context)
-      add({"data.sequence", "distill.teacher.model"},
-          fmt::format("must be at most the teacher's context {}, got {}", teacher->context,
-                      stage_->data.sequence));
+    if (!d.teachers.empty() && !d.teacher.model.empty())
+      add("distill.teachers", "comes instead of distill.teacher, which is set too");
+    const std::string key = d.teachers.empty() ? "distill.teacher." : "distill.teachers.";
+    if (!d.teachers.empty()) check_weights(d.teachers);
+    for (const TeacherOptions& teacher : d.all_teachers()) {
+      if (teacher.kind != "cached" && !teacher.cache.empty())
+        add((key + "cache").c_str(), fmt::format("is for kind cached, got kind {}", teacher.kind));
+      if (teacher.kind == "live") check_live(teacher, key, needs_teacher);
+      if (teacher.kind == "self") check_self(teacher, key);
+      if (teacher.kind == "cached") check_cached(teacher, key);
+    }
+  }
+
+  // Every source has a teacher.
+  void check_weights(const std::vector<MixedTeacher>& teachers) {
+    std::vector<double> sums(stage_->data.sources().size());
+    for (const MixedTeacher& one : teachers) {
+      if (one.teacher.kind == "cached")
+        add("distill.teachers.kind",
+            "several teachers are live or self: a cache holds no whole distribution");
+      if (!one.source_weights.empty() && one.source_weights.size() != sums.size())
+        return add({"distill.teachers.source_weights", "data.mixture"},
+                   fmt::format("must have a weight for each of {} source(s), got {}", sums.size(),
+                               one.source_weights.size()));
+      for (size_t i = 0; i < sums.size(); ++i)
+        sums[i] += one.source_weights.empty() ? one.weight : one.source_weights[i];
+    }
+    const bool negative = std::any_of(teachers.begin(), teachers.end(), [](const MixedTeacher& one) {
+      return std::any_of(one.source_weights.begin(), one.source_weights.end(),
+                         [](double w) { return w < 0; });
+    });
+    if (negative) add("distill.teachers.source_weights", "must be >= 0");
+    if (std::any_of(sums.begin(), sums.end(), [](double sum) { return sum <= 0; }))
+      add("distill.teachers.weight", "must be > 0 in every source for one of the teachers at least");
+  }
+
+  void check_live(const TeacherOptions& teacher, const std::string& key, bool needed) {
+    if (needed && teacher.model.empty()) add((key + "model").c_str(), "must name the teacher, got none");
+    if (const auto shape = spec_of(recipe_, teacher.model)) check_vocabulary(*shape, {key + "model"});
+  }
+
+  void check_self(const TeacherOptions& teacher, const std::string& key) {
+    if (!teacher.model.empty())
+      add((key + "model").c_str(), "is what the stage begins with, for kind self; leave it out");
+    if (!stage_->quantize || stage_->quantize->from_step > 0)
+      add({key + "kind", "quantize.from_step"},
+          "self needs quantize with from_step 0: until then student and teacher are the same; train in full "
+          "precision in a stage before");
+  }
+
+  // A capture stage of this recipe can be judged before it has run.
+  void check_cached(const TeacherOptions& teacher, const std::string& key) {
+    const std::vector<SourceOptions> sources = stage_->data.sources();
+    if (teacher.cache.size() != sources.size())
+      add((key + "cache").c_str(), fmt::format("must name one cache for each of {} source(s), got {}",
+                                               sources.size(), teacher.cache.size()));
+    for (const std::string& cache : teacher.cache) {
+      const auto name = stage_of(cache);
+      const Stage* made = name ? recipe_.find(*name) : nullptr;
+      if (made == nullptr || made->kind != "capture") continue;
+      const std::string& text = made->data.train;
+      if (std::none_of(sources.begin(), sources.end(), [&](auto& source) { return source.train == text; }))
+        add({"data.train", key + "cache"}, fmt::format("must be {}, the text that stage {} captures, got {}",
+                                                       text, made->name, sources.front().train));
+      if (!teacher.model.empty() && teacher.model != made->model.from)
+        add({key + "model", key + "cache"},
+            fmt::format("must be {}, the model that stage {} captures, got {}", made->model.from, made->name,
+                        teacher.model));
+    }
+  }
+
+  void check_capture() {
+    demand_model();
+    if (!stage_->data.mixture.empty())
+      add("data.mixture", "a capture reads data.train alone; give each source a stage of its own");
+    else if (stage_->data.train.empty())
+      add("data.train", "must name token shards, got none");
   }
 
   void check_loss(size_t number, const distill::LossOptions& loss) {
@@ -251,7 +321,7 @@ class Validator {
                                                           spec->context, stage_->data.sequence));
     if (spec->patch && (stage_->kind == "quantize" || stage_->kind == "export"))
       add("model.from", fmt::format("a {} model is in no file of other software", spec->family));
-    check_vocabulary(*spec);
+    check_vocabulary(*spec, {"model.vocabulary", "model.from"});
     if (stage_->model.init) check_init(*spec);
     if (stage_->quantize && takes(*stage_, "quantize")) check_grids(*spec);
   }
@@ -288,20 +358,21 @@ class Validator {
     }
   }
 
-  void check_vocabulary(const models::DecoderSpec& spec) {
-    if (stage_->kind != "train") return;
-    for (const SourceOptions& source : stage_->data.sources()) check_vocabulary(spec, source.train);
+  // Of a model that reads the training text; what is beyond the tokenizer's is padding.
+  void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys) {
+    if (stage_->kind != "train" && stage_->kind != "capture") return;
+    for (const SourceOptions& source : stage_->data.sources()) check_vocabulary(spec, source.train, keys);
   }
 
-  void check_vocabulary(const models::DecoderSpec& spec, const std::string& source) {
+  void check_vocabulary(const models::DecoderSpec& spec, const std::string& source,
+                        const std::vector<std::string>& keys) {
     const auto name = stage_of(source);
     const Stage* shards = name ? recipe_.find(*name) : nullptr;
     if (shards == nullptr || shards->kind != "prepare") return;
     const int64_t needed = data::make_tokenizer(shards->prepare.tokenizer)->vocabulary();
     if (spec.vocabulary < needed)
-      add({"model.vocabulary", "model.from"},
-          fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", needed,
-                      shards->prepare.tokenizer, spec.vocabulary));
+      add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", needed,
+                            shards->prepare.tokenizer, spec.vocabulary));
   }
 
   void check_grids(const models::DecoderSpec& spec) {

@@ -250,10 +250,10 @@ TEST(CacheBytes, FiftyDrawsFitInFortyBytesOfASmallVocabulary) {
   EXPECT_NEAR(cache_bytes_per_token({}, 65536, 12.1), 37.3, 0.05);
   EXPECT_NEAR(cache_bytes_per_token({}, 128256, 12.1), 61.5, 0.05);
 
-  // A teacher whose entropy is a language model's: Zipf with exponent 1.6 over 50,257 ids, 12 distinct.
+  // A teacher whose entropy is a language model's: Zipf with exponent 1.8 over 50,257 ids, 12 distinct.
   const testing::TemporaryDirectory directory;
   constexpr int64_t kTokens = 4096, kVocabulary = 50257;
-  const at::Tensor logits = at::arange(1, kVocabulary + 1).to(at::kFloat).log() * -1.6;
+  const at::Tensor logits = at::arange(1, kVocabulary + 1).to(at::kFloat).log() * -1.8;
   CacheFacts facts = facts_of("sampled", 50, kVocabulary);
   facts.tokens = facts.block_tokens = kTokens;
   BlockLabels labels;

@@ -165,13 +165,28 @@ TEST(Distillation, PaddingOfTheTeachersHeadIsCut) {
   EXPECT_EQ(loss(0), loss(8));
 }
 
-TEST(Distillation, ATeacherThatIsNotFiniteIsNamed) {
+TEST(Distillation, ATeacherThatIsNotFiniteIsNamedByTheToken) {
   int calls = 0;
   std::unique_ptr<models::Decoder> student = tiny_model(2);
-  const auto objective =
-      make_distillation(std::make_unique<FixedTeacher>(at::full({24, kVocabulary}, NAN), kVocabulary, &calls),
-                        {{.fn = "forward_kl"}}, *student);
-  EXPECT_THROW((*objective)(*student, sample_batch()), NonFiniteError);
+  at::Tensor hidden = at::zeros({24, kVocabulary});
+  hidden[13][2] = NAN;
+  const auto objective = make_distillation(std::make_unique<FixedTeacher>(hidden, kVocabulary, &calls),
+                                           {{.fn = "forward_kl"}}, *student);
+  data::Batch batch = sample_batch();
+  const auto error = [&] {
+    try {
+      (*objective)(*student, batch);
+    } catch (const NonFiniteError& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  EXPECT_NE(error().find("not finite at row 1, token 5"), std::string::npos) << error();
+  batch.corpus_BT = at::arange(900, 924).view({3, 8});
+  EXPECT_NE(error().find("not finite at token 913 of its text"), std::string::npos) << error();
+  hidden[13][2] = 3e38;  // finite, and its sum with others is not
+  hidden[14][2] = 3e38;
+  EXPECT_EQ(error(), "no error");
 }
 
 TEST(Distillation, TheTeacherRunsOnlyWhenALossNeedsIt) {

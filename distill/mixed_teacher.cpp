@@ -1,0 +1,61 @@
+// Several live teachers as one: p = sum_i w_i p_i / sum_i w_i, the weights of the row's source. The mixture
+// is taken inside the loss, where the heads are applied (kernels/linear_loss.h). A teacher whose weight is 0
+// in all of a batch's sources does not run.
+#include <algorithm>
+
+#include "core/error.h"
+#include "distill/teacher.h"
+
+namespace retort::distill {
+namespace {
+
+class MixedTeacher final : public Teacher {
+ public:
+  explicit MixedTeacher(std::vector<Share> shares) : shares_(std::move(shares)) {
+    for (const Share& share : shares_) vocabulary_ = std::min(vocabulary_, share.teacher->vocabulary());
+  }
+
+  TeacherSignal signal(const data::Batch& batch) override {
+    TeacherSignal out;
+    for (const Share& share : shares_) {
+      const at::Tensor weight_N = weights_of(share, batch);
+      if (weight_N.max().item<float>() == 0.0f) continue;
+      for (kernels::TeacherHead& head : share.teacher->signal(batch).heads) {
+        head.weight_N = weight_N;
+        out.heads.push_back(std::move(head));
+      }
+    }
+    return out;
+  }
+
+  int64_t vocabulary() const override { return vocabulary_; }
+  double flops_per_token(int64_t tokens) const override {
+    double sum = 0;
+    for (const Share& share : shares_) sum += share.teacher->flops_per_token(tokens);
+    return sum;
+  }
+
+ private:
+  static at::Tensor weights_of(const Share& share, const data::Batch& batch) {
+    const int64_t rows = batch.tokens_BT.size(0), tokens = batch.tokens_BT.size(1);
+    if (share.weights.size() == 1) return at::full({rows * tokens}, share.weights.front(), at::kFloat);
+    RETORT_ASSERT(batch.source_B.defined());
+    return at::tensor(share.weights, at::kFloat)
+        .index_select(0, batch.source_B)
+        .unsqueeze(1)
+        .expand({rows, tokens})
+        .reshape({-1});
+  }
+
+  std::vector<Share> shares_;
+  int64_t vocabulary_ = std::numeric_limits<int64_t>::max();
+};
+
+}  // namespace
+
+std::unique_ptr<Teacher> make_mixed_teacher(std::vector<Share> shares) {
+  RETORT_ASSERT(!shares.empty());
+  return std::make_unique<MixedTeacher>(std::move(shares));
+}
+
+}  // namespace retort::distill
