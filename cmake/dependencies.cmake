@@ -32,6 +32,23 @@ pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(PACKING REQUIRED IMPORTED_TARGET zlib libzstd liblzma)
 pkg_check_modules(TEXT REQUIRED IMPORTED_TARGET libutf8proc libpcre2-8)
 
+# --- Arrow and Parquet, from the pyarrow wheel that scripts/setup.sh unpacked. Its libraries carry the number of
+# their version in their names and no plain one.
+set(RETORT_HAVE_PARQUET OFF)
+if(NOT RETORT_PARQUET STREQUAL OFF)
+  file(GLOB ARROW_LIBRARY ${RETORT_DEPS}/pyarrow/libarrow.so.*)
+  file(GLOB PARQUET_LIBRARY ${RETORT_DEPS}/pyarrow/libparquet.so.*)
+  if(ARROW_LIBRARY AND PARQUET_LIBRARY)
+    set(RETORT_HAVE_PARQUET ON)
+    add_library(retort_parquet INTERFACE)
+    target_include_directories(retort_parquet SYSTEM INTERFACE ${RETORT_DEPS}/pyarrow/include)
+    target_link_libraries(retort_parquet INTERFACE ${PARQUET_LIBRARY} ${ARROW_LIBRARY})
+    target_link_options(retort_parquet INTERFACE -Wl,-rpath,${RETORT_DEPS}/pyarrow)
+  elseif(RETORT_PARQUET STREQUAL ON)
+    message(FATAL_ERROR "RETORT_PARQUET=ON, but no Arrow in ${RETORT_DEPS}/pyarrow: run scripts/setup.sh")
+  endif()
+endif()
+
 # --- MPI
 set(RETORT_HAVE_MPI OFF)
 if(NOT RETORT_MPI STREQUAL OFF)

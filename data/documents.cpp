@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "data/byte_source.h"
 #include "data/records.h"
+#include "data/utf8.h"
 
 namespace retort::data {
 namespace {
@@ -143,26 +144,6 @@ class TextDocuments final : public DocumentReader {
   int64_t number_ = 0;
 };
 
-// The length of the character at `at`, or 0 and in `bad` how many bytes of it could still begin one.
-size_t character_length(std::string_view text, size_t at, size_t& bad) {
-  const auto byte = [&](size_t i) {
-    return at + i < text.size() ? static_cast<unsigned char>(text[at + i]) : 0u;
-  };
-  const unsigned lead = byte(0);
-  bad = 1;
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xC2 && lead < 0xE0   ? 2
-                        : lead >= 0xE0 && lead < 0xF0 ? 3
-                        : lead >= 0xF0 && lead < 0xF5 ? 4
-                                                      : 0;
-  // The second byte also keeps out long forms, surrogates and what lies beyond U+10FFFF.
-  const unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-  const unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-  for (size_t i = 1; i < length; ++i, ++bad)
-    if (byte(i) < (i == 1 ? low : 0x80) || byte(i) > (i == 1 ? high : 0xBF)) return 0;
-  return length;
-}
-
 }  // namespace
 
 void DocumentOptions::describe(Section& s) {
@@ -205,23 +186,6 @@ std::unique_ptr<DocumentReader> open_documents(const Path& path, const DocumentO
   check<ConfigError>(!options.split.empty(), "{}: documents of a text file need the text that splits them",
                      path.string());
   return std::make_unique<TextDocuments>(path, options);
-}
-
-void check_utf8(std::string& text, const std::string& rule, const std::string& where) {
-  if (rule == "keep") return;
-  std::string clean;
-  size_t bad = 0, kept = 0;
-  for (size_t at = 0; at < text.size();) {
-    if (const size_t length = character_length(text, at, bad); length > 0) {
-      at += length;
-      continue;
-    }
-    check<DataError>(rule == "replace", "{}: must be UTF-8, got byte 0x{:02x} at {}", where,
-                     static_cast<unsigned char>(text[at]), at);
-    clean.append(text, kept, at - kept).append("\xef\xbf\xbd");
-    kept = at += bad;
-  }
-  if (kept > 0) text = clean.append(text, kept);
 }
 
 }  // namespace retort::data

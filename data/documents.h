@@ -17,11 +17,11 @@ namespace retort::data {
 struct DocumentOptions {
   std::string format = "auto";           // by the file's name; text when that says nothing
   std::string field = "text";            // of a record, when it is no conversation
-  std::string messages;                  // a field of chat messages
-  std::vector<std::string> prompt;       // fields, those that are not empty joined by an empty line
-  std::string response;                  // a field
+  std::string messages = {};             // a field of chat messages
+  std::vector<std::string> prompt = {};  // fields, those that are not empty joined by an empty line
+  std::string response = {};             // a field
   std::string chat_template = "alpaca";  // of conversations
-  std::string split;                     // ends a document of a text file; empty: a file is one
+  std::string split = {};                // ends a document of a text file; empty: a file is one
   std::string invalid_utf8 = "keep";     // keep | replace | refuse
   bool conversations() const { return !messages.empty() || !response.empty(); }
   void describe(Section& s);
@@ -42,9 +42,5 @@ class DocumentReader {
 // "text" or a row of record_formats(), as `options` says or the file's name does.
 std::string format_of(const Path& path, const DocumentOptions& options);
 std::unique_ptr<DocumentReader> open_documents(const Path& path, const DocumentOptions& options);
-
-// Applies the rule for bytes that are no UTF-8: kept, replaced by U+FFFD (one for each maximal part of a
-// character, as Unicode recommends), or refused (DataError naming `where` and the byte).
-void check_utf8(std::string& text, const std::string& rule, const std::string& where);
 
 }  // namespace retort::data

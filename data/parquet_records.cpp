@@ -8,6 +8,9 @@
 #include <parquet/arrow/reader.h>
 #include <parquet/properties.h>
 
+#include <algorithm>
+#include <filesystem>
+
 #include "core/error.h"
 #include "data/records.h"
 
@@ -28,6 +31,16 @@ T good(arrow::Result<T>&& result, const std::string& where) {
   return std::move(result).ValueUnsafe();
 }
 
+Json cell(const arrow::Array& array, int64_t row, const std::string& where);
+
+template <class List>
+Json items(const List& list, int64_t row, const std::string& where) {
+  Json out = Json::array();
+  for (int64_t i = 0; i < list.value_length(row); ++i)
+    out.push_back(cell(*list.values(), list.value_offset(row) + i, where));
+  return out;
+}
+
 // A cell as JSON: text, null, lists and structs of such.
 Json cell(const arrow::Array& array, int64_t row, const std::string& where) {
   if (array.IsNull(row)) return nullptr;
@@ -42,13 +55,10 @@ Json cell(const arrow::Array& array, int64_t row, const std::string& where) {
       const auto& coded = static_cast<const arrow::DictionaryArray&>(array);
       return cell(*coded.dictionary(), coded.GetValueIndex(row), where);
     }
-    case arrow::Type::LIST: {
-      const auto& list = static_cast<const arrow::ListArray&>(array);
-      Json out = Json::array();
-      for (int64_t i = 0; i < list.value_length(row); ++i)
-        out.push_back(cell(*list.values(), list.value_offset(row) + i, where));
-      return out;
-    }
+    case arrow::Type::LIST:
+      return items(static_cast<const arrow::ListArray&>(array), row, where);
+    case arrow::Type::LARGE_LIST:
+      return items(static_cast<const arrow::LargeListArray&>(array), row, where);
     case arrow::Type::STRUCT: {
       const auto& fields = static_cast<const arrow::StructArray&>(array);
       Json out = Json::object();
@@ -70,6 +80,7 @@ class Parquet final : public RecordReader {
     parquet::ArrowReaderProperties properties;
     properties.set_batch_size(kBatch);
     properties.set_use_threads(false);
+    properties.set_pre_buffer(false);  // would read ahead on threads of its own
     parquet::arrow::FileReaderBuilder builder;
     good(builder.Open(std::move(file)), path_);
     reader_ = good(builder.properties(properties)->Build(), path_);

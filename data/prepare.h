@@ -22,8 +22,8 @@ namespace retort::data {
 
 struct PrepareOptions {
   std::string tokenizer = "bytes";
-  std::vector<std::string> text;  // files
-  double validation = 0.1;        // share that is kept for validation; 0: no validation part
+  std::vector<std::string> text = {};  // files
+  double validation = 0.1;             // share that is kept for validation; 0: no validation part
   DocumentOptions documents = {};
   int64_t shard_tokens = kShardTokens;
   int64_t threads = 0;  // 0: all processors; no key of its own: in a recipe it is run.threads

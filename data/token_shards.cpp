@@ -320,9 +320,13 @@ void TokenShardWriter::State::keep_full_shards() {
           shard.fingerprint != fingerprint || shard.tokens.size != shard_tokens ||
           shard.loss_mask.empty() == masked)
         break;
-      resumed_pieces = pieces = shard.file.integer("next_piece");
-      resumed_tokens = shard.file.integer("next_token");
-      document_begins = shard.file.integer("document_begins") != 0;
+      const int64_t next_piece = shard.file.integer("next_piece"),
+                    next_token = shard.file.integer("next_token"),
+                    begins = shard.file.integer("document_begins");
+      if (next_piece < 0 || next_token < 0) break;
+      resumed_pieces = pieces = next_piece;
+      resumed_tokens = next_token;
+      document_begins = begins != 0;
       written += shard.tokens.size;
       learned += shard.learned;
       kept.insert(shard_path(temporary, shards++));

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Installs what Retort builds with: Debian packages that are missing, and LibTorch from PyPI's torch wheel,
-# unpacked into .deps/. Says what it did; a second run does nothing.
+# Installs what Retort builds with: Debian packages that are missing, and LibTorch and Arrow from PyPI's torch
+# and pyarrow wheels, unpacked into .deps/. Says what it did; a second run does nothing.
 #
-#   RETORT_DEPS    where LibTorch is unpacked        (default: .deps beside this checkout's sources)
+#   RETORT_DEPS    where wheels are unpacked         (default: .deps beside this checkout's sources)
 #   RETORT_CACHE   where downloaded wheels are kept  (default: ~/.cache/retort)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 TORCH=2.11.0
+ARROW=22.0.0
 DEPS=${RETORT_DEPS:-$PWD/.deps}
 WHEELS=${RETORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/retort}/wheels
 PACKAGES=(g++ cmake ninja-build pkg-config ccache mold git ca-certificates python3 python3-pip python3-venv
@@ -53,3 +54,5 @@ wheel torch "$TORCH"
 # libtorch_cpu.so itself needs libcudart.so.13 and libcupti.so.13; its RPATH finds them in nvidia/cu13/lib.
 wheel nvidia-cuda-runtime 13.0.96
 wheel nvidia-cuda-cupti 13.0.85
+# Arrow's C++ library reads Parquet; a build without it refuses such files.
+wheel pyarrow "$ARROW"

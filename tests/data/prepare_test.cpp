@@ -3,11 +3,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <fstream>
+#include <set>
 
 #include "core/error.h"
 #include "core/random.h"
 #include "data/token_shards.h"
+#include "formats/json.h"
 #include "tests/testing.h"
 
 namespace retort::data {
@@ -28,6 +34,36 @@ std::string text_of(const Path& shards_directory) {
   shards.read(0, ids);
   return {ids.begin(), ids.end()};
 }
+
+// Everything below, by relative name.
+std::map<std::string, std::string> contents(const Path& directory) {
+  std::map<std::string, std::string> out;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory))
+    if (entry.is_regular_file() && entry.path().filename() != ".lock")
+      out[std::filesystem::relative(entry.path(), directory).string()] = read_text(entry.path());
+  return out;
+}
+
+// Kills the process with the file that would be its `lives`-th, half written.
+class KillingFiles final : public FileSystem {
+ public:
+  explicit KillingFiles(int lives) : lives_(lives) {}
+  std::unique_ptr<WritableFile> create(const Path& path, uint64_t expected_bytes) override {
+    if (--lives_ == 0) {
+      local_files().create(path)->append(as_bytes("half a file"));
+      kill(getpid(), SIGKILL);
+    }
+    return local_files().create(path, expected_bytes);
+  }
+  void make_directories(const Path& path) override { local_files().make_directories(path); }
+  void rename(const Path& from, const Path& to) override { local_files().rename(from, to); }
+  void sync_directory(const Path& path) override { local_files().sync_directory(path); }
+  void remove_all(const Path& path) override { local_files().remove_all(path); }
+  uint64_t free_bytes(const Path& path) override { return local_files().free_bytes(path); }
+
+ private:
+  int lives_;
+};
 
 std::string lines(int count, uint64_t seed = 1) {
   const Random random(seed, "test/lines");
@@ -182,16 +218,112 @@ TEST_F(Prepare, BadInputIsNamedAndLeavesNoPart) {
   expect_error<IoError>({directory_.path().string()}, HasSubstr("not a regular file"));
   expect_error<DataError>({good, empty}, AllOf(HasSubstr("empty.txt"), HasSubstr("at least one byte")));
   expect_error<DataError>({good}, HasSubstr("must hold at least 5000 tokens"), 0.1, 5000);
-  expect_error<DataError>({write(directory_ / "tiny.txt", "ab\n")}, HasSubstr("at least one byte"), 0.1, 1);
   expect_error<ConfigError>({good}, HasSubstr("validation must be in"), 1.0);
   EXPECT_FALSE(std::filesystem::exists(out() / "train"));
   EXPECT_FALSE(std::filesystem::exists(out() / "validation"));
+  expect_error<DataError>({write(directory_ / "tiny.txt", "ab\n")},
+                          AllOf(HasSubstr("validation"), HasSubstr("at least 1 tokens, got 0")), 0.1, 1);
   try {
     prepare({.tokenizer = "bites", .text = {good}}, out(), 8, local_files(), log_);
     FAIL();
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.what(), HasSubstr("bytes"));
   }
+}
+
+TEST_F(Prepare, AKilledPreparationEndsWithTheSameBytes) {
+  PrepareOptions options{
+      .text = {write(directory_ / "a.txt", lines(400)), write(directory_ / "b.txt", lines(90000))},
+      .validation = 0.2,
+      .shard_tokens = 700001,
+      .threads = 2};
+  const PrepareReport whole = prepare(options, directory_ / "whole", 8, local_files(), log_);
+  ASSERT_GT(whole.train.tokens, 3 * 700001);
+  int killed = 0;
+  for (bool done = false; !done; ++killed) {
+    ASSERT_LT(killed, 50);
+    const pid_t child = fork();
+    if (child == 0) {
+      KillingFiles files(2);  // a shard, and then no more
+      prepare(options, out(), 8, files, log_);
+      _exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    done = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    ASSERT_TRUE(done || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) << status;
+  }
+  EXPECT_GE(killed, 4);
+  EXPECT_TRUE(contents(out()) == contents(directory_ / "whole"));
+  const PrepareReport again = prepare(options, out(), 8, local_files(), log_);
+  EXPECT_TRUE(again.train.kept && again.validation.kept);
+  EXPECT_EQ(again.train.digest, whole.train.digest);
+}
+
+TEST_F(Prepare, ShardsDoNotDependOnTheThreads) {
+  std::string records;
+  for (int i = 0; i < 3000; ++i)
+    records += fmt::format("{{\"q\":\"{0} and {0}\",\"a\":\"{1}\"}}\n", i,
+                           std::string(static_cast<size_t>(i % 300), 'y'));
+  PrepareOptions options{.text = {write(directory_ / "a.jsonl", records)},
+                         .documents = {.prompt = {"q"}, .response = "a"},
+                         .shard_tokens = 100000};
+  options.threads = 1;
+  prepare(options, directory_ / "one", 8, local_files(), log_);
+  options.threads = 5;
+  prepare(options, directory_ / "five", 8, local_files(), log_);
+  EXPECT_TRUE(contents(directory_ / "one") == contents(directory_ / "five"));
+}
+
+TEST_F(Prepare, ConversationsKeepWhatIsLearned) {
+  const std::string path =
+      write(directory_ / "a.json", R"([{"q":"1+1?","a":"two"},{"q":"Name a colour.","a":"red"}])");
+  const PrepareReport report =
+      prepare({.text = {path}, .validation = 0.0, .documents = {.prompt = {"q"}, .response = "a"}}, out(), 8,
+              local_files(), log_);
+  const TokenShards shards(out() / "train");
+  ASSERT_TRUE(shards.has_loss_mask());
+  EXPECT_EQ(report.train.documents, 2);
+  EXPECT_EQ(report.train.learned, 10);
+  const std::string text = text_of(out() / "train");
+  std::vector<uint8_t> mask(text.size());
+  shards.read_loss_mask(0, mask);
+  std::string learned;
+  for (size_t i = 0; i < text.size(); ++i)
+    if (mask[i] != 0) learned += text[i];
+  EXPECT_EQ(learned, "two\n\nred\n\n");
+  EXPECT_THAT(text,
+              ::testing::StartsWith("### Instruction:\n1+1?\n\n### Response:\ntwo\n\n### Instruction:"));
+}
+
+TEST_F(Prepare, ConversationsWithoutAnswersAreRefused) {
+  const std::string path = write(directory_ / "a.json", R"([{"q":"1+1?","a":"x"},{"q":"And?","a":""}])");
+  DocumentOptions documents{.prompt = {"q"}, .response = "q"};  // learned: fine
+  prepare({.text = {path}, .validation = 0.0, .documents = documents}, directory_ / "fine", 8, local_files(),
+          log_);
+  const std::string users = write(directory_ / "b.json", R"([{"m":[{"role":"user","content":"Hi"}]}])");
+  try {
+    prepare({.text = {users}, .validation = 0.0, .documents = {.messages = "m"}}, out(), 8, local_files(),
+            log_);
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("no token is learned"));
+  }
+}
+
+TEST_F(Prepare, InstructionDataOfTheFieldIsReadWhole) {
+  RETORT_NEEDS_TEST_DATA();
+  const Path path = testing::test_data() / "tasks" / "instruct" / "instruction-data.json";
+  const PrepareReport report =
+      prepare({.text = {path.string()},
+               .validation = 0.1,
+               .documents = {.prompt = {"instruction", "input"}, .response = "output"}},
+              out(), 8, local_files(), log_);
+  const formats::Json rows = formats::read_json(path);
+  EXPECT_EQ(report.train.documents + report.validation.documents, std::ssize(rows));
+  int64_t learned = 0;
+  for (const formats::Json& row : rows) learned += std::ssize(row["output"].get<std::string>()) + 2;
+  EXPECT_EQ(report.train.learned + report.validation.learned, learned);
 }
 
 }  // namespace retort::data
