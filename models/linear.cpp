@@ -2,6 +2,8 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "kernels/thin_product.h"
+
 namespace retort::models {
 namespace {
 
@@ -25,6 +27,11 @@ struct LookUp : torch::autograd::Function<LookUp> {
   }
 };
 
+at::Tensor thin(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
+  const at::Tensor y = kernels::thin_product(x, w);
+  return (bias.defined() ? y + bias : y).to(w.scalar_type());
+}
+
 }  // namespace
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
@@ -32,7 +39,8 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
   at::Tensor input = x.to(w.scalar_type());
   if (weight->observer) weight->observer(input);
   if (weight->input_map) input = weight->input_map(input);
-  const at::Tensor y = at::linear(input, w, bias ? bias->working.to(w.scalar_type()) : at::Tensor());
+  const at::Tensor b = bias ? bias->working.to(w.scalar_type()) : at::Tensor();
+  const at::Tensor y = kernels::is_thin(input, w) ? thin(input, w, b) : at::linear(input, w, b);
   return lora_a ? y + at::linear(at::linear(input, lora_a->working), lora_b->working) : y;
 }
 

@@ -16,6 +16,7 @@ const Table& table() {
     add_divergences(t);
     add_sparse_losses(t);
     add_attention(t);
+    add_thin_product(t);
     return t;
   }();
   return table;

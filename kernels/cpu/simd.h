@@ -169,5 +169,6 @@ void add_row_losses(Table& table);
 void add_divergences(Table& table);
 void add_sparse_losses(Table& table);
 void add_attention(Table& table);
+void add_thin_product(Table& table);
 
 }  // namespace retort::kernels::cpu::RETORT_ISA

@@ -39,6 +39,8 @@ struct SparseRows {
   int64_t rows, vocabulary, stride, labels;  // labels of each row, padded with weight 0
 };
 
+constexpr int kThinRows = 8;
+
 // Loops over elements of type T (float or Bf16).
 template <class T>
 struct ElementLoops {
@@ -64,6 +66,9 @@ struct ElementLoops {
   void (*attention_backward)(const AttentionShape& shape, const T* dy, const T* q, const T* k, const T* v,
                              const T* y, const float* lse, T* dq, T* dk, T* dv, int64_t b, int64_t g,
                              float* scratch);
+  // y[r stride + c] = sum_i x[r depth + i] w[c depth + i] for 1 to kThinRows rows.
+  void (*thin_product)(const float* x, const T* w, float* y, int64_t rows, int64_t depth, int64_t columns,
+                       int64_t stride);
 };
 
 struct Table {
