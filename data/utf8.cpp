@@ -4,7 +4,7 @@
 
 namespace retort::data {
 
-Character first_character(std::string_view text) {
+Utf8Part first_character(std::string_view text) {
   const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned lead = byte(0);
   if (lead < 0x80) return {1, true, false};
@@ -28,7 +28,7 @@ void check_utf8(std::string& text, std::string_view rule, std::string_view where
   std::string clean;
   size_t kept = 0;
   for (size_t at = 0; at < text.size();) {
-    const Character character = first_character(std::string_view(text).substr(at));
+    const Utf8Part character = first_character(std::string_view(text).substr(at));
     if (!character.valid) {
       check<DataError>(rule == "replace", "{}: must be UTF-8, got byte 0x{:02x} at {}", where,
                        static_cast<unsigned char>(text[at]), at);

@@ -11,12 +11,12 @@ inline constexpr std::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
 
 // The first character of a text that is not empty: its bytes; or, where there is none, those of the maximal
 // part of one that Unicode recommends to replace by one U+FFFD.
-struct Character {
+struct Utf8Part {
   size_t bytes;
   bool valid;
   bool open;  // not valid, but more bytes might make it so
 };
-Character first_character(std::string_view text);
+Utf8Part first_character(std::string_view text);
 
 // Applies a rule to bytes that are no UTF-8: "keep", "replace" by U+FFFD, or "refuse" (DataError naming
 // `where` and the byte).

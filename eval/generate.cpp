@@ -1,98 +1,139 @@
-// B batch, T tokens, D width, V vocabulary.
 #include "eval/generate.h"
 
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
+#include <chrono>
 
 #include "core/error.h"
+#include "kernels/thin_product.h"
 #include "models/kv_cache.h"
 
 namespace retort::eval {
 namespace {
 
-at::Tensor head_logits(const models::Head& head, const at::Tensor& h_D) {
-  const at::Tensor logits = at::linear(h_D.to(head.weight_VD.scalar_type()), head.weight_VD).to(at::kFloat);
+at::Tensor head_logits(const models::Head& head, const at::Tensor& h) {
+  const at::Tensor& w = head.weight_VD;
+  const at::Tensor logits = kernels::is_thin(h, w) ? kernels::thin_product(h, w)
+                                                   : at::linear(h.to(w.scalar_type()), w).to(at::kFloat);
   return head.softcap > 0.0 ? at::tanh(logits / head.softcap) * head.softcap : logits;
 }
 
-// The fewest ids, likeliest first, that hold at least `top_p` of the weight; never none.
-std::vector<int32_t> nucleus(const std::vector<double>& weights, double top_p) {
-  std::vector<int32_t> ids(weights.size());
-  std::iota(ids.begin(), ids.end(), 0);
-  if (top_p >= 1.0) return ids;  // all of them: no order is needed
-  std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) {
-    return weights[static_cast<size_t>(a)] > weights[static_cast<size_t>(b)];
-  });
-  const double enough = top_p * std::accumulate(weights.begin(), weights.end(), 0.0);
-  size_t kept = 0;
-  for (double held = 0.0; kept < ids.size() && (kept == 0 || held < enough); ++kept)
-    held += weights[static_cast<size_t>(ids[kept])];
-  ids.resize(kept);
-  return ids;
+// What is left to do for one prompt.
+struct Row {
+  size_t number;              // of the prompt
+  int64_t room;               // new tokens at most
+  bool full;                  // because of the context
+  std::vector<int32_t> seen;  // prompt and new tokens
+  Random random;
+};
+
+std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, int64_t context,
+                         const SamplingOptions& options) {
+  std::vector<Row> rows;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    const auto prompted = std::ssize(prompt);
+    check<DataError>(prompted > 0, "[generate] a prompt must hold at least one token");
+    check<DataError>(prompted <= context, "[generate] a prompt must fit the context of {} tokens, got {}",
+                     context, prompted);
+    const int64_t left = context - prompted;
+    rows.push_back({rows.size(), std::min(options.tokens, left), left < options.tokens, prompt,
+                    Random(options.seed, "sampling", 0, rows.size())});
+  }
+  return rows;
+}
+
+// Prompts side by side, their last tokens in the last column.
+at::Tensor padded(const std::vector<Row>& rows, int64_t longest) {
+  const at::Tensor tokens_BT = at::zeros({std::ssize(rows), longest}, at::kLong);
+  int64_t* out = tokens_BT.mutable_data_ptr<int64_t>();
+  for (const Row& row : rows) std::copy(row.seen.begin(), row.seen.end(), (out += longest) - row.seen.size());
+  return tokens_BT;
+}
+
+std::unique_ptr<models::KvCache> make_cache(const models::Model& model, const std::vector<Row>& rows,
+                                            int64_t longest, at::Device device) {
+  int64_t room = 0;
+  std::vector<int64_t> starts;
+  for (const Row& row : rows) {
+    room = std::max(room, row.room);
+    starts.push_back(longest - std::ssize(row.seen));
+  }
+  auto cache = model.make_cache(std::ssize(rows), longest + room);
+  if (std::any_of(starts.begin(), starts.end(), [](int64_t start) { return start > 0; }))
+    cache->start_B = at::tensor(starts, at::kLong).to(device);
+  return cache;
+}
+
+using Clock = std::chrono::steady_clock;
+
+// Takes a row's next token; whether it goes on.
+bool extend(Row& row, const at::Tensor& logits_V, const SamplingOptions& options, const GenerateHooks& hooks,
+            Clock::time_point begun, Continuation& out) {
+  const auto index = static_cast<uint64_t>(out.ids.size());
+  const int32_t id = sample_token(logits_V, options, row.seen, row.random, index);
+  out.seconds = std::chrono::duration<double>(Clock::now() - begun).count();
+  if (out.ids.empty()) out.first_seconds = out.seconds;
+  out.ids.push_back(id);
+  row.seen.push_back(id);
+  if (hooks.end == id)
+    out.finish = Finish::kEnd;
+  else if (hooks.on_token && !hooks.on_token(row.number, id))
+    out.finish = Finish::kStop;
+  else if (std::ssize(out.ids) < row.room)
+    return true;
+  return false;
 }
 
 }  // namespace
 
-void SamplingOptions::describe(Section& s) {
-  s.field("tokens", tokens, "how many tokens to generate at most", at_least(int64_t{1}));
-  s.field("temperature", temperature, "divides the logits; 0 takes the likeliest token", at_least(0.0));
-  s.field("top_p", top_p, "draw among the fewest tokens that hold this share of probability",
-          between(0.0, 1.0));
+double Continuation::tokens_per_second() const {
+  return ids.size() < 2 ? 0.0 : static_cast<double>(ids.size() - 1) / (seconds - first_seconds);
 }
 
-int32_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options, const Random& random,
-                     uint64_t index) {
-  const at::Tensor dense = logits_V.detach().to(at::kCPU, at::kFloat).contiguous();
-  check(dense.dim() == 1 && dense.numel() > 0, "[sample_token] logits_V must have 1 dimension, got {}",
-        dense.dim());
-  check<NonFiniteError>(at::isfinite(dense).all().item<bool>(),
-                        "[generate] logits of token {} are not finite", index);
-  const std::span<const float> logits(dense.const_data_ptr<float>(), static_cast<size_t>(dense.numel()));
-  const auto best = static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  if (options.temperature == 0.0) return static_cast<int32_t>(best);
-
-  std::vector<double> weights(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i)
-    weights[i] = std::exp((double{logits[i]} - double{logits[best]}) / options.temperature);
-  const std::vector<int32_t> ids = nucleus(weights, options.top_p);
-  double total = 0.0, passed = 0.0;
-  for (const int32_t id : ids) total += weights[static_cast<size_t>(id)];
-  const double target = random.uniform(index) * total;
-  for (const int32_t id : ids)
-    if ((passed += weights[static_cast<size_t>(id)]) > target) return id;
-  return static_cast<int32_t>(best);  // the product was rounded up to the total
+std::string finish_name(Finish finish) {
+  return finish == Finish::kLength ? "length"
+         : finish == Finish::kStop ? "stop"
+         : finish == Finish::kEnd  ? "end"
+                                   : "context";
 }
 
-std::vector<int32_t> generate(models::Model& model, const std::vector<int32_t>& prompt,
-                              const SamplingOptions& options, const std::function<bool(int32_t)>& on_token) {
-  check<ConfigError>(options.tokens >= 0, "[generate] tokens must be >= 0, got {}", options.tokens);
-  check<ConfigError>(options.temperature >= 0.0 && std::isfinite(options.temperature),
-                     "[generate] temperature must be >= 0, got {}", options.temperature);
-  check<ConfigError>(options.top_p >= 0.0 && options.top_p <= 1.0,
-                     "[generate] top_p must be in [0, 1], got {}", options.top_p);
-  check<DataError>(!prompt.empty(), "[generate] a prompt must hold at least one token");
-  const auto prompted = static_cast<int64_t>(prompt.size());
-  check<DataError>(prompted <= model.context(),
-                   "[generate] a prompt must fit the context of {} tokens, got {}", model.context(),
-                   prompted);
-  const int64_t room = std::min(options.tokens, model.context() - prompted);
+std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,
+                                   const SamplingOptions& options, const GenerateHooks& hooks) {
+  options.validate();
+  std::vector<Row> rows = rows_of(prompts, model.context(), options);
+  std::vector<Continuation> out(prompts.size());
+  for (const Row& row : rows) out[row.number].finish = row.full ? Finish::kContext : Finish::kLength;
+  std::erase_if(rows, [](const Row& row) { return row.room == 0; });
+  if (rows.empty()) return out;
 
   const at::NoGradGuard no_grad;
+  const Clock::time_point begun = Clock::now();
   const models::Head head = model.head();
-  const auto cache = model.make_cache(1, prompted + room);
-  const Random random(options.seed, "sampling");
-  at::Tensor tokens_BT = at::tensor(prompt, at::kLong).unsqueeze(0).to(head.weight_VD.device());
-  std::vector<int32_t> out;
-  for (int64_t i = 0; i < room; ++i) {
+  const at::Device device = head.weight_VD.device();
+  size_t longest = 0;
+  for (const Row& row : rows) longest = std::max(longest, row.seen.size());
+  at::Tensor tokens_BT = padded(rows, static_cast<int64_t>(longest)).to(device);
+  const auto cache = make_cache(model, rows, static_cast<int64_t>(longest), device);
+  while (true) {
     const at::Tensor h_BTD = model.hidden({.tokens_BT = tokens_BT}, cache.get());
-    out.push_back(sample_token(head_logits(head, h_BTD[0][-1]), options, random, static_cast<uint64_t>(i)));
-    if (on_token && !on_token(out.back())) break;
-    tokens_BT = at::full({1, 1}, out.back(), tokens_BT.options());
+    const at::Tensor logits_BV = head_logits(head, h_BTD.select(1, -1)).to(at::kCPU);
+    std::vector<int64_t> staying;
+    for (int64_t b = 0; b < std::ssize(rows); ++b) {
+      Row& row = rows[static_cast<size_t>(b)];
+      if (extend(row, logits_BV[b], options, hooks, begun, out[row.number])) staying.push_back(b);
+    }
+    if (staying.empty()) return out;
+    if (staying.size() < rows.size()) {
+      cache->keep(at::tensor(staying, at::kLong).to(device));
+      std::vector<Row> kept;
+      for (const int64_t b : staying) kept.push_back(std::move(rows[static_cast<size_t>(b)]));
+      rows = std::move(kept);
+    }
+    std::vector<int64_t> next;
+    for (const Row& row : rows) next.push_back(row.seen.back());
+    tokens_BT = at::tensor(next, at::kLong).unsqueeze(1).to(device);
   }
-  return out;
 }
 
 at::Tensor logits(models::Model& model, const at::Tensor& tokens_BT) {

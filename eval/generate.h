@@ -1,37 +1,41 @@
-// Text from a model, token by token, through a KV cache. Sampling order: temperature, then top-p, then a draw
-// from a counter-based stream, so a seed gives the same text on every machine with the same arithmetic.
-// temperature 0 is greedy (first of equal maxima). Prompt and new tokens together never exceed the context:
-// when it is full, generation stops. Throws ConfigError for options, DataError for a prompt that is empty,
-// too long or of foreign ids, NonFiniteError when the model gives no numbers.
+// Tokens from a model, one after another, for one or several prompts. All prompts share a KV cache, padded on
+// the left, and every step is one pass for all that still go on, so a batch reads the weights once; a row
+// that ends leaves the cache. Each prompt gets what it would get alone: row i of a batch draws from stream i
+// of the seed, and row 0 from the stream of a single prompt. Prompt and new tokens together never exceed the
+// context. Throws ConfigError for options, DataError for a prompt that is empty, too long or of foreign ids,
+// NonFiniteError when the model gives no numbers. B batch, T tokens, D width, V vocabulary.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "core/random.h"
-#include "core/section.h"
+#include "eval/sampling.h"
 #include "models/model.h"
 
 namespace retort::eval {
 
-struct SamplingOptions {
-  int64_t tokens = 128;      // at most this many new ones
-  double temperature = 0.0;  // divides the logits; 0: greedy
-  double top_p = 1.0;        // draw among the fewest tokens that hold this share of probability
-  uint64_t seed = 0;         // comes from the run, not from a recipe's section
-  void describe(Section& s);
+// Why a row ended: as many tokens as asked for, the caller's word (a stop text), the end token, a full
+// context.
+enum class Finish { kLength, kStop, kEnd, kContext };
+std::string finish_name(Finish finish);  // "length", "stop", "end", "context"
+
+struct Continuation {
+  std::vector<int32_t> ids;  // new ones; an end token is the last
+  Finish finish = Finish::kLength;
+  double first_seconds = 0, seconds = 0;  // from the start to the first new token, and to the last
+  double tokens_per_second() const;       // of decoding: behind the first; 0 for fewer than two
 };
 
-// The new tokens. `on_token` streams them; returning false stops.
-std::vector<int32_t> generate(models::Model& model, const std::vector<int32_t>& prompt,
-                              const SamplingOptions& options,
-                              const std::function<bool(int32_t)>& on_token = {});
+struct GenerateHooks {
+  std::function<bool(size_t row, int32_t id)> on_token = {};  // streams; false ends the row
+  std::optional<int32_t> end = {};                            // a token that ends a row
+};
 
-// One choice from f32 logits [V]; a draw takes the `index`-th number of `random`.
-int32_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options, const Random& random,
-                     uint64_t index);
+std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,
+                                   const SamplingOptions& options, const GenerateHooks& hooks = {});
 
 // f32 logits [B, T, V] without a cache: for tests and `retort logits`, not for losses.
 at::Tensor logits(models::Model& model, const at::Tensor& tokens_BT);

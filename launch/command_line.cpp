@@ -6,7 +6,9 @@
 #include "core/nearest.h"
 #include "formats/ggml_blocks.h"
 
+#include "launch/flag_section.h"
 #include "launch/verbs.h"
+#include "train/precision.h"
 
 namespace retort::launch {
 namespace {
@@ -87,31 +89,51 @@ struct CommandLine {
   void add_data() {
     CLI::App* sub = app.add_subcommand("data", "text to token shards");
     sub->require_subcommand(1);
-    CLI::App* prepare = sub->add_subcommand("prepare", "text files to OUT/train and OUT/validation");
-    prepare->callback([this] { chosen = [arguments = data] { return data_verb(arguments); }; });
-    prepare->add_option("--tokenizer", data.tokenizer, "how text becomes tokens")->capture_default_str();
+    CLI::App* prepare = sub->add_subcommand(
+        "prepare",
+        "files of text, records or conversations to OUT/train and OUT/validation; run again when "
+        "killed, it goes on");
+    prepare
+        ->add_option("FILE", data.prepare.text,
+                     "txt, jsonl, json, csv, tsv or parquet; plain, .gz, .zst or .xz")
+        ->required();
     prepare->add_option("--out", data.out, "directory to write")->required();
-    prepare->add_option("--validation", data.validation, "share of every file's end kept for validation")
-        ->capture_default_str();
-    prepare->add_option("FILE", data.files, "text files")->required();
+    const auto flags = std::make_shared<FlagSection>(*prepare, std::set<std::string>{"text"});
+    data.prepare.describe(*flags);
+    prepare->add_option("--threads", data.prepare.threads, "that tokenize; 0: all processors")
+        ->capture_default_str()
+        ->check(CLI::NonNegativeNumber);
+    prepare->callback([this, flags] {
+      flags->verify();
+      chosen = [arguments = data] { return data_verb(arguments); };
+    });
   }
 
   void add_generate() {
-    CLI::App* sub =
-        verb("generate", "continue a prompt; text to stdout, all else to stderr", generate, generate_verb);
+    CLI::App* sub = app.add_subcommand("generate", "continue prompts; text to stdout, all else to stderr");
     sub->add_option("MODEL", generate.model, kModel)->required();
-    CLI::Option* prompt = sub->add_option("--prompt", generate.prompt, "text to continue");
+    CLI::Option* prompt =
+        sub->add_option("--prompt", generate.prompts,
+                        "text to continue; -: from stdin; several are continued in one batch")
+            ->take_all()
+            ->allow_extra_args(false);
     CLI::Option* ids =
         sub->add_option("--ids", generate.ids, "token ids to continue: 1,2,3; prints ids")->delimiter(',');
     prompt->excludes(ids);
-    sub->add_option("--tokens", generate.tokens, "how many to add")
+    const auto flags = std::make_shared<FlagSection>(*sub);
+    generate.sampling.describe(*flags);
+    sub->add_option("--seed", generate.sampling.seed, "of the draws")->capture_default_str();
+    sub->add_option(
+           "--precision", generate.precision,
+           "of the weights: bf16 halves what a token reads; auto: bf16 where products are faster in it")
         ->capture_default_str()
-        ->check(CLI::PositiveNumber);
-    sub->add_option("--temperature", generate.temperature, "0: always the likeliest token")
-        ->capture_default_str();
-    sub->add_option("--top-p", generate.top_p, "draw from the likeliest that hold this share")
-        ->capture_default_str();
-    sub->add_option("--seed", generate.seed, "of the draws")->capture_default_str();
+        ->check(CLI::IsMember(train::precision_names()));
+    sub->add_flag("--json", generate.json,
+                  "a line of JSON for each prompt: prompt, text, ids, finish, tokens_per_second");
+    sub->callback([this, flags] {
+      flags->verify();
+      chosen = [arguments = generate] { return generate_verb(arguments); };
+    });
   }
 
   void add_eval_and_logits() {

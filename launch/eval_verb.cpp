@@ -19,6 +19,7 @@ class TemporaryShards {
     data::PrepareOptions options;
     options.tokenizer = tokenizer.name();
     options.text = {text};
+    options.documents.format = "text";  // as it is, whatever it is called
     options.validation = 0.0;
     data::prepare(options, directory_, /*window=*/1, local_files(), log);
   }

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "data/prepare.h"
+#include "eval/sampling.h"
 
 namespace retort::launch {
 
@@ -32,18 +34,18 @@ struct CheckArguments {
 ExitCode check_verb(const CheckArguments& arguments);
 
 struct DataArguments {
-  std::string tokenizer = "bytes", out;
-  std::vector<std::string> files;
-  double validation = 0.1;
+  std::string out;
+  data::PrepareOptions prepare;
 };
 ExitCode data_verb(const DataArguments& arguments);
 
 struct GenerateArguments {
-  std::string model, prompt;
-  std::vector<int64_t> ids;  // instead of a prompt
-  int64_t tokens = 128;
-  double temperature = 0.0, top_p = 1.0;
-  uint64_t seed = 0;
+  std::string model;
+  std::vector<std::string> prompts;  // one or more; "-" is stdin
+  std::vector<int64_t> ids;          // instead of a prompt
+  std::string precision = "fp32";
+  bool json = false;
+  eval::SamplingOptions sampling;
 };
 ExitCode generate_verb(const GenerateArguments& arguments);
 

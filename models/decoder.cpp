@@ -35,6 +35,7 @@ struct Decoder::State {
 
   void declare();
   LayerCall call(const TokenBlock& block, KvCache* cache);
+  void skip_padding(LayerCall& c, const at::Tensor& start_B, int64_t keys) const;
   at::Tensor embedded(const at::Tensor& tokens_BT, const LayerCall& call) const;
   double embedding_scale() const;
   static TokenBlock remember(KvCache& cache, const at::Tensor& tokens_BT, const at::Tensor& positions_BT);
@@ -71,10 +72,12 @@ LayerCall Decoder::State::call(const TokenBlock& block, KvCache* cache) {
     check_range(block.positions_BT, "positions", spec.context);
     c.positions_BT = block.positions_BT;
   } else {
-    check<DataError>(past + T <= spec.context,
-                     "[decoder] a sequence must fit the context of {}, got {} tokens", spec.context,
-                     past + T);
+    const bool padded = cache && cache->start_B.defined();
+    const int64_t tokens = past + T - (padded ? cache->start_B.min().item<int64_t>() : 0);
+    check<DataError>(tokens <= spec.context, "[decoder] a sequence must fit the context of {}, got {} tokens",
+                     spec.context, tokens);
     c.positions_BT = at::arange(past, past + T, block.tokens_BT.options()).expand({B, T});
+    if (padded) skip_padding(c, cache->start_B, past + T);
   }
   if (block.document_BT.defined()) {
     check(cache == nullptr, "[decoder] a cache continues one document: document_BT must be undefined");
@@ -86,6 +89,16 @@ LayerCall Decoder::State::call(const TokenBlock& block, KvCache* cache) {
     c.past_original = (block.positions_BT.defined() ? block.positions_BT.max().item<int64_t>() + 1
                                                     : past + T) > spec.rope_scaling.original_context;
   return c;
+}
+
+// Rows that begin behind padding: positions count from there, and keys before it are another document.
+void Decoder::State::skip_padding(LayerCall& c, const at::Tensor& start_B, int64_t keys) const {
+  check_shape("decoder", "start_B", start_B, {c.positions_BT.size(0)});
+  check<ConfigError>(spec.rope_scaling.kind != "longrope",
+                     "[decoder] with longrope the prompts of a batch must be equally long");
+  const at::Tensor start_B1 = start_B.unsqueeze(1);
+  c.positions_BT = (c.positions_BT - start_B1).clamp_min(0);
+  c.mask.document_BS = at::arange(keys, start_B.options()).unsqueeze(0).ge(start_B1).to(at::kLong);
 }
 
 at::Tensor Decoder::State::embedded(const at::Tensor& tokens_BT, const LayerCall& c) const {

@@ -30,4 +30,14 @@ std::pair<at::Tensor, at::Tensor> KvCache::append(int64_t layer, const at::Tenso
   return {store(keys_.at(index), k_BTGK), store(values_.at(index), v_BTGK)};
 }
 
+void KvCache::keep(const at::Tensor& rows) {
+  batch_ = rows.numel();
+  const auto select = [&](at::Tensor& all) {
+    if (all.defined()) all = all.index_select(0, rows);
+  };
+  for (at::Tensor& keys : keys_) select(keys);
+  for (at::Tensor& values : values_) select(values);
+  for (at::Tensor* other : {&start_B, &tokens_BT, &positions_BT}) select(*other);
+}
+
 }  // namespace retort::models

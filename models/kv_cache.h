@@ -19,7 +19,11 @@ class KvCache {
   // beyond capacity.
   std::pair<at::Tensor, at::Tensor> append(int64_t layer, const at::Tensor& k_BTGK, const at::Tensor& v_BTGK);
   void advance(int64_t tokens) { length_ += tokens; }  // after the last layer
+  void keep(const at::Tensor& rows);                   // these rows of the batch (i64) stay, in this order
   void clear() { length_ = 0; }
+
+  // i64 [batch]: what stands before is padding, in a batch of unequal prompts; undefined: none.
+  at::Tensor start_B;
 
   // The tokens that it holds and their positions [B, length], for a model that may have to compute its keys
   // anew; undefined unless that model sets them.

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "data/token_shards.h"
+#include "data/tokenizer.h"
 #include "formats/json.h"
 #include "tests/testing.h"
 
@@ -309,6 +310,29 @@ TEST_F(Prepare, ConversationsWithoutAnswersAreRefused) {
   } catch (const DataError& error) {
     EXPECT_THAT(error.what(), HasSubstr("no token is learned"));
   }
+}
+
+TEST_F(Prepare, ASeparatorEndsEveryDocument) {
+  RETORT_NEEDS_TEST_DATA();
+  const std::string address = (testing::test_data() / "tokenizers" / "gpt2").string();
+  const auto tokenizer = make_tokenizer(address);
+  const std::vector<std::string> texts = {"One document.", "Another\none, longer.", "three"};
+  std::string records;
+  std::vector<int64_t> expected, ends;
+  for (const std::string& text : texts) {
+    records += formats::Json{{"text", text}}.dump() + "\n";
+    for (const int32_t id : tokenizer->encode(text)) expected.push_back(id);
+    expected.push_back(tokenizer->separator().value());
+    ends.push_back(std::ssize(expected));
+  }
+  prepare({.tokenizer = address, .text = {write(directory_ / "a.jsonl", records)}, .validation = 0.0}, out(),
+          8, local_files(), log_);
+  const TokenShards shards(out() / "train");
+  std::vector<int64_t> ids(static_cast<size_t>(shards.size()));
+  shards.read(0, ids);
+  EXPECT_EQ(ids, expected);
+  EXPECT_EQ(shards.documents(), 3);
+  for (const int64_t end : ends) EXPECT_EQ(shards.document_end(end - 1), end);
 }
 
 TEST_F(Prepare, InstructionDataOfTheFieldIsReadWhole) {

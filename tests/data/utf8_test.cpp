@@ -14,7 +14,7 @@ using ::testing::HasSubstr;
 
 TEST(Utf8, TheFirstCharacterIsWholeOpenOrNone) {
   const auto expect = [](std::string_view text, size_t bytes, bool valid, bool open) {
-    const Character first = first_character(text);
+    const Utf8Part first = first_character(text);
     EXPECT_EQ(first.bytes, bytes) << text;
     EXPECT_EQ(first.valid, valid) << text;
     EXPECT_EQ(first.open, open) << text;

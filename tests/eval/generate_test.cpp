@@ -1,11 +1,8 @@
 #include "eval/generate.h"
 
 #include <ATen/core/grad_mode.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <limits>
 #include <set>
 
 #include "core/error.h"
@@ -17,31 +14,23 @@ namespace {
 
 using retort::testing::make_decoder;
 using retort::testing::relative_error;
-using ::testing::Each;
-using ::testing::ElementsAre;
 
-const std::vector<int32_t> kPrompt = {7, 3, 30, 3, 12};
+using Ids = std::vector<int32_t>;
+const Ids kPrompt = {7, 3, 30, 3, 12};
+const std::vector<Ids> kPrompts = {kPrompt, {1}, {9, 8, 7, 6, 5, 4, 3, 2, 1}, {30, 3}};
 
-at::Tensor row(std::vector<int32_t> ids) { return at::tensor(ids, at::kLong).unsqueeze(0); }
+at::Tensor row(const Ids& ids) { return at::tensor(ids, at::kLong).unsqueeze(0); }
 
-// Shares of `draws` samples from fixed logits, and their expectation checked within 5 standard deviations: a
-// right sampler fails one seed in two million a token.
-void expect_shares(const at::Tensor& logits_V, const SamplingOptions& options, const std::vector<double>& p) {
-  constexpr int kDraws = 40000;
-  const Random random(3, "test/sampling");
-  std::vector<int> counts(p.size());
-  for (int i = 0; i < kDraws; ++i)
-    ++counts[static_cast<size_t>(sample_token(logits_V, options, random, static_cast<uint64_t>(i)))];
-  for (size_t id = 0; id < p.size(); ++id)
-    EXPECT_NEAR(counts[id] / double{kDraws}, p[id], 5 * std::sqrt(p[id] * (1 - p[id]) / kDraws)) << id;
+Ids continued(models::Model& model, const Ids& prompt, const SamplingOptions& options) {
+  return generate(model, {prompt}, options).front().ids;
 }
 
 }  // namespace
 
 TEST(Generate, GreedyFollowsTheLogitsOfTheWholeText) {
   const auto model = make_decoder(40, 64);
-  std::vector<int32_t> text = kPrompt;
-  for (const int32_t id : generate(*model, kPrompt, {.tokens = 40})) {
+  Ids text = kPrompt;
+  for (const int32_t id : continued(*model, kPrompt, {.tokens = 40})) {
     const at::Tensor last_V = logits(*model, row(text))[0][-1];
     // The cache may round a near tie the other way; a wrong token is off by far more.
     EXPECT_GE(last_V[id].item<double>(), last_V.max().item<double>() - 1e-4) << text.size();
@@ -51,17 +40,59 @@ TEST(Generate, GreedyFollowsTheLogitsOfTheWholeText) {
   EXPECT_GT(std::set<int32_t>(text.begin(), text.end()).size(), 3u) << "the model is too dull to test with";
 }
 
-TEST(Generate, GreedyTakesTheFirstOfEqualMaxima) {
-  const Random random(1, "test/sampling");
-  EXPECT_EQ(sample_token(at::tensor({1.0f, 4.0f, 2.0f, 4.0f}), {}, random, 0), 1);
-  EXPECT_EQ(sample_token(at::zeros({9}), {}, random, 0), 0);
+TEST(Generate, ABatchGivesEachPromptWhatItGetsAlone) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const auto model = make_decoder(40, 64);
+    models::IdentityMap identity;
+    models::bind_working(model->parameters(), identity, dtype);
+    const auto together = generate(*model, kPrompts, {.tokens = 50});
+    ASSERT_EQ(together.size(), kPrompts.size());
+    for (size_t i = 0; i < kPrompts.size(); ++i)
+      EXPECT_EQ(together[i].ids, continued(*model, kPrompts[i], {.tokens = 50}))
+          << i << " " << c10::toString(dtype);
+  }
+}
+
+// Rows end at different times, and each draws from a stream of its own.
+TEST(Generate, RowsThatEndLeaveTheOthersAlone) {
+  const auto model = make_decoder(40, 64);
+  const SamplingOptions options = {.tokens = 30, .temperature = 1.0, .seed = 4};
+  const auto whole = generate(*model, kPrompts, options);
+  std::vector<int> seen(kPrompts.size());
+  GenerateHooks hooks;
+  hooks.on_token = [&](size_t i, int32_t) { return ++seen[i] < static_cast<int>(30 - 7 * i); };
+  const auto ended = generate(*model, kPrompts, options, hooks);
+  for (size_t i = 0; i < kPrompts.size(); ++i) {
+    EXPECT_EQ(ended[i].ids, Ids(whole[i].ids.begin(), whole[i].ids.begin() + 30 - 7 * static_cast<int>(i)));
+    EXPECT_EQ(ended[i].finish, Finish::kStop);
+  }
+  EXPECT_EQ(whole[0].ids, continued(*model, kPrompts[0], options));  // row 0 has the stream of one prompt
+  const auto equals = generate(*model, {kPrompt, kPrompt}, options);
+  EXPECT_NE(equals[0].ids, equals[1].ids);
+}
+
+TEST(Generate, AnEndTokenEndsItsRow) {
+  const auto model = make_decoder(40, 64);
+  const Ids whole = continued(*model, kPrompt, {.tokens = 30});
+  GenerateHooks hooks;
+  std::vector<Ids> streamed(1);
+  hooks.end = whole[9];
+  hooks.on_token = [&](size_t i, int32_t id) {
+    streamed[i].push_back(id);
+    return true;
+  };
+  const auto first = static_cast<size_t>(std::find(whole.begin(), whole.end(), whole[9]) - whole.begin());
+  const auto out = generate(*model, {kPrompt}, {.tokens = 30}, hooks).front();
+  EXPECT_EQ(out.ids, Ids(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(first) + 1));
+  EXPECT_EQ(out.finish, Finish::kEnd);
+  EXPECT_EQ(streamed[0].size(), first);  // the end token is no text
 }
 
 TEST(Generate, ATinyNucleusIsGreedy) {
   const auto model = make_decoder(40, 64);
-  const auto greedy = generate(*model, kPrompt, {.tokens = 30});
-  EXPECT_EQ(generate(*model, kPrompt, {.tokens = 30, .temperature = 1.5, .top_p = 1e-9, .seed = 5}), greedy);
-  EXPECT_EQ(generate(*model, kPrompt, {.tokens = 30, .temperature = 1e-6, .seed = 5}), greedy);
+  const auto greedy = continued(*model, kPrompt, {.tokens = 30});
+  EXPECT_EQ(continued(*model, kPrompt, {.tokens = 30, .temperature = 1.5, .top_p = 1e-9, .seed = 5}), greedy);
+  EXPECT_EQ(continued(*model, kPrompt, {.tokens = 30, .temperature = 1e-6, .seed = 5}), greedy);
 }
 
 TEST(Generate, ASeedNamesTheText) {
@@ -69,54 +100,37 @@ TEST(Generate, ASeedNamesTheText) {
   const SamplingOptions options = {.tokens = 30, .temperature = 1.0, .top_p = 0.9, .seed = 5};
   SamplingOptions other = options;
   other.seed = 6;
-  EXPECT_EQ(generate(*model, kPrompt, options), generate(*model, kPrompt, options));
-  EXPECT_NE(generate(*model, kPrompt, options), generate(*model, kPrompt, other));
+  EXPECT_EQ(continued(*model, kPrompt, options), continued(*model, kPrompt, options));
+  EXPECT_NE(continued(*model, kPrompt, options), continued(*model, kPrompt, other));
 }
 
-TEST(Generate, DrawsFollowTheDistribution) {
-  const std::vector<double> p = {0.4, 0.05, 0.3, 0.25};
-  const at::Tensor logits_V = at::tensor(p, at::kDouble).log().to(at::kFloat);
-  expect_shares(logits_V, {.temperature = 1.0}, p);
-  expect_shares(logits_V + 80.0, {.temperature = 1.0}, p);
-
-  std::vector<double> cold(4);
-  double total = 0;
-  for (size_t i = 0; i < 4; ++i) total += cold[i] = p[i] * p[i];  // temperature 1/2 squares
-  for (double& x : cold) x /= total;
-  expect_shares(logits_V, {.temperature = 0.5}, cold);
-  // 0.4 + 0.3 holds 0.69 of the probability; 0.71 needs one more.
-  expect_shares(logits_V, {.temperature = 1.0, .top_p = 0.69}, {4.0 / 7, 0, 3.0 / 7, 0});
-  expect_shares(logits_V, {.temperature = 1.0, .top_p = 0.71}, {0.4 / 0.95, 0, 0.3 / 0.95, 0.25 / 0.95});
+TEST(Generate, TheWholeTextIsPenalised) {
+  const auto model = make_decoder(40, 64);
+  const Ids ids = continued(*model, kPrompt, {.tokens = 30, .repetition_penalty = 1e6});
+  std::set<int32_t> all(kPrompt.begin(), kPrompt.end());
+  for (const int32_t id : ids) EXPECT_TRUE(all.insert(id).second) << id << " came again";
 }
 
 TEST(Generate, StopsWhenTheContextIsFull) {
   const auto model = make_decoder(40, 16);
-  EXPECT_EQ(generate(*model, kPrompt, {.tokens = 1000}).size(), 11u);
-  EXPECT_EQ(generate(*model, std::vector<int32_t>(16, 1), {.tokens = 10}).size(), 0u);
-  EXPECT_THROW(generate(*model, std::vector<int32_t>(17, 1), {}), DataError);
-}
-
-TEST(Generate, StreamsTokensUntilToldToStop) {
-  const auto model = make_decoder(40, 64);
-  std::vector<int32_t> seen;
-  const auto out = generate(*model, kPrompt, {.tokens = 20}, [&](int32_t id) {
-    seen.push_back(id);
-    return seen.size() < 6;
-  });
-  EXPECT_EQ(out.size(), 6u);
-  EXPECT_EQ(seen, out);
+  const auto out = generate(*model, {kPrompt, Ids(16, 1), Ids(10, 2)}, {.tokens = 8});
+  EXPECT_EQ(out[0].ids, continued(*model, kPrompt, {.tokens = 8}));
+  EXPECT_EQ(out[0].finish, Finish::kLength);
+  EXPECT_TRUE(out[1].ids.empty());
+  EXPECT_EQ(out[1].finish, Finish::kContext);
+  EXPECT_EQ(out[2].ids, continued(*model, Ids(10, 2), {.tokens = 1000}));
+  EXPECT_EQ(out[2].ids.size(), 6u);
+  EXPECT_EQ(out[2].finish, Finish::kContext);
+  EXPECT_THROW(generate(*model, {Ids(17, 1)}, {}), DataError);
 }
 
 TEST(Generate, RefusesBadPromptsAndOptions) {
   const auto model = make_decoder(40, 16);
-  EXPECT_THROW(generate(*model, {}, {}), DataError);
-  EXPECT_THROW(generate(*model, {40}, {}), DataError);
-  EXPECT_THROW(generate(*model, {-1}, {}), DataError);
-  EXPECT_THROW(generate(*model, {1}, {.temperature = -1.0}), ConfigError);
-  EXPECT_THROW(generate(*model, {1}, {.top_p = 1.1}), ConfigError);
-  EXPECT_THROW(generate(*model, {1}, {.tokens = -1}), ConfigError);
-  const at::Tensor broken_V = at::full({4}, std::numeric_limits<float>::quiet_NaN());
-  EXPECT_THROW(sample_token(broken_V, {}, Random(1, "test"), 0), NonFiniteError);
+  EXPECT_THROW(generate(*model, {Ids{}}, {}), DataError);
+  EXPECT_THROW(generate(*model, {{40}}, {}), DataError);
+  EXPECT_THROW(generate(*model, {{1}, {-1}}, {}), DataError);
+  EXPECT_THROW(generate(*model, {{1}}, {.temperature = -1.0}), ConfigError);
+  EXPECT_TRUE(generate(*model, {}, {}).empty());
 }
 
 TEST(Generate, LogitsAreTheHeadOverTheHiddenStates) {

@@ -38,6 +38,7 @@ TEST(CommandLine, HelpOnEveryVerb) {
   EXPECT_THAT(output_of({"--help"}), HasSubstr("inspect"));
   EXPECT_THAT(output_of({"run", "--help"}), HasSubstr("retort run [OPTIONS] RECIPE"));
   EXPECT_THAT(output_of({"data", "prepare", "--help"}), HasSubstr("--tokenizer"));
+  EXPECT_THAT(output_of({"generate", "--help"}), HasSubstr("--repetition-penalty"));
   EXPECT_THAT(output_of({"recipe", "explain", "-h"}), HasSubstr("KEY"));
 }
 
@@ -48,6 +49,10 @@ TEST(CommandLine, MistakesAreUsageErrors) {
   EXPECT_THAT(error_of({"run", "r.yaml", "--resume", "maybe"}), HasSubstr("--resume"));
   EXPECT_THAT(error_of({"export", "m", "--format", "onnx", "--out", "x"}), HasSubstr("--format"));
   EXPECT_THAT(error_of({"generate", "m", "--prompt", "a", "--ids", "1"}), HasSubstr("--ids"));
+  EXPECT_THAT(error_of({"generate", "m", "--prompt", "a", "--top-p", "1.5"}),
+              HasSubstr("--top-p must be in [0, 1], got 1.5"));
+  EXPECT_THAT(error_of({"data", "prepare", "a.txt", "--out", "o", "--chat-template", "chatlm"}),
+              HasSubstr("--chat-template must be one of"));
 }
 
 TEST(CommandLine, SetTakesOneValueEach) {

@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
+#include "tests/launch/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {
@@ -56,16 +57,52 @@ TEST(Verbs, DataPrepareWritesShardsThatInspectVerifies) {
   std::ofstream(directory / "a.txt") << "one line\nanother line\na third\n";
   DataArguments arguments;
   arguments.out = (directory / "out").string();
-  arguments.files = {(directory / "a.txt").string()};
+  arguments.prepare.text = {(directory / "a.txt").string()};
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(data_verb(arguments), ExitCode::kDone);
   ::testing::internal::GetCapturedStderr();
   EXPECT_THAT(output_of(inspect_verb, {(directory / "out" / "train").string()}), HasSubstr("checksums hold"));
-  arguments.files = {(directory / "missing.txt").string()};
+  arguments.prepare.text = {(directory / "missing.txt").string()};
   EXPECT_THROW(data_verb(arguments), IoError);
   std::ofstream(directory / "empty.txt") << "";
-  arguments.files = {(directory / "empty.txt").string()};
+  arguments.prepare.text = {(directory / "empty.txt").string()};
   EXPECT_THROW(data_verb(arguments), DataError);
+}
+
+TEST(Verbs, GenerateSaysEachPromptsContinuation) {
+  testing::TemporaryDirectory directory;
+  save_tiny(*tiny_model(3), directory / "tiny", 1, std::nullopt);
+  GenerateArguments arguments;
+  arguments.model = (directory / "tiny").string();
+  arguments.sampling.tokens = 12;
+  arguments.prompts = {"a line", "another, longer line"};
+  arguments.json = true;
+  const auto lines = [&] {
+    std::istringstream text(output_of(generate_verb, arguments));
+    std::vector<formats::Json> out;
+    for (std::string line; std::getline(text, line);) out.push_back(formats::parse_json(line, "stdout"));
+    return out;
+  };
+  const std::vector<formats::Json> both = lines();
+  ASSERT_EQ(both.size(), 2u);
+  for (const formats::Json& line : both) {
+    EXPECT_EQ(line["ids"].size(), 12u);
+    EXPECT_EQ(line["finish"], "length");
+    EXPECT_GT(line["tokens_per_second"], 0);
+  }
+  EXPECT_EQ(both[1]["prompt"], "another, longer line");
+  arguments.prompts.erase(arguments.prompts.begin());
+  EXPECT_EQ(lines()[0]["ids"], both[1]["ids"]);
+
+  arguments.json = false;
+  EXPECT_EQ(output_of(generate_verb, arguments),
+            "another, longer line" + both[1]["text"].get<std::string>() + "\n");
+  arguments.ids = both[0]["prompt_ids"].get<std::vector<int64_t>>();
+  EXPECT_EQ(output_of(generate_verb, arguments),
+            fmt::format("{} \n", fmt::join(both[0]["ids"].get<std::vector<int>>(), " ")));
+  arguments.ids.clear();
+  arguments.prompts.clear();
+  EXPECT_THROW(generate_verb(arguments), ConfigError);
 }
 
 TEST(Verbs, LogitsDemandsEvenRowsOfIds) {

@@ -36,6 +36,35 @@ TEST(KvCache, IsPerExecutedLayer) {
   expect_same_as_full(spec);
 }
 
+// Prompts of 9, 4 and 6 tokens padded on the left, then single tokens, and a row that leaves: each as alone.
+TEST(KvCache, RowsMayBeginBehindPadding) {
+  DecoderSpec windowed = testing::tiny_llama();
+  windowed.window = 5;
+  for (const DecoderSpec& spec : {testing::tiny_llama(), testing::tiny_gpt2(), windowed}) {
+    const auto model = testing::random_model(spec);
+    const at::NoGradGuard no_grad;
+    const at::Tensor tokens = testing::random_tokens(3, 14, spec.vocabulary);
+    const std::vector<int64_t> starts = {0, 5, 3};
+    KvCache cache(spec.layers, 3, spec.kv_heads, spec.head_dim, 14);
+    cache.start_B = at::tensor(starts, at::kLong);
+    const auto expect_alone = [&](const at::Tensor& h_BTD, const std::vector<int64_t>& rows) {
+      for (size_t b = 0; b < rows.size(); ++b) {
+        const int64_t start = starts[static_cast<size_t>(rows[b])], end = cache.length();
+        const at::Tensor alone =
+            model->hidden({tokens.narrow(0, rows[b], 1).narrow(1, start, end - start), {}, {}});
+        EXPECT_LT(testing::relative_error(h_BTD[static_cast<int64_t>(b)][-1], alone[0][-1]), 1e-5)
+            << spec.family << " row " << rows[b] << " of " << end;
+      }
+    };
+    expect_alone(model->hidden({tokens.narrow(1, 0, 9), {}, {}}, &cache), {0, 1, 2});
+    expect_alone(model->hidden({tokens.narrow(1, 9, 1), {}, {}}, &cache), {0, 1, 2});
+    cache.keep(at::tensor({2, 1}, at::kLong));
+    const at::Tensor rest = tokens.index_select(0, at::tensor({2, 1}, at::kLong));
+    expect_alone(model->hidden({rest.narrow(1, 10, 1), {}, {}}, &cache), {2, 1});
+    expect_alone(model->hidden({rest.narrow(1, 11, 3), {}, {}}, &cache), {2, 1});
+  }
+}
+
 TEST(KvCache, FollowsTheWorkingDtype) {
   const auto model = testing::random_model(testing::tiny_llama());
   IdentityMap identity;

@@ -1,0 +1,52 @@
+#include "eval/complete.h"
+
+#include <algorithm>
+#include <deque>
+
+#include "eval/text_stream.h"
+
+namespace retort::eval {
+namespace {
+
+// The prompt behind what the vocabulary's makers put before a text, unless it says that itself.
+std::vector<int32_t> begun(const data::Tokenizer& tokenizer, const std::string& prompt) {
+  std::vector<int32_t> ids = tokenizer.encode(prompt);
+  const std::vector<int32_t> prefix = tokenizer.prefix();
+  if (ids.size() < prefix.size() || !std::equal(prefix.begin(), prefix.end(), ids.begin()))
+    ids.insert(ids.begin(), prefix.begin(), prefix.end());
+  return ids;
+}
+
+}  // namespace
+
+std::vector<Completion> complete(models::Model& model, const data::Tokenizer& tokenizer,
+                                 const std::vector<std::string>& prompts, const SamplingOptions& options,
+                                 const std::function<bool(size_t prompt, std::string_view text)>& on_text) {
+  options.validate();
+  std::vector<Completion> out;
+  std::vector<std::vector<int32_t>> ids;
+  std::deque<TextStream> streams;
+  for (const std::string& prompt : prompts) {
+    ids.push_back(begun(tokenizer, prompt));
+    streams.emplace_back(tokenizer, options.stop);
+    out.push_back({ids.back(), {}, {}});
+  }
+  const auto say = [&](size_t row, const std::string& text) {
+    out[row].text += text;
+    return text.empty() || !on_text || on_text(row, text);
+  };
+  GenerateHooks hooks;
+  hooks.end = tokenizer.separator();
+  hooks.on_token = [&](size_t row, int32_t id) {
+    const bool wanted = say(row, streams[row].push(id));
+    return wanted && !streams[row].stopped();
+  };
+  std::vector<Continuation> continuations = generate(model, ids, options, hooks);
+  for (size_t row = 0; row < out.size(); ++row) {
+    out[row].tokens = std::move(continuations[row]);
+    say(row, streams[row].finish());
+  }
+  return out;
+}
+
+}  // namespace retort::eval

@@ -1,0 +1,28 @@
+// Prompts as text to their continuations as text: tokenizer, generate(), and a TextStream for each prompt, so
+// that stop texts work across tokens and what is streamed is UTF-8. Throws as generate() does. One thread.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/tokenizer.h"
+#include "eval/generate.h"
+
+namespace retort::eval {
+
+struct Completion {
+  std::vector<int32_t> prompt;  // as tokens
+  std::string text;             // without a stop text, without an end token
+  Continuation tokens;
+};
+
+// `on_text` gets each prompt's text in pieces, as soon as they are certain; returning false ends that prompt.
+// A prompt begins with the tokenizer's prefix, and its separator is the end token.
+std::vector<Completion> complete(
+    models::Model& model, const data::Tokenizer& tokenizer, const std::vector<std::string>& prompts,
+    const SamplingOptions& options,
+    const std::function<bool(size_t prompt, std::string_view text)>& on_text = {});
+
+}  // namespace retort::eval

@@ -1,0 +1,76 @@
+#include "eval/complete.h"
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "data/utf8.h"
+#include "tests/eval/models.h"
+
+namespace retort::eval {
+namespace {
+
+using retort::testing::make_decoder;
+
+class Complete : public ::testing::Test {
+ protected:
+  Completion one(const SamplingOptions& options) {
+    return complete(*model_, *tokenizer_, {"In the beginning"}, options).front();
+  }
+  std::unique_ptr<models::Decoder> model_ = make_decoder(256, 96);
+  std::unique_ptr<data::Tokenizer> tokenizer_ = data::make_byte_tokenizer();
+};
+
+}  // namespace
+
+// Weights drawn at random make bytes of all kinds, so little of it is UTF-8.
+TEST_F(Complete, TextIsUtf8AndStreamsAsItIsReturned) {
+  const SamplingOptions options = {.tokens = 60, .temperature = 1.5, .seed = 2};
+  std::vector<std::string> streamed(3);
+  const std::vector<std::string> prompts = {"In the beginning", "a", "\u00e9\u00e9"};
+  const auto all = complete(*model_, *tokenizer_, prompts, options, [&](size_t i, std::string_view text) {
+    std::string piece(text);
+    EXPECT_NO_THROW(data::check_utf8(piece, "refuse", "a piece"));
+    streamed[i] += piece;
+    return true;
+  });
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(all[i].prompt, tokenizer_->encode(prompts[i]));
+    EXPECT_EQ(all[i].text, streamed[i]);
+    EXPECT_EQ(all[i].tokens.ids.size(), 60u);
+    EXPECT_EQ(all[i].tokens.finish, Finish::kLength);
+    std::string raw = tokenizer_->decode(all[i].tokens.ids);
+    data::check_utf8(raw, "replace", "");
+    EXPECT_EQ(all[i].text, raw);
+    EXPECT_GT(all[i].tokens.tokens_per_second(), 0);
+    EXPECT_GE(all[i].tokens.seconds, all[i].tokens.first_seconds);
+  }
+}
+
+TEST_F(Complete, AStopTextEndsItAndIsNoPartOfIt) {
+  const Completion whole = one({.tokens = 40});
+  const std::string text = tokenizer_->decode(whole.tokens.ids);
+  const std::string stop = text.substr(17, 3);  // three tokens
+  const Completion stopped = one({.tokens = 40, .stop = {"never", stop}});
+  EXPECT_EQ(stopped.tokens.finish, Finish::kStop);
+  const size_t first = text.find(stop);
+  EXPECT_EQ(stopped.tokens.ids.size(), first + 3);
+  std::string expected = text.substr(0, first);
+  data::check_utf8(expected, "replace", "");
+  EXPECT_EQ(stopped.text, expected);
+}
+
+TEST_F(Complete, TheCallerMayEndIt) {
+  int pieces = 0;
+  const auto all = complete(*model_, *tokenizer_, {"a", "b"}, {.tokens = 40, .temperature = 1.0},
+                            [&](size_t i, std::string_view) { return i == 1 || ++pieces < 4; });
+  EXPECT_EQ(all[0].tokens.finish, Finish::kStop);
+  EXPECT_LT(all[0].tokens.ids.size(), 40u);
+  EXPECT_EQ(all[1].tokens.finish, Finish::kLength);
+}
+
+TEST_F(Complete, RefusesAnEmptyPrompt) {
+  EXPECT_THROW(complete(*model_, *tokenizer_, {""}, {}), DataError);
+  EXPECT_THROW(complete(*model_, *tokenizer_, {"a"}, {.stop = {""}}), ConfigError);
+}
+
+}  // namespace retort::eval
