@@ -44,6 +44,9 @@ class Tokenizer {
 // 256 tokens, id = byte; no special tokens. In a GGUF it is the byte-level BPE "gpt2" with one merge that
 // makes nothing, since llama.cpp refuses an empty list; in an HF folder a byte-level BPE without merges.
 std::unique_ptr<Tokenizer> make_byte_tokenizer();
+// Bytes, and 256 behind each piece of text of less than 12 bytes: for models that predict a piece's bytes
+// side by side (models/patch/). Other software has no such tokenizer.
+std::unique_ptr<Tokenizer> make_stop_byte_tokenizer();
 
 // A tokenizer.json, a SentencePiece .model, a tiktoken file, GPT-2's vocab.bpe beside its encoder.json, a
 // GGUF, or a folder with one of them. Byte-pair vocabularies only: Unigram and WordPiece are refused by name

@@ -19,7 +19,8 @@ struct TokenizerSpec {
 };
 
 const Registry<TokenizerSpec>& tokenizers() {
-  static const Registry<TokenizerSpec> table("tokenizer", {{"bytes", make_byte_tokenizer}});
+  static const Registry<TokenizerSpec> table(
+      "tokenizer", {{"bytes", make_byte_tokenizer}, {"bytes+stop", make_stop_byte_tokenizer}});
   return table;
 }
 
