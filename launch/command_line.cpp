@@ -31,12 +31,14 @@ struct CommandLine {
   LogitsArguments logits;
   ExportArguments exporting;
   InspectArguments inspect;
+  TokenizerArguments tokenizer;
   RecipeArguments recipe;
 
   CommandLine() {
     app.require_subcommand(1);
     add_run_and_check();
     add_data();
+    add_tokenizer();
     add_generate();
     add_eval_and_logits();
     add_export_and_inspect();
@@ -107,6 +109,42 @@ struct CommandLine {
       flags->verify();
       chosen = [arguments = data] { return data_verb(arguments); };
     });
+  }
+
+  void add_tokenizer() {
+    CLI::App* sub = app.add_subcommand("tokenizer", "make a vocabulary, or see what one does to a text");
+    sub->require_subcommand(1);
+    const auto action = [&](const char* name, const char* doc) {
+      CLI::App* made = sub->add_subcommand(name, doc);
+      made->callback([this, name] {
+        tokenizer.action = name;
+        chosen = [arguments = tokenizer] { return tokenizer_verb(arguments); };
+      });
+      return made;
+    };
+    CLI::App* train = action("train", "byte-level BPE from text files: OUT/tokenizer.json");
+    train->add_option("FILE", tokenizer.files, "text, jsonl, csv or tsv, also packed")->required();
+    train->add_option("--out", tokenizer.out, "folder to write")->required();
+    train->add_option("--vocabulary", tokenizer.vocabulary, "tokens, with the 256 bytes and the special ones")
+        ->capture_default_str();
+    train->add_option("--special", tokenizer.special, "special tokens, the first ends a document")
+        ->delimiter(',')
+        ->capture_default_str();
+    train
+        ->add_option("--pattern", tokenizer.pattern,
+                     "how text is cut: gpt-2, llama-bpe, dbrx, qwen2 or smollm")
+        ->capture_default_str();
+    train->add_option("--least-count", tokenizer.least_count, "a rarer pair makes no token")
+        ->capture_default_str();
+    train->add_option("--threads", tokenizer.threads, "0: all processors")->capture_default_str();
+    for (CLI::App* way :
+         {action("encode", "text to ids on stdout"), action("decode", "ids to text on stdout")}) {
+      way->add_option("--tokenizer", tokenizer.tokenizer, "bytes, or a tokenizer's file or folder")
+          ->required();
+      way->add_option("--text", tokenizer.text, "what to take, instead of a file or stdin");
+      way->add_option("FILE", tokenizer.files, "a file; without it stdin is read")->expected(0, 1);
+      way->add_flag("--json", tokenizer.json, "many at once: [\"text\", ...] and [[ids], ...]");
+    }
   }
 
   void add_generate() {

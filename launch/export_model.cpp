@@ -1,6 +1,7 @@
 #include "launch/export_model.h"
 
 #include "core/error.h"
+#include "data/gguf_vocabulary.h"
 #include "formats/ggml_blocks.h"
 #include "models/adapters.h"
 #include "models/gguf_model.h"
@@ -28,8 +29,13 @@ void export_hf(const Source& model, const recipes::ExportOptions& options, const
   models::HfExtras extras;
   if (model.tokenizer) {
     extras.files = model.tokenizer->hf_files();
-    // Without these transformers puts its own defaults, which would be ordinary bytes of our vocabulary.
-    extras.config = {{"bos_token_id", nullptr}, {"eos_token_id", nullptr}};
+    // Without these transformers puts its own defaults, which would be ordinary tokens of our vocabulary.
+    const auto id = [](std::optional<int32_t> token) {
+      return token ? formats::Json(*token) : formats::Json();
+    };
+    const std::vector<int32_t> prefix = model.tokenizer->prefix();
+    extras.config = {{"bos_token_id", prefix.empty() ? formats::Json() : formats::Json(prefix.front())},
+                     {"eos_token_id", id(model.tokenizer->separator())}};
   }
   models::save_hf_folder(files, out, model.decoder, model.map, hf_dtype(options.type), extras);
 }
@@ -52,7 +58,8 @@ models::Packer packer_of(const Source& model, const recipes::ExportOptions& opti
 
 void write(const Source& model, const recipes::ExportOptions& options, const Path& out, FileSystem& files) {
   if (options.format == "hf") return export_hf(model, options, out, files);
-  const auto tokenizer = model.tokenizer ? model.tokenizer->gguf_metadata() : formats::GgufMetadata{};
+  auto tokenizer = model.tokenizer ? model.tokenizer->gguf_metadata() : formats::GgufMetadata{};
+  tokenizer = data::padded(std::move(tokenizer), model.decoder.vocabulary());
   models::save_gguf(files, out, model.decoder, packer_of(model, options), tokenizer, "retort");
 }
 

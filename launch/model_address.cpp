@@ -36,7 +36,8 @@ OpenedModel from_checkpoint(const train::LoadedCheckpoint& checkpoint) {
   spec.validate();
   out.decoder = models::make_model(spec);
   if (checkpoint.extra.contains("tokenizer"))
-    out.tokenizer = data::make_tokenizer(formats::json_text(checkpoint.extra, "tokenizer", manifest));
+    out.tokenizer =
+        data::copied_tokenizer(formats::json_text(checkpoint.extra, "tokenizer", manifest), checkpoint.path);
   out.map = std::make_unique<models::IdentityMap>();
   if (checkpoint.extra.contains("quantize")) {
     out.quantize = parse_quantize(formats::json_text(checkpoint.extra, "quantize", manifest), manifest);
@@ -49,28 +50,34 @@ OpenedModel from_checkpoint(const train::LoadedCheckpoint& checkpoint) {
   return out;
 }
 
-// A vocabulary of another file is ours when it has the very same tokens.
-std::unique_ptr<data::Tokenizer> gguf_tokenizer(const Path& path) {
-  const formats::GgufFile file(path);
-  const formats::GgufValue* tokens = file.find("tokenizer.ggml.tokens");
-  for (const std::string& name : data::tokenizer_names()) {
-    auto tokenizer = data::make_tokenizer(name);
-    for (const auto& [key, value] : tokenizer->gguf_metadata())
-      if (key == "tokenizer.ggml.tokens" && tokens != nullptr && value == *tokens) return tokenizer;
-  }
-  return nullptr;
+// Bytes as tokens, as another file tells of them.
+bool is_bytes(const data::Tokenizer& tokenizer) {
+  if (tokenizer.vocabulary() != 256) return false;
+  for (int32_t id = 0; id < 256; ++id)
+    if (tokenizer.token_bytes(id) != std::string(1, static_cast<char>(id))) return false;
+  return true;
 }
 
-std::unique_ptr<data::Tokenizer> hf_tokenizer(const Path& directory) {
-  const Path path = directory / "tokenizer.json";
-  if (!fs::exists(path)) return nullptr;
-  const std::string text = read_text(path);
-  for (const std::string& name : data::tokenizer_names()) {
-    auto tokenizer = data::make_tokenizer(name);
-    const auto files = tokenizer->hf_files();
-    const auto ours = files.find("tokenizer.json");
-    if (ours != files.end() && ours->second == text) return tokenizer;
+// The tokenizer beside or inside a model's file. One that is not supported leaves a model that knows ids
+// only.
+std::unique_ptr<data::Tokenizer> own_tokenizer(const Path& path, Log& log) {
+  try {
+    auto tokenizer = data::open_tokenizer(path);
+    return is_bytes(*tokenizer) ? data::make_byte_tokenizer() : std::move(tokenizer);
+  } catch (const Error& error) {
+    log.warn("{}; the model opens without a tokenizer", error.what());
+    return nullptr;
   }
+}
+
+std::unique_ptr<data::Tokenizer> gguf_tokenizer(const Path& path, Log& log) {
+  if (formats::GgufFile(path).find("tokenizer.ggml.tokens") == nullptr) return nullptr;
+  return own_tokenizer(path, log);
+}
+
+std::unique_ptr<data::Tokenizer> hf_tokenizer(const Path& directory, Log& log) {
+  for (const char* name : {"tokenizer.json", "tokenizer.model", "merges.txt", "vocab.bpe"})
+    if (fs::exists(directory / name)) return own_tokenizer(directory, log);
   return nullptr;
 }
 
@@ -97,9 +104,10 @@ OpenedModel from_preset(const std::string& name, uint64_t seed) {
 
 OpenedModel from_directory(const Path& path, Log& log) {
   if (fs::exists(path / "manifest.json")) return from_checkpoint(train::load_checkpoint(path));
-  if (fs::exists(path / "config.json")) return plain(models::load_hf_folder(path), hf_tokenizer(path), path);
+  if (fs::exists(path / "config.json"))
+    return plain(models::load_hf_folder(path), hf_tokenizer(path, log), path);
   if (fs::exists(path / "model.gguf"))
-    return plain(models::load_gguf(path / "model.gguf"), gguf_tokenizer(path / "model.gguf"),
+    return plain(models::load_gguf(path / "model.gguf"), gguf_tokenizer(path / "model.gguf", log),
                  path / "model.gguf");
   const Path checkpoints = path.filename() == "checkpoints" ? path : path / "checkpoints";
   if (const auto newest = train::load_latest_checkpoint(checkpoints, log)) return from_checkpoint(*newest);
@@ -127,14 +135,14 @@ OpenedModel open_any(const std::string& address, const Path& run, uint64_t seed,
   if (path.extension() == ".bin") return plain(models::load_llama2c(path), nullptr, path);
   check<DataError>(path.extension() == ".gguf", "{}: a model file must be a .gguf (or a .bin of llama2.c)",
                    path.string());
-  return plain(models::load_gguf(path), gguf_tokenizer(path), path);
+  return plain(models::load_gguf(path), gguf_tokenizer(path, log), path);
 }
 
 }  // namespace
 
 const data::Tokenizer& OpenedModel::need_tokenizer() const {
-  check<DataError>(tokenizer != nullptr, "{}: its tokenizer is none of {}; give token ids instead of text",
-                   source, fmt::join(data::tokenizer_names(), ", "));
+  check<DataError>(tokenizer != nullptr,
+                   "{}: has no tokenizer that is supported; give token ids instead of text", source);
   return *tokenizer;
 }
 

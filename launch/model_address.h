@@ -1,8 +1,8 @@
 // Opens any MODEL: a checkpoint, a directory with checkpoints, a Hugging Face folder, a .gguf file, a .bin of
 // llama2.c, a directory with a model.gguf, preset:NAME (random weights), or stage:NAME of a run. A
-// checkpoint's manifest says what it holds: {"model": a DecoderSpec, "tokenizer": "bytes", "quantize": YAML}.
-// A checkpoint that was trained on a grid is opened with its fake-quantized weights: what an export would
-// hold.
+// checkpoint's manifest says what it holds: {"model": a DecoderSpec, "tokenizer": its name, "quantize":
+// YAML}; a tokenizer without a name of its own lies in it as files. A checkpoint that was trained on a grid
+// is opened with its fake-quantized weights: what an export would hold.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ struct OpenedModel {
   std::string source;  // the file or directory that was read
   std::unique_ptr<models::WeightMap> map;
   std::unique_ptr<models::Model> decoder;             // working weights bound to the map, f32
-  std::unique_ptr<data::Tokenizer> tokenizer;         // nullptr when the file's is not one of ours
+  std::unique_ptr<data::Tokenizer> tokenizer;         // nullptr when there is none, or none that is supported
   std::optional<quantize::QuantizeOptions> quantize;  // of a checkpoint that was trained on a grid
   const quantize::QuantizeMap* quantized() const {
     return dynamic_cast<const quantize::QuantizeMap*>(map.get());

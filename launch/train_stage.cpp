@@ -136,6 +136,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
        .directory = context.directory,
        .recipe = context.identity,
        .facts = model_facts(parts.model->spec(), parts.text().tokenizer_name(), s.quantize),
+       .tokenizer = data::tokenizer_files(*parts.text().tokenizer()),
        .validate = [&](int64_t done) { return judge.validate(done); },
        .before_step = move_to,
        .stop = &context.stop,

@@ -65,6 +65,17 @@ struct ExportArguments {
 };
 ExitCode export_verb(const ExportArguments& arguments);
 
+struct TokenizerArguments {
+  std::string action;  // train | encode | decode
+  std::string tokenizer, text, out;
+  std::vector<std::string> files;
+  int64_t vocabulary = 32000, least_count = 2, threads = 0;
+  std::vector<std::string> special = {"<|endoftext|>"};
+  std::string pattern = "gpt-2";
+  bool json = false;  // many texts at once
+};
+ExitCode tokenizer_verb(const TokenizerArguments& arguments);
+
 struct InspectArguments {
   std::string path;
   std::string shards = {}, tokenizer = {};  // what a teacher cache must fit

@@ -149,7 +149,18 @@ class Validator {
     add(key.c_str(), std::move(why));
   }
 
+  // Tokens of a tokenizer that can be opened; `say` why it cannot.
+  std::optional<int64_t> tokenizer_size(const std::string& address, bool say) {
+    try {
+      return data::make_tokenizer(address)->vocabulary();
+    } catch (const Error& error) {
+      if (say) add("prepare.tokenizer", error.what());
+      return std::nullopt;
+    }
+  }
+
   void check_prepare() {
+    tokenizer_size(stage_->prepare.tokenizer, true);
     if (stage_->text(recipe_.run).empty()) add("run.text", "must name at least one text file, got none");
   }
 
@@ -369,9 +380,9 @@ class Validator {
     const auto name = stage_of(source);
     const Stage* shards = name ? recipe_.find(*name) : nullptr;
     if (shards == nullptr || shards->kind != "prepare") return;
-    const int64_t needed = data::make_tokenizer(shards->prepare.tokenizer)->vocabulary();
-    if (spec.vocabulary < needed)
-      add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", needed,
+    const auto needed = tokenizer_size(shards->prepare.tokenizer, false);
+    if (needed && spec.vocabulary < *needed)
+      add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", *needed,
                             shards->prepare.tokenizer, spec.vocabulary));
   }
 

@@ -22,6 +22,7 @@ constexpr int64_t kVersion = 1;
 constexpr const char* kWeights = "weights.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kRecipe = "recipe.yaml";
+constexpr const char* kTokenizer[] = {"tokenizer.json", "tokenizer_config.json"};
 constexpr const char* kManifest = "manifest.json";
 constexpr uint64_t kManifestLimit = uint64_t{1} << 28;
 
@@ -85,7 +86,7 @@ class FileEntry {
 
 // One file before it exists: its first bytes, and the tensors that follow.
 struct FilePlan {
-  const char* name;
+  std::string name;
   std::string text;
   const formats::NamedTensors* tensors;
   uint64_t bytes() const {
@@ -110,10 +111,13 @@ void write_text(FileSystem& files, const Path& path, std::string_view text) {
 void write_files(FileSystem& files, const Path& directory, const CheckpointContent& content) {
   static const formats::NamedTensors kNone;
   const std::map<std::string, std::string> metadata{{"format", "pt"}};
-  const std::vector<FilePlan> plans{
+  std::vector<FilePlan> plans{
       {kWeights, formats::safetensors_header(content.weights, metadata), &content.weights},
       {kOptimizer, formats::safetensors_header(content.optimizer, metadata), &content.optimizer},
       {kRecipe, content.recipe, &kNone}};
+  for (const char* name : kTokenizer)
+    if (const auto file = content.tokenizer.find(name); file != content.tokenizer.end())
+      plans.push_back({name, file->second, &kNone});
   uint64_t needed = 0;
   for (const FilePlan& plan : plans) needed += plan.bytes();
   const uint64_t free = files.free_bytes(directory);
@@ -201,16 +205,19 @@ std::map<std::string, at::Tensor> open_tensors(const Path& path) {
 LoadedCheckpoint load_verified(const Path& path) {
   const Json manifest = read_manifest(path / kManifest);
   std::set<std::string> names;
+  int missing = 3;
   for (const Json& entry : manifest.at("files")) {
     const std::string name = formats::json_text(entry, "name", "manifest");
-    check<CheckpointError>(name == kWeights || name == kOptimizer || name == kRecipe,
-                           "{}: names a file that does not belong here: {}", (path / kManifest).string(),
-                           name);
+    const bool needed = name == kWeights || name == kOptimizer || name == kRecipe;
+    missing -= needed && !names.contains(name) ? 1 : 0;
+    check<CheckpointError>(
+        needed || std::find(std::begin(kTokenizer), std::end(kTokenizer), name) != std::end(kTokenizer),
+        "{}: names a file that does not belong here: {}", (path / kManifest).string(), name);
     verify_file(path / name, entry);
     names.insert(name);
   }
-  check<CheckpointError>(names.size() == 3, "{}: must list 3 files, got {}", (path / kManifest).string(),
-                         names.size());
+  check<CheckpointError>(missing == 0, "{}: must list {}, {} and {}, {} of them missing",
+                         (path / kManifest).string(), kWeights, kOptimizer, kRecipe, missing);
   for (const auto& entry : std::filesystem::directory_iterator(path)) {
     const std::string name = entry.path().filename().string();
     check<CheckpointError>(names.contains(name) || name == kManifest || name.starts_with("."),

@@ -4,7 +4,8 @@
 //   checkpoints/step_00000400/   weights.safetensors    masters by parameter name (unique only)
 //                                optimizer.safetensors  optimizer state
 //                                recipe.yaml            the resolved recipe
-//                                manifest.json          written last
+//                                tokenizer.json, tokenizer_config.json  of a tokenizer without a name of its
+//                                own manifest.json          written last
 //   checkpoints/LATEST           the directory's name, for people and scripts; loading does not need it
 //
 // manifest.json, in this order and layout to the byte:
@@ -43,6 +44,7 @@ struct CheckpointContent {
   int64_t step = 0;     // updates done; also the data position, with the batch shape in the recipe
   formats::Json extra;  // tokens seen, skip journal, model spec, tokenizer: small facts by name
   std::string recipe;   // resolved YAML
+  std::map<std::string, std::string> tokenizer = {};  // its files by name (data::tokenizer_files)
   formats::NamedTensors weights, optimizer;
 };
 

@@ -195,7 +195,12 @@ void Trainer::save(State& state, bool last) {
   comm::Comm& comm = parts_.step.comm;
   std::string failure;
   if (comm.rank() == 0) {
-    CheckpointContent content{state.step, facts_of(state), parts_.recipe, {}, parts_.step.optimizer.state()};
+    CheckpointContent content{.step = state.step,
+                              .extra = facts_of(state),
+                              .recipe = parts_.recipe,
+                              .tokenizer = parts_.tokenizer,
+                              .weights = {},
+                              .optimizer = parts_.step.optimizer.state()};
     for (const models::Parameter& p : parts_.step.model.parameters().unique())
       content.weights.emplace_back(p.name, p.master);
     try {

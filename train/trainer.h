@@ -59,6 +59,7 @@ struct TrainerParts {
   Path directory;       // the run (or stage) directory
   std::string recipe;   // resolved, stored in checkpoints
   formats::Json facts;  // model spec, tokenizer: stored in checkpoints as they are
+  std::map<std::string, std::string> tokenizer = {};  // its files, stored in checkpoints
   // Called on all ranks with the updates done; returns named figures (validation loss). May be empty.
   std::function<std::map<std::string, double>(int64_t done)> validate;
   // Before the step's forward pass, on all ranks: where a weight map changes its behaviour (QAT start). It

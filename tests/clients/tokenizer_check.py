@@ -1,55 +1,170 @@
-"""The byte tokenizer of an exported Hugging Face folder, as `tokenizers` and `transformers` see it.
+"""Tokenizers, as `tokenizers`, `transformers`, `sentencepiece` and llama.cpp see them.
 
-usage: tokenizer_check.py [RETORT] DIR    (DIR: the folder, or a finished tests/clients/clients.yaml)
+usage: tokenizer_check.py RETORT RUN    (RUN: a finished tests/clients/clients.yaml)
 
-Ids must be the bytes of the UTF-8 text, and decoding must give the text back. Prints PASS or raises.
+1. The byte tokenizer of the exported folder: ids are the bytes of the UTF-8 text.
+2. Published vocabularies ($RETORT_TEST_DATA, default ../shared/data; left out aloud without it): `retort tokenizer
+   encode` and `decode` give the ids and texts of `tokenizers` on 10,000 random strings and on whole files, from each
+   of the files that a vocabulary comes in; a SentencePiece model's ids are those of `sentencepiece`.
+3. `retort tokenizer train`: `tokenizers` reads what it writes and gives the same ids.
+4. A model trained on those tokens, exported: AutoTokenizer gives our ids, and llama.cpp answers a text as it answers
+   our ids of that text.
+Prints PASS or raises.
 """
+import json
+import os
 import pathlib
 import random
+import subprocess
 import sys
+import tempfile
 
+import sentencepiece
 import tokenizers
 import transformers
+import xllamacpp as x
 
 TEXTS = [
     "",
     "In the beginning God created the heaven and the earth.",
     "  two spaces,\ttab,\nnewline\r\n\n\n and a trailing space ",
-    "qz QZ a's it's 1234567890 !?#",
+    "qz QZ a's it's IT'S 1234567890 !?#",
     "h\u00e9llo w\u00f6rld \u00e6\u00df \u0416 \u4e2d\u6587 \u0e44\u0e17\u0e22 \U0001f600\u200d\U0001f600 e\u0301",
     "".join(chr(c) for c in range(0x800)),  # every one-byte and two-byte character
     "\u0120the <|endoftext|> <s> </s> [PAD] \u2581",
 ]
+PARTS = [" ", "  ", "\n", "\r\n", "\t", "'s", "'S", "'LL", "'\u017f", "12345", "\u00e9", "e\u0301", "\u3000", "\u2581",
+         "<|endoftext|>", "<s>", "</s>", "<unk>", "<0x0A>", "\u65e5\u672c", "a", "Zebra", "\u2028", "\u200d", "\ufffd",
+         "\0", "\x85", "\u00bd", "\u0663"]
 
 
 def random_text(rng):
-    return "".join(chr(rng.choice([rng.randrange(128), rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)]))
-                   for _ in range(rng.randrange(1, 60)))
+    kind, count = rng.randrange(3), rng.randrange(1, 40)
+    if kind == 0:
+        return "".join(chr(rng.choice([rng.randrange(128), rng.randrange(0x3000), rng.randrange(0xD800),
+                                       rng.randrange(0xE000, 0x110000)])) for _ in range(count))
+    if kind == 1:
+        return "".join(rng.choice(PARTS) for _ in range(count))
+    return "".join(chr(rng.randrange(32, 127)) if rng.random() < 0.8 else rng.choice(PARTS) for _ in range(count))
 
 
-def check(name, encode, decode, texts):
-    for text in texts:
-        ids = encode(text)
-        assert ids == list(text.encode()), f"{name}: {text!r} became {ids}"
-        assert decode(ids) == text, f"{name}: {text!r} came back as {decode(ids)!r}"
+def retort_json(retort, action, tokenizer, values):
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(values, file)
+        file.flush()
+        out = subprocess.run([retort, "tokenizer", action, "--tokenizer", tokenizer, "--json", file.name], check=True,
+                             capture_output=True).stdout
+    return json.loads(out)
 
 
-def main(folder):
-    if (folder / "hf").is_dir():
-        folder = folder / "hf"
+def same(name, ours, theirs, texts):
+    assert len(ours) == len(theirs) == len(texts)
+    for mine, other, text in zip(ours, theirs, texts):
+        assert mine == other, f"{name}: {text[:80]!r} gave {mine[:20]}, wanted {other[:20]}"
+
+
+def check_bytes(folder):
     rng = random.Random(0)
     texts = TEXTS + [random_text(rng) for _ in range(200)]
+    ids = [list(t.encode()) for t in texts]
     plain = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert plain.get_vocab_size() == 256, plain.get_vocab_size()
-    check("tokenizers", lambda t: plain.encode(t).ids, lambda i: plain.decode(i), texts)
+    same("bytes in tokenizers", [plain.encode(t).ids for t in texts], ids, texts)
+    same("bytes in tokenizers", [plain.decode(i) for i in ids], texts, texts)
     auto = transformers.AutoTokenizer.from_pretrained(folder)
     assert len(auto) == 256, len(auto)
-    check("AutoTokenizer", lambda t: auto(t)["input_ids"], lambda i: auto.decode(i), texts)
-    # Every byte stands alone, also those that no UTF-8 text holds.
-    lead = plain.decode([0xE4, 0xB8, 0xAD])
-    assert lead == "\u4e2d" and plain.decode([0xFF]) == "\ufffd", lead
-    print(f"PASS: {len(texts)} texts, ids are bytes in tokenizers {tokenizers.__version__} "
-          f"and transformers {transformers.__version__}")
+    same("bytes in AutoTokenizer", [auto(t)["input_ids"] for t in texts], ids, texts)
+    same("bytes in AutoTokenizer", [auto.decode(i) for i in ids], texts, texts)
+    assert plain.decode([0xE4, 0xB8, 0xAD]) == "\u4e2d" and plain.decode([0xFF]) == "\ufffd"
 
 
-main(pathlib.Path(sys.argv[-1]))
+def check_published(retort, data):
+    rng = random.Random(1)
+    texts = TEXTS + [random_text(rng) for _ in range(10000)]
+    texts += [f.read_text(encoding="utf-8") for f in sorted((data / "text").rglob("*.txt"))]
+    for name, files in {"gpt2": ["tokenizer.json", "vocab.bpe"], "mistral": ["tokenizer.json", "tokenizer.model"]}.items():
+        folder = data / "tokenizers" / name
+        reference = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        ids = [e.ids for e in reference.encode_batch(texts, add_special_tokens=False)]
+        for file in files:
+            same(f"{name} {file}", retort_json(retort, "encode", folder / file, texts), ids, texts)
+        same(f"{name} decoded", retort_json(retort, "decode", folder / files[0], ids),
+             [reference.decode(i, skip_special_tokens=False) for i in ids], texts)
+    model = data / "tokenizers" / "mistral" / "tokenizer.model"
+    peer = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    # It has no marks in texts, and takes U+0000 for a text's end.
+    plain = [t for t in texts if t and not any(mark in t for mark in ("<s>", "</s>", "<unk>", "\0"))]
+    same("sentencepiece", retort_json(retort, "encode", model, plain), [peer.encode(t) for t in plain], plain)
+    return len(texts)
+
+
+def check_trained(retort, folder, text):
+    subprocess.run([retort, "tokenizer", "train", text, "--out", folder, "--vocabulary", "1000", "--special",
+                    "<|endoftext|>,<|pad|>"], check=True, capture_output=True)
+    plain = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert plain.get_vocab_size() == 1000, plain.get_vocab_size()
+    rng = random.Random(2)
+    texts = TEXTS + [random_text(rng) for _ in range(2000)] + [text.read_text()]
+    ids = retort_json(retort, "encode", folder, texts)
+    same("trained", ids, [plain.encode(t).ids for t in texts], texts)
+    same("trained", retort_json(retort, "decode", folder, ids), texts, texts)
+
+
+def complete(path, prompts):
+    p = x.CommonParams()
+    p.model.path, p.n_ctx, p.cpuparams.n_threads, p.warmup, p.verbosity = str(path), 512, 2, False, 0
+    server, out = x.Server(p), []
+    for prompt in prompts:
+        reply = server.handle_completions({"prompt": prompt, "n_predict": 1, "temperature": 0, "n_probs": 20,
+                                           "cache_prompt": False, "ignore_eos": True})
+        assert "choices" in reply, reply
+        first = reply["choices"][0]["logprobs"]["content"][0]
+        out.append((reply["usage"]["prompt_tokens"], [(t["id"], round(t["logprob"], 4)) for t in first["top_logprobs"]]))
+    return out
+
+
+def check_exported(retort, folder, work, text):
+    recipe = pathlib.Path(__file__).with_name("clients.yaml")
+    lines = recipe.read_text().split("stages:")[0].replace("steps: 150", "steps: 8").replace("model:", "model:\n  vocabulary: 1024")
+    stages = (f"stages:\n  - {{ name: text, kind: prepare, prepare: {{ tokenizer: {folder}, validation: 0.1 }} }}\n"
+              "  - { name: model, kind: train }\n")
+    (work / "bpe.yaml").write_text(lines + stages)
+    subprocess.run([retort, "run", work / "bpe.yaml", "--set", f"run.dir={work / 'run'}", "--set", f"run.text={text}"],
+                   check=True, capture_output=True)
+    kept = json.loads((folder / "tokenizer.json").read_text())
+    for file in folder.iterdir():  # the run has its own copy
+        file.unlink()
+    for format, out in (("hf", work / "hf"), ("gguf", work / "model.gguf")):
+        subprocess.run([retort, "export", work / "run" / "model", "--format", format, "--type", "f32", "--out", out],
+                       check=True, capture_output=True)
+    assert json.loads((work / "hf" / "tokenizer.json").read_text())["model"] == kept["model"]
+    rng = random.Random(3)
+    texts = [t for t in TEXTS + [random_text(rng) for _ in range(300)] if t]
+    ids = retort_json(retort, "encode", work / "hf", texts)
+    auto = transformers.AutoTokenizer.from_pretrained(work / "hf")
+    assert auto.eos_token == "<|endoftext|>", auto.eos_token
+    same("AutoTokenizer", ids, [auto(t)["input_ids"] for t in texts], texts)
+    same("read back from the GGUF", retort_json(retort, "encode", work / "model.gguf", texts), ids, texts)
+    # llama.cpp's classes of characters are of an older Unicode: known characters only.
+    some = [i for i, t in enumerate(texts) if len(ids[i]) < 400 and all(ord(c) < 0x3000 for c in t) and "\0" not in t][:60]
+    by_text = complete(work / "model.gguf", [texts[i] for i in some])
+    by_ids = complete(work / "model.gguf", [ids[i] for i in some])
+    same("llama.cpp", by_text, by_ids, [texts[i] for i in some])
+    return len(some)
+
+
+def main(retort, run):
+    check_bytes(run / "hf")
+    data = pathlib.Path(os.environ.get("RETORT_TEST_DATA", "../shared/data"))
+    published = check_published(retort, data) if data.is_dir() else 0
+    if not published:
+        print("no test data: published vocabularies are left out")
+    with tempfile.TemporaryDirectory() as directory:
+        work, text = pathlib.Path(directory), run.parent / "text.txt"
+        check_trained(retort, work / "tokenizer", text)
+        in_llama = check_exported(retort, work / "tokenizer", work, text)
+    print(f"PASS: bytes; {published} texts of published vocabularies; a trained vocabulary, exported, {in_llama} texts in "
+          f"llama.cpp; tokenizers {tokenizers.__version__}, transformers {transformers.__version__}")
+
+
+main(sys.argv[1], pathlib.Path(sys.argv[2]))

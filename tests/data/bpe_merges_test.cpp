@@ -87,7 +87,7 @@ TEST(BpeMerges, AnEndlessWordTakesTimeInProportion) {
   const BpeMerges rules(merges);
   cpu_seconds(rules, 1 << 16);
   const double once = cpu_seconds(rules, 1 << 17), eight = cpu_seconds(rules, 1 << 20);
-  EXPECT_LT(eight, 24 * once);  // quadratic: 64
+  EXPECT_LT(eight, 40 * once);  // quadratic: 64 times
 }
 
 TEST(BpeMerges, ScoresBecomeRules) {

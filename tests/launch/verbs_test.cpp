@@ -105,6 +105,38 @@ TEST(Verbs, GenerateSaysEachPromptsContinuation) {
   EXPECT_THROW(generate_verb(arguments), ConfigError);
 }
 
+TEST(Verbs, TokenizerTrainsEncodesAndDecodes) {
+  testing::TemporaryDirectory directory;
+  std::ofstream(directory / "a.txt") << "low lower lowest, slow slower slowest\n";
+  TokenizerArguments train;
+  train.action = "train";
+  train.files = {(directory / "a.txt").string()};
+  train.out = (directory / "out").string();
+  train.vocabulary = 260;
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(tokenizer_verb(train), ExitCode::kDone);
+  ::testing::internal::GetCapturedStderr();
+  TokenizerArguments use;
+  use.tokenizer = train.out;
+  use.action = "encode";
+  use.text = "low<|endoftext|>";
+  const std::string ids = output_of(tokenizer_verb, use);
+  EXPECT_THAT(ids, HasSubstr(" 259\n"));
+  use.action = "decode";
+  use.text = ids;
+  EXPECT_EQ(output_of(tokenizer_verb, use), "low<|endoftext|>");
+  use.text = "1, x";
+  EXPECT_THROW(tokenizer_verb(use), ConfigError);
+  use.json = true;
+  use.text = "[[108, 111], []]";
+  EXPECT_EQ(output_of(tokenizer_verb, use), "[\"lo\",\"\"]\n");
+  use.action = "encode";
+  use.text = R"(["a", "ab"])";
+  EXPECT_EQ(output_of(tokenizer_verb, use), "[[97],[97,98]]\n");
+  use.text = "[3]";
+  EXPECT_THROW(tokenizer_verb(use), DataError);
+}
+
 TEST(Verbs, LogitsDemandsEvenRowsOfIds) {
   testing::TemporaryDirectory directory;
   const auto ids = [&](const char* text) {

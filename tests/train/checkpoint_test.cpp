@@ -79,6 +79,18 @@ std::string error_of(const Path& checkpoint) {
 
 }  // namespace
 
+TEST(Checkpoint, KeepsTheTokenizersFiles) {
+  testing::TemporaryDirectory directory;
+  CheckpointContent with = content(5);
+  with.tokenizer = {{"tokenizer.json", "{}"}, {"tokenizer_config.json", "{ }"}};
+  save_checkpoint(quick_files(), directory.path(), with, 1);
+  const Path checkpoint = directory / "step_00000005";
+  expect_content(load_checkpoint(checkpoint), 5);
+  EXPECT_EQ(read_text(checkpoint / "tokenizer_config.json"), "{ }");
+  flip_bit(checkpoint / "tokenizer.json", 1);
+  EXPECT_THAT(error_of(checkpoint), ::testing::HasSubstr("tokenizer.json"));
+}
+
 TEST(Checkpoint, RoundTrips) {
   TemporaryDirectory run;
   save_checkpoint(local_files(), run.path(), content(400), 2);
