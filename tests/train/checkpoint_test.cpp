@@ -1,6 +1,6 @@
 #include "train/checkpoint.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <cmath>
 #include <fstream>
