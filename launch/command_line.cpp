@@ -30,6 +30,7 @@ struct CommandLine {
   EvalArguments eval;
   LogitsArguments logits;
   ExportArguments exporting;
+  QuantizeArguments quantize;
   InspectArguments inspect;
   TokenizerArguments tokenizer;
   RecipeArguments recipe;
@@ -41,6 +42,7 @@ struct CommandLine {
     add_tokenizer();
     add_generate();
     add_eval_and_logits();
+    add_quantize();
     add_export_and_inspect();
     add_recipe();
   }
@@ -187,20 +189,60 @@ struct CommandLine {
     sub->add_option("--out", logits.out, "a safetensors file: tensor \"logits\" f32 [B, T, V]")->required();
   }
 
+  void add_quantize() {
+    CLI::App* sub =
+        verb("quantize", "put a model's weights on a grid, without training, and say what it costs", quantize,
+             quantize_verb);
+    sub->add_option("MODEL", quantize.model, kModel)->required();
+    sub->add_option("--scheme", quantize.scheme,
+                    "a method and a grid: gptq-q4_0; a wrong name lists them all")
+        ->required();
+    sub->add_option("--calibration", quantize.calibration,
+                    "token shards to calibrate on (DIR, or DIR/train), or an importance matrix (.gguf)");
+    sub->add_option("--text", quantize.text,
+                    "token shards to judge the result on; DIR/validation of --calibration by default");
+    sub->add_option("--out", quantize.out, "a .gguf file or a folder; may be repeated")
+        ->take_all()
+        ->allow_extra_args(false);
+    sub->add_option("--format", quantize.format,
+                    "of a folder; auto: compressed-tensors where it holds the grid, else a checkpoint")
+        ->check(CLI::IsMember({"auto", "compressed-tensors", "gptq", "gptq_v2", "checkpoint"}))
+        ->capture_default_str();
+    sub->add_option("--fallback", quantize.fallback,
+                    "grid, or none for f32, of the tensors whose rows the scheme's grid does not divide")
+        ->capture_default_str();
+    sub->add_option("--tokens", quantize.tokens, "of the calibration text")
+        ->capture_default_str()
+        ->check(CLI::PositiveNumber);
+    sub->add_option("--sequence", quantize.sequence,
+                    "tokens of a window; the model's context, at most 2048, by default");
+    sub->add_flag("--act-order", quantize.act_order, "gptq: columns by falling activation");
+    sub->add_flag("--clip-search", quantize.clip_search,
+                  "scales below the largest weight's where that errs less");
+    sub->add_flag("--no-baselines", quantize.no_baselines, "do not judge rtn and gptq on the same grid too");
+    sub->add_option("--limit", quantize.limit, "judge on the first so many tokens only");
+    sub->add_option("--importance-out", quantize.importance_out,
+                    "write the importance matrix that imatrix schemes measure, for llama-quantize");
+    sub->add_option("--json", quantize.json, "write the tables' figures here too");
+  }
+
   void add_export_and_inspect() {
     const std::vector<std::string> types = formats::written_ggml_types();
     CLI::App* sub = verb("export", "write a model for other software", exporting, export_verb);
     sub->add_option("MODEL", exporting.model, kModel)->required();
-    sub->add_option("--format", exporting.format, "hf or gguf")
+    sub->add_option("--format", exporting.format,
+                    "hf: values; compressed-tensors, gptq: a folder of the model's own codes")
         ->required()
-        ->check(CLI::IsMember({"hf", "gguf"}));
+        ->check(CLI::IsMember({"hf", "gguf", "compressed-tensors", "gptq", "gptq_v2"}));
     sub->add_option("--type", exporting.type,
                     "of matrices; by default the grids that the model was trained on")
         ->check(CLI::IsMember(types));
     sub->add_option("--embedding-type", exporting.embedding_type,
                     "of the embedding and the head; as --type by default")
         ->check(CLI::IsMember(types));
-    sub->add_option("--out", exporting.out, "a file (gguf) or a folder (hf)")->required();
+    sub->add_flag("--activations", exporting.activations,
+                  "compressed-tensors: whoever loads it rounds activations to 8 bits too");
+    sub->add_option("--out", exporting.out, "a file (gguf) or a folder")->required();
     sub = verb("inspect", "names, shapes, types, metadata and checksums of any file or directory", inspect,
                inspect_verb);
     sub->add_option("PATH", inspect.path, "what to look into, or preset:NAME")->required();

@@ -1,11 +1,14 @@
 #include "launch/export_model.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "data/gguf_vocabulary.h"
 #include "formats/ggml_blocks.h"
 #include "models/adapters.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
+#include "quantize/hf_packing.h"
 
 namespace retort::launch {
 namespace {
@@ -24,25 +27,45 @@ struct Source {
   const data::Tokenizer* tokenizer;
 };
 
+bool is_packed(const std::string& format) {
+  const std::vector<std::string> layouts = quantize::hf_layout_names();
+  return std::find(layouts.begin(), layouts.end(), format) != layouts.end();
+}
+
+// What packing the matrices in a layout adds to the folder.
+models::HfExtras packing(const Source& model, const recipes::ExportOptions& options) {
+  const auto* map = dynamic_cast<const quantize::PackingMap*>(&model.map);
+  check<ConfigError>(map != nullptr && map->enabled(),
+                     "format {} packs a model's own grids, and this one lies on none; quantize it (retort "
+                     "quantize --scheme rtn-w4a16, or a recipe's quantize section)",
+                     options.format);
+  check<ConfigError>(options.type != "bf16",
+                     "a {} folder holds f32 or f16 beside its codes: bf16 would round their scales",
+                     options.format);
+  return quantize::pack_for_hf(options.format, model.decoder, *map, options.activations,
+                               hf_dtype(options.type));
+}
+
 void export_hf(const Source& model, const recipes::ExportOptions& options, const Path& out,
                FileSystem& files) {
   models::HfExtras extras;
+  if (is_packed(options.format)) extras = packing(model, options);
   if (model.tokenizer) {
-    extras.files = model.tokenizer->hf_files();
+    extras.files.merge(model.tokenizer->hf_files());
     // Without these transformers puts its own defaults, which would be ordinary tokens of our vocabulary.
     const auto id = [](std::optional<int32_t> token) {
       return token ? formats::Json(*token) : formats::Json();
     };
     const std::vector<int32_t> prefix = model.tokenizer->prefix();
-    extras.config = {{"bos_token_id", prefix.empty() ? formats::Json() : formats::Json(prefix.front())},
-                     {"eos_token_id", id(model.tokenizer->separator())}};
+    extras.config["bos_token_id"] = prefix.empty() ? formats::Json() : formats::Json(prefix.front());
+    extras.config["eos_token_id"] = id(model.tokenizer->separator());
   }
   models::save_hf_folder(files, out, model.decoder, model.map, hf_dtype(options.type), extras);
 }
 
 models::Packer packer_of(const Source& model, const recipes::ExportOptions& options) {
   if (options.type == "own") {
-    if (const auto* map = dynamic_cast<const quantize::QuantizeMap*>(&model.map))
+    if (const auto* map = dynamic_cast<const quantize::PackingMap*>(&model.map))
       return [map](const models::Parameter& p) { return map->pack(p); };
   }
   const auto type = formats::ggml_type_named(options.type == "own" ? "f32" : options.type).type;
@@ -57,7 +80,7 @@ models::Packer packer_of(const Source& model, const recipes::ExportOptions& opti
 }
 
 void write(const Source& model, const recipes::ExportOptions& options, const Path& out, FileSystem& files) {
-  if (options.format == "hf") return export_hf(model, options, out, files);
+  if (options.format != "gguf") return export_hf(model, options, out, files);
   auto tokenizer = model.tokenizer ? model.tokenizer->gguf_metadata() : formats::GgufMetadata{};
   tokenizer = data::padded(std::move(tokenizer), model.decoder.vocabulary());
   models::save_gguf(files, out, model.decoder, packer_of(model, options), tokenizer, "retort");
@@ -69,7 +92,7 @@ uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& op
                       FileSystem& files) {
   const at::NoGradGuard no_grad;
   const models::Decoder& decoder =
-      model.need_decoder(options.format == "hf" ? "architecture in transformers" : "architecture in GGUF");
+      model.need_decoder(options.format == "gguf" ? "architecture in GGUF" : "architecture in transformers");
   if (decoder.spec().lora_rank == 0) {
     write({decoder, *model.map, model.tokenizer.get()}, options, out, files);
   } else {

@@ -11,7 +11,7 @@
 
 namespace retort::launch {
 
-// GGUF: a file at `out`. HF: a folder at `out`. Returns the bytes written there.
+// gguf: a file at `out`. The other formats: a folder at `out`. Returns the bytes written there.
 uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
                       FileSystem& files);
 

@@ -8,7 +8,7 @@ namespace retort::launch {
 
 StageOutcome export_stage(StageContext& context) {
   const recipes::Stage& s = context.stage;
-  const Path out = s.exporting.format == "hf" ? context.directory : context.directory / "model.gguf";
+  const Path out = s.exporting.format == "gguf" ? context.directory / "model.gguf" : context.directory;
   StageOutcome outcome;
   on_rank_zero(context.comm, [&] {
     const OpenedModel model =

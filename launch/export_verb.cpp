@@ -10,6 +10,7 @@ ExitCode export_verb(const ExportArguments& arguments) {
   options.format = arguments.format;
   options.type = arguments.type;
   options.embedding_type = arguments.embedding_type;
+  options.activations = arguments.activations;
   check<ConfigError>(options.type != "own" || options.embedding_type == "same",
                      "--embedding-type needs a --type; without one the model's own grids are written");
   const uint64_t bytes = export_model(model, options, arguments.out, local_files());

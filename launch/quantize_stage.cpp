@@ -1,37 +1,71 @@
-// Round-to-nearest: a model's weights put on their grids without training, judged, and written as a GGUF.
+// A model's weights put on their grids without training, judged beside full precision, and written as
+// export.format says: a GGUF (DIRECTORY/model.gguf) or a folder (DIRECTORY itself). DIRECTORY.md beside it is
+// the report.
 #include "launch/export_model.h"
+#include "launch/quantization.h"
+#include "launch/score.h"
 #include "launch/stages.h"
 #include "launch/together.h"
-#include "quantize/report.h"
+#include "models/adapters.h"
 
 namespace retort::launch {
+namespace {
+
+PostTrainingJob job_of(const StageContext& context) {
+  const recipes::Stage& s = context.stage;
+  PostTrainingJob job{*s.quantize, s.post_training, nullptr, s.data.sequence};
+  if (recipes::reads_training_text(s)) {
+    // Of a mixture, the first source: what calibration sees need not be in proportion.
+    job.calibration = open_shards(context, s.data.sources().front().train, "train");
+  }
+  return job;
+}
+
+}  // namespace
 
 StageOutcome quantize_stage(StageContext& context) {
+  const recipes::Stage& s = context.stage;
+  const at::NoGradGuard no_grad;
   OpenedModel model;
+  std::unique_ptr<models::Decoder> reference, decoder;
   together(context.comm, [&] {
-    model = open_model(context.stage.model.from, context.run, static_cast<uint64_t>(context.recipe.run.seed),
-                       context.log);
-    auto map = std::make_unique<quantize::QuantizeMap>(*context.stage.quantize, model.decoder->parameters());
-    map->enable(true);
-    map->fit_scales();
-    replace_map(model, std::move(map));
+    model =
+        open_model(s.model.from, context.run, static_cast<uint64_t>(context.recipe.run.seed), context.log);
+    reference = f32_copy(model.need_decoder("quantize stage"), *model.map);
+    models::IdentityMap identity;
+    decoder = f32_copy(*reference, identity);
   });
+  PostTrainingJob job;
+  together(context.comm, [&] {
+    job = job_of(context);
+    if (job.calibration) check_tokenizer(model, *job.calibration, "data.train");
+  });
+  auto map = put_on_grids(*decoder, job, context.comm, context.log);
+  std::vector<quantize::TensorReport> tensors;
+  if (map) tensors = quantize::report(*map, decoder->parameters());
+
+  JudgeText text;
+  if (!s.data.validation.empty())
+    text = {open_shards(context, s.data.validation, "validation"), s.data.sequence};
+  Judged row = judge(s.post_training.method, *reference, *decoder, tensors, text, context.comm);
+  const Judged full = judge_reference(*reference, text, context.comm);
   StageOutcome outcome;
-  outcome.result = parameter_counts(*model.decoder);
-  outcome.result.update(evaluate(context, *model.decoder, *model.map, context.comm));
+  outcome.result = parameter_counts(*decoder);
   on_rank_zero(context.comm, [&] {
-    const at::NoGradGuard no_grad;
-    context.files.make_directories(context.directory);
-    const uint64_t bytes = export_model(model, {}, context.directory / "model.gguf", context.files);
-    auto& map = dynamic_cast<quantize::QuantizeMap&>(*model.map);
-    const auto rows = quantize::report(map, model.decoder->parameters());
-    const Spent before = spent_before(context, context.stage.model.from);
-    outcome.result.update({{"file_bytes", bytes},
-                           {"bits_per_weight", quantize::bits_per_weight(rows)},
-                           {"tokens", before.tokens},
-                           {"seconds", before.seconds}});
-    context.log.info("{}: {} at {:.2f} bits a weight", (context.directory / "model.gguf").string(),
-                     format_bytes(bytes), quantize::bits_per_weight(rows));
+    model.decoder = std::move(decoder);
+    model.map = std::move(map);
+    const bool gguf = s.exporting.format == "gguf";
+    const Path out = gguf ? context.directory / "model.gguf" : context.directory;
+    if (gguf) context.files.make_directories(context.directory);
+    row.file_bytes = export_model(model, s.exporting, out, context.files);
+    const Spent before = spent_before(context, s.model.from);
+    outcome.result.update(judged_json(row, s.data.sequence));
+    outcome.result.update(
+        {{"file_bytes", *row.file_bytes}, {"tokens", before.tokens}, {"seconds", before.seconds}});
+    write_durably(context.files, context.directory / "quantization.md",
+                  tensor_table(tensors) + "\n" + model_table({full, row}));
+    context.log.info("{}: {} at {:.2f} bits a weight", out.string(), format_bytes(*row.file_bytes),
+                     row.bits_per_weight);
   });
   return outcome;
 }

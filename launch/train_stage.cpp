@@ -6,6 +6,7 @@
 #include "distill/objective.h"
 #include "launch/initial_model.h"
 #include "launch/on_ranks.h"
+#include "launch/quantization.h"
 #include "launch/teachers.h"
 #include "launch/together.h"
 #include "train/precision.h"
@@ -149,6 +150,9 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   move_to(s.train.steps - 1);  // a run that was complete already never began a step
   outcome.result = parameter_counts(*parts.model);
   outcome.result.update(judge.at(s.train.steps));
+  if (parts.quantizing != nullptr)
+    outcome.result.update(report_training(context, *parts.model, *parts.quantizing,
+                                          parts.stream->sources().front().shards, comm, log));
   if (comm.rank() != 0) return outcome;
   const Spent before = spent_before(context, s.model.init ? s.init_source() : s.model.from);
   outcome.result.update({{"file_bytes", weights_bytes(context.directory)},

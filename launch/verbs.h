@@ -62,6 +62,7 @@ ExitCode logits_verb(const LogitsArguments& arguments);
 
 struct ExportArguments {
   std::string model, format, type = "own", embedding_type = "same", out;
+  bool activations = false;
 };
 ExitCode export_verb(const ExportArguments& arguments);
 
@@ -75,6 +76,15 @@ struct TokenizerArguments {
   bool json = false;  // many texts at once
 };
 ExitCode tokenizer_verb(const TokenizerArguments& arguments);
+
+struct QuantizeArguments {
+  std::string model, scheme, calibration, text, fallback = "refuse", importance_out, json;
+  std::string format = "auto";  // of a folder: auto | compressed-tensors | gptq | gptq_v2 | checkpoint
+  std::vector<std::string> out;
+  int64_t tokens = 65536, sequence = 0, limit = 0;
+  bool act_order = false, clip_search = false, no_baselines = false;
+};
+ExitCode quantize_verb(const QuantizeArguments& arguments);
 
 struct InspectArguments {
   std::string path;

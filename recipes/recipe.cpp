@@ -234,11 +234,15 @@ void ParallelOptions::describe(Section& s) {
 }
 
 void ExportOptions::describe(Section& s) {
-  s.field("format", format, "of the file", one_of({"gguf", "hf"}));
+  s.field("format", format,
+          "gguf: a file; hf: a folder of values; compressed-tensors, gptq: a folder of the model's own codes",
+          one_of({"gguf", "hf", "compressed-tensors", "gptq", "gptq_v2"}));
   s.field("type", type, "of matrices; own: the grids of the model's quantize section, f32 without one",
           one_of(types_and("own")));
   s.field("embedding_type", embedding_type, "of the token embedding and the head, when type is not own",
           one_of(types_and("same")));
+  s.field("activations", activations,
+          "compressed-tensors: whoever loads it rounds activations to 8 bits too, per token");
   s.field("evaluate", evaluate, "score the validation text with the file as read back");
 }
 
@@ -261,7 +265,9 @@ const Registry<StageKind>& stage_kinds() {
        {"capture",
         {"model", "data", "capture", "parallel"},
         "what a model says of every token of data.train, kept for students to learn from"},
-       {"quantize", {"model", "data", "quantize"}, "round a model's weights to a grid, without training"},
+       {"quantize",
+        {"model", "data", "quantize", "post_training", "export"},
+        "put a model's weights on grids, without training"},
        {"export", {"model", "data", "export"}, "a file for other software"},
        {"generate", {"model", "generate"}, "text from a model"},
        {"report", {"report"}, "a table of what earlier stages measured"}});
@@ -269,8 +275,8 @@ const Registry<StageKind>& stage_kinds() {
 }
 
 std::vector<std::string> all_sections() {
-  return {"model",    "prepare",  "data",   "train",    "distill", "capture",
-          "quantize", "parallel", "export", "generate", "report"};
+  return {"model",    "prepare",       "data",     "train",  "distill",  "capture",
+          "quantize", "post_training", "parallel", "export", "generate", "report"};
 }
 
 void Stage::describe(Section& s) {
@@ -290,6 +296,8 @@ void Stage::describe(Section& s, const std::vector<std::string>& sections) {
       s.optional("distill", distill, "learn from a teacher; without it: cross-entropy");
     if (section == "quantize") s.optional("quantize", quantize, "the grids that weights live on");
     if (section == "capture") s.section("capture", capture, "what is kept of a teacher's distributions");
+    if (section == "post_training")
+      s.section("post_training", post_training, "how a quantize stage finds the codes");
     if (section == "parallel") s.section("parallel", parallel, "how many ranks share the work");
     if (section == "export") s.section("export", exporting, "the file to write");
     if (section == "generate") s.section("generate", generate, "what to continue, and how to draw");
@@ -322,6 +330,11 @@ void Recipe::describe(Section& s) {
 std::optional<std::string> stage_of(const std::string& reference) { return after(reference, "stage:"); }
 std::optional<std::string> preset_of(const std::string& reference) { return after(reference, "preset:"); }
 
+bool reads_training_text(const Stage& stage) {
+  return stage.kind == "train" || stage.kind == "capture" ||
+         (stage.kind == "quantize" && stage.post_training.calibrated());
+}
+
 std::vector<std::string> inputs_of(const Stage& stage) {
   const auto& takes = stage_kinds().at(stage.kind).sections;
   const auto has = [&](const char* section) {
@@ -330,7 +343,7 @@ std::vector<std::string> inputs_of(const Stage& stage) {
   std::vector<std::string> references;
   if (has("model")) references.push_back(stage.model.from);
   if (has("model")) references.push_back(stage.init_source());
-  if (stage.kind == "train" || stage.kind == "capture")
+  if (reads_training_text(stage))
     for (const SourceOptions& source : stage.data.sources()) references.push_back(source.train);
   if (has("data") && stage.kind != "prepare" && stage.kind != "capture")
     references.push_back(stage.data.validation);

@@ -21,6 +21,7 @@
 #include "distill/student.h"
 #include "eval/generate.h"
 #include "models/decoder.h"
+#include "quantize/post_training.h"
 #include "quantize/quantize_map.h"
 #include "recipes/claim.h"
 #include "train/trainer.h"
@@ -92,7 +93,7 @@ struct ParallelOptions {
 
 struct ExportOptions {
   std::string format = "gguf", type = "own", embedding_type = "same";
-  bool evaluate = false;
+  bool activations = false, evaluate = false;
   void describe(Section& s);
 };
 
@@ -117,6 +118,7 @@ struct Stage {
   std::optional<DistillOptions> distill;
   std::optional<quantize::QuantizeOptions> quantize;
   distill::CaptureOptions capture;
+  quantize::PostTrainingOptions post_training;
   ParallelOptions parallel;
   ExportOptions exporting;
   GenerateOptions generate;
@@ -149,6 +151,8 @@ std::optional<std::string> stage_of(const std::string& reference);
 std::optional<std::string> preset_of(const std::string& reference);  // "preset:NAME"
 // The stages of a kind and, through inputs_of(), all that they need; in the recipe's order.
 std::vector<std::string> needed_for(const Recipe& recipe, const std::string& kind);
+// Training and capture do, and quantization that calibrates.
+bool reads_training_text(const Stage& stage);
 // The stages that a stage takes something from, in the order of its keys, each once.
 std::vector<std::string> inputs_of(const Stage& stage);
 

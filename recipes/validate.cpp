@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "data/tokenizer.h"
 #include "models/family.h"
+#include "quantize/hf_packing.h"
 #include "recipes/presets.h"
 
 namespace retort::recipes {
@@ -31,7 +32,7 @@ std::vector<Reference> references_of(const Stage& stage) {
   if (takes(stage, "model") && stage.model.init && stage.model.init->from != "teacher")
     out.push_back({"model.init.from", stage.model.init->from, models});
   const char* train = stage.data.mixture.empty() ? "data.train" : "data.mixture";
-  if (stage.kind == "train" || stage.kind == "capture")
+  if (reads_training_text(stage))
     for (const SourceOptions& source : stage.data.sources()) out.push_back({train, source.train, shards});
   if (takes(stage, "data") && stage.kind != "prepare" && stage.kind != "capture")
     out.push_back({"data.validation", stage.data.validation, shards});
@@ -300,7 +301,35 @@ class Validator {
 
   void check_quantize() {
     demand_model();
-    if (!stage_->quantize) add("quantize", "a quantize stage needs its grids, got none");
+    if (!stage_->quantize) return add("quantize", "a quantize stage needs its grids, got none");
+    const DataOptions& data = stage_->data;
+    if (stage_->post_training.calibrated() && data.mixture.empty() && data.train.empty())
+      add({"data.train", "post_training.method"},
+          fmt::format("must name token shards for method {} to read, got none",
+                      stage_->post_training.method));
+    if (stage_->exporting.format == "gguf" && stage_->exporting.type != "own")
+      add("export.type",
+          fmt::format("a quantize stage writes its own grids, got {}", stage_->exporting.type));
+    check_file_holds_grids();
+  }
+
+  // Every grid must be one that the stage's file can hold.
+  void check_file_holds_grids() {
+    const std::string& format = stage_->exporting.format;
+    const quantize::QuantizeOptions& q = *stage_->quantize;
+    if (format == "hf") return;  // values
+    if (format != "gguf") {
+      if (q.weights.grid == "none") return add("quantize.weights.grid", "names no grid to pack");
+      const std::string misfit = quantize::layout_misfit(format, quantize::grids().at(q.weights.grid));
+      if (!misfit.empty()) add({"quantize.weights.grid", "export.format"}, misfit);
+      return;
+    }
+    for (const auto& [key, name] : {std::pair{"quantize.weights.grid", q.weights.grid},
+                                    {"quantize.embedding.grid", q.embedding.grid},
+                                    {"quantize.head.grid", q.head.grid}})
+      if (name != "none" && !quantize::grids().at(name).ggml)
+        add({key, "export.format"},
+            fmt::format("a GGUF cannot hold grid {}; export.format compressed-tensors can", name));
   }
 
   void check_export() {
@@ -309,8 +338,11 @@ class Validator {
     const std::vector<std::string> plain = {"own", "same", "f32", "f16", "bf16"};
     for (const auto& [key, type] :
          {std::pair{"export.type", e.type}, {"export.embedding_type", e.embedding_type}})
-      if (e.format == "hf" && std::find(plain.begin(), plain.end(), type) == plain.end())
+      if (e.format != "gguf" && std::find(plain.begin(), plain.end(), type) == plain.end())
         add({key, "export.format"}, fmt::format("an HF folder holds f32, f16 or bf16, got {}", type));
+    if (e.activations && e.format != "compressed-tensors")
+      add({"export.activations", "export.format"},
+          fmt::format("only compressed-tensors says so, got format {}", e.format));
     if (e.type == "own" && e.embedding_type != "same")
       add({"export.embedding_type", "export.type"}, "needs an export.type; type own brings its own grids");
     if (e.evaluate && stage_->data.validation.empty())

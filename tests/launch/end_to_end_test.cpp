@@ -137,6 +137,10 @@ TEST_F(SlowEndToEnd, TextInStudentOut) {
   // The exported file holds the weights that were judged: the same figure, to the last bit.
   EXPECT_EQ(result("gguf").at("nats"), result("qat").at("nats"));
   EXPECT_EQ(result("gguf").at("bits_per_byte"), result("qat").at("bits_per_byte"));
+  EXPECT_GT(result("rtn").at("kl").get<double>(), result("gptq").at("kl").get<double>());
+  EXPECT_GT(result("packed").at("agreement").get<double>(), 0.5);
+  for (const char* stage : {"gptq", "packed", "qat"})
+    EXPECT_THAT(read_text(directory_ / "run" / stage / "quantization.md"), HasSubstr("KL, nats")) << stage;
   EXPECT_LT(result("gguf").at("file_bytes"), result("values").at("file_bytes"));
   EXPECT_EQ(result("student").at("stored"), result("gguf").at("stored"));
   EXPECT_LT(result("student").at("stored"), result("student").at("expanded"));

@@ -176,6 +176,35 @@ TEST(Validate, GridsFitTheWidths) {
               ElementsAre("student quantize.from_step: must be below train.steps 1000, got 1000"));
 }
 
+TEST(Validate, QuantizeStagesReadTextForTheirMethodAndWriteFilesThatHoldTheGrid) {
+  Recipe recipe = pipeline();
+  Stage stage;
+  stage.name = stage.kind = "quantize";
+  stage.model.from = "stage:teacher";
+  stage.quantize.emplace();
+  stage.post_training.method = "gptq";
+  recipe.stages.push_back(stage);
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("quantize data.train: must name token shards for method gptq to read, got none"));
+  Stage& s = recipe.stages.back();
+  s.data.train = "stage:text";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  s.data.train = "stage:teacher";
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize data.train: stage \"teacher\" must be")));
+  s.data.train = "stage:text";
+  s.exporting.format = "compressed-tensors";
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("a compressed-tensors folder cannot hold grid q4_0")));
+  s.quantize->weights.grid = "fp8";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  s.exporting.format = "gguf";
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("quantize quantize.weights.grid: a GGUF cannot hold")));
+  s.quantize->weights.grid = "q4_0";
+  s.exporting.type = "f16";
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize export.type")));
+}
+
 TEST(Validate, ShapesAreJudgedByTheirOwner) {
   Recipe recipe = pipeline();
   recipe.stages[1].model.choices.kv_heads = 3;

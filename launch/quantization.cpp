@@ -1,0 +1,154 @@
+#include "launch/quantization.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "core/error.h"
+#include "launch/score.h"
+#include "launch/table.h"
+#include "launch/together.h"
+#include "quantize/activations.h"
+
+namespace retort::launch {
+namespace {
+
+constexpr int64_t kRows = 8;                // windows of a forward pass
+constexpr int64_t kBaselineTokens = 16384;  // that GPTQ reads beside a training run
+
+std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map,
+                                               const models::Decoder& model) {
+  return map == nullptr ? std::vector<quantize::TensorReport>() : quantize::report(*map, model.parameters());
+}
+
+}  // namespace
+
+void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, const std::string& what) {
+  check<DataError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
+                   "{}: {} reads tokenizer {}, the shards were made with {}", what, model.source,
+                   model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name());
+}
+
+std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const PostTrainingJob& job,
+                                                 comm::Comm& comm, Log& log) {
+  const at::NoGradGuard no_grad;
+  models::Decoder shape(model.spec(), at::kMeta);  // so that no scales are declared beside the weights
+  const quantize::QuantizeMap grids(job.grids, shape.parameters());  // what does not fit is said here
+  std::unique_ptr<quantize::CodesMap> map;
+  on_rank_zero(comm, [&] {
+    quantize::CalibrationInput input;
+    input.importance = job.importance;
+    const bool measured = job.method.method == "imatrix" && job.importance;
+    if (job.method.calibrated() && job.calibration != nullptr && !measured)
+      input.blocks = quantize::calibration_blocks(*job.calibration, model.vocabulary(), job.method.tokens,
+                                                  std::min(job.sequence, model.context()), kRows);
+    map = quantize::post_train(model, grids, job.method, input, log);
+  });
+  const quantize::InputMap& inputs = quantize::activation_kinds().at(job.grids.activations).map;
+  for (models::Parameter& p : model.parameters().unique()) {
+    comm.broadcast(p.master, 0).wait();
+    if (p.role == models::Role::kMatrix && grids.grid_of(p) != nullptr) p.input_map = inputs;
+  }
+  return map;
+}
+
+Judged judge_reference(models::Model& reference, const JudgeText& text, comm::Comm& comm) {
+  Judged row{.name = "full precision"};
+  if (text.shards != nullptr)
+    row.score = eval::score_text(reference, *text.shards, text.sequence, comm, kRows, text.limit);
+  return row;
+}
+
+Judged judge(const std::string& name, models::Model& reference, models::Model& candidate,
+             const std::vector<quantize::TensorReport>& tensors, const JudgeText& text, comm::Comm& comm) {
+  Judged row{.name = name, .bits_per_weight = quantize::bits_per_weight(tensors)};
+  if (text.shards == nullptr) return row;
+  row.score = eval::score_text(candidate, *text.shards, text.sequence, comm, kRows, text.limit);
+  row.divergence =
+      eval::divergence(reference, candidate, *text.shards, text.sequence, comm, kRows, text.limit);
+  return row;
+}
+
+std::vector<Judged> judge_baselines(models::Decoder& reference, PostTrainingJob job,
+                                    const std::string& except, const JudgeText& text, comm::Comm& comm,
+                                    Log& log) {
+  const at::NoGradGuard no_grad;
+  std::vector<Judged> rows;
+  job.method.clip_search = job.method.act_order = false;
+  for (const std::string method : {"rtn", "gptq"}) {
+    if (method == except || (method == "gptq" && job.calibration == nullptr)) continue;
+    job.method.method = method;
+    job.importance.reset();
+    models::IdentityMap identity;
+    const auto copy = f32_copy(reference, identity);
+    const auto map = put_on_grids(*copy, job, comm, log);
+    rows.push_back(judge(method, reference, *copy, tensors_of(map.get(), *copy), text, comm));
+  }
+  return rows;
+}
+
+formats::Json report_training(const StageContext& context, const models::Model& model,
+                              quantize::PackingMap& map, std::shared_ptr<const data::TokenShards> training,
+                              comm::Comm& comm, Log& log) {
+  const recipes::Stage& s = context.stage;
+  std::unique_ptr<models::Model> reference;
+  together(comm, [&] {
+    if (s.model.from.empty()) {
+      models::IdentityMap identity;
+      reference = f32_copy(model, identity);
+    } else {
+      const OpenedModel from =
+          open_model(s.model.from, context.run, static_cast<uint64_t>(context.recipe.run.seed), log);
+      reference = f32_copy(*from.decoder, *from.map);
+    }
+  });
+  JudgeText text;
+  if (!s.data.validation.empty())
+    text = {open_shards(context, s.data.validation, "validation"), s.data.sequence};
+  std::vector<Judged> rows = {judge_reference(*reference, text, comm)};
+  auto* decoder = dynamic_cast<models::Decoder*>(reference.get());
+  if (!s.model.from.empty() && decoder != nullptr) {
+    PostTrainingJob job{*s.quantize, {}, std::move(training), s.data.sequence};
+    job.method.tokens = kBaselineTokens;
+    for (Judged& row : judge_baselines(*decoder, std::move(job), "", text, comm, log))
+      rows.push_back(std::move(row));
+  }
+  const auto tensors = quantize::report(map, model.parameters());
+  rows.push_back(judge("trained", *reference, *f32_copy(model, map), tensors, text, comm));
+  on_rank_zero(comm, [&] {
+    write_durably(context.files, context.directory / "quantization.md",
+                  tensor_table(tensors) + "\n" + model_table(rows));
+  });
+  formats::Json figures = {{"bits_per_weight", rows.back().bits_per_weight}};
+  if (const auto& d = rows.back().divergence) figures.update({{"kl", d->kl}, {"agreement", d->agreement}});
+  return figures;
+}
+
+std::string tensor_table(const std::vector<quantize::TensorReport>& tensors) {
+  std::vector<std::vector<std::string>> rows = {{"tensor", "grid", "bits", "weights", "relative error"}};
+  for (const quantize::TensorReport& t : tensors)
+    if (t.grid != "f32")
+      rows.push_back({t.name, t.grid, fmt::format("{:.4g}", t.bits), grouped(t.elements),
+                      fmt::format("{:.4f}", t.relative_error)});
+  return markdown_table(rows);
+}
+
+std::string model_table(const std::vector<Judged>& models) {
+  std::vector<std::vector<std::string>> rows = {
+      {"model", "bits/weight", "file bytes", "bits/byte", "perplexity", "KL, nats", "same top-1"}};
+  for (const Judged& m : models)
+    rows.push_back({m.name, fmt::format("{:.2f}", m.bits_per_weight),
+                    m.file_bytes ? grouped(static_cast<int64_t>(*m.file_bytes)) : "-",
+                    m.score ? fmt::format("{:.4f}", m.score->bits_per_byte()) : "-",
+                    m.score ? fmt::format("{:.3f}", m.score->perplexity()) : "-",
+                    m.divergence ? fmt::format("{:.5f}", m.divergence->kl) : "-",
+                    m.divergence ? fmt::format("{:.1f}%", 100 * m.divergence->agreement) : "-"});
+  return markdown_table(rows);
+}
+
+formats::Json judged_json(const Judged& row, int64_t sequence) {
+  formats::Json out = {{"bits_per_weight", row.bits_per_weight}};
+  if (row.score) out.update(score_json(*row.score, sequence));
+  if (row.divergence) out.update({{"kl", row.divergence->kl}, {"agreement", row.divergence->agreement}});
+  return out;
+}
+
+}  // namespace retort::launch
