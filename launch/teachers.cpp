@@ -4,6 +4,7 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "distill/byte_teacher.h"
 #include "launch/together.h"
 #include "models/family.h"
 #include "train/precision.h"
@@ -62,9 +63,13 @@ struct Maker {
 
  private:
   std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
+    const bool bridge = options.bridge == "bytes";
     OpenedModel teacher;
     together(comm, [&] {
-      if (options.kind == "live") {
+      if (bridge) {
+        teacher = open_model(options.model, context.run, static_cast<uint64_t>(context.recipe.run.seed), log);
+        teacher.need_tokenizer();
+      } else if (options.kind == "live") {
         teacher = open_teacher(key + ".model", options.model, context, text(), log);
       } else {
         teacher.map = std::make_unique<models::IdentityMap>();
@@ -74,10 +79,22 @@ struct Maker {
     models::bind_working(
         teacher.decoder->parameters(), *teacher.map,
         train::choose_precision(options.precision, comm, log, [&] { return context.tuning; }));
+    if (bridge) return bridged(std::move(teacher));
     const int64_t reads = teacher.decoder->context(), sequence = context.stage.data.sequence;
     if (reads < sequence)
       log.info("{}: reads {} tokens at once, so rows of {} in windows", key, reads, sequence);
     return distill::make_live_teacher(std::move(teacher.decoder));
+  }
+
+  std::unique_ptr<distill::Teacher> bridged(OpenedModel teacher) const {
+    std::vector<std::shared_ptr<const data::TokenShards>> texts;
+    for (const data::Source& source : sources) texts.push_back(source.shards);
+    std::unique_ptr<distill::Teacher> out;
+    together(comm, [&] {
+      out = distill::make_byte_teacher(std::move(teacher.decoder), std::move(teacher.tokenizer),
+                                       std::move(texts));
+    });
+    return out;
   }
 
   std::unique_ptr<distill::Teacher> cached(const std::string& key, const TeacherOptions& options) const {
@@ -131,9 +148,10 @@ OpenedModel open_teacher(const std::string& key, const std::string& address, con
                          const data::TokenShards& text, Log& log) {
   OpenedModel model = open_model(address, context.run, static_cast<uint64_t>(context.recipe.run.seed), log);
   check<ConfigError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
-                     "{}: {} reads tokenizer {}, the text is of {}{}", key, model.source,
+                     "{}: {} reads tokenizer {}, the text is of {}{}{}", key, model.source,
                      model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name(),
-                     model.tokenizer ? differences(*model.tokenizer, text) : "");
+                     model.tokenizer ? differences(*model.tokenizer, text) : "",
+                     text.tokenizer_name() == "bytes" ? "; a teacher with bridge: bytes may" : "");
   check<ConfigError>(model.decoder->vocabulary() >= text.vocabulary(),
                      "{}: {} knows {} tokens, the text has {}", key, model.source,
                      model.decoder->vocabulary(), text.vocabulary());

@@ -206,6 +206,10 @@ void TeacherOptions::describe(Section& s) {
   s.field("cache", cache,
           "cached: its directory, or stage:NAME of a capture stage; one for each source of data.train");
   s.field("precision", precision, "of the teacher's products", one_of(train::precision_names()));
+  s.field(
+      "bridge", bridge,
+      "live: bytes lets a model of any tokenizer teach a student of bytes, by the next byte's distribution",
+      one_of({"none", "bytes"}));
 }
 
 void MixedTeacher::describe(Section& s) {

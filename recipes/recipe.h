@@ -65,7 +65,7 @@ struct DataOptions {
 // live: `model` runs beside the student. self: so does the student's own start, in full precision. cached:
 // labels of a capture stage; `model`, when it is named, must be the one that was captured.
 struct TeacherOptions {
-  std::string kind = "live", model = {}, precision = "auto";
+  std::string kind = "live", model = {}, precision = "auto", bridge = "none";
   std::vector<std::string> cache = {};
   void describe(Section& s);
 };

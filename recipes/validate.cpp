@@ -215,6 +215,8 @@ class Validator {
     for (const TeacherOptions& teacher : d.all_teachers()) {
       if (teacher.kind != "cached" && !teacher.cache.empty())
         add((key + "cache").c_str(), fmt::format("is for kind cached, got kind {}", teacher.kind));
+      if (teacher.kind != "live" && teacher.bridge != "none")
+        add((key + "bridge").c_str(), fmt::format("is for kind live, got kind {}", teacher.kind));
       if (teacher.kind == "live") check_live(teacher, key, needs_teacher);
       if (teacher.kind == "self") check_self(teacher, key);
       if (teacher.kind == "cached") check_cached(teacher, key);

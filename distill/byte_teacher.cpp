@@ -1,0 +1,232 @@
+// B rows of bytes, T bytes a row, N = B T, P windows of tokens, L tokens of one, R predictions, V vocabulary.
+#include "distill/byte_teacher.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "core/error.h"
+#include "distill/next_byte.h"
+
+namespace retort::distill {
+namespace {
+
+constexpr int64_t kChunkValues = int64_t{1} << 22;  // logits at a time
+
+// A document's tokens; token k writes the bytes at [starts[k], starts[k + 1]) of the corpus.
+struct Segmentation {
+  int64_t end = 0;
+  std::vector<int32_t> ids;
+  std::vector<int64_t> starts;
+  // The token that writes the byte at `place`.
+  size_t token_at(int64_t place) const {
+    return static_cast<size_t>(std::upper_bound(starts.begin(), starts.end(), place) - starts.begin()) - 1;
+  }
+};
+
+// Bytes [first, last) of a row's predicted places, and the state that predicts their token.
+struct Prediction {
+  int64_t state;  // row of the flattened hidden states
+  int64_t row;    // of the signal, for byte `first`
+  std::string_view token;
+  size_t first, last;  // within the token
+};
+
+struct Window {
+  std::vector<int64_t> ids;
+  std::vector<Prediction> predictions;  // `state`: within the window
+};
+
+class ByteTeacher final : public Teacher {
+ public:
+  ByteTeacher(std::unique_ptr<models::Model> model, std::unique_ptr<data::Tokenizer> tokenizer,
+              std::vector<std::shared_ptr<const data::TokenShards>> sources, int64_t context)
+      : model_(std::move(model)),
+        tokenizer_(std::move(tokenizer)),
+        sources_(std::move(sources)),
+        context_(context),
+        prefix_(tokenizer_->prefix()),
+        next_byte_(*tokenizer_) {
+    check(!sources_.empty(), "[distill] a bridge of bytes needs a corpus");
+    for (const auto& text : sources_)
+      check<ConfigError>(text->vocabulary() == kByteValues,
+                         "[distill] a bridge of bytes needs shards of the tokenizer bytes, got {}",
+                         text->tokenizer_name());
+    check<ConfigError>(tokenizer_->vocabulary() <= model_->vocabulary(),
+                       "[distill] the teacher must know its tokenizer's {} ids, it has {}",
+                       tokenizer_->vocabulary(), model_->vocabulary());
+    check<ConfigError>(context_ >= 0 && context_ + std::ssize(prefix_) + 2 <= model_->context(),
+                       "[distill] the bridge's context must lie in [0, {}], got {}",
+                       model_->context() - std::ssize(prefix_) - 2, context_);
+    const Segmentation& first = segmentation_at(0, 0);  // early, and for the cost
+    tokens_per_byte_ = static_cast<double>(first.ids.size()) / static_cast<double>(first.end);
+  }
+
+  TeacherSignal signal(const data::Batch& batch) override {
+    const at::NoGradGuard no_grad;
+    check(batch.corpus_BT.defined(), "[distill] a bridge of bytes needs batches that know their places");
+    const at::Tensor places_BT = batch.corpus_BT.to(at::kCPU).contiguous();
+    const at::Tensor source_B = batch.source_B.defined() ? batch.source_B.to(at::kCPU) : at::Tensor();
+    const int64_t B = places_BT.size(0), T = places_BT.size(1);
+    at::Tensor log_p_NV = at::full({B * T, kByteValues}, -std::log(static_cast<double>(kByteValues)));
+    std::vector<Window> windows;
+    for (int64_t b = 0; b < B; ++b) {
+      const int64_t* places = places_BT.const_data_ptr<int64_t>() + b * T;
+      check(places[T - 1] - places[0] == T - 1, "[distill] a bridge of bytes needs rows of adjacent places");
+      const auto source = static_cast<size_t>(source_B.defined() ? source_B[b].item<int64_t>() : 0);
+      add_windows(source, places[0] + 1, std::min(places[0] + T + 1, sources_.at(source)->size()), b * T,
+                  windows);
+    }
+    for (size_t first = 0; first < windows.size(); first += static_cast<size_t>(B))
+      predict({windows.data() + first, std::min(static_cast<size_t>(B), windows.size() - first)}, log_p_NV);
+    const auto device = model_->head().weight_VD.device();
+    return {.heads = {{log_p_NV.to(device), at::eye(kByteValues, at::TensorOptions(device)), 0.0}}};
+  }
+
+  int64_t vocabulary() const override { return kByteValues; }
+  double flops_per_token(int64_t bytes) const override {
+    const double own = static_cast<double>(bytes) * tokens_per_byte_;
+    const double read = own + static_cast<double>(context_ + std::ssize(prefix_));
+    return model_->flops_per_token(std::llround(read)) / 3.0 * read / static_cast<double>(bytes);
+  }
+
+ private:
+  // The document that holds the byte at `place`.
+  const Segmentation& segmentation_at(size_t source, int64_t place) {
+    const data::TokenShards& text = *sources_.at(source);
+    const int64_t begin = text.document_start(place);
+    const auto [found, fresh] = segmentations_.try_emplace({source, begin});
+    if (fresh) found->second = segment(text, begin, text.document_end(place));
+    return found->second;
+  }
+
+  Segmentation segment(const data::TokenShards& corpus, int64_t begin, int64_t end) const {
+    std::vector<int64_t> bytes(static_cast<size_t>(end - begin));
+    corpus.read(begin, bytes);
+    std::string text(bytes.begin(), bytes.end());
+    Segmentation out{end, tokenizer_->encode(text), {}};
+    size_t written = 0;
+    for (const int32_t id : out.ids) written += tokenizer_->token_bytes(id).size();
+    const bool added = written == text.size() + 1;  // a space before the text, which counts as known
+    if (added) text.insert(0, " ");
+    size_t at = 0;
+    for (const int32_t id : out.ids) {
+      const std::string_view token = tokenizer_->token_bytes(id);
+      check<DataError>(
+          std::string_view(text).substr(at).starts_with(token),
+          "[distill] tokenizer {} does not spell the text's byte {} (document at {}): a student of "
+          "bytes cannot follow it",
+          tokenizer_->name(), begin + static_cast<int64_t>(at) - added, begin);
+      out.starts.push_back(begin + static_cast<int64_t>(at) - added);
+      at += token.size();
+    }
+    check<DataError>(at == text.size(),
+                     "[distill] tokenizer {} does not spell the text's byte {} (document at {})",
+                     tokenizer_->name(), begin + static_cast<int64_t>(at) - added, begin);
+    out.starts.push_back(end);
+    return out;
+  }
+
+  // Windows that predict the bytes at [place, last) of the corpus, whose signals are rows `row` and on.
+  void add_windows(size_t source, int64_t place, int64_t last, int64_t row, std::vector<Window>& out) {
+    while (place < last) {
+      const Segmentation& document = segmentation_at(source, place);
+      const int64_t end = std::min(last, document.end);
+      add_windows(document, place, end, row, out);
+      row += end - place;
+      place = end;
+    }
+  }
+
+  void add_windows(const Segmentation& document, int64_t place, int64_t last, int64_t row,
+                   std::vector<Window>& out) {
+    const size_t past_last = document.token_at(last - 1) + 1;
+    for (size_t token = document.token_at(place); token < past_last;) {
+      Window window;
+      const size_t before = static_cast<size_t>(context_) + 1;  // the one that predicts, and its context
+      const size_t first = token > before ? token - before : 0;
+      window.ids.assign(prefix_.begin(), prefix_.end());
+      if (window.ids.empty() && first == 0 && tokenizer_->separator())
+        window.ids.push_back(*tokenizer_->separator());
+      const auto own = static_cast<int64_t>(first) - std::ssize(window.ids);  // id i is token own + i
+      const size_t end = std::min(past_last, static_cast<size_t>(own + model_->context()) + 1);
+      for (size_t k = first; k + 1 < end; ++k) window.ids.push_back(document.ids[k]);
+      for (; token < end; ++token) {
+        const int64_t state = static_cast<int64_t>(token) - own - 1;
+        const int64_t start = document.starts[token];
+        const int64_t from = std::max(start, place), to = std::min(document.starts[token + 1], last);
+        if (state < 0 || from >= to || tokenizer_->is_special(document.ids[token])) continue;
+        window.predictions.push_back({state, row + from - place, tokenizer_->token_bytes(document.ids[token]),
+                                      static_cast<size_t>(from - start), static_cast<size_t>(to - start)});
+      }
+      if (!window.predictions.empty()) out.push_back(std::move(window));
+    }
+  }
+
+  // Runs windows side by side, padded at the end, where nothing sees it.
+  void predict(std::span<const Window> windows, at::Tensor& log_p_NV) {
+    int64_t L = 0;
+    for (const Window& window : windows) L = std::max(L, std::ssize(window.ids));
+    at::Tensor tokens_PL = at::zeros({std::ssize(windows), L}, at::kLong);
+    std::vector<Prediction> predictions;
+    std::vector<int64_t> states;
+    for (int64_t p = 0; p < std::ssize(windows); ++p) {
+      const Window& window = windows[static_cast<size_t>(p)];
+      std::copy(window.ids.begin(), window.ids.end(), tokens_PL.mutable_data_ptr<int64_t>() + p * L);
+      for (Prediction prediction : window.predictions) {
+        states.push_back(p * L + prediction.state);
+        predictions.push_back(prediction);
+      }
+    }
+    const models::Head head = model_->head();
+    const auto device = head.weight_VD.device();
+    const at::Tensor h_ND = model_->hidden({.tokens_BT = tokens_PL.to(device)}).flatten(0, 1);
+    const at::Tensor h_RD =
+        h_ND.index_select(0, at::tensor(states, at::kLong).to(device)).to(head.weight_VD.scalar_type());
+    const int64_t chunk = std::max<int64_t>(1, kChunkValues / model_->vocabulary());
+    for (int64_t first = 0; first < h_RD.size(0); first += chunk) {
+      const int64_t count = std::min(chunk, h_RD.size(0) - first);
+      at::Tensor logits_RV = at::linear(h_RD.narrow(0, first, count), head.weight_VD).to(at::kFloat);
+      if (head.softcap > 0.0) logits_RV = at::tanh(logits_RV / head.softcap) * head.softcap;
+      write({predictions.data() + first, static_cast<size_t>(count)}, logits_RV.to(at::kCPU).contiguous(),
+            log_p_NV);
+    }
+  }
+
+  void write(std::span<const Prediction> predictions, const at::Tensor& logits_RV,
+             at::Tensor& log_p_NV) const {
+    const auto V = static_cast<size_t>(logits_RV.size(1));
+    const float* logits = logits_RV.const_data_ptr<float>();
+    float* out = log_p_NV.mutable_data_ptr<float>();
+    at::parallel_for(0, std::ssize(predictions), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const Prediction& p = predictions[static_cast<size_t>(r)];
+        for (size_t byte = p.first; byte < p.last; ++byte)
+          next_byte_.log_probabilities({logits + static_cast<size_t>(r) * V, V}, p.token.substr(0, byte),
+                                       out + (p.row + static_cast<int64_t>(byte - p.first)) * kByteValues);
+      }
+    });
+  }
+
+  std::unique_ptr<models::Model> model_;
+  std::unique_ptr<data::Tokenizer> tokenizer_;
+  std::vector<std::shared_ptr<const data::TokenShards>> sources_;
+  int64_t context_;
+  std::vector<int32_t> prefix_;
+  NextByte next_byte_;
+  std::map<std::pair<size_t, int64_t>, Segmentation> segmentations_;  // by source and the document's begin
+  double tokens_per_byte_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Teacher> make_byte_teacher(std::unique_ptr<models::Model> model,
+                                           std::unique_ptr<data::Tokenizer> tokenizer,
+                                           std::vector<std::shared_ptr<const data::TokenShards>> sources,
+                                           int64_t context) {
+  return std::make_unique<ByteTeacher>(std::move(model), std::move(tokenizer), std::move(sources), context);
+}
+
+}  // namespace retort::distill
