@@ -82,7 +82,7 @@ TEST(ExportModel, AdaptersLeaveMerged) {
   hf.format = "hf";
   export_model(opened, hf, directory / "hf", local_files());
 
-  const auto logits = [](models::Decoder& decoder) {
+  const auto logits = [](models::Model& decoder) {
     const at::NoGradGuard no_grad;
     return decoder.hidden({at::arange(24, at::kLong).view({2, 12}), {}, {}})
         .matmul(decoder.head().weight_VD.t());

@@ -1,3 +1,5 @@
+#include "models/decoder_spec.h"
+
 #include <gmock/gmock.h>
 
 #include "core/error.h"

@@ -39,6 +39,7 @@ TEST(KvCache, IsPerExecutedLayer) {
 // Prompts of 9, 4 and 6 tokens padded on the left, then single tokens, and a row that leaves: each as alone.
 TEST(KvCache, RowsMayBeginBehindPadding) {
   DecoderSpec windowed = testing::tiny_llama();
+  windowed.family = "phi3";
   windowed.window = 5;
   for (const DecoderSpec& spec : {testing::tiny_llama(), testing::tiny_gpt2(), windowed}) {
     const auto model = testing::random_model(spec);

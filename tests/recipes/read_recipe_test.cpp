@@ -89,7 +89,8 @@ stages:
             "5 problems\n"
             "r.yaml:2:56: data.batch_tokens: must be a multiple of sequence * micro_batch * ranks = 32 * 4 * "
             "1 = 128, got 250\n"
-            "r.yaml:3:18: model.family: must be one of gpt2, llama, phi3, qwen2, qwen3, gemma3, got \"lama\"; did you mean \"llama\"?\n"
+            "r.yaml:3:18: model.family: must be one of gpt2, llama, phi3, qwen2, qwen3, gemma3, spacebyte, "
+            "stlm, got \"lama\"; did you mean \"llama\"?\n"
             "r.yaml:5:10: train.steps: must be an integer >= 1, got 010\n"
             "r.yaml:6:20: train.optimizer.lr: must be a number > 0, got \"ten\"\n"
             "r.yaml:6:25: train.optimizer.wieght_decay: unknown key; did you mean \"weight_decay\"?");
@@ -128,10 +129,10 @@ TEST(ReadRecipe, LossesTakeTheirOwnKeys) {
 
 TEST(ReadRecipe, StageMistakesPointIntoTheStage) {
   const std::string text = kPipeline;
-  EXPECT_EQ(
-      error_of(text + "  - { name: rtn, kind: quantise }\n"),
-      "r.yaml:12:24: stages.rtn.kind: must be one of prepare, train, quantize, export, generate, report, got "
-      "\"quantise\"; did you mean \"quantize\"?");
+  EXPECT_EQ(error_of(text + "  - { name: rtn, kind: quantise }\n"),
+            "r.yaml:12:24: stages.rtn.kind: must be one of prepare, train, capture, quantize, export, "
+            "generate, report, got "
+            "\"quantise\"; did you mean \"quantize\"?");
   EXPECT_EQ(error_of(text + "  - { name: out, kind: report, train: { steps: 3 } }\n"),
             "r.yaml:12:32: stages.out.train: of no use here; a stage of kind report takes report");
   EXPECT_EQ(error_of(text + "  - { kind: report }\n"), "r.yaml:12:5: stages.3: a stage needs a name");
@@ -235,7 +236,7 @@ TEST(ReadRecipe, SharingAndInitAreChosenInYaml) {
   EXPECT_THAT(error_of(text, {"stages.small.model.share.keep_first=2"}),
               HasSubstr("model.share.keep_first: must lie in [0, 1], got 2"));
   EXPECT_THAT(error_of(text, {"stages.small.model.init.width=best"}),
-              HasSubstr("must be one of importance, first, got \"best\""));
+              HasSubstr("must be one of importance, first, principal, got \"best\""));
 }
 
 TEST(ReadRecipe, AMixtureIsAListOfSources) {

@@ -110,16 +110,16 @@ struct TinyRun {
     std::vector<data::Source> sources = {{"first", corpus()}};
     if (second_weight > 0) sources.push_back({"second", second_corpus(), second_weight});
     const data::BatchStream stream(sources, {.sequence = 12, .rows = rows, .seed = 3});
-    TrainerParts parts{{tiny.model, tiny.map, objective, *optimizer, comm},
-                       stream,
-                       *files,
-                       log_of_rank,
-                       directory,
-                       "run: { name: tiny }\n",
-                       {{"model", "a tiny decoder"}},
-                       {},
-                       {},
-                       &stop};
+    TrainerParts parts{.step = {tiny.model, tiny.map, objective, *optimizer, comm},
+                       .stream = stream,
+                       .files = *files,
+                       .log = log_of_rank,
+                       .directory = directory,
+                       .recipe = "run: { name: tiny }\n",
+                       .facts = {{"model", "a tiny decoder"}},
+                       .validate = {},
+                       .before_step = {},
+                       .stop = &stop};
     parts.before_step = [&, this](int64_t step) {
       const auto s = static_cast<double>(step);
       poisoned = comm.rank() == 0 && s >= poison_from && s < poison_until;
