@@ -75,7 +75,7 @@ TEST(FlagSection, KeysAreFlags) {
 TEST(FlagSection, HelpSaysDefaultAndRule) {
   const std::string help = Parsed({}).app.help();
   EXPECT_THAT(help, HasSubstr("--top-k"));
-  EXPECT_THAT(help, HasSubstr("[3]"));
+  EXPECT_THAT(help, HasSubstr("=3 "));
   EXPECT_THAT(help, HasSubstr("which (one of plain, fancy)"));
   EXPECT_THAT(help, ::testing::Not(HasSubstr("hidden")));
   EXPECT_THAT(help, ::testing::Not(HasSubstr("depth")));
