@@ -41,8 +41,8 @@ if(RETORT_CCACHE)
     CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
     CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 CCACHE_PCH_EXTSUM=1 ${RETORT_CCACHE})
 endif()
-find_program(RETORT_MOLD mold)
-if(RETORT_MOLD)
-  # mold 1.10 may start PT_GNU_RELRO below its segment, and the loader then refuses the binary.
-  target_link_options(retort_flags INTERFACE -fuse-ld=mold -Wl,-z,norelro)
+# Not mold: 1.10 has started PT_GNU_RELRO below its segment, so that the loader refused the binary, and has hung.
+find_program(RETORT_LLD ld.lld)
+if(RETORT_LLD)
+  target_link_options(retort_flags INTERFACE -fuse-ld=lld)
 endif()
