@@ -125,7 +125,7 @@ def complete(path, prompts):
 
 def check_exported(retort, folder, work, text):
     recipe = pathlib.Path(__file__).with_name("clients.yaml")
-    lines = recipe.read_text().split("stages:")[0].replace("steps: 150", "steps: 8").replace("model:", "model:\n  vocabulary: 1024")
+    lines = recipe.read_text().split("stages:")[0].replace("steps: 150", "steps: 12").replace("model:", "model:\n  vocabulary: 1024")
     stages = (f"stages:\n  - {{ name: text, kind: prepare, prepare: {{ tokenizer: {folder}, validation: 0.1 }} }}\n"
               "  - { name: model, kind: train }\n")
     (work / "bpe.yaml").write_text(lines + stages)
