@@ -1,6 +1,7 @@
 #include "data/bpe_merges.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <functional>
 
@@ -10,6 +11,7 @@ namespace retort::data {
 namespace {
 
 constexpr size_t kShort = 48;
+constexpr size_t kRulesPerSymbol = 8;   // emptying a bucket costs less than a step in the heap
 constexpr uint64_t kFree = UINT64_MAX;  // no pair: ids are not negative
 
 uint64_t pair_of(int32_t left, int32_t right) {
@@ -21,9 +23,89 @@ uint64_t hash(uint64_t pair) {
   return (pair ^ pair >> 32) * 0xD6E8FEB86659FD93;
 }
 
+uint64_t key_of(uint32_t rank, uint32_t place) { return uint64_t{rank} << 32 | place; }
+
+// The least key first.
+class Heap {
+ public:
+  explicit Heap(std::vector<uint64_t>& keys) : keys_(keys) { keys_.clear(); }
+  void push(uint64_t key) {
+    keys_.push_back(key);
+    std::push_heap(keys_.begin(), keys_.end(), std::greater<>());
+  }
+  uint64_t least() const { return keys_.empty() ? kFree : keys_.front(); }
+  uint64_t pop() {  // kFree: there is none
+    const uint64_t key = least();
+    if (key == kFree) return kFree;
+    std::pop_heap(keys_.begin(), keys_.end(), std::greater<>());
+    keys_.pop_back();
+    return key;
+  }
+
+ private:
+  std::vector<uint64_t>& keys_;
+};
+
+// The same, for ranks that are mostly pushed before their turn: a list of places for each rank. What comes
+// too late waits in a heap.
+class Buckets {
+ public:
+  Buckets(BpeMerges::Scratch& scratch, size_t rules)
+      : heads_(scratch.heads),
+        entries_(scratch.entries),
+        places_(scratch.places),
+        sorted_(scratch.sorted),
+        late_(scratch.heap) {
+    heads_.assign(rules, kEnd);
+    entries_.clear();
+    places_.clear();
+  }
+  void push(uint64_t key) {
+    const auto rank = static_cast<uint32_t>(key >> 32);
+    if (rank < open_) return late_.push(key);
+    entries_.push_back(static_cast<uint32_t>(key));
+    entries_.push_back(heads_[rank]);
+    heads_[rank] = static_cast<uint32_t>(entries_.size()) - 2;
+  }
+  uint64_t pop() {
+    while (true) {
+      const uint64_t next = taken_ < places_.size() ? key_of(open_ - 1, places_[taken_]) : kFree;
+      if (late_.least() < next) return late_.pop();
+      if (next != kFree) return ++taken_, next;
+      while (open_ < heads_.size() && heads_[open_] == kEnd) ++open_;
+      if (open_ == heads_.size()) return kFree;
+      take(heads_[open_++]);
+    }
+  }
+
+ private:
+  static constexpr uint32_t kEnd = UINT32_MAX;
+  void take(uint32_t entry) {
+    places_.clear();
+    taken_ = 0;
+    for (; entry != kEnd; entry = entries_[entry + 1]) places_.push_back(entries_[entry]);
+    std::reverse(places_.begin(), places_.end());  // mostly pushed from the left
+    if (std::is_sorted(places_.begin(), places_.end())) return;
+    if (places_.size() <= 256) return std::sort(places_.begin(), places_.end());
+    for (int shift = 0; shift < 32; shift += 8) {  // by digits, so that it is linear
+      std::array<size_t, 257> begin{};
+      for (const uint32_t place : places_) ++begin[(place >> shift & 255) + 1];
+      for (size_t digit = 0; digit < 256; ++digit) begin[digit + 1] += begin[digit];
+      sorted_.resize(places_.size());
+      for (const uint32_t place : places_) sorted_[begin[place >> shift & 255]++] = place;
+      places_.swap(sorted_);
+    }
+  }
+
+  std::vector<uint32_t>&heads_, &entries_, &places_, &sorted_;  // entries: place, next entry
+  Heap late_;
+  uint32_t open_ = 0;  // ranks below have had their turn, or have it now
+  size_t taken_ = 0;   // of the places whose turn it is
+};
+
 }  // namespace
 
-BpeMerges::BpeMerges(const std::vector<Merge>& merges) {
+BpeMerges::BpeMerges(const std::vector<Merge>& merges) : rules_(merges.size()) {
   RETORT_ASSERT(merges.size() < kNever);
   const size_t size = std::bit_ceil(2 * merges.size() + 2);
   shift_ = 64 - std::countr_zero(size);
@@ -48,8 +130,10 @@ void BpeMerges::merge(std::vector<int32_t>& symbols, Scratch& scratch) const {
   if (symbols.size() < 2) return;
   if (symbols.size() <= kShort)
     merge_short(symbols, scratch);
+  else if (symbols.size() * kRulesPerSymbol < rules_)
+    merge_line(symbols, scratch, Heap(scratch.heap));
   else
-    merge_long(symbols, scratch);
+    merge_line(symbols, scratch, Buckets(scratch, rules_));
 }
 
 void BpeMerges::merge_short(std::vector<int32_t>& symbols, Scratch& scratch) const {
@@ -70,27 +154,22 @@ void BpeMerges::merge_short(std::vector<int32_t>& symbols, Scratch& scratch) con
   symbols.resize(count);
 }
 
-void BpeMerges::merge_long(std::vector<int32_t>& symbols, Scratch& scratch) const {
+template <class Queue>
+void BpeMerges::merge_line(std::vector<int32_t>& symbols, Scratch& scratch, Queue queue) const {
   const size_t count = symbols.size();
-  RETORT_ASSERT(count < kNever);
-  auto& [ranks, next, previous, heap] =
-      scratch;  // a linked list of symbols, and a heap of rank << 32 | place
+  RETORT_ASSERT(count < kNever / 8);
+  std::vector<uint32_t>&ranks = scratch.ranks, &next = scratch.next, &previous = scratch.previous;
   ranks.assign(count, kNever);
   next.resize(count);
   previous.resize(count);
-  heap.clear();
   const auto offer = [&](uint32_t at) {
     ranks[at] = next[at] < count ? find(symbols[at], symbols[next[at]]).rank : kNever;
-    if (ranks[at] == kNever) return;
-    heap.push_back(uint64_t{ranks[at]} << 32 | at);
-    std::push_heap(heap.begin(), heap.end(), std::greater<>());
+    if (ranks[at] != kNever) queue.push(key_of(ranks[at], at));
   };
   for (uint32_t i = 0; i < count; ++i) next[i] = i + 1, previous[i] = i - 1;
   for (uint32_t i = 0; i < count; ++i) offer(i);
-  while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
-    const auto rank = static_cast<uint32_t>(heap.back() >> 32), at = static_cast<uint32_t>(heap.back());
-    heap.pop_back();
+  for (uint64_t key = queue.pop(); key != kFree; key = queue.pop()) {
+    const auto rank = static_cast<uint32_t>(key >> 32), at = static_cast<uint32_t>(key);
     if (ranks[at] != rank) continue;  // the pair has changed since, or is gone
     const uint32_t gone = next[at];
     symbols[at] = find(symbols[at], symbols[gone]).joined;

@@ -61,13 +61,19 @@ TEST(BpeMerges, ShortAndLongPiecesFollowTheDefinition) {
       for (size_t j = i + 1; j < merges.size(); ++j)
         if (merges[i].left == merges[j].left && merges[i].right == merges[j].right)
           merges.erase(merges.begin() + static_cast<ptrdiff_t>(j--));
-    const BpeMerges rules(merges);
-    for (const size_t size : {0u, 1u, 2u, 7u, 48u, 49u, 130u}) {
+    std::vector<Merge> many = merges;  // so many that a heap takes the place of buckets
+    for (int32_t i = 0; i < 2000; ++i) many.push_back({1000 + i, 1000, 4000 + i});
+    const BpeMerges rules(merges), of_many(many);
+    for (const size_t size : {0u, 1u, 2u, 7u, 48u, 49u, 130u, 1500u}) {
+      if (size > 1000 && round > 5) continue;  // the definition is slow
       std::vector<int32_t> text(size);
       for (int32_t& symbol : text) symbol = static_cast<int32_t>(random() % 3);
+      std::vector<int32_t> again = text;
       const auto expected = merge_plainly(text, merges);
       rules.merge(text, scratch);
       ASSERT_EQ(text, expected) << "round " << round << ", " << size << " symbols";
+      of_many.merge(again, scratch);
+      ASSERT_EQ(again, expected) << "round " << round << ", " << size << " symbols, many rules";
     }
   }
 }
@@ -87,7 +93,7 @@ TEST(BpeMerges, AnEndlessWordTakesTimeInProportion) {
   const BpeMerges rules(merges);
   cpu_seconds(rules, 1 << 16);
   const double once = cpu_seconds(rules, 1 << 17), eight = cpu_seconds(rules, 1 << 20);
-  EXPECT_LT(eight, 40 * once);  // quadratic: 64 times
+  EXPECT_LT(eight, 24 * once);  // quadratic: 64 times
 }
 
 TEST(BpeMerges, ScoresBecomeRules) {
