@@ -21,7 +21,7 @@ struct RopeScaling {
   double factor = 1.0;
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   int64_t original_context = 8192;                       // llama3, longrope
-  double attention_factor = 0.0;                  // longrope; 0: sqrt(1 + ln factor / ln original_context)
+  double attention_factor = 0.0;  // longrope; 0: sqrt(1 + ln factor / ln original_context)
   std::vector<double> short_factor = {}, long_factor = {};  // longrope: K/2 each
 
   bool operator==(const RopeScaling&) const = default;

@@ -1,8 +1,8 @@
 // The one place where a weight meets an activation: y = x W^T + b in the weight's dtype, with a low-rank
 // adapter (Hu et al. 2021, arXiv 2106.09685) y = x W^T + (x A^T) B^T + b. The caller's x is cast to the dtype
-// (a bf16 weight makes a bf16 product); the result stays in it. Few rows without gradients, as in decoding, go
-// to kernels/thin_product.h. Differentiable in x, W, A, B and b. The weight's observer sees x; its input map,
-// where there is one (an activation quantizer), then replaces x.
+// (a bf16 weight makes a bf16 product); the result stays in it. Few rows without gradients, as in decoding,
+// go to kernels/thin_product.h. Differentiable in x, W, A, B and b. The weight's observer sees x; its input
+// map, where there is one (an activation quantizer), then replaces x.
 #pragma once
 
 #include <ATen/ATen.h>
