@@ -82,6 +82,9 @@ BatchStream::BatchStream(std::vector<Source> sources, BatchOptions options)
     : sources_(std::move(sources)), options_(options), mixture_(weights_of(sources_)) {
   check<ConfigError>(options_.sequence > 0, "[batch stream] sequence must be > 0, got {}", options_.sequence);
   check<ConfigError>(options_.rows > 0, "[batch stream] rows must be > 0, got {}", options_.rows);
+  check<ConfigError>(options_.limit == 0 || options_.limit >= options_.sequence,
+                     "[batch stream] limit must be 0 or at least a row's {} tokens, got {}",
+                     options_.sequence, options_.limit);
   const TokenShards& first = *sources_.front().shards;
   for (const Source& source : sources_) {
     const TokenShards& shards = *source.shards;
@@ -89,7 +92,8 @@ BatchStream::BatchStream(std::vector<Source> sources, BatchOptions options)
                      "[batch stream] sources must have one tokenizer: {} holds ids of {} ({}), {} of {} ({})",
                      source.name, shards.tokenizer_name(), shards.tokenizer_fingerprint(),
                      sources_.front().name, first.tokenizer_name(), first.tokenizer_fingerprint());
-    windows_.push_back(shards.size() / options_.sequence);
+    const int64_t used = options_.limit > 0 ? std::min(options_.limit, shards.size()) : shards.size();
+    windows_.push_back(used / options_.sequence);
     check<DataError>(windows_.back() > 0,
                      "[batch stream] a window needs {} tokens, {} holds {} (made from {})", options_.sequence,
                      source.name, shards.size(), shards.source());

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "data/bpe_tokenizer.h"
 #include "data/byte_alphabet.h"
 #include "data/gguf_vocabulary.h"
 #include "data/in_order.h"
@@ -18,6 +19,7 @@ namespace retort::data {
 namespace {
 
 constexpr int32_t kBytes = 256;
+constexpr int64_t kMostTokens = int64_t{1} << 24;
 
 using Counts = std::unordered_map<std::string, int64_t>;
 
@@ -153,9 +155,9 @@ class Pairs {
 void check_options(const BpeTrainingOptions& options) {
   const auto least = kBytes + static_cast<int64_t>(options.special.size());
   check<ConfigError>(
-      options.vocabulary >= least && options.vocabulary <= (int64_t{1} << 24),
+      options.vocabulary >= least && options.vocabulary <= kMostTokens,
       "[tokenizer train] vocabulary must lie in {} .. {} (256 bytes and the special tokens), got {}", least,
-      int64_t{1} << 24, options.vocabulary);
+      kMostTokens, options.vocabulary);
   check<ConfigError>(options.least_count >= 1, "[tokenizer train] the least count must be at least 1, got {}",
                      options.least_count);
   std::set<std::string> seen;
@@ -177,6 +179,14 @@ void add_special(BpeSpec& spec, const std::vector<std::string>& special) {
 }
 
 }  // namespace
+
+void BpeTrainingOptions::describe(Section& s) {
+  s.field("vocabulary", vocabulary, "tokens, with the 256 bytes and the special ones",
+          between<int64_t>(kBytes, kMostTokens));
+  s.field("special", special, "special tokens, the first ends a document");
+  s.field("pattern", pattern, "how text is cut: gpt-2, llama-bpe, dbrx, qwen2 or smollm");
+  s.field("least_count", least_count, "a rarer pair makes no token", at_least<int64_t>(1));
+}
 
 BpeSpec train_bpe(const std::vector<std::string>& files, const BpeTrainingOptions& options, Log& log) {
   check_options(options);
@@ -213,6 +223,16 @@ BpeSpec train_bpe(const std::vector<std::string>& files, const BpeTrainingOption
     log.warn("the text has pairs for {} tokens only, {} were wanted", bytes.size(), wanted);
   add_special(spec, options.special);
   return spec;
+}
+
+std::unique_ptr<Tokenizer> train_tokenizer(const std::vector<std::string>& texts, const Path& directory,
+                                           const BpeTrainingOptions& options, FileSystem& files, Log& log) {
+  std::unique_ptr<Tokenizer> tokenizer = make_bpe_tokenizer(train_bpe(texts, options, log));
+  files.make_directories(directory);
+  for (const auto& [name, content] : tokenizer->hf_files()) write_durably(files, directory / name, content);
+  log.info("{}: {} tokens, fingerprint {}", directory.string(), tokenizer->vocabulary(),
+           tokenizer->fingerprint());
+  return tokenizer;
 }
 
 }  // namespace retort::data

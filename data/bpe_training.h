@@ -7,22 +7,31 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/file.h"
 #include "core/log.h"
+#include "core/section.h"
 #include "data/bpe_spec.h"
+#include "data/tokenizer.h"
 
 namespace retort::data {
 
 struct BpeTrainingOptions {
   int64_t vocabulary = 32000;  // tokens in all; fewer when the text has no more pairs
   std::vector<std::string> special = {"<|endoftext|>"};  // the first one ends documents
-  std::string pattern = "gpt-2";  // how text is cut: gpt-2, llama-bpe or qwen2 (data/splitter.h)
+  std::string pattern = "gpt-2";  // how text is cut (data/gguf_vocabulary.h has the names)
   int64_t least_count = 2;        // a rarer pair makes no token
-  int64_t threads = 0;            // 0: all processors
+  int64_t threads = 0;            // 0: all processors; no key of its own: in a recipe it is run.threads
+  void describe(Section& s);
 };
 
 BpeSpec train_bpe(const std::vector<std::string>& files, const BpeTrainingOptions& options, Log& log);
+
+// The same, as a tokenizer whose files stand in DIRECTORY.
+std::unique_ptr<Tokenizer> train_tokenizer(const std::vector<std::string>& texts, const Path& directory,
+                                           const BpeTrainingOptions& options, FileSystem& files, Log& log);
 
 }  // namespace retort::data

@@ -162,7 +162,10 @@ void warn_of_split_marks(const PrepareOptions& options, const Tokenizer& tokeniz
 }  // namespace
 
 void PrepareOptions::describe(Section& s) {
-  s.field("tokenizer", tokenizer, "how text becomes tokens: bytes, or a tokenizer's file or folder");
+  s.field("tokenizer", tokenizer,
+          "how text becomes tokens: bytes, a tokenizer's file or folder, or in a recipe stage:NAME of a "
+          "tokenizer "
+          "stage");
   s.field("text", text, "files to read; empty: those of run.text");
   s.field("validation", validation,
           "share kept for validation: of every text file's bytes, from its end; of records, by their digests",

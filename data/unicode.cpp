@@ -2,7 +2,9 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -32,6 +34,14 @@ std::vector<CharacterClass> make_classes() {
   mark(kNumbers, CharacterClass::kNumber);
   mark(kSpaces, CharacterClass::kSpace);
   return out;
+}
+
+bool is_new_to_nfc(char32_t character) {
+  if (character < kNewToNfc[0].first) return false;
+  const auto* after =
+      std::upper_bound(std::begin(kNewToNfc), std::end(kNewToNfc), character,
+                       [](char32_t c, const CodePointRange& range) { return c < range.first; });
+  return character <= (after - 1)->last;
 }
 
 // All code points below U+0300 are in Form C already, and nothing composes with what stands before them.
@@ -101,10 +111,10 @@ std::string nfc(std::string_view text) {
   const char *begin = text.data(), *at = begin, *end = begin + text.size();
   while (at < end) {
     const Character character = decode_utf8(at, end);
-    if (character.value == kMalformed) {
+    if (character.value == kMalformed || is_new_to_nfc(character.value)) {
       append_nfc(out, {begin, at});
-      out += *at;
-      begin = at + 1;
+      out.append(at, character.bytes);
+      begin = at + character.bytes;
     }
     at += character.bytes;
   }

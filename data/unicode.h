@@ -2,7 +2,7 @@
 // character stands alone, as kMalformed, which is neither letter, number nor white space (as U+FFFD, its
 // usual replacement). Pure functions; the tables are made once and never change. Classes: \p{L} and \p{N} of
 // Unicode 16 (data/unicode_classes.inc), \s is the property White_Space, \w is Alphabetic, M, Nd, Pc and
-// Join_Control (Unicode TS #18, Annex C). Normalization Form C is utf8proc's.
+// Join_Control (Unicode TS #18, Annex C). Normalization Form C is that of Unicode 9, as in tokenizers 0.23.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,8 @@ inline Character decode_utf8(const char* at, const char* end) {
 
 void append_utf8(std::string& text, char32_t character);
 
-// Normalization Form C of the well-formed stretches; other bytes stay as they are.
+// Normalization Form C of the well-formed stretches; other bytes stay as they are. Marks and compositions
+// newer than Unicode 9 are left alone, though utf8proc knows them: a vocabulary's ids were made without them.
 std::string nfc(std::string_view text);
 
 }  // namespace retort::data

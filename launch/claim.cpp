@@ -42,6 +42,11 @@ bool obeys(const recipes::BarOptions& bar, double v) {
   return (bar.is == "within" ? std::abs(v) : v) <= bar.value;
 }
 
+bool has_figure(const Path& run, const std::string& stage, const std::string& figure) {
+  const Json result = read_result(run, stage).value_or(Json::object());
+  return result.contains(figure) && result.at(figure).is_number();
+}
+
 // One figure of one stage of one seed.
 double figure_of(const Path& run, const std::string& stage, const std::string& figure) {
   const Json result = read_result(run, stage).value_or(Json::object());
@@ -74,8 +79,16 @@ ArmFigures gather(const recipes::Recipe& recipe) {
     for (const int64_t seed : claim.seeds)
       values.push_back(figure_of(seed_directory(recipe, seed), arm, figure));
   };
-  for (const std::string& arm : arms_of(recipe))
-    for (const std::string& figure : claim.figures) take(arm, figure);
+  // A column may be of some arms only: a rounded model's divergence, a file's size.
+  const std::vector<std::string> arms = arms_of(recipe);
+  const Path first = seed_directory(recipe, claim.seeds.front());
+  for (const std::string& arm : arms) out[arm];
+  for (const std::string& figure : claim.figures) {
+    const auto has = [&](const std::string& arm) { return has_figure(first, arm, figure); };
+    if (std::none_of(arms.begin(), arms.end(), has)) take(arms.front(), figure);  // says what there is
+    for (const std::string& arm : arms)
+      if (has(arm)) take(arm, figure);
+  }
   for (const recipes::BarOptions& bar : claim.bars) {
     take(bar.arm, bar.figure);
     take(bar.against, bar.figure);
@@ -101,7 +114,7 @@ std::string arm_table(const recipes::Recipe& recipe, const ArmFigures& figures) 
   for (const std::string& arm : arms_of(recipe)) {
     rows.push_back({arm});
     for (const std::string& figure : recipe.claim->figures)
-      rows.back().push_back(spread(figures.at(arm).at(figure)));
+      rows.back().push_back(figures.at(arm).contains(figure) ? spread(figures.at(arm).at(figure)) : "-");
   }
   return markdown_table(rows);
 }

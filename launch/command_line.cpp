@@ -127,18 +127,14 @@ struct CommandLine {
     CLI::App* train = action("train", "byte-level BPE from text files: OUT/tokenizer.json");
     train->add_option("FILE", tokenizer.files, "text, jsonl, csv or tsv, also packed")->required();
     train->add_option("--out", tokenizer.out, "folder to write")->required();
-    train->add_option("--vocabulary", tokenizer.vocabulary, "tokens, with the 256 bytes and the special ones")
-        ->capture_default_str();
-    train->add_option("--special", tokenizer.special, "special tokens, the first ends a document")
-        ->delimiter(',')
-        ->capture_default_str();
-    train
-        ->add_option("--pattern", tokenizer.pattern,
-                     "how text is cut: gpt-2, llama-bpe, dbrx, qwen2 or smollm")
-        ->capture_default_str();
-    train->add_option("--least-count", tokenizer.least_count, "a rarer pair makes no token")
-        ->capture_default_str();
-    train->add_option("--threads", tokenizer.threads, "0: all processors")->capture_default_str();
+    const auto flags = std::make_shared<FlagSection>(*train);
+    tokenizer.training.describe(*flags);
+    train->add_option("--threads", tokenizer.training.threads, "0: all processors")->capture_default_str();
+    train->callback([this, flags] {
+      flags->verify();
+      tokenizer.action = "train";
+      chosen = [arguments = tokenizer] { return tokenizer_verb(arguments); };
+    });
     for (CLI::App* way :
          {action("encode", "text to ids on stdout"), action("decode", "ids to text on stdout")}) {
       way->add_option("--tokenizer", tokenizer.tokenizer, "bytes, or a tokenizer's file or folder")

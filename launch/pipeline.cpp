@@ -197,7 +197,7 @@ std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& 
 
 std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stage, const Path& run) {
   std::string text = stage_identity(recipe, stage);
-  if (stage.kind == "prepare")
+  if (stage.kind == "prepare" || stage.kind == "tokenizer")
     for (const std::string& path : stage.text(recipe.run))
       text += fmt::format("text {}\n", digest_of_file(path));
   std::vector<std::string> inputs = recipes::inputs_of(stage);

@@ -10,6 +10,7 @@ StageOutcome prepare_stage(StageContext& context) {
   on_rank_zero(context.comm, [&] {
     data::PrepareOptions options = context.stage.prepare;
     options.text = context.stage.text(context.recipe.run);
+    options.tokenizer = resolve_stage(options.tokenizer, context.run);
     options.threads = context.threads;
     const data::PrepareReport report =
         data::prepare(options, context.directory, context.stage.data.sequence, context.files, context.log);

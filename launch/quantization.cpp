@@ -59,7 +59,9 @@ Judged judge_reference(models::Model& reference, const JudgeText& text, comm::Co
 
 Judged judge(const std::string& name, models::Model& reference, models::Model& candidate,
              const std::vector<quantize::TensorReport>& tensors, const JudgeText& text, comm::Comm& comm) {
-  Judged row{.name = name, .bits_per_weight = quantize::bits_per_weight(tensors)};
+  Judged row{.name = name,
+             .bits_per_weight = quantize::bits_per_weight(tensors),
+             .packed_bytes = quantize::packed_bytes(tensors)};
   if (text.shards == nullptr) return row;
   row.score = eval::score_text(candidate, *text.shards, text.sequence, comm, kRows, text.limit);
   row.divergence =
@@ -117,7 +119,8 @@ formats::Json report_training(const StageContext& context, const models::Model& 
     write_durably(context.files, context.directory / "quantization.md",
                   tensor_table(tensors) + "\n" + model_table(rows));
   });
-  formats::Json figures = {{"bits_per_weight", rows.back().bits_per_weight}};
+  formats::Json figures = {{"bits_per_weight", rows.back().bits_per_weight},
+                           {"packed_bytes", rows.back().packed_bytes}};
   if (const auto& d = rows.back().divergence) figures.update({{"kl", d->kl}, {"agreement", d->agreement}});
   return figures;
 }
@@ -145,7 +148,7 @@ std::string model_table(const std::vector<Judged>& models) {
 }
 
 formats::Json judged_json(const Judged& row, int64_t sequence) {
-  formats::Json out = {{"bits_per_weight", row.bits_per_weight}};
+  formats::Json out = {{"bits_per_weight", row.bits_per_weight}, {"packed_bytes", row.packed_bytes}};
   if (row.score) out.update(score_json(*row.score, sequence));
   if (row.divergence) out.update({{"kl", row.divergence->kl}, {"agreement", row.divergence->agreement}});
   return out;

@@ -46,7 +46,7 @@ struct JudgeText {
 // One row of the model's table.
 struct Judged {
   std::string name;
-  double bits_per_weight = 32;
+  double bits_per_weight = 32, packed_bytes = 0;  // of what is stored once
   std::optional<uint64_t> file_bytes = {};
   std::optional<eval::TextScore> score = {};
   std::optional<eval::Divergence> divergence = {};  // from full precision
@@ -63,9 +63,10 @@ std::vector<Judged> judge_baselines(models::Decoder& reference, PostTrainingJob 
                                     const std::string& except, const JudgeText& text, comm::Comm& comm,
                                     Log& log);
 
-// Collective. What training on a grid ended with: DIRECTORY/quantization.md, and kl and agreement as figures.
-// Full precision is the model that the stage started from, with round to nearest and GPTQ of it beside; of a
-// new model it is the masters. `training`: what GPTQ is calibrated on. Byte-patch models have no baselines.
+// Collective. What training on a grid ended with: DIRECTORY/quantization.md, and bits_per_weight,
+// packed_bytes, kl and agreement as figures. Full precision is the model that the stage started from, with
+// round to nearest and GPTQ of it beside; of a new model it is the masters. `training`: what GPTQ is
+// calibrated on. Byte-patch models have no baselines.
 formats::Json report_training(const StageContext& context, const models::Model& model,
                               quantize::PackingMap& map, std::shared_ptr<const data::TokenShards> training,
                               comm::Comm& comm, Log& log);
@@ -73,7 +74,7 @@ formats::Json report_training(const StageContext& context, const models::Model& 
 // Markdown: a row a tensor; a row a model.
 std::string tensor_table(const std::vector<quantize::TensorReport>& tensors);
 std::string model_table(const std::vector<Judged>& models);
-// {"bits_per_weight", "kl", "agreement", and the score's figures}
+// {"bits_per_weight", "packed_bytes", "kl", "agreement", and the score's figures}
 formats::Json judged_json(const Judged& row, int64_t sequence);
 
 }  // namespace retort::launch

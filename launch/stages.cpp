@@ -6,7 +6,8 @@
 namespace retort::launch {
 
 const Registry<StageBody>& stage_bodies() {
-  static const Registry<StageBody> table("stage kind", {{"prepare", true, "", prepare_stage},
+  static const Registry<StageBody> table("stage kind", {{"tokenizer", false, "", tokenizer_stage},
+                                                        {"prepare", true, "", prepare_stage},
                                                         {"train", true, "", train_stage},
                                                         {"capture", true, "", capture_stage},
                                                         {"quantize", false, "", quantize_stage},

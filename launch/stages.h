@@ -48,6 +48,7 @@ struct StageBody {
 };
 const Registry<StageBody>& stage_bodies();
 
+StageOutcome tokenizer_stage(StageContext& context);
 StageOutcome prepare_stage(StageContext& context);
 StageOutcome train_stage(StageContext& context);
 StageOutcome capture_stage(StageContext& context);

@@ -5,7 +5,6 @@
 #include <iostream>
 #include <iterator>
 
-#include "data/bpe_tokenizer.h"
 #include "data/bpe_training.h"
 #include "formats/json.h"
 #include "launch/verbs.h"
@@ -82,28 +81,15 @@ void convert(const TokenizerArguments& arguments) {
   std::fwrite(output.data(), 1, output.size(), stdout);
 }
 
-void train(const TokenizerArguments& arguments) {
-  Log log;
-  data::BpeTrainingOptions options;
-  options.vocabulary = arguments.vocabulary;
-  options.special = arguments.special;
-  options.pattern = arguments.pattern;
-  options.least_count = arguments.least_count;
-  options.threads = arguments.threads;
-  const auto tokenizer = data::make_bpe_tokenizer(data::train_bpe(arguments.files, options, log));
-  local_files().make_directories(arguments.out);
-  for (const auto& [name, content] : tokenizer->hf_files())
-    write_durably(local_files(), Path(arguments.out) / name, content);
-  log.info("{}: {} tokens, fingerprint {}", arguments.out, tokenizer->vocabulary(), tokenizer->fingerprint());
-}
-
 }  // namespace
 
 ExitCode tokenizer_verb(const TokenizerArguments& arguments) {
-  if (arguments.action == "train")
-    train(arguments);
-  else
+  if (arguments.action == "train") {
+    Log log;
+    data::train_tokenizer(arguments.files, arguments.out, arguments.training, local_files(), log);
+  } else {
     convert(arguments);
+  }
   return ExitCode::kDone;
 }
 

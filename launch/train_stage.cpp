@@ -33,7 +33,7 @@ std::unique_ptr<data::BatchStream> open_stream(const StageContext& context) {
   return std::make_unique<data::BatchStream>(
       std::move(sources),
       data::BatchOptions{data.sequence, data.micro_batch, static_cast<uint64_t>(context.recipe.run.seed),
-                         true, data.isolate_documents});
+                         true, data.isolate_documents, data.limit});
 }
 
 std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "data/bpe_training.h"
 #include "data/prepare.h"
 #include "eval/sampling.h"
 
@@ -70,9 +71,7 @@ struct TokenizerArguments {
   std::string action;  // train | encode | decode
   std::string tokenizer, text, out;
   std::vector<std::string> files;
-  int64_t vocabulary = 32000, least_count = 2, threads = 0;
-  std::vector<std::string> special = {"<|endoftext|>"};
-  std::string pattern = "gpt-2";
+  data::BpeTrainingOptions training;
   bool json = false;  // many texts at once
 };
 ExitCode tokenizer_verb(const TokenizerArguments& arguments);

@@ -17,14 +17,16 @@ std::vector<TensorReport> report(const PackingMap& map, const models::Parameters
   return rows;
 }
 
-double bits_per_weight(const std::vector<TensorReport>& rows) {
+double packed_bytes(const std::vector<TensorReport>& rows) {
   double bits = 0;
+  for (const TensorReport& row : rows) bits += row.bits * static_cast<double>(row.elements);
+  return bits / 8;
+}
+
+double bits_per_weight(const std::vector<TensorReport>& rows) {
   int64_t elements = 0;
-  for (const TensorReport& row : rows) {
-    bits += row.bits * static_cast<double>(row.elements);
-    elements += row.elements;
-  }
-  return elements == 0 ? 0 : bits / static_cast<double>(elements);
+  for (const TensorReport& row : rows) elements += row.elements;
+  return elements == 0 ? 0 : 8 * packed_bytes(rows) / static_cast<double>(elements);
 }
 
 }  // namespace retort::quantize

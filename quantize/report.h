@@ -20,7 +20,8 @@ struct TensorReport {
 // In declaration order, of the map as it stands (all f32 while it is off).
 std::vector<TensorReport> report(const PackingMap& map, const models::Parameters& parameters);
 
-// Bits a stored weight over all rows: sharing counts once.
+// Bytes of all rows, and bits a stored weight: sharing counts once.
+double packed_bytes(const std::vector<TensorReport>& rows);
 double bits_per_weight(const std::vector<TensorReport>& rows);
 
 }  // namespace retort::quantize

@@ -191,6 +191,8 @@ void DataOptions::describe(Section& s) {
       "several sources instead of train, their rows mixed by weight; each is read at its own pace, a small "
       "one again and again");
   s.field("validation", validation, "token shards to evaluate on; empty: no evaluation");
+  s.field("limit", limit, "tokens of each source that are trained on, from its start; 0: all",
+          at_least<int64_t>(0));
   s.field("sequence", sequence, "tokens of a row, and of a window in evaluation", positive);
   s.field("batch_tokens", batch_tokens, "tokens of an optimizer update, over all ranks", positive);
   s.field("micro_batch", micro_batch, "rows of one forward pass; lower it when memory is short", positive);
@@ -262,7 +264,8 @@ void ReportOptions::describe(Section& s) {
 const Registry<StageKind>& stage_kinds() {
   static const Registry<StageKind> table(
       "stage kind",
-      {{"prepare", {"prepare", "data"}, "text files to token shards, split into training and validation"},
+      {{"tokenizer", {"tokenizer"}, "a vocabulary made from the text, for prepare.tokenizer: stage:NAME"},
+       {"prepare", {"prepare", "data"}, "text files to token shards, split into training and validation"},
        {"train",
         {"model", "data", "train", "distill", "quantize", "parallel"},
         "pretrain, fine-tune, distil (with distill) or train for a grid (with quantize)"},
@@ -279,7 +282,7 @@ const Registry<StageKind>& stage_kinds() {
 }
 
 std::vector<std::string> all_sections() {
-  return {"model",    "prepare",       "data",     "train",  "distill",  "capture",
+  return {"model",    "tokenizer",     "prepare",  "data",   "train",    "distill", "capture",
           "quantize", "post_training", "parallel", "export", "generate", "report"};
 }
 
@@ -292,6 +295,7 @@ void Stage::describe(Section& s) {
 void Stage::describe(Section& s, const std::vector<std::string>& sections) {
   for (const std::string& section : sections) {
     if (section == "model") s.section("model", model, "the model: a new one, or one to start from");
+    if (section == "tokenizer") s.section("tokenizer", tokenizer, "a vocabulary of byte pairs");
     if (section == "prepare") s.section("prepare", prepare, "how text becomes token shards");
     if (section == "data")
       s.section("data", data, "what is trained and evaluated on, and the shape of a batch");
@@ -316,7 +320,7 @@ std::string Stage::init_source() const {
 }
 
 const std::vector<std::string>& Stage::text(const RunOptions& run) const {
-  return prepare.text.empty() ? run.text : prepare.text;
+  return kind == "tokenizer" || prepare.text.empty() ? run.text : prepare.text;
 }
 
 const Stage* Recipe::find(const std::string& stage) const {
@@ -345,6 +349,7 @@ std::vector<std::string> inputs_of(const Stage& stage) {
     return std::find(takes.begin(), takes.end(), section) != takes.end();
   };
   std::vector<std::string> references;
+  if (has("prepare")) references.push_back(stage.prepare.tokenizer);
   if (has("model")) references.push_back(stage.model.from);
   if (has("model")) references.push_back(stage.init_source());
   if (reads_training_text(stage))

@@ -15,6 +15,7 @@
 
 #include "core/registry.h"
 #include "core/section.h"
+#include "data/bpe_training.h"
 #include "data/prepare.h"
 #include "distill/capture.h"
 #include "distill/loss.h"
@@ -57,7 +58,7 @@ struct DataOptions {
   std::string train, validation;
   std::vector<SourceOptions> mixture;          // instead of train
   std::vector<SourceOptions> sources() const;  // the mixture, or train alone
-  int64_t sequence = 256, batch_tokens = 16384, micro_batch = 8;
+  int64_t limit = 0, sequence = 256, batch_tokens = 16384, micro_batch = 8;
   bool isolate_documents = false;
   void describe(Section& s);
 };
@@ -112,6 +113,7 @@ struct ReportOptions {
 struct Stage {
   std::string name = "train", kind = "train";
   ModelOptions model;
+  data::BpeTrainingOptions tokenizer;
   data::PrepareOptions prepare;
   DataOptions data;
   train::TrainOptions train;
@@ -124,7 +126,7 @@ struct Stage {
   GenerateOptions generate;
   ReportOptions report;
   std::string init_source() const;  // the MODEL that model.init names, or ""
-  // The files that a prepare stage reads: its own, else run.text.
+  // The files that a prepare or tokenizer stage reads: its own, else run.text.
   const std::vector<std::string>& text(const RunOptions& run) const;
   void describe(Section& s);                                            // name, kind and what the kind takes
   void describe(Section& s, const std::vector<std::string>& sections);  // these sections

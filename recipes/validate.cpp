@@ -34,6 +34,8 @@ std::vector<Reference> references_of(const Stage& stage) {
   const char* train = stage.data.mixture.empty() ? "data.train" : "data.mixture";
   if (reads_training_text(stage))
     for (const SourceOptions& source : stage.data.sources()) out.push_back({train, source.train, shards});
+  if (stage.kind == "prepare" && stage_of(stage.prepare.tokenizer))
+    out.push_back({"prepare.tokenizer", stage.prepare.tokenizer, {"tokenizer"}});
   if (takes(stage, "data") && stage.kind != "prepare" && stage.kind != "capture")
     out.push_back({"data.validation", stage.data.validation, shards});
   if (!takes(stage, "distill") || !stage.distill) return out;
@@ -57,7 +59,7 @@ class Validator {
       if (!names.insert(stage.name).second)
         add("name", fmt::format("two stages are called \"{}\"", stage.name));
       check_references();
-      if (stage.kind == "prepare") check_prepare();
+      if (stage.kind == "tokenizer" || stage.kind == "prepare") check_text();
       if (stage.kind == "train") check_train();
       if (stage.kind == "capture") check_capture();
       if (stage.kind == "quantize") check_quantize();
@@ -150,8 +152,12 @@ class Validator {
     add(key.c_str(), std::move(why));
   }
 
-  // Tokens of a tokenizer that can be opened; `say` why it cannot.
+  // Tokens of a tokenizer that can be opened, or that a stage will make at most; `say` why it cannot.
   std::optional<int64_t> tokenizer_size(const std::string& address, bool say) {
+    if (const auto name = stage_of(address)) {
+      const Stage* stage = recipe_.find(*name);
+      return stage != nullptr ? std::optional(stage->tokenizer.vocabulary) : std::nullopt;
+    }
     try {
       return data::make_tokenizer(address)->vocabulary();
     } catch (const Error& error) {
@@ -160,8 +166,8 @@ class Validator {
     }
   }
 
-  void check_prepare() {
-    tokenizer_size(stage_->prepare.tokenizer, true);
+  void check_text() {
+    if (stage_->kind == "prepare") tokenizer_size(stage_->prepare.tokenizer, true);
     if (stage_->text(recipe_.run).empty()) add("run.text", "must name at least one text file, got none");
   }
 
@@ -473,7 +479,7 @@ std::vector<Finding> missing_files(const Recipe& recipe) {
     return std::filesystem::exists(path, ignored);
   };
   const auto prepares = [](const Stage& stage) {
-    return stage.kind == "prepare" && stage.prepare.text.empty();
+    return stage.kind == "tokenizer" || (stage.kind == "prepare" && stage.prepare.text.empty());
   };
   if (std::any_of(recipe.stages.begin(), recipe.stages.end(), prepares))
     for (const std::string& path : recipe.run.text)

@@ -5,7 +5,8 @@ usage: tokenizer_check.py RETORT RUN    (RUN: a finished tests/clients/clients.y
 1. The byte tokenizer of the exported folder: ids are the bytes of the UTF-8 text.
 2. Published vocabularies ($RETORT_TEST_DATA, default ../shared/data; left out aloud without it): `retort tokenizer
    encode` and `decode` give the ids and texts of `tokenizers` on 10,000 random strings and on whole files, from each
-   of the files that a vocabulary comes in; a SentencePiece model's ids are those of `sentencepiece`.
+   of the files that a vocabulary comes in; a SentencePiece model's ids are those of `sentencepiece`. The same for
+   GPT-2's vocabulary behind the normalizers and pre-tokenizers of Llama 3 and Qwen 2.
 3. `retort tokenizer train`: `tokenizers` reads what it writes and gives the same ids.
 4. A model trained on those tokens, exported: AutoTokenizer gives our ids, and llama.cpp answers a text as it answers
    our ids of that text.
@@ -22,6 +23,7 @@ import tempfile
 import sentencepiece
 import tokenizers
 import transformers
+import unicodedata2
 import xllamacpp as x
 
 TEXTS = [
@@ -38,8 +40,17 @@ PARTS = [" ", "  ", "\n", "\r\n", "\t", "'s", "'S", "'LL", "'\u017f", "12345", "
          "\0", "\x85", "\u00bd", "\u0663"]
 
 
+MARKS = [chr(c) for c in range(0x20000) if unicodedata2.combining(chr(c))]
+
+CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+PIPELINES = {"llama3": (None, CL100K, True), "qwen2": ("NFC", CL100K.replace("{1,3}", ""), False)}
+
+
 def random_text(rng):
-    kind, count = rng.randrange(3), rng.randrange(1, 40)
+    kind, count = rng.randrange(4), rng.randrange(1, 40)
+    if kind == 3:  # what a normalizer reorders and composes
+        return "".join(rng.choice(MARKS) if rng.random() < 0.6 else chr(rng.choice([rng.randrange(0x61, 0x7B), rng.randrange(0x11400)
+                       % 0xD800])) for _ in range(count))
     if kind == 0:
         return "".join(chr(rng.choice([rng.randrange(128), rng.randrange(0x3000), rng.randrange(0xD800),
                                        rng.randrange(0xE000, 0x110000)])) for _ in range(count))
@@ -78,7 +89,22 @@ def check_bytes(folder):
     assert plain.decode([0xE4, 0xB8, 0xAD]) == "\u4e2d" and plain.decode([0xFF]) == "\ufffd"
 
 
-def check_published(retort, data):
+def behind_pipeline(work, path, name):
+    """The vocabulary of a tokenizer.json with another model's normalizer, pattern and `ignore_merges`."""
+    normalizer, pattern, ignore_merges = PIPELINES[name]
+    spec = json.loads(path.read_text())
+    spec["normalizer"] = normalizer and {"type": normalizer}
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}]}
+    spec["model"]["ignore_merges"] = ignore_merges
+    out = work / name / "tokenizer.json"
+    out.parent.mkdir()
+    out.write_text(json.dumps(spec))
+    return out
+
+
+def check_published(retort, data, work):
     rng = random.Random(1)
     texts = TEXTS + [random_text(rng) for _ in range(10000)]
     texts += [f.read_text(encoding="utf-8") for f in sorted((data / "text").rglob("*.txt"))]
@@ -90,6 +116,13 @@ def check_published(retort, data):
             same(f"{name} {file}", retort_json(retort, "encode", folder / file, texts), ids, texts)
         same(f"{name} decoded", retort_json(retort, "decode", folder / files[0], ids),
              [reference.decode(i, skip_special_tokens=False) for i in ids], texts)
+    for name in PIPELINES:
+        file = behind_pipeline(work, data / "tokenizers" / "gpt2" / "tokenizer.json", name)
+        reference = tokenizers.Tokenizer.from_file(str(file))
+        ids = [e.ids for e in reference.encode_batch(texts, add_special_tokens=False)]
+        same(name, retort_json(retort, "encode", file, texts), ids, texts)
+        same(f"{name} decoded", retort_json(retort, "decode", file, ids),
+             [reference.decode(i, skip_special_tokens=False) for i in ids], texts)
     model = data / "tokenizers" / "mistral" / "tokenizer.model"
     peer = sentencepiece.SentencePieceProcessor(model_file=str(model))
     # It has no marks in texts, and takes U+0000 for a text's end.
@@ -100,7 +133,7 @@ def check_published(retort, data):
 
 def check_trained(retort, folder, text):
     subprocess.run([retort, "tokenizer", "train", text, "--out", folder, "--vocabulary", "1000", "--special",
-                    "<|endoftext|>,<|pad|>"], check=True, capture_output=True)
+                    "<|endoftext|>", "--special", "<|pad|>"], check=True, capture_output=True)
     plain = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert plain.get_vocab_size() == 1000, plain.get_vocab_size()
     rng = random.Random(2)
@@ -156,11 +189,11 @@ def check_exported(retort, folder, work, text):
 def main(retort, run):
     check_bytes(run / "hf")
     data = pathlib.Path(os.environ.get("RETORT_TEST_DATA", "../shared/data"))
-    published = check_published(retort, data) if data.is_dir() else 0
-    if not published:
-        print("no test data: published vocabularies are left out")
     with tempfile.TemporaryDirectory() as directory:
         work, text = pathlib.Path(directory), run.parent / "text.txt"
+        published = check_published(retort, data, work) if data.is_dir() else 0
+        if not published:
+            print("no test data: published vocabularies are left out")
         check_trained(retort, work / "tokenizer", text)
         in_llama = check_exported(retort, work / "tokenizer", work, text)
     print(f"PASS: bytes; {published} texts of published vocabularies; a trained vocabulary, exported, {in_llama} texts in "

@@ -89,6 +89,15 @@ TEST(BatchStream, EveryEpochVisitsEveryWindowOnceInItsOwnOrder) {
   EXPECT_EQ(orders.size(), 4u);
 }
 
+TEST(BatchStream, ALimitKeepsToTheStartOfTheCorpus) {
+  const TemporaryDirectory directory;
+  const BatchStream stream(corpus(directory, 103), {.sequence = 5, .rows = 3, .seed = 4, .limit = 23});
+  ASSERT_EQ(stream.samples_per_epoch(), 4);
+  std::set<int64_t> starts;
+  for (int64_t i = 0; i < 40; ++i) starts.insert(stream.place(i).start);
+  EXPECT_EQ(starts, (std::set<int64_t>{0, 5, 10, 15}));
+}
+
 TEST(BatchStream, ABatchIsAPureFunctionOfItsNumber) {
   const TemporaryDirectory directory;
   const auto shards = corpus(directory, 400);
@@ -247,6 +256,7 @@ TEST(BatchStream, RefusesWhatCannotBe) {
   EXPECT_THROW(BatchStream(shards, {.sequence = 11}), DataError);
   EXPECT_THROW(BatchStream(shards, {.sequence = 0}), ConfigError);
   EXPECT_THROW(BatchStream(shards, {.sequence = 5, .rows = 0}), ConfigError);
+  EXPECT_THROW(BatchStream(shards, {.sequence = 5, .limit = 4}), ConfigError);
   EXPECT_THROW(BatchStream(shards, {.sequence = 5}).batch(-1), ShapeError);
   const auto other =
       write_corpus(directory / "other", random_documents(1, 9, 80, 256), 1 << 20, OtherBytes());

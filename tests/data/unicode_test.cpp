@@ -66,6 +66,14 @@ TEST(Unicode, ComposesAroundWhatIsNoText) {
   EXPECT_EQ(nfc(""), "");
 }
 
+TEST(Unicode, ComposesAsUnicodeNineDid) {
+  EXPECT_EQ(nfc("a\u0301\u0316"), "\u00E1\u0316");                 // 220 goes before 230
+  EXPECT_EQ(nfc("a\u0301\u08D3"), "\u00E1\u08D3");                 // 220 since Unicode 11: stays
+  EXPECT_EQ(nfc("a\u08D3\u0301"), "a\u08D3\u0301");                // and blocks
+  EXPECT_EQ(nfc("\U00011935\U00011930"), "\U00011935\U00011930");  // composes since Unicode 13
+  EXPECT_EQ(nfc("e\u0301\U0001E4EF\u0301\u0316"), "\u00E9\U0001E4EF\u0316\u0301");  // each side for itself
+}
+
 TEST(ByteAlphabet, IsOneToOne) {
   std::string all;
   for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);

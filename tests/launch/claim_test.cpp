@@ -135,6 +135,17 @@ TEST_F(ClaimTest, AMissedBarIsAnExitCodeAndTheFiguresStand) {
   EXPECT_THAT(read_text(directory_ / "claim" / "claim.md"), HasSubstr("NO"));
 }
 
+TEST_F(ClaimTest, AColumnMayBeOfSomeArmsOnly) {
+  recipes::Recipe some = recipe();
+  some.claim->arms = {"text", "long"};
+  some.claim->figures = {"bits_per_byte", "train_tokens"};
+  EXPECT_EQ(run(some), ExitCode::kDone) << out_;
+  EXPECT_THAT(out_, ::testing::ContainsRegex("\\| text +\\| +- \\| +[0-9.,]+ \\|"));
+  EXPECT_THAT(out_, ::testing::ContainsRegex("\\| long +\\| +[0-9.]+ [^|]*\\| +- \\|"));
+  some.claim->figures = {"train_token"};
+  EXPECT_THROW(run(some), DataError);
+}
+
 TEST_F(ClaimTest, AFigureThatIsNotThereIsNamed) {
   recipes::Recipe wrong = recipe();
   wrong.claim->bars[0].figure = "bits_per_bite";

@@ -104,17 +104,20 @@ class SlowEndToEnd : public ::testing::Test {
     return process.wait();
   }
 
-  // Every file of a stage's newest checkpoint, as one text.
+  // Every file of a directory, as one text.
+  static std::string bytes_in(const Path& directory) {
+    std::vector<Path> files;
+    for (const auto& entry : fs::directory_iterator(directory)) files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+    std::string out;
+    for (const Path& file : files) out += file.filename().string() + read_text(file);
+    return out;
+  }
   std::string checkpoint_bytes(const std::string& run, const std::string& stage) const {
     const Path checkpoints = directory_ / run / stage / "checkpoints";
     std::string newest = read_text(checkpoints / "LATEST");
     while (!newest.empty() && std::isspace(static_cast<unsigned char>(newest.back())) != 0) newest.pop_back();
-    std::vector<Path> files;
-    for (const auto& entry : fs::directory_iterator(checkpoints / newest)) files.push_back(entry.path());
-    std::sort(files.begin(), files.end());
-    std::string out = newest;
-    for (const Path& file : files) out += file.filename().string() + read_text(file);
-    return out;
+    return newest + bytes_in(checkpoints / newest);
   }
   void expect_equal_checkpoints(const std::string& a, const std::string& b) const {
     for (const char* stage : {"teacher", "student", "qat"})
@@ -224,6 +227,7 @@ TEST_F(SlowEndToEnd, MpiRanksGiveTheSameBytes) {
   ASSERT_EQ(execute(with(command("two")), "two"), 0) << said("two");
   if (said("two").find("rank 0 of 2 over mpi") == std::string::npos) GTEST_SKIP() << "this build has no MPI";
   expect_equal_checkpoints("one", "two");
+  EXPECT_TRUE(bytes_in(directory_ / "one/labels/cache") == bytes_in(directory_ / "two/labels/cache"));
   EXPECT_EQ(printed("two").substr(0, 7), "| stage");  // rank 0 alone prints
 
   // A mistake is said once, with its code.

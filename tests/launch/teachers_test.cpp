@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include "formats/gguf.h"
+#include "formats/safetensors.h"
 #include "tests/data/corpus.h"
 #include "tests/launch/recipe_run.h"
 #include "tests/launch/tiny.h"
@@ -259,6 +261,32 @@ TEST_F(Teachers, StudentsShareWhatTheirRecipeSays) {
   for (const char* stage : {"plain", "tied", "ffn", "interior", "repeated"})
     EXPECT_NEAR(figure(stage + std::string("_file"), "bits_per_byte"), figure(stage, "bits_per_byte"), 1e-4)
         << stage;
+}
+
+// What an objective learns stands in checkpoints and in no file for other software.
+TEST_F(Teachers, ProjectionsAreNotExported) {
+  run(recipe(with(R"(
+  - name: student
+    kind: train
+    model: { width: 16 }
+    distill:
+      { teacher: { model: stage:teacher }, losses: [ { fn: forward_kl }, { fn: hidden_mse, weight: .1 } ] }
+  - { name: folder, kind: export, model: { from: stage:student }, export: { format: hf, evaluate: true } }
+  - { name: file, kind: export, model: { from: stage:student }, export: { format: gguf, evaluate: true } }
+)")));
+  const Path newest = train::list_checkpoints(in_run("student/checkpoints")).front();
+  const auto projections = [](const auto& names) {
+    return std::count_if(names.begin(), names.end(), [](const auto& entry) {
+      return entry.first.find(models::kObjectivePrefix) != std::string::npos;
+    });
+  };
+  EXPECT_EQ(projections(formats::SafetensorsFile(newest / "weights.safetensors").entries()), 1);
+  const formats::SafetensorsFile folder(in_run("folder/model.safetensors"));
+  EXPECT_EQ(projections(folder.entries()), 0);
+  EXPECT_EQ(folder.entries().size(), 12u);  // embedding, head, norm, and nine of the layer
+  EXPECT_EQ(formats::GgufFile(in_run("file/model.gguf")).tensors().size(), 12u);
+  for (const char* stage : {"folder", "file"})
+    EXPECT_NEAR(figure(stage, "bits_per_byte"), figure("student", "bits_per_byte"), 1e-4) << stage;
 }
 
 }  // namespace retort::launch

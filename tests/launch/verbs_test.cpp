@@ -112,7 +112,7 @@ TEST(Verbs, TokenizerTrainsEncodesAndDecodes) {
   train.action = "train";
   train.files = {(directory / "a.txt").string()};
   train.out = (directory / "out").string();
-  train.vocabulary = 260;
+  train.training.vocabulary = 260;
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(tokenizer_verb(train), ExitCode::kDone);
   ::testing::internal::GetCapturedStderr();

@@ -26,6 +26,7 @@ TEST(Report, CountsEachStoredTensorOnce) {
   EXPECT_GT(rows[0].relative_error, 0.0);
   EXPECT_EQ(rows[2].relative_error, 0.0);
   EXPECT_DOUBLE_EQ(bits_per_weight(rows), (4096 * 8.5 + 4096 * 4.5 + 64 * 32.0) / 8256);
+  EXPECT_DOUBLE_EQ(packed_bytes(rows), (4096 * 8.5 + 4096 * 4.5 + 64 * 32.0) / 8);
 
   map.enable(false);
   EXPECT_DOUBLE_EQ(bits_per_weight(report(map, parameters)), 32.0);

@@ -88,6 +88,27 @@ TEST(Validate, TeacherAndStudentKnowTheTextsVocabulary) {
                           HasSubstr("student distill.teacher.model: must be at least 256")));
 }
 
+TEST(Validate, ATokenizerStageMakesTheVocabulary) {
+  Recipe recipe = pipeline();
+  Stage bpe;
+  bpe.name = "bpe";
+  bpe.kind = "tokenizer";
+  bpe.tokenizer.vocabulary = 300;
+  recipe.stages.insert(recipe.stages.begin(), bpe);
+  recipe.stages[1].prepare.tokenizer = "stage:bpe";
+  for (Stage& stage : recipe.stages) stage.model.choices.vocabulary = 300;
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  EXPECT_THAT(inputs_of(recipe.stages[1]), ElementsAre("bpe"));
+  recipe.stages[2].model.choices.vocabulary = 299;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("teacher model.vocabulary: must be at least 300, the vocabulary of tokenizer "
+                          "\"stage:bpe\", got 299",
+                          HasSubstr("student distill.teacher.model: must be at least 300")));
+  recipe = pipeline();
+  recipe.stages[0].prepare.tokenizer = "stage:bpf";
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("prepare.tokenizer: no earlier stage \"bpf\"")));
+}
+
 TEST(Validate, TeachersAreWhatTheirKindNeeds) {
   Recipe recipe = pipeline();
   TeacherOptions& teacher = recipe.stages[2].distill->teacher;
