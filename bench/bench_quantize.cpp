@@ -2,6 +2,7 @@
 // grid, beside the plain copy that a map without a grid makes; and (case cpu_qat) a whole training step with
 // the map beside the same step without one, in one run. Checks, then times.
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 #include <fmt/core.h>
 
 #include <cstdlib>
@@ -117,10 +118,13 @@ void time_step(const std::string& grid, int pairs) {
 
 }  // namespace
 
-// bench_quantize [PAIRS]: pairs of steps in cpu_qat.
+// bench_quantize [PAIRS [GRID...]]: pairs of steps in cpu_qat, 0 for none; without grids, all of them.
 int main(int argc, char** argv) {
   const int pairs = argc > 1 ? std::atoi(argv[1]) : 7;
+  std::vector<std::string> chosen(argv + std::min(argc, 2), argv + argc);
+  if (chosen.empty()) chosen = quantize::grids().names();
   fmt::print("{} threads\n", at::get_num_threads());
-  for (const quantize::Grid& grid : quantize::grids()) time_refresh(grid.name);
-  for (const char* grid : {"int4_g32", "q4_0", "lsq4"}) time_step(grid, pairs);
+  for (const std::string& grid : chosen) time_refresh(grid);
+  for (const std::string& grid : chosen)
+    if (pairs > 0 && grid != "q4_k" && grid != "q6_k") time_step(grid, pairs);
 }

@@ -24,10 +24,10 @@ void multiply(const int8_t* __restrict codes, const float* scale, const float* o
   }
 }
 
-// body(begin, end) over groups, in parallel when there are enough of them.
+// body(begin, end) over groups, in parallel when there are enough of them: a thread wants some 50 us of work.
 template <class Body>
 void for_groups(int64_t groups, int64_t group, const Body& body) {
-  at::parallel_for(0, groups, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, group)), body);
+  at::parallel_for(0, groups, std::max<int64_t>(1, (1 << 18) / std::max<int64_t>(1, group)), body);
 }
 
 // The values a group, from the two shapes.
@@ -46,6 +46,11 @@ int64_t group_of(const char* where, const at::Tensor& x, const BlockScales& s) {
 
 const float* pointer(const at::Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
 at::Tensor dense(const at::Tensor& t) { return t.defined() ? t.contiguous() : t; }
+
+void check_input(const char* where, const at::Tensor& x) {
+  check(x.defined() && x.scalar_type() == at::kFloat && x.device().is_cpu(),
+        "[{}] x must be f32 on the CPU, got {}", where, x.defined() ? x.toString() : "an undefined tensor");
+}
 
 at::Tensor over_columns(const at::Tensor& t, int64_t group) { return t.repeat_interleave(group, -1); }
 
@@ -93,8 +98,7 @@ at::Tensor dequantize_blocks(const BlockCodes& blocks) {
 }
 
 at::Tensor round_codes(const at::Tensor& x, const BlockScales& scales, const Rounding& rounding) {
-  check(x.defined() && x.scalar_type() == at::kFloat && x.device().is_cpu(),
-        "[round_codes] x must be f32 on the CPU, got {}", x.defined() ? x.toString() : "an undefined tensor");
+  check_input("round_codes", x);
   const int64_t group = group_of("round_codes", x, scales);
   const at::Tensor divisor = dense(scales.rounding_divisor()), offset = dense(scales.offset);
   if (rounding.rule == RoundRule::kFloat8) return round_float8(x, divisor, group);
@@ -107,6 +111,23 @@ at::Tensor round_codes(const at::Tensor& x, const BlockScales& scales, const Rou
                  group, rounding);
   });
   return out;
+}
+
+void round_values(const at::Tensor& x, const BlockScales& scales, const Rounding& rounding,
+                  const at::Tensor& values) {
+  check_input("round_values", x);
+  check(values.scalar_type() == at::kFloat && values.is_contiguous() && values.sizes() == x.sizes(),
+        "[round_values] values must be dense f32 {}, got {} {}", format_shape(x.sizes()), values.toString(),
+        format_shape(values.sizes()));
+  const int64_t group = group_of("round_values", x, scales);
+  const at::Tensor input = x.contiguous(), scale = dense(scales.scale), offset = dense(scales.offset),
+                   divisor = dense(scales.rounding_divisor());
+  const float *v = pointer(input), *d = pointer(divisor), *s = pointer(scale), *m = pointer(offset);
+  float* out = values.mutable_data_ptr<float>();
+  for_groups(scale.numel(), group, [&](int64_t begin, int64_t end) {
+    round_to_values(v + begin * group, d + begin, s + begin, m ? m + begin : nullptr, out + begin * group,
+                    end - begin, group, rounding);
+  });
 }
 
 }  // namespace retort::formats

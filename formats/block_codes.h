@@ -55,5 +55,9 @@ struct Rounding {
 // whole row that they are of: a few columns of one group are rounded with that group's scale. Where the
 // divisor is 0 every code is that of x = 0, or, with kNearestEven, the lowest. NaN becomes the highest.
 at::Tensor round_codes(const at::Tensor& x, const BlockScales& scales, const Rounding& rounding);
+// Writes dequantize_blocks({round_codes(x, scales, rounding), scales}), bit for bit, into `values`, dense f32
+// of x's shape, in one pass: what training on a grid does once a step. A NaN of kFloat8 stays NaN.
+void round_values(const at::Tensor& x, const BlockScales& scales, const Rounding& rounding,
+                  const at::Tensor& values);
 
 }  // namespace retort::formats

@@ -22,14 +22,17 @@ inline float extreme_value(const float* x) {
   return above >= below ? std::bit_cast<float>(above) : -std::bit_cast<float>(below);
 }
 
+// Divisors as the file holds them.
+inline void round_to_half(const float* divisor, float* scale, int64_t blocks) {
+  for (int64_t b = 0; b < blocks; ++b) scale[b] = as_half(divisor[b]);
+}
+
 // --- Q8_0
 
 RETORT_EACH_TARGET
 void fit_q8_0(const float* x, const float*, const ScaleRun& out, int64_t blocks) {
-  for (int64_t b = 0; b < blocks; ++b) {
-    out.divisor[b] = largest_magnitude(x + b * kBlock, kBlock) / 127.0f;
-    out.scale[b] = as_half(out.divisor[b]);
-  }
+  for (int64_t b = 0; b < blocks; ++b) out.divisor[b] = largest_magnitude(x + b * kBlock, kBlock) / 127.0f;
+  round_to_half(out.divisor, out.scale, blocks);
 }
 
 void join_q8_0(const int8_t* codes, const float* scale, const std::byte*, std::byte* out, int64_t blocks) {
@@ -52,17 +55,13 @@ void decode_q8_0(const std::byte* in, float* x, int64_t blocks) {
 
 RETORT_EACH_TARGET
 void fit_q4_0(const float* x, const float*, const ScaleRun& out, int64_t blocks) {
-  for (int64_t b = 0; b < blocks; ++b) {
-    out.divisor[b] = extreme_value(x + b * kBlock) / -8.0f;
-    out.scale[b] = as_half(out.divisor[b]);
-  }
+  for (int64_t b = 0; b < blocks; ++b) out.divisor[b] = extreme_value(x + b * kBlock) / -8.0f;
+  round_to_half(out.divisor, out.scale, blocks);
 }
 RETORT_EACH_TARGET
 void fit_q5_0(const float* x, const float*, const ScaleRun& out, int64_t blocks) {
-  for (int64_t b = 0; b < blocks; ++b) {
-    out.divisor[b] = extreme_value(x + b * kBlock) / -16.0f;
-    out.scale[b] = as_half(out.divisor[b]);
-  }
+  for (int64_t b = 0; b < blocks; ++b) out.divisor[b] = extreme_value(x + b * kBlock) / -16.0f;
+  round_to_half(out.divisor, out.scale, blocks);
 }
 
 RETORT_EACH_TARGET

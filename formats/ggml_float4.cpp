@@ -6,6 +6,7 @@
 //                           high 16 s + 8 + j                    x = number * d[s], d unsigned E4M3, NaN = 0
 #include <cmath>
 
+#include "formats/each_target.h"
 #include "formats/ggml_codec.h"
 
 namespace retort::formats {
@@ -21,15 +22,28 @@ inline uint8_t nibble_of(int8_t code) {
 }
 
 // Half of 2^(e - 127). 2^-128 and 2^-127 are subnormal.
-inline float half_power(int e) { return std::ldexp(1.0f, e - 128); }
+inline float half_power(int e) {
+  return std::bit_cast<float>(e > 1 ? static_cast<uint32_t>(e - 1) << 23 : uint32_t{1} << (21 + e));
+}
 
+// floor(log2(peak)) of a positive number: its exponent, save where the logarithm, which is rounded, is that
+// of the power of two just above it, as ggml's is; and save for subnormals.
+inline int floor_log2(float peak) {
+  const auto bits = std::bit_cast<int32_t>(peak);
+  const bool near_the_next = (bits & 0x7fff00) == 0x7fff00;
+  if (near_the_next || bits < (1 << 23)) [[unlikely]]
+    return static_cast<int>(std::floor(std::log2(peak)));
+  return (bits >> 23) - 127;
+}
+
+RETORT_EACH_TARGET
 void fit_mxfp4(const float* x, const float*, const ScaleRun& out, int64_t blocks) {
   for (int64_t b = 0; b < blocks; ++b) {
     const float peak = largest_magnitude(x + b * kMxBlock, kMxBlock);
-    // log2 rounds up just below a power of two, as ggml's does. A number that is not finite spoils the block.
-    const int e =
-        peak > 0.0f && std::isfinite(peak) ? static_cast<int>(std::floor(std::log2(peak))) + 125 : 0;
-    out.scale[b] = std::isfinite(peak) ? half_power(e > 0 ? e : 0) : peak;
+    // A number that is not finite spoils the block.
+    const bool finite = std::bit_cast<int32_t>(peak) < 0x7f800000;
+    const int e = peak > 0.0f && finite ? floor_log2(peak) + 125 : 0;
+    out.scale[b] = finite ? half_power(e > 0 ? e : 0) : peak;
   }
 }
 

@@ -1,4 +1,6 @@
-// Legend: loops are plain and branch-free, so that the compiler vectorises them once per target.
+// Legend: a rule is a function object made for one group, x -> code; an output says what becomes of a code.
+// Loops are plain and branch-free, so that the compiler vectorises every pair of them, once per target: all
+// of it is inlined into the two functions that have targets.
 #include "formats/rounding.h"
 
 #include <bit>
@@ -6,113 +8,182 @@
 #include "core/error.h"
 #include "formats/each_target.h"
 
+#define RETORT_INLINE [[gnu::always_inline]] inline
+
 namespace retort::formats {
 namespace {
 
-inline float inverse_of(float d) { return d != 0.0f ? 1.0f / d : 0.0f; }
+RETORT_INLINE float inverse_of(float d) { return d != 0.0f ? 1.0f / d : 0.0f; }
 
 // Halves to even, for |v| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction (as ggml's nearest_int).
-inline int32_t nearest(float v) { return std::bit_cast<int32_t>(v + 12582912.0f) - 0x4b400000; }
+RETORT_INLINE int32_t nearest(float v) { return std::bit_cast<int32_t>(v + 12582912.0f) - 0x4b400000; }
 
-RETORT_EACH_TARGET
-void nearest_even(const float* __restrict x, const float* divisor, const float* offset,
-                  int8_t* __restrict codes, int64_t groups, int64_t group, float lowest, float highest) {
-  for (int64_t g = 0; g < groups; ++g, x += group, codes += group) {
-    const float d = divisor[g], m = offset ? offset[g] : 0.0f;
-    if (d == 0.0f) {
-      for (int64_t j = 0; j < group; ++j) codes[j] = static_cast<int8_t>(lowest);
-      continue;
-    }
-    for (int64_t j = 0; j < group; ++j)
-      codes[j] = static_cast<int8_t>(nearest(clamped((x[j] - m) / d, lowest, highest)));
+// One group's numbers.
+struct Group {
+  float divisor, offset, lowest, highest;
+};
+
+struct NearestEven {
+  float d, m, low, high;
+  // A divisor of 0 has the lowest code alone.
+  RETORT_INLINE explicit NearestEven(const Group& g)
+      : d(g.divisor != 0.0f ? g.divisor : 1.0f),
+        m(g.offset),
+        low(g.lowest),
+        high(g.divisor != 0.0f ? g.highest : g.lowest) {}
+  RETORT_INLINE int32_t operator()(float x) const { return nearest(clamped((x - m) / d, low, high)); }
+};
+
+struct NearestAway {
+  float inverse, low, high;
+  RETORT_INLINE explicit NearestAway(const Group& g)
+      : inverse(inverse_of(g.divisor)), low(g.lowest), high(g.highest) {}
+  RETORT_INLINE int32_t operator()(float x) const {  // roundf; the rest is exact
+    const float v = clamped(x * inverse, low, high);
+    const auto whole = static_cast<int32_t>(v);
+    const float rest = v - static_cast<float>(whole);
+    return whole + static_cast<int32_t>(rest >= 0.5f) - static_cast<int32_t>(rest <= -0.5f);
   }
-}
+};
 
-RETORT_EACH_TARGET
-void nearest_away(const float* __restrict x, const float* divisor, int8_t* __restrict codes, int64_t groups,
-                  int64_t group, float lowest, float highest) {
-  for (int64_t g = 0; g < groups; ++g, x += group, codes += group) {
-    const float inverse = inverse_of(divisor[g]);
-    for (int64_t j = 0; j < group; ++j) {  // roundf; the rest is exact
-      const float v = clamped(x[j] * inverse, lowest, highest);
-      const auto whole = static_cast<int32_t>(v);
-      const float rest = v - static_cast<float>(whole);
-      codes[j] = static_cast<int8_t>(whole + static_cast<int32_t>(rest >= 0.5f) -
-                                     static_cast<int32_t>(rest <= -0.5f));
-    }
+struct Truncate {
+  float inverse, shift, levels;
+  int32_t lowest;
+  RETORT_INLINE explicit Truncate(const Group& g)
+      : inverse(inverse_of(g.divisor)),
+        shift(0.5f - g.lowest),
+        levels(g.highest - g.lowest),
+        lowest(static_cast<int32_t>(g.lowest)) {}
+  RETORT_INLINE int32_t operator()(float x) const {
+    return static_cast<int32_t>(clamped(x * inverse + shift, 0.0f, levels)) + lowest;
   }
-}
+};
 
-RETORT_EACH_TARGET
-void truncate(const float* __restrict x, const float* divisor, int8_t* __restrict codes, int64_t groups,
-              int64_t group, int32_t lowest, float levels) {
-  const float shift = 0.5f - static_cast<float>(lowest);
-  for (int64_t g = 0; g < groups; ++g, x += group, codes += group) {
-    const float inverse = inverse_of(divisor[g]);
-    for (int64_t j = 0; j < group; ++j) {
-      const float v = clamped(x[j] * inverse + shift, 0.0f, levels);
-      codes[j] = static_cast<int8_t>(static_cast<int32_t>(v) + lowest);
-    }
+struct Odd {
+  float inverse, low, high;
+  RETORT_INLINE explicit Odd(const Group& g)
+      : inverse(inverse_of(g.divisor)), low(g.lowest), high(g.highest) {}
+  RETORT_INLINE int32_t operator()(float x) const {
+    return 2 * nearest(0.5f * clamped(x * inverse, low, high) - 0.5f) + 1;
   }
-}
+};
 
-RETORT_EACH_TARGET
-void odd(const float* __restrict x, const float* divisor, int8_t* __restrict codes, int64_t groups,
-         int64_t group, float lowest, float highest) {
-  for (int64_t g = 0; g < groups; ++g, x += group, codes += group) {
-    const float inverse = inverse_of(divisor[g]);
-    for (int64_t j = 0; j < group; ++j) {
-      const float v = clamped(x[j] * inverse, lowest, highest);
-      codes[j] = static_cast<int8_t>(2 * nearest(0.5f * v - 0.5f) + 1);
-    }
-  }
-}
-
-RETORT_EACH_TARGET
-void sign(const float* __restrict x, int8_t* __restrict codes, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) codes[i] = static_cast<int8_t>(x[i] >= 0.0f ? 1 : -1);
-}
+struct Sign {
+  RETORT_INLINE explicit Sign(const Group&) {}
+  RETORT_INLINE int32_t operator()(float x) const { return x >= 0.0f ? 1 : -1; }
+};
 
 // The midpoints of neighbours, twice: .5 1.5 2.5 3.5 5 7 10. A code is the sum of the steps that were passed.
-RETORT_EACH_TARGET
-void float4(const float* __restrict x, const float* divisor, int8_t* __restrict codes, int64_t groups,
-            int64_t group) {
-  for (int64_t g = 0; g < groups; ++g, x += group, codes += group) {
-    const float d = divisor[g];
-    const float scale = d != 0.0f ? d : 1.0f;
-    for (int64_t j = 0; j < group; ++j) {
-      const float v = x[j] / scale, size = v < 0.0f ? -v : v;
-      const int32_t code = static_cast<int32_t>(size > 0.5f) + static_cast<int32_t>(size > 1.5f) +
-                           static_cast<int32_t>(size > 2.5f) + static_cast<int32_t>(size > 3.5f) +
-                           2 * static_cast<int32_t>(size > 5.0f) + 2 * static_cast<int32_t>(size > 7.0f) +
-                           4 * static_cast<int32_t>(size > 10.0f);
-      codes[j] = static_cast<int8_t>(v < 0.0f ? -code : code);
+struct Float4 {
+  float d;
+  RETORT_INLINE explicit Float4(const Group& g) : d(g.divisor != 0.0f ? g.divisor : 1.0f) {}
+  RETORT_INLINE int32_t operator()(float x) const {
+    const float v = x / d, size = v < 0.0f ? -v : v;
+    const int32_t code = static_cast<int32_t>(size > 0.5f) + static_cast<int32_t>(size > 1.5f) +
+                         static_cast<int32_t>(size > 2.5f) + static_cast<int32_t>(size > 3.5f) +
+                         2 * static_cast<int32_t>(size > 5.0f) + 2 * static_cast<int32_t>(size > 7.0f) +
+                         4 * static_cast<int32_t>(size > 10.0f);
+    return v < 0.0f ? -code : code;
+  }
+};
+
+// E4M3: three bits of fraction, below 2^-6 multiples of 2^-9. Adding the power of two whose last bit is the
+// last that stays rounds to it, halves to even. NaN stays NaN.
+struct Float8 {
+  float d;
+  RETORT_INLINE explicit Float8(const Group& g) : d(g.divisor) {}
+  RETORT_INLINE float operator()(float x) const {
+    const float v = d != 0.0f ? x / d : 0.0f, size = v < 0.0f ? -v : v, kept = size > 448.0f ? 448.0f : size;
+    const int32_t exponent = std::bit_cast<int32_t>(kept) & 0x7f800000, least = (127 - 6) << 23;
+    const auto power = std::bit_cast<float>((exponent > least ? exponent : least) + (20 << 23));
+    const uint32_t sign = std::bit_cast<uint32_t>(v) & 0x80000000;
+    return std::bit_cast<float>(std::bit_cast<uint32_t>((kept + power) - power) | sign);
+  }
+};
+
+struct Codes {
+  int8_t* codes;
+  template <class Rule>
+  RETORT_INLINE void operator()(const Rule& rule, const float* x, int64_t g, int64_t group) const {
+    int8_t* out = codes + g * group;
+#pragma GCC ivdep
+    for (int64_t j = 0; j < group; ++j) out[j] = static_cast<int8_t>(rule(x[j]));
+  }
+};
+
+struct Values {
+  float* values;
+  const float *scale, *offset;
+  template <class Rule>
+  RETORT_INLINE void operator()(const Rule& rule, const float* x, int64_t g, int64_t group) const {
+    const float d = scale[g], m = offset ? offset[g] : 0.0f;
+    float* out = values + g * group;
+    if (offset != nullptr) {  // a sum with 0 would turn -0 into 0
+#pragma GCC ivdep
+      for (int64_t j = 0; j < group; ++j) out[j] = d * static_cast<float>(rule(x[j])) + m;
+    } else {
+#pragma GCC ivdep
+      for (int64_t j = 0; j < group; ++j) out[j] = d * static_cast<float>(rule(x[j]));
     }
   }
+};
+
+struct Run {
+  const float *x, *divisor, *offset;
+  int64_t groups, group;
+  const Rounding& rounding;
+};
+
+template <class Rule, class Out>
+RETORT_INLINE void round_with(const Run& run, const Out& out) {
+  const auto low = static_cast<float>(run.rounding.lowest), high = static_cast<float>(run.rounding.highest);
+  const float* x = run.x;
+  for (int64_t g = 0; g < run.groups; ++g, x += run.group) {
+    const Rule rule({run.divisor[g], run.offset ? run.offset[g] : 0.0f, low, high});
+    if (run.group == 32)  // a constant length unrolls
+      out(rule, x, g, 32);
+    else
+      out(rule, x, g, run.group);
+  }
 }
+
+template <class Out>
+RETORT_INLINE void round_into(const Run& run, const Out& out) {
+  switch (run.rounding.rule) {
+    case RoundRule::kNearestEven:
+      return round_with<NearestEven>(run, out);
+    case RoundRule::kNearestAway:
+      return round_with<NearestAway>(run, out);
+    case RoundRule::kTruncate:
+      return round_with<Truncate>(run, out);
+    case RoundRule::kOdd:
+      return round_with<Odd>(run, out);
+    case RoundRule::kSign:
+      return round_with<Sign>(run, out);
+    case RoundRule::kFloat4:
+      return round_with<Float4>(run, out);
+    case RoundRule::kFloat8:
+      return round_with<Float8>(run, out);
+  }
+}
+
+RETORT_EACH_TARGET
+void run_to_codes(const Run& run, const Codes& out) { round_into(run, out); }
+
+RETORT_EACH_TARGET
+void run_to_values(const Run& run, const Values& out) { round_into(run, out); }
 
 }  // namespace
 
 void round_groups(const float* x, const float* divisor, const float* offset, int8_t* codes, int64_t groups,
                   int64_t group, const Rounding& rounding) {
-  const auto low = static_cast<float>(rounding.lowest), high = static_cast<float>(rounding.highest);
-  switch (rounding.rule) {
-    case RoundRule::kNearestEven:
-      return nearest_even(x, divisor, offset, codes, groups, group, low, high);
-    case RoundRule::kNearestAway:
-      return nearest_away(x, divisor, codes, groups, group, low, high);
-    case RoundRule::kTruncate:
-      return truncate(x, divisor, codes, groups, group, rounding.lowest, high - low);
-    case RoundRule::kOdd:
-      return odd(x, divisor, codes, groups, group, low, high);
-    case RoundRule::kSign:
-      return sign(x, codes, groups * group);
-    case RoundRule::kFloat4:
-      return float4(x, divisor, codes, groups, group);
-    case RoundRule::kFloat8:
-      break;
-  }
-  fail<InternalError>("[round_groups] this rule has no i8 codes");
+  RETORT_ASSERT(rounding.rule != RoundRule::kFloat8);
+  run_to_codes({x, divisor, offset, groups, group, rounding}, {codes});
+}
+
+void round_to_values(const float* x, const float* divisor, const float* scale, const float* offset,
+                     float* values, int64_t groups, int64_t group, const Rounding& rounding) {
+  run_to_values({x, divisor, offset, groups, group, rounding}, {values, scale, offset});
 }
 
 }  // namespace retort::formats

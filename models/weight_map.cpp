@@ -9,7 +9,7 @@ bool stays_f32(Role role) {
 }
 
 void refresh(Parameter& p, WeightMap& map) {
-  if (!p.working.is_alias_of(p.master)) p.working.copy_(map.apply(p, p.master));
+  if (!p.working.is_alias_of(p.master)) map.apply_into(p, p.master, p.working);
 }
 
 }  // namespace

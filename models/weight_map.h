@@ -22,7 +22,12 @@ class WeightMap {
   virtual ~WeightMap() = default;
   // f32 in, f32 out, same shape. `x` is the master, or what the map before made of it.
   virtual at::Tensor apply(const Parameter& p, const at::Tensor& x) = 0;
-  // The gradient with respect to x, f32, given the one with respect to apply's result.
+  // apply, cast, into `working`, dense and of p's shape: for maps that need no copy in between.
+  virtual void apply_into(const Parameter& p, const at::Tensor& x, const at::Tensor& working) {
+    working.copy_(apply(p, x));
+  }
+  // The gradient with respect to x, f32, given the one with respect to apply's result, which it may
+  // overwrite.
   virtual at::Tensor pull_back(const Parameter& p, const at::Tensor& gradient) = 0;
   virtual bool identity_for(const Parameter&) const { return false; }  // apply returns x itself
 };

@@ -1,6 +1,7 @@
 // FP8 E4M3 by compressed-tensors' rules: s = amax / 448 over a row, the number nearest to w / s, halves to
 // even, clamped to +-448. No GGUF type holds it.
 #include "quantize/grid.h"
+#include "quantize/peaks.h"
 
 namespace retort::quantize {
 
@@ -14,8 +15,7 @@ Grid float8_grid() {
           .compressed = CompressedScheme{"float", 8, "channel", 0},
           .learned = {},
           .fit = [](const at::Tensor& x, const at::Tensor&) -> Scales {
-            const at::Tensor peak = x.abs().amax(-1, /*keepdim=*/true);
-            return {(peak / 448.0).clamp_min_(1e-12), {}, {}, {}};
+            return {(group_peaks(x, x.size(-1)) / 448.0).clamp_min_(1e-12), {}, {}, {}};
           }};
 }
 

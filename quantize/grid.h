@@ -41,9 +41,10 @@ struct LearnedRule {
 };
 
 struct Grid {
-  std::string name;   // "q4_0"
-  int64_t block = 1;  // a row's length must divide by it
-  int64_t span = 0;   // columns whose scales are fixed together; 0: the whole row (or tensor)
+  std::string name;        // "q4_0"
+  int64_t block = 1;       // a row's length must divide by it
+  int64_t span = 0;        // columns whose scales are fixed together; 0: the whole row (or tensor)
+  bool rows_alone = true;  // a row's scales depend on that row only, not on the tensor
   double bits_per_weight =
       0;  // in the file; a row's own scale not counted where the type has no place for one
   formats::Rounding rounding;
@@ -58,6 +59,9 @@ struct Grid {
     return formats::round_codes(x, scales, rounding);
   }
   Quantized quantize(const at::Tensor& x) const;
+  // Writes dequantize_blocks(quantize(x)), bit for bit, into `values`, dense f32 of x's shape [rows, in].
+  // Where rows stand alone, they are fitted and rounded while a cache holds them, in parallel.
+  void fake_quantize(const at::Tensor& x, const at::Tensor& values) const;
   // ConfigError without a GGUF type; ShapeError for codes or scales of another grid, or not finite.
   formats::PackedTensor pack(const Quantized& quantized) const;
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "quantize/grid.h"
+#include "quantize/peaks.h"
 
 namespace retort::quantize {
 namespace {
@@ -21,8 +22,7 @@ Grid integer(int bits, int64_t group, formats::GgmlType type) {
           .compressed = CompressedScheme{"int", bits, group == 0 ? "channel" : "group", group},
           .learned = {},
           .fit = [group, half_range](const at::Tensor& x, const at::Tensor&) -> Scales {
-            const int64_t width = group == 0 ? x.size(-1) : group;
-            const at::Tensor peak = x.unflatten(-1, {x.size(-1) / width, width}).abs().amax(-1);
+            const at::Tensor peak = group_peaks(x, group == 0 ? x.size(-1) : group);
             return {as_f16(peak / half_range).clamp_min_(std::exp2(-24)), {}, {}, {}};
           }};
 }

@@ -6,32 +6,34 @@
 #include <cmath>
 
 #include "formats/each_target.h"
+#include "formats/rounding.h"
 
 namespace retort::quantize {
 namespace {
 
 constexpr double kLeast = 0x1p-14, kMost = 65504.0;
+constexpr int64_t kWorth = 1 << 17;  // values that are worth a thread: some 50 us
 
 // The gradient of one row's weights, and of its theta before gamma: sum g (value - w where it is inside and
-// the rule follows it; value). Eight f32 sums of 256 values at a time, then f64.
+// the rule follows it; value). Eight f32 sums of 256 values at a time, then f64. `out` may be g.
 RETORT_EACH_TARGET
-double pull_back_row(const float* __restrict w, const float* __restrict g, const int8_t* __restrict code,
-                     float scale, float low, float high, float follows, float* __restrict out,
-                     int64_t count) {
+double pull_back_row(const float* w, const float* g, const float* value, float low, float high, float follows,
+                     float* out, int64_t count) {
   double total = 0;
   for (int64_t i = 0; i < count;) {
     float lanes[8] = {};
     const int64_t end = std::min(count, i + 256);
     for (; i + 8 <= end; i += 8)
+#pragma GCC ivdep
       for (int l = 0; l < 8; ++l) {
-        const float v = w[i + l], inside = v >= low && v <= high ? 1.0f : 0.0f;
-        out[i + l] = inside * g[i + l];
-        lanes[l] += g[i + l] * (static_cast<float>(code[i + l]) * scale - follows * inside * v);
+        const float x = w[i + l], slope = g[i + l], inside = x >= low && x <= high ? 1.0f : 0.0f;
+        out[i + l] = inside * slope;
+        lanes[l] += slope * (value[i + l] - follows * inside * x);
       }
     for (; i < end; ++i) {
-      const float inside = w[i] >= low && w[i] <= high ? 1.0f : 0.0f;
-      out[i] = inside * g[i];
-      lanes[0] += g[i] * (static_cast<float>(code[i]) * scale - follows * inside * w[i]);
+      const float slope = g[i], inside = w[i] >= low && w[i] <= high ? 1.0f : 0.0f;
+      out[i] = inside * slope;
+      lanes[0] += slope * (value[i] - follows * inside * w[i]);
     }
     for (const float lane : lanes) total += static_cast<double>(lane);
   }
@@ -57,27 +59,29 @@ std::function<Scales(const at::Tensor&, const at::Tensor&)> from_mean_magnitude(
 }
 
 LearnedGradient pull_back(const Grid& grid, const at::Tensor& w, const at::Tensor& theta,
-                          const at::Tensor& gradient) {
+                          const at::Tensor& gradient, const at::Tensor& weight) {
   RETORT_ASSERT(grid.learned && w.dim() == 2 && gradient.sizes() == w.sizes() && theta.numel() == w.size(0));
-  const Scales scales = learned_scales(theta);
-  const at::Tensor codes = grid.round(w, scales), x = w.contiguous(), g = gradient.contiguous();
+  const at::Tensor scales = learned_scales(theta).scale, x = w.contiguous(), g = gradient.contiguous();
   const int64_t rows = w.size(0), in = w.size(1);
   const LearnedRule& rule = *grid.learned;
-  LearnedGradient out{at::empty_like(x), at::empty_like(theta)};
+  LearnedGradient out{weight.defined() ? weight : at::empty_like(x), at::empty_like(theta)};
+  RETORT_ASSERT(out.weight.is_contiguous() && out.weight.sizes() == w.sizes());
   const double gamma = 1.0 / std::sqrt(static_cast<double>(w.numel() * rule.levels));
   const float *xs = x.const_data_ptr<float>(), *gs = g.const_data_ptr<float>(),
-              *scale = scales.scale.const_data_ptr<float>();
-  const int8_t* cs = codes.const_data_ptr<int8_t>();
-  float *weight = out.weight.mutable_data_ptr<float>(), *row_theta = out.theta.mutable_data_ptr<float>();
-  at::parallel_for(0, rows, std::max<int64_t>(1, 16384 / in), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float low = static_cast<float>(rule.low) * scale[r],
-                  high = static_cast<float>(rule.high) * scale[r];
-      const double sum = pull_back_row(xs + r * in, gs + r * in, cs + r * in, scale[r], low, high,
-                                       rule.follows ? 1.0f : 0.0f, weight + r * in, in);
-      row_theta[r] = static_cast<float>(gamma * sum);
-    }
-  });
+              *scale = scales.const_data_ptr<float>();
+  float *weights = out.weight.mutable_data_ptr<float>(), *thetas = out.theta.mutable_data_ptr<float>();
+  at::parallel_for(
+      0, rows, std::max<int64_t>(1, kWorth / std::max<int64_t>(1, in)), [&](int64_t begin, int64_t end) {
+        std::vector<float> values(static_cast<size_t>(in));
+        for (int64_t r = begin; r < end; ++r) {
+          formats::round_to_values(xs + r * in, scale + r, scale + r, nullptr, values.data(), 1, in,
+                                   grid.rounding);
+          const double sum = pull_back_row(
+              xs + r * in, gs + r * in, values.data(), static_cast<float>(rule.low) * scale[r],
+              static_cast<float>(rule.high) * scale[r], rule.follows ? 1.0f : 0.0f, weights + r * in, in);
+          thetas[r] = static_cast<float>(gamma * sum);
+        }
+      });
   return out;
 }
 

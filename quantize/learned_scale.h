@@ -19,7 +19,8 @@ struct LearnedGradient {
   at::Tensor theta;   // [rows, 1]
 };
 // Given the gradient of the values that `grid` makes of w [rows, in] under theta. grid.learned must be there.
+// The weight's is written over `weight`, dense f32, where that is given; it may be `gradient`.
 LearnedGradient pull_back(const Grid& grid, const at::Tensor& w, const at::Tensor& theta,
-                          const at::Tensor& gradient);
+                          const at::Tensor& gradient, const at::Tensor& weight = {});
 
 }  // namespace retort::quantize

@@ -3,6 +3,7 @@
 // s The number nearest to w / s, the smaller on ties. Codes are twice the number, so `scale` is s / 2. Since
 // g is the tensor's, all columns are fitted together. GGUF's NVFP4 has no place for g in its blocks.
 #include "quantize/grid.h"
+#include "quantize/peaks.h"
 
 namespace retort::quantize {
 namespace {
@@ -15,15 +16,18 @@ Grid nvfp4_grid() {
   return {.name = "nvfp4",
           .block = kGroup,
           .span = 0,
+          .rows_alone = false,
           .bits_per_weight = 4.5,
           .rounding = {formats::RoundRule::kFloat4, -12, 12},
           .ggml = {},
           .compressed = CompressedScheme{"float", 4, "tensor_group", kGroup},
           .learned = {},
           .fit = [](const at::Tensor& x, const at::Tensor&) -> Scales {
-            const at::Tensor peak = x.unflatten(-1, {x.size(-1) / kGroup, kGroup}).abs().amax(-1);
+            const at::Tensor peak = group_peaks(x, kGroup);
             const at::Tensor global = 448.0 * 6.0 / peak.amax().clamp_min(1e-30);
-            const at::Tensor group = (global * peak / 6.0).to(at::kFloat8_e4m3fn).to(at::kFloat);
+            const at::Tensor group = global * peak / 6.0;
+            const Scales one{at::ones_like(group.narrow(-1, 0, 1)), {}, {}, {}};
+            formats::round_values(group, one, {formats::RoundRule::kFloat8, -448, 448}, group);
             return {group / global * 0.5, {}, {}, {}};
           }};
 }

@@ -163,11 +163,27 @@ Quantized QuantizeMap::quantize(const Entry& entry, const at::Tensor& x) const {
   return {entry.grid->round(x, scales), scales};
 }
 
+// dequantize_blocks(quantize(entry, x)), bit for bit.
+void QuantizeMap::fake_quantize(const Entry& entry, const at::Tensor& x, const at::Tensor& values) const {
+  if (entry.theta == nullptr) return entry.grid->fake_quantize(x.contiguous(), values);
+  formats::round_values(x, learned_scales(entry.theta->master), entry.grid->rounding, values);
+}
+
 at::Tensor QuantizeMap::apply(const Parameter& p, const at::Tensor& x) {
   const Entry* entry = entry_of(p);
   if (entry == nullptr || !enabled_) return x;
   const at::NoGradGuard no_grad;
-  return dequantize_blocks(quantize(*entry, x));
+  at::Tensor values = at::empty(x.sizes(), x.options());
+  fake_quantize(*entry, x, values);
+  return values;
+}
+
+void QuantizeMap::apply_into(const Parameter& p, const at::Tensor& x, const at::Tensor& working) {
+  const Entry* entry = entry_of(p);
+  if (entry == nullptr || !enabled_ || working.scalar_type() != at::kFloat)
+    return PackingMap::apply_into(p, x, working);
+  const at::NoGradGuard no_grad;
+  fake_quantize(*entry, x, working);
 }
 
 at::Tensor QuantizeMap::pull_back(const Parameter& p, const at::Tensor& gradient) {
@@ -180,8 +196,8 @@ at::Tensor QuantizeMap::pull_back(const Parameter& p, const at::Tensor& gradient
   }
   const auto found = entries_.find(p.name);
   if (found == entries_.end() || found->second.theta == nullptr) return gradient;
-  LearnedGradient out =
-      quantize::pull_back(*found->second.grid, p.master, found->second.theta->master, gradient);
+  LearnedGradient out = quantize::pull_back(*found->second.grid, p.master, found->second.theta->master,
+                                            gradient, gradient.is_contiguous() ? gradient : at::Tensor());
   found->second.theta_gradient = std::move(out.theta);
   return out.weight;
 }

@@ -69,6 +69,7 @@ class QuantizeMap final : public PackingMap {
   bool fit_scales();
 
   at::Tensor apply(const models::Parameter& p, const at::Tensor& x) override;
+  void apply_into(const models::Parameter& p, const at::Tensor& x, const at::Tensor& working) override;
   // Of a scale, the gradient that its weight's pull_back, which comes first in declaration order, left for
   // it.
   at::Tensor pull_back(const models::Parameter& p, const at::Tensor& gradient) override;
@@ -87,6 +88,7 @@ class QuantizeMap final : public PackingMap {
   };
   const Entry* entry_of(const models::Parameter& p) const;
   Quantized quantize(const Entry& entry, const at::Tensor& x) const;
+  void fake_quantize(const Entry& entry, const at::Tensor& x, const at::Tensor& values) const;
 
   QuantizeOptions options_;
   std::map<std::string, Entry> entries_;          // by weight

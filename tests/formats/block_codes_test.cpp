@@ -96,6 +96,69 @@ TEST(RoundCodes, Float8IsTheNearestNumber) {
   }
 }
 
+// One pass gives what two give: every rule, a group that unrolls and one that does not, a divisor of its own,
+// zeros, an offset.
+TEST(RoundValues, EqualsCodesTimesScales) {
+  std::vector<Rounding> rules = kRules;
+  rules.push_back({RoundRule::kFloat8, -448, 448});
+  for (const int64_t group : {16, 21, 32, 672}) {
+    at::Tensor x = normals({430, 672}, 3.0);
+    x[3].copy_(at::arange(672, at::kFloat).sub(336).mul(0.25));
+    x[4].mul_(1e-6);
+    x[5].zero_();
+    const at::Tensor scale = normals({430, 672 / group}, 1.0), offset = normals({430, 672 / group}, 0.1);
+    scale[3].fill_(1.0);
+    scale[6].zero_();
+    for (const Rounding& rule : rules)
+      for (const BlockScales& scales :
+           {BlockScales{scale, {}, {}, {}}, BlockScales{scale, {}, scale * 1.001, {}},
+            BlockScales{scale, offset, {}, {}}}) {
+        if (scales.offset.defined() && rule.rule != RoundRule::kNearestEven) continue;  // the rest have none
+        const at::Tensor expected = dequantize_blocks({round_codes(x, scales, rule), scales});
+        const at::Tensor values = at::empty_like(x);
+        round_values(x, scales, rule, values);
+        EXPECT_TRUE(same_bits(values, expected)) << static_cast<int>(rule.rule) << ", groups of " << group;
+        const at::Tensor in_place = x.clone();
+        round_values(in_place, scales, rule, in_place);
+        EXPECT_TRUE(same_bits(in_place, expected)) << static_cast<int>(rule.rule);
+      }
+  }
+}
+
+// Every E4M3 number, every midpoint of two, and their neighbours in f32.
+TEST(RoundValues, Float8RoundsAsItsConversion) {
+  const at::Tensor numbers = at::arange(127, at::kByte).view(at::kFloat8_e4m3fn).to(at::kFloat);
+  const at::Tensor middles = (numbers.slice(0, 1) + numbers.slice(0, 0, 126)) / 2;
+  at::Tensor x = at::cat({numbers, middles, at::tensor({449.0f, 464.0f, 1e30f, INFINITY, 1e-40f})});
+  x = at::cat({x, at::nextafter(x, at::zeros({})), at::nextafter(x, at::full({}, INFINITY))});
+  x = at::cat({x, -x}).unsqueeze(0);
+  const BlockScales one{at::ones({1, 1}), {}, {}, {}};
+  const Rounding rule{RoundRule::kFloat8, -448, 448};
+  const at::Tensor values = at::empty_like(x);
+  round_values(x, one, rule, values);
+  EXPECT_TRUE(same_bits(values, dequantize_blocks({round_codes(x, one, rule), one})));
+  round_values(at::full({1, 1}, NAN), one, rule, values.narrow(1, 0, 1));
+  EXPECT_TRUE(std::isnan(values[0][0].item<float>()));
+}
+
+// Every f16 number, every midpoint of two, and their neighbours in f32.
+TEST(AsHalf, RoundsAsTheConversion) {
+  const auto expect_same = [](float x) {
+    ASSERT_EQ(std::bit_cast<uint32_t>(as_half(x)), std::bit_cast<uint32_t>(static_cast<float>(c10::Half(x))))
+        << x;
+  };
+  for (uint16_t bits = 0; bits < 0x7c00; ++bits) {
+    const float x = c10::Half(bits, c10::Half::from_bits()),
+                next = bits == 0x7bff ? 65536.0f
+                                      : static_cast<float>(c10::Half(bits + 1, c10::Half::from_bits()));
+    for (const float v : {x, (x + next) / 2})
+      for (const float near : {v, std::nextafter(v, 0.0f), std::nextafter(v, 1e30f)})
+        for (const float sign : {1.0f, -1.0f}) expect_same(sign * near);
+  }
+  for (const float x : {1e30f, 3e38f, INFINITY, -INFINITY, 1e-30f, 1e-40f}) expect_same(x);
+  EXPECT_TRUE(std::isnan(as_half(NAN)));
+}
+
 TEST(BlockScales, GroupsComeApartAndTogether) {
   const BlockScales whole{normals({5, 6}, 1.0), normals({5, 6}, 1.0), {}, {}};
   std::vector<BlockScales> parts;
@@ -124,6 +187,8 @@ TEST(BlockCodes, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(round_codes(x, {at::ones({4, 3}), at::ones({4, 1}), {}, {}}, rule), ShapeError);
   EXPECT_THROW(round_codes(x.to(at::kDouble), {at::ones({4, 3}), {}, {}, {}}, rule), ShapeError);
   EXPECT_THROW(dequantize_blocks({x, {at::ones({4, 3}), {}, {}, {}}}), ShapeError);
+  EXPECT_THROW(round_values(x, {at::ones({4, 4}), {}, {}, {}}, rule, at::empty({4, 30})), ShapeError);
+  EXPECT_THROW(round_values(x, {at::ones({4, 3}), {}, {}, {}}, rule, at::empty({30, 4}).t()), ShapeError);
 }
 
 // Six bits of scale and minimum, packed two ways round, come back.

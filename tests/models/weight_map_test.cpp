@@ -46,6 +46,24 @@ TEST(WeightMap, Bf16IsForMatricesEmbeddingsAndHeads) {
   }
 }
 
+// What refresh asks a map for, so that one that writes into the working copies makes nothing else.
+TEST(WeightMap, RefreshGoesThroughApplyInto) {
+  struct Direct final : WeightMap {
+    at::Tensor apply(const Parameter&, const at::Tensor&) override {
+      ADD_FAILURE() << "a copy in between";
+      return {};
+    }
+    void apply_into(const Parameter&, const at::Tensor& x, const at::Tensor& working) override {
+      working.copy_(x).mul_(3);
+    }
+    at::Tensor pull_back(const Parameter&, const at::Tensor& gradient) override { return gradient; }
+  } map;
+  const auto model = testing::random_model(testing::tiny_llama());
+  bind_working(model->parameters(), map, at::kFloat);
+  for (const Parameter& p : model->parameters().unique())
+    EXPECT_TRUE(testing::same_bits(p.working, p.master * 3)) << p.name;
+}
+
 TEST(WeightMap, RefreshKeepsTheTensorAndItsHooks) {
   const auto model = testing::random_model(testing::tiny_llama());
   ScaleMap map(2.0);

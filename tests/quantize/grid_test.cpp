@@ -68,6 +68,23 @@ TEST(Grid, RepeatsItselfWithAnyNumberOfThreads) {
   }
 }
 
+// One pass over runs of rows gives what codes and scales of the whole give, with any number of threads.
+TEST(Grid, FakeQuantizesToTheValuesOfItsCodes) {
+  const at::Tensor x = hard_rows().repeat({50, 1});  // more values than one thread takes
+  const int threads = at::get_num_threads();
+  for (const Grid& grid : grids()) {
+    const at::Tensor part = grid.name == "q4_k" || grid.name == "q6_k" ? hard_rows() : x;  // slow searches
+    const at::Tensor expected = fake_quantized(grid, part);
+    for (const int number : {1, 3}) {
+      at::set_num_threads(number);
+      const at::Tensor values = at::empty_like(part);
+      grid.fake_quantize(part, values);
+      EXPECT_TRUE(same_bits(values, expected)) << grid.name;
+    }
+  }
+  at::set_num_threads(threads);
+}
+
 // What GPTQ does: scales of a span fixed from the columns that it is of, then codes column by column.
 TEST(Grid, SpansAndColumnsGiveTheSameAsTheWhole) {
   const at::Tensor x = at::cat({hard_rows(), hard_rows().flip(0)}, 1);

@@ -81,6 +81,17 @@ TEST(LearnedScale, GradientIsTheDerivativeWithRoundingsHeld) {
   }
 }
 
+TEST(LearnedScale, AGradientMayBeOverwritten) {
+  for (const Grid* grid : learned_grids()) {
+    const at::Tensor w = normals({6, 300}, 0.03, "w"), g = normals({6, 300}, 1.0, "g");
+    const at::Tensor theta = theta_of(grid->fit(w, {})) - 0.4;
+    const LearnedGradient expected = pull_back(*grid, w, theta, g), got = pull_back(*grid, w, theta, g, g);
+    EXPECT_TRUE(got.weight.is_same(g)) << grid->name;
+    EXPECT_TRUE(same_bits(got.weight, expected.weight)) << grid->name;
+    EXPECT_TRUE(same_bits(got.theta, expected.theta)) << grid->name;
+  }
+}
+
 TEST(LearnedScale, TheNumberOfThreadsChangesNothing) {
   const at::Tensor w = normals({257, 1100}, 0.03, "w"), g = normals({257, 1100}, 1.0, "g");
   const Grid& grid = grids().at("lsq3");
