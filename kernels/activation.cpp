@@ -13,7 +13,6 @@ namespace retort::kernels {
 
 namespace {
 
-using cpu::Gate;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -48,22 +47,21 @@ std::pair<at::Tensor, at::Tensor> cpu_backward(Gate gate, const at::Tensor& dy, 
   return {da, du};
 }
 
-// gate(a) u, or gate(a) where u is undefined. Saves its inputs and recomputes the gate.
+// kind(a) u, or kind(a) where u is undefined. Saves its inputs and recomputes the gate.
 struct Gated : torch::autograd::Function<Gated> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& a_NF,
-                            const std::optional<at::Tensor>& u_NF, bool gelu) {
+                            const std::optional<at::Tensor>& u_NF, Gate kind) {
     const at::Tensor a = a_NF.contiguous(), u = u_NF ? u_NF->contiguous() : at::Tensor();
     context->save_for_backward({a, u});
-    context->saved_data["gelu"] = gelu;
-    return a.is_cpu() ? cpu_forward(gelu ? Gate::kGeluTanh : Gate::kSilu, a, u) : cuda::gate(gelu, a, u);
+    context->saved_data["kind"] = static_cast<int64_t>(kind);
+    return a.is_cpu() ? cpu_forward(kind, a, u) : cuda::gate(kind, a, u);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &a = saved[0], &u = saved[1], dy = gradients[0].contiguous();
-    const bool gelu = context->saved_data["gelu"].toBool();
-    const auto [da, du] = a.is_cpu() ? cpu_backward(gelu ? Gate::kGeluTanh : Gate::kSilu, dy, a, u)
-                                     : cuda::gate_backward(gelu, dy, a, u);
+    const auto kind = static_cast<Gate>(context->saved_data["kind"].toInt());
+    const auto [da, du] = a.is_cpu() ? cpu_backward(kind, dy, a, u) : cuda::gate_backward(kind, dy, a, u);
     return {da, du, at::Tensor()};
   }
 };
@@ -81,16 +79,23 @@ void check_pair(const char* where, const at::Tensor& gate, const at::Tensor& up)
 
 at::Tensor swiglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
   check_pair("swiglu", gate_NF, up_NF);
-  return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, false) : reference::swiglu(gate_NF, up_NF);
+  return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, Gate::kSilu) : reference::swiglu(gate_NF, up_NF);
 }
 
 at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
   check_pair("geglu", gate_NF, up_NF);
-  return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, true) : reference::geglu(gate_NF, up_NF);
+  return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, Gate::kGeluTanh)
+                            : reference::geglu(gate_NF, up_NF);
+}
+
+at::Tensor relu2glu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
+  check_pair("relu2glu", gate_NF, up_NF);
+  return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, Gate::kRelu2)
+                            : reference::relu2glu(gate_NF, up_NF);
 }
 
 at::Tensor gelu_tanh(const at::Tensor& x_NF) {
-  return has_fused(x_NF) ? Gated::apply(x_NF, std::nullopt, true) : reference::gelu_tanh(x_NF);
+  return has_fused(x_NF) ? Gated::apply(x_NF, std::nullopt, Gate::kGeluTanh) : reference::gelu_tanh(x_NF);
 }
 
 }  // namespace retort::kernels

@@ -18,8 +18,6 @@ Element element_of(const at::Tensor& x) {
   return x.scalar_type() == at::kFloat ? Element::kF32 : Element::kBf16;
 }
 
-Gate gate_named(bool gelu) { return gelu ? Gate::kGeluTanh : Gate::kSilu; }
-
 const void* data(const at::Tensor& x) { return x.defined() ? x.const_data_ptr() : nullptr; }
 void* place(const at::Tensor& x) { return x.defined() ? x.mutable_data_ptr() : nullptr; }
 float* floats(const at::Tensor& x) { return x.defined() ? x.mutable_data_ptr<float>() : nullptr; }
@@ -58,16 +56,16 @@ std::pair<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& dy_ND, con
   return {dx, dw_PD.sum(0)};
 }
 
-at::Tensor gate(bool gelu, const at::Tensor& a, const at::Tensor& u) {
+at::Tensor gate(Gate kind, const at::Tensor& a, const at::Tensor& u) {
   at::Tensor y = at::empty_like(a);
-  gate(gate_named(gelu), element_of(a), data(a), data(u), place(y), a.numel(), stream_of(a));
+  gate(kind, element_of(a), data(a), data(u), place(y), a.numel(), stream_of(a));
   return y;
 }
 
-std::pair<at::Tensor, at::Tensor> gate_backward(bool gelu, const at::Tensor& dy, const at::Tensor& a,
+std::pair<at::Tensor, at::Tensor> gate_backward(Gate kind, const at::Tensor& dy, const at::Tensor& a,
                                                 const at::Tensor& u) {
   at::Tensor da = at::empty_like(a), du = u.defined() ? at::empty_like(u) : at::Tensor();
-  gate_backward(gate_named(gelu), element_of(a), data(dy), data(a), data(u), place(da), place(du), a.numel(),
+  gate_backward(kind, element_of(a), data(dy), data(a), data(u), place(da), place(du), a.numel(),
                 stream_of(a));
   return {da, du};
 }

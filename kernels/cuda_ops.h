@@ -11,6 +11,8 @@
 
 #include <utility>
 
+#include "kernels/gate.h"
+
 namespace retort::kernels::cuda {
 
 // Built with CUDA, libtorch_cuda could be loaded, and there is a device. The first call loads it.
@@ -24,9 +26,9 @@ std::pair<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& dy_ND, con
                                                     const at::Tensor& w_D,
                                                     const at::Tensor& rstd_N);  // dx, dw f32
 
-// `gelu`: gelu_tanh instead of silu. u undefined: no factor.
-at::Tensor gate(bool gelu, const at::Tensor& a, const at::Tensor& u);
-std::pair<at::Tensor, at::Tensor> gate_backward(bool gelu, const at::Tensor& dy, const at::Tensor& a,
+// kind(a) u; u undefined: no factor.
+at::Tensor gate(Gate kind, const at::Tensor& a, const at::Tensor& u);
+std::pair<at::Tensor, at::Tensor> gate_backward(Gate kind, const at::Tensor& dy, const at::Tensor& a,
                                                 const at::Tensor& u);
 
 // Sums of losses, f32 scalars on the device.

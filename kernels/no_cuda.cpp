@@ -19,8 +19,8 @@ std::pair<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor&, const at:
                                                     const at::Tensor&) {
   refuse();
 }
-at::Tensor gate(bool, const at::Tensor&, const at::Tensor&) { refuse(); }
-std::pair<at::Tensor, at::Tensor> gate_backward(bool, const at::Tensor&, const at::Tensor&,
+at::Tensor gate(Gate, const at::Tensor&, const at::Tensor&) { refuse(); }
+std::pair<at::Tensor, at::Tensor> gate_backward(Gate, const at::Tensor&, const at::Tensor&,
                                                 const at::Tensor&) {
   refuse();
 }

@@ -38,6 +38,10 @@ at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
   return (at::gelu(upcast(gate_NF), "tanh") * upcast(up_NF)).to(gate_NF.scalar_type());
 }
 
+at::Tensor relu2glu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
+  return (at::relu(upcast(gate_NF)).square() * upcast(up_NF)).to(gate_NF.scalar_type());
+}
+
 at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT) {
   const at::Tensor x = upcast(x_BTHK);
   const int64_t half = x.size(3) / 2;

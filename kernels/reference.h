@@ -16,6 +16,7 @@ at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const 
                       double eps);
 at::Tensor swiglu(const at::Tensor& gate_NF, const at::Tensor& up_NF);
 at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF);
+at::Tensor relu2glu(const at::Tensor& gate_NF, const at::Tensor& up_NF);
 at::Tensor gelu_tanh(const at::Tensor& x_NF);
 at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT);
 

@@ -1,4 +1,4 @@
-// Both gates are x s(k(x)) with the logistic function s: silu has k = x, and gelu_tanh has
+// silu and gelu_tanh are x s(k(x)) with the logistic function s: silu has k = x, and gelu_tanh has
 // k = 2 sqrt(2/pi) (x + 0.044715 x^3), because (1 + tanh(a)) / 2 = s(2 a).
 #include "kernels/cpu/simd.h"
 
@@ -46,6 +46,16 @@ struct GeluTanh {
   }
 };
 
+struct Relu2 {
+  static Vec positive(Vec x) { return x < 0.0f ? splat(0.0f) : x; }  // NaN stays NaN
+  static Vec value(Vec x) { return positive(x) * positive(x); }
+  static Vec slope(Vec x, Vec& value) {
+    const Vec p = positive(x);
+    value = p * p;
+    return 2.0f * p;
+  }
+};
+
 template <class G, class T>
 void forward(const T* a, const T* u, T* y, int64_t n) {
   if (u == nullptr)
@@ -67,12 +77,26 @@ void backward(const T* dy, const T* a, const T* u, T* da, T* du, int64_t n) {
 
 template <class T>
 void gate(Gate gate, const T* a, const T* u, T* y, int64_t n) {
-  gate == Gate::kSilu ? forward<Silu>(a, u, y, n) : forward<GeluTanh>(a, u, y, n);
+  switch (gate) {
+    case Gate::kSilu:
+      return forward<Silu>(a, u, y, n);
+    case Gate::kGeluTanh:
+      return forward<GeluTanh>(a, u, y, n);
+    case Gate::kRelu2:
+      return forward<Relu2>(a, u, y, n);
+  }
 }
 
 template <class T>
 void gate_backward(Gate gate, const T* dy, const T* a, const T* u, T* da, T* du, int64_t n) {
-  gate == Gate::kSilu ? backward<Silu>(dy, a, u, da, du, n) : backward<GeluTanh>(dy, a, u, da, du, n);
+  switch (gate) {
+    case Gate::kSilu:
+      return backward<Silu>(dy, a, u, da, du, n);
+    case Gate::kGeluTanh:
+      return backward<GeluTanh>(dy, a, u, da, du, n);
+    case Gate::kRelu2:
+      return backward<Relu2>(dy, a, u, da, du, n);
+  }
 }
 
 }  // namespace

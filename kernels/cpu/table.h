@@ -9,13 +9,13 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/gate.h"
+
 namespace retort::kernels::cpu {
 
 struct Bf16 {
   uint16_t bits;
 };
-
-enum class Gate { kSilu, kGeluTanh };
 
 // B batch, T queries that are the last of S keys, H query heads on G key heads of width K; all dense.
 struct AttentionShape {

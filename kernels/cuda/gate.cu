@@ -1,5 +1,5 @@
-// gate(x) = x s(k(x)), s the logistic function: silu has k = x, gelu_tanh k = 2 sqrt(2/pi) (x + 0.044715
-// x^3).
+// silu and gelu_tanh are x s(k(x)), s the logistic function: silu has k = x, gelu_tanh
+// k = 2 sqrt(2/pi) (x + 0.044715 x^3).
 #include "kernels/cuda/device.cuh"
 
 namespace retort::kernels::cuda {
@@ -40,6 +40,16 @@ struct GeluTanh {
   }
 };
 
+struct Relu2 {
+  __device__ static float positive(float x) { return x < 0.0f ? 0.0f : x; }  // NaN stays NaN
+  __device__ static float value(float x) { return positive(x) * positive(x); }
+  __device__ static float slope(float x, float& value) {
+    const float p = positive(x);
+    value = p * p;
+    return 2.0f * p;
+  }
+};
+
 template <class G, class T>
 __global__ void forward(const T* a, const T* u, T* y, int64_t n) {
   for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < n; i += int64_t{gridDim.x} * kThreads)
@@ -62,7 +72,9 @@ void gate(Gate gate, Element element, const void* a, const void* u, void* y, int
   if (n == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    const auto kernel = gate == Gate::kSilu ? forward<Silu, T> : forward<GeluTanh, T>;
+    const auto kernel = gate == Gate::kSilu       ? forward<Silu, T>
+                        : gate == Gate::kGeluTanh ? forward<GeluTanh, T>
+                                                  : forward<Relu2, T>;
     kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const T*>(a), static_cast<const T*>(u),
                                                    static_cast<T*>(y), n);
   });
@@ -73,7 +85,9 @@ void gate_backward(Gate gate, Element element, const void* dy, const void* a, co
   if (n == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    const auto kernel = gate == Gate::kSilu ? backward<Silu, T> : backward<GeluTanh, T>;
+    const auto kernel = gate == Gate::kSilu       ? backward<Silu, T>
+                        : gate == Gate::kGeluTanh ? backward<GeluTanh, T>
+                                                  : backward<Relu2, T>;
     kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const T*>(dy), static_cast<const T*>(a),
                                                    static_cast<const T*>(u), static_cast<T*>(da),
                                                    static_cast<T*>(du), n);

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "kernels/gate.h"
+
 struct CUstream_st;
 
 namespace retort::kernels::cuda {
@@ -13,7 +15,6 @@ namespace retort::kernels::cuda {
 using Stream = CUstream_st*;
 
 enum class Element { kF32, kBf16 };
-enum class Gate { kSilu, kGeluTanh };
 enum class BlockFormat { kQ8_0, kQ4_0 };
 
 // y = x rstd w; rstd [rows] is saved.

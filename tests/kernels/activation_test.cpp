@@ -18,6 +18,7 @@ struct Case {
   const char* name;
   Operation ours, plain;
   size_t inputs;
+  float far_value = 1e4f, far_slope = 1.0f;  // of the gate at 1e4
 };
 
 std::vector<Case> cases() {
@@ -25,6 +26,8 @@ std::vector<Case> cases() {
            [](const Tensors& t) { return reference::swiglu(t[0], t[1]); }, 2},
           {"geglu", [](const Tensors& t) { return geglu(t[0], t[1]); },
            [](const Tensors& t) { return reference::geglu(t[0], t[1]); }, 2},
+          {"relu2glu", [](const Tensors& t) { return relu2glu(t[0], t[1]); },
+           [](const Tensors& t) { return reference::relu2glu(t[0], t[1]); }, 2, 1e8f, 2e4f},
           {"gelu_tanh", [](const Tensors& t) { return gelu_tanh(t[0]); },
            [](const Tensors& t) { return reference::gelu_tanh(t[0]); }, 1}};
 }
@@ -54,11 +57,19 @@ TEST(Activation, IsFiniteFarOut) {
         run(c.ours, c.inputs == 2 ? Tensors{gate, at::ones_like(gate)} : Tensors{gate}, at::kFloat);
     EXPECT_TRUE(out.value.isfinite().all().item<bool>()) << c.name;
     EXPECT_TRUE(out.gradients[0].isfinite().all().item<bool>()) << c.name;
-    EXPECT_FLOAT_EQ(out.value[7].item<float>(), 1e4f) << c.name;
+    EXPECT_FLOAT_EQ(out.value[7].item<float>(), c.far_value) << c.name;
     EXPECT_LT(std::abs(out.value[0].item<float>()), 1e-30f) << c.name;
     EXPECT_LT(std::abs(out.gradients[0][0].item<float>()), 1e-30f) << c.name;
-    EXPECT_EQ(out.gradients[0][7].item<float>(), normal({8}, 99)[7].item<float>()) << c.name;
+    EXPECT_FLOAT_EQ(out.gradients[0][7].item<float>(), c.far_slope * normal({8}, 99)[7].item<float>())
+        << c.name;
   }
+}
+
+TEST(Activation, KeepsNaN) {
+  const at::Tensor gate = at::full({5}, std::nanf("")), up = at::ones({5});
+  for (const Case& c : cases())
+    EXPECT_TRUE(c.ours(c.inputs == 2 ? Tensors{gate, up} : Tensors{gate}).isnan().all().item<bool>())
+        << c.name;
 }
 
 TEST(Activation, TakesSlicesOfOneProduct) {

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "kernels/cpu/elements.h"
+#include "kernels/gate.h"
 #include "kernels/reference.h"
 #include "tests/kernels/gradcheck.h"
 #include "tests/testing.h"
@@ -53,10 +54,12 @@ TEST(CpuTable, NormalisesOnEveryInstructionSet) {
 
 TEST(CpuTable, GatesOnEveryInstructionSet) {
   const at::Tensor a = single({203}, 1, 3.0), u = single({203}, 2), dy = normal({203}, 99).to(at::kFloat);
-  for (const Gate gate : {Gate::kSilu, Gate::kGeluTanh}) {
+  for (const Gate gate : {Gate::kSilu, Gate::kGeluTanh, Gate::kRelu2}) {
     const Outcome exact = run(
         [&](const Tensors& t) {
-          return gate == Gate::kSilu ? reference::swiglu(t[0], t[1]) : reference::geglu(t[0], t[1]);
+          return gate == Gate::kSilu       ? reference::swiglu(t[0], t[1])
+                 : gate == Gate::kGeluTanh ? reference::geglu(t[0], t[1])
+                                           : reference::relu2glu(t[0], t[1]);
         },
         {a, u}, at::kDouble);
     for (const Table* table : all_cpu_tables()) {

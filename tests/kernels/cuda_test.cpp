@@ -57,6 +57,9 @@ TEST(Cuda, GatesMatchFp64) {
       expect_as_good(
           "geglu", on_device([](const Tensors& t) { return geglu(t[0], t[1]); }),
           [](const Tensors& t) { return reference::geglu(t[0], t[1]); }, inputs, dtype);
+      expect_as_good(
+          "relu2glu", on_device([](const Tensors& t) { return relu2glu(t[0], t[1]); }),
+          [](const Tensors& t) { return reference::relu2glu(t[0], t[1]); }, inputs, dtype);
     }
 }
 

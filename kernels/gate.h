@@ -1,0 +1,9 @@
+// The activations of a feed-forward network's gate, as the CPU loops and the CUDA kernels number them
+// (kernels/activation.h has their formulas).
+#pragma once
+
+namespace retort::kernels {
+
+enum class Gate { kSilu, kGeluTanh, kRelu2 };
+
+}  // namespace retort::kernels
