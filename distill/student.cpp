@@ -70,14 +70,15 @@ enum class Axis { kWhole, kChannels, kQueries, kKeys, kNeurons };
 // Rows and columns of the tensors below a module's name.
 std::pair<Axis, Axis> axes_of(std::string_view module) {
   static const std::map<std::string, std::pair<Axis, Axis>, std::less<>> table = {
-      {"embed", {Axis::kWhole, Axis::kChannels}},      {"positions", {Axis::kWhole, Axis::kChannels}},
-      {"lm_head", {Axis::kWhole, Axis::kChannels}},    {"final_norm", {Axis::kChannels, Axis::kWhole}},
-      {"attn_norm", {Axis::kChannels, Axis::kWhole}},  {"attn_post_norm", {Axis::kChannels, Axis::kWhole}},
-      {"ffn_norm", {Axis::kChannels, Axis::kWhole}},   {"ffn_post_norm", {Axis::kChannels, Axis::kWhole}},
-      {"attn.q_norm", {Axis::kWhole, Axis::kWhole}},   {"attn.k_norm", {Axis::kWhole, Axis::kWhole}},
-      {"attn.q", {Axis::kQueries, Axis::kChannels}},   {"attn.k", {Axis::kKeys, Axis::kChannels}},
-      {"attn.v", {Axis::kKeys, Axis::kChannels}},      {"attn.o", {Axis::kChannels, Axis::kQueries}},
-      {"ffn.gate", {Axis::kNeurons, Axis::kChannels}}, {"ffn.up", {Axis::kNeurons, Axis::kChannels}},
+      {"embed", {Axis::kWhole, Axis::kChannels}},        {"positions", {Axis::kWhole, Axis::kChannels}},
+      {"lm_head", {Axis::kWhole, Axis::kChannels}},      {"final_norm", {Axis::kChannels, Axis::kWhole}},
+      {"attn_norm", {Axis::kChannels, Axis::kWhole}},    {"attn_post_norm", {Axis::kChannels, Axis::kWhole}},
+      {"ffn_norm", {Axis::kChannels, Axis::kWhole}},     {"ffn_post_norm", {Axis::kChannels, Axis::kWhole}},
+      {"attn.q_norm", {Axis::kWhole, Axis::kWhole}},     {"attn.k_norm", {Axis::kWhole, Axis::kWhole}},
+      {"attn.sub_norm", {Axis::kQueries, Axis::kWhole}}, {"ffn.sub_norm", {Axis::kNeurons, Axis::kWhole}},
+      {"attn.q", {Axis::kQueries, Axis::kChannels}},     {"attn.k", {Axis::kKeys, Axis::kChannels}},
+      {"attn.v", {Axis::kKeys, Axis::kChannels}},        {"attn.o", {Axis::kChannels, Axis::kQueries}},
+      {"ffn.gate", {Axis::kNeurons, Axis::kChannels}},   {"ffn.up", {Axis::kNeurons, Axis::kChannels}},
       {"ffn.down", {Axis::kChannels, Axis::kNeurons}}};
   const auto found = table.find(module);
   check<InternalError>(found != table.end(), "[init] no rule says how to cut {}", module);

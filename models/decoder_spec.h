@@ -11,7 +11,8 @@
 namespace retort::models {
 
 enum class NormKind { kRms, kLayer, kRmsUnitOffset };  // unit offset: times 1 + w, w starting at 0 (Gemma)
-enum class FfnKind { kSwiglu, kGelu, kGeglu };         // gelu: up, gelu_tanh, down
+// gelu: up, gelu_tanh, down; relu2glu: squared ReLU in the place of swiglu's silu
+enum class FfnKind { kSwiglu, kGelu, kGeglu, kRelu2glu };
 enum class PositionKind { kRope, kLearned };
 
 // What stands around the core of a byte-patch model (models/patch/): layers over the bytes.
@@ -50,6 +51,7 @@ struct DecoderSpec {
   bool attention_bias = false;    // q, k, v and o
   bool qkv_bias = false;          // q, k and v
   bool qk_norm = false;           // an RMS norm of each head's q and k, before the rotation
+  bool sub_norms = false;         // a norm before attention's and the FFN's last product (BitNet)
   bool post_norms = false;        // what attention and FFN add is normalised too
   bool ffn_bias = false;
   bool tie_embeddings = true;

@@ -11,8 +11,8 @@ void check_choices(const DecoderSpec& spec, const DecoderSpec& own, const std::s
                    const std::set<std::string>& scalings) {
   const formats::Json given = to_json(spec), needed = to_json(own);
   for (const char* key : {"norm", "ffn", "positions", "rope_local_theta", "window", "global_every",
-                          "query_scalar", "attention_bias", "qkv_bias", "qk_norm", "post_norms", "ffn_bias",
-                          "scale_embeddings", "logit_softcap"})
+                          "query_scalar", "attention_bias", "qkv_bias", "qk_norm", "sub_norms", "post_norms",
+                          "ffn_bias", "scale_embeddings", "logit_softcap"})
     check<ConfigError>(free.contains(key) || given[key] == needed[key], "model.family {} has {} {}, got {}",
                        spec.family, key, needed[key].dump(), given[key].dump());
   const std::string& kind = spec.rope_scaling.kind;

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/shape.h"
 #include "formats/packed_words.h"
+#include "models/families/hf_config.h"
 
 namespace retort::models {
 namespace {
@@ -171,6 +172,42 @@ void read_gptq(Plain& plain, const Json& config) {
     if (strip(name, ".qweight", module)) offer_gptq(plain, module, bits, format == "gptq" ? 1 : 0);
 }
 
+// Four codes a byte, each plus 1, from the low bits: of rows r, r + O/4, r + O/2 and r + 3 O/4.
+void offer_ternary(Plain& plain, const std::string& module, bool scale_divides) {
+  const Shape bytes = plain.take(module + ".weight", 2);
+  check_shape_of(plain, module + ".weight_scale", plain.take(module + ".weight_scale", 1), {1});
+  plain.offer(module + ".weight", {4 * bytes[0], bytes[1]},
+              [values = plain.values(), module, scale_divides, source = plain.source()] {
+                const at::Tensor packed = values(module + ".weight");
+                check<DataError>(packed.scalar_type() == at::kByte, "{}: {}.weight must be packed U8, got {}",
+                                 source, module, c10::toString(packed.scalar_type()));
+                std::vector<at::Tensor> quarters;
+                for (const int64_t shift : {0, 2, 4, 6})
+                  quarters.push_back(packed.bitwise_right_shift(shift).bitwise_and(3));
+                const at::Tensor codes_OI = at::cat(quarters).to(at::kFloat) - 1;
+                check<DataError>(codes_OI.max().item<float>() <= 1, "{}: {}.weight must hold -1, 0 and 1",
+                                 source, module);
+                const at::Tensor scale = values(module + ".weight_scale").to(at::kFloat);
+                return scale_divides ? codes_OI / scale : codes_OI * scale;
+              });
+}
+
+void read_bitnet(Plain& plain, const Json& json) {
+  const HfConfig config(json, plain.source() + ": quantization_config");
+  const std::string kind = config.text("linear_class", "bitlinear");
+  check<DataError>(kind == "bitlinear" || kind == "autobitlinear",
+                   "{}: linear_class must be bitlinear or autobitlinear, got {}", config.source(), kind);
+  check<DataError>(config.text("quantization_mode", "offline") == "offline",
+                   "{}: quantization_mode must be offline: online the weights are masters, rounded as "
+                   "transformers computes. Without quantization_config they are read as they are",
+                   config.source());
+  config.must_be("use_rms_norm", false);
+  const std::map<std::string, Shape> stored = plain.stored();
+  std::string module;
+  for (const auto& [name, shape] : stored)
+    if (strip(name, ".weight_scale", module)) offer_ternary(plain, module, kind == "bitlinear");
+}
+
 }  // namespace
 
 ForeignFile dequantized(ForeignFile stored, const Json& config, const std::string& source) {
@@ -180,9 +217,11 @@ ForeignFile dequantized(ForeignFile stored, const Json& config, const std::strin
     read_compressed(plain, config);
   else if (method == "gptq")
     read_gptq(plain, config);
+  else if (method == "bitnet")
+    read_bitnet(plain, config);
   else
-    fail<DataError>("{}: quantization_config.quant_method must be compressed-tensors or gptq, got {}", source,
-                    method);
+    fail<DataError>("{}: quantization_config.quant_method must be compressed-tensors, gptq or bitnet, got {}",
+                    source, method);
   return plain.finish();
 }
 

@@ -1,4 +1,4 @@
-// B batch, T tokens, S keys, D width, H heads, G kv heads, K head_dim, F ffn_width.
+// B batch, T tokens, S keys, D width, H heads, G kv heads, K head_dim, Q = H K, F ffn_width.
 #include "models/layers.h"
 
 #include <algorithm>
@@ -77,11 +77,13 @@ Layers::Layer Layers::declare(Parameters& parameters, const std::string& prefix,
     layer.q_norm = block.norm("attn.q_norm", spec.head_dim);
     layer.k_norm = block.norm("attn.k_norm", spec.head_dim);
   }
+  if (spec.sub_norms) layer.attn_sub_norm = block.norm("attn.sub_norm", q_width);
   layer.o = output.linear("attn.o", D, q_width, spec.attention_bias, depth);
   if (spec.post_norms) layer.attn_post_norm = block.norm("attn_post_norm");
   layer.ffn_norm = block.norm("ffn_norm");
   if (spec.ffn != FfnKind::kGelu) layer.gate = ffn.linear("ffn.gate", F, D, spec.ffn_bias);
   layer.up = ffn.linear("ffn.up", F, D, spec.ffn_bias);
+  if (spec.sub_norms) layer.ffn_sub_norm = ffn.norm("ffn.sub_norm", F);
   layer.down = ffn.linear("ffn.down", D, F, spec.ffn_bias, depth);
   if (spec.post_norms) layer.ffn_post_norm = block.norm("ffn_post_norm");
   if (spec.lora_rank > 0 && inside) {
@@ -126,8 +128,9 @@ at::Tensor Layers::attention(int64_t n, const at::Tensor& x_BTD, const LayerCall
   kernels::AttentionMask mask = call.mask;
   if (spec_.windowed(n)) mask.window = spec_.window;
   const double scale = 1.0 / std::sqrt(spec_.query_scalar > 0 ? spec_.query_scalar : static_cast<double>(K));
-  const at::Tensor y_BTHK = kernels::attention(q_BTHK, k_BSGK, v_BSGK, mask, scale);
-  const at::Tensor sum_BTD = layer.o(y_BTHK.reshape({B, T, spec_.heads * K})).to(at::kFloat);
+  at::Tensor y_BTQ = kernels::attention(q_BTHK, k_BSGK, v_BSGK, mask, scale).reshape({B, T, spec_.heads * K});
+  if (spec_.sub_norms) y_BTQ = layer.attn_sub_norm(y_BTQ);
+  const at::Tensor sum_BTD = layer.o(y_BTQ).to(at::kFloat);
   return spec_.post_norms ? layer.attn_post_norm(sum_BTD) : sum_BTD;
 }
 
@@ -136,10 +139,13 @@ at::Tensor Layers::feed_forward(const Layer& layer, const at::Tensor& x_BTD) con
   const auto activated = [&] {
     if (spec_.ffn == FfnKind::kGelu) return kernels::gelu_tanh(layer.up(h_BTD));
     const at::Tensor gate_BTF = layer.gate(h_BTD), up_BTF = layer.up(h_BTD);
+    if (spec_.ffn == FfnKind::kRelu2glu) return kernels::relu2glu(gate_BTF, up_BTF);
     return spec_.ffn == FfnKind::kSwiglu ? kernels::swiglu(gate_BTF, up_BTF)
                                          : kernels::geglu(gate_BTF, up_BTF);
   };
-  const at::Tensor sum_BTD = layer.down(activated()).to(at::kFloat);
+  at::Tensor a_BTF = activated();
+  if (spec_.sub_norms) a_BTF = layer.ffn_sub_norm(a_BTF);
+  const at::Tensor sum_BTD = layer.down(a_BTF).to(at::kFloat);
   return spec_.post_norms ? layer.ffn_post_norm(sum_BTD) : sum_BTD;
 }
 

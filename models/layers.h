@@ -69,7 +69,7 @@ class Layers {
  private:
   struct Layer {
     Norm attn_norm, ffn_norm;
-    Norm q_norm, k_norm, attn_post_norm, ffn_post_norm;  // without a weight: absent
+    Norm q_norm, k_norm, attn_sub_norm, attn_post_norm, ffn_sub_norm, ffn_post_norm;  // no weight: absent
     Linear q, k, v, o, gate, up, down;
   };
   Layer declare(Parameters& parameters, const std::string& prefix, int64_t n, int64_t depth) const;

@@ -29,8 +29,10 @@ const Registry<Word<NormKind>>& words() {
 
 template <>
 const Registry<Word<FfnKind>>& words() {
-  static const Registry<Word<FfnKind>> table(
-      "model.ffn", {{"swiglu", FfnKind::kSwiglu}, {"gelu", FfnKind::kGelu}, {"geglu", FfnKind::kGeglu}});
+  static const Registry<Word<FfnKind>> table("model.ffn", {{"swiglu", FfnKind::kSwiglu},
+                                                           {"gelu", FfnKind::kGelu},
+                                                           {"geglu", FfnKind::kGeglu},
+                                                           {"relu2glu", FfnKind::kRelu2glu}});
   return table;
 }
 
@@ -78,6 +80,7 @@ void walk(Spec& s, Visit& visit) {
   visit("attention_bias", s.attention_bias);
   visit("qkv_bias", s.qkv_bias);
   visit("qk_norm", s.qk_norm);
+  visit.since("sub_norms", s.sub_norms);
   visit("post_norms", s.post_norms);
   visit("ffn_bias", s.ffn_bias);
   visit("tie_embeddings", s.tie_embeddings);
@@ -124,6 +127,7 @@ struct Writer {
     else
       out[key] = value;
   }
+  void since(const char* key, bool value) { out[key] = value; }
 };
 
 struct Reader {
@@ -149,6 +153,11 @@ struct Reader {
     const Json& found = member(key);
     check<DataError>(found.is_boolean(), "{}: {} must be true or false, got {}", source, key, found.dump());
     value = found.get<bool>();
+  }
+  // A key that older checkpoints lack: the default.
+  void since(const char* key, bool& value) {
+    known.insert(key);
+    if (in.is_object() && in.contains(key)) (*this)(key, value);
   }
   void operator()(const char* key, std::vector<double>& value) {
     member(key), value = formats::json_reals(in, key, source);

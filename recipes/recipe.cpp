@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "formats/ggml_blocks.h"
 #include "models/family.h"
+#include "models/spec_json.h"
 #include "train/precision.h"
 
 namespace retort::recipes {
@@ -157,6 +158,13 @@ void ModelOptions::describe(Section& s) {
   s.field("heads", m.heads, "query heads", positive);
   s.field("kv_heads", m.kv_heads, "key and value heads; 0: as many as heads", natural);
   s.field("head_dim", m.head_dim, "of one head; 0: width / heads", natural);
+  std::string ffn = models::to_word(m.ffn);
+  s.field(
+      "ffn", ffn,
+      "feed-forward network, the family's own when left out; bitnet has two: relu2glu (squared ReLU), and "
+      "swiglu, which a GGUF can say too",
+      one_of(models::choice_words<models::FfnKind>()));
+  m.ffn = models::from_word<models::FfnKind>(ffn);
   s.field("ffn_width", m.ffn_width, "feed-forward width; 0: 8/3 width (gelu: 4 width), rounded up to 32",
           natural);
   s.field("norm_eps", m.norm_eps, "added to the variance in norms", above(0.0));

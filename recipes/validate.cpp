@@ -372,9 +372,19 @@ class Validator {
                                                           spec->context, stage_->data.sequence));
     if (spec->patch && (stage_->kind == "quantize" || stage_->kind == "export"))
       add("model.from", fmt::format("a {} model is in no file of other software", spec->family));
+    if (!spec->patch && takes(*stage_, "export") && stage_->exporting.format == "gguf") check_gguf(*spec);
     check_vocabulary(*spec, {"model.vocabulary", "model.from"});
     if (stage_->model.init) check_init(*spec);
     if (stage_->quantize && takes(*stage_, "quantize")) check_grids(*spec);
+  }
+
+  // What the architecture cannot say in a GGUF is known before anything is trained for one.
+  void check_gguf(const models::DecoderSpec& spec) {
+    try {
+      models::families().at(spec.family).gguf_metadata(spec);
+    } catch (const ConfigError& error) {
+      add("export.format", error.what());
+    }
   }
 
   bool check_spec(const models::DecoderSpec& spec) {

@@ -42,6 +42,10 @@ std::vector<Module> layer_modules(const DecoderSpec& s, Projections projections)
     out.push_back({"attn.q_norm", "self_attn.q_norm", "attn_q_norm", true});
     out.push_back({"attn.k_norm", "self_attn.k_norm", "attn_k_norm", true});
   }
+  if (s.sub_norms) {
+    out.push_back({"attn.sub_norm", "self_attn.attn_sub_norm", "attn_sub_norm", true});
+    out.push_back({"ffn.sub_norm", "mlp.ffn_sub_norm", "ffn_sub_norm", true});
+  }
   if (s.post_norms) {
     out.push_back({"attn_post_norm", "post_attention_layernorm", "post_attention_norm", true});
     out.push_back({"ffn_norm", "pre_feedforward_layernorm", "ffn_norm", true});

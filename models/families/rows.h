@@ -11,6 +11,7 @@ Family phi3_family();
 Family qwen2_family();
 Family qwen3_family();
 Family gemma3_family();
+Family bitnet_family();
 Family spacebyte_family();  // models/patch/
 Family stlm_family();
 

@@ -3,11 +3,19 @@
 usage: golden_check.py RETORT RUN    (RUN is not used)
 
 Makes golden models with ../shared/tools/make_golden.py ($RETORT_GOLDEN_TOOL) and runs the room's own golden test on
-them: logits, loss, every gradient, ten AdamW losses, greedy ids, and bf16. Skips aloud without the tool.
+them: logits, loss, every gradient, ten AdamW losses, greedy ids, and bf16; of BitNet too, which the golden files
+lack. Skips aloud without the tool.
 """
 import contextlib, importlib.util, io, os, pathlib, subprocess, sys, tempfile
 
 CASES = [dict(seed=11, scale=1, layers=4), dict(seed=12, scale=2, layers=3), dict(seed=13, scale=3, layers=1)]
+
+
+def with_bitnet(tf, configs, scale):
+    return configs | {"bitnet": (tf.BitNetForCausalLM, tf.BitNetConfig(
+        hidden_size=64 * scale, intermediate_size=128 * scale, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=256, max_position_embeddings=128, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
+        pad_token_id=0))}
 
 
 def deepen(config, layers):
@@ -31,7 +39,7 @@ def main():
     count = 0
     for case in CASES:
         with tempfile.TemporaryDirectory() as data:
-            for name, (cls, config) in golden.configs(case["scale"]).items():
+            for name, (cls, config) in with_bitnet(golden.tf, golden.configs(case["scale"]), case["scale"]).items():
                 deepen(config, case["layers"])
                 with contextlib.redirect_stdout(io.StringIO()):
                     golden.golden(name, cls, config, pathlib.Path(data, "models", "tiny", name), case["seed"])

@@ -100,9 +100,9 @@ TEST(Student, CutsEveryFamily) {
     DecoderSpec spec = family.defaults, narrow = spec;
     narrow.layers = spec.layers / 2;
     narrow.ffn_width = spec.ffn_width / 2;
-    if (family.name != "gpt2" && family.name != "phi3") {  // where the heads make up the width
-      narrow.width = spec.width / 2;
-    }
+    narrow.width = spec.width / 2;
+    narrow.heads = spec.heads / 2;  // in some the heads make up the width
+    narrow.kv_heads = spec.kv_heads / 2;
     const auto teacher = random_model(spec);
     Decoder same(spec), less(narrow);
     start_student(same, *teacher, {}, importance_by_order(spec));
@@ -137,6 +137,32 @@ TEST(Student, KeepsTheNeuronsAndGroupsThatMatter) {
   }
   EXPECT_LT(relative_error(logits(*student), logits(*teacher)), 1e-5);
   EXPECT_GT(relative_error(logits(*started(spec, *teacher, {.width = "first"})), logits(*teacher)), 1e-2);
+}
+
+// The norms before the last products go with the heads and neurons that stay.
+TEST(Student, CutsSubNormsWithWhatTheyMultiply) {
+  DecoderSpec spec = teacher_spec();
+  spec.family = "bitnet";
+  spec.ffn = models::FfnKind::kRelu2glu;
+  spec.sub_norms = true;
+  const auto teacher = random_model(spec);
+  Importance importance = importance_by_order(spec);
+  importance.heads_H[1] = at::tensor({1.0, 2.0, 4.0, 3.0}, at::kDouble);
+  importance.neurons_F[1] = at::arange(24, at::kDouble);
+  DecoderSpec narrow = spec;
+  narrow.heads = narrow.kv_heads = 2;
+  narrow.width = 8;
+  narrow.ffn_width = 16;
+  Decoder student(narrow);
+  start_student(student, *teacher, {}, importance);
+  const auto ours = [&](const char* name) { return student.parameters().at(name).master; };
+  const auto theirs = [&](const char* name) { return teacher->parameters().at(name).master; };
+  EXPECT_TRUE(same_bits(ours("layers.1.ffn.sub_norm.weight"),
+                        theirs("layers.1.ffn.sub_norm.weight").narrow(0, 8, 16)));
+  EXPECT_TRUE(same_bits(ours("layers.0.ffn.sub_norm.weight"),
+                        theirs("layers.0.ffn.sub_norm.weight").narrow(0, 0, 16)));
+  EXPECT_TRUE(same_bits(ours("layers.1.attn.sub_norm.weight"),  // heads 1 and 2: the better of each group
+                        theirs("layers.1.attn.sub_norm.weight").narrow(0, 4, 8)));
 }
 
 TEST(Student, KeepsTheChannelsThatMatter) {

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/norm.h"
+#include "kernels/rope.h"
 #include "models/model.h"
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
@@ -141,15 +142,18 @@ TEST(Decoder, ASharedFfnLeavesNormsAndAttentionToTheirLayers) {
     EXPECT_NE(&p.at(fmt::format("layers.1.{}", name)), &p.at(fmt::format("layers.0.{}", name)));
 }
 
-// Central differences in one direction, through sharing, both families; f32 noise bounds what they can tell.
+// Central differences in one direction, through sharing; f32 noise bounds what they can tell.
 TEST(Decoder, GradientAgreesWithFiniteDifferences) {
-  for (DecoderSpec spec : {testing::tiny_llama(), testing::tiny_gpt2()}) {
+  for (DecoderSpec spec : {testing::tiny_llama(), testing::tiny_gpt2(), testing::tiny_bitnet()}) {
     spec.tie_embeddings = spec.share_ffn = true;
     const auto model = testing::random_model(spec);
     const at::Tensor tokens = testing::random_tokens(2, 9, spec.vocabulary);
     testing::next_token_loss(*model, tokens).backward();
     const at::NoGradGuard no_grad;
-    for (const char* name : {"embed.weight", "layers.0.ffn.down.weight", "layers.1.attn.k.weight"}) {
+    std::vector<std::string> names = {"embed.weight", "layers.0.ffn.down.weight", "layers.1.attn.k.weight"};
+    if (spec.sub_norms)
+      names.insert(names.end(), {"layers.1.attn.sub_norm.weight", "layers.0.ffn.sub_norm.weight"});
+    for (const std::string& name : names) {
       Parameter& p = model->parameters().at(name);
       const at::Tensor direction = p.working.grad() / p.working.grad().norm(), start = p.master.clone();
       const double step = 1e-2, slope = p.working.grad().norm().item<double>();
@@ -161,6 +165,73 @@ TEST(Decoder, GradientAgreesWithFiniteDifferences) {
       EXPECT_NEAR((high - low) / (2 * step) / slope, 1.0, 2e-2) << name;
     }
   }
+}
+
+// BitNet's formula for one sequence, by LibTorch's operations alone.
+at::Tensor plain_bitnet(const std::map<std::string, at::Tensor>& w, const DecoderSpec& s,
+                        const at::Tensor& tokens_T) {
+  const int64_t T = tokens_T.numel(), K = s.head_dim, group = s.heads / s.kv_heads;
+  const auto norm = [&](const at::Tensor& x, const std::string& name) {
+    return x * at::rsqrt(x.square().mean(-1, true) + s.norm_eps) * w.at(name + ".weight");
+  };
+  const at::Tensor half_TK =
+      at::outer(at::arange(T, at::kDouble), kernels::rope_frequencies(K, s.rope_theta, {}));
+  const at::Tensor angle_T1K = at::cat({half_TK, half_TK}, 1).unsqueeze(1);
+  const auto rotated = [&](const at::Tensor& x) {
+    const at::Tensor turned = at::cat({-x.narrow(2, K / 2, K / 2), x.narrow(2, 0, K / 2)}, 2);
+    return x * angle_T1K.cos() + turned * angle_T1K.sin();
+  };
+  const at::Tensor later_TS = at::ones({T, T}, at::kBool).triu(1);
+  at::Tensor x_TD = w.at("embed.weight").index_select(0, tokens_T);
+  for (int64_t n = 0; n < s.layers; ++n) {
+    const std::string layer = fmt::format("layers.{}.", n);
+    const auto product = [&](const at::Tensor& x, const std::string& name) {
+      return at::matmul(x, w.at(layer + name + ".weight").t());
+    };
+    const at::Tensor h_TD = norm(x_TD, layer + "attn_norm");
+    const at::Tensor q = rotated(product(h_TD, "attn.q").view({T, s.heads, K}));
+    const at::Tensor k =
+        rotated(product(h_TD, "attn.k").view({T, s.kv_heads, K})).repeat_interleave(group, 1);
+    const at::Tensor v = product(h_TD, "attn.v").view({T, s.kv_heads, K}).repeat_interleave(group, 1);
+    const at::Tensor scores_HTS = at::einsum("thk,shk->hts", {q, k}) / std::sqrt(static_cast<double>(K));
+    const at::Tensor seen_HTS = at::softmax(scores_HTS.masked_fill(later_TS, -INFINITY), -1);
+    const at::Tensor y_TQ = at::einsum("hts,shk->thk", {seen_HTS, v}).reshape({T, s.heads * K});
+    x_TD = x_TD + product(norm(y_TQ, layer + "attn.sub_norm"), "attn.o");
+    const at::Tensor g_TD = norm(x_TD, layer + "ffn_norm");
+    const at::Tensor a_TF = at::relu(product(g_TD, "ffn.gate")).square() * product(g_TD, "ffn.up");
+    x_TD = x_TD + product(norm(a_TF, layer + "ffn.sub_norm"), "ffn.down");
+  }
+  return at::matmul(norm(x_TD, "final_norm"), w.at("embed.weight").t());
+}
+
+TEST(Decoder, BitnetAgreesWithItsFormulaInF64) {
+  const DecoderSpec spec = testing::tiny_bitnet();
+  const auto model = testing::random_model(spec);
+  const at::Tensor tokens = testing::random_tokens(1, 11, spec.vocabulary);
+  std::map<std::string, at::Tensor> exact;
+  for (const Parameter& p : model->parameters().unique())
+    exact[p.name] = p.master.to(at::kDouble).requires_grad_(true);
+  const at::Tensor logits_TV = plain_bitnet(exact, spec, tokens[0]);
+  EXPECT_LT(relative_error(testing::logits(*model, {tokens, {}, {}})[0], logits_TV), 1e-5);
+  testing::next_token_loss(*model, tokens).backward();
+  at::cross_entropy_loss(logits_TV.narrow(0, 0, 10), tokens[0].narrow(0, 1, 10)).backward();
+  for (const Parameter& p : model->parameters().unique())
+    EXPECT_LT(relative_error(p.working.grad(), exact.at(p.name).grad()), 1e-4) << p.name;
+}
+
+// The norm inside the network is the network's and shared with it; attention's belongs to its layer.
+TEST(Decoder, SubNormsGoWithWhatTheyStandIn) {
+  DecoderSpec spec = testing::tiny_bitnet();
+  spec.share_ffn = spec.share_output = true;
+  const Decoder model(spec, at::kMeta);
+  const Parameters& p = model.parameters();
+  EXPECT_EQ(&p.at("layers.1.ffn.sub_norm.weight"), &p.at("layers.0.ffn.sub_norm.weight"));
+  EXPECT_NE(&p.at("layers.1.attn.sub_norm.weight"), &p.at("layers.0.attn.sub_norm.weight"));
+  for (const char* name : {"layers.0.ffn.sub_norm.weight", "layers.1.attn.sub_norm.weight"})
+    EXPECT_EQ(p.at(name).role, Role::kNorm) << "neither decayed nor on a grid: " << name;
+  EXPECT_EQ(p.at("layers.0.ffn.sub_norm.weight").numel(), spec.ffn_width);
+  EXPECT_EQ(p.at("layers.0.attn.sub_norm.weight").numel(), spec.heads * spec.head_dim);
+  expect_sharing_is_a_sum(spec);
 }
 
 TEST(Decoder, ExplicitPositionsAndDocumentsSeparateSequences) {
@@ -219,6 +290,9 @@ TEST(Decoder, FlopsCountWhatRuns) {
   EXPECT_EQ(Decoder(spec, at::kMeta).flops_per_token(50), expected);
   spec.repeat = 2;
   EXPECT_EQ(Decoder(spec, at::kMeta).flops_per_token(50), expected);
+  DecoderSpec bitnet = testing::tiny_bitnet();  // norms are not counted
+  bitnet.layers = 4;
+  EXPECT_EQ(Decoder(bitnet, at::kMeta).flops_per_token(50), expected);
 }
 
 struct Count {

@@ -26,7 +26,7 @@ TEST(Families, TheRegistryHoldsEveryRow) {
   EXPECT_EQ(families().names(),
             (std::vector<std::string>{gpt2_family().name, llama_family().name, phi3_family().name,
                                       qwen2_family().name, qwen3_family().name, gemma3_family().name,
-                                      spacebyte_family().name, stlm_family().name}));
+                                      bitnet_family().name, spacebyte_family().name, stlm_family().name}));
 }
 
 TEST(Families, HfConfigNamesFileAndKey) {
@@ -192,6 +192,13 @@ TEST(Families, RefuseChoicesOfOthers) {
       message("gemma3", [](DecoderSpec& s) { s.window = s.global_every = 0, s.rope_local_theta = 0; }),
       HasSubstr("has a window"));
   EXPECT_THAT(message("gpt2", [](DecoderSpec& s) { s.logit_softcap = 30; }), HasSubstr("logit_softcap"));
+  EXPECT_THAT(message("llama", [](DecoderSpec& s) { s.sub_norms = true; }), HasSubstr("has sub_norms false"));
+  EXPECT_THAT(message("bitnet", [](DecoderSpec& s) { s.sub_norms = false; }),
+              HasSubstr("has sub_norms true"));
+  EXPECT_THAT(message("bitnet", [](DecoderSpec& s) { s.ffn = FfnKind::kGeglu; }),
+              HasSubstr("model.ffn must be relu2glu or swiglu"));
+  EXPECT_THAT(message("bitnet", [](DecoderSpec& s) { s.head_dim = 16; }),
+              HasSubstr("must equal model.width"));
 }
 
 TEST(Families, QwenRefusesSlidingLayers) {
@@ -204,6 +211,11 @@ TEST(Families, QwenRefusesSlidingLayers) {
   EXPECT_THAT(read_qwen("layer_types", Json::array({"full_attention", "sliding_attention"})),
               ::testing::HasSubstr("layer_types must be full_attention"));
   EXPECT_THAT(read_qwen("use_sliding_window", true), ::testing::HasSubstr("use_sliding_window"));
+}
+
+DecoderSpec tiny(const std::string& family) {
+  const std::vector<DecoderSpec> all = testing::tiny_families();
+  return *std::find_if(all.begin(), all.end(), [&](const DecoderSpec& s) { return s.family == family; });
 }
 
 DecoderSpec longrope_spec() {
@@ -238,8 +250,7 @@ TEST(Families, Phi3ReadsLongropeInAllItsSpellings) {
 
 TEST(Families, Gemma3ReadsItsWindowsFromEitherSpelling) {
   const Family& gemma = families().at("gemma3");
-  DecoderSpec spec = testing::tiny_families().back();
-  ASSERT_EQ(spec.family, "gemma3");
+  DecoderSpec spec = tiny("gemma3");
   spec.layers = 7;
   spec.rope_scaling.kind = "linear";
   spec.rope_scaling.factor = 8.0;
@@ -269,6 +280,55 @@ TEST(Families, Gemma3ReadsItsWindowsFromEitherSpelling) {
               ::testing::HasSubstr("final_logit_softcapping"));
   EXPECT_THAT(message_of<ConfigError>([&] { gemma.gguf_metadata(spec); }),
               ::testing::HasSubstr("query_scalar"));
+}
+
+TEST(Families, BitnetReadsItsActivation) {
+  const Family& bitnet = families().at("bitnet");
+  const DecoderSpec spec = tiny("bitnet");
+  const auto read_with = [&](const std::function<void(Json&)>& change) {
+    Json json = bitnet.hf_config(spec);
+    change(json);
+    return bitnet.spec_from_hf(json, "config.json");
+  };
+  EXPECT_EQ(bitnet.hf_config(spec)["architectures"], Json::array({"BitNetForCausalLM"}));
+  EXPECT_EQ(read_with([](Json& j) { j.erase("hidden_act"); }).ffn, FfnKind::kRelu2glu);
+  EXPECT_EQ(read_with([](Json& j) { j["hidden_act"] = "silu"; }).ffn, FfnKind::kSwiglu);
+  EXPECT_THAT(message_of<DataError>([&] { read_with([](Json& j) { j["hidden_act"] = "gelu"; }); }),
+              ::testing::HasSubstr("config.json: hidden_act must be relu2 or silu, got gelu"));
+  EXPECT_THAT(message_of<DataError>([&] { read_with([](Json& j) { j["attention_bias"] = true; }); }),
+              ::testing::HasSubstr("attention_bias"));
+}
+
+// llama.cpp's bitnet computes SiLU and takes the embedding for the head: another model is not written as one.
+TEST(Families, BitnetWritesTheGgufThatLlamaCppComputes) {
+  const testing::TemporaryDirectory directory;
+  const auto refusal = [&](const std::function<void(DecoderSpec&)>& change) {
+    DecoderSpec spec = tiny("bitnet");
+    spec.ffn = FfnKind::kSwiglu;
+    change(spec);
+    return message_of<ConfigError>([&] {
+      const auto pack = [](const Parameter& p) { return formats::pack(formats::GgmlType::F32, p.master); };
+      save_gguf(local_files(), directory / "m.gguf", *testing::random_model(spec), pack, {}, "test");
+    });
+  };
+  EXPECT_EQ(refusal([](DecoderSpec&) {}), "no error");
+  const formats::GgufFile file(directory / "m.gguf");
+  EXPECT_EQ(file.find_tensor("blk.2.attn_sub_norm.weight")->shape, std::vector<int64_t>({32}));
+  EXPECT_EQ(file.find_tensor("blk.2.ffn_sub_norm.weight")->shape, std::vector<int64_t>({64}));
+  EXPECT_THAT(refusal([](DecoderSpec& s) { s.ffn = FfnKind::kRelu2glu; }),
+              ::testing::HasSubstr("computes SiLU: model.ffn must be swiglu, got relu2glu"));
+  EXPECT_THAT(refusal([](DecoderSpec& s) { s.tie_embeddings = false; }),
+              ::testing::HasSubstr("no head of its own"));
+  // a file that says so is read as what it says
+  std::vector<std::pair<std::string, formats::PackedTensor>> tensors;
+  for (const formats::GgufTensorInfo& t : file.tensors())
+    tensors.emplace_back(t.name, formats::pack(formats::GgmlType::F32, file.values(t.name)));
+  for (const auto& [word, ffn] : {std::pair{"relu2", FfnKind::kRelu2glu}, {"silu", FfnKind::kSwiglu}}) {
+    formats::GgufMetadata metadata = file.metadata();
+    metadata.emplace_back("bitnet.hidden_activation", std::string(word));
+    formats::write_gguf(local_files(), directory / "said.gguf", metadata, tensors);
+    EXPECT_EQ(load_gguf(directory / "said.gguf")->spec().ffn, ffn);
+  }
 }
 
 // Whatever stands at a key of config.json, the answer is a valid spec or a DataError.
@@ -303,7 +363,7 @@ TEST(SlowFamilies, HostileMetadataIsReadOrRefused) {
   const Path path = directory / "m.gguf";
   const formats::GgufValue hostile[] = {uint32_t{0}, uint32_t{0xFFFFFFFF}, std::nanf(""), std::string("x")};
   int refused = 0;
-  for (const DecoderSpec& spec : testing::tiny_families()) {
+  for (const DecoderSpec& spec : testing::tiny_gguf_families()) {
     const auto pack = [](const Parameter& p) { return formats::pack(formats::GgmlType::F32, p.master); };
     save_gguf(local_files(), path, *testing::random_model(spec), pack, {}, "test");
     std::vector<std::pair<std::string, formats::PackedTensor>> tensors;

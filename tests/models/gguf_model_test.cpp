@@ -31,7 +31,7 @@ TEST(GgufModel, F32ComesBackBitForBit) {
   const testing::TemporaryDirectory directory;
   DecoderSpec untied = testing::tiny_gpt2();
   untied.tie_embeddings = false;
-  std::vector<DecoderSpec> specs = testing::tiny_families();
+  std::vector<DecoderSpec> specs = testing::tiny_gguf_families();
   specs.insert(specs.end(), {testing::tiny_llama(), shared_spec(), testing::tiny_gpt2(), untied});
   for (const DecoderSpec& spec : specs) {
     const auto model = testing::random_model(spec);

@@ -25,7 +25,9 @@ std::vector<DecoderSpec> specs() {
   DecoderSpec untied = testing::tiny_gpt2();
   untied.tie_embeddings = false;
   std::vector<DecoderSpec> all = testing::tiny_families();
-  all.insert(all.begin(), {testing::tiny_llama(), shared, testing::tiny_gpt2(), untied});
+  DecoderSpec bitnet = testing::tiny_bitnet();
+  bitnet.share_ffn = true;
+  all.insert(all.begin(), {testing::tiny_llama(), shared, testing::tiny_gpt2(), untied, bitnet});
   return all;
 }
 

@@ -82,6 +82,50 @@ TEST(HfQuantized, GptqIsReadInBothVersions) {
   }
 }
 
+// Codes of rows 0 to 7 as (row + 2 column) mod 3 - 1; a byte holds rows r, r + 2, r + 4 and r + 6.
+Tensors ternary(const at::Tensor& scale) {
+  at::Tensor bytes = at::zeros({2, 5}, at::kByte);
+  for (int64_t o = 0; o < 8; ++o)
+    for (int64_t i = 0; i < 5; ++i) bytes[o % 2][i] += (o + 2 * i) % 3 << 2 * (o / 2);
+  return {{"m.weight", bytes}, {"m.weight_scale", scale}, {"norm.weight", at::ones({5})}};
+}
+
+TEST(HfQuantized, TernaryBytesBecomeTheMatrix) {
+  for (const auto& [kind, scale] : {std::pair{"autobitlinear", 0.25f}, {"bitlinear", 4.0f}}) {
+    const Json config = {
+        {"quant_method", "bitnet"}, {"linear_class", kind}, {"quantization_mode", "offline"}};
+    const ForeignFile plain =
+        dequantized(file_of(ternary(at::full({1}, scale).to(at::kBFloat16))), config, "config.json");
+    EXPECT_EQ(plain.shapes.size(), 2u);
+    EXPECT_EQ(plain.shapes.at("m.weight"), (std::vector<int64_t>{8, 5}));
+    const at::Tensor w = plain.values("m.weight");
+    for (int64_t o = 0; o < 8; ++o)
+      for (int64_t i = 0; i < 5; ++i)
+        EXPECT_EQ(w[o][i].item<float>(), 0.25f * static_cast<float>((o + 2 * i) % 3 - 1)) << kind;
+  }
+}
+
+TEST(HfQuantized, RefusesTernaryFoldersThatMeanSomethingElse) {
+  const Json good = {{"quant_method", "bitnet"}, {"linear_class", "autobitlinear"}};
+  const Tensors tensors = ternary(at::ones({1}));
+  EXPECT_NO_THROW(dequantized(file_of(tensors), good, "config.json"));
+  for (const auto& [key, value] : {std::pair<const char*, Json>{"quantization_mode", "online"},
+                                   {"quantization_mode", 3},
+                                   {"linear_class", "linear"},
+                                   {"use_rms_norm", true}}) {
+    Json bad = good;
+    bad[key] = value;
+    EXPECT_THROW(dequantized(file_of(tensors), bad, "config.json"), DataError) << key;
+  }
+  expect_refused(tensors, "m.weight_scale", at::ones({2}), good);
+  expect_refused(tensors, "m.weight", at::ones({2}, at::kByte), good);
+  for (const at::Tensor& weight : {at::full({2, 5}, 255, at::kByte), at::ones({2, 5})}) {
+    Tensors wrong = tensors;
+    wrong["m.weight"] = weight;
+    EXPECT_THROW(dequantized(file_of(wrong), good, "config.json").values("m.weight"), DataError);
+  }
+}
+
 TEST(HfQuantized, RefusesWhatDoesNotFitTogether) {
   const Json four = compressed(4), config = {{"quant_method", "gptq"}, {"bits", 4}};
   expect_refused(packed(), "m.weight_shape", at::tensor({6, 33}, at::kLong), four);

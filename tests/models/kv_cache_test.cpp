@@ -26,6 +26,7 @@ void expect_same_as_full(const DecoderSpec& spec) {
 TEST(KvCache, ContinuesASequence) {
   expect_same_as_full(testing::tiny_llama());
   expect_same_as_full(testing::tiny_gpt2());
+  expect_same_as_full(testing::tiny_bitnet());
 }
 
 // Layers that run one block keep keys of their own.
@@ -41,7 +42,8 @@ TEST(KvCache, RowsMayBeginBehindPadding) {
   DecoderSpec windowed = testing::tiny_llama();
   windowed.family = "phi3";
   windowed.window = 5;
-  for (const DecoderSpec& spec : {testing::tiny_llama(), testing::tiny_gpt2(), windowed}) {
+  for (const DecoderSpec& spec :
+       {testing::tiny_llama(), testing::tiny_gpt2(), testing::tiny_bitnet(), windowed}) {
     const auto model = testing::random_model(spec);
     const at::NoGradGuard no_grad;
     const at::Tensor tokens = testing::random_tokens(3, 14, spec.vocabulary);

@@ -39,6 +39,14 @@ DecoderSpec tiny_gpt2() {
   return spec;
 }
 
+DecoderSpec tiny_bitnet() {
+  DecoderSpec spec = tiny_llama();
+  spec.family = "bitnet";
+  spec.ffn = models::FfnKind::kRelu2glu;
+  spec.sub_norms = spec.tie_embeddings = true;
+  return spec;
+}
+
 std::vector<DecoderSpec> tiny_families() {
   std::vector<DecoderSpec> specs;
   for (const models::Family& family : models::families()) {
@@ -55,6 +63,10 @@ std::vector<DecoderSpec> tiny_families() {
     if (s.window > 0) s.window = 8;
     if (s.global_every > 0) s.global_every = 3;
     specs.push_back(s);
+    if (s.family == "bitnet") {
+      s.ffn = models::FfnKind::kSwiglu;
+      specs.push_back(s);
+    }
     if (s.family != "phi3") continue;
     s.window = 12;
     s.rope_scaling.kind = "longrope";
@@ -64,6 +76,12 @@ std::vector<DecoderSpec> tiny_families() {
     s.rope_scaling.long_factor = {1.0, 1.5, 2.3, 9.7};
     specs.push_back(s);
   }
+  return specs;
+}
+
+std::vector<DecoderSpec> tiny_gguf_families() {
+  std::vector<DecoderSpec> specs = tiny_families();
+  std::erase_if(specs, [](const DecoderSpec& s) { return s.ffn == models::FfnKind::kRelu2glu; });
   return specs;
 }
 

@@ -8,8 +8,11 @@ namespace retort::testing {
 
 models::DecoderSpec tiny_llama();  // 2 layers, 4 heads on 2 kv heads, untied
 models::DecoderSpec tiny_gpt2();
-// One of every family, small, with the choices of its defaults; Phi-3 with longrope as well.
+models::DecoderSpec tiny_bitnet();  // tied, squared ReLU
+// One of every family, small, with the choices of its defaults; Phi-3 with longrope and BitNet with SiLU as
+// well.
 std::vector<models::DecoderSpec> tiny_families();
+std::vector<models::DecoderSpec> tiny_gguf_families();  // those that a GGUF can say
 
 // Weights N(0, 0.08), norms and biases moved off 1 and 0, so that a mistake shows.
 std::unique_ptr<models::Decoder> random_model(const models::DecoderSpec& spec, uint64_t seed = 1);

@@ -7,6 +7,7 @@
 #include "data/tokenizer.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
+#include "models/hf_folder.h"
 #include "quantize/learned_scale.h"
 #include "quantize/quantize_map.h"
 #include "tests/testing.h"
@@ -49,8 +50,9 @@ QuantizeOptions on(const std::string& grid, int64_t from_step = 0) {
 
 // One rank's model, map and optimizer.
 struct Training {
-  explicit Training(const QuantizeOptions& options, at::ScalarType dtype = at::kFloat)
-      : model(shared_spec()), map(options, model.parameters()), objective(train::make_cross_entropy()) {
+  explicit Training(const QuantizeOptions& options, at::ScalarType dtype = at::kFloat,
+                    const models::DecoderSpec& spec = shared_spec())
+      : model(spec), map(options, model.parameters()), objective(train::make_cross_entropy()) {
     models::initialise(model.parameters(), "gpt2", 0.05, 7);
     optimizer = train::make_optimizer({.lr = 3e-3}, model.parameters());
     models::bind_working(model.parameters(), map, dtype);
@@ -103,6 +105,46 @@ TEST(GridTraining, FileHoldsTheWeightsThatWereJudged) {
           << grid.name << " " << tensor.parameter;
       EXPECT_TRUE(same_bits(p.working, run.map.apply(p, p.master))) << grid.name << " " << tensor.parameter;
     }
+  }
+}
+
+// BitNet b1.58 as published, ternary weights and int8 activations: it learns, and its folder, or the GGUF of
+// the model whose gate is SiLU, holds the weights that were judged.
+TEST(GridTraining, TrainsBitnetOnTernaryWeightsAndInt8Activations) {
+  const testing::TemporaryDirectory directory;
+  const auto comm = comm::make_self_comm();
+  for (const models::FfnKind ffn : {models::FfnKind::kRelu2glu, models::FfnKind::kSwiglu}) {
+    models::DecoderSpec spec = shared_spec();
+    spec.family = "bitnet";
+    spec.ffn = ffn;
+    spec.sub_norms = true;
+    QuantizeOptions options = on("ternary");
+    options.embedding = options.head = {"q8_0"};
+    options.activations = "int8";
+    Training run(options, at::kFloat, spec);
+    run.train(0, 40, *comm, 1);
+    EXPECT_LT(run.losses.back(), run.losses.front() - 0.3);
+
+    std::unique_ptr<models::Decoder> reloaded;
+    if (ffn == models::FfnKind::kSwiglu) {
+      models::save_gguf(
+          local_files(), directory / "m.gguf", run.model, [&](const Parameter& p) { return run.map.pack(p); },
+          data::make_byte_tokenizer()->gguf_metadata(), "test");
+      reloaded = models::load_gguf(directory / "m.gguf");
+    } else {
+      models::save_hf_folder(local_files(), directory / "hf", run.model, run.map, at::kFloat, {});
+      reloaded = models::load_hf_folder(directory / "hf");
+    }
+    const at::NoGradGuard no_grad;
+    for (Parameter& p : reloaded->parameters().unique()) {
+      const Parameter& judged = run.model.parameters().at(p.name);
+      EXPECT_TRUE(same_bits(p.master, judged.working)) << p.name;
+      p.input_map = judged.input_map;  // activations are no part of a file
+    }
+    const models::TokenBlock block{sample_batch(100).tokens_BT, {}, {}};
+    EXPECT_TRUE(same_bits(reloaded->hidden(block), run.model.hidden(block)));
+    const at::Tensor& q = reloaded->parameters().at("layers.0.attn.q.weight").master;
+    EXPECT_EQ(std::get<0>(at::_unique2(q)).numel(), 3);
   }
 }
 

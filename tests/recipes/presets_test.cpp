@@ -34,6 +34,8 @@ struct Published {
 
 std::vector<Published> published() {
   return {
+      {"bitnet-b1.58-2b4t", 2'412'820'480,
+       llama_count({30, 2560, 20, 5, 128, 6912, 128256, true, 30, 30, 2 * 2560 + 2560 + 6912})},
       {"gemma3-270m", 268'098'176,
        llama_count({18, 640, 4, 1, 256, 2048, 262144, true, 18, 18, 4 * 640 + 2 * 256})},
       {"gpt2-124m", 124'439'808, gpt_count(12, 768, 1024)},

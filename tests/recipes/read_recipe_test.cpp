@@ -89,11 +89,25 @@ stages:
             "5 problems\n"
             "r.yaml:2:56: data.batch_tokens: must be a multiple of sequence * micro_batch * ranks = 32 * 4 * "
             "1 = 128, got 250\n"
-            "r.yaml:3:18: model.family: must be one of gpt2, llama, phi3, qwen2, qwen3, gemma3, spacebyte, "
-            "stlm, got \"lama\"; did you mean \"llama\"?\n"
+            "r.yaml:3:18: model.family: must be one of gpt2, llama, phi3, qwen2, qwen3, gemma3, bitnet, "
+            "spacebyte, stlm, got \"lama\"; did you mean \"llama\"?\n"
             "r.yaml:5:10: train.steps: must be an integer >= 1, got 010\n"
             "r.yaml:6:20: train.optimizer.lr: must be a number > 0, got \"ten\"\n"
             "r.yaml:6:25: train.optimizer.wieght_decay: unknown key; did you mean \"weight_decay\"?");
+}
+
+// A family's choices are its own, and one that has two takes either.
+TEST(ReadRecipe, TheFeedForwardNetworkFollowsTheFamily) {
+  const auto ffn_of = [](const std::string& model) {
+    return parse_recipe(fmt::format("data: {{ train: . }}\nmodel: {{ {} }}\n", model), "r.yaml")
+        .stages[0]
+        .model.choices.ffn;
+  };
+  EXPECT_EQ(ffn_of("family: llama"), models::FfnKind::kSwiglu);
+  EXPECT_EQ(ffn_of("family: bitnet"), models::FfnKind::kRelu2glu);
+  EXPECT_EQ(ffn_of("family: bitnet, ffn: swiglu"), models::FfnKind::kSwiglu);
+  EXPECT_THAT(error_of("data: { train: . }\nmodel: { ffn: relu2 }\n"),
+              HasSubstr("model.ffn: must be one of swiglu, gelu, geglu, relu2glu, got \"relu2\""));
 }
 
 TEST(ReadRecipe, UnknownDuplicateAndAliasKeys) {

@@ -64,6 +64,25 @@ TEST(Validate, BytePatchModelsStayCheckpoints) {
                           "out model.from: a spacebyte model is in no file of other software"));
 }
 
+// Before anything is trained for a file that cannot hold it.
+TEST(Validate, WhatAGgufCannotSayIsKnownAtOnce) {
+  Recipe recipe = pipeline();
+  recipe.stages[2].model.choices = models::families().at("bitnet").defaults;
+  Stage out;
+  out.name = "out";
+  out.kind = "export";
+  out.model.from = "stage:student";
+  recipe.stages.push_back(out);
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre(HasSubstr("out export.format: [gguf] llama.cpp's architecture bitnet computes SiLU")));
+  recipe.stages[2].model.choices.ffn = models::FfnKind::kSwiglu;
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  recipe.stages[2].model.choices.ffn = models::FfnKind::kRelu2glu;
+  recipe.stages[3].exporting.format = "hf";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+}
+
 TEST(Validate, ReferencesPointBackToTheRightKind) {
   Recipe recipe = pipeline();
   std::swap(recipe.stages[1], recipe.stages[2]);
