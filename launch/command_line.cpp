@@ -118,7 +118,10 @@ struct CommandLine {
     sub->require_subcommand(1);
     const auto action = [&](const char* name, const char* doc) {
       CLI::App* made = sub->add_subcommand(name, doc);
-      made->callback([this, name] {
+      const auto flags = std::make_shared<FlagSection>(*made);
+      if (std::string_view(name) == "train") tokenizer.training.describe(*flags);
+      made->callback([this, name, flags] {
+        flags->verify();
         tokenizer.action = name;
         chosen = [arguments = tokenizer] { return tokenizer_verb(arguments); };
       });
@@ -127,14 +130,7 @@ struct CommandLine {
     CLI::App* train = action("train", "byte-level BPE from text files: OUT/tokenizer.json");
     train->add_option("FILE", tokenizer.files, "text, jsonl, csv or tsv, also packed")->required();
     train->add_option("--out", tokenizer.out, "folder to write")->required();
-    const auto flags = std::make_shared<FlagSection>(*train);
-    tokenizer.training.describe(*flags);
     train->add_option("--threads", tokenizer.training.threads, "0: all processors")->capture_default_str();
-    train->callback([this, flags] {
-      flags->verify();
-      tokenizer.action = "train";
-      chosen = [arguments = tokenizer] { return tokenizer_verb(arguments); };
-    });
     for (CLI::App* way :
          {action("encode", "text to ids on stdout"), action("decode", "ids to text on stdout")}) {
       way->add_option("--tokenizer", tokenizer.tokenizer, "bytes, or a tokenizer's file or folder")

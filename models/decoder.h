@@ -55,9 +55,10 @@ class Decoder final : public Model {
 };
 
 // Fills every master from counter-based streams named after the parameter: independent of order, ranks and of
-// other parameters. `kind`: "gpt2" N(0, std), output projections * 1/sqrt(2 L); "normal" N(0, std);
-// "scaled" N(0, 1/(3 D)), D the width. Norm weights 1 (0 with unit offset), biases and adapters' B 0. Refresh
-// working copies that do not share the master's storage afterwards. ConfigError for an unknown kind.
+// other parameters. `kind`: "gpt2" N(0, std), output projections * 1/sqrt(2 L); "normal" N(0, std). std 0 is
+// 1/sqrt(3 D): GPT-2's .02 at width 768, and what narrower models need to start learning at once. Norm
+// weights 1 (0 with unit offset), biases and adapters' B 0. Refresh working copies that do not share the
+// master's storage afterwards. ConfigError for an unknown kind.
 void initialise(Parameters& parameters, const std::string& kind, double std, uint64_t seed);
 std::vector<std::string> initialiser_names();
 

@@ -10,20 +10,17 @@ namespace {
 
 struct Initialiser {
   std::string name;
-  std::function<double(const Parameter& p, double std, int64_t width)> deviation;
+  double (*deviation)(const Parameter& p, double std);
 };
 
 const Registry<Initialiser>& initialisers() {
   static const Registry<Initialiser> table(
       "initialiser",
       {{"gpt2",  // Radford et al. 2019, section 2.3: two sums a layer join the residual stream
-        [](const Parameter& p, double std, int64_t) {
+        [](const Parameter& p, double std) {
           return p.residual_depth > 0 ? std / std::sqrt(2.0 * static_cast<double>(p.residual_depth)) : std;
         }},
-       {"normal", [](const Parameter&, double std, int64_t) { return std; }},
-       {"scaled", [](const Parameter&, double, int64_t width) {
-          return std::sqrt(1.0 / (3.0 * static_cast<double>(width)));
-        }}});
+       {"normal", [](const Parameter&, double std) { return std; }}});
   return table;
 }
 
@@ -33,7 +30,8 @@ std::vector<std::string> initialiser_names() { return initialisers().names(); }
 
 void initialise(Parameters& parameters, const std::string& kind, double std, uint64_t seed) {
   const Initialiser& initialiser = initialisers().at(kind);
-  const int64_t width = parameters.at("embed.weight").master.size(1);
+  const auto width = static_cast<double>(parameters.at("embed.weight").master.size(1));
+  if (std == 0.0) std = std::sqrt(1.0 / (3.0 * width));
   const at::NoGradGuard no_grad;
   for (Parameter& p : parameters.unique()) {
     if (p.role == Role::kScale) continue;  // its grid's to fit
@@ -43,7 +41,7 @@ void initialise(Parameters& parameters, const std::string& kind, double std, uin
       p.master.zero_();
     } else {
       const Random random(seed, "init/" + p.name);
-      random.fill_normal(p.master, initialiser.deviation(p, std, width));
+      random.fill_normal(p.master, initialiser.deviation(p, std));
     }
   }
 }

@@ -79,7 +79,8 @@ void TrainOptions::describe(Section& s) {
   s.field("precision", precision, "of weights in products: auto takes bf16 where it is measured to be faster",
           one_of(precision_names()));
   s.field("init", init, "how weights start", one_of(models::initialiser_names()));
-  s.field("init_std", init_std, "standard deviation of gpt2 and normal", above(0.0));
+  s.field("init_std", init_std, "standard deviation; 0: 1/sqrt(3 width), which is .02 at width 768",
+          at_least(0.0));
   s.section("optimizer", optimizer, "how gradients move the weights");
   s.section("schedule", schedule, "the learning rate over the steps");
   s.field("log_every", log_every, "steps between lines of metrics.jsonl", at_least(int64_t{1}));

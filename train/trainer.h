@@ -32,7 +32,7 @@ struct TrainOptions {
   double clip_norm = 1.0;          // 0: no clipping
   std::string precision = "auto";  // auto | fp32 | bf16
   std::string init = "gpt2";
-  double init_std = 0.02;
+  double init_std = 0.0;
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   int64_t log_every = 10;          // steps

@@ -19,25 +19,26 @@ void expect_normal(const at::Tensor& x, double std, const std::string& name) {
 }
 
 TEST(Initialise, EachKindHasItsDeviation) {
-  for (const std::string& kind : initialiser_names()) {
-    DecoderSpec spec = testing::tiny_gpt2();
-    spec.layers = 6;
-    spec.repeat = 2;
-    Decoder model(spec);
-    initialise(model.parameters(), kind, 0.05, 11);
-    const double base = kind == "scaled" ? std::sqrt(1.0 / (3.0 * 32)) : 0.05;
-    for (const Parameter& p : model.parameters().unique()) {
-      const bool joins_residual = p.name.ends_with("attn.o.weight") || p.name.ends_with("ffn.down.weight");
-      if (p.role == Role::kNorm) {
-        EXPECT_TRUE(at::equal(p.master, at::ones_like(p.master))) << p.name;
-      } else if (p.role == Role::kBias) {
-        EXPECT_TRUE(at::equal(p.master, at::zeros_like(p.master))) << p.name;
-      } else {  // the executed depth counts, not the three stored blocks
-        expect_normal(p.master, kind == "gpt2" && joins_residual ? base / std::sqrt(12.0) : base,
-                      kind + " " + p.name);
+  for (const std::string& kind : initialiser_names())
+    for (const double std : {0.05, 0.0}) {
+      DecoderSpec spec = testing::tiny_gpt2();
+      spec.layers = 6;
+      spec.repeat = 2;
+      Decoder model(spec);
+      initialise(model.parameters(), kind, std, 11);
+      const double base = std == 0.0 ? std::sqrt(1.0 / (3.0 * 32)) : std;
+      for (const Parameter& p : model.parameters().unique()) {
+        const bool joins_residual = p.name.ends_with("attn.o.weight") || p.name.ends_with("ffn.down.weight");
+        if (p.role == Role::kNorm) {
+          EXPECT_TRUE(at::equal(p.master, at::ones_like(p.master))) << p.name;
+        } else if (p.role == Role::kBias) {
+          EXPECT_TRUE(at::equal(p.master, at::zeros_like(p.master))) << p.name;
+        } else {  // the executed depth counts, not the three stored blocks
+          expect_normal(p.master, kind == "gpt2" && joins_residual ? base / std::sqrt(12.0) : base,
+                        kind + " " + p.name);
+        }
       }
     }
-  }
 }
 
 TEST(Initialise, DependsOnNameAndSeedOnly) {
@@ -79,7 +80,7 @@ TEST(Initialise, NamesTheKindsItKnows) {
     initialise(model.parameters(), "gpt", 0.02, 1);
     FAIL();
   } catch (const ConfigError& e) {
-    EXPECT_THAT(e.what(), ::testing::HasSubstr("known: gpt2, normal, scaled"));
+    EXPECT_THAT(e.what(), ::testing::HasSubstr("known: gpt2, normal"));
   }
 }
 
