@@ -30,11 +30,6 @@ void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, co
 std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const PostTrainingJob& job,
                                                  comm::Comm& comm, Log& log) {
   const at::NoGradGuard no_grad;
-  check<ConfigError>(
-      job.method.method != "awq" || !model.spec().sub_norms,
-      "[quantize] method awq has no place for its scales behind the norms before a {} model's last "
-      "products; gptq needs none",
-      model.spec().family);
   models::Decoder shape(model.spec(), at::kMeta);  // so that no scales are declared beside the weights
   const quantize::QuantizeMap grids(job.grids, shape.parameters());  // what does not fit is said here
   std::unique_ptr<quantize::CodesMap> map;

@@ -29,6 +29,8 @@ Place place_of(const std::string& use) {
 // What makes the input of `part` in the same layer, by the decoder's names; "" where 1 / s has no place.
 std::string maker_of(const std::string& part, const models::DecoderSpec& spec) {
   if (part == "attn.q") return "attn_norm";
+  if (spec.sub_norms && part == "attn.o") return "attn.sub_norm";
+  if (spec.sub_norms && part == "ffn.down") return "ffn.sub_norm";
   if (part == "attn.o" && spec.heads == spec.kv_heads) return "attn.v";
   if (spec.ffn == models::FfnKind::kGelu) return part == "ffn.up" ? "ffn_norm" : "";
   if (part == "ffn.gate") return "ffn_norm";

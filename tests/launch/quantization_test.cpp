@@ -68,20 +68,6 @@ class Quantization : public ::testing::Test {
 
 }  // namespace
 
-// A norm lies between the matrix that would take 1 / s and the one that takes s.
-TEST_F(Quantization, RefusesAwqBehindSubNorms) {
-  models::DecoderSpec spec = tiny_model(4)->spec();
-  spec.family = "bitnet";
-  spec.ffn = models::FfnKind::kRelu2glu;
-  spec.sub_norms = true;
-  models::Decoder bitnet(spec);
-  models::initialise(bitnet.parameters(), "normal", 0.1, 4);
-  save_tiny(bitnet, directory_ / "bitnet", 1, std::nullopt);
-  QuantizeArguments a = arguments("awq-q4_0");
-  a.model = at("bitnet");
-  EXPECT_THAT(output_of(a), HasSubstr("method awq has no place for its scales"));
-}
-
 // The GGUF, the folders and the checkpoint of one command hold the same values.
 TEST_F(Quantization, EveryFileHoldsTheJudgedValues) {
   Log quiet(stderr, "", true);

@@ -77,6 +77,10 @@ TEST(Awq, FoldingChangesNoOutput) {
   gpt2.ffn = models::FfnKind::kGelu;
   gpt2.positions = models::PositionKind::kLearned;
   gpt2.attention_bias = gpt2.ffn_bias = true;
+  DecoderSpec bitnet = small(2);
+  bitnet.family = "bitnet";
+  bitnet.ffn = models::FfnKind::kRelu2glu;
+  bitnet.sub_norms = true;
   DecoderSpec repeated = small(4);
   repeated.layers = 4;
   repeated.repeat = 2;
@@ -85,6 +89,7 @@ TEST(Awq, FoldingChangesNoOutput) {
       {small(2), 3 * 3},    // v has fewer heads than o reads
       {shared, 3 * 1 + 2},  // one feed-forward network, the norms of all layers
       {gpt2, 3 * 3},        // nothing goes through gelu; norms and v have biases
+      {bitnet, 3 * 4},  // its norms stand before o and down
       {repeated, 2 * 4},
   };
   for (const auto& [spec, groups] : cases) {
