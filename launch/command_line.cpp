@@ -116,23 +116,24 @@ struct CommandLine {
   void add_tokenizer() {
     CLI::App* sub = app.add_subcommand("tokenizer", "make a vocabulary, or see what one does to a text");
     sub->require_subcommand(1);
-    const auto action = [&](const char* name, const char* doc) {
-      CLI::App* made = sub->add_subcommand(name, doc);
-      const auto flags = std::make_shared<FlagSection>(*made);
-      if (std::string_view(name) == "train") tokenizer.training.describe(*flags);
-      made->callback([this, name, flags] {
-        flags->verify();
-        tokenizer.action = name;
-        chosen = [arguments = tokenizer] { return tokenizer_verb(arguments); };
-      });
-      return made;
+    const auto choose = [this](const char* action) {
+      tokenizer.action = action;
+      chosen = [arguments = tokenizer] { return tokenizer_verb(arguments); };
     };
-    CLI::App* train = action("train", "byte-level BPE from text files: OUT/tokenizer.json");
+    CLI::App* train = sub->add_subcommand("train", "byte-level BPE from text files: OUT/tokenizer.json");
     train->add_option("FILE", tokenizer.files, "text, jsonl, csv or tsv, also packed")->required();
     train->add_option("--out", tokenizer.out, "folder to write")->required();
+    const auto flags = std::make_shared<FlagSection>(*train);
+    tokenizer.training.describe(*flags);
     train->add_option("--threads", tokenizer.training.threads, "0: all processors")->capture_default_str();
-    for (CLI::App* way :
-         {action("encode", "text to ids on stdout"), action("decode", "ids to text on stdout")}) {
+    train->callback([flags, choose] {
+      flags->verify();
+      choose("train");
+    });
+    for (const auto& [name, doc] :
+         {std::pair{"encode", "text to ids on stdout"}, {"decode", "ids to text on stdout"}}) {
+      CLI::App* way = sub->add_subcommand(name, doc);
+      way->callback([choose, name = name] { choose(name); });
       way->add_option("--tokenizer", tokenizer.tokenizer, "bytes, or a tokenizer's file or folder")
           ->required();
       way->add_option("--text", tokenizer.text, "what to take, instead of a file or stdin");
