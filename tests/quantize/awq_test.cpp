@@ -89,7 +89,7 @@ TEST(Awq, FoldingChangesNoOutput) {
       {small(2), 3 * 3},    // v has fewer heads than o reads
       {shared, 3 * 1 + 2},  // one feed-forward network, the norms of all layers
       {gpt2, 3 * 3},        // nothing goes through gelu; norms and v have biases
-      {bitnet, 3 * 4},  // its norms stand before o and down
+      {bitnet, 3 * 4},      // its norms stand before o and down
       {repeated, 2 * 4},
   };
   for (const auto& [spec, groups] : cases) {
