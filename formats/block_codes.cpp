@@ -24,10 +24,11 @@ void multiply(const int8_t* __restrict codes, const float* scale, const float* o
   }
 }
 
-// body(begin, end) over groups, in parallel when there are enough of them: a thread wants some 50 us of work.
+// body(begin, end) over groups, in parallel when there are enough of them.
 template <class Body>
 void for_groups(int64_t groups, int64_t group, const Body& body) {
-  at::parallel_for(0, groups, std::max<int64_t>(1, (1 << 18) / std::max<int64_t>(1, group)), body);
+  const int64_t grain = std::max<int64_t>(1, at::internal::GRAIN_SIZE / std::max<int64_t>(1, group));
+  at::parallel_for(0, groups, grain, body);
 }
 
 // The values a group, from the two shapes.

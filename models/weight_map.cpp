@@ -1,5 +1,7 @@
 #include "models/weight_map.h"
 
+#include <ATen/Parallel.h>
+
 namespace retort::models {
 namespace {
 
@@ -8,9 +10,15 @@ bool stays_f32(Role role) {
          role == Role::kObjective;
 }
 
-void refresh(Parameter& p, WeightMap& map) {
-  if (!p.working.is_alias_of(p.master)) map.apply_into(p, p.master, p.working);
+// From here on a parameter is worth all threads; below, one, since starting them takes as long as its work.
+constexpr int64_t kLarge = 1 << 19;
+
+void refresh(const Parameter& p, WeightMap& map) {
+  const at::NoGradGuard no_grad;
+  map.apply_into(p, p.master, p.working);
 }
+
+bool is_copy(const Parameter& p) { return !p.working.is_alias_of(p.master); }
 
 }  // namespace
 
@@ -40,14 +48,30 @@ void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_
     const at::ScalarType dtype = stays_f32(p.role) ? at::kFloat : matrix_dtype;
     const bool shares = dtype == at::kFloat && map.identity_for(p);
     p.working = shares ? p.master.detach() : at::empty_like(p.master, dtype);
-    refresh(p, map);
+    if (is_copy(p)) refresh(p, map);
     p.working.requires_grad_();
   }
 }
 
 void refresh_working(Parameters& parameters, WeightMap& map) {
-  const at::NoGradGuard no_grad;
-  for (Parameter& p : parameters.unique()) refresh(p, map);
+  std::vector<const Parameter*> small;
+  int64_t values = 0;
+  for (const Parameter& p : parameters.unique()) {
+    if (!is_copy(p)) continue;
+    if (p.master.numel() >= kLarge) {
+      refresh(p, map);
+    } else {
+      small.push_back(&p);
+      values += p.master.numel();
+    }
+  }
+  at::parallel_for(0, values, at::internal::GRAIN_SIZE, [&](int64_t begin, int64_t end) {
+    int64_t first = 0;  // value of a parameter; whoever has it refreshes the parameter
+    for (const Parameter* p : small) {
+      if (begin <= first && first < end) refresh(*p, map);
+      first += p->master.numel();
+    }
+  });
 }
 
 }  // namespace retort::models

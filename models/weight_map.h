@@ -5,7 +5,7 @@
 //
 // map.apply gives f32: the figures of a run are evaluated on it, and the exporter packs what it made. The
 // cast to the working dtype comes last and rounds once more (fine for training steps, not for the figure).
-// Not thread-safe; a rank owns its map.
+// A rank owns its map. apply and apply_into may run for several parameters at once; nothing else may.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -1,7 +1,7 @@
 // FP8 E4M3 by compressed-tensors' rules: s = amax / 448 over a row, the number nearest to w / s, halves to
 // even, clamped to +-448. No GGUF type holds it.
 #include "quantize/grid.h"
-#include "quantize/peaks.h"
+#include "quantize/magnitudes.h"
 
 namespace retort::quantize {
 

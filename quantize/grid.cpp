@@ -23,14 +23,6 @@ Grid int8_grid(int64_t group);  // integer.cpp
 Grid float8_grid();             // float8.cpp
 Grid nvfp4_grid();              // nvfp4.cpp
 
-namespace {
-
-// Values that a core's second cache holds, with what is made of them; four times as many, some 50 us of work,
-// are worth a thread.
-constexpr int64_t kRun = 1 << 16;
-
-}  // namespace
-
 const Registry<Grid>& grids() {
   static const Registry<Grid> table("grid", {
                                                 q8_0_grid(),
@@ -65,8 +57,9 @@ Quantized Grid::quantize(const at::Tensor& x) const {
 
 void Grid::fake_quantize(const at::Tensor& x, const at::Tensor& values) const {
   if (!rows_alone) return formats::round_values(x, fit(x, {}), rounding, values);
-  const int64_t run = std::max<int64_t>(1, kRun / std::max<int64_t>(1, x.size(-1)));
-  at::parallel_for(0, x.size(0), 4 * run, [&](int64_t begin, int64_t end) {
+  // Rows whose values a core's second cache holds, with what is made of them.
+  const int64_t run = std::max<int64_t>(1, at::internal::GRAIN_SIZE / std::max<int64_t>(1, x.size(-1)));
+  at::parallel_for(0, x.size(0), run, [&](int64_t begin, int64_t end) {
     const at::NoGradGuard no_grad;
     for (int64_t row = begin; row < end; row += run) {
       const int64_t rows = std::min(run, end - row);

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "quantize/grid.h"
-#include "quantize/peaks.h"
+#include "quantize/magnitudes.h"
 
 namespace retort::quantize {
 namespace {

@@ -8,6 +8,7 @@
 
 #include "formats/each_target.h"
 #include "formats/rounding.h"
+#include "quantize/magnitudes.h"
 
 namespace retort::quantize {
 namespace {
@@ -59,8 +60,7 @@ at::Tensor theta_of(const Scales& scales) {
 
 std::function<Scales(const at::Tensor&, const at::Tensor&)> from_mean_magnitude(double multiple) {
   return [multiple](const at::Tensor& x, const at::Tensor&) -> Scales {
-    const at::Tensor scale = (x.abs().mean(-1, /*keepdim=*/true) * multiple).clamp(kLeast, kMost);
-    return {as_f16(scale), {}, {}, {}};
+    return {as_f16((row_means(x) * multiple).clamp(kLeast, kMost)), {}, {}, {}};
   };
 }
 
@@ -76,18 +76,18 @@ LearnedGradient pull_back(const Grid& grid, const at::Tensor& w, const at::Tenso
   const float *xs = x.const_data_ptr<float>(), *gs = g.const_data_ptr<float>(),
               *scale = scales.const_data_ptr<float>();
   float *weights = out.weight.mutable_data_ptr<float>(), *thetas = out.theta.mutable_data_ptr<float>();
-  at::parallel_for(
-      0, rows, std::max<int64_t>(1, kWorth / std::max<int64_t>(1, in)), [&](int64_t begin, int64_t end) {
-        std::vector<float> values(static_cast<size_t>(in));
-        for (int64_t r = begin; r < end; ++r) {
-          formats::round_to_values(xs + r * in, scale + r, scale + r, nullptr, values.data(), 1, in,
-                                   grid.rounding);
-          const double sum = pull_back_row(
-              xs + r * in, gs + r * in, values.data(), static_cast<float>(rule.low) * scale[r],
-              static_cast<float>(rule.high) * scale[r], rule.follows ? 1.0f : 0.0f, weights + r * in, in);
-          thetas[r] = static_cast<float>(gamma * sum);
-        }
-      });
+  const int64_t grain = std::max<int64_t>(1, kWorth / std::max<int64_t>(1, in));
+  at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(in));
+    for (int64_t r = begin; r < end; ++r) {
+      formats::round_to_values(xs + r * in, scale + r, scale + r, nullptr, values.data(), 1, in,
+                               grid.rounding);
+      const double sum = pull_back_row(
+          xs + r * in, gs + r * in, values.data(), static_cast<float>(rule.low) * scale[r],
+          static_cast<float>(rule.high) * scale[r], rule.follows ? 1.0f : 0.0f, weights + r * in, in);
+      thetas[r] = static_cast<float>(gamma * sum);
+    }
+  });
   return out;
 }
 

@@ -3,7 +3,7 @@
 // s The number nearest to w / s, the smaller on ties. Codes are twice the number, so `scale` is s / 2. Since
 // g is the tensor's, all columns are fitted together. GGUF's NVFP4 has no place for g in its blocks.
 #include "quantize/grid.h"
-#include "quantize/peaks.h"
+#include "quantize/magnitudes.h"
 
 namespace retort::quantize {
 namespace {

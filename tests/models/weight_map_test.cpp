@@ -83,6 +83,20 @@ TEST(WeightMap, RefreshKeepsTheTensorAndItsHooks) {
   EXPECT_TRUE(testing::same_bits(up.working, (up.master * 2.0).to(at::kBFloat16)));
 }
 
+// Small parameters are shared out among threads, a large one is worth all of them.
+TEST(WeightMap, RefreshReachesEveryParameterWhateverItsSize) {
+  Parameters parameters;
+  for (int64_t i = 0; i < 40; ++i)
+    parameters.add(fmt::format("w{}", i), {i == 7 ? 600 : 1 + 5 * i, 1024}, Role::kMatrix).master.fill_(1.0);
+  parameters.add("norm", {1024}, Role::kNorm).master.fill_(1.0);
+  ScaleMap map(2.0);
+  bind_working(parameters, map, at::kFloat);
+  for (Parameter& p : parameters.unique()) p.master.fill_(3.0);
+  refresh_working(parameters, map);
+  for (const Parameter& p : parameters.unique())
+    EXPECT_TRUE(at::equal(p.working, p.master * (p.name == "norm" ? 1.0 : 2.0))) << p.name;
+}
+
 TEST(WeightMap, AChainAppliesInOrderAndPullsBackInReverse) {
   Parameters parameters;
   Parameter& p = parameters.add("w", {3}, Role::kMatrix);
