@@ -6,7 +6,7 @@
 #include <fmt/core.h>
 
 #include <cstdlib>
-#include <set>
+#include <memory>
 #include <string_view>
 #include <vector>
 
@@ -105,9 +105,13 @@ class Training {
 };
 
 void time_step(const std::string& grid, int pairs) {
-  Training quantized(grid), plain("");
+  std::unique_ptr<Training> quantized, plain;
   const data::Batch batch = batch_of(8, 256);
-  const bench::Paired times = bench::time_pairs([&] { quantized(batch); }, [&] { plain(batch); }, pairs);
+  const bench::Paired times = bench::time_pairs([&] { (*quantized)(batch); }, [&] { (*plain)(batch); }, pairs,
+                                                [&] {
+                                                  quantized = std::make_unique<Training>(grid);
+                                                  plain = std::make_unique<Training>("");
+                                                });
   fmt::print(
       "cpu_qat {:10} step of {} tokens: {:.0f} ms, plain {:.0f} ms; ratio of CPU time {:.3f} ({:.3f} .. "
       "{:.3f}), of "

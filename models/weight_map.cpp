@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 
+#include "core/error.h"
+
 namespace retort::models {
 namespace {
 
@@ -12,6 +14,28 @@ bool stays_f32(Role role) {
 
 // From here on a parameter is worth all threads; below, one, since starting them takes as long as its work.
 constexpr int64_t kLarge = 1 << 19;
+
+// work(p, its place) of each: of the large ones one by one, of the small ones a thread each.
+template <typename Work>
+void spread(const Parameters& parameters, const Work& work) {
+  int64_t place = 0, values = 0;
+  for (const Parameter& p : parameters.unique()) {
+    if (p.master.numel() >= kLarge)
+      work(p, place);
+    else
+      values += p.master.numel();
+    ++place;
+  }
+  at::parallel_for(0, values, at::internal::GRAIN_SIZE, [&](int64_t begin, int64_t end) {
+    int64_t i = 0, first = 0;  // value of a parameter; whoever has it does the parameter's work
+    for (const Parameter& p : parameters.unique()) {
+      const int64_t count = p.master.numel() >= kLarge ? 0 : p.master.numel();
+      if (count > 0 && begin <= first && first < end) work(p, i);
+      first += count;
+      ++i;
+    }
+  });
+}
 
 void refresh(const Parameter& p, WeightMap& map) {
   const at::NoGradGuard no_grad;
@@ -54,24 +78,28 @@ void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_
 }
 
 void refresh_working(Parameters& parameters, WeightMap& map) {
-  std::vector<const Parameter*> small;
-  int64_t values = 0;
-  for (const Parameter& p : parameters.unique()) {
-    if (!is_copy(p)) continue;
-    if (p.master.numel() >= kLarge) {
-      refresh(p, map);
-    } else {
-      small.push_back(&p);
-      values += p.master.numel();
-    }
-  }
-  at::parallel_for(0, values, at::internal::GRAIN_SIZE, [&](int64_t begin, int64_t end) {
-    int64_t first = 0;  // value of a parameter; whoever has it refreshes the parameter
-    for (const Parameter* p : small) {
-      if (begin <= first && first < end) refresh(*p, map);
-      first += p->master.numel();
-    }
+  spread(parameters, [&](const Parameter& p, int64_t) {
+    if (is_copy(p)) refresh(p, map);
   });
+}
+
+std::vector<at::Tensor> pull_back(const Parameters& parameters, WeightMap& map,
+                                  const std::vector<at::Tensor>& working) {
+  RETORT_ASSERT(working.size() == parameters.unique().size());
+  std::vector<at::Tensor> masters = working;
+  const auto pull = [&](const Parameter& p, int64_t i) {
+    const at::NoGradGuard no_grad;
+    at::Tensor& gradient = masters[static_cast<size_t>(i)];
+    gradient = map.pull_back(p, gradient);
+  };
+  spread(parameters, [&](const Parameter& p, int64_t i) {
+    if (p.role != Role::kScale) pull(p, i);
+  });
+  for (int64_t i = 0; const Parameter& p : parameters.unique()) {
+    if (p.role == Role::kScale) pull(p, i);
+    ++i;
+  }
+  return masters;
 }
 
 }  // namespace retort::models

@@ -5,7 +5,8 @@
 //
 // map.apply gives f32: the figures of a run are evaluated on it, and the exporter packs what it made. The
 // cast to the working dtype comes last and rounds once more (fine for training steps, not for the figure).
-// A rank owns its map. apply and apply_into may run for several parameters at once; nothing else may.
+// A rank owns its map. apply and apply_into may run for several parameters at once, pull_back for several
+// that are not scales; nothing else may.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -58,5 +59,9 @@ class ChainMap final : public WeightMap {
 void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_dtype);
 // Rebuilds the working copies in place from the masters: after an optimizer step or a load.
 void refresh_working(Parameters& parameters, WeightMap& map);
+// The gradients of the masters from those of the working copies (which it may overwrite), both in the order
+// of parameters.unique(). A scale's comes from what its weight's pull_back left, so scales are last.
+std::vector<at::Tensor> pull_back(const Parameters& parameters, WeightMap& map,
+                                  const std::vector<at::Tensor>& working);
 
 }  // namespace retort::models

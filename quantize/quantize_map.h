@@ -70,8 +70,7 @@ class QuantizeMap final : public PackingMap {
 
   at::Tensor apply(const models::Parameter& p, const at::Tensor& x) override;
   void apply_into(const models::Parameter& p, const at::Tensor& x, const at::Tensor& working) override;
-  // Of a scale, the gradient that its weight's pull_back, which comes first in declaration order, left for
-  // it.
+  // Of a scale, the gradient that its weight's pull_back, which comes first, left for it.
   at::Tensor pull_back(const models::Parameter& p, const at::Tensor& gradient) override;
   bool identity_for(const models::Parameter& p) const override;  // independent of enable: a grid is or is not
 

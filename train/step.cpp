@@ -1,7 +1,5 @@
 #include "train/step.h"
 
-#include <ATen/core/grad_mode.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -74,7 +72,8 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   }
 
   // finish
-  std::vector<at::Tensor> gradients = master_gradients();
+  std::vector<at::Tensor> gradients =
+      models::pull_back(parts_.model.parameters(), parts_.map, sync_.finish());
 
   // clip
   stats.gradient_norm = gradient_norm(gradients);
@@ -89,16 +88,6 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   parts_.optimizer.step(parameters, gradients, lr);
   models::refresh_working(parameters, parts_.map);
   return stats;
-}
-
-// From the working copies, where backward left them, through the map to the masters.
-std::vector<at::Tensor> TrainStep::master_gradients() {
-  const at::NoGradGuard no_grad;
-  const std::vector<at::Tensor>& working = sync_.finish();
-  std::vector<at::Tensor> gradients;
-  for (const models::Parameter& p : parts_.model.parameters().unique())
-    gradients.push_back(parts_.map.pull_back(p, working[gradients.size()]));
-  return gradients;
 }
 
 }  // namespace retort::train

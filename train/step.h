@@ -46,7 +46,6 @@ class TrainStep {
   StepStats run(int64_t step, const std::vector<data::Batch>& batches, double lr);
 
  private:
-  std::vector<at::Tensor> master_gradients();
   StepParts parts_;
   int64_t micro_batches_;
   double clip_norm_;

@@ -1,5 +1,7 @@
 #include "models/weight_map.h"
 
+#include <atomic>
+
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
 
@@ -84,17 +86,45 @@ TEST(WeightMap, RefreshKeepsTheTensorAndItsHooks) {
 }
 
 // Small parameters are shared out among threads, a large one is worth all of them.
-TEST(WeightMap, RefreshReachesEveryParameterWhateverItsSize) {
-  Parameters parameters;
+void add_many_sizes(Parameters& parameters) {
   for (int64_t i = 0; i < 40; ++i)
     parameters.add(fmt::format("w{}", i), {i == 7 ? 600 : 1 + 5 * i, 1024}, Role::kMatrix).master.fill_(1.0);
   parameters.add("norm", {1024}, Role::kNorm).master.fill_(1.0);
+}
+
+TEST(WeightMap, RefreshReachesEveryParameterWhateverItsSize) {
+  Parameters parameters;
+  add_many_sizes(parameters);
   ScaleMap map(2.0);
   bind_working(parameters, map, at::kFloat);
   for (Parameter& p : parameters.unique()) p.master.fill_(3.0);
   refresh_working(parameters, map);
   for (const Parameter& p : parameters.unique())
     EXPECT_TRUE(at::equal(p.working, p.master * (p.name == "norm" ? 1.0 : 2.0))) << p.name;
+}
+
+TEST(WeightMap, PullBackReachesEveryParameterAndScalesLast) {
+  struct Counting final : WeightMap {
+    at::Tensor apply(const Parameter&, const at::Tensor& x) override { return x; }
+    at::Tensor pull_back(const Parameter& p, const at::Tensor& gradient) override {
+      const int before = pulled++;
+      return p.role == Role::kScale ? at::full({1}, before) : gradient * p.master;
+    }
+    std::atomic<int> pulled = 0;
+  } map;
+  Parameters parameters;
+  parameters.add("w0_scale", {1}, Role::kScale);
+  add_many_sizes(parameters);
+  std::vector<at::Tensor> working;
+  for (Parameter& p : parameters.unique()) {
+    p.master.fill_(static_cast<double>(working.size()));
+    working.push_back(at::full_like(p.master, 2.0));
+  }
+  const std::vector<at::Tensor> masters = pull_back(parameters, map, working);
+  ASSERT_EQ(masters.size(), working.size());
+  EXPECT_EQ(masters[0].item<int>(), 41);
+  for (size_t i = 1; i < masters.size(); ++i)
+    EXPECT_TRUE(at::equal(masters[i], working[i] * static_cast<double>(i))) << i;
 }
 
 TEST(WeightMap, AChainAppliesInOrderAndPullsBackInReverse) {
