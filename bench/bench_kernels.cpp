@@ -10,6 +10,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <optional>
 
 #include "bench/paired.h"
 #include "core/cpu.h"
@@ -329,11 +330,14 @@ int run(int argc, char** argv) {
   const char* policy = std::getenv("OMP_WAIT_POLICY");
   fmt::print("{}; {} threads; OMP_WAIT_POLICY {}\n", cpu_features().model, arguments.threads,
              policy ? policy : "unset");
-  if (arguments.memory)
+  std::optional<kernels::KeptPages> kept;  // as training has it
+  if (arguments.memory) {
     fmt::print("{:39} {:>9} {:>9}   ratio\n", "peak MiB above inputs", "ours", "peer");
-  else
+  } else {
+    kept.emplace();
     fmt::print("{}; {} pairs\n{:39} {:>9} {:>9}   ratio [quartiles]  CPU time ratio     error ours, peer\n",
                kernels::tune_cpu().summary(), arguments.pairs, "ms, forward + backward", "ours", "peer");
+  }
   for (const auto& make : cases()) {
     at::manual_seed(1);
     const Case c = make();

@@ -17,13 +17,6 @@ namespace retort::kernels {
 
 namespace {
 
-// Large blocks come from the heap, and the heap never shrinks.
-void keep_freed_pages() {
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-  mallopt(M_TOP_PAD, 64 << 20);
-}
-
 // f32 accuracy in the three forms of a product that training has. Small integers, so that f32 is exact
 // whatever the order of the sum, and too many of them for bf16.
 bool products_are_f32() {
@@ -66,6 +59,22 @@ double gflops(at::ScalarType dtype) {
 
 }  // namespace
 
+// Large blocks come from the heap, and the heap never shrinks.
+KeptPages::KeptPages() {
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
+// As malloc would be by itself after it has freed a large block.
+KeptPages::~KeptPages() {
+  mallopt(M_MMAP_MAX, 65536);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  mallopt(M_TOP_PAD, 128 << 10);
+  malloc_trim(0);
+}
+
 std::string CpuTuning::summary() const {
   return fmt::format("fp32 {:.0f} GF/s ({}), bf16 {:.0f} GF/s, {} threads", fp32_gflops, fp32_library,
                      bf16_gflops, threads);
@@ -74,7 +83,6 @@ std::string CpuTuning::summary() const {
 CpuTuning tune_cpu() {
   const CpuFeatures cpu = cpu_features();
   const at::NoGradGuard no_grad;
-  keep_freed_pages();
   CpuTuning out;
   out.fp32_library = send_f32_products_to_onednn(cpu) ? "oneDNN" : "MKL";
   out.threads = at::get_num_threads();

@@ -3,8 +3,6 @@
 //     wheel brings too, uses AVX-512. The switch is LibTorch's own and keeps f32 accuracy on such CPUs; where
 //     oneDNN would compute in bf16 (AMX) it is left alone. The choice follows the processor, never a
 //     stopwatch, so that a run gives the same bits every time.
-//   - lets malloc keep freed pages: the large tensors of a step are otherwise given back to the kernel and
-//     faulted in again, every time.
 //   - measures both precisions for about 0.2 s, for the log and for `precision: auto`.
 // Call it from one thread before others compute. Does not throw.
 #pragma once
@@ -26,5 +24,16 @@ struct CpuTuning {
 };
 
 CpuTuning tune_cpu();
+
+// While it lives, malloc keeps freed pages: the large tensors of a step are otherwise given back to the
+// kernel and faulted in again, every time. For loops of equal steps; work whose tensors come in many sizes
+// would grow by what it cannot use again. One at a time; for the whole process.
+class KeptPages {
+ public:
+  KeptPages();
+  ~KeptPages();
+  KeptPages(const KeptPages&) = delete;
+  KeptPages& operator=(const KeptPages&) = delete;
+};
 
 }  // namespace retort::kernels

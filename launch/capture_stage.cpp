@@ -81,6 +81,9 @@ StageOutcome capture_rank(StageContext& context, comm::Comm& comm, Log& log) {
 
 }  // namespace
 
-StageOutcome capture_stage(StageContext& context) { return on_ranks(context, capture_rank); }
+StageOutcome capture_stage(StageContext& context) {
+  const kernels::KeptPages kept;
+  return on_ranks(context, capture_rank);
+}
 
 }  // namespace retort::launch

@@ -39,6 +39,7 @@ class TemporaryShards {
 
 ExitCode eval_verb(const EvalArguments& arguments) {
   kernels::tune_cpu();  // the same products as in a run
+  const kernels::KeptPages kept;
   Log log, quiet(stderr, "", true);
   OpenedModel model = open_model(arguments.model, "", 0, log);
   std::optional<TemporaryShards> made;

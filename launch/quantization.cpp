@@ -6,6 +6,7 @@
 #include "launch/score.h"
 #include "launch/table.h"
 #include "launch/together.h"
+#include "models/adapters.h"
 #include "quantize/activations.h"
 
 namespace retort::launch {
@@ -25,6 +26,18 @@ void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, co
   check<DataError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
                    "{}: {} reads tokenizer {}, the shards were made with {}", what, model.source,
                    model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name());
+}
+
+models::Decoder& make_plain(OpenedModel& model) {
+  constexpr const char* kWhat = "post-training quantization";
+  const models::Decoder& opened = model.need_decoder(kWhat);
+  if (opened.spec().lora_rank > 0)
+    model.decoder = models::merge_adapters(opened, *model.map);
+  else if (model.quantize)
+    model.decoder = f32_copy(opened, *model.map);
+  model.map = std::make_unique<models::IdentityMap>();
+  model.quantize.reset();
+  return model.need_decoder(kWhat);
 }
 
 std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const PostTrainingJob& job,
@@ -50,14 +63,14 @@ std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const P
   return map;
 }
 
-Judged judge_reference(models::Model& reference, const JudgeText& text, comm::Comm& comm) {
+Judged judge_reference(models::Model* reference, const JudgeText& text, comm::Comm& comm) {
   Judged row{.name = "full precision"};
   if (text.shards != nullptr)
-    row.score = eval::score_text(reference, *text.shards, text.sequence, comm, kRows, text.limit);
+    row.score = eval::score_text(*reference, *text.shards, text.sequence, comm, kRows, text.limit);
   return row;
 }
 
-Judged judge(const std::string& name, models::Model& reference, models::Model& candidate,
+Judged judge(const std::string& name, models::Model* reference, models::Model& candidate,
              const std::vector<quantize::TensorReport>& tensors, const JudgeText& text, comm::Comm& comm) {
   Judged row{.name = name,
              .bits_per_weight = quantize::bits_per_weight(tensors),
@@ -65,7 +78,7 @@ Judged judge(const std::string& name, models::Model& reference, models::Model& c
   if (text.shards == nullptr) return row;
   row.score = eval::score_text(candidate, *text.shards, text.sequence, comm, kRows, text.limit);
   row.divergence =
-      eval::divergence(reference, candidate, *text.shards, text.sequence, comm, kRows, text.limit);
+      eval::divergence(*reference, candidate, *text.shards, text.sequence, comm, kRows, text.limit);
   return row;
 }
 
@@ -82,7 +95,7 @@ std::vector<Judged> judge_baselines(models::Decoder& reference, PostTrainingJob 
     models::IdentityMap identity;
     const auto copy = f32_copy(reference, identity);
     const auto map = put_on_grids(*copy, job, comm, log);
-    rows.push_back(judge(method, reference, *copy, tensors_of(map.get(), *copy), text, comm));
+    rows.push_back(judge(method, &reference, *copy, tensors_of(map.get(), *copy), text, comm));
   }
   return rows;
 }
@@ -105,7 +118,7 @@ formats::Json report_training(const StageContext& context, const models::Model& 
   JudgeText text;
   if (!s.data.validation.empty())
     text = {open_shards(context, s.data.validation, "validation"), s.data.sequence};
-  std::vector<Judged> rows = {judge_reference(*reference, text, comm)};
+  std::vector<Judged> rows = {judge_reference(reference.get(), text, comm)};
   auto* decoder = dynamic_cast<models::Decoder*>(reference.get());
   if (!s.model.from.empty() && decoder != nullptr) {
     PostTrainingJob job{*s.quantize, {}, std::move(training), s.data.sequence};
@@ -114,7 +127,7 @@ formats::Json report_training(const StageContext& context, const models::Model& 
       rows.push_back(std::move(row));
   }
   const auto tensors = quantize::report(map, model.parameters());
-  rows.push_back(judge("trained", *reference, *f32_copy(model, map), tensors, text, comm));
+  rows.push_back(judge("trained", reference.get(), *f32_copy(model, map), tensors, text, comm));
   on_rank_zero(comm, [&] {
     write_durably(context.files, context.directory / "quantization.md",
                   tensor_table(tensors) + "\n" + model_table(rows));

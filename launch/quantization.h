@@ -22,6 +22,10 @@ namespace retort::launch {
 // DataError where the model reads another tokenizer than the text was made with; `what` names the text.
 void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, const std::string& what);
 
+// The decoder of `model` as f32 values, without adapters or a grid: what post-training starts from. What was
+// opened is replaced where it is anything else.
+models::Decoder& make_plain(OpenedModel& model);
+
 // A way to put a model on grids after training.
 struct PostTrainingJob {
   quantize::QuantizeOptions grids;
@@ -52,11 +56,12 @@ struct Judged {
   std::optional<eval::Divergence> divergence = {};  // from full precision
 };
 
-// Collective. Both models' working weights are f32; without a text only the name and bits are filled in.
-Judged judge(const std::string& name, models::Model& reference, models::Model& candidate,
+// Collective. Both models' working weights are f32; without a text only the name and bits are filled in, and
+// `reference` may be nullptr.
+Judged judge(const std::string& name, models::Model* reference, models::Model& candidate,
              const std::vector<quantize::TensorReport>& tensors, const JudgeText& text, comm::Comm& comm);
 // The full precision itself, for the first row.
-Judged judge_reference(models::Model& reference, const JudgeText& text, comm::Comm& comm);
+Judged judge_reference(models::Model* reference, const JudgeText& text, comm::Comm& comm);
 // Collective. What round to nearest and GPTQ make of `reference` on the job's grids, as rows; GPTQ where
 // there is a calibration text. `except`: the method that the job's own row shows.
 std::vector<Judged> judge_baselines(models::Decoder& reference, PostTrainingJob job,

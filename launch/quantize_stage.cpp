@@ -6,7 +6,6 @@
 #include "launch/score.h"
 #include "launch/stages.h"
 #include "launch/together.h"
-#include "models/adapters.h"
 
 namespace retort::launch {
 namespace {
@@ -26,33 +25,32 @@ PostTrainingJob job_of(const StageContext& context) {
 StageOutcome quantize_stage(StageContext& context) {
   const recipes::Stage& s = context.stage;
   const at::NoGradGuard no_grad;
+  JudgeText text;
+  if (!s.data.validation.empty())
+    text = {open_shards(context, s.data.validation, "validation"), s.data.sequence};
   OpenedModel model;
-  std::unique_ptr<models::Decoder> reference, decoder;
+  std::unique_ptr<models::Decoder> reference;
   together(context.comm, [&] {
     model =
         open_model(s.model.from, context.run, static_cast<uint64_t>(context.recipe.run.seed), context.log);
-    reference = f32_copy(model.need_decoder("quantize stage"), *model.map);
-    models::IdentityMap identity;
-    decoder = f32_copy(*reference, identity);
+    const models::Decoder& decoder = make_plain(model);
+    if (text.shards) reference = f32_copy(decoder, *model.map);
   });
+  models::Decoder& decoder = model.need_decoder("quantize stage");
   PostTrainingJob job;
   together(context.comm, [&] {
     job = job_of(context);
     if (job.calibration) check_tokenizer(model, *job.calibration, "data.train");
   });
-  auto map = put_on_grids(*decoder, job, context.comm, context.log);
+  auto map = put_on_grids(decoder, job, context.comm, context.log);
   std::vector<quantize::TensorReport> tensors;
-  if (map) tensors = quantize::report(*map, decoder->parameters());
+  if (map) tensors = quantize::report(*map, decoder.parameters());
 
-  JudgeText text;
-  if (!s.data.validation.empty())
-    text = {open_shards(context, s.data.validation, "validation"), s.data.sequence};
-  Judged row = judge(s.post_training.method, *reference, *decoder, tensors, text, context.comm);
-  const Judged full = judge_reference(*reference, text, context.comm);
+  Judged row = judge(s.post_training.method, reference.get(), decoder, tensors, text, context.comm);
+  const Judged full = judge_reference(reference.get(), text, context.comm);
   StageOutcome outcome;
-  outcome.result = parameter_counts(*decoder);
+  outcome.result = parameter_counts(decoder);
   on_rank_zero(context.comm, [&] {
-    model.decoder = std::move(decoder);
     model.map = std::move(map);
     const bool gguf = s.exporting.format == "gguf";
     const Path out = gguf ? context.directory / "model.gguf" : context.directory;

@@ -6,7 +6,6 @@
 #include "launch/quantization.h"
 #include "launch/score.h"
 #include "launch/verbs.h"
-#include "models/adapters.h"
 #include "quantize/hf_packing.h"
 #include "quantize/scheme.h"
 #include "train/checkpoint.h"
@@ -110,17 +109,6 @@ JudgeText text_of(const QuantizeArguments& arguments, const PostTrainingJob& job
   return text;
 }
 
-// As values, without adapters: what every scheme starts from.
-OpenedModel open_plain(const std::string& address, Log& log) {
-  OpenedModel model = open_model(address, "", 0, log);
-  const models::Decoder& decoder = model.need_decoder("post-training quantization");
-  model.decoder = decoder.spec().lora_rank > 0 ? models::merge_adapters(decoder, *model.map)
-                                               : f32_copy(decoder, *model.map);
-  model.map = std::make_unique<models::IdentityMap>();
-  model.quantize.reset();
-  return model;
-}
-
 void write_json(const std::string& path, const std::vector<Judged>& rows,
                 const std::vector<quantize::TensorReport>& tensors, int64_t sequence) {
   formats::Json json = {{"models", formats::Json::array()}, {"tensors", formats::Json::array()}};
@@ -144,8 +132,8 @@ ExitCode quantize_verb(const QuantizeArguments& arguments) {
   const at::NoGradGuard no_grad;
   const quantize::Scheme& scheme = quantize::schemes().at(arguments.scheme);
   const std::vector<Target> targets = targets_of(arguments, scheme);
-  OpenedModel model = open_plain(arguments.model, log);
-  models::Decoder& decoder = model.need_decoder("post-training quantization");
+  OpenedModel model = open_model(arguments.model, "", 0, log);
+  models::Decoder& decoder = make_plain(model);
   PostTrainingJob job = job_of(arguments, scheme, model);
   const JudgeText text = text_of(arguments, job, model);
   if (!arguments.importance_out.empty()) {
@@ -157,18 +145,17 @@ ExitCode quantize_verb(const QuantizeArguments& arguments) {
                               job.sequence);
     job.importance = quantize::load_importance(arguments.importance_out, decoder);  // as the file has it
   }
-  models::IdentityMap identity;
-  const auto reference = f32_copy(decoder, identity);
+  const auto reference = text.shards ? f32_copy(decoder, *model.map) : nullptr;
   const auto comm = comm::make_self_comm();
   auto map = put_on_grids(decoder, job, *comm, log);
   const auto tensors = quantize::report(*map, decoder.parameters());
   model.map = std::move(map);
 
-  std::vector<Judged> rows = {judge_reference(*reference, text, *comm)};
+  std::vector<Judged> rows = {judge_reference(reference.get(), text, *comm)};
   if (!arguments.no_baselines && text.shards)
     for (Judged& row : judge_baselines(*reference, job, scheme.method, text, *comm, log))
       rows.push_back(std::move(row));
-  rows.push_back(judge(scheme.name, *reference, decoder, tensors, text, *comm));
+  rows.push_back(judge(scheme.name, reference.get(), decoder, tensors, text, *comm));
   for (const Target& target : targets) rows.back().file_bytes = write(model, scheme, target, log);
   fmt::print("{}\n{}", tensor_table(tensors), model_table(rows));
   if (!arguments.json.empty()) write_json(arguments.json, rows, tensors, text.sequence);

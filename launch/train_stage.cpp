@@ -167,6 +167,9 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
 
 }  // namespace
 
-StageOutcome train_stage(StageContext& context) { return on_ranks(context, train_rank); }
+StageOutcome train_stage(StageContext& context) {
+  const kernels::KeptPages kept;
+  return on_ranks(context, train_rank);
+}
 
 }  // namespace retort::launch

@@ -49,27 +49,44 @@ void append_rows(PackedTensor& whole, const PackedTensor& part, const std::strin
 
 using NamedPacked = std::vector<std::pair<std::string, PackedTensor>>;
 
+// Every unique parameter's packed form, made at its first use and gone with its last.
+class PackedOnce {
+ public:
+  PackedOnce(const Packer& packer, const Parameters& parameters, const std::vector<ForeignTensor>& uses)
+      : packer_(packer) {
+    for (const ForeignTensor& t : uses)
+      if (!parameters.is_tied_head(t.parameter)) ++left_[parameters.at(t.parameter).name];
+  }
+  PackedTensor take(const Parameter& p) {
+    auto [place, first] = packed_.try_emplace(p.name);
+    if (first) place->second = must_be_f32(p.role) ? formats::pack(GgmlType::F32, p.master) : packer_(p);
+    check(place->second.shape == p.master.sizes().vec(), "[gguf] the packed form of {} must keep its shape",
+          p.name);
+    if (--left_.at(p.name) > 0) return place->second;
+    return std::move(packed_.extract(place).mapped());
+  }
+
+ private:
+  const Packer& packer_;
+  std::map<std::string, int64_t> left_;
+  std::map<std::string, PackedTensor> packed_;
+};
+
 NamedPacked packed_tensors(const Decoder& model, const Family& family, const Packer& packer) {
   const Parameters& parameters = model.parameters();
-  std::map<std::string, PackedTensor> packed;  // by unique parameter
-  for (const Parameter& p : parameters.unique()) {
-    if (p.role == Role::kScale) continue;  // in the blocks
-    packed[p.name] = must_be_f32(p.role) ? formats::pack(GgmlType::F32, p.master) : packer(p);
-    check(packed[p.name].shape == p.master.sizes().vec(), "[gguf] the packed form of {} must keep its shape",
-          p.name);
-  }
+  const std::vector<ForeignTensor> uses = family.gguf_tensors(model.spec());
+  PackedOnce packed(packer, parameters, uses);
   NamedPacked out;
-  for (const ForeignTensor& t : family.gguf_tensors(model.spec())) {
+  for (const ForeignTensor& t : uses) {
     if (parameters.is_tied_head(t.parameter)) continue;
     const Parameter& p = parameters.at(t.parameter);
-    const PackedTensor& own = packed.at(p.name);
-    if (t.offset != 0)
-      out.emplace_back(t.name, formats::pack(GgmlType::F32, p.master + t.offset));
-    else if (!out.empty() && out.back().first == t.name)
+    PackedTensor own = packed.take(p);
+    if (t.offset != 0) own = formats::pack(GgmlType::F32, p.master + t.offset);
+    if (t.rope_heads > 0) own = reorder_rows(own, interleaved_order(own.shape[0], t.rope_heads));
+    if (!out.empty() && out.back().first == t.name)
       append_rows(out.back().second, own, t.name);
     else
-      out.emplace_back(
-          t.name, t.rope_heads > 0 ? reorder_rows(own, interleaved_order(own.shape[0], t.rope_heads)) : own);
+      out.emplace_back(t.name, std::move(own));
   }
   for (const auto& [name, values] : family.gguf_constants(model.spec()))
     out.emplace_back(name, formats::pack(GgmlType::F32, values));

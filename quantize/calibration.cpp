@@ -45,7 +45,7 @@ Calibration::Calibration(models::Decoder& model, std::vector<models::TokenBlock>
   for (const models::TokenBlock& block : blocks_) streams_BTD_.push_back(model_.embed(block));
 }
 
-// Runs one row through all layers and writes down who reads what.
+// Runs one token through all layers and writes down who reads what.
 void Calibration::discover() {
   struct Reading {
     int64_t layer;
@@ -58,11 +58,11 @@ void Calibration::discover() {
   for (Parameter& p : model_.parameters().unique())
     if (p.role == models::Role::kMatrix)
       observers.watch(p, [&, matrix = &p](const at::Tensor& x) { readings.push_back({layer, x, matrix}); });
-  models::TokenBlock row = blocks_.front();
-  for (at::Tensor* part : {&row.tokens_BT, &row.positions_BT, &row.document_BT})
-    if (part->defined()) *part = part->narrow(0, 0, 1);
-  at::Tensor x_BTD = model_.embed(row);
-  for (; layer < model_.spec().layers; ++layer) x_BTD = model_.run_layer(layer, x_BTD, row);
+  models::TokenBlock token = blocks_.front();
+  for (at::Tensor* part : {&token.tokens_BT, &token.positions_BT, &token.document_BT})
+    if (part->defined()) *part = part->narrow(0, 0, 1).narrow(1, 0, 1);
+  at::Tensor x_BTD = model_.embed(token);
+  for (; layer < model_.spec().layers; ++layer) x_BTD = model_.run_layer(layer, x_BTD, token);
 
   std::map<Parameter*, size_t> group_of;
   for (size_t i = 0; i < readings.size(); ++i) {

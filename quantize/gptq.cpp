@@ -28,12 +28,13 @@ void check_finite(const std::string& name, const char* what, const at::Tensor& t
 at::Tensor inverse_factor(const at::Tensor& second_moment_II, const at::Tensor& dead_I, double damping,
                           const at::Tensor& order) {
   at::Tensor h = second_moment_II.to(at::kDouble).clone();
-  at::Tensor diagonal = h.diagonal();
-  diagonal.masked_fill_(dead_I, 1.0);
-  diagonal.add_(damping * diagonal.mean());
+  h.diagonal().masked_fill_(dead_I, 1.0);
+  h.diagonal().add_(damping * h.diagonal().mean());
   if (order.defined()) h = h.index_select(0, order).index_select(1, order);
-  const at::Tensor inverse = at::cholesky_inverse(at::linalg_cholesky(h));
-  return at::linalg_cholesky(inverse, /*upper=*/true).to(at::kFloat);
+  h = at::linalg_cholesky(h);  // one name, so that two of them live at a time, not four
+  h = at::cholesky_inverse(h);
+  h = at::linalg_cholesky(h, /*upper=*/true);
+  return h.to(at::kFloat);
 }
 
 // The scales of all spans, each fitted when it is asked for, and rounding under them.

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "tests/kernels/gradcheck.h"
+#include "tests/resident_memory.h"
 #include "tests/testing.h"
 
 namespace retort::kernels {
@@ -45,6 +46,21 @@ TEST(CpuTuning, LeavesProductsInF32) {
     check_product(g, b);
     check_product(g.t(), a);
   }
+}
+
+TEST(KeptPages, StayResidentUntilItGoes) {
+  RETORT_NEEDS_PLAIN_MALLOC();
+  const auto use_and_free = [] { at::ones({64, kMiB}, at::kFloat); };
+  malloc_trim(0);  // pages that earlier tests left in the heap would serve
+  const int64_t before = resident_bytes();
+  {
+    const KeptPages kept;
+    use_and_free();
+    EXPECT_GT(resident_bytes() - before, 200 * kMiB);
+  }
+  EXPECT_LT(resident_bytes() - before, 32 * kMiB);
+  use_and_free();
+  EXPECT_LT(resident_bytes() - before, 32 * kMiB);
 }
 
 }  // namespace

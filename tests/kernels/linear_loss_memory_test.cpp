@@ -1,52 +1,17 @@
 // The promise of kernels/linear_loss.h that nothing of size [N, V] exists, held by the kernel's own count of
 // resident pages.
 #include <gtest/gtest.h>
-#include <malloc.h>
 #include <torch/csrc/autograd/autograd.h>
-
-#include <fstream>
-#include <sstream>
 
 #include "kernels/linear_loss.h"
 #include "kernels/row_losses.h"
 #include "tests/kernels/gradcheck.h"
+#include "tests/resident_memory.h"
 
 namespace retort::kernels {
 namespace {
 
 using namespace retort::testing;
-
-constexpr int64_t kMiB = 1 << 20;
-
-int64_t status_bytes(const std::string& key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(key + ":")) {
-      std::istringstream words(line.substr(key.size() + 1));
-      int64_t kilobytes = 0;
-      words >> kilobytes;
-      return kilobytes * 1024;
-    }
-  return -1;
-}
-
-// Peak resident growth of `work`.
-int64_t peak_growth(const std::function<void()>& work) {
-  malloc_trim(0);  // pages that earlier tests left in the heap would hide growth
-  std::ofstream("/proc/self/clear_refs") << "5";
-  const int64_t before = status_bytes("VmRSS");
-  work();
-  return status_bytes("VmHWM") - before;
-}
-
-// A sanitizer keeps freed memory back, and its shadow is resident too.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-#define RETORT_NEEDS_PLAIN_MALLOC() \
-  if (kSanitized) GTEST_SKIP() << "resident memory under a sanitizer says nothing"
 
 // N = 65536, V = 8192: an [N, V] tensor is 2 GiB in f32, 1 GiB in bf16 and 512 MiB in one byte. All inputs
 // and gradients together are 9 MiB.

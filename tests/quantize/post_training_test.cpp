@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "quantize/packing_map.h"
+#include "tests/resident_memory.h"
 #include "tests/testing.h"
 
 namespace retort::quantize {
@@ -124,6 +125,28 @@ TEST(PostTraining, IsDeterministic) {
     for (const Parameter& p : a.model->parameters().unique())
       EXPECT_TRUE(testing::same_bits(p.master, b.model->parameters().at(p.name).master)) << method << p.name;
   }
+}
+
+// A layer more costs its codes, and nothing of the size of its activations: 7 MiB a layer here.
+TEST(PostTraining, MemoryDoesNotGrowWithTheLayers) {
+  RETORT_NEEDS_PLAIN_MALLOC();
+  Log quiet(stderr, "", true);
+  const auto growth = [&](int64_t layers) {
+    DecoderSpec spec = small();
+    spec.context = 2048;
+    spec.layers = layers;
+    spec.width = 128;
+    spec.head_dim = 32;
+    spec.ffn_width = 256;
+    spec.share_ffn = false;
+    const auto model = random_model(spec);
+    const QuantizeMap grids(on("q4_0", "q8_0"), model->parameters());
+    const models::TokenBlock block{at::arange(2048).remainder(64).unsqueeze(0), {}, {}};
+    return testing::peak_growth([&] { post_train(*model, grids, {.method = "gptq"}, {{block}, {}}, quiet); });
+  };
+  growth(1);  // what the libraries set up once
+  const int64_t few = growth(2), many = growth(6);
+  EXPECT_LT(many - few, 10 * testing::kMiB);
 }
 
 TEST(PostTraining, AnImportanceMatrixMovesTheErrorToWhatMattersLess) {
