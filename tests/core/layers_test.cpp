@@ -4,7 +4,6 @@
 
 #include <fstream>
 #include <map>
-#include <regex>
 #include <set>
 #include <sstream>
 
@@ -46,12 +45,15 @@ std::vector<Path> files_below(const Path& folder, const std::set<std::string>& e
 }
 
 std::vector<std::string> includes_of(const Path& path) {
-  static const std::regex pattern(R"(^\s*#\s*include\s*["<]([^">]+)[">])");
+  constexpr std::string_view kDirective = "#include";
   std::vector<std::string> out;
   std::ifstream file(path);
-  std::smatch match;
-  for (std::string line; std::getline(file, line);)
-    if (std::regex_search(line, match, pattern)) out.push_back(match[1]);
+  for (std::string line; std::getline(file, line);) {
+    std::erase_if(line, [](char c) { return c == ' ' || c == '\t'; });
+    if (!line.starts_with(kDirective)) continue;
+    const size_t begin = kDirective.size() + 1, end = line.find_first_of("\">", begin);
+    if (end != std::string::npos) out.push_back(line.substr(begin, end - begin));
+  }
   return out;
 }
 
