@@ -17,6 +17,10 @@ function(retort_room name)
   endif()
 endfunction()
 
+# What UBSan finds fails a test; without it the variable means nothing.
+set(RETORT_TEST_ENVIRONMENT
+  "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR};UBSAN_OPTIONS=halt_on_error=1")
+
 # retort_test(ROOM SOURCES x_test.cpp ... [LINKS ...] [SLOW])
 # One executable test_ROOM. Suites whose name starts with "Slow" carry the label slow and the rest
 # the label fast; SLOW says that the room has some.
@@ -26,12 +30,11 @@ function(retort_test room)
   add_executable(${target} ${ARG_SOURCES})
   target_link_libraries(${target} PRIVATE retort_${room} ${ARG_LINKS} retort_testing)
   target_precompile_headers(${target} REUSE_FROM retort_core)
-  set(environment "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR}")
   add_test(NAME ${room} COMMAND ${target} --gtest_filter=-Slow*:Mpi*)
-  set_tests_properties(${room} PROPERTIES LABELS fast ENVIRONMENT "${environment}" TIMEOUT 600)
+  set_tests_properties(${room} PROPERTIES LABELS fast ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" TIMEOUT 600)
   if(ARG_SLOW)
     add_test(NAME ${room}_slow COMMAND ${target} --gtest_filter=Slow*)
-    set_tests_properties(${room}_slow PROPERTIES LABELS slow ENVIRONMENT "${environment}" TIMEOUT 1200)
+    set_tests_properties(${room}_slow PROPERTIES LABELS slow ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" TIMEOUT 1200)
   endif()
 endfunction()
 
@@ -58,5 +61,5 @@ function(retort_mpi_test room ranks)
     ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none ${MPIEXEC_NUMPROC_FLAG} ${ranks}
     $<TARGET_FILE:test_${room}> --gtest_filter=${filter})
   set_tests_properties(${name} PROPERTIES LABELS mpi TIMEOUT 300 ENVIRONMENT
-    "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR}")
+    "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;${RETORT_TEST_ENVIRONMENT}")
 endfunction()

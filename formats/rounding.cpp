@@ -94,8 +94,8 @@ struct Float8 {
   RETORT_INLINE explicit Float8(const Group& g) : d(g.divisor) {}
   RETORT_INLINE float operator()(float x) const {
     const float v = d != 0.0f ? x / d : 0.0f, size = v < 0.0f ? -v : v, kept = size > 448.0f ? 448.0f : size;
-    const int32_t exponent = std::bit_cast<int32_t>(kept) & 0x7f800000, least = (127 - 6) << 23;
-    const auto power = std::bit_cast<float>((exponent > least ? exponent : least) + (20 << 23));
+    const uint32_t exponent = std::bit_cast<uint32_t>(kept) & 0x7f800000, least = (127 - 6) << 23;
+    const auto power = std::bit_cast<float>((exponent > least ? exponent : least) + (20u << 23));
     const uint32_t sign = std::bit_cast<uint32_t>(v) & 0x80000000;
     return std::bit_cast<float>(std::bit_cast<uint32_t>((kept + power) - power) | sign);
   }
