@@ -17,9 +17,15 @@ function(retort_room name)
   endif()
 endfunction()
 
-# What UBSan finds fails a test; without it the variable means nothing.
+# What a sanitizer finds fails a test; without one the last two mean nothing. A long history keeps the stacks that
+# cmake/tsan.supp speaks of.
 set(RETORT_TEST_ENVIRONMENT
-  "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR};UBSAN_OPTIONS=halt_on_error=1")
+  "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR};UBSAN_OPTIONS=halt_on_error=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp:history_size=7")
+
+set(RETORT_TEST_SECONDS 600)
+if(RETORT_SANITIZE)
+  set(RETORT_TEST_SECONDS 1800)
+endif()
 
 # retort_test(ROOM SOURCES x_test.cpp ... [LINKS ...] [SLOW])
 # One executable test_ROOM. Suites whose name starts with "Slow" carry the label slow and the rest
@@ -31,7 +37,7 @@ function(retort_test room)
   target_link_libraries(${target} PRIVATE retort_${room} ${ARG_LINKS} retort_testing)
   target_precompile_headers(${target} REUSE_FROM retort_core)
   add_test(NAME ${room} COMMAND ${target} --gtest_filter=-Slow*:Mpi*)
-  set_tests_properties(${room} PROPERTIES LABELS fast ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" TIMEOUT 600)
+  set_tests_properties(${room} PROPERTIES LABELS fast ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" TIMEOUT ${RETORT_TEST_SECONDS})
   if(ARG_SLOW)
     add_test(NAME ${room}_slow COMMAND ${target} --gtest_filter=Slow*)
     set_tests_properties(${room}_slow PROPERTIES LABELS slow ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" TIMEOUT 1200)
