@@ -1,6 +1,6 @@
 // How fast a tokenizer encodes a text on one core, after checking that decoding gives the text back.
 //   bench_tokenizer TOKENIZER TEXT [PASSES]     one line a pass: milliseconds of CPU time, MiB/s; then their
-//   median
+//                                               median
 // bench/tokenizer_peers.py runs it beside Hugging Face's tokenizers and tiktoken.
 #include <cstdio>
 #include <cstdlib>

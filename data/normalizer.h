@@ -1,6 +1,6 @@
 // What is done to text before it is cut, as the "normalizer" of a tokenizer.json describes it:
-//   null | {"type": "NFC"} | {"type": "Prepend", "prepend": s} | {"type": "Replace", "pattern": {"String":
-//   s}, "content": s} | {"type": "Sequence", "normalizers": [...]}
+//   null | {"type": "NFC"} | {"type": "Prepend", "prepend": s} | {"type": "Sequence", "normalizers": [...]} |
+//   {"type": "Replace", "pattern": {"String": s}, "content": s}
 // Others are refused by name (DataError with `source`). Immutable; shared between threads.
 #pragma once
 

@@ -4,9 +4,8 @@
 //   temperature          l / t; 0 takes the first of the likeliest and skips the rest
 //   top-k                the k likeliest stay
 //   top-p                of these the fewest that hold the share p (Holtzman et al. 2020, arXiv 1904.09751)
-//   min-p                of these the ones of at least m times the likeliest's probability (Nguyen et al.
-//   2024,
-//                        arXiv 2407.01082)
+//   min-p                of these the ones of at least m times the likeliest's probability
+//                        (Nguyen et al. 2024, arXiv 2407.01082)
 // and a draw from a counter-based stream, so a seed gives the same text on every machine with the same
 // arithmetic. The likeliest token always stays. Pure; any thread. Throws ConfigError for options,
 // NonFiniteError for logits that are not finite.

@@ -1,5 +1,5 @@
 // The K-quants: super-blocks of 256 with a scale d (and dmin), and a small scale (and minimum) for each
-// sub-block.    x = (d * scale) * q [ - dmin * minimum ]
+// sub-block:  x = (d * scale) * q [ - dmin * minimum ]
 //   Q2_K    84  u8 scales[16] (low nibble scale, high minimum, of 16 values); u8 qs[64]; f16 d; f16 dmin
 //   Q3_K   110  u8 hmask[32]; u8 qs[64]; u8 scales[12] (16 of 6 bits, less 32); f16 d; q in -4 .. 3
 //   Q4_K   144  f16 d; f16 dmin; u8 scales[12] (8 pairs of 6 bits, of 32 values); u8 qs[128]

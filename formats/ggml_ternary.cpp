@@ -1,8 +1,8 @@
 // TQ1_0 and TQ2_0: blocks of 256 of -1, 0 and 1 times the largest magnitude of the block. t = code + 1.
 //   TQ2_0   qs[32 j + m] bits 2n, 2n + 1 = element 128 j + 32 n + m, n < 4; f16 d last
 //   TQ1_0   five trits a byte, the first the most significant, byte = ceil(number * 256 / 243):
-//           qs[m], m < 32: elements m + 32 n; qs[32 + m], m < 16: 160 + m + 16 n; qh[m], m < 4: 240 + m + 4
-//           n, n < 4, and 0 for the fifth; f16 d last
+//           qs[m], m < 32: elements m + 32 n; qs[32 + m], m < 16: 160 + m + 16 n;
+//           qh[m], m < 4: 240 + m + 4 n, n < 4, and 0 for the fifth; f16 d last
 #include "formats/each_target.h"
 #include "formats/ggml_codec.h"
 

@@ -2,8 +2,8 @@
 // where links stand for the shared ones (finished stages are skipped, as in a run), then the figures and the
 // bars:
 //
-//   DIR/claim.json   {"says", "seeds", "arms": {ARM: {FIGURE: [one a seed]}}, "bars": [...], "machine",
-//   "date"} DIR/claim.md     the same as two tables; also printed on rank 0
+//   DIR/claim.json  {"says", "seeds", "arms": {ARM: {FIGURE: [one a seed]}}, "bars": [], "machine", "date"}
+//   DIR/claim.md    the same as two tables; also printed on rank 0
 //
 // A bar is judged on the mean over seeds of a paired quantity; how many seeds hold it alone is said beside
 // it. Collective. Throws DataError when a stage lacks a figure that the claim names.

@@ -3,8 +3,7 @@
 //
 //   live     a MODEL beside the student, its products in its own precision
 //   self     a copy of the weights that the stage begins with, never quantized. A stage that is resumed
-//   begins
-//            with the same ones: they follow from model.from, model.init or the seed
+//            begins with the same ones: they follow from model.from, model.init or the seed
 //   cached   labels of a capture stage: of this text, whole (every digest is checked, ranks share the work),
 //            and of distill.teacher.model where that is named
 //

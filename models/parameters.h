@@ -2,9 +2,8 @@
 //
 //   master    f32: what the optimizer updates, checkpoints hold and exporters read
 //   working   what the forward pass uses and gradients arrive at; made from the master by a WeightMap, once
-//   an
-//             optimizer step (weight_map.h). Always the same tensor object, so that autograd hooks stay on
-//             it.
+//             an optimizer step (weight_map.h). Always the same tensor object, so that autograd hooks stay
+//             on it.
 //
 // Sharing is declared, not discovered: alias("lm_head.weight", "embed.weight") makes one storage, one
 // optimizer state, summed gradients and one copy on disk. Everything iterates over unique parameters; only an

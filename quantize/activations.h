@@ -2,8 +2,8 @@
 // token (the last dimension), gradient straight through. One row a kind:
 //   none
 //   int8              scale = amax / 127, symmetric: BitNet b1.58's, and W8A8's of compressed-tensors
-//   int8_asymmetric   scale = (max - min) / 255 with a zero point, 0 within the range: int8dyn-int4 of
-//   torchao
+//   int8_asymmetric   scale = (max - min) / 255 with a zero point, 0 within the range: torchao's
+//                     int8dyn-int4
 // Computed in f32, given back in x's dtype. Any thread.
 #pragma once
 

@@ -1,6 +1,7 @@
 // NVFP4 by compressed-tensors' rules: E2M1 numbers in groups of 16, each group's scale an E4M3 number over
-// one f32 number of the tensor.    g = 448 * 6 / amax(tensor);  s = e4m3(g * amax / 6) / g;  value = number *
-// s The number nearest to w / s, the smaller on ties. Codes are twice the number, so `scale` is s / 2. Since
+// one f32 number of the tensor:
+//   g = 448 * 6 / amax(tensor);  s = e4m3(g * amax / 6) / g;  value = number * s
+// The number nearest to w / s, the smaller on ties. Codes are twice the number, so `scale` is s / 2. Since
 // g is the tensor's, all columns are fitted together. GGUF's NVFP4 has no place for g in its blocks.
 #include "quantize/grid.h"
 #include "quantize/magnitudes.h"

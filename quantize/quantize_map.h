@@ -4,10 +4,9 @@
 //
 //   gradients   straight through (Bengio et al. 2013); under learned scales by their rule (learned_scale.h)
 //   scales      a function of the master, anew every step; or, of a learned grid, a parameter beside the
-//   weight,
-//               "NAME_scale" f32 [out, 1] of role kScale. That is how they get an optimizer state, a place in
-//               checkpoints and the same value on every rank. They are NaN until their first use fits them to
-//               the masters: at from_step, or by fit_scales().
+//               weight, "NAME_scale" f32 [out, 1] of role kScale. That is how they get an optimizer state, a
+//               place in checkpoints and the same value on every rank. They are NaN until their first use
+//               fits them to the masters: at from_step, or by fit_scales().
 //   inputs      of the quantized matrices may be fake-quantized too (activations.h), by Linear
 //
 // Keeps no codes: a grid is a deterministic function of master and scales, so pack() makes the codes that

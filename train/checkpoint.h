@@ -4,8 +4,8 @@
 //   checkpoints/step_00000400/   weights.safetensors    masters by parameter name (unique only)
 //                                optimizer.safetensors  optimizer state
 //                                recipe.yaml            the resolved recipe
-//                                tokenizer.json, tokenizer_config.json  of a tokenizer without a name of its
-//                                own manifest.json          written last
+//                                tokenizer.json, tokenizer_config.json  of a tokenizer without its own name
+//                                manifest.json          written last
 //   checkpoints/LATEST           the directory's name, for people and scripts; loading does not need it
 //
 // manifest.json, in this order and layout to the byte:

@@ -2,9 +2,8 @@
 // Everything a trainer uses is made by its caller (launch/), so train/ knows no recipes, teachers or grids.
 //
 //   DIRECTORY/checkpoints/    checkpoint.h; in its `extra` the caller's facts and, under "train", the
-//   trainer's:
-//                             tokens seen, last loss, skipped updates, the step's batch, how far each
-//                             source was read, precision
+//                             trainer's: tokens seen, last loss, skipped updates, the step's batch, how far
+//                             each source was read, precision
 //   DIRECTORY/metrics.jsonl   metrics.h
 //   DIRECTORY/tensorboard/
 //   DIRECTORY/progress.json   {"step", "seconds"}: wall-clock facts, which checkpoints must not hold

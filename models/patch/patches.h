@@ -3,8 +3,7 @@
 //
 //   stops     vocabularies of more than 256 tokens: with the token 256, which the text's tokenizer put there
 //   no stops  with a byte that is neither ASCII letter nor digit nor UTF-8 continuation, unless the byte
-//   before
-//             it is such a byte too (SpaceByte: Slagle 2024, arXiv 2404.14408, section 3)
+//             before it is such a byte too (SpaceByte: Slagle 2024, arXiv 2404.14408, section 3)
 //   longest   and with the longest-th token of a patch in any case (0: no such limit)
 //
 // A document's first token begins a patch; a patch that the row or its document ends before its end is none.

@@ -2,14 +2,14 @@
 // `longest` bytes, each encoded to one vector, a core over these, and a head that makes the next patch's
 // bytes.
 //
-//   encoder   embed[bytes] + position; 4 blocks, not causal, E to 2E to 2E to 2E to D; mean over all slots
-//   core      the spec's own layers, no final norm; before a document's first patch its output is 0
-//   parallel  D to S x E, + position; blocks not causal over the S slots; head. A patch's bytes are
-//   independent
-//             given the patches before: the published model
-//   autoregressive   embed[byte] + (core to E), causal byte layers over the next patch's bytes so far; norm;
-//   head block     x = x + attention(norm(x));  x = W2 gelu(W1 norm(x))     (as published: no residual around
-//   the FFN)
+//   encoder         embed[bytes] + position; 4 blocks, not causal, E to 2E to 2E to 2E to D; mean over slots
+//   core            the spec's own layers, no final norm; before a document's first patch its output is 0
+//   parallel        D to S x E, + position; blocks not causal over the S slots; head. A patch's bytes are
+//                   independent given the patches before: the published model
+//   autoregressive  embed[byte] + (core to E), causal byte layers over the next patch's bytes so far; norm;
+//                   head
+//   block           x = x + attention(norm(x));  x = W2 gelu(W1 norm(x))
+//                   (as published: no residual around the FFN)
 //
 // The parallel head has to say where a patch ends: its text has a stop token 256 behind each patch shorter
 // than S (tokenizer bytes+stop), which pads the encoder's slots too and is scored like a byte; pads
