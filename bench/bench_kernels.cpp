@@ -106,6 +106,15 @@ Case rms_norm_case(int64_t n, int64_t d) {
           [](const Tensors& t) { return kernels::reference::rms_norm(t[0], t[1], 1e-5, false); }};
 }
 
+Case layer_norm_case(int64_t n, int64_t d) {
+  return {"cpu_layernorm",
+          fmt::format("N{} D{}", n, d),
+          {leaf({n, d}), leaf({d}), leaf({d})},
+          [](const Tensors& t) { return kernels::layer_norm(t[0], t[1], t[2], 1e-5); },
+          [d](const Tensors& t) { return at::layer_norm(t[0], {d}, t[1], t[2], 1e-5); },
+          [](const Tensors& t) { return kernels::reference::layer_norm(t[0], t[1], t[2], 1e-5); }};
+}
+
 Case swiglu_case(int64_t n, int64_t f) {
   return {"cpu_swiglu",
           fmt::format("N{} F{}", n, f),
@@ -237,6 +246,8 @@ Case in_bf16(Case c) {
 std::vector<std::function<Case()>> cases() {
   return {
       [] { return rms_norm_case(4096, 256); },       [] { return rms_norm_case(4096, 512); },
+      [] { return layer_norm_case(4096, 256); },     [] { return in_bf16(layer_norm_case(4096, 256)); },
+      [] { return layer_norm_case(4096, 768); },     [] { return in_bf16(layer_norm_case(4096, 768)); },
       [] { return swiglu_case(4096, 704); },         [] { return swiglu_case(4096, 1408); },
       [] { return rope_case(16, 256, 8, 32); },      [] { return attention_case(16, 256, 8, 32); },
       [] { return attention_case(2, 1024, 8, 64); }, [] { return in_bf16(attention_case(16, 256, 8, 32)); },
@@ -285,7 +296,7 @@ void report_time(const Case& c, int pairs) {
   const bench::Paired p = bench::time_pairs([&] { forward_backward(c.ours, c.inputs, direction); },
                                             [&] { forward_backward(c.peer, c.inputs, direction); }, pairs);
   fmt::print(
-      "{:12} {:26} {:9.2f} {:9.2f}   {:.2f} [{:.2f}-{:.2f}]   {:.2f} [{:.2f}-{:.2f}]   {:.0e} {:.0e}\n",
+      "{:13} {:25} {:9.2f} {:9.2f}   {:.2f} [{:.2f}-{:.2f}]   {:.2f} [{:.2f}-{:.2f}]   {:.0e} {:.0e}\n",
       c.name, c.shape, p.ours.wall_ms, p.peer.wall_ms, p.wall.median, p.wall.low, p.wall.high, p.cpu.median,
       p.cpu.low, p.cpu.high, errors.ours, errors.peer);
   std::fflush(stdout);
@@ -299,7 +310,7 @@ void report_memory(const Case& c) {
     return bench::peak_mib([&] { forward_backward(operation, c.inputs, direction); });
   };
   const double ours = peak(c.ours), peer = peak(c.peer);
-  fmt::print("{:12} {:26} {:9.0f} {:9.0f}   {:.2f}\n", c.name, c.shape, ours, peer, ours / peer);
+  fmt::print("{:13} {:25} {:9.0f} {:9.0f}   {:.2f}\n", c.name, c.shape, ours, peer, ours / peer);
   std::fflush(stdout);
 }
 
@@ -315,7 +326,7 @@ void report_growth(int64_t d, int64_t v) {
     const double peak =
         bench::peak_mib([&] { forward_backward(c.ours, c.inputs, at::ones({})); }) - gradients;
     if (first == 0) first = peak;
-    fmt::print("{:12} {:26} {:9.1f} MiB   {:+.1f} %\n", c.name, c.shape, peak, 100 * (peak / first - 1));
+    fmt::print("{:13} {:25} {:9.1f} MiB   {:+.1f} %\n", c.name, c.shape, peak, 100 * (peak / first - 1));
     std::fflush(stdout);
   }
 }

@@ -15,7 +15,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Rows whose part of the weight's gradient is summed apart: a fixed number, so that the sum is the same for
+// Rows whose part of a weight's gradient is summed apart: a fixed number, so that the sum is the same for
 // any number of threads.
 constexpr int64_t kRowsOfPart = 64;
 
@@ -36,6 +36,22 @@ at::Tensor sum_parts(const at::Tensor& parts_PD) {
   return sum_D;
 }
 
+// loop(first row, rows, f32 gradients of the parameters, [P * width]) for every part of the rows, and the sum
+// of what it added there.
+template <class Loop>
+at::Tensor over_parts(int64_t rows, int64_t width, int64_t parameters, Loop loop) {
+  const int64_t parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
+  at::Tensor gradients = at::zeros({parts, parameters * width}, at::kFloat);
+  float* gradient = gradients.mutable_data_ptr<float>();
+  at::parallel_for(0, parts, cpu::grain(width * kRowsOfPart), [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t row = part * kRowsOfPart;
+      loop(row, std::min(kRowsOfPart, rows - row), gradient + part * parameters * width);
+    }
+  });
+  return sum_parts(gradients);
+}
+
 // y and rstd, one a row.
 std::pair<at::Tensor, at::Tensor> cpu_forward(const at::Tensor& x, const at::Tensor& w, double eps) {
   const int64_t width = x.size(-1), rows = width > 0 ? x.numel() / width : 0;
@@ -54,21 +70,18 @@ std::pair<at::Tensor, at::Tensor> cpu_forward(const at::Tensor& x, const at::Ten
 // dx and dw in f32.
 std::pair<at::Tensor, at::Tensor> cpu_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w,
                                                const at::Tensor& rstd_N) {
-  const int64_t width = x.size(-1), rows = rstd_N.size(0), parts = (rows + kRowsOfPart - 1) / kRowsOfPart;
-  at::Tensor dx = at::empty_like(x), dw_PD = at::zeros({parts, width}, rstd_N.options());
+  const int64_t width = x.size(-1), rows = rstd_N.size(0);
+  at::Tensor dx = at::empty_like(x), dw;
   cpu::with_elements(x, [&](auto element) {
     using T = decltype(element);
-    at::parallel_for(0, parts, cpu::grain(width * kRowsOfPart), [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        const int64_t row = part * kRowsOfPart, at_row = row * width;
-        cpu::cpu_table().of<T>().rms_norm_backward(
-            cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row, w.const_data_ptr<float>(),
-            cpu::read<float>(rstd_N) + row, cpu::write<T>(dx) + at_row,
-            cpu::write<float>(dw_PD) + part * width, std::min(kRowsOfPart, rows - row), width);
-      }
+    dw = over_parts(rows, width, 1, [&](int64_t row, int64_t count, float* gradient) {
+      const int64_t at_row = row * width;
+      cpu::cpu_table().of<T>().rms_norm_backward(cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row,
+                                                 w.const_data_ptr<float>(), cpu::read<float>(rstd_N) + row,
+                                                 cpu::write<T>(dx) + at_row, gradient, count, width);
     });
   });
-  return {dx, sum_parts(dw_PD)};
+  return {dx, dw};
 }
 
 struct RmsNorm : torch::autograd::Function<RmsNorm> {
@@ -91,6 +104,49 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
   }
 };
 
+// On a CPU. Saves mean and rstd, [2, N].
+struct LayerNorm : torch::autograd::Function<LayerNorm> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_ND, const at::Tensor& weight_D,
+                            const at::Tensor& bias_D, double eps) {
+    const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, false), b = factors(bias_D, false);
+    const int64_t width = x.size(-1), rows = width > 0 ? x.numel() / width : 0;
+    at::Tensor y = at::empty_like(x), moments_2N = at::empty({2, rows}, x.options().dtype(at::kFloat));
+    float *mean = cpu::write<float>(moments_2N), *rstd = mean + rows;
+    cpu::with_elements(x, [&](auto element) {
+      using T = decltype(element);
+      at::parallel_for(0, rows, cpu::grain(width), [&](int64_t begin, int64_t end) {
+        cpu::cpu_table().of<T>().layer_norm(cpu::read<T>(x) + begin * width, cpu::read<float>(w),
+                                            cpu::read<float>(b), cpu::write<T>(y) + begin * width,
+                                            mean + begin, rstd + begin, end - begin, width,
+                                            static_cast<float>(eps));
+      });
+    });
+    context->save_for_backward({x, weight_D, moments_2N});
+    context->saved_data["bias_dtype"] = static_cast<int64_t>(bias_D.scalar_type());
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], dy = gradients[0].contiguous(), w = factors(saved[1], false);
+    const int64_t width = x.size(-1), rows = saved[2].size(1);
+    const float *mean = cpu::read<float>(saved[2]), *rstd = mean + rows;
+    at::Tensor dx = at::empty_like(x), dwb;
+    cpu::with_elements(x, [&](auto element) {
+      using T = decltype(element);
+      dwb = over_parts(rows, width, 2, [&](int64_t row, int64_t count, float* gradient) {
+        const int64_t at_row = row * width;
+        cpu::cpu_table().of<T>().layer_norm_backward(
+            cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row, cpu::read<float>(w), mean + row, rstd + row,
+            cpu::write<T>(dx) + at_row, gradient, gradient + width, count, width);
+      });
+    });
+    const auto bias_dtype = static_cast<at::ScalarType>(context->saved_data["bias_dtype"].toInt());
+    return {dx, dwb.narrow(0, 0, width).to(saved[1].scalar_type()),
+            dwb.narrow(0, width, width).to(bias_dtype), at::Tensor()};
+  }
+};
+
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset) {
@@ -104,7 +160,8 @@ at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const 
   const int64_t width = x_ND.size(-1);
   check_shape("layer_norm", "weight_D", weight_D, {width});
   check_shape("layer_norm", "bias_D", bias_D, {width});
-  const at::ScalarType dtype = x_ND.scalar_type();  // LibTorch's own is one pass each way
+  if (cpu::has_loops(x_ND)) return LayerNorm::apply(x_ND, weight_D, bias_D, eps);
+  const at::ScalarType dtype = x_ND.scalar_type();
   return at::layer_norm(x_ND, {width}, weight_D.to(dtype), bias_D.to(dtype), eps);
 }
 

@@ -37,6 +37,56 @@ void rms_norm_backward(const T* dy, const T* x, const float* w, const float* rst
   }
 }
 
+// The mean in two steps, of x and of x less the first: that difference is exact near the mean, so a row far
+// from zero keeps its variance. `near` fills the rest of a vector, which so adds nothing.
+template <class T>
+void layer_norm(const T* x, const float* w, const float* b, T* y, float* mean, float* rstd, int64_t rows,
+                int64_t width, float eps) {
+  const float share = 1.0f / static_cast<float>(width);
+  for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
+    Vec values[4] = {}, rests[4] = {}, squares[4] = {};
+    sweep(width, [&](int64_t i, int k, auto part) { values[k] += part.get(x + i); });
+    const float near = sum(values) * share;
+    sweep(width, [&](int64_t i, int k, auto part) {
+      const Vec rest = part.get(x + i, near) - near;
+      rests[k] += rest;
+      squares[k] += rest * rest;
+    });
+    const float left = sum(rests) * share, m = near + left;
+    const float variance = sum(squares) * share - left * left;
+    const float r = 1.0f / __builtin_sqrtf((variance < 0.0f ? 0.0f : variance) + eps);  // a NaN stays
+    mean[row] = m;
+    rstd[row] = r;
+    sweep(width, [&](int64_t i, int, auto part) {
+      part.put(y + i, (part.get(x + i) - m) * r * part.get(w + i) + part.get(b + i));
+    });
+  }
+}
+
+// With n = (x - mean) rstd and g = dy w: dx = rstd (g - mean(g) - n mean(g n)), dw = sum over rows of dy n,
+// db of dy.
+template <class T>
+void layer_norm_backward(const T* dy, const T* x, const float* w, const float* mean, const float* rstd, T* dx,
+                         float* dw, float* db, int64_t rows, int64_t width) {
+  const float share = 1.0f / static_cast<float>(width);
+  for (int64_t row = 0; row < rows; ++row, dy += width, x += width, dx += width) {
+    const float m = mean[row], r = rstd[row];
+    Vec gradients[4] = {}, products[4] = {};
+    sweep(width, [&](int64_t i, int k, auto part) {
+      const Vec g = part.get(dy + i) * part.get(w + i);
+      gradients[k] += g;
+      products[k] += g * (part.get(x + i, m) - m);
+    });
+    const float mean_g = sum(gradients) * share, mean_gn = sum(products) * share * r;
+    sweep(width, [&](int64_t i, int, auto part) {
+      const Vec g = part.get(dy + i), n = (part.get(x + i) - m) * r;
+      part.put(dx + i, (g * part.get(w + i) - mean_g - n * mean_gn) * r);
+      part.put(dw + i, part.get(dw + i) + g * n);
+      part.put(db + i, part.get(db + i) + g);
+    });
+  }
+}
+
 }  // namespace
 
 void add_norm(Table& table) {
@@ -44,6 +94,10 @@ void add_norm(Table& table) {
   table.bf16.rms_norm = rms_norm<Bf16>;
   table.f32.rms_norm_backward = rms_norm_backward<float>;
   table.bf16.rms_norm_backward = rms_norm_backward<Bf16>;
+  table.f32.layer_norm = layer_norm<float>;
+  table.bf16.layer_norm = layer_norm<Bf16>;
+  table.f32.layer_norm_backward = layer_norm_backward<float>;
+  table.bf16.layer_norm_backward = layer_norm_backward<Bf16>;
 }
 
 }  // namespace retort::kernels::cpu::RETORT_ISA

@@ -49,6 +49,12 @@ struct ElementLoops {
   // Writes dx, adds these rows' part to dw.
   void (*rms_norm_backward)(const T* dy, const T* x, const float* w, const float* rstd, T* dx, float* dw,
                             int64_t rows, int64_t width);
+  // y = (x - mean) rstd w + b, rstd = 1 / sqrt(var + eps); saves mean and rstd, one each a row.
+  void (*layer_norm)(const T* x, const float* w, const float* b, T* y, float* mean, float* rstd, int64_t rows,
+                     int64_t width, float eps);
+  // Writes dx, adds these rows' part to dw and db.
+  void (*layer_norm_backward)(const T* dy, const T* x, const float* w, const float* mean, const float* rstd,
+                              T* dx, float* dw, float* db, int64_t rows, int64_t width);
   // y = gate(a) u; u null: y = gate(a).
   void (*gate)(Gate gate, const T* a, const T* u, T* y, int64_t n);
   void (*gate_backward)(Gate gate, const T* dy, const T* a, const T* u, T* da, T* du, int64_t n);

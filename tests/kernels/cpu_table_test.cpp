@@ -52,6 +52,28 @@ TEST(CpuTable, NormalisesOnEveryInstructionSet) {
   }
 }
 
+TEST(CpuTable, NormalisesLayersOnEveryInstructionSet) {
+  const at::Tensor x = single({9, 77}, 1), w = single({77}, 2), b = single({77}, 3), dy = single({9, 77}, 4);
+  const Outcome exact = run(
+      [&](const Tensors& t) {
+        return (reference::layer_norm(t[0], t[1], t[2], 1e-5) * dy.to(t[0].scalar_type())).sum();
+      },
+      {x, w, b}, at::kDouble);
+  for (const Table* table : all_cpu_tables()) {
+    at::Tensor y = at::empty_like(x), mean = at::empty({9}), rstd = at::empty({9}), dx = at::empty_like(x),
+               dw = at::zeros({77}), db = at::zeros({77});
+    table->f32.layer_norm(read<float>(x), read<float>(w), read<float>(b), write<float>(y), write<float>(mean),
+                          write<float>(rstd), 9, 77, 1e-5f);
+    table->f32.layer_norm_backward(read<float>(dy), read<float>(x), read<float>(w), read<float>(mean),
+                                   read<float>(rstd), write<float>(dx), write<float>(dw), write<float>(db), 9,
+                                   77);
+    expect_close(table->name, "layer_norm", (y * dy).to(at::kDouble).sum(), exact.value);
+    expect_close(table->name, "dx", dx, exact.gradients[0]);
+    expect_close(table->name, "dw", dw, exact.gradients[1]);
+    expect_close(table->name, "db", db, exact.gradients[2]);
+  }
+}
+
 TEST(CpuTable, GatesOnEveryInstructionSet) {
   const at::Tensor a = single({203}, 1, 3.0), u = single({203}, 2), dy = normal({203}, 99).to(at::kFloat);
   for (const Gate gate : {Gate::kSilu, Gate::kGeluTanh, Gate::kRelu2}) {

@@ -62,15 +62,20 @@ void expect_as_good(const std::string& what, const Operation& ours, const Operat
 }
 
 void expect_thread_independent(const Operation& operation, const Tensors& inputs) {
-  const int threads = at::get_num_threads();
-  at::set_num_threads(1);
-  const Outcome one = run(operation, inputs, at::kFloat);
-  at::set_num_threads(2);
-  const Outcome two = run(operation, inputs, at::kFloat);
-  at::set_num_threads(threads);
-  EXPECT_TRUE(same_bits(one.value, two.value));
-  for (size_t i = 0; i < inputs.size(); ++i)
-    EXPECT_TRUE(same_bits(one.gradients[i], two.gradients[i])) << "input " << i;
+  const int before = at::get_num_threads();
+  const auto with_threads = [&](int threads) {
+    at::set_num_threads(threads);
+    const Outcome outcome = run(operation, inputs, at::kFloat);
+    at::set_num_threads(before);
+    return outcome;
+  };
+  const Outcome one = with_threads(1);
+  for (const int threads : {2, 3, 5}) {
+    const Outcome other = with_threads(threads);
+    EXPECT_TRUE(same_bits(one.value, other.value)) << threads << " threads";
+    for (size_t i = 0; i < inputs.size(); ++i)
+      EXPECT_TRUE(same_bits(one.gradients[i], other.gradients[i])) << "input " << i << ", " << threads;
+  }
 }
 
 }  // namespace retort::testing

@@ -35,7 +35,7 @@ double worst_error(const at::Tensor& a, const at::Tensor& b);
 void expect_as_good(const std::string& what, const Operation& ours, const Operation& plain,
                     const Tensors& inputs, at::ScalarType dtype = at::kFloat, double terms = 0.0);
 
-// The same bits with one thread and with two: reductions must not follow the division of work.
+// The same bits with one thread and with more: reductions must not follow the division of work.
 void expect_thread_independent(const Operation& operation, const Tensors& inputs);
 
 }  // namespace retort::testing

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/error.h"
 #include "kernels/reference.h"
 #include "tests/kernels/gradcheck.h"
@@ -20,6 +22,8 @@ Operation ours_rms(bool unit_offset) {
 Operation plain_rms(bool unit_offset) {
   return [=](const Tensors& t) { return reference::rms_norm(t[0], t[1], kEps, unit_offset); };
 }
+at::Tensor ours_layer(const Tensors& t) { return layer_norm(t[0], t[1], t[2], kEps); }
+at::Tensor plain_layer(const Tensors& t) { return reference::layer_norm(t[0], t[1], t[2], kEps); }
 
 TEST(RmsNorm, MatchesFp64OnOddShapes) {
   for (int64_t n : {1, 5, 123, 1025})
@@ -63,12 +67,46 @@ TEST(RmsNorm, NamesAWrongWeight) {
 
 TEST(LayerNorm, MatchesFp64OnOddShapes) {
   for (int64_t n : {1, 5, 123, 1025})
-    for (int64_t d : {7, 64, 123})
-      expect_as_good(
-          fmt::format("layer_norm {}x{}", n, d),
-          [](const Tensors& t) { return layer_norm(t[0], t[1], t[2], kEps); },
-          [](const Tensors& t) { return reference::layer_norm(t[0], t[1], t[2], kEps); },
-          {normal({n, d}, 1), normal({d}, 2), normal({d}, 3)});
+    for (int64_t d : {1, 7, 64, 123, 256})
+      expect_as_good(fmt::format("layer_norm {}x{}", n, d), ours_layer, plain_layer,
+                     {normal({n, d}, 1), normal({d}, 2), normal({d}, 3)});
+}
+
+TEST(LayerNorm, MatchesFp64InBf16) {
+  for (int64_t d : {7, 64, 123})
+    expect_as_good(fmt::format("bf16 {}", d), ours_layer, plain_layer,
+                   {normal({133, d}, 1), normal({d}, 2), normal({d}, 3)}, at::kBFloat16);
+}
+
+TEST(LayerNorm, TakesAnyLeadingDimensionsAndStrides) {
+  const Tensors inputs{normal({3, 5, 2, 16}, 1), normal({16}, 2), normal({16}, 3)};
+  expect_as_good("leading", ours_layer, plain_layer, inputs);
+  const auto transposed = [](const Operation& op) {
+    return Operation([op](const Tensors& t) { return op({t[0].transpose(0, 2), t[1], t[2]}); });
+  };
+  expect_as_good("strided", transposed(ours_layer), transposed(plain_layer), inputs);
+}
+
+// Against sums of x^2: these would leave nothing of a variance of 1 beside a mean of 4096.
+TEST(LayerNorm, KeepsTheVarianceOfRowsFarFromZero) {
+  const at::Tensor x = (normal({65, 123}, 1) * 64).round() / 64 + 4096;  // exact in f32
+  expect_as_good("far", ours_layer, plain_layer, {x, normal({123}, 2), normal({123}, 3)});
+}
+
+// A constant row gives the bias, however large; a NaN is not hidden.
+TEST(LayerNorm, SurvivesExtremeRows) {
+  const at::Tensor w = normal({77}, 1).to(at::kFloat), b = normal({77}, 2).to(at::kFloat);
+  for (const double constant : {0.0, 0.1, -3e4, 1e12, 1e18})
+    EXPECT_TRUE(same_bits(layer_norm(at::full({1, 77}, constant), w, b, kEps)[0], b)) << constant;
+  EXPECT_TRUE(layer_norm(at::full({1, 77}, NAN), w, b, kEps).isnan().all().item<bool>());
+  EXPECT_EQ(layer_norm(at::zeros({0, 77}), w, b, kEps).numel(), 0);
+  const Outcome empty = run(ours_layer, {at::zeros({0, 77}), w, b}, at::kFloat);
+  EXPECT_TRUE(same_bits(empty.gradients[1], at::zeros({77})));
+}
+
+TEST(LayerNorm, GivesTheSameBitsForAnyThreadCount) {
+  for (int64_t d : {64, 123})
+    expect_thread_independent(ours_layer, {normal({1025, d}, 1), normal({d}, 2), normal({d}, 3)});
 }
 
 TEST(LayerNorm, NamesAWrongBias) {
