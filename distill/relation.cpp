@@ -66,7 +66,9 @@ at::Tensor relation_kl(const at::Tensor& student_BTHK, const at::Tensor& teacher
       const at::Tensor counts =
           rows.valid_BT[b].to(student.scalar_type()).view({1, -1, 1}) / static_cast<double>(relation_heads);
       const at::Tensor a_t = log_t.exp();
-      sum += (at::where(a_t > 0, a_t * (log_t - log_s), at::zeros({}, a_t.options())) * counts).sum();
+      const at::Tensor kl_RTT =
+          at::where(a_t > 0, a_t * (log_t - log_s), at::zeros({}, a_t.options())) * counts;
+      sum += kl_RTT.sum(2).sum(1).sum();  // one sum over all of it follows the number of threads
       const at::Tensor slope = (log_s.exp() - a_t) * counts;
       const at::Tensor of_x = at::matmul(slope + slope.transpose(1, 2), s_RTE) * cold(s_RTE);
       gradient_BTE[b].copy_(of_x.transpose(0, 1).reshape({of_x.size(1), -1}));

@@ -27,7 +27,8 @@ void compare_rows(const models::Head& p, const at::Tensor& p_TD, const models::H
     const int64_t rows = std::min(chunk, p_TD.size(0) - begin);
     const at::Tensor log_p_CV = log_probabilities(p, p_TD.narrow(0, begin, rows));
     const at::Tensor log_q_CV = log_probabilities(q, q_TD.narrow(0, begin, rows));
-    *kl += (log_p_CV.exp() * (log_p_CV - log_q_CV)).sum().item<double>();
+    const at::Tensor kl_C = (log_p_CV.exp() * (log_p_CV - log_q_CV)).sum(1);
+    *kl += kl_C.sum().item<double>();  // one sum over all of it follows the number of threads
     *agreed += log_p_CV.argmax(1).eq(log_q_CV.argmax(1)).sum().item<double>();
   }
 }

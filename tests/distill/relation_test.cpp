@@ -1,5 +1,6 @@
 #include "distill/relation.h"
 
+#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "core/error.h"
@@ -67,6 +68,22 @@ TEST(Relation, IsZeroForEqualRelations) {
   const at::Tensor loss = relation_kl(x, x.detach(), 2, rows);
   EXPECT_NEAR(loss.item<double>(), 0.0, 1e-14);
   EXPECT_LT(torch::autograd::grad({loss}, {x})[0].abs().max().item<double>(), 1e-14);
+}
+
+// Heads one wide, so that the relations are products of two numbers, in which no library has a choice.
+TEST(Relation, DoesNotDependOnThreads) {
+  const HiddenRows rows{at::ones({1, 128}, at::kBool), {}};
+  const at::Tensor student = random({1, 128, 8, 1}, 1).to(at::kFloat),
+                   teacher = random({1, 128, 8, 1}, 2).to(at::kFloat);
+  const int before = at::get_num_threads();
+  const auto with_threads = [&](int threads) {
+    at::set_num_threads(threads);
+    const at::Tensor loss = relation_kl(student, teacher, 8, rows);
+    at::set_num_threads(before);
+    return loss;
+  };
+  const at::Tensor one = with_threads(1);
+  for (const int threads : {2, 3, 5}) EXPECT_TRUE(testing::same_bits(one, with_threads(threads))) << threads;
 }
 
 TEST(Relation, HeadsMustDivideTheWidths) {

@@ -1,5 +1,6 @@
 #include "eval/divergence.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
@@ -120,6 +121,25 @@ TEST(Divergence, IsTheSameForEveryRankCount) {
       EXPECT_EQ(agreement, alone.agreement) << ranks;
     }
   }
+}
+
+TEST(Divergence, IsTheSameForEveryThreadCount) {
+  const TemporaryDirectory directory;
+  const auto text = write_corpus(directory / "c", random_documents(5, 12, 40, 256));
+  const auto comm = comm::make_self_comm();
+  LookupModel reference(1000, 256), capped(1000, 256);  // 256 rows of 1000: a sum that LibTorch divides
+  capped.softcap = 2.0;
+  for (const LookupModel* model : {&reference, &capped})  // one factor a logit: no product can err
+    model->head().weight_VD.narrow(1, 1, 15).zero_();
+  const int before = at::get_num_threads();
+  const auto with_threads = [&](int threads) {
+    at::set_num_threads(threads);
+    const double kl = divergence(reference, capped, *text, 256, *comm).kl;
+    at::set_num_threads(before);
+    return kl;
+  };
+  const double one = with_threads(1);
+  for (const int threads : {2, 3, 5}) EXPECT_EQ(with_threads(threads), one) << threads;
 }
 
 TEST(Divergence, RefusesWhatCannotBeCompared) {
