@@ -1,5 +1,5 @@
 // The architecture, enforced: includes point one way (cmake/layers.txt), third-party headers stay at home,
-// every source has a test that touches its header, and every test file is built.
+// every header is touched by a test of its own room, and every test is built and run.
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -15,6 +15,7 @@ namespace {
 
 struct Layers {
   std::map<std::string, std::set<std::string>> may_include;          // room -> rooms
+  std::map<std::string, int> level;                                  // of a room
   std::vector<std::pair<std::string, std::set<std::string>>> homes;  // header prefix -> rooms or folders
 };
 
@@ -30,7 +31,7 @@ Layers read_layers() {
     if (first == "home")
       out.homes.emplace_back(name, rest);
     else
-      out.may_include[name] = rest;
+      out.may_include[name] = rest, out.level[name] = std::stoi(first);
   }
   return out;
 }
@@ -44,6 +45,10 @@ std::vector<Path> files_below(const Path& folder, const std::set<std::string>& e
   return out;
 }
 
+std::string from_root(const Path& path) {
+  return std::filesystem::relative(path, testing::source_directory()).string();
+}
+
 std::vector<std::string> includes_of(const Path& path) {
   constexpr std::string_view kDirective = "#include";
   std::vector<std::string> out;
@@ -54,6 +59,30 @@ std::vector<std::string> includes_of(const Path& path) {
     const size_t begin = kDirective.size() + 1, end = line.find_first_of("\">", begin);
     if (end != std::string::npos) out.push_back(line.substr(begin, end - begin));
   }
+  return out;
+}
+
+// What stands between spaces and brackets in a folder's CMakeLists.txt, comments left out.
+std::set<std::string> words_of_list(const Path& folder) {
+  std::set<std::string> out;
+  std::ifstream file(folder / "CMakeLists.txt");
+  for (std::string line; std::getline(file, line);) {
+    line.erase(std::min(line.find('#'), line.size()));
+    for (char& c : line)
+      if (c == '(' || c == ')') c = ' ';
+    std::istringstream words(line);
+    for (std::string word; words >> word;) out.insert(word);
+  }
+  return out;
+}
+
+// The names by which gtest knows the suites of a file: of those with parameters, the instances'.
+std::set<std::string> suites_of(const Path& path) {
+  std::set<std::string> out;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);)
+    for (const std::string_view macro : {"TEST(", "TEST_F(", "TYPED_TEST(", "INSTANTIATE_TEST_SUITE_P("})
+      if (line.starts_with(macro)) out.insert(line.substr(macro.size(), line.find(',') - macro.size()));
   return out;
 }
 
@@ -76,13 +105,21 @@ TEST(Layers, EveryRoomExistsAndIncludesOnlyWhatStandsBelow) {
   }
 }
 
+TEST(Layers, NoRoomStandsOnOneOfItsLevelOrAbove) {
+  const Layers layers = read_layers();
+  for (const auto& [room, below] : layers.may_include)
+    for (const std::string& other : below) {
+      ASSERT_TRUE(layers.level.contains(other)) << room << " includes " << other << ", which is no room";
+      EXPECT_LT(layers.level.at(other), layers.level.at(room)) << room << " includes " << other;
+    }
+}
+
 TEST(Layers, ThirdPartyHeadersStayInTheirHomes) {
   const Layers layers = read_layers();
   ASSERT_FALSE(layers.homes.empty());
   for (const auto& [room, below] : layers.may_include)
     for (const Path& path : files_below(testing::source_directory() / room, kSources)) {
-      const std::string folder =
-          std::filesystem::relative(path.parent_path(), testing::source_directory()).string();
+      const std::string folder = from_root(path.parent_path());
       for (const std::string& include : includes_of(path))
         for (const auto& [prefix, homes] : layers.homes)
           if (include.starts_with(prefix)) {
@@ -100,29 +137,41 @@ TEST(Layers, NoCudaSourceIncludesLibTorch) {
 }
 
 TEST(Layers, EveryHeaderIsTouchedByATestOfItsRoom) {
-  const Layers layers = read_layers();
-  std::map<std::string, std::set<std::string>> included_by_tests;  // room of the test -> headers
-  for (const auto& [room, below] : layers.may_include)
-    for (const Path& path : files_below(testing::source_directory() / "tests", {".cpp", ".h"}))
-      for (const std::string& include : includes_of(path)) included_by_tests[room].insert(include);
-  for (const auto& [room, below] : layers.may_include)
-    for (const Path& path : files_below(testing::source_directory() / room, {".h"})) {
-      const std::string header = std::filesystem::relative(path, testing::source_directory()).string();
-      EXPECT_TRUE(included_by_tests[room].contains(header)) << header << " is included by no test";
-    }
+  for (const auto& [room, below] : read_layers().may_include) {
+    std::set<std::string> touched;
+    for (const Path& path : files_below(testing::source_directory() / "tests" / room, {".cpp", ".h"}))
+      for (const std::string& include : includes_of(path)) touched.insert(include);
+    for (const Path& path : files_below(testing::source_directory() / room, {".h"}))
+      EXPECT_TRUE(touched.contains(from_root(path)))
+          << from_root(path) << " is included by no test of " << room;
+  }
 }
 
 TEST(Layers, EveryTestFileIsBuilt) {
-  for (const Path& path : files_below(testing::source_directory() / "tests", {".cpp"})) {
-    std::string lists;
-    for (Path folder = path.parent_path(); folder != testing::source_directory();
-         folder = folder.parent_path())
-      if (const Path list = folder / "CMakeLists.txt"; std::filesystem::exists(list)) {
-        std::ifstream file(list);
-        lists += std::string(std::istreambuf_iterator<char>(file), {});
+  for (const Path& path : files_below(testing::source_directory() / "tests", {".cpp"}))
+    EXPECT_TRUE(words_of_list(path.parent_path()).contains(path.filename().string()))
+        << from_root(path) << " is not in the CMakeLists.txt beside it";
+}
+
+// cmake/room.cmake leaves suites named Slow and Mpi out of the fast tests; others have to run them.
+TEST(Layers, EverySuiteIsRun) {
+  int apart = 0;
+  for (const auto& [room, below] : read_layers().may_include) {
+    const Path folder = testing::source_directory() / "tests" / room;
+    const std::set<std::string> list = words_of_list(folder);
+    for (const Path& path : files_below(folder, {".cpp"}))
+      for (const std::string& suite : suites_of(path)) {
+        const char* wanted = nullptr;
+        if (suite.starts_with("Slow")) wanted = "SLOW";
+        if (suite.starts_with("Mpi"))
+          wanted = suite.starts_with("MpiEnds") ? suite.c_str() : "retort_mpi_test";
+        if (wanted == nullptr) continue;
+        EXPECT_TRUE(list.contains(wanted))
+            << from_root(path) << ": " << suite << " wants " << wanted << " in the CMakeLists.txt beside it";
+        ++apart;
       }
-    EXPECT_NE(lists.find(path.filename().string()), std::string::npos) << path << " is in no CMakeLists.txt";
   }
+  EXPECT_GT(apart, 5);
 }
 
 }  // namespace retort
