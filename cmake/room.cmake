@@ -22,10 +22,25 @@ endfunction()
 set(RETORT_TEST_ENVIRONMENT
   "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR};UBSAN_OPTIONS=halt_on_error=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp:history_size=7")
 
-set(RETORT_TEST_SECONDS 600)
+# Tests start their own ranks, or none: what a cluster's launcher has left would make them one of its own.
+set(RETORT_TEST_LAUNCHER)
+foreach(variable SLURM_PROCID SLURM_NTASKS SLURM_LOCALID SLURM_JOB_ID SLURM_JOBID PMI_RANK PMI_SIZE PMI_FD PMIX_RANK
+    PMIX_NAMESPACE OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE OMPI_COMM_WORLD_LOCAL_RANK RANK WORLD_SIZE LOCAL_RANK
+    LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT)
+  list(APPEND RETORT_TEST_LAUNCHER ${variable}=unset:)
+endforeach()
+
+set(RETORT_SANITIZER_SLOWNESS 1)
 if(RETORT_SANITIZE)
-  set(RETORT_TEST_SECONDS 1800)
+  set(RETORT_SANITIZER_SLOWNESS 3)
 endif()
+
+# The properties that every test has: retort_test_properties(NAME LABEL SECONDS)
+function(retort_test_properties name label seconds)
+  math(EXPR seconds "${seconds} * ${RETORT_SANITIZER_SLOWNESS}")
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${seconds}
+    ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" ENVIRONMENT_MODIFICATION "${RETORT_TEST_LAUNCHER}")
+endfunction()
 
 # retort_test(ROOM SOURCES x_test.cpp ... [LINKS ...] [SLOW])
 # One executable test_ROOM. Suites whose name starts with "Slow" carry the label slow and the rest
@@ -37,10 +52,10 @@ function(retort_test room)
   target_link_libraries(${target} PRIVATE retort_${room} ${ARG_LINKS} retort_testing)
   target_precompile_headers(${target} REUSE_FROM retort_core)
   add_test(NAME ${room} COMMAND ${target} --gtest_filter=-Slow*:Mpi*)
-  set_tests_properties(${room} PROPERTIES LABELS fast ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" TIMEOUT ${RETORT_TEST_SECONDS})
+  retort_test_properties(${room} fast 600)
   if(ARG_SLOW)
     add_test(NAME ${room}_slow COMMAND ${target} --gtest_filter=Slow*)
-    set_tests_properties(${room}_slow PROPERTIES LABELS slow ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" TIMEOUT 1200)
+    retort_test_properties(${room}_slow slow 1200)
   endif()
 endfunction()
 
@@ -66,6 +81,6 @@ function(retort_mpi_test room ranks)
   add_test(NAME ${name} COMMAND sh -c "\"$@\"; test $? -eq ${expected}" mpi
     ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none ${MPIEXEC_NUMPROC_FLAG} ${ranks}
     $<TARGET_FILE:test_${room}> --gtest_filter=${filter})
-  set_tests_properties(${name} PROPERTIES LABELS mpi TIMEOUT 300 ENVIRONMENT
-    "OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;${RETORT_TEST_ENVIRONMENT}")
+  retort_test_properties(${name} mpi 300)
+  set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
 endfunction()

@@ -42,13 +42,12 @@ class Process {
     ::_exit(127);
   }
   ~Process() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    wait();
+    if (signal(SIGKILL)) wait();
   }
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
-  void signal(int number) const { ::kill(pid_, number); }
+  // False when it has ended already: kill(0) would signal whoever runs the tests.
+  bool signal(int number) const { return pid_ > 0 && ::kill(pid_, number) == 0; }
   bool running() {
     int status = 0;
     if (pid_ > 0 && ::waitpid(pid_, &status, WNOHANG) == pid_) finish(status);
@@ -101,7 +100,7 @@ class SlowEndToEnd : public ::testing::Test {
     const Path checkpoint = directory_ / run / "teacher" / "checkpoints" / "LATEST";
     while (process.running() && !fs::exists(checkpoint))
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    process.signal(signal);
+    EXPECT_TRUE(process.signal(signal)) << "the run ended by itself: " << said(run + "-stopped");
     return process.wait();
   }
 
@@ -143,6 +142,12 @@ class SlowEndToEnd : public ::testing::Test {
 };
 
 }  // namespace
+
+TEST_F(SlowEndToEnd, AnEndedProcessIsNotSignalled) {
+  Process ended({"true"}, directory_ / "true");
+  EXPECT_EQ(ended.wait(), 0);
+  EXPECT_FALSE(ended.signal(0));
+}
 
 TEST_F(SlowEndToEnd, TextInStudentOut) {
   ASSERT_EQ(execute(command("run"), "first"), 0) << said("first");
