@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up, builds a release, and runs the tests.
+# Sets up, builds a release, and runs the tests. Says at the end what was built with, and what was skipped and why.
 #
 #   scripts/test.sh [--fast] [--clients] [--preset NAME]
 #     --fast      only the tests labelled fast (under two minutes)
@@ -21,5 +21,14 @@ done
 scripts/setup.sh
 scripts/build.sh "$preset"
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-ctest --test-dir "build/$preset" --output-on-failure ${fast:+--label-regex fast}
+status=0
+ctest --test-dir "build/$preset" --output-on-failure ${fast:+--label-regex fast} || status=$?
+sed -n -e '/^-- retort /,/sanitizers/p' -e '/is left out$/p' "build/$preset/configure.log"
+# gtest prints the reason in the line after "FILE:LINE: Skipped", then the case with its time.
+awk '/^[0-9]+\/[0-9]+ Testing: / { test = $3 }
+  /: Skipped$/ { getline reason }
+  /^\[  SKIPPED \] .*ms\)$/ { ++count[test ": " reason]; ++all }
+  END { printf "-- %d cases skipped\n", all; for (key in count) printf "--   %4d  %s\n", count[key], key | "sort -k3" }' \
+  "build/$preset/Testing/Temporary/LastTest.log"
+((status == 0)) || exit "$status"
 if [[ $clients ]]; then tests/clients/run.sh "build/$preset/launch/retort"; fi
