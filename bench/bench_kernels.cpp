@@ -5,11 +5,11 @@
 // pages. --flat: how it grows from 2048 to 32768 tokens in the loss layer of distillation, ours alone.
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
-#include <malloc.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 #include <optional>
 
 #include "bench/paired.h"
@@ -23,6 +23,7 @@
 #include "kernels/reference.h"
 #include "kernels/rope.h"
 #include "kernels/row_losses.h"
+#include "tests/process_memory.h"
 
 namespace {
 
@@ -302,12 +303,15 @@ void report_time(const Case& c, int pairs) {
   std::fflush(stdout);
 }
 
+double peak_mib(const std::function<void()>& work) {
+  return static_cast<double>(testing::peak_growth(work)) / static_cast<double>(testing::kMiB);
+}
+
 void report_memory(const Case& c) {
   const at::Tensor direction = at::ones({});
   const auto peak = [&](const Operation& operation) {
     forward_backward(operation, c.inputs, direction);  // warm up
-    malloc_trim(0);
-    return bench::peak_mib([&] { forward_backward(operation, c.inputs, direction); });
+    return peak_mib([&] { forward_backward(operation, c.inputs, direction); });
   };
   const double ours = peak(c.ours), peer = peak(c.peer);
   fmt::print("{:13} {:25} {:9.0f} {:9.0f}   {:.2f}\n", c.name, c.shape, ours, peer, ours / peer);
@@ -321,10 +325,8 @@ void report_growth(int64_t d, int64_t v) {
     at::manual_seed(1);
     const Case c = kd_case(n, d, v);
     forward_backward(c.ours, leaves_as(c.inputs, at::kFloat, 2048), at::ones({}));  // warm up
-    malloc_trim(0);
     const double gradients = static_cast<double>(c.inputs[0].nbytes() + c.inputs[1].nbytes()) / (1 << 20);
-    const double peak =
-        bench::peak_mib([&] { forward_backward(c.ours, c.inputs, at::ones({})); }) - gradients;
+    const double peak = peak_mib([&] { forward_backward(c.ours, c.inputs, at::ones({})); }) - gradients;
     if (first == 0) first = peak;
     fmt::print("{:13} {:25} {:9.1f} MiB   {:+.1f} %\n", c.name, c.shape, peak, 100 * (peak / first - 1));
     std::fflush(stdout);

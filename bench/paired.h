@@ -6,10 +6,7 @@
 #include <time.h>
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
-#include <sstream>
-#include <string>
 #include <vector>
 
 namespace retort::bench {
@@ -68,27 +65,6 @@ inline Paired time_pairs(
           {quartiles(peer_wall).median, quartiles(peer_cpu).median},
           quartiles(wall),
           quartiles(cpu)};
-}
-
-// A field of /proc/self/status, in MiB.
-inline double status_mib(const std::string& key) {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with(key + ":")) {
-      std::istringstream words(line.substr(key.size() + 1));
-      double kibibytes = 0;
-      words >> kibibytes;
-      return kibibytes / 1024;
-    }
-  return 0;
-}
-
-// Peak of resident memory during `work` above what was there before.
-inline double peak_mib(const std::function<void()>& work) {
-  std::ofstream("/proc/self/clear_refs") << "5";
-  const double before = status_mib("VmRSS");
-  work();
-  return status_mib("VmHWM") - before;
 }
 
 }  // namespace retort::bench

@@ -1,5 +1,7 @@
 #include "tests/testing.h"
 
+#include <ATen/Parallel.h>
+
 #include <cstdlib>
 #include <cstring>
 
@@ -15,6 +17,9 @@ TemporaryDirectory::~TemporaryDirectory() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
 }
+
+Threads::Threads(int count) : before_(at::get_num_threads()) { at::set_num_threads(count); }
+Threads::~Threads() { at::set_num_threads(before_); }
 
 Path source_directory() {
   const char* directory = std::getenv("RETORT_SOURCE_DIR");

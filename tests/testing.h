@@ -23,6 +23,19 @@ class TemporaryDirectory {
   Path path_;
 };
 
+// The number of threads that LibTorch computes with while the object lives. It is the process's: hold it
+// outside of comm::run_thread_ranks, not within.
+class Threads {
+ public:
+  explicit Threads(int count);
+  ~Threads();
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
+
 // $RETORT_TEST_DATA, or ../shared/data beside the checkout; empty when neither exists.
 Path test_data();
 // The checkout's root.

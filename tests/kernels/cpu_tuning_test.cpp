@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "tests/kernels/gradcheck.h"
-#include "tests/resident_memory.h"
+#include "tests/process_memory.h"
 #include "tests/testing.h"
 
 namespace retort::kernels {
@@ -35,8 +35,9 @@ TEST(CpuTuning, LeavesProductsInF32) {
   tune_cpu();
   for (const auto& [rows, depth, columns] :
        {std::array<int64_t, 3>{64, 256, 1024}, {1024, 128, 352}, {7, 2048, 33}, {4096, 64, 64}}) {
-    const at::Tensor a = at::randn({rows, depth}), b = at::randn({columns, depth}),
-                     g = at::randn({rows, columns});
+    const at::Tensor a = normal({rows, depth}, 1).to(at::kFloat),
+                     b = normal({columns, depth}, 2).to(at::kFloat),
+                     g = normal({rows, columns}, 3).to(at::kFloat);
     const auto check_product = [](const at::Tensor& x, const at::Tensor& y) {
       const at::Tensor dx = x.to(at::kDouble), dy = y.to(at::kDouble);
       const at::Tensor bound = at::mm(dx.abs(), dy.abs()) * (static_cast<double>(x.size(1)) * 0x1p-24);
@@ -49,7 +50,7 @@ TEST(CpuTuning, LeavesProductsInF32) {
 }
 
 TEST(KeptPages, StayResidentUntilItGoes) {
-  RETORT_NEEDS_PLAIN_MALLOC();
+  RETORT_NEEDS_COUNTED_MEMORY();
   const auto use_and_free = [] { at::ones({64, kMiB}, at::kFloat); };
   malloc_trim(0);  // pages that earlier tests left in the heap would serve
   const int64_t before = resident_bytes();

@@ -6,7 +6,8 @@
 #include "kernels/linear_loss.h"
 #include "kernels/row_losses.h"
 #include "tests/kernels/gradcheck.h"
-#include "tests/resident_memory.h"
+#include "tests/process_memory.h"
+#include "tests/testing.h"
 
 namespace retort::kernels {
 namespace {
@@ -16,7 +17,8 @@ using namespace retort::testing;
 // N = 65536, V = 8192: an [N, V] tensor is 2 GiB in f32, 1 GiB in bf16 and 512 MiB in one byte. All inputs
 // and gradients together are 9 MiB.
 TEST(LinearLossMemory, IsFlatInTheNumberOfRows) {
-  RETORT_NEEDS_PLAIN_MALLOC();
+  RETORT_NEEDS_COUNTED_MEMORY();
+  const Threads two_threads(2);  // each has buffers of its own
   const int64_t n = 65536, v = 8192, d = 16;
   const at::Tensor h = normal({n, d}, 1).to(at::kFloat).requires_grad_(true);
   const at::Tensor w = normal({v, d}, 2, 0.3).to(at::kFloat).requires_grad_(true);
@@ -29,7 +31,8 @@ TEST(LinearLossMemory, IsFlatInTheNumberOfRows) {
 }
 
 TEST(LinearLossMemory, IsFlatForDistillationToo) {
-  RETORT_NEEDS_PLAIN_MALLOC();
+  RETORT_NEEDS_COUNTED_MEMORY();
+  const Threads two_threads(2);               // each has buffers of its own
   const int64_t n = 16384, v = 8192, d = 16;  // [N, V] in f32: 512 MiB
   const at::Tensor h = normal({n, d}, 1).to(at::kFloat).requires_grad_(true);
   const at::Tensor w = normal({v, d}, 2, 0.3).to(at::kFloat).requires_grad_(true);

@@ -3,11 +3,10 @@
 #include <gmock/gmock.h>
 #include <sys/resource.h>
 
-#include <fstream>
-
 #include "core/error.h"
 #include "models/family.h"
 #include "tests/models/tiny.h"
+#include "tests/process_memory.h"
 #include "tests/testing.h"
 
 namespace retort::models {
@@ -195,14 +194,6 @@ TEST(HfFolder, ReadsANetworkThatIsKeptOnceAsShared) {
               ::testing::HasSubstr("model.layers.0.mlp.gate_proj.weight"));
 }
 
-// Bytes of private writable memory, which RLIMIT_DATA bounds; a mapped file is none of it.
-uint64_t data_bytes() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("VmData:")) return 1024 * std::stoull(line.substr(7));
-  return 0;
-}
-
 // The file is mapped and each tensor copied once into its master: there is never a second copy of the model.
 TEST(HfFolder, LoadsInTheModelsOwnSize) {
   const testing::TemporaryDirectory directory;
@@ -219,8 +210,9 @@ TEST(HfFolder, LoadsInTheModelsOwnSize) {
       size = static_cast<uint64_t>(4 * model.parameters().stored());
       save(model, directory / "hf", dtype);
     }
-    const uint64_t before = data_bytes();
-    if (before == 0 || before > uint64_t{1} << 40) GTEST_SKIP() << "memory is not counted here (a sanitizer)";
+    // Private writable memory, which RLIMIT_DATA bounds; a mapped file is none of it.
+    const auto before = static_cast<uint64_t>(testing::status_bytes("VmData"));
+    if (before > uint64_t{1} << 40) GTEST_SKIP() << "memory is not counted here (a sanitizer)";
     rlimit usual{};
     ASSERT_EQ(::getrlimit(RLIMIT_DATA, &usual), 0);
     const rlimit bound{before + size + size / 4, usual.rlim_max};

@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "quantize/packing_map.h"
-#include "tests/resident_memory.h"
+#include "tests/process_memory.h"
 #include "tests/testing.h"
 
 namespace retort::quantize {
@@ -129,7 +129,8 @@ TEST(PostTraining, IsDeterministic) {
 
 // A layer more costs its codes, and nothing of the size of its activations: 7 MiB a layer here.
 TEST(PostTraining, MemoryDoesNotGrowWithTheLayers) {
-  RETORT_NEEDS_PLAIN_MALLOC();
+  RETORT_NEEDS_COUNTED_MEMORY();
+  const testing::Threads two_threads(2);  // each has buffers of its own
   Log quiet(stderr, "", true);
   const auto growth = [&](int64_t layers) {
     DecoderSpec spec = small();
