@@ -105,7 +105,10 @@ TEST(DirectoryLock, ASecondProcessIsRefusedAndTheLockDiesWithItsHolder) {
     }
     ::_exit(1);
   }
-  while (!std::filesystem::exists(directory / "ready")) ::usleep(1000);
+  while (!std::filesystem::exists(directory / "ready")) {
+    ASSERT_EQ(::waitpid(child, nullptr, WNOHANG), 0) << "the child has ended";
+    ::usleep(1000);
+  }
   const std::string message = error_of([&] { DirectoryLock second(directory.path()); });
   EXPECT_NE(message.find(fmt::format("pid {}", child)), std::string::npos) << message;
   ::kill(child, SIGKILL);

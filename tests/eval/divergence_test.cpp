@@ -102,6 +102,7 @@ TEST(Divergence, SeesTheSoftcapAndTheLimit) {
 }
 
 TEST(Divergence, IsTheSameForEveryRankCount) {
+  const testing::Threads one_thread(1);
   const TemporaryDirectory directory;
   const auto text = write_corpus(directory / "c", random_documents(4, 12, 40, 256), 60);
   const auto self = comm::make_self_comm();

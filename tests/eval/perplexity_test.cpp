@@ -96,6 +96,7 @@ TEST(Perplexity, TheHeadIsSoftcapped) {
 }
 
 TEST(Perplexity, IsTheSameForEveryRankCount) {
+  const testing::Threads one_thread(1);
   const TemporaryDirectory directory;
   const auto text = write_corpus(directory / "c", random_documents(3, 12, 40, 256), 60);
   const auto self = comm::make_self_comm();

@@ -176,6 +176,7 @@ TEST(GridTraining, ScalesDoNotDecay) {
 
 // One rank with two micro-batches and two ranks with one train the same model, scales included.
 TEST(GridTraining, RanksChangeNothing) {
+  const testing::Threads one_thread(1);
   for (const char* grid : {"lsq3", "q4_0", "ternary"}) {
     Training alone(on(grid));
     alone.train(0, 3, *comm::make_self_comm(), 2);

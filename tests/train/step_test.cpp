@@ -1,6 +1,5 @@
 #include "train/step.h"
 
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -22,7 +21,6 @@ struct Outcome {
 
 // `steps` steps of one rank; micro-batch i of rank r takes the batch that a Trainer would give it.
 Outcome train(comm::Comm& comm, int64_t micro_batches, int64_t steps, Objective& objective) {
-  at::set_num_threads(1);
   TinyModel tiny;
   OptimizerOptions options;
   options.lr = 1e-2;
@@ -41,6 +39,7 @@ Outcome train(comm::Comm& comm, int64_t micro_batches, int64_t steps, Objective&
 
 std::vector<Outcome> train_ranks(int ranks, int64_t micro_batches, int64_t steps,
                                  const std::function<std::unique_ptr<Objective>(int rank)>& objective_of) {
+  const testing::Threads one_thread(1);
   std::vector<Outcome> outcomes(static_cast<size_t>(ranks));
   comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
     const auto objective = objective_of(comm.rank());
@@ -171,7 +170,6 @@ TEST(TrainStep, NanOnOneRankSkipsTheUpdateOnAll) {
 }
 
 TEST(TrainStep, ASkippedStepLeavesNoTrace) {
-  at::set_num_threads(1);
   TinyModel tiny;
   const auto comm = comm::make_self_comm();
   const auto optimizer = make_optimizer({}, tiny.model.parameters());

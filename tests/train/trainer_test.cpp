@@ -1,6 +1,5 @@
 #include "train/trainer.h"
 
-#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -51,6 +50,7 @@ struct TinyRun {
   std::vector<int64_t> validated;  // rank 0's
 
   TrainReport operator()(const Path& directory) {
+    const testing::Threads one_thread(1);
     CapturedLog captured;
     std::vector<TrainReport> reports(static_cast<size_t>(ranks));
     const auto keep_log = [&] { log = captured.text(); };
@@ -101,7 +101,6 @@ struct TinyRun {
   }
 
   TrainReport rank(comm::Comm& comm, const Path& directory, Log& log_of_rank) {
-    at::set_num_threads(1);
     TinyModel tiny;
     bool poisoned = false;
     Loss objective(&poisoned);
