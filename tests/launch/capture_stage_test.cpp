@@ -46,7 +46,7 @@ std::string output_of(const InspectArguments& arguments) {
 }  // namespace
 
 TEST_F(CaptureStage, KeepsLabelsOfEveryTokenAndSaysWhatTheyCost) {
-  EXPECT_THAT(run(recipe(kRecipe), "capture"), HasSubstr("labels and"));
+  EXPECT_THAT(run(recipe(kRecipe), {.only = "capture"}), HasSubstr("labels and"));
   EXPECT_FALSE(std::filesystem::exists(in_run("other"))) << "nobody asked for it";
   const distill::TeacherCache cache(in_run("labels/cache"));
   cache.verify();
@@ -119,7 +119,7 @@ TEST_F(CaptureStage, InspectSaysWhatACacheHoldsAndWhetherItFits) {
 
 TEST_F(CaptureStage, OnlyAskedForWhereThereIsOne) {
   try {
-    run(recipe(kRecipe), "claim");
+    run(recipe(kRecipe), {.only = "claim"});
     FAIL();
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.what(), HasSubstr("no stage of kind claim"));

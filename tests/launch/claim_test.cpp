@@ -1,13 +1,6 @@
 #include "launch/claim.h"
 
-#include <gmock/gmock.h>
-
-#include <fstream>
-
-#include "core/error.h"
-#include "launch/signals.h"
-#include "recipes/read_recipe.h"
-#include "tests/testing.h"
+#include "tests/launch/recipe_run.h"
 
 namespace retort::launch {
 namespace {
@@ -46,16 +39,10 @@ stages:
   - { name: long, kind: train, train: { steps: 20 } }
 )";
 
-class ClaimTest : public ::testing::Test {
+class ClaimTest : public RecipeRun {
  protected:
-  ClaimTest() {
-    std::ofstream text(directory_ / "a.txt");
-    for (int i = 0; i < 40; ++i) text << "line " << i << " of a small text\n";
-  }
-  recipes::Recipe recipe(std::vector<std::string> sets = {}) const {
-    sets.push_back("run.text=" + (directory_ / "a.txt").string());
-    sets.push_back("run.dir=" + (directory_ / "claim").string());
-    return recipes::parse_recipe(kRecipe, "small.yaml", sets);
+  recipes::Recipe recipe() const {
+    return RecipeRun::recipe(kRecipe, {"run.dir=" + (directory_ / "claim").string()});
   }
   ExitCode run(const recipes::Recipe& recipe) {
     ::testing::internal::CaptureStdout();
@@ -71,8 +58,6 @@ class ClaimTest : public ::testing::Test {
     out_ = ::testing::internal::GetCapturedStdout();
     return code;
   }
-  testing::TemporaryDirectory directory_;
-  std::atomic<bool> stop_{false};
   std::string out_;
 };
 

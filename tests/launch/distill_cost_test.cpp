@@ -52,7 +52,7 @@ TEST_F(DistillCostOf, FollowsFromTheRecipe) {
 TEST_F(DistillCostOf, KnowsTheCorpusOnceItIsThere) {
   const recipes::Recipe r = recipe(kRecipe);
   EXPECT_THAT(capture_plan(r, *r.find("labels")), ::testing::EndsWith("about 32.5 bytes a token\n"));
-  run(r, "prepare");
+  run(r, {.only = "prepare"});
   EXPECT_THAT(capture_plan(r, *r.find("labels")), HasSubstr(" tokens: "));
   const DistillCost cost = *distill_cost(r, *r.find("student"));
   EXPECT_EQ(cost.corpus_tokens, static_cast<double>(data::TokenShards(in_run("text/train")).size()));

@@ -1,13 +1,6 @@
 #include "launch/initial_model.h"
 
-#include <gmock/gmock.h>
-
-#include <fstream>
-
-#include "core/error.h"
-#include "launch/pipeline.h"
-#include "recipes/read_recipe.h"
-#include "tests/testing.h"
+#include "tests/launch/recipe_run.h"
 
 namespace retort::launch {
 namespace {
@@ -32,44 +25,26 @@ stages:
   - { name: file, kind: export, model: { from: stage:shared }, export: { evaluate: true } }
 )";
 
-class InitialModel : public ::testing::Test {
+class InitialModel : public RecipeRun {
  protected:
-  InitialModel() {
-    std::ofstream text(directory_ / "a.txt");
-    for (int i = 0; i < 200; ++i) text << "verse " << i << " of a small text of verses\n";
+  recipes::Recipe recipe(const std::vector<std::string>& sets = {}) const {
+    return RecipeRun::recipe(kRecipe, sets);
   }
-  recipes::Recipe recipe(std::vector<std::string> sets = {}) const {
-    sets.push_back("run.text=" + (directory_ / "a.txt").string());
-    sets.push_back("run.dir=" + (directory_ / "run").string());
-    return recipes::parse_recipe(kRecipe, "small.yaml", sets);
-  }
-  void run(const recipes::Recipe& recipe) {
-    ::testing::internal::CaptureStderr();
-    const auto comm = comm::make_self_comm();
-    Log log;
-    const std::atomic<bool> stop{false};
-    EXPECT_EQ(run_pipeline(recipe, {}, *comm, local_files(), log, stop), ExitCode::kDone);
-    said_ = ::testing::internal::GetCapturedStderr();
-  }
-  double bits_per_byte(const std::string& stage) const {
-    return read_result(directory_ / "run", stage)->at("bits_per_byte").get<double>();
-  }
-
-  testing::TemporaryDirectory directory_;
-  std::string said_;
+  double bits_per_byte(const std::string& stage) const { return figure(stage, "bits_per_byte"); }
 };
 
 }  // namespace
 
 TEST_F(InitialModel, StudentsBeginWhereTheirTeacherIs) {
-  run(recipe());
+  const std::string said = run(recipe());
+  ASSERT_EQ(code_, ExitCode::kDone);
   const double taught = bits_per_byte("teacher"), blind = bits_per_byte("blind");
   EXPECT_LT(taught, 0.6 * blind);
   EXPECT_NEAR(bits_per_byte("same"), taught, 1e-4);
   EXPECT_LT(bits_per_byte("small"), 0.9 * blind);
   EXPECT_NEAR(bits_per_byte("shared"), taught, 1e-3);  // adapters of full rank hold what sharing loses
   EXPECT_NEAR(bits_per_byte("file"), bits_per_byte("shared"), 1e-4);
-  EXPECT_THAT(said_, ::testing::HasSubstr("starts from layers 1, 2 of stage:teacher"));
+  EXPECT_THAT(said, ::testing::HasSubstr("starts from layers 1, 2 of stage:teacher"));
   // What it took to get there: the teacher's tokens too.
   EXPECT_EQ(read_result(directory_ / "run", "same")->at("tokens"), 81 * 256);
 }

@@ -1,15 +1,8 @@
 // A byte-patch model is trained, stopped, continued, spread over ranks, scored and sampled like any other;
 // only other software's files are refused.
-#include <gmock/gmock.h>
-
-#include <fstream>
-
-#include "core/error.h"
 #include "formats/json.h"
 #include "launch/export_model.h"
-#include "launch/pipeline.h"
-#include "recipes/read_recipe.h"
-#include "tests/testing.h"
+#include "tests/launch/recipe_run.h"
 
 namespace retort::launch {
 namespace {
@@ -31,14 +24,9 @@ struct Arm {
   std::string family, vocabulary, patch, tokenizer;
 };
 
-class PatchModels : public ::testing::TestWithParam<Arm> {
+class PatchModels : public RecipeRun, public ::testing::WithParamInterface<Arm> {
  protected:
-  PatchModels() {
-    std::ofstream text(directory_ / "a.txt");
-    for (int i = 0; i < 40; ++i) text << "line " << i << " of a small text\n";
-  }
-
-  recipes::Recipe recipe(std::vector<std::string> sets = {}) const {
+  recipes::Recipe recipe(const std::vector<std::string>& sets = {}) const {
     std::string text = kRecipe;
     const auto put = [&](const std::string& mark, const std::string& value) {
       text.replace(text.find(mark), mark.size(), value);
@@ -47,42 +35,22 @@ class PatchModels : public ::testing::TestWithParam<Arm> {
     put("VOCABULARY", GetParam().vocabulary);
     put("PATCH", GetParam().patch);
     put("TOKENIZER", GetParam().tokenizer);
-    sets.push_back("run.text=" + (directory_ / "a.txt").string());
-    sets.push_back("run.dir=" + (directory_ / "run").string());
-    return recipes::parse_recipe(text, "patch.yaml", sets);
+    return RecipeRun::recipe(text, sets);
   }
-
-  std::string run(const recipes::Recipe& recipe, bool anew = false, const Path& resume_from = {}) {
-    ::testing::internal::CaptureStderr();
-    ::testing::internal::CaptureStdout();
-    const auto comm = comm::make_self_comm();
-    Log log;
-    PipelineOptions options;
-    options.anew = anew;
-    options.resume_from = resume_from;
-    const std::atomic<bool> stop{false};
-    EXPECT_EQ(run_pipeline(recipe, options, *comm, local_files(), log, stop), ExitCode::kDone);
-    return ::testing::internal::GetCapturedStderr() + ::testing::internal::GetCapturedStdout();
-  }
-
-  Path checkpoint(int step) const {
-    return directory_ / "run" / "model" / "checkpoints" / fmt::format("step_{:08}", step);
-  }
-
-  testing::TemporaryDirectory directory_;
+  Path checkpoint(int step) const { return in_run(fmt::format("model/checkpoints/step_{:08}", step)); }
 };
 
 TEST_P(PatchModels, RanksAndAStopChangeNoBit) {
   EXPECT_THAT(run(recipe()), HasSubstr("line 1"));
-  const formats::Json result = formats::read_json(directory_ / "run" / "model" / "result.json");
+  const formats::Json result = formats::read_json(in_run("model/result.json"));
   EXPECT_GT(result.at("bits_per_byte").get<double>(), 0.0);
   const std::string whole = read_text(checkpoint(4) / "manifest.json");
   const Path half = directory_ / "half";
   std::filesystem::copy(checkpoint(2), half);
 
-  run(recipe(), /*anew=*/true, half);
+  run(recipe(), {.anew = true, .resume_from = half});
   EXPECT_EQ(read_text(checkpoint(4) / "manifest.json"), whole);
-  run(recipe({"parallel.ranks=4"}), /*anew=*/true);
+  run(recipe({"parallel.ranks=4"}), {.anew = true});
   EXPECT_EQ(read_text(checkpoint(4) / "manifest.json"), whole);
 }
 

@@ -1,15 +1,7 @@
 #include "launch/pipeline.h"
 
-#include <gmock/gmock.h>
-
-#include <fstream>
-
-#include "core/error.h"
 #include "formats/json.h"
-#include "launch/signals.h"
-#include "launch/stages.h"
-#include "recipes/read_recipe.h"
-#include "tests/testing.h"
+#include "tests/launch/recipe_run.h"
 
 namespace retort::launch {
 namespace {
@@ -27,37 +19,12 @@ stages:
   - { name: report, kind: report }
 )";
 
-class PipelineTest : public ::testing::Test {
+class PipelineTest : public RecipeRun {
  protected:
-  PipelineTest() {
-    std::ofstream text(directory_ / "a.txt");
-    for (int i = 0; i < 40; ++i) text << "line " << i << " of a small text\n";
+  recipes::Recipe recipe(const std::vector<std::string>& sets = {}) const {
+    return RecipeRun::recipe(kRecipe, sets);
   }
-
-  recipes::Recipe recipe(std::vector<std::string> sets = {}) const {
-    sets.push_back("run.text=" + (directory_ / "a.txt").string());
-    sets.push_back("run.dir=" + (directory_ / "run").string());
-    return recipes::parse_recipe(kRecipe, "small.yaml", sets);
-  }
-
-  // What the run said, on stderr and stdout.
-  std::string run(const recipes::Recipe& recipe, bool anew = false, const Path& resume_from = {}) {
-    ::testing::internal::CaptureStderr();
-    ::testing::internal::CaptureStdout();
-    const auto comm = comm::make_self_comm();
-    Log log;
-    PipelineOptions options;
-    options.anew = anew;
-    options.resume_from = resume_from;
-    code_ = run_pipeline(recipe, options, *comm, local_files(), log, stop_);
-    return ::testing::internal::GetCapturedStderr() + ::testing::internal::GetCapturedStdout();
-  }
-
-  formats::Json json(const std::string& path) const { return formats::read_json(directory_ / "run" / path); }
-
-  testing::TemporaryDirectory directory_;
-  std::atomic<bool> stop_{false};
-  ExitCode code_ = ExitCode::kInternal;
+  formats::Json json(const std::string& path) const { return formats::read_json(in_run(path)); }
 };
 
 int count(const std::string& text, const std::string& part) {
@@ -96,7 +63,7 @@ TEST_F(PipelineTest, AChangedStageAndWhatHangsOnItAreDoneAnew) {
 
 TEST_F(PipelineTest, NeverResumeStartsAnew) {
   run(recipe());
-  EXPECT_EQ(count(run(recipe(), /*anew=*/true), "done already"), 0);
+  EXPECT_EQ(count(run(recipe(), {.anew = true}), "done already"), 0);
 }
 
 TEST_F(PipelineTest, RanksThreadsAndNamesDoNotCount) {
@@ -112,7 +79,7 @@ TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {
   run(recipe({"data.micro_batch=1"}));
   const std::string one =
       read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json");
-  run(recipe({"data.micro_batch=1", "parallel.ranks=4"}), /*anew=*/true);
+  run(recipe({"data.micro_batch=1", "parallel.ranks=4"}), {.anew = true});
   EXPECT_EQ(read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json"), one);
 }
 
@@ -170,15 +137,11 @@ TEST_F(PipelineTest, AnotherRunsCheckpointIsContinued) {
   std::filesystem::copy(directory_ / "run" / "model" / "checkpoints" / "step_00000002", half);
   const std::vector<std::string> sets = {"train.steps=4", "train.schedule.kind=constant",
                                          "train.checkpoint_every=2"};
-  EXPECT_THROW(run(recipe(sets), false, directory_ / "run" / "model" / "checkpoints" / "step_00000002"),
-               ConfigError);
-  ::testing::internal::GetCapturedStderr();
-  ::testing::internal::GetCapturedStdout();
-
-  const std::string said = run(recipe(sets), false, half);
+  EXPECT_THROW(run(recipe(sets), {.resume_from = in_run("model/checkpoints/step_00000002")}), ConfigError);
+  const std::string said = run(recipe(sets), {.resume_from = half});
   EXPECT_THAT(said, HasSubstr("continuing from " + half.string()));
   EXPECT_EQ(json("model/checkpoints/step_00000004/manifest.json").at("xxh3"), whole);
-  EXPECT_EQ(count(run(recipe(sets), false, half), "done already"), 3);
+  EXPECT_EQ(count(run(recipe(sets), {.resume_from = half}), "done already"), 3);
 }
 
 TEST_F(PipelineTest, ErrorsAreLeftInExitJson) {

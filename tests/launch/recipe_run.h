@@ -28,13 +28,11 @@ class RecipeRun : public ::testing::Test {
     return recipes::parse_recipe(yaml, "small.yaml", sets);
   }
   // What the run said.
-  std::string run(const recipes::Recipe& recipe, const std::string& only = "") {
+  std::string run(const recipes::Recipe& recipe, const PipelineOptions& options = {}) {
     ::testing::internal::CaptureStderr();
     ::testing::internal::CaptureStdout();
     const auto comm = comm::make_self_comm();
     Log log;
-    PipelineOptions options;
-    options.only = only;
     try {
       code_ = run_pipeline(recipe, options, *comm, local_files(), log, stop_);
     } catch (...) {
