@@ -9,7 +9,8 @@
 // A stage's hash is over its own effective recipe, the text and files that it reads, and the results of the
 // stages that it takes something from. Equal hash: a finished stage is skipped and an unfinished one
 // continues. Another: the stage is done anew, its old directory put aside, never used silently. Neither ranks
-// nor threads count. Collective. One process (or group) at a time holds the run directory; a second one is
+// nor threads count: at equal threads a rank they change no bit, and other threads change a product's last
+// ones at most. Collective. One process (or group) at a time holds the run directory; a second one is
 // refused (IoError).
 #pragma once
 
@@ -35,7 +36,8 @@ struct PipelineOptions {
 ExitCode run_pipeline(const recipes::Recipe& recipe, const PipelineOptions& options, comm::Comm& comm,
                       FileSystem& files, Log& log, const std::atomic<bool>& stop);
 
-// The stage as text, without what may differ between runs whose results are equal (names, threads, ranks).
+// The stage as text, without what may differ between runs whose results are equal but for the rounding of
+// products (names, threads, ranks).
 std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& stage);
 std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stage, const Path& run);
 // The training stage that continues `checkpoint`: the one of its stage's name, or the only one. ConfigError.

@@ -2,8 +2,8 @@
 //   take, count, forward and backward over G micro-batches, finish, clip, guard, update, report
 // The gradient is of (sum of losses over all micro-batches and ranks) / (count of their valid labels). Losses
 // and gradients are summed by one tree over the global micro-batch numbers (comm/tree_sum.h), so with G a
-// power of two the figures of a step, bit for bit, do not tell how its micro-batches were split over ranks. A
-// non-finite loss or gradient on any rank skips the update on all.
+// power of two the figures of a step, bit for bit, do not tell how its micro-batches were split over ranks of
+// equal threads. A non-finite loss or gradient on any rank skips the update on all.
 #pragma once
 
 #include <memory>
