@@ -136,7 +136,9 @@ struct CommandLine {
       way->callback([choose, name = name] { choose(name); });
       way->add_option("--tokenizer", tokenizer.tokenizer, "bytes, or a tokenizer's file or folder")
           ->required();
-      way->add_option("--text", tokenizer.text, "what to take, instead of a file or stdin");
+      way->add_option_function<std::string>(
+          "--text", [this](const std::string& text) { tokenizer.text = text; },
+          "what to take, instead of a file or stdin");
       way->add_option("FILE", tokenizer.files, "a file; without it stdin is read")->expected(0, 1);
       way->add_flag("--json", tokenizer.json, "many at once: [\"text\", ...] and [[ids], ...]");
     }

@@ -18,7 +18,7 @@ std::string standard_input() { return {std::istreambuf_iterator<char>(std::cin),
 
 // The text of the command line, else of a file, else of stdin.
 std::string given(const TokenizerArguments& arguments) {
-  if (!arguments.text.empty()) return arguments.text;
+  if (arguments.text) return *arguments.text;
   return arguments.files.empty() ? standard_input() : read_text(arguments.files.front());
 }
 

@@ -69,7 +69,8 @@ ExitCode export_verb(const ExportArguments& arguments);
 
 struct TokenizerArguments {
   std::string action;  // train | encode | decode
-  std::string tokenizer, text, out;
+  std::string tokenizer, out;
+  std::optional<std::string> text;  // an empty one is a text too
   std::vector<std::string> files;
   data::BpeTrainingOptions training;
   bool json = false;  // many texts at once

@@ -55,6 +55,14 @@ TEST(CommandLine, MistakesAreUsageErrors) {
               HasSubstr("--chat-template must be one of"));
 }
 
+TEST(CommandLine, AnEmptyTextIsAText) {
+  const testing::TemporaryDirectory directory;
+  write_durably(local_files(), directory / "a.txt", "ab");
+  const std::string file = (directory / "a.txt").string();
+  EXPECT_EQ(output_of({"tokenizer", "encode", "--tokenizer", "bytes", file}), "97 98\n");
+  EXPECT_EQ(output_of({"tokenizer", "encode", "--tokenizer", "bytes", "--text", "", file}), "\n");
+}
+
 TEST(CommandLine, SetTakesOneValueEach) {
   // RECIPE may follow --set: it is not swallowed by it.
   try {
