@@ -3,9 +3,8 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <array>
 #include <iterator>
-#include <memory>
 #include <vector>
 
 #include "core/error.h"
@@ -51,18 +50,42 @@ bool plainly_composed(std::string_view text) {
   return true;
 }
 
+auto combining_class(utf8proc_int32_t character) { return utf8proc_get_property(character)->combining_class; }
+
+// The canonical ordering. utf8proc_map() has one too, which takes quadratic time in a run of marks.
+void order_marks(std::vector<utf8proc_int32_t>& characters) {
+  const auto is_mark = [](utf8proc_int32_t c) { return combining_class(c) != 0; };
+  for (auto at = characters.begin(); at != characters.end();) {
+    const auto begin = std::find_if(at, characters.end(), is_mark);
+    at = std::find_if_not(begin, characters.end(), is_mark);
+    if (at - begin > 1)
+      std::stable_sort(begin, at, [](auto a, auto b) { return combining_class(a) < combining_class(b); });
+  }
+}
+
+// `text`: well-formed.
 void append_nfc(std::string& out, std::string_view text) {
   if (plainly_composed(text)) {
     out += text;
     return;
   }
-  utf8proc_uint8_t* made = nullptr;
-  const auto size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                 static_cast<utf8proc_ssize_t>(text.size()), &made,
-                                 static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(made, &std::free);
-  check<DataError>(size >= 0, "[nfc] {}", utf8proc_errmsg(size));
-  out.append(reinterpret_cast<const char*>(made), static_cast<size_t>(size));
+  constexpr auto kOptions = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+  std::vector<utf8proc_int32_t> characters;
+  characters.reserve(text.size());
+  for (const char *at = text.data(), *end = at + text.size(); at < end;) {
+    const Character character = decode_utf8(at, end);
+    std::array<utf8proc_int32_t, 8> parts;
+    const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(character.value), parts.data(),
+                                               std::ssize(parts), kOptions, nullptr);
+    RETORT_ASSERT(count >= 0 && count <= std::ssize(parts));
+    characters.insert(characters.end(), parts.begin(), parts.begin() + count);
+    at += character.bytes;
+  }
+  order_marks(characters);
+  const auto count = utf8proc_normalize_utf32(characters.data(), std::ssize(characters), kOptions);
+  RETORT_ASSERT(count >= 0);
+  characters.resize(static_cast<size_t>(count));
+  for (const utf8proc_int32_t c : characters) append_utf8(out, static_cast<char32_t>(c));
 }
 
 }  // namespace

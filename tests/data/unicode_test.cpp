@@ -1,6 +1,12 @@
 #include "data/unicode.h"
 
 #include <gtest/gtest.h>
+#include <time.h>
+#include <utf8proc.h>
+
+#include <cstdlib>
+#include <memory>
+#include <random>
 
 #include "data/byte_alphabet.h"
 
@@ -8,6 +14,24 @@ namespace retort::data {
 namespace {
 
 Character first(std::string_view text) { return decode_utf8(text.data(), text.data() + text.size()); }
+
+// utf8proc's own Form C, in quadratic time.
+std::string composed_by_utf8proc(const std::string& text) {
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> made(
+      utf8proc_NFC(reinterpret_cast<const utf8proc_uint8_t*>(text.c_str())), &std::free);
+  return reinterpret_cast<const char*>(made.get());
+}
+
+double cpu_seconds(const std::string& text) {
+  const auto now = [] {
+    timespec t{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+  };
+  const double before = now();
+  nfc(text);
+  return now() - before;
+}
 
 }  // namespace
 
@@ -72,6 +96,36 @@ TEST(Unicode, ComposesAsUnicodeNineDid) {
   EXPECT_EQ(nfc("a\u08D3\u0301"), "a\u08D3\u0301");                // and blocks
   EXPECT_EQ(nfc("\U00011935\U00011930"), "\U00011935\U00011930");  // composes since Unicode 13
   EXPECT_EQ(nfc("e\u0301\U0001E4EF\u0301\u0316"), "\u00E9\U0001E4EF\u0316\u0301");  // each side for itself
+}
+
+TEST(Unicode, ComposesAsUtf8procDoes) {
+  // Letters, Hangul, marks of eight classes, and ones (U+0F73, U+0F75, U+0F81) that are none but come apart
+  // into marks.
+  static constexpr char32_t kParts[] = {U'a',   U'e',   0xE9,   0x1EA5, 0x1100, 0x1161, 0x11A8, 0x0301,
+                                        0x0302, 0x0323, 0x0316, 0x0334, 0x0345, 0x0344, 0x05B0, 0x0F71,
+                                        0x0F72, 0x0F73, 0x0F75, 0x0F81, 0x0FB2, 0x2126, 0x20D0, 0x1F600};
+  std::mt19937 random(9);
+  for (int round = 0; round < 20000; ++round) {
+    std::string text;
+    for (size_t left = random() % (round % 100 == 0 ? 300 : 12); left > 0; --left)
+      append_utf8(text, kParts[random() % std::size(kParts)]);
+    ASSERT_EQ(nfc(text), composed_by_utf8proc(text)) << text;
+  }
+}
+
+// A run of marks out of order, and one of characters that come apart into such, cost about what the same run
+// in order does. A sort by exchanges would take thousands of times as long.
+TEST(Unicode, RunsOfMarksAreOrderedInTimeLikeTheirLength) {
+  std::string upper, lower, parts, ordered;
+  for (int i = 0; i < 20000; ++i) {
+    upper += "\u0301";
+    lower += "\u0323";
+    parts += "\u0F73";
+    ordered += "\u0F71\u0F71";
+  }
+  EXPECT_EQ(nfc("!" + upper + lower), "!" + lower + upper);
+  EXPECT_LT(cpu_seconds("!" + upper + lower), 50 * cpu_seconds("!" + lower + upper));
+  EXPECT_LT(cpu_seconds("!" + parts), 50 * cpu_seconds("!" + ordered));
 }
 
 TEST(ByteAlphabet, IsOneToOne) {
