@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <span>
 #include <vector>
 
 #include "core/error.h"
@@ -19,9 +20,6 @@ struct CodePointRange {
 constexpr CodePointRange kSpaces[] = {{0x9, 0xD},       {0x20, 0x20},     {0x85, 0x85},     {0xA0, 0xA0},
                                       {0x1680, 0x1680}, {0x2000, 0x200A}, {0x2028, 0x2029}, {0x202F, 0x202F},
                                       {0x205F, 0x205F}, {0x3000, 0x3000}};
-// Alphabetic by Other_Alphabetic: the circled, squared and negative letters, which are symbols.
-constexpr CodePointRange kAlphabeticSymbols[] = {
-    {0x24B6, 0x24E9}, {0x1F130, 0x1F149}, {0x1F150, 0x1F169}, {0x1F170, 0x1F189}};
 
 std::vector<CharacterClass> make_classes() {
   std::vector<CharacterClass> out(kMalformed + 1, CharacterClass::kOther);
@@ -35,12 +33,11 @@ std::vector<CharacterClass> make_classes() {
   return out;
 }
 
-bool is_new_to_nfc(char32_t character) {
-  if (character < kNewToNfc[0].first) return false;
-  const auto* after =
-      std::upper_bound(std::begin(kNewToNfc), std::end(kNewToNfc), character,
+bool is_among(std::span<const CodePointRange> ranges, char32_t character) {
+  const auto after =
+      std::upper_bound(ranges.begin(), ranges.end(), character,
                        [](char32_t c, const CodePointRange& range) { return c < range.first; });
-  return character <= (after - 1)->last;
+  return after != ranges.begin() && character <= (after - 1)->last;
 }
 
 // All code points below U+0300 are in Form C already, and nothing composes with what stands before them.
@@ -95,24 +92,7 @@ const CharacterClass* character_classes() {
   return table.data();
 }
 
-bool is_word(char32_t character) {
-  if (character >= kMalformed) return false;
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(character))) {
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      break;
-  }
-  if (character_classes()[character] == CharacterClass::kLetter) return true;
-  for (const CodePointRange& range : kAlphabeticSymbols)
-    if (character >= range.first && character <= range.last) return true;
-  return character == 0x200C || character == 0x200D;  // the joiners
-}
+bool is_word(char32_t character) { return is_among(kWords, character); }
 
 void append_utf8(std::string& text, char32_t character) {
   const auto put = [&](char32_t byte) { text += static_cast<char>(byte); };
@@ -134,7 +114,7 @@ std::string nfc(std::string_view text) {
   const char *begin = text.data(), *at = begin, *end = begin + text.size();
   while (at < end) {
     const Character character = decode_utf8(at, end);
-    if (character.value == kMalformed || is_new_to_nfc(character.value)) {
+    if (character.value == kMalformed || is_among(kNewToNfc, character.value)) {
       append_nfc(out, {begin, at});
       out.append(at, character.bytes);
       begin = at + character.bytes;

@@ -1,9 +1,9 @@
 // UTF-8 and what tokenizers ask of a character. Text may hold any bytes: one that begins no well-formed
 // character stands alone, as kMalformed, which is neither letter, number nor white space (as U+FFFD, its
-// usual replacement). Pure functions; the tables are made once and never change. Classes: \p{L} and \p{N} of
-// Unicode 16 (data/unicode_classes.inc), \s is the property White_Space, \w is Alphabetic, M, Nd, Pc and
-// Join_Control (Unicode TS #18, Annex C). Normalization Form C is that of Unicode 9, as in tokenizers 0.23.
-// nfc() takes time in proportion to the text, but for runs of marks, which are sorted.
+// usual replacement). Pure functions; the tables are made once and never change. Classes: \p{L}, \p{N} and \w
+// (Alphabetic, M, Nd, Pc and Join_Control: Unicode TS #18, Annex C) of Unicode 16, from
+// data/unicode_classes.inc; \s is the property White_Space. Normalization Form C is that of Unicode 9. All as
+// in tokenizers 0.23. nfc() takes time in proportion to the text, but for runs of marks, which are sorted.
 #pragma once
 
 #include <cstdint>

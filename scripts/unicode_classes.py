@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes data/unicode_classes.inc: letters (\\p{L}), numbers (\\p{N}) and what NFC passes over, as ranges of code points.
+"""Writes data/unicode_classes.inc: letters (\\p{L}), numbers (\\p{N}), word characters (\\w) and what NFC passes over, as
+ranges of code points.
 
 usage: unicode_classes.py >data/unicode_classes.inc     (needs PyPI's tokenizers and unicodedata2)
 
@@ -9,7 +10,7 @@ which unicodedata2 knows, are characters like any other to it.
 """
 import tokenizers
 import unicodedata2
-from tokenizers import Regex, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
@@ -17,6 +18,14 @@ CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 def of_class(name):
     split = pre_tokenizers.Split(Regex(rf"\p{{{name}}}"), "removed")
     return [c for c in CODE_POINTS if not split.pre_tokenize_str(chr(c))]
+
+
+def words():
+    """What an added token of a single word may not stand beside: the \\w of another engine than that of patterns."""
+    tokenizer = Tokenizer(models.BPE(vocab={}, merges=[]))
+    tokenizer.add_tokens([AddedToken("|", single_word=True)])
+    return [c for c, text in zip(CODE_POINTS, tokenizer.encode_batch([chr(c) + "|" for c in CODE_POINTS]))
+            if not text.ids]
 
 
 def passed_over():
@@ -41,7 +50,8 @@ def ranges(found):
 
 
 print(f"// Made by scripts/unicode_classes.py with tokenizers {tokenizers.__version__}. First and last of each range.")
-for constant, found in (("kLetters", of_class("L")), ("kNumbers", of_class("N")), ("kNewToNfc", passed_over())):
+for constant, found in (("kLetters", of_class("L")), ("kNumbers", of_class("N")), ("kWords", words()),
+                        ("kNewToNfc", passed_over())):
     cells = [f"{{0x{a:X}, 0x{b:X}}}," for a, b in ranges(found)]
     lines, line = [], "   "
     for cell in cells:
