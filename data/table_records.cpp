@@ -12,7 +12,8 @@ class Table final : public RecordReader {
  public:
   Table(const Path& path, char separator, const std::vector<std::string>& fields)
       : path_(path.string()), separator_(separator), source_(open_bytes(path)) {
-    check<DataError>(row(names_), "{}: a table must begin with a header, got an empty file", path_);
+    check<DataError>(row(names_, kMostColumns), "{}: a table must begin with a header, got an empty file",
+                     path_);
     if (names_[0].starts_with("\xef\xbb\xbf")) names_[0].erase(0, 3);  // a byte order mark
     std::set<std::string> once;
     for (const std::string& name : names_)
@@ -23,7 +24,7 @@ class Table final : public RecordReader {
   bool next(Record& record) override {
     std::vector<std::string> values;
     do {
-      if (!row(values)) return false;
+      if (!row(values, names_.size())) return false;
     } while (values.size() == 1 && values[0].empty() && names_.size() > 1);  // an empty line
     record.where = fmt::format("{}:{}", path_, row_line_);
     check<DataError>(values.size() == names_.size(), "{}: a row must have {} fields, got {}", record.where,
@@ -35,6 +36,7 @@ class Table final : public RecordReader {
   uint64_t consumed() const override { return source_->consumed(); }
 
  private:
+  static constexpr size_t kMostColumns = 65536;
   static constexpr int kEnd = -1;
   int peek() {
     if (at_ == buffer_.size()) {
@@ -52,13 +54,16 @@ class Table final : public RecordReader {
     return c;
   }
 
-  // One row; false at the end of the file.
-  bool row(std::vector<std::string>& values) {
+  // One row of at most `most` fields: an empty one takes a byte of the file and far more here. False at the
+  // end of the file.
+  bool row(std::vector<std::string>& values, size_t most) {
     values.clear();
     if (peek() == kEnd) return false;
     row_line_ = line_;
     size_t bytes = 0;
     while (true) {
+      check<DataError>(values.size() < most, "{}:{}: a row must have at most {} fields, got more", path_,
+                       row_line_, most);
       const int after = field(values.emplace_back());
       bytes += values.back().size();
       check<DataError>(bytes <= LineReader::kLongest, "{}:{}: a row must be at most {} bytes", path_,

@@ -84,12 +84,20 @@ TEST_F(Records, TsvSeparatesByTabs) {
 
 TEST_F(Records, MalformedTablesAreNamedByLine) {
   refuses("csv", "", HasSubstr("must begin with a header"));
-  refuses("csv", "a,b\n1,2\n1,2,3\n", HasSubstr(":3: a row must have 2 fields, got 3"));
+  refuses("csv", "a,b\n1,2\n1\n", HasSubstr(":3: a row must have 2 fields, got 1"));
+  refuses("csv", "a,b\n1,2\n1,2,3\n", HasSubstr(":3: a row must have at most 2 fields, got more"));
   refuses("csv", "a,a\n", HasSubstr(":1: column \"a\" stands twice"));
   refuses("csv", "a,b\n1,x\"y\n", HasSubstr(":2: a quote must open its field"));
   refuses("csv", "a,b\n1,\"x\"y\n", HasSubstr(":2: a closing quote must end its field"));
   refuses("csv", "a,b\n1,\"x\n\ny", HasSubstr(":2: a quoted field must be closed"));
   refuses("csv", "id,txt\n", AllOf(HasSubstr("column \"text\" is missing"), HasSubstr("txt")), {"text"});
+}
+
+// Fields beyond the header's are not gathered: the row ends where the first of them begins, whatever follows.
+TEST_F(Records, ARowOfCommasIsRefusedAtItsFirstSurplus) {
+  const std::string commas(100000, ',');
+  refuses("csv", "a,b\n" + commas + "\"open", HasSubstr(":2: a row must have at most 2 fields, got more"));
+  refuses("csv", commas + "\"open", HasSubstr(":1: a row must have at most 65536 fields, got more"));
 }
 
 TEST_F(Records, AFileOfManyWindowsIsOneTable) {
