@@ -1,11 +1,17 @@
 #include "data/byte_source.h"
 
+#include <fcntl.h>
 #include <lzma.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "core/error.h"
 
@@ -14,20 +20,72 @@ namespace {
 
 constexpr size_t kWindow = size_t{1} << 20;
 
+// Read by position: a file that becomes shorter meanwhile ends there, where a mapping would kill the process.
+class InputFile {
+ public:
+  explicit InputFile(const Path& path) : path_(path.string()) {
+    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor_ < 0) fail_errno("open");
+    struct stat info {};
+    const bool known = ::fstat(descriptor_, &info) == 0;
+    const int reason = errno;
+    if (known && S_ISREG(info.st_mode)) {
+      size_ = static_cast<uint64_t>(info.st_size);
+      return;
+    }
+    ::close(descriptor_);
+    check<IoError>(!known, "{}: cannot read: not a regular file", path_);
+    errno = reason;
+    fail_errno("read");
+  }
+  ~InputFile() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  InputFile(InputFile&& other) noexcept
+      : path_(std::move(other.path_)),
+        descriptor_(std::exchange(other.descriptor_, -1)),
+        size_(other.size_) {}
+  InputFile& operator=(InputFile&&) = delete;
+
+  size_t read(uint64_t at, std::span<char> out) const {  // fewer bytes than wanted only at the end
+    size_t done = 0;
+    while (done < out.size()) {
+      const ssize_t got =
+          ::pread(descriptor_, out.data() + done, out.size() - done, static_cast<off_t>(at + done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) fail_errno("read");
+      if (got == 0) break;
+      done += static_cast<size_t>(got);
+    }
+    return done;
+  }
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }  // when it was opened
+
+ private:
+  [[noreturn]] void fail_errno(const char* doing) const {
+    const int code = errno;
+    fail<IoError>("{}: cannot {}: {}", path_, doing, std::strerror(code));
+  }
+
+  std::string path_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+};
+
 class PlainSource final : public ByteSource {
  public:
-  explicit PlainSource(std::shared_ptr<const MappedFile> file) : file_(std::move(file)) {}
+  explicit PlainSource(InputFile file) : file_(std::move(file)) {}
   size_t read(std::span<char> out) override {
-    const size_t count = std::min(out.size(), file_->bytes().size() - at_);
-    if (count > 0) std::memcpy(out.data(), file_->bytes().data() + at_, count);
+    const size_t count = file_.read(at_, out);
     at_ += count;
     return count;
   }
   uint64_t consumed() const override { return at_; }
 
  private:
-  std::shared_ptr<const MappedFile> file_;
-  size_t at_ = 0;
+  InputFile file_;
+  uint64_t at_ = 0;
 };
 
 // What the three have in common: packed bytes in, and errors that say where.
@@ -36,28 +94,36 @@ class PackedSource : public ByteSource {
   uint64_t consumed() const override { return at_; }
 
  protected:
-  PackedSource(std::shared_ptr<const MappedFile> file, const char* format)
-      : file_(std::move(file)), format_(format) {}
-  std::span<const std::byte> rest() const {
-    return file_->bytes().subspan(at_, std::min(kWindow, file_->bytes().size() - at_));
+  PackedSource(InputFile file, const char* format) : file_(std::move(file)), format_(format) {}
+  std::span<const char> rest() {  // of the window; empty only at the end
+    if (used_ == held_) {
+      held_ = file_.read(at_, window_);
+      used_ = 0;
+    }
+    return std::span(window_).subspan(used_, held_ - used_);
   }
-  bool at_end() const { return at_ == file_->bytes().size(); }
-  void take(size_t bytes) { at_ += bytes; }
+  bool at_end() { return rest().empty(); }
+  void take(size_t bytes) {
+    used_ += bytes;
+    at_ += bytes;
+  }
   [[noreturn]] void damaged(const char* why) const {
-    fail<DataError>("{}: its {} data must be whole and intact, got {} at byte {} of {}",
-                    file_->path().string(), format_, why, at_, file_->bytes().size());
+    fail<DataError>("{}: its {} data must be whole and intact, got {} at byte {} of {}", file_.path(),
+                    format_, why, at_, file_.size());
   }
   [[noreturn]] void truncated() const { damaged("the end of the file inside it,"); }
 
  private:
-  std::shared_ptr<const MappedFile> file_;
+  InputFile file_;
   const char* format_;
-  size_t at_ = 0;
+  std::vector<char> window_ = std::vector<char>(kWindow);
+  size_t used_ = 0, held_ = 0;  // of the window
+  uint64_t at_ = 0;
 };
 
 class GzipSource final : public PackedSource {
  public:
-  explicit GzipSource(std::shared_ptr<const MappedFile> file) : PackedSource(std::move(file), "gzip") {
+  explicit GzipSource(InputFile file) : PackedSource(std::move(file), "gzip") {
     RETORT_ASSERT(inflateInit2(&state_, 16 + MAX_WBITS) == Z_OK);  // 16: gzip, with its checksum
   }
   ~GzipSource() override { inflateEnd(&state_); }
@@ -69,7 +135,7 @@ class GzipSource final : public PackedSource {
         between_ = false;
       }
       const auto in = rest();
-      state_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(in.data()));
+      state_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(in.data()));
       state_.avail_in = static_cast<uInt>(in.size());
       state_.next_out = reinterpret_cast<Bytef*>(out.data());
       state_.avail_out = static_cast<uInt>(std::min(out.size(), kWindow));
@@ -91,7 +157,7 @@ class GzipSource final : public PackedSource {
 
 class ZstdSource final : public PackedSource {
  public:
-  explicit ZstdSource(std::shared_ptr<const MappedFile> file)
+  explicit ZstdSource(InputFile file)
       : PackedSource(std::move(file), "zstd"), state_(ZSTD_createDStream(), ZSTD_freeDStream) {}
   size_t read(std::span<char> out) override {
     while (true) {
@@ -115,7 +181,7 @@ class ZstdSource final : public PackedSource {
 
 class XzSource final : public PackedSource {
  public:
-  explicit XzSource(std::shared_ptr<const MappedFile> file) : PackedSource(std::move(file), "xz") {
+  explicit XzSource(InputFile file) : PackedSource(std::move(file), "xz") {
     constexpr uint64_t kMemory = uint64_t{1} << 30;  // `xz -9` wants 65 MiB
     RETORT_ASSERT(lzma_stream_decoder(&state_, kMemory, LZMA_CONCATENATED) == LZMA_OK);
   }
@@ -146,9 +212,9 @@ class XzSource final : public PackedSource {
 }  // namespace
 
 std::unique_ptr<ByteSource> open_bytes(const Path& path) {
-  auto file = MappedFile::open(path);
-  const std::string_view head(reinterpret_cast<const char*>(file->bytes().data()),
-                              std::min<size_t>(file->bytes().size(), 6));
+  InputFile file(path);
+  char start[6];
+  const std::string_view head(start, file.read(0, start));
   if (head.starts_with("\x1f\x8b")) return std::make_unique<GzipSource>(std::move(file));
   if (head.starts_with("\x28\xb5\x2f\xfd")) return std::make_unique<ZstdSource>(std::move(file));
   if (head == std::string_view("\xfd"
@@ -156,6 +222,10 @@ std::unique_ptr<ByteSource> open_bytes(const Path& path) {
                                6))
     return std::make_unique<XzSource>(std::move(file));
   return std::make_unique<PlainSource>(std::move(file));
+}
+
+std::unique_ptr<ByteSource> open_packed_bytes(const Path& path) {
+  return std::make_unique<PlainSource>(InputFile(path));
 }
 
 LineReader::LineReader(const Path& path) : path_(path.string()), source_(open_bytes(path)) {}

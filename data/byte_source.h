@@ -1,6 +1,7 @@
 // The bytes of a file from its start: plain, or unpacked when it begins as gzip (RFC 1952), Zstandard
 // (RFC 8878) or xz does; the name does not matter. Members and frames that follow one another are one text.
-// Holds a window of at most 1 MiB of each side; the unpacked size need not be known. One thread.
+// Holds a window of at most 1 MiB of each side; the unpacked size need not be known. A file that becomes
+// shorter meanwhile ends where it then does. One thread.
 // Throws IoError for a file that cannot be read and DataError, naming file and place, for damaged or
 // truncated packing.
 #pragma once
@@ -22,6 +23,7 @@ class ByteSource {
 };
 
 std::unique_ptr<ByteSource> open_bytes(const Path& path);
+std::unique_ptr<ByteSource> open_packed_bytes(const Path& path);  // as they are, whatever they begin as
 
 // Lines of a source, without their "\n" or "\r\n".
 class LineReader {

@@ -5,6 +5,7 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "data/byte_source.h"
 #include "data/in_order.h"
 #include "data/pieces.h"
 #include "data/tokenizer.h"
@@ -23,10 +24,14 @@ std::string digest_of(const PrepareOptions& options) {
       as_bytes(fmt::format("pieces 1\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", d.field, d.messages,
                            fmt::join(d.prompt, "\n"), d.response, d.chat_template, d.split, d.invalid_utf8)));
   for (const std::string& path : options.text) {
-    const auto file = MappedFile::open(path);
-    check<DataError>(!file->bytes().empty(), "{}: text must hold at least one byte, got an empty file", path);
-    digest.add(as_bytes(fmt::format("{} {} ", format_of(path, d), file->bytes().size())));
-    digest.add(file->bytes());
+  std::string window(size_t{1} << 20, '\0');
+    const auto source = open_packed_bytes(path);
+    const uint64_t size = std::filesystem::file_size(path);
+    check<DataError>(size > 0, "{}: text must hold at least one byte, got an empty file", path);
+    digest.add(as_bytes(fmt::format("{} {} ", format_of(path, d), size)));
+    while (const size_t got = source->read(window)) digest.add(as_bytes({window.data(), got}));
+    check<DataError>(source->consumed() == size, "{}: must keep its {} bytes while it is read, got {}", path,
+                     size, source->consumed());
   }
   return hex(digest.value());
 }

@@ -117,6 +117,33 @@ TEST(ByteSource, DamageIsNamedWithItsPlace) {
   EXPECT_THROW(open_bytes(directory / "missing"), IoError);
 }
 
+TEST(ByteSource, AFileThatShrinksEnds) {
+  const TemporaryDirectory directory;
+  const std::string text = some_text(6);
+  std::string window(100000, '\0');
+  const Path plain = write_file(directory / "plain", text);
+  const auto source = open_bytes(plain);
+  EXPECT_EQ(source->read(window), window.size());
+  std::filesystem::resize_file(plain, 123456);
+  EXPECT_EQ(source->read(window), 23456u);
+  EXPECT_EQ(source->read(window), 0u);
+  for (const Packing& packing : kPackings) {
+    const Path path = write_file(directory / "packed", packing.pack(text));
+    const auto packed = open_bytes(path);
+    EXPECT_GT(packed->read(window), 0u);
+    std::filesystem::resize_file(path, 100);
+    EXPECT_THROW(while (packed->read(window) > 0) continue, DataError) << packing.name;
+  }
+}
+
+TEST(ByteSource, PackedBytesAreReadAsTheyAre) {
+  const TemporaryDirectory directory;
+  const std::string bytes = gzipped(some_text(7, 1000));
+  std::string window(5000, '\0');
+  window.resize(open_packed_bytes(write_file(directory / "a.gz", bytes))->read(window));
+  EXPECT_TRUE(window == bytes);
+}
+
 TEST(LineReader, LinesEndWithEitherBreakOrTheFile) {
   const TemporaryDirectory directory;
   const Path path = write_file(directory / "a", "one\r\ntwo\n\nfour\rstill four\nlast\r");

@@ -134,6 +134,21 @@ TEST(Pieces, SpansOfAConversationKeepWhetherTheyAreLearned) {
   EXPECT_TRUE(pieces[2].ends && pieces[4].ends && !pieces[1].ends);
 }
 
+TEST(Pieces, ATextThatShrinksIsRefused) {
+  const TemporaryDirectory directory;
+  const Path path = write_file(directory / "a.txt", lines(4 * kMiB));
+  const auto reader = open_pieces(path, {}, 0.0, Part::kTrain);
+  Piece piece;
+  ASSERT_TRUE(reader->next(piece));
+  std::filesystem::resize_file(path, 3 * kMiB);
+  try {
+    while (reader->next(piece)) continue;
+    FAIL() << "read to the end";
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("a.txt: became shorter while it was read"));
+  }
+}
+
 TEST(Pieces, AnEmptyFileIsRefused) {
   const TemporaryDirectory directory;
   EXPECT_THROW(open_pieces(write_file(directory / "a.txt", ""), {}, 0.1, Part::kTrain), DataError);

@@ -234,6 +234,13 @@ TEST_F(Prepare, BadInputIsNamedAndLeavesNoPart) {
 
 TEST_F(Prepare, AKilledPreparationEndsWithTheSameBytes) {
   PrepareOptions options{
+TEST_F(Prepare, AFileShorterThanItSaysIsRefused) {
+  const Path path = "/sys/devices/system/cpu/online";  // says a page, holds a line
+  std::error_code none;
+  if (std::filesystem::file_size(path, none) != 4096) GTEST_SKIP() << path << " is not there";
+  expect_error<DataError>({path.string()}, HasSubstr("must keep its 4096 bytes while it is read, got "));
+}
+
       .text = {write(directory_ / "a.txt", lines(400)), write(directory_ / "b.txt", lines(90000))},
       .validation = 0.2,
       .shard_tokens = 700001,
