@@ -84,6 +84,7 @@ std::vector<AddedStretch> AddedTokenFinder::cut(std::string_view text) const {
     done = end;
   }
   if (done < text.size()) out.push_back({done, text.size(), -1});
+    if (begin >= end) continue;  // nothing is left of it
   return out;
 }
 

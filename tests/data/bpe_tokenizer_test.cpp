@@ -270,6 +270,10 @@ TEST(AddedTokens, NormalizedOnesAreFoundInNormalizedText) {
   EXPECT_EQ(make_bpe_tokenizer(spec)->encode("e\u0301!").size(), 3u);
 }
 
+  // As tokenizers 0.23.3: what the token before took along is a token again, unless lstrip leaves it nothing.
+  EXPECT_THAT(cut({.text = "\n\n", .rstrip = true}, "\n\n\n\na"), ElementsAre("T:\n\n\n\n", "T:\n\n", "a"));
+  EXPECT_THAT(cut({.text = "\n\n", .lstrip = true, .rstrip = true}, "a\n\n \n\n b\n\n"),
+              ElementsAre("a", "T:\n\n \n\n ", "b", "T:\n\n"));
 TEST(BpeTokenizer, ThreadsShareOne) {
   const auto tokenizer = make_bpe_tokenizer(byte_level_spec());
   std::string text;
