@@ -48,9 +48,10 @@ std::unique_ptr<Tokenizer> make_byte_tokenizer();
 // side by side (models/patch/). Other software has no such tokenizer.
 std::unique_ptr<Tokenizer> make_stop_byte_tokenizer();
 
-// A tokenizer.json, a SentencePiece .model, a tiktoken file, GPT-2's vocab.bpe beside its encoder.json, a
-// GGUF, or a folder with one of them. Byte-pair vocabularies only: Unigram and WordPiece are refused by name
-// (DataError).
+// A tokenizer.json, a SentencePiece .model, a tiktoken file, one of GPT-2's pair (vocab.json and merges.txt,
+// encoder.json and vocab.bpe), or a GGUF; of a folder its tokenizer.json, its tokenizer.model
+// (SentencePiece's or tiktoken's) or such a pair, the first that is there. Byte-pair vocabularies only:
+// Unigram and WordPiece are refused by name (DataError).
 std::unique_ptr<Tokenizer> open_tokenizer(const Path& path);
 
 // The address of a tokenizer, wherever one is named: "bytes", or a path for open_tokenizer(). ConfigError

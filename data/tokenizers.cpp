@@ -30,7 +30,7 @@ std::string head(const Path& path) {  // enough to know a file by
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-// GPT-2's pair under either of its names; the merges of `path`, or the vocabulary of them.
+// GPT-2's pair under either of its names, if the directory has it.
 std::optional<BpeSpec> read_pair(const Path& directory) {
   for (const auto& [vocabulary, merges] :
        {std::pair("vocab.json", "merges.txt"), {"encoder.json", "vocab.bpe"}})
