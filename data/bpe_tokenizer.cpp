@@ -133,7 +133,8 @@ BpeTokenizer::BpeTokenizer(BpeSpec spec)
     added_[static_cast<size_t>(token.id)] = true;
   }
   for (size_t id = 0; id < spec_.tokens.size(); ++id)
-    bytes_.push_back(added_[id] ? spec_.tokens[id] : decoder_.bytes(spec_.tokens[id]));
+    bytes_.push_back(added_[id] && pre_tokenizer_.byte_level() ? spec_.tokens[id]
+                                                               : decoder_.bytes(spec_.tokens[id]));
   index_symbols();
   if (!pre_tokenizer_.byte_level() && words_begin_with_marks())
     words_ = make_mark_splitter(std::string(kMark));

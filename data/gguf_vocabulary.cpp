@@ -229,6 +229,9 @@ GgufMetadata to_gguf(const BpeSpec& spec) {
   else
     add_characters(out, spec, pre);
   std::vector<std::string> tokens = spec.tokens;
+  for (const AddedToken& token : spec.added)  // llama.cpp looks for them in the raw text
+    if (!pre.byte_level() && token.normalized && !token.special)
+      tokens[static_cast<size_t>(token.id)] = replaced(token.text, "\xE2\x96\x81", " ");
   for (size_t id = 0; id < tokens.size(); ++id)
     if (tokens[id].empty()) tokens[id] = fmt::format("[PAD{}]", id);
   out.emplace_back("tokenizer.ggml.tokens", std::move(tokens));

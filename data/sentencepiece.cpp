@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "data/normalizer.h"
 #include "data/token_decoder.h"
 #include "data/tokenizer_json.h"
 #include "formats/untrusted.h"
@@ -101,6 +102,7 @@ void read_piece(SentencePieces& out, std::string_view bytes) {
     if (piece.field() == 2) score = piece.real();
     if (piece.field() == 3) type = piece_type(piece.integer(), out.name);
   }
+  if (type == PieceType::kUserDefined) text = replaced(text, kMark, " ");
   out.texts.push_back(std::move(text));
   out.scores.push_back(score);
   out.types.push_back(type);
@@ -142,15 +144,28 @@ Json replace(const char* pattern, const char* content) {
   return {{"type", "Replace"}, {"pattern", {{"String", pattern}}}, {"content", content}};
 }
 
-void add_tokens(BpeSpec& spec, const SentencePieces& pieces) {
-  for (size_t i = 0; i < pieces.texts.size(); ++i) {
+// Adds the pieces that stand outside the merging. User-defined ones with spaces are written with "▁" and
+// looked for where the text is, unless another piece is written so: whether there are any.
+bool add_tokens(BpeSpec& spec, SentencePieces& pieces) {
+  const std::vector<std::string> texts = pieces.texts;
+  const TokenIndex index(texts);
+  bool spaces = false;
+  for (size_t i = 0; i < texts.size(); ++i) {
     const PieceType type = pieces.types[i];
     if (type == PieceType::kUnknown) spec.unknown = static_cast<int32_t>(i);
     spec.byte_fallback |= type == PieceType::kByte;
     const bool special = type == PieceType::kControl || type == PieceType::kUnknown;
-    if (special || type == PieceType::kUserDefined)
-      spec.added.push_back({.id = static_cast<int32_t>(i), .text = pieces.texts[i], .special = special});
+    if (!special && type != PieceType::kUserDefined) continue;
+    std::string marked = special ? texts[i] : replaced(texts[i], " ", kMark);
+    const bool normalized = marked != texts[i] && !index.find(marked);
+    if (normalized) pieces.texts[i] = std::move(marked);
+    spaces |= normalized;
+    spec.added.push_back({.id = static_cast<int32_t>(i),
+                          .text = pieces.texts[i],
+                          .special = special,
+                          .normalized = normalized});
   }
+  return spaces;
 }
 
 }  // namespace
@@ -175,7 +190,7 @@ BpeSpec spec_of(SentencePieces pieces) {
   BpeSpec spec;
   spec.name = pieces.name;
   spec.fuse_unknown = true;
-  add_tokens(spec, pieces);
+  const bool spaces = add_tokens(spec, pieces);
   for (size_t i = 0; i < pieces.scores.size(); ++i)
     check<DataError>(std::isfinite(pieces.scores[i]), "{}: the score of piece {} must be finite, got {}",
                      spec.name, i, pieces.scores[i]);
@@ -188,7 +203,12 @@ BpeSpec spec_of(SentencePieces pieces) {
   spec.begin = pieces.begin, spec.end = pieces.end, spec.pad = pieces.pad;
 
   Json normalizers = Json::array(), decoders = {replace(kMark, " ")};
-  if (pieces.add_space_prefix) normalizers.push_back({{"type", "Prepend"}, {"prepend", kMark}});
+  // Prepend would change what is looked for too.
+  if (pieces.add_space_prefix && spaces)
+    spec.pre_tokenizer = {
+        {"type", "Metaspace"}, {"replacement", kMark}, {"prepend_scheme", "first"}, {"split", false}};
+  else if (pieces.add_space_prefix)
+    normalizers.push_back({{"type", "Prepend"}, {"prepend", kMark}});
   normalizers.push_back(replace(" ", kMark));
   spec.normalizer = {{"type", "Sequence"}, {"normalizers", normalizers}};
   decoders.push_back({{"type", "ByteFallback"}});

@@ -18,7 +18,7 @@ namespace retort::data {
 
 enum class PieceType : int32_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
 
-// What a .model and a GGUF of that kind both say.
+// What a .model and a GGUF of that kind both say. Texts of user-defined pieces have spaces, others U+2581.
 struct SentencePieces {
   std::string name;
   std::vector<std::string> texts;

@@ -66,6 +66,14 @@ std::string piece(const std::string& text, float score, int type) {
   std::memcpy(bytes.data(), &score, 4);
   return field(1, field(1, text) + static_cast<char>(2 << 3 | 5) + bytes + number(3, type));
 }
+// "▁▁" and "<m>" are user-defined. `prefix`: a space before a text.
+std::string user_defined_model(bool prefix) {
+  std::string out = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) +
+                    piece("\u2581\u2581", 0, 4) + piece("<m>", 0, 4);
+  float score = -5;
+  for (const char* text : {"\u2581a", "ab", "\u2581ab", "a", "\u2581", "b"}) out += piece(text, score--, 1);
+  return out + field(2, number(3, 2)) + field(3, number(3, prefix ? 1 : 0) + number(4, 0));
+}
 std::string small_model(int type = 2) {
   return piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("\u2581", -5, 1) +
          piece("a", -6, 1) + piece("b", -7, 1) + piece("ab", -1, 1) + piece("\u2581ab", -2, 1) +
@@ -220,6 +228,43 @@ TEST(SentencePiece, ReadsAModel) {
   EXPECT_THAT(tokenizer->encode("ba</s>zz"), ElementsAre(3, 5, 4, 2, 3, 0));
   EXPECT_EQ(tokenizer->decode(Ids{7, 7}), "ab ab");
   EXPECT_EQ(tokenizer->token_bytes(7), " ab");
+}
+
+// The ids are those of PyPI's sentencepiece 0.2.3.
+TEST(SentencePiece, UserDefinedPiecesMayHoldSpaces) {
+  const TemporaryDirectory directory;
+  struct Row {
+    const char* text;
+    Ids plain, prefixed;
+  };
+  const std::vector<Row> rows = {
+      {"a  b\n\na", {8, 3, 10, 0, 8}, {5, 3, 10, 0, 8}}, {"ab  ab", {6, 3, 6}, {7, 3, 6}},
+      {"a   b", {8, 3, 9, 10}, {5, 3, 9, 10}},           {"a<m>b", {8, 4, 10}, {5, 4, 10}},
+      {"a <m> b", {8, 9, 4, 9, 10}, {5, 9, 4, 9, 10}},   {"a    <m>ab", {8, 3, 3, 4, 6}, {5, 3, 3, 4, 6}}};
+  for (const bool prefix : {false, true}) {
+    write(directory / "tokenizer.model", user_defined_model(prefix));
+    const auto model = open_tokenizer(directory / "tokenizer.model");
+    for (const auto& [name, content] : model->hf_files()) write(directory / "hf" / name, content);
+    formats::write_gguf(local_files(), directory / "x.gguf", model->gguf_metadata(), {});
+    const auto json = open_tokenizer(directory / "hf"), gguf = open_tokenizer(directory / "x.gguf");
+    EXPECT_EQ(json->fingerprint(), model->fingerprint());
+    EXPECT_EQ(gguf->fingerprint(), model->fingerprint());
+    EXPECT_EQ(model->token_bytes(3), "  ");
+    for (const Row& row : rows) {
+      const Ids& expected = prefix ? row.prefixed : row.plain;
+      EXPECT_EQ(model->encode(row.text), expected) << row.text;
+      EXPECT_EQ(json->encode(row.text), expected) << row.text;
+      EXPECT_EQ(gguf->encode(row.text), expected) << row.text;
+      if (std::string(row.text).find('\n') == std::string::npos) {
+        EXPECT_EQ(model->decode(expected), row.text);
+      }
+    }
+    // llama.cpp looks for it in the raw text.
+    for (const auto& [key, value] : model->gguf_metadata())
+      if (key == "tokenizer.ggml.tokens") {
+        EXPECT_EQ(std::get<std::vector<std::string>>(value)[3], "  ");
+      }
+  }
 }
 
 TEST(SentencePiece, RefusesByName) {
