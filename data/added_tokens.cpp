@@ -65,6 +65,11 @@ AddedTokenFinder::Match AddedTokenFinder::find(std::string_view text, size_t fro
   return {};
 }
 
+bool AddedTokenFinder::ends(std::string_view text) const {
+  return std::any_of(tokens_.begin(), tokens_.end(),
+                     [&](const AddedToken& token) { return text.ends_with(token.text); });
+}
+
 std::vector<AddedStretch> AddedTokenFinder::cut(std::string_view text) const {
   std::vector<AddedStretch> out;
   size_t done = 0;
@@ -79,12 +84,12 @@ std::vector<AddedStretch> AddedTokenFinder::cut(std::string_view text) const {
     // White space that the token before took along stays with it.
     if (token.lstrip) begin = std::max(begin - spaces_at_end(text.substr(0, begin)), done);
     if (token.rstrip) end += spaces_at_start(text.substr(end));
+    if (begin >= end) continue;  // nothing is left of it
     if (done < begin) out.push_back({done, begin, -1});
     out.push_back({begin, end, token.id});
     done = end;
   }
   if (done < text.size()) out.push_back({done, text.size(), -1});
-    if (begin >= end) continue;  // nothing is left of it
   return out;
 }
 

@@ -35,6 +35,7 @@ class AddedTokenFinder {
   bool empty() const { return tokens_.empty(); }
   // Cuts the whole text; no stretch of plain text is empty.
   std::vector<AddedStretch> cut(std::string_view text) const;
+  bool ends(std::string_view text) const;  // whether the text ends with a token
 
  private:
   struct Match {

@@ -36,7 +36,8 @@ class BpeTokenizer final : public Tokenizer {
 
   std::string name() const override { return spec_.name; }
   int64_t vocabulary() const override { return static_cast<int64_t>(spec_.tokens.size()); }
-  std::vector<int32_t> encode(std::string_view text) const override;
+  std::vector<int32_t> encode(std::string_view text) const override { return encode_behind({}, text); }
+  std::vector<int32_t> encode_behind(std::string_view before, std::string_view text) const override;
   std::string decode(std::span<const int32_t> ids) const override;
   std::string_view token_bytes(int32_t id) const override { return bytes_[checked(id)]; }
   bool is_special(int32_t id) const override { return special_[checked(id)]; }
@@ -66,8 +67,7 @@ class BpeTokenizer final : public Tokenizer {
   bool words_begin_with_marks() const;
   std::string make_fingerprint() const;
 
-  void encode_normalized(std::string_view text, bool first, Scratch& scratch,
-                         std::vector<int32_t>& out) const;
+  void encode_normalized(std::string_view text, Before at, Scratch& scratch, std::vector<int32_t>& out) const;
   void encode_plain(std::string_view text, Scratch& scratch, std::vector<int32_t>& out) const;
   void encode_piece(std::string_view piece, size_t readable, Scratch& scratch,
                     std::vector<int32_t>& out) const;
@@ -132,6 +132,7 @@ BpeTokenizer::BpeTokenizer(BpeSpec spec)
     special_[static_cast<size_t>(token.id)] = token.special;
     added_[static_cast<size_t>(token.id)] = true;
   }
+  // Added tokens are text already, not of the byte alphabet; "▁" is a space in them too.
   for (size_t id = 0; id < spec_.tokens.size(); ++id)
     bytes_.push_back(added_[id] && pre_tokenizer_.byte_level() ? spec_.tokens[id]
                                                                : decoder_.bytes(spec_.tokens[id]));
@@ -189,33 +190,36 @@ std::string BpeTokenizer::make_fingerprint() const {
   return hex(xxh3(text));
 }
 
-std::vector<int32_t> BpeTokenizer::encode(std::string_view text) const {
+std::vector<int32_t> BpeTokenizer::encode_behind(std::string_view before, std::string_view text) const {
   const Lease lease(*this);
   std::vector<int32_t> out;
   out.reserve(text.size() / 3);
+  Before at = before.empty() ? Before::kNothing : added_raw_.ends(before) ? Before::kToken : Before::kText;
   for (const AddedStretch& stretch : added_raw_.cut(text)) {
     const std::string_view part = text.substr(stretch.begin, stretch.end - stretch.begin);
     if (stretch.token != -1)
       out.push_back(stretch.token);
     else if (normalizer_.empty())
-      encode_normalized(part, stretch.begin == 0, *lease, out);
+      encode_normalized(part, at, *lease, out);
     else
-      encode_normalized(normalizer_.apply(part), stretch.begin == 0, *lease, out);
+      encode_normalized(normalizer_.apply(part, at == Before::kText), at, *lease, out);
+    at = Before::kToken;  // plain stretches stand between tokens
   }
   return out;
 }
 
 // A normalized stretch, in which normalized tokens are looked for.
-void BpeTokenizer::encode_normalized(std::string_view text, bool first, Scratch& scratch,
+void BpeTokenizer::encode_normalized(std::string_view text, Before at, Scratch& scratch,
                                      std::vector<int32_t>& out) const {
   for (const AddedStretch& stretch : added_normalized_.cut(text)) {
     const std::string_view part = text.substr(stretch.begin, stretch.end - stretch.begin);
     if (stretch.token != -1)
       out.push_back(stretch.token);
     else if (pre_tokenizer_.adds())
-      encode_plain(pre_tokenizer_.prepare(part, first && stretch.begin == 0), scratch, out);
+      encode_plain(pre_tokenizer_.prepare(part, at), scratch, out);
     else
       encode_plain(part, scratch, out);
+    at = Before::kToken;
   }
 }
 

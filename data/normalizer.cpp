@@ -52,14 +52,14 @@ void Normalizer::add(const Json& description, const std::string& source) {
   }
 }
 
-std::string Normalizer::apply(std::string_view text) const {
+std::string Normalizer::apply(std::string_view text, bool goes_on) const {
   std::string out(text);
   for (const Step& step : steps_) {
     if (step.kind == Kind::kNfc)
       out = nfc(out);
     else if (step.kind == Kind::kReplace)
       out = replaced(out, step.pattern, step.content);
-    else if (!out.empty())
+    else if (!out.empty() && !goes_on)
       out.insert(0, step.content);
   }
   return out;

@@ -100,9 +100,10 @@ void PreTokenizer::add_metaspace(const Json& description, const std::string& sou
     splitters_.push_back(make_literal_splitter(space_, SplitBehavior::kMergedWithNext, false));
 }
 
-std::string PreTokenizer::prepare(std::string_view text, bool first) const {
+std::string PreTokenizer::prepare(std::string_view text, Before before) const {
   std::string out = metaspace_ ? replaced(text, " ", space_) : std::string(text);
-  const bool wanted = prefix_ == Prefix::kAlways || (prefix_ == Prefix::kFirst && first);
+  const bool wanted = (prefix_ == Prefix::kAlways && before != Before::kText) ||
+                      (prefix_ == Prefix::kFirst && before == Before::kNothing);
   if (wanted && !out.empty() && !out.starts_with(space_)) out.insert(0, space_);
   return out;
 }

@@ -18,14 +18,16 @@
 
 namespace retort::data {
 
+enum class Before { kNothing, kToken, kText };  // what stands before a text; kToken: an added one
+
 class PreTokenizer {
  public:
   PreTokenizer(const formats::Json& description, const std::string& source);
   bool byte_level() const { return byte_level_; }
   // Whether prepare() does anything.
   bool adds() const { return prefix_ != Prefix::kNever || metaspace_; }
-  // A leading space, and "▁" for spaces. `first`: the text begins where the whole input does.
-  std::string prepare(std::string_view text, bool first) const;
+  // A leading space, and "▁" for spaces.
+  std::string prepare(std::string_view text, Before before) const;
   // Appends where each piece of the prepared text ends; the last is its end.
   void split(std::string_view text, std::vector<size_t>& ends) const;
   std::string rule() const;  // one line for fingerprints: persistent

@@ -14,17 +14,18 @@ namespace retort::data {
 namespace {
 
 constexpr size_t kJob = size_t{1} << 18;  // bytes of text that a thread takes at a time, or one piece
+constexpr size_t kBefore = 256;           // bytes before a piece that its tokenizer sees: a mark's at least
 
 // Names the split documents whatever the files are called: contents, formats and how they are read. The first
-// word changes when the same input comes to give other pieces.
+// word changes when the same input comes to give other pieces, or pieces other tokens.
 std::string digest_of(const PrepareOptions& options) {
   const DocumentOptions& d = options.documents;
   Digest digest;
   digest.add(
-      as_bytes(fmt::format("pieces 1\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", d.field, d.messages,
+      as_bytes(fmt::format("pieces 2\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", d.field, d.messages,
                            fmt::join(d.prompt, "\n"), d.response, d.chat_template, d.split, d.invalid_utf8)));
-  for (const std::string& path : options.text) {
   std::string window(size_t{1} << 20, '\0');
+  for (const std::string& path : options.text) {
     const auto source = open_packed_bytes(path);
     const uint64_t size = std::filesystem::file_size(path);
     check<DataError>(size > 0, "{}: text must hold at least one byte, got an empty file", path);
@@ -39,8 +40,12 @@ std::string digest_of(const PrepareOptions& options) {
 // A part's pieces, file after file, in jobs of about equal size.
 class Jobs {
  public:
+  struct Item {
+    Piece piece;
+    std::string before;  // the end of what its document has before it
+  };
   struct Job {
-    std::vector<Piece> pieces;
+    std::vector<Item> items;
     uint64_t consumed;  // bytes of all files
   };
   Jobs(const PrepareOptions& options, Part part, int64_t skip)
@@ -50,11 +55,15 @@ class Jobs {
     Job job;
     Piece piece;
     for (size_t bytes = 0; bytes < kJob && advance(piece);) {
+      if (!piece.continues) tail_.clear();
+      std::string before = tail_;
+      tail_ += std::string_view(piece.text).substr(piece.text.size() - std::min(piece.text.size(), kBefore));
+      tail_.erase(0, tail_.size() - std::min(tail_.size(), kBefore));
       if (skip_-- > 0) continue;
       bytes += piece.text.size();
-      job.pieces.push_back(std::move(piece));
+      job.items.push_back({std::move(piece), std::move(before)});
     }
-    if (job.pieces.empty()) return std::nullopt;
+    if (job.items.empty()) return std::nullopt;
     job.consumed = before_ + (reader_ ? reader_->consumed() : 0);
     return job;
   }
@@ -74,6 +83,7 @@ class Jobs {
   Part part_;
   int64_t skip_;
   std::unique_ptr<PieceReader> reader_;
+  std::string tail_;  // the end of the document so far
   size_t file_ = 0;
   uint64_t before_ = 0;  // bytes of the files that are done
 };
@@ -91,8 +101,9 @@ struct Encoded {
 Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer) {
   const std::optional<int32_t> separator = tokenizer.separator();
   Encoded out{{}, job.consumed};
-  for (const Piece& piece : job.pieces) {
-    out.pieces.push_back({tokenizer.encode(piece.text), piece.text.size(), piece.continues, piece.learned});
+  for (const auto& [piece, before] : job.items) {
+    out.pieces.push_back(
+        {tokenizer.encode_behind(before, piece.text), piece.text.size(), piece.continues, piece.learned});
     if (piece.ends && separator) out.pieces.back().ids.push_back(*separator);
   }
   return out;

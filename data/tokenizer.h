@@ -23,6 +23,11 @@ class Tokenizer {
   virtual std::string name() const = 0;  // "bytes", or the file it came from
   virtual int64_t vocabulary() const = 0;
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
+  // `text` where it goes on behind `before`: encode() without what that puts before a whole text, such as
+  // SentencePiece's "▁". Parts that are cut where no token reaches across give the ids of the whole.
+  virtual std::vector<int32_t> encode_behind(std::string_view /*before*/, std::string_view text) const {
+    return encode(text);
+  }
   // DataError for an id beyond the vocabulary.
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
   // What a token writes behind other text (a word's token with its leading space); valid while *this lives.

@@ -216,6 +216,21 @@ TEST(BpeTokenizer, CharactersFallBackToBytesThenToTheUnknown) {
               ElementsAre(257, 258));
 }
 
+TEST(BpeTokenizer, WhatGoesOnGetsNothingBefore) {
+  BpeSpec spec = character_spec();
+  add(spec, {.text = "<x>", .special = true});
+  const auto prepend = make_bpe_tokenizer(spec);
+  EXPECT_THAT(prepend->encode_behind("", "ab ab"), ElementsAre(261, 261));
+  EXPECT_THAT(prepend->encode_behind("a", "ab ab"), ElementsAre(260, 261));
+  EXPECT_THAT(prepend->encode_behind("a<x>", "ab"), ElementsAre(261));  // as behind a mark in one text
+  EXPECT_THAT(prepend->encode_behind("a", "ab<x>ab"), ElementsAre(260, 262, 261));
+  spec.normalizer = nullptr;
+  spec.pre_tokenizer = Json::parse(R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"})");
+  const auto first = make_bpe_tokenizer(spec);
+  EXPECT_THAT(first->encode_behind("", "ab<x>ab"), ElementsAre(261, 262, 260));
+  EXPECT_THAT(first->encode_behind("a", "ab<x>ab"), ElementsAre(260, 262, 260));
+}
+
 TEST(BpeTokenizer, WordsAreCutOnlyWhereNoTokenReachesAcross) {
   BpeSpec spec = character_spec();
   spec.tokens.push_back("b\u2581");  // reaches across
@@ -255,6 +270,10 @@ TEST(AddedTokens, FlagsHold) {
   EXPECT_THAT(cut({.text = "X", .lstrip = true}, "a \u3000X b"), ElementsAre("a", "T: \u3000X", " b"));
   EXPECT_THAT(cut({.text = "X", .rstrip = true}, "a X\u3000\nb"), ElementsAre("a ", "T:X\u3000\n", "b"));
   EXPECT_THAT(cut({.text = "X", .lstrip = true, .rstrip = true}, "X X"), ElementsAre("T:X ", "T:X"));
+  // As tokenizers 0.23.3: what the token before took along is a token again, unless lstrip leaves it nothing.
+  EXPECT_THAT(cut({.text = "\n\n", .rstrip = true}, "\n\n\n\na"), ElementsAre("T:\n\n\n\n", "T:\n\n", "a"));
+  EXPECT_THAT(cut({.text = "\n\n", .lstrip = true, .rstrip = true}, "a\n\n \n\n b\n\n"),
+              ElementsAre("a", "T:\n\n \n\n ", "b", "T:\n\n"));
   EXPECT_THAT(cut({.text = "X", .single_word = true}, "aX Xb X_ \u00E9X X.X"),
               ElementsAre("aX Xb X_ \u00E9X ", "T:X", ".", "T:X"));
   EXPECT_THAT(cut({.text = "X"}, ""), ElementsAre());
@@ -270,10 +289,6 @@ TEST(AddedTokens, NormalizedOnesAreFoundInNormalizedText) {
   EXPECT_EQ(make_bpe_tokenizer(spec)->encode("e\u0301!").size(), 3u);
 }
 
-  // As tokenizers 0.23.3: what the token before took along is a token again, unless lstrip leaves it nothing.
-  EXPECT_THAT(cut({.text = "\n\n", .rstrip = true}, "\n\n\n\na"), ElementsAre("T:\n\n\n\n", "T:\n\n", "a"));
-  EXPECT_THAT(cut({.text = "\n\n", .lstrip = true, .rstrip = true}, "a\n\n \n\n b\n\n"),
-              ElementsAre("a", "T:\n\n \n\n ", "b", "T:\n\n"));
 TEST(BpeTokenizer, ThreadsShareOne) {
   const auto tokenizer = make_bpe_tokenizer(byte_level_spec());
   std::string text;

@@ -12,6 +12,8 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "data/bpe_tokenizer.h"
+#include "data/token_decoder.h"
 #include "data/token_shards.h"
 #include "data/tokenizer.h"
 #include "formats/json.h"
@@ -232,8 +234,6 @@ TEST_F(Prepare, BadInputIsNamedAndLeavesNoPart) {
   }
 }
 
-TEST_F(Prepare, AKilledPreparationEndsWithTheSameBytes) {
-  PrepareOptions options{
 TEST_F(Prepare, AFileShorterThanItSaysIsRefused) {
   const Path path = "/sys/devices/system/cpu/online";  // says a page, holds a line
   std::error_code none;
@@ -241,6 +241,8 @@ TEST_F(Prepare, AFileShorterThanItSaysIsRefused) {
   expect_error<DataError>({path.string()}, HasSubstr("must keep its 4096 bytes while it is read, got "));
 }
 
+TEST_F(Prepare, AKilledPreparationEndsWithTheSameBytes) {
+  PrepareOptions options{
       .text = {write(directory_ / "a.txt", lines(400)), write(directory_ / "b.txt", lines(90000))},
       .validation = 0.2,
       .shard_tokens = 700001,
@@ -340,6 +342,53 @@ TEST_F(Prepare, ASeparatorEndsEveryDocument) {
   EXPECT_EQ(ids, expected);
   EXPECT_EQ(shards.documents(), 3);
   for (const int64_t end : ends) EXPECT_EQ(shards.document_end(end - 1), end);
+}
+
+// Bytes, "x", "xx" and two marks, as SentencePiece has them: with "▁" before a text.
+BpeSpec character_spec() {
+  BpeSpec spec;
+  spec.name = "test";
+  for (int byte = 0; byte < 256; ++byte) spec.tokens.push_back(byte_token(static_cast<unsigned char>(byte)));
+  for (const char* token : {"\u2581", "x", "xx", "<|im_start|>", "<|im_end|>"}) spec.tokens.push_back(token);
+  spec.merges = {{257, 257, 258}};
+  for (const int32_t id : {259, 260})
+    spec.added.push_back({.id = id, .text = spec.tokens[static_cast<size_t>(id)], .special = true});
+  spec.byte_fallback = true;
+  return spec;
+}
+
+TEST_F(Prepare, PiecesOfADocumentGiveTheIdsOfTheWhole) {
+  BpeSpec prepend = character_spec(), metaspace = character_spec();
+  prepend.normalizer = formats::Json::parse(R"({"type": "Sequence", "normalizers": [
+      {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]})");
+  metaspace.pre_tokenizer = formats::Json::parse(
+      R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false})");
+  const std::string text = write(directory_ / "a.txt", lines(60000)),
+                    chats = write(directory_ / "b.jsonl", R"(
+{"m": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "xx"},
+       {"role": "user", "content": " xxx"}, {"role": "assistant", "content": "x x"}]})");
+  std::string record = read_text(chats);
+  std::erase(record, '\n');
+  write(chats, record);
+  ASSERT_GT(std::filesystem::file_size(text), size_t{2} << 20);  // pieces are of 1 MiB
+  for (const BpeSpec& spec : {prepend, metaspace}) {
+    const auto tokenizer = make_bpe_tokenizer(spec);
+    for (const auto& [name, content] : tokenizer->hf_files()) write(directory_ / name, content);
+    for (const std::string& path : {text, chats}) {
+      PrepareOptions options{.text = {path}, .validation = 0.0};
+      if (path == chats) options.documents = {.messages = "m", .chat_template = "chatml"};
+      prepare(options, directory_ / "bytes", 8, local_files(), log_);
+      options.tokenizer = (directory_ / "tokenizer.json").string();
+      prepare(options, out(), 8, local_files(), log_);
+      const TokenShards shards(out() / "train");
+      std::vector<int64_t> ids(static_cast<size_t>(shards.size()));
+      shards.read(0, ids);
+      const std::vector<int32_t> whole = tokenizer->encode(text_of(directory_ / "bytes" / "train"));
+      EXPECT_TRUE(ids == std::vector<int64_t>(whole.begin(), whole.end())) << path;
+      EXPECT_EQ(ids[0], path == text ? 256 : 259);
+      for (const Path& done : {directory_ / "bytes", out()}) std::filesystem::remove_all(done);
+    }
+  }
 }
 
 TEST_F(Prepare, InstructionDataOfTheFieldIsReadWhole) {

@@ -178,14 +178,15 @@ TEST(Normalizer, DoesItsStepsInTurn) {
 TEST(PreTokenizer, AddsASpaceWhereItIsAsked) {
   const PreTokenizer first(
       Json::parse(R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "first"})"), "x");
-  EXPECT_EQ(first.prepare("a b", true), "_a_b");
-  EXPECT_EQ(first.prepare("a b", false), "a_b");
-  EXPECT_EQ(first.prepare(" a", true), "_a");
+  EXPECT_EQ(first.prepare("a b", Before::kNothing), "_a_b");
+  EXPECT_EQ(first.prepare("a b", Before::kToken), "a_b");
+  EXPECT_EQ(first.prepare(" a", Before::kNothing), "_a");
   EXPECT_THAT(pieces(first, "_a_b"), ElementsAre("_a", "_b"));
   const PreTokenizer bytes(Json::parse(R"({"type": "ByteLevel", "add_prefix_space": true})"), "x");
   EXPECT_TRUE(bytes.byte_level());
-  EXPECT_EQ(bytes.prepare("a", false), " a");
-  EXPECT_EQ(bytes.prepare(" a", false), " a");
+  EXPECT_EQ(bytes.prepare("a", Before::kToken), " a");
+  EXPECT_EQ(bytes.prepare("a", Before::kText), "a");
+  EXPECT_EQ(bytes.prepare(" a", Before::kToken), " a");
   const PreTokenizer none(nullptr, "x");
   EXPECT_THAT(pieces(none, "a b"), ElementsAre("a b"));
 }
