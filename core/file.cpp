@@ -27,7 +27,8 @@ class LocalFile final : public WritableFile {
     descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (descriptor_ < 0) fail_errno("create", path_);
     if (expected_bytes == 0) return;
-    const int code = ::posix_fallocate(descriptor_, 0, static_cast<off_t>(expected_bytes));
+    int code = EINTR;
+    while (code == EINTR) code = ::posix_fallocate(descriptor_, 0, static_cast<off_t>(expected_bytes));
     if (code != 0 && code != EOPNOTSUPP && code != EINVAL) {
       ::close(descriptor_);
       ::unlink(path.c_str());

@@ -1,14 +1,19 @@
 #include "core/file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "core/error.h"
 #include "tests/testing.h"
 
 namespace retort {
 namespace {
+
+int interruptions = 0;  // of the reservations to come
 
 std::string error_of(const std::function<void()>& body) {
   try {
@@ -20,6 +25,12 @@ std::string error_of(const std::function<void()>& body) {
 }
 
 }  // namespace
+
+// In place of the C library's: a signal is wanted where none can be timed.
+extern "C" int posix_fallocate(int descriptor, off_t offset, off_t length) {
+  if (interruptions > 0) return --interruptions, EINTR;
+  return ::fallocate(descriptor, 0, offset, length) == 0 ? 0 : errno;
+}
 
 TEST(File, DurableWriteReplacesWholeFiles) {
   testing::TemporaryDirectory directory;
@@ -82,6 +93,14 @@ TEST(File, ReservingMoreThanTheDiskHasFailsBeforeWriting) {
   const Path path = directory / "big";
   EXPECT_THROW(local_files().create(path, uint64_t{1} << 60), IoError);
   EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST(File, AnInterruptedReservationIsTriedAgain) {
+  testing::TemporaryDirectory directory;
+  interruptions = 3;
+  local_files().create(directory / "a", 4096)->close();
+  EXPECT_EQ(interruptions, 0);
+  EXPECT_EQ(std::filesystem::file_size(directory / "a"), 4096u);
 }
 
 TEST(File, MapsEmptyAndFullFiles) {
