@@ -21,7 +21,6 @@ CpuFeatures cpu_features() {
   const auto has = [&](const char* flag) { return flags.contains(flag); };
   out.avx2 = has("avx2");
   out.fma = has("fma");
-  out.f16c = has("f16c");
   out.avx512 = has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
   out.avx512_bf16 = out.avx512 && has("avx512_bf16");
   out.amx_bf16 = has("amx_bf16");

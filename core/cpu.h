@@ -6,7 +6,7 @@
 namespace retort {
 
 struct CpuFeatures {
-  bool avx2 = false, fma = false, f16c = false;
+  bool avx2 = false, fma = false;
   bool avx512 = false;       // F, BW, DQ and VL
   bool avx512_bf16 = false;  // native bf16 dot products
   bool amx_bf16 = false;

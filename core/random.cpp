@@ -72,13 +72,6 @@ void Random::fill_normal(at::Tensor& out, double std) const {
   for (int64_t i = 0, n = out.numel(); i < n; ++i) p[i] = static_cast<float>(std * normal(i));
 }
 
-void Random::fill_uniform(at::Tensor& out, double low, double high) const {
-  check(out.is_contiguous() && out.scalar_type() == at::kFloat && out.is_cpu(),
-        "[fill_uniform] needs a dense float32 CPU tensor");
-  float* p = out.data_ptr<float>();
-  for (int64_t i = 0, n = out.numel(); i < n; ++i) p[i] = static_cast<float>(low + (high - low) * uniform(i));
-}
-
 Permutation::Permutation(uint64_t size, uint64_t seed, uint64_t epoch)
     : size_(size), half_bits_(0), round_keys_(seed, "permutation", epoch) {
   check<InternalError>(size > 0, "[Permutation] size must be > 0");

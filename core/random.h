@@ -25,9 +25,8 @@ class Random {
   double normal(uint64_t index) const;                   // N(0, 1), Box-Muller on one counter
   uint64_t below(uint64_t index, uint64_t bound) const;  // 0 .. bound-1, without modulo bias worth naming
 
-  // Fills a dense CPU float32 tensor with N(0, std) or U(low, high), element i from counter i.
+  // Fills a dense CPU float32 tensor with N(0, std), element i from counter i.
   void fill_normal(at::Tensor& out, double std) const;
-  void fill_uniform(at::Tensor& out, double low, double high) const;
 
  private:
   std::array<uint32_t, 4> block(uint64_t index) const;

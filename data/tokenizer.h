@@ -62,7 +62,6 @@ std::unique_ptr<Tokenizer> open_tokenizer(const Path& path);
 // The address of a tokenizer, wherever one is named: "bytes", or a path for open_tokenizer(). ConfigError
 // listing the names that are known, IoError for a path that leads nowhere.
 std::unique_ptr<Tokenizer> make_tokenizer(std::string_view address);
-std::vector<std::string> tokenizer_names();
 // The files that a copy of the tokenizer consists of: hf_files(), or none when its name is enough.
 std::map<std::string, std::string> tokenizer_files(const Tokenizer& tokenizer);
 // The other way: a tokenizer by its name, or from its files in a directory.

@@ -77,8 +77,6 @@ std::unique_ptr<Tokenizer> make_tokenizer(std::string_view address) {
   return tokenizers().at(address).make();
 }
 
-std::vector<std::string> tokenizer_names() { return tokenizers().names(); }
-
 std::map<std::string, std::string> tokenizer_files(const Tokenizer& tokenizer) {
   if (tokenizers().find(tokenizer.name()) != nullptr) return {};
   return tokenizer.hf_files();

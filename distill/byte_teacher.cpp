@@ -60,8 +60,7 @@ class ByteTeacher final : public Teacher {
     check<ConfigError>(context_ >= 0 && context_ + std::ssize(prefix_) + 2 <= model_->context(),
                        "[distill] the bridge's context must lie in [0, {}], got {}",
                        model_->context() - std::ssize(prefix_) - 2, context_);
-    const Segmentation& first = segmentation_at(0, 0);  // early, and for the cost
-    tokens_per_byte_ = static_cast<double>(first.ids.size()) / static_cast<double>(first.end);
+    segmentation_at(0, 0);  // what it refuses is refused early
   }
 
   TeacherSignal signal(const data::Batch& batch) override {
@@ -86,11 +85,6 @@ class ByteTeacher final : public Teacher {
   }
 
   int64_t vocabulary() const override { return kByteValues; }
-  double flops_per_token(int64_t bytes) const override {
-    const double own = static_cast<double>(bytes) * tokens_per_byte_;
-    const double read = own + static_cast<double>(context_ + std::ssize(prefix_));
-    return model_->flops_per_token(std::llround(read)) / 3.0 * read / static_cast<double>(bytes);
-  }
 
  private:
   // The document that holds the byte at `place`.
@@ -217,7 +211,6 @@ class ByteTeacher final : public Teacher {
   std::vector<int32_t> prefix_;
   NextByte next_byte_;
   std::map<std::pair<size_t, int64_t>, Segmentation> segmentations_;  // by source and the document's begin
-  double tokens_per_byte_ = 0;
 };
 
 }  // namespace

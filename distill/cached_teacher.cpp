@@ -33,7 +33,6 @@ class CachedTeacher final : public Teacher {
 
   SignalKind kind() const override { return {facts().kind, facts().size, facts().temperature}; }
   int64_t vocabulary() const override { return facts().vocabulary; }
-  double flops_per_token(int64_t) const override { return 0.0; }
 
  private:
   const CacheFacts& facts() const { return caches_.front()->facts(); }

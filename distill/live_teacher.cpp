@@ -54,10 +54,6 @@ class LiveTeacher final : public Teacher {
   void tap(std::vector<models::LayerTap> wanted) override { taps_ = std::move(wanted); }
   std::vector<models::LayerTap> taps() const override { return taps_; }
   int64_t vocabulary() const override { return model_->vocabulary(); }
-  // A model counts forward and backward: 1 and 2 parts of 3.
-  double flops_per_token(int64_t tokens) const override {
-    return model_->flops_per_token(std::min(tokens, model_->context())) / 3.0;
-  }
 
  private:
   std::unique_ptr<models::Model> model_;

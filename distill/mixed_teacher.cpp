@@ -29,11 +29,6 @@ class MixedTeacher final : public Teacher {
   }
 
   int64_t vocabulary() const override { return vocabulary_; }
-  double flops_per_token(int64_t tokens) const override {
-    double sum = 0;
-    for (const Share& share : shares_) sum += share.teacher->flops_per_token(tokens);
-    return sum;
-  }
 
  private:
   static at::Tensor weights_of(const Share& share, const data::Batch& batch) {

@@ -87,9 +87,6 @@ class Distillation final : public train::Objective {
     for (const Term& term : terms_) names.push_back(term.name);
     return names;
   }
-  double extra_flops_per_token(int64_t tokens) const override {
-    return teacher_ ? teacher_->flops_per_token(tokens) : 0.0;
-  }
 
  private:
   // The losses on logits, in the order of the list; an undefined sum when there are none.

@@ -39,8 +39,7 @@ class Teacher {
   // From now on signal() fills these in, of layers below layers().count; the last batch's are taps().
   virtual void tap(std::vector<models::LayerTap> /*wanted*/) {}
   virtual std::vector<models::LayerTap> taps() const { return {}; }
-  virtual int64_t vocabulary() const = 0;                    // padding included
-  virtual double flops_per_token(int64_t tokens) const = 0;  // forward only
+  virtual int64_t vocabulary() const = 0;  // padding included
 };
 
 // Names a model by its working weights, for caches: 16 hex digits. Take it while they are f32, so that the

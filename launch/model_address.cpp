@@ -174,12 +174,6 @@ void check_fits(const data::Tokenizer& tokenizer, const models::Model& decoder, 
                    tokenizer.vocabulary(), decoder.vocabulary());
 }
 
-void replace_map(OpenedModel& model, std::unique_ptr<models::WeightMap> map) {
-  const at::NoGradGuard no_grad;
-  models::bind_working(model.decoder->parameters(), *map, at::kFloat);
-  model.map = std::move(map);
-}
-
 formats::Json model_facts(const models::DecoderSpec& spec, const std::string& tokenizer,
                           const std::optional<quantize::QuantizeOptions>& quantize) {
   formats::Json facts = {{"model", models::to_json(spec)}, {"tokenizer", tokenizer}};

@@ -41,9 +41,6 @@ OpenedModel open_model(const std::string& address, const Path& run, uint64_t see
 // padding.
 void check_fits(const data::Tokenizer& tokenizer, const models::Model& decoder, const std::string& source);
 
-// The model with another map, its working weights bound anew.
-void replace_map(OpenedModel& model, std::unique_ptr<models::WeightMap> map);
-
 // stage:NAME as a path below `run`; other addresses as they are.
 std::string resolve_stage(const std::string& address, const Path& run);
 

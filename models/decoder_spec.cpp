@@ -105,16 +105,4 @@ void DecoderSpec::validate() const {
   row.check(*this);
 }
 
-bool DecoderSpec::operator==(const DecoderSpec& o) const {
-  const auto all = [](const DecoderSpec& s) {
-    return std::tie(s.family, s.vocabulary, s.context, s.layers, s.width, s.heads, s.kv_heads, s.head_dim,
-                    s.ffn_width, s.norm, s.norm_eps, s.ffn, s.positions, s.rope_theta, s.rope_scaling,
-                    s.rope_local_theta, s.window, s.global_every, s.query_scalar, s.attention_bias,
-                    s.qkv_bias, s.qk_norm, s.sub_norms, s.post_norms, s.ffn_bias, s.tie_embeddings,
-                    s.scale_embeddings, s.logit_softcap, s.share_ffn, s.share_output, s.keep_first,
-                    s.keep_last, s.lora_rank, s.repeat, s.patch);
-  };
-  return all(*this) == all(o);
-}
-
 }  // namespace retort::models

@@ -65,7 +65,7 @@ struct DecoderSpec {
   int64_t repeat = 1;                   // each stored block runs this often in a row
   std::optional<PatchSpec> patch = {};  // of a byte-patch model, whose core all the above describes
 
-  bool operator==(const DecoderSpec& other) const;
+  bool operator==(const DecoderSpec&) const = default;
   bool windowed(int64_t layer) const {
     return window > 0 && (global_every == 0 || (layer + 1) % global_every != 0);
   }

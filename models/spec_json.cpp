@@ -43,67 +43,75 @@ const Registry<Word<PositionKind>>& words() {
   return table;
 }
 
-// One walk over the fields serves writing and reading, so a key has one home.
+// One walk over the fields serves writing and reading, so a key has one home. The bindings name every field in
+// the order of its declaration, so that one more does not compile until it is visited too.
 template <class Scaling, class Visit>
 void walk_scaling(Scaling& r, Visit& visit) {
-  visit("kind", r.kind);
-  visit("factor", r.factor);
-  visit("low_freq_factor", r.low_freq_factor);
-  visit("high_freq_factor", r.high_freq_factor);
-  visit("original_context", r.original_context);
-  visit("attention_factor", r.attention_factor);
-  visit("short_factor", r.short_factor);
-  visit("long_factor", r.long_factor);
+  auto& [kind, factor, low_freq_factor, high_freq_factor, original_context, attention_factor, short_factor,
+         long_factor] = r;
+  visit("kind", kind);
+  visit("factor", factor);
+  visit("low_freq_factor", low_freq_factor);
+  visit("high_freq_factor", high_freq_factor);
+  visit("original_context", original_context);
+  visit("attention_factor", attention_factor);
+  visit("short_factor", short_factor);
+  visit("long_factor", long_factor);
 }
 
 template <class Spec, class Visit>
 void walk(Spec& s, Visit& visit) {
-  visit("family", s.family);
-  visit("vocabulary", s.vocabulary);
-  visit("context", s.context);
-  visit("layers", s.layers);
-  visit("width", s.width);
-  visit("heads", s.heads);
-  visit("kv_heads", s.kv_heads);
-  visit("head_dim", s.head_dim);
-  visit("ffn_width", s.ffn_width);
-  visit("norm", s.norm);
-  visit("norm_eps", s.norm_eps);
-  visit("ffn", s.ffn);
-  visit("positions", s.positions);
-  visit("rope_theta", s.rope_theta);
-  visit("rope_scaling", s.rope_scaling);
-  visit("rope_local_theta", s.rope_local_theta);
-  visit("window", s.window);
-  visit("global_every", s.global_every);
-  visit("query_scalar", s.query_scalar);
-  visit("attention_bias", s.attention_bias);
-  visit("qkv_bias", s.qkv_bias);
-  visit("qk_norm", s.qk_norm);
-  visit.since("sub_norms", s.sub_norms);
-  visit("post_norms", s.post_norms);
-  visit("ffn_bias", s.ffn_bias);
-  visit("tie_embeddings", s.tie_embeddings);
-  visit("scale_embeddings", s.scale_embeddings);
-  visit("logit_softcap", s.logit_softcap);
-  visit("share_ffn", s.share_ffn);
-  visit("share_output", s.share_output);
-  visit("keep_first", s.keep_first);
-  visit("keep_last", s.keep_last);
-  visit("lora_rank", s.lora_rank);
-  visit("repeat", s.repeat);
-  visit("patch", s.patch);
+  auto& [family, vocabulary, context, layers, width, heads, kv_heads, head_dim, ffn_width, norm, norm_eps,
+         ffn, positions, rope_theta, rope_scaling, rope_local_theta, window, global_every, query_scalar,
+         attention_bias, qkv_bias, qk_norm, sub_norms, post_norms, ffn_bias, tie_embeddings, scale_embeddings,
+         logit_softcap, share_ffn, share_output, keep_first, keep_last, lora_rank, repeat, patch] = s;
+  visit("family", family);
+  visit("vocabulary", vocabulary);
+  visit("context", context);
+  visit("layers", layers);
+  visit("width", width);
+  visit("heads", heads);
+  visit("kv_heads", kv_heads);
+  visit("head_dim", head_dim);
+  visit("ffn_width", ffn_width);
+  visit("norm", norm);
+  visit("norm_eps", norm_eps);
+  visit("ffn", ffn);
+  visit("positions", positions);
+  visit("rope_theta", rope_theta);
+  visit("rope_scaling", rope_scaling);
+  visit("rope_local_theta", rope_local_theta);
+  visit("window", window);
+  visit("global_every", global_every);
+  visit("query_scalar", query_scalar);
+  visit("attention_bias", attention_bias);
+  visit("qkv_bias", qkv_bias);
+  visit("qk_norm", qk_norm);
+  visit.since("sub_norms", sub_norms);
+  visit("post_norms", post_norms);
+  visit("ffn_bias", ffn_bias);
+  visit("tie_embeddings", tie_embeddings);
+  visit("scale_embeddings", scale_embeddings);
+  visit("logit_softcap", logit_softcap);
+  visit("share_ffn", share_ffn);
+  visit("share_output", share_output);
+  visit("keep_first", keep_first);
+  visit("keep_last", keep_last);
+  visit("lora_rank", lora_rank);
+  visit("repeat", repeat);
+  visit("patch", patch);
 }
 
 template <class Patch, class Visit>
 void walk_patch(Patch& p, Visit& visit) {
-  visit("width", p.width);
-  visit("layers", p.layers);
-  visit("heads", p.heads);
-  visit("ffn_width", p.ffn_width);
-  visit("window", p.window);
-  visit("longest", p.longest);
-  visit("parallel", p.parallel);
+  auto& [width, layers, heads, ffn_width, window, longest, parallel] = p;
+  visit("width", width);
+  visit("layers", layers);
+  visit("heads", heads);
+  visit("ffn_width", ffn_width);
+  visit("window", window);
+  visit("longest", longest);
+  visit("parallel", parallel);
 }
 
 struct Writer {

@@ -23,7 +23,7 @@ struct ClaimOptions {
   std::string says;
   std::vector<int64_t> seeds = {11, 12, 13};
   std::vector<std::string> shared;   // stages that are no seed's own
-  std::vector<std::string> arms;     // rows of the table; empty: every stage with the bars' figures
+  std::vector<std::string> arms;     // rows of the table; empty: every stage that has the first figure
   std::vector<std::string> figures;  // its columns
   std::vector<BarOptions> bars;
   ClaimOptions();

@@ -26,8 +26,6 @@ class Objective {
   virtual void begin_step(int64_t /*step*/) {}
   virtual LossSum operator()(models::Model& model, const data::Batch& batch) = 0;
   virtual std::vector<std::string> part_names() const = 0;  // what metrics call the parts: "ce", "forward_kl"
-  // FLOPs a token beyond the model's own (a teacher's forward pass).
-  virtual double extra_flops_per_token(int64_t /*tokens*/) const { return 0.0; }
 };
 
 // -log p(label), nats.

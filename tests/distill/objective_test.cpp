@@ -1,7 +1,5 @@
 #include "distill/objective.h"
 
-#include <ATen/Parallel.h>
-
 #include "core/random.h"
 #include "distill/labels.h"
 #include "models/weight_map.h"
@@ -50,7 +48,6 @@ class FixedTeacher final : public Teacher {
     return signal_;
   }
   int64_t vocabulary() const override { return signal_.heads.front().weight_VD.size(0); }
-  double flops_per_token(int64_t) const override { return 5.0; }
 
  private:
   TeacherSignal signal_;
@@ -98,7 +95,6 @@ class LabelTeacher final : public Teacher {
   TeacherSignal signal(const data::Batch&) override { return {.labels = labels_}; }
   SignalKind kind() const override { return kind_; }
   int64_t vocabulary() const override { return kVocabulary; }
-  double flops_per_token(int64_t) const override { return 0.0; }
 
  private:
   SignalKind kind_;
@@ -198,12 +194,10 @@ TEST(Distillation, TheTeacherRunsOnlyWhenALossNeedsIt) {
   const auto plain = make_distillation(teacher(), {{.fn = "cross_entropy"}}, *student);
   (*plain)(*student, sample_batch());
   EXPECT_EQ(calls, 0);
-  EXPECT_EQ(plain->extra_flops_per_token(8), 0.0);
 
   const auto distilled = make_distillation(teacher(), {{.fn = "forward_kl"}}, *student);
   (*distilled)(*student, sample_batch());
   EXPECT_EQ(calls, 1);
-  EXPECT_EQ(distilled->extra_flops_per_token(8), 5.0);
 }
 
 // Against full logits and plain autograd: values, parts, and every gradient of the student; none of the
@@ -296,9 +290,9 @@ TEST(Distillation, WeightsFollowTheStep) {
 // Each loss through the whole step: one rank with two micro-batches and two ranks with one give the same
 // bits.
 TEST(Distillation, HowMicroBatchesAreSplitDoesNotChangeABit) {
+  const testing::Threads one_thread(1);
   for (const LossSpec& spec : losses()) {
     const auto train = [&](comm::Comm& comm, int64_t micro_batches) {
-      at::set_num_threads(1);
       const auto student = tiny_model(2);
       const auto objective =
           make_distillation(make_live_teacher(tiny_model(1, 24)),

@@ -348,7 +348,8 @@ double loss_of(Decoder& model) {
 
 }  // namespace
 
-// Measured: random 3.47 (log 32), cut by importance 2.2, by order 2.6, the teacher 1.0.
+// Measured: random 3.46 (log 32 is 3.47), cut by importance 1.93, by order 2.00, to principal components 2.01,
+// the teacher 1.40.
 TEST(Student, StartsBelowRandomWeightsAndLowestByImportance) {
   DecoderSpec spec = teacher_spec();
   spec.width = 32;

@@ -41,7 +41,6 @@ TEST(LiveTeacher, GivesTheModelsLastHiddenStateAndHead) {
   EXPECT_TRUE(same_bits(signal.heads.at(0).hidden_ND, same->hidden({batch.tokens_BT}).flatten(0, 1)));
   EXPECT_TRUE(same_bits(signal.heads.at(0).weight_VD, same->head().weight_VD));
   EXPECT_EQ(teacher->vocabulary(), 32);
-  EXPECT_DOUBLE_EQ(teacher->flops_per_token(8), same->flops_per_token(8) / 3);
 }
 
 TEST(LiveTeacher, SignalsCarryNoGradient) {
@@ -65,7 +64,6 @@ TEST(LiveTeacher, ReadsLongRowsInWindowsOfItsContext) {
   EXPECT_TRUE(same_bits(teacher->signal(batch).heads.at(0).hidden_ND, windows([&](int64_t at, int64_t n) {
                           return same->hidden({cut(batch.tokens_BT, at, n)});
                         })));
-  EXPECT_DOUBLE_EQ(teacher->flops_per_token(40), same->flops_per_token(16) / 3);
 
   // Documents from token 5 and 20 on: positions in a window count from its start or the document's.
   const at::Tensor place_T = at::arange(40);
@@ -116,9 +114,7 @@ TEST(MixedTeacher, WeighsEachTeacherBySourceAndRunsNoneForNothing) {
   std::vector<Share> shares;
   shares.push_back({make_live_teacher(tiny_model(1)), {0.75, 0.0, 0.25}});
   shares.push_back({make_live_teacher(tiny_model(2)), {2.0}});
-  const double flops = 2 * shares[1].teacher->flops_per_token(8);
   const std::unique_ptr<Teacher> teacher = make_mixed_teacher(std::move(shares));
-  EXPECT_DOUBLE_EQ(teacher->flops_per_token(8), flops);
   EXPECT_EQ(teacher->vocabulary(), 32);
   data::Batch batch = batch_of(3, 2);
   batch.source_B = at::tensor({2, 0, 1}, at::kLong);
@@ -170,7 +166,6 @@ TEST(CachedTeacher, GivesLabelsByPlaceInAnyBatch) {
   EXPECT_EQ(teacher->kind().size, 3);
   EXPECT_EQ(teacher->kind().temperature, 2.0);
   EXPECT_EQ(teacher->vocabulary(), 30);
-  EXPECT_EQ(teacher->flops_per_token(100), 0.0);
   data::Batch batch = batch_of(2, 3);
   batch.corpus_BT = at::tensor({9, 10, 11, 3, 4, 5}, at::kLong).view({2, 3});
   const TeacherSignal signal = teacher->signal(batch);
