@@ -1,7 +1,6 @@
 // The CUDA versions of this room's operations, on tensors: they check nothing (the operation did), allocate
 // their results and enqueue on the current stream. Which of the two sources is built, cuda_ops.cpp or
-// no_cuda.cpp, is CMake's choice; callers ask available() or hold a CUDA tensor, which cannot exist without
-// it.
+// no_cuda.cpp, is CMake's choice; callers hold a CUDA tensor, which cannot exist without it.
 //
 // The program does not link libtorch_cuda, which drags in libraries of gigabytes that a CPU machine lacks;
 // load() brings it in when a device is wanted. Compiled, not yet run on a device.
@@ -9,14 +8,17 @@
 
 #include <ATen/ATen.h>
 
+#include <string>
 #include <utility>
 
 #include "kernels/gate.h"
 
 namespace retort::kernels::cuda {
 
-// Built with CUDA, libtorch_cuda could be loaded, and there is a device. The first call loads it.
-bool load();
+// Makes CUDA tensors possible; later calls return the first one's answer: empty, or why there are none (a
+// build without CUDA, a library that the loader lacks, no device). Call it before the first backward():
+// LibTorch settles then which devices it has, and libtorch_cuda comes too late.
+std::string load();
 // True for the tensors that the functions below take: CUDA, f32 or bf16.
 bool takes(const at::Tensor& x);
 
