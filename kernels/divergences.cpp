@@ -68,7 +68,7 @@ at::Tensor plain_divergence(Divergence kind, double mix, double temperature, con
 }
 
 at::Tensor plain_logit_mse(const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
-  const at::Tensor inside = at::isfinite(rows.teacher_CV);
+  const at::Tensor inside = rows.teacher_CV.ne(-INFINITY);
   const at::Tensor count = inside.sum(1, true);
   const at::Tensor d =
       at::where(inside, rows.common(rows.student_CV) - rows.teacher_CV, nothing(rows.student_CV));

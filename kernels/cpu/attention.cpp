@@ -136,7 +136,7 @@ struct Running {
       float* const p = scores + r * kBlock;
       Vec highest = splat(-kInfinity), parts = {};
       for (int64_t i = 0; i < n; i += kLanes) highest = max(highest, load(p + i));
-      const float peak = max(highest), before = top[r], now = peak > before ? peak : before;
+      const float peak = max(highest), before = top[r], now = peak <= before ? before : peak;  // NaN stays
       if (now == -kInfinity) {  // nothing visible yet: exp(-inf + inf) is no number
         for (int64_t i = 0; i < n; i += kLanes) store(p + i, Vec{});
         continue;

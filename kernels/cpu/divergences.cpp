@@ -154,7 +154,10 @@ void one_row(const Term& term, const Softmax& student, const Softmax& teacher, d
     part.put(student.e + i, x.q);
     part.put(teacher.e + i, pull);
   });
-  *loss = static_cast<double>(rows.temperature) * rows.temperature * static_cast<double>(sum(value));
+  // The clamps above would hide a logit that is no number; the sums of exponentials show it.
+  const double broken =
+      0.0 * (static_cast<double>(student.log_total) + static_cast<double>(teacher.log_total));
+  *loss = static_cast<double>(rows.temperature) * rows.temperature * static_cast<double>(sum(value)) + broken;
   if (gradient == nullptr) return;
   const float all = sum(pulls), factor = rows.scale * rows.temperature;
   sweep(rows.vocabulary, [&](int64_t i, int, auto part) {
@@ -204,8 +207,8 @@ void logit_mse(const DivergenceRows& rows, const float* student, const float* te
     Vec count[4] = {}, total[4] = {}, square[4] = {};
     const auto difference = [&](int64_t i, auto part, Vec& inside) {
       const Vec t = part.get(teacher + i, -kInfinity);
-      inside = t > -kInfinity ? splat(1.0f) : splat(0.0f);
-      return t > -kInfinity ? part.get(student + i) - t : splat(0.0f);
+      inside = t != -kInfinity ? splat(1.0f) : splat(0.0f);
+      return t != -kInfinity ? part.get(student + i) - t : splat(0.0f);
     };
     sweep(rows.vocabulary, [&](int64_t i, int k, auto part) {
       Vec inside;

@@ -71,7 +71,8 @@ static inline float max(Vec v) {
 }
 
 // e^x within 2 units in the last place: x = n ln 2 + r with |r| <= ln(2)/2, a minimax polynomial for e^r
-// (relative error 3e-9), and n added to the exponent. 0 below -87.3 (no denormals), infinity above 88.7.
+// (relative error 3e-9), and n added to the exponent. 0 below -87.3 (no denormals), infinity above 88.7, NaN
+// of NaN.
 static inline Vec exp(Vec x) {
   const Vec round = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer in the low bits
   const Vec t = x * 1.44269504f + round;
@@ -84,7 +85,7 @@ static inline Vec exp(Vec x) {
   p = p * (r * r) + r + 1.0f;
   const Vec scaled = (Vec)((WordVec)p + ((WordVec)t << 23));
   const Vec low = x < -87.3f ? splat(0.0f) : scaled;
-  return x > 88.72f ? splat(kInfinity) : low;
+  return x <= 88.72f ? low : x * kInfinity;
 }
 
 // ln x within 2 units in the last place for normal x > 0: x = 2^n (1 + r) with 1 + r in [sqrt(1/2), sqrt(2)),

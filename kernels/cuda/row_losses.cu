@@ -24,7 +24,7 @@ __device__ Softmax softmax_of(const T* z, int64_t n, float cold) {
     total += expf(v - top);
   }
   const float all = over_block<Max>(top);
-  return {all, over_block<Sum>(top == -INFINITY ? 0.0f : total * expf(top - all))};
+  return {all, over_block<Sum>(total == 0.0f ? 0.0f : total * expf(top - all))};  // NaN stays
 }
 
 __device__ float label_loss(const Softmax& s, float at_label) { return logf(s.total) - (at_label - s.top); }

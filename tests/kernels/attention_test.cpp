@@ -101,6 +101,17 @@ TEST(Attention, NeverLooksAhead) {
   EXPECT_TRUE(same_bits(before.narrow(1, 0, 60), after.narrow(1, 0, 60)));
 }
 
+TEST(Attention, ShowsAKeyThatIsNoNumberToAllWhoSeeIt) {
+  const at::Tensor q = normal({1, 90, 1, 16}, 1).to(at::kFloat), k = normal({1, 90, 1, 16}, 2).to(at::kFloat);
+  for (int64_t place = 0; place < 90; ++place) {
+    at::Tensor broken = k.clone();
+    broken.select(1, place).fill_(NAN);
+    const at::Tensor y = attention(q, broken, k, {}, 0.25);
+    EXPECT_TRUE(at::isfinite(y.narrow(1, 0, place)).all().item<bool>()) << place;
+    EXPECT_TRUE(at::isnan(y.narrow(1, place, 90 - place)).all().item<bool>()) << place;
+  }
+}
+
 TEST(Attention, GivesTheSameBitsForAnyThreadCount) {
   const Tensors inputs{normal({2, 150, 4, 32}, 1), normal({2, 150, 2, 32}, 2), normal({2, 150, 2, 32}, 3)};
   expect_thread_independent([](const Tensors& t) { return attention(t[0], t[1], t[2], {}, 0.2); }, inputs);

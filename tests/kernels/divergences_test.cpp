@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <bit>
 #include <cmath>
 
 #include "core/error.h"
@@ -187,6 +188,22 @@ TEST(Divergences, StayFiniteWhereTheTeacherRulesOut) {
     EXPECT_NEAR(ours, value, 256 * 0x1p-23 * (1 + std::abs(value))) << loss.name;
     EXPECT_LE(worst_error(fast, exact), 256 * 0x1p-23 * (1 + exact.abs().max().item<double>())) << loss.name;
   }
+}
+
+// Of teacher or student, in any place: the step's guard must see it.
+TEST(Divergences, ShowALogitThatIsNoNumber) {
+  const float loud = std::bit_cast<float>(0x7fffffffu);  // what a GPU makes
+  for (const Named& loss : all_losses())
+    for (const float bad : {std::nanf(""), loud, static_cast<float>(INFINITY)})
+      for (const int64_t j : {0, 15, 31, 32})
+        for (const bool teachers : {false, true}) {
+          at::Tensor z = normal({4, 33}, 1).to(at::kFloat), t = normal({4, 33}, 2).to(at::kFloat);
+          (teachers ? t : z)[2][j] = bad;
+          at::Tensor gradient = at::zeros_like(z);
+          const at::Tensor value = loss.loss({z, t, at::ones({4}, at::kLong)}, 1.0, gradient);
+          EXPECT_FALSE(std::isfinite(value.item<double>()) && at::isfinite(gradient).all().item<bool>())
+              << loss.name << " " << bad << " at " << j << (teachers ? " of the teacher" : " of the student");
+        }
 }
 
 // Far from agreement, where p or q is too small for a float on most ids.
