@@ -1,8 +1,6 @@
-// Fake quantization with the straight-through gradient: forward is the value that the file will hold,
-// backward passes the gradient unchanged (the block formulas of Q8_0 and Q4_0 clip nothing worth clipping).
-//   y = dequantize(quantize(x)) on blocks of the last dimension
-// `blocks` formulas live in formats/ggml_blocks; kernels may not include formats, so this kernel takes the
-// rounding as a function and owns the autograd node. x f32. Throws what `round` throws.
+// Fake quantization of activations with the straight-through gradient: y = round(x), and backward passes the
+// gradient unchanged. The rounding is the caller's (quantize/activations.cpp); this is its autograd node. x
+// of any dtype that `round` takes. Throws what `round` throws, ShapeError when it reshapes.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -4,7 +4,7 @@
 //   cross_entropy_rows()     -log q_label             d/dz = q - onehot(label)
 //   forward_kl_rows(T)       T^2 KL(p_T || q_T)       d/dz = T (q_T - p_T)      tempered by T
 //
-// f32, dense; rows are summed in order, in f64. Throws ShapeError.
+// f32, dense; rows are summed in order, in f64 (on a GPU by LibTorch, in f32). Throws ShapeError.
 #pragma once
 
 #include "kernels/linear_loss.h"
