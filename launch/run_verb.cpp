@@ -14,7 +14,7 @@
 namespace retort::launch {
 namespace {
 
-ExitCode run_rank(const RunArguments& arguments, comm::Started& started) {
+ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const std::atomic<bool>& stop) {
   comm::Comm& comm = *started.comm;
   Log log(stderr, "", comm.rank() != 0);
   recipes::Recipe recipe;
@@ -34,24 +34,23 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started) {
                      "{}: the stages of a claim run together, for every seed; use retort run",
                      arguments.recipe);
   const auto body = recipe.claim ? run_claim : run_pipeline;
-  return body(recipe, options, comm, local_files(), log, stop_requested());
+  return body(recipe, options, comm, local_files(), log, stop);
 }
 
 }  // namespace
 
 ExitCode run_verb(const RunArguments& arguments) {
-  install_stop_signals();
+  const StopSignals signals;
   comm::Started started = comm::start_comm();
   std::optional<SharedError> shared;
   try {
-    return run_rank(arguments, started);
+    return run_rank(arguments, started, signals.requested());
   } catch (const SharedError& error) {
     shared = error;  // every rank has it: the group ends in order, then the error goes on
   } catch (...) {
     if (started.comm->size() > 1) {
       const Error error = as_error(std::current_exception());
-      started.comm->abort(fmt::format("rank {}: {}", started.comm->rank(), error.what()),
-                          static_cast<int>(error.code()));
+      started.comm->abort(error.what(), static_cast<int>(error.code()));
     }
     throw;
   }

@@ -1,27 +1,42 @@
 #include "launch/signals.h"
 
-#include <csignal>
+#include <pthread.h>
 
 #include "core/error.h"
 
 namespace retort::launch {
-namespace {
 
-std::atomic<bool> stop{false};
-static_assert(std::atomic<bool>::is_always_lock_free);  // the only kind a handler may touch
-
-void on_signal(int) { stop.store(true); }
-
-}  // namespace
-
-void install_stop_signals() {
-  struct sigaction action = {};
-  action.sa_handler = on_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND) | SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) RETORT_ASSERT(sigaction(signal, &action, nullptr) == 0);
+StopSignals::StopSignals() {
+  sigemptyset(&signals_);
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaddset(&signals_, signal);
+  RETORT_ASSERT(pthread_sigmask(SIG_BLOCK, &signals_, &before_) == 0);
+  thread_ = std::thread([this] { wait(); });
 }
 
-const std::atomic<bool>& stop_requested() { return stop; }
+StopSignals::~StopSignals() {
+  over_ = true;
+  pthread_kill(thread_.native_handle(), SIGUSR1);  // wakes it
+  thread_.join();
+  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+void StopSignals::wait() {
+  sigset_t seen;
+  sigemptyset(&seen);
+  for (;;) {
+    int signal = 0;
+    if (sigwait(&signals_, &signal) != 0) continue;
+    if (over_) return;
+    if (sigismember(&seen, signal) == 1) {
+      sigset_t one;
+      sigemptyset(&one);
+      sigaddset(&one, signal);
+      pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+      std::raise(signal);
+    }
+    sigaddset(&seen, signal);
+    requested_ = true;
+  }
+}
 
 }  // namespace retort::launch

@@ -1,13 +1,35 @@
-// Stopping a run from outside. The first SIGINT, SIGTERM or SIGUSR1 (which mpirun forwards without a kill)
-// asks the run to save and stop; the second has its default action. The one piece of global state here: a
-// handler has no other way to speak.
+// Stopping a run from outside: while it lives, the first SIGINT, SIGTERM or SIGUSR1 (which mpirun forwards
+// without a kill) asks the run to save and stop, and the second of its kind has its default action.
+//
+// A thread waits for the signals and all others block them; no handler is installed, and none may be.
+// oneDNN's AVX-512 products run with the stack pointer inside a workspace on the heap: a handler on such a
+// thread would write its frame over what lies there.
+//
+// One at a time, made before the process has other threads: they inherit what it blocks. InternalError where
+// the system refuses.
 #pragma once
 
+#include <csignal>
+
 #include <atomic>
+#include <thread>
 
 namespace retort::launch {
 
-void install_stop_signals();
-const std::atomic<bool>& stop_requested();
+class StopSignals {
+ public:
+  StopSignals();
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+  const std::atomic<bool>& requested() const { return requested_; }
+
+ private:
+  void wait();
+
+  sigset_t signals_ = {}, before_ = {};
+  std::atomic<bool> requested_{false}, over_{false};
+  std::thread thread_;
+};
 
 }  // namespace retort::launch

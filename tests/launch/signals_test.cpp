@@ -1,37 +1,56 @@
 #include "launch/signals.h"
 
 #include <gtest/gtest.h>
-
-#include <csignal>
-#include <cstdlib>
+#include <unistd.h>
 
 namespace retort::launch {
-
 namespace {
 
-bool the_first_asks() {
-  install_stop_signals();
-  if (stop_requested()) return false;
-  std::raise(SIGUSR1);
-  struct sigaction usr1 = {}, interrupt = {};
-  sigaction(SIGUSR1, nullptr, &usr1);
-  sigaction(SIGINT, nullptr, &interrupt);
-  return stop_requested() && usr1.sa_handler == SIG_DFL && interrupt.sa_handler != SIG_DFL;
+// In processes of their own: here, earlier tests have left threads that do not block the signals.
+class StopSignalsDeathTest : public ::testing::Test {
+ protected:
+  StopSignalsDeathTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+
+  static void send(int signal, const StopSignals& signals) {
+    ::kill(::getpid(), signal);
+    while (!signals.requested()) std::this_thread::yield();
+  }
+};
+
+TEST_F(StopSignalsDeathTest, TheFirstAsksAndInstallsNoHandler) {
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1})
+    EXPECT_EXIT(
+        {
+          const StopSignals signals;
+          const bool before = signals.requested();
+          struct sigaction now = {};
+          sigaction(signal, nullptr, &now);
+          send(signal, signals);
+          std::_Exit(!before && now.sa_handler == SIG_DFL ? 0 : 1);
+        },
+        ::testing::ExitedWithCode(0), "");
 }
 
-}  // namespace
-
-// In processes of their own: neither handlers nor the request can be taken back.
-TEST(Signals, TheFirstAsksTheSecondKills) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");  // other tests have left threads
-  EXPECT_EXIT(std::_Exit(the_first_asks() ? 0 : 1), ::testing::ExitedWithCode(0), "");
+TEST_F(StopSignalsDeathTest, TheSecondOfItsKindKills) {
   EXPECT_EXIT(
       {
-        install_stop_signals();
-        std::raise(SIGTERM);
+        const StopSignals signals;
+        send(SIGTERM, signals);
+        send(SIGINT, signals);
+        send(SIGTERM, signals);
+        ::pause();
+      },
+      ::testing::KilledBySignal(SIGTERM), "");
+}
+
+TEST_F(StopSignalsDeathTest, AfterItTheFirstKills) {
+  EXPECT_EXIT(
+      {
+        { const StopSignals signals; }
         std::raise(SIGTERM);
       },
       ::testing::KilledBySignal(SIGTERM), "");
 }
 
+}  // namespace
 }  // namespace retort::launch
