@@ -248,6 +248,7 @@ ExitCode run_pipeline(const recipes::Recipe& recipe, const PipelineOptions& opti
   on_rank_zero(comm, [&] {
     files.make_directories(recipe.run.dir);
     lock.emplace(recipe.run.dir);
+    files.remove_all(Path(recipe.run.dir) / "exit.json");  // an earlier start's end is not this one's
     write_durably(files, Path(recipe.run.dir) / "recipe.yaml", recipes::print_section(recipe));
   });
   return Pipeline(recipe, options, comm, files, log, stop).run();

@@ -1,8 +1,8 @@
 // Runs a recipe's stages in order, below run.dir:
 //
 //   recipe.yaml            the resolved recipe of the last start
-//   exit.json              how the last start ended: {"code", "stage", "message"}
-//   STAGE/stage.json       {"hash"}: what the work in here belongs to, written before it begins
+//   exit.json              how the last start ended: {"code", "stage", "message"}; none while it runs, or if
+//   it was killed STAGE/stage.json       {"hash"}: what the work in here belongs to, written before it begins
 //   STAGE/result.json      {"hash", "stage", "kind", figures...}, written last: the stage is finished
 //   STAGE.replaced/        what a changed recipe put aside, one generation
 //
