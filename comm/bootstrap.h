@@ -3,8 +3,11 @@
 //   found                                                      back end
 //   an explicit choice, "self" or "mpi"                        that one
 //   OMPI_COMM_WORLD_SIZE, PMIX_RANK or PMI_RANK                mpi (self when the size is known to be 1)
-//   RANK, WORLD_SIZE > 1 and MASTER_ADDR (torchrun)            none yet: CommError that says what to do
-//   SLURM_PROCID and SLURM_NTASKS > 1 without PMIx or PMI      the same
+//   WORLD_SIZE > 1, MASTER_ADDR, and RANK (torchrun) or
+//     JOB_COMPLETION_INDEX (a Kubernetes indexed job)          tcp, at MASTER_PORT, else 29500
+//   SLURM_PROCID and SLURM_STEP_NUM_TASKS > 1 (srun            tcp, at the step's first node and a port made
+//     without PMI; a batch script alone has no step)           of the job's number; MASTER_ADDR and
+//                                                              MASTER_PORT go before
 //   nothing                                                    self
 //
 // Called once, at the start of a process, by its main thread.
@@ -24,8 +27,10 @@ using Environment = std::function<std::optional<std::string>(const std::string& 
 std::optional<std::string> process_environment(const std::string& name);
 
 struct Launch {
-  std::string backend;  // "self" or "mpi"
+  std::string backend;  // "self", "mpi" or "tcp"
   std::string found;    // "OMPI_COMM_WORLD_SIZE=2", "no launcher"
+  int64_t ranks = 0;    // as the launcher says; 0 where it does not
+  TcpMeeting meeting;   // of "tcp"
 };
 
 // The table above, without starting anything. `wanted`: "auto", "self" or "mpi" (else ConfigError).

@@ -8,12 +8,12 @@
 // than a running sum.) bf16 and f16 are summed in f32 and rounded once.
 //
 // Back ends: self (a world of one is a real group: every collective is the identity), threads (ranks as
-// threads of one process, for tests and for one machine), MPI. Thread rule: one rank's Comm is used from one
-// thread; its worker thread runs the collectives in order.
+// threads of one process, for tests and for one machine), MPI, TCP. Thread rule: one rank's Comm is used from
+// one thread; its worker thread runs the collectives in order.
 //
 // Every collective first compares itself with its peers'. CommError, and an unusable group, follow when ranks
 // call different collectives (both sides are named), when a peer fails or leaves, and when the watchdog's
-// time is over (operation, number and missing ranks are named).
+// time is over (operation, number and missing ranks are named); only barrier() waits without the watchdog.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -47,12 +47,14 @@ class Comm {
   virtual ~Comm() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
-  virtual std::string name() const = 0;  // "self", "threads", "mpi"
+  virtual std::string name() const = 0;  // "self", "threads", "mpi", "tcp"
 
   virtual Pending all_reduce(at::Tensor tensor, Reduce reduce) = 0;
   virtual Pending broadcast(at::Tensor tensor, int root) = 0;
   // out[r] becomes rank r's `in`; out is contiguous with size() rows of in's shape.
   virtual Pending all_gather(at::Tensor out, at::Tensor in) = 0;
+  // Waits for every rank however long that takes: for work that some ranks do alone. The watchdog leaves it
+  // be; a peer that fails or leaves ends it.
   virtual void barrier() = 0;
   // Ends every rank of the group, now, with this process exit code, `why` on stderr first. Called when an
   // error cannot be shared. Thread ranks are one process and end with it: there, prefer to throw.
@@ -68,7 +70,7 @@ class Comm {
 
 struct CommOptions {
   // Seconds that a collective waits for its peers before it throws a CommError that names them. The default
-  // is $RETORT_COMM_TIMEOUT, else 600; raise it where one rank works alone for longer.
+  // is $RETORT_COMM_TIMEOUT, else 600.
   double timeout_seconds = default_timeout_seconds();
   static double default_timeout_seconds();  // ConfigError where the variable is no positive number
 };
@@ -84,6 +86,17 @@ void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const C
 // abort(): destroyed by an exception, it ends the group itself.
 std::unique_ptr<Comm> make_mpi_comm(const CommOptions& options = {});
 bool mpi_available();  // built with MPI
+
+// TCP between processes that found each other by an address: where torchrun, Slurm without PMI or Kubernetes
+// starts them. A rank that ends, however, ends its peers' collectives.
+struct TcpMeeting {
+  std::string host;  // where the ranks meet
+  int port = 29500;
+  int rank = 0, size = 1;
+  bool served = false;        // by torchrun's agent; else rank 0 serves
+  std::string attempt = "0";  // keeps a restarted group apart from the last one
+};
+std::unique_ptr<Comm> make_tcp_comm(const TcpMeeting& at, const CommOptions& options = {});
 
 // NCCL for CUDA tensors; CPU tensors, barriers and abort go to `bootstrap`, which must outlive it. The
 // current device is this rank's. Sums are NCCL's, not the tree above: equal on every rank, but not to other

@@ -63,7 +63,7 @@ class MpiTransport final : public Transport {
   std::string name() const override { return "mpi"; }
 
   void exchange(const std::vector<std::span<const std::byte>>& send,
-                const std::vector<std::span<std::byte>>& receive) override {
+                const std::vector<std::span<std::byte>>& receive, Wait how) override {
     std::vector<MPI_Request> requests;
     std::vector<int> peers;  // of each request
     size_t bytes = 0;
@@ -87,7 +87,7 @@ class MpiTransport final : public Transport {
         return MPI_Isend(send[peer].data() + at, count, MPI_BYTE, peer, 0, comm_, request);
       });
     }
-    wait(requests, peers, kPatience + std::chrono::nanoseconds(bytes));
+    wait(requests, peers, kPatience + std::chrono::nanoseconds(bytes), how);
   }
 
   void interrupt() noexcept override { interrupted_ = true; }
@@ -98,7 +98,8 @@ class MpiTransport final : public Transport {
   }
 
  private:
-  void wait(std::vector<MPI_Request>& requests, const std::vector<int>& peers, Clock::duration patience) {
+  void wait(std::vector<MPI_Request>& requests, const std::vector<int>& peers, Clock::duration patience,
+            Wait how) {
     const Clock::time_point start = Clock::now();
     for (;;) {
       int done = 0;
@@ -107,7 +108,7 @@ class MpiTransport final : public Transport {
       if (done) return;
       check<CommError>(!interrupted_, "[mpi] rank {} was interrupted", rank_);
       const Clock::duration waited = Clock::now() - start;
-      if (waited > std::chrono::duration<double>(timeout_))
+      if (how == Wait::kWatched && waited > std::chrono::duration<double>(timeout_))
         throw MissingRanks{missing(requests, peers), timeout_};
       if (waited < patience)
         std::this_thread::yield();

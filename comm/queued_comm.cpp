@@ -123,9 +123,9 @@ void QueuedComm::run(const Call& call, const std::function<void()>& body) {
     agree(call);
     body();
   } catch (const MissingRanks& missing) {
-    broken_ = std::make_exception_ptr(
-        CommError(fmt::format("[comm] rank {}: {} waited {:g} s for rank {}", rank_, call.text(),
-                              missing.seconds, fmt::join(missing.ranks, ", "))));
+    broken_ = std::make_exception_ptr(CommError(fmt::format(
+        "[comm] rank {}: {} waited {:g} s for rank {} (RETORT_COMM_TIMEOUT=SECONDS sets how long)", rank_,
+        call.text(), missing.seconds, fmt::join(missing.ranks, ", "))));
   } catch (...) {
     broken_ = std::current_exception();
   }
@@ -136,7 +136,8 @@ void QueuedComm::agree(const Call& call) {
   std::vector<Call> calls(size_, call);
   Receives receive;
   for (Call& theirs : calls) receive.push_back(std::as_writable_bytes(std::span(&theirs, 1)));
-  transport_->exchange(Sends(size_, std::as_bytes(std::span(&call, 1))), receive);
+  transport_->exchange(Sends(size_, std::as_bytes(std::span(&call, 1))), receive,
+                       call.kind == Call::kBarrier ? Transport::Wait::kPatient : Transport::Wait::kWatched);
   for (int peer = 0; peer < size_; ++peer)
     check<CommError>(calls[peer] == call, "[comm] ranks call different collectives: rank {} {}, rank {} {}",
                      rank_, call.text(), peer, calls[peer].text());
@@ -156,13 +157,13 @@ void QueuedComm::gather_all(std::byte* out, std::span<const std::byte> in) {
   Receives receive;
   for (int peer = 0; peer < size_; ++peer) receive.emplace_back(out + peer * in.size(), in.size());
   if (!in.empty()) std::memmove(receive[rank_].data(), in.data(), in.size());
-  transport_->exchange(Sends(size_, in), receive);
+  exchange(Sends(size_, in), receive);
 }
 
 void QueuedComm::gather_slices(const Slices& slices) {
   Receives receive;
   for (int peer = 0; peer < size_; ++peer) receive.push_back(slices[peer]);
-  transport_->exchange(Sends(size_, slices[rank_]), receive);
+  exchange(Sends(size_, slices[rank_]), receive);
 }
 
 void QueuedComm::reduce_all(const at::Tensor& tensor, Reduce reduce) {
@@ -182,7 +183,7 @@ void QueuedComm::reduce_all(const at::Tensor& tensor, Reduce reduce) {
       send.push_back(slices[peer]);
       receive.emplace_back(theirs + peer * mine.size(), mine.size());
     }
-    transport_->exchange(send, receive);
+    exchange(send, receive);
     inputs[rank_] = mine.data();
   }
   ordered_reduce(tensor.scalar_type(), reduce, inputs, mine.data(), mine.size() / slices.item);
@@ -197,7 +198,7 @@ void QueuedComm::spread(const at::Tensor& tensor, int root) {
   Receives receive(size_);
   for (int peer = 0; rank_ == root && peer < size_; ++peer) send[peer] = small ? whole : slices[peer];
   if (rank_ != root) receive[root] = small ? whole : slices[rank_];
-  transport_->exchange(send, receive);
+  exchange(send, receive);
   if (!small) gather_slices(slices);
 }
 

@@ -58,6 +58,10 @@ class QueuedComm final : public Comm {
   void work(const std::function<std::unique_ptr<Transport>()>& make, std::promise<void>& ready);
   void run(const Call& call, const std::function<void()>& body);
   void agree(const Call& call);
+  void exchange(const std::vector<std::span<const std::byte>>& send,
+                const std::vector<std::span<std::byte>>& receive) {
+    transport_->exchange(send, receive, Transport::Wait::kWatched);
+  }
   void reduce_all(const at::Tensor& tensor, Reduce reduce);
   void spread(const at::Tensor& tensor, int root);
   void gather_all(std::byte* out, std::span<const std::byte> in);

@@ -26,7 +26,7 @@ class ThreadGroup {
 
   // Waits for all ranks to come here as often as this one has. `send` is for the peers, from here to the next
   // meeting's end.
-  void meet(int rank, const Sends& send) {
+  void meet(int rank, const Sends& send, Transport::Wait wait) {
     std::unique_lock lock(mutex_);
     sends_[rank] = &send;
     const int64_t turn = ++arrivals_[rank];
@@ -41,8 +41,11 @@ class ThreadGroup {
       changed_.notify_all();
       return;
     }
-    changed_.wait_for(lock, std::chrono::duration<double>(timeout_),
-                      [&] { return all_here() || hopeless(); });
+    const auto over = [&] { return all_here() || hopeless(); };
+    if (wait == Transport::Wait::kPatient)
+      changed_.wait(lock, over);
+    else
+      changed_.wait_for(lock, std::chrono::duration<double>(timeout_), over);
     if (all_here()) return;
     if (failure_) throw CommError(*failure_);
     MissingRanks missing{{}, timeout_};
@@ -90,15 +93,15 @@ class ThreadTransport final : public Transport {
   int size() const override { return group_.size(); }
   std::string name() const override { return "threads"; }
 
-  void exchange(const Sends& send, const std::vector<std::span<std::byte>>& receive) override {
-    group_.meet(rank_, send);
+  void exchange(const Sends& send, const std::vector<std::span<std::byte>>& receive, Wait wait) override {
+    group_.meet(rank_, send, wait);
     for (int peer = 0; peer < size(); ++peer) {
       if (peer == rank_ || receive[peer].empty()) continue;
       const std::span<const std::byte> sent = group_.sent(peer, rank_);
       RETORT_ASSERT(sent.size() == receive[peer].size());
       std::memcpy(receive[peer].data(), sent.data(), sent.size());
     }
-    group_.meet(rank_, send);
+    group_.meet(rank_, send, wait);
   }
   void interrupt() noexcept override { group_.fail(fmt::format("[comm] rank {} was interrupted", rank_)); }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }

@@ -25,9 +25,10 @@ class Transport {
 
   // Collective. send[p] goes to rank p and receive[p] is filled by rank p; the sizes of both ends agree, and
   // an empty span is no message. Own entries are ignored. Returns when the buffers are free again. Throws
-  // MissingRanks after the group's timeout, CommError when the group has failed.
+  // MissingRanks after the group's timeout, unless the wait is patient; CommError when the group has failed.
+  enum class Wait { kWatched, kPatient };
   virtual void exchange(const std::vector<std::span<const std::byte>>& send,
-                        const std::vector<std::span<std::byte>>& receive) = 0;
+                        const std::vector<std::span<std::byte>>& receive, Wait wait) = 0;
   // From any thread: an exchange under way and all later ones throw CommError, and the destructor ends the
   // group instead of taking leave of it.
   virtual void interrupt() noexcept = 0;

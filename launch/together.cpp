@@ -43,6 +43,7 @@ void together(comm::Comm& comm, const std::function<void()>& work) {
   } catch (...) {
     failure = std::current_exception();
   }
+  comm.barrier();  // a rank may have worked alone for longer than the watchdog allows
   const int64_t mine = failure ? comm.rank() : comm.size();
   const auto first = static_cast<int>(comm.reduce(mine, comm::Reduce::kMin));
   if (first == comm.size()) return;

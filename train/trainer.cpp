@@ -212,6 +212,7 @@ void Trainer::save(State& state, bool last) {
       failure = error.what();
     }
   }
+  comm.barrier();
   failure = comm.broadcast_text(failure);
   if (failure.empty()) {
     state.failed_saves = 0;

@@ -6,9 +6,8 @@
 #include <cstdlib>
 #include <thread>
 
-#include "comm/tree_sum.h"
 #include "core/error.h"
-#include "core/random.h"
+#include "tests/comm/rank_values.h"
 #include "tests/testing.h"
 
 namespace retort::comm {
@@ -17,26 +16,6 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
-
-// Both sides of the border between one round and slices, and counts that no rank count divides.
-const std::vector<int64_t> kCounts = {0, 1, 7, 1024, 1025, 10007, 100003};
-
-at::Tensor values(int rank, int64_t count, at::ScalarType dtype = at::kFloat) {
-  at::Tensor out = at::empty({count}, at::kFloat);
-  Random(5, "comm", rank, count).fill_normal(out, 1000.0);
-  return out.to(dtype);
-}
-
-struct AddTensors {
-  at::Tensor operator()(at::Tensor left, at::Tensor right) const { return left + right; }
-};
-
-at::Tensor tree_over_ranks(int ranks, int64_t count, at::ScalarType dtype) {
-  TreeSum<at::Tensor, AddTensors> tree;
-  for (int r = 0; r < ranks; ++r)
-    tree.push(values(r, count, dtype).to(dtype == at::kBFloat16 ? at::kFloat : dtype));
-  return tree.finish().to(dtype);
-}
 
 std::string message_of(const std::function<void()>& body) {
   try {
@@ -208,6 +187,18 @@ TEST(ThreadComm, TheWatchdogNamesWhoIsMissing) {
         const std::string text = message_of([&] { comm.all_reduce(at::ones({3}), Reduce::kSum).wait(); });
         over = true;
         EXPECT_THAT(text, HasSubstr("rank 0: all_reduce sum of 3 Float (number 0) waited 0.05 s for rank 1"));
+      },
+      options);
+}
+
+TEST(ThreadComm, ABarrierOutlastsTheWatchdog) {
+  CommOptions options;
+  options.timeout_seconds = 0.02;
+  run_thread_ranks(
+      2,
+      [](Comm& comm) {
+        if (comm.rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        comm.barrier();
       },
       options);
 }

@@ -121,12 +121,14 @@ TEST_F(MpiEndsByMismatch, NamedOnBothSides) {
   if (HasFailure()) std::_Exit(1);  // else TearDownTestSuite ends the group with 76
 }
 
-TEST_F(MpiEndsByWatchdog, NamesTheMissingRank) {
+TEST_F(MpiEndsByWatchdog, NamesTheMissingRankAndSparesBarriers) {
+  if (comm_->rank() == 1) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  comm_->barrier();
   if (comm_->rank() == 1)
     for (;;) std::this_thread::sleep_for(std::chrono::seconds(1));  // until rank 0 ends the group
   EXPECT_THAT([] { comm_->broadcast(at::ones({4}), 1).wait(); },
               ThrowsMessage<CommError>(
-                  HasSubstr("broadcast from rank 1 of 4 Float (number 0) waited 0.2 s for rank 1")));
+                  HasSubstr("broadcast from rank 1 of 4 Float (number 1) waited 0.2 s for rank 1")));
   if (HasFailure()) std::_Exit(1);
 }
 

@@ -18,6 +18,7 @@ using ::testing::ThrowsMessage;
 struct Seen {
   std::atomic<int> exchanges = 0;
   std::atomic<bool> interrupted = false, ended = false;
+  std::atomic<int> patient = 0;    // exchanges without the watchdog
   std::atomic<int> fails_at = -1;  // the exchange that finds rank 1 missing
 };
 
@@ -30,8 +31,9 @@ class EchoTransport final : public Transport {
   int size() const override { return 2; }
   std::string name() const override { return "echo"; }
   void exchange(const std::vector<std::span<const std::byte>>& send,
-                const std::vector<std::span<std::byte>>& receive) override {
+                const std::vector<std::span<std::byte>>& receive, Wait wait) override {
     if (seen_.exchanges++ == seen_.fails_at) throw MissingRanks{{1}, 5.0};
+    seen_.patient += wait == Wait::kPatient;
     ASSERT_EQ(send[1].size(), receive[1].size());
     std::memcpy(receive[1].data(), send[1].data(), send[1].size());
   }
@@ -56,7 +58,9 @@ TEST(QueuedComm, BuildsCollectivesFromExchanges) {
     EXPECT_EQ(comm->size(), 2);
     EXPECT_EQ(comm->reduce(int64_t{21}, Reduce::kSum), 42);
     EXPECT_EQ(seen.exchanges, 2);  // the call, and one round of data: it is small
+    EXPECT_EQ(seen.patient, 0);
     comm->barrier();
+    EXPECT_EQ(seen.patient, 1);
     EXPECT_EQ(seen.exchanges, 3);
     const at::Tensor rows = at::empty({2, 3}, at::kInt);
     comm->all_gather(rows, at::full({3}, 7, at::kInt)).wait();

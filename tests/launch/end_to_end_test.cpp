@@ -214,7 +214,10 @@ TEST_F(SlowEndToEnd, TextInStudentOut) {
 TEST_F(SlowEndToEnd, KilledAndInterruptedRunsContinueToTheSameBytes) {
   const std::vector<std::string> sets = {"stages.teacher.train.steps=300"};
   // The stage that is hit is long; a whole run of it is the reference.
+  std::filesystem::create_directories(directory_ / "killed");
+  std::ofstream(directory_ / "killed" / "exit.json") << R"({"code": 0})";  // an earlier start's
   EXPECT_EQ(stop_in_the_teacher("killed", SIGKILL), 128 + SIGKILL);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "killed" / "exit.json"));
   EXPECT_EQ(stop_in_the_teacher("interrupted", SIGINT), 75);
   EXPECT_EQ(formats::read_json(directory_ / "interrupted" / "exit.json").at("code"), 75);
   EXPECT_THAT(said("interrupted-stopped"), HasSubstr("run the same command again"));
@@ -253,6 +256,23 @@ TEST_F(SlowEndToEnd, MpiRanksGiveTheSameBytes) {
   EXPECT_EQ(execute(with(command("bad", {"train.steps=0"})), "bad"), 2);
   const std::string text = said("bad");
   EXPECT_EQ(text.find("must be an integer >= 1"), text.rfind("must be an integer >= 1")) << text;
+}
+
+TEST_F(SlowEndToEnd, TcpRanksGiveTheSameBytes) {
+  ASSERT_EQ(execute(command("one"), "one"), 0) << said("one");
+  const auto ranked = [&](const std::string& rank) {
+    std::vector<std::string> out = {"env", "RANK=" + rank, "WORLD_SIZE=2", "MASTER_ADDR=localhost",
+                                    "MASTER_PORT=29511"};
+    const std::vector<std::string> rest = command("two");
+    out.insert(out.end(), rest.begin(), rest.end());
+    return out;
+  };
+  Process second(ranked("1"), directory_ / "second");
+  ASSERT_EQ(execute(ranked("0"), "two"), 0) << said("two");
+  EXPECT_EQ(second.wait(), 0) << said("second");
+  EXPECT_THAT(said("two"), HasSubstr("rank 0 of 2 over tcp"));
+  expect_equal_checkpoints("one", "two");
+  expect_equal_labels("one", "two");
 }
 
 TEST_F(SlowEndToEnd, BadInputHasDocumentedCodes) {

@@ -1,0 +1,323 @@
+// TCP as a Transport: one connection between every two ranks, polled, so that a watchdog can end the wait.
+//
+// The ranks meet at LibTorch's TCPStore, which rank 0 serves unless torchrun's agent does. Each leaves the
+// address at which it listens there, connects to the ranks below and is connected to by those above; who
+// connects shows the group's token and its rank. The store is left as soon as all are joined.
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <fmt/ranges.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <utility>
+
+#include "comm/comm.h"
+#include "comm/queued_comm.h"
+#include "core/error.h"
+
+namespace retort::comm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kNapMilliseconds = 50;   // between two looks at interrupt() and the watchdog
+constexpr int kGreetingSeconds = 10;   // for a connection to say who it is
+constexpr size_t kMaxPiece = 1 << 20;  // so that sending to one peer does not hold up the others
+
+[[noreturn]] void fail_call(std::string_view what) {
+  fail<CommError>("[tcp] {} failed: {}", what, std::strerror(errno));
+}
+
+class Socket {
+ public:
+  Socket() = default;
+  explicit Socket(int descriptor) : descriptor_(descriptor) {}
+  Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  Socket& operator=(Socket&& other) noexcept {
+    std::swap(descriptor_, other.descriptor_);
+    return *this;
+  }
+  ~Socket() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+  int get() const { return descriptor_; }
+  void set(int level, int option, int value) const {
+    if (::setsockopt(descriptor_, level, option, &value, sizeof(value)) != 0) fail_call("setsockopt");
+  }
+
+ private:
+  int descriptor_ = -1;
+};
+
+struct Address {
+  sockaddr_storage bytes = {};
+  socklen_t size = sizeof(sockaddr_storage);
+  sockaddr* get() { return reinterpret_cast<sockaddr*>(&bytes); }
+  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&bytes); }
+};
+
+Address resolve(const std::string& host, const std::string& port, int kind) {
+  addrinfo hints = {}, *found = nullptr;
+  hints.ai_socktype = kind;
+  const int code = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
+  check<CommError>(code == 0, "[tcp] no address for {}:{}: {}", host, port, ::gai_strerror(code));
+  Address out;
+  out.size = found->ai_addrlen;
+  std::memcpy(&out.bytes, found->ai_addr, found->ai_addrlen);
+  ::freeaddrinfo(found);
+  return out;
+}
+
+// Where this machine is seen from `host`: the near end of a route there. Sends nothing.
+Address own_address(const TcpMeeting& at) {
+  const Address far = resolve(at.host, std::to_string(at.port), SOCK_DGRAM);
+  const Socket probe(::socket(far.bytes.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  Address near;
+  if (probe.get() < 0 || ::connect(probe.get(), far.get(), far.size) != 0 ||
+      ::getsockname(probe.get(), near.get(), &near.size) != 0)
+    fail_call(fmt::format("finding the way to {}", at.host));
+  return near;
+}
+
+Socket listen_at(Address& address, int backlog) {
+  auto& port = address.bytes.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(address.bytes).sin6_port
+                                                   : reinterpret_cast<sockaddr_in&>(address.bytes).sin_port;
+  port = 0;
+  Socket out(::socket(address.bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (out.get() < 0 || ::bind(out.get(), address.get(), address.size) != 0 ||
+      ::listen(out.get(), backlog) != 0 || ::getsockname(out.get(), address.get(), &address.size) != 0)
+    fail_call("listening");
+  return out;
+}
+
+// What a rank says first. Both ends are this program: the bytes need no order of their own.
+struct Greeting {
+  uint64_t token;
+  int64_t rank;
+};
+
+// The store, with its exceptions as ours.
+class Meeting {
+ public:
+  Meeting(const TcpMeeting& at, double timeout) {
+    tell([&] {
+      c10d::TCPStoreOptions options;
+      options.port = static_cast<uint16_t>(at.port);
+      options.isServer = at.rank == 0 && !at.served;
+      options.waitWorkers = false;
+      options.timeout = std::chrono::milliseconds(static_cast<int64_t>(timeout * 1000));
+      store_ = c10::make_intrusive<c10d::PrefixStore>("retort/" + at.attempt,
+                                                      c10::make_intrusive<c10d::TCPStore>(at.host, options));
+    });
+  }
+  void set(const std::string& key, const void* data, size_t size) {
+    const auto* bytes = static_cast<const uint8_t*>(data);
+    tell([&] { store_->set(key, std::vector<uint8_t>(bytes, bytes + size)); });
+  }
+  // Waits for it.
+  template <class T>
+  T get(const std::string& key) {
+    std::vector<uint8_t> bytes;
+    tell([&] { bytes = store_->get(key); });
+    T out;
+    check<CommError>(bytes.size() == sizeof(T), "[tcp] {} at the meeting has {} bytes, wants {}", key,
+                     bytes.size(), sizeof(T));
+    std::memcpy(&out, bytes.data(), sizeof(T));
+    return out;
+  }
+
+ private:
+  template <class Work>
+  static void tell(const Work& work) {
+    try {
+      work();
+    } catch (const c10::Error& error) {
+      fail<CommError>("[tcp] {}", error.what_without_backtrace());
+    }
+  }
+  c10::intrusive_ptr<c10d::Store> store_;
+};
+
+class TcpTransport final : public Transport {
+ public:
+  TcpTransport(const TcpMeeting& at, double timeout)
+      : timeout_(timeout), rank_(at.rank), size_(at.size), peers_(at.size) {
+    Meeting meeting(at, timeout);
+    if (rank_ == 0) {
+      std::random_device random;
+      const uint64_t token = uint64_t{random()} << 32 | random();
+      meeting.set("token", &token, sizeof(token));
+    }
+    const auto token = meeting.get<uint64_t>("token");
+    Address mine = own_address(at);
+    const Socket door = listen_at(mine, size_);
+    meeting.set(fmt::format("address {}", rank_), &mine, sizeof(mine));
+    for (int peer = 0; peer < rank_; ++peer)
+      peers_[peer] = connect_to(peer, meeting.get<Address>(fmt::format("address {}", peer)), token, rank_);
+    let_in(door, token);
+    for (const Socket& peer : peers_)
+      if (peer.get() >= 0) prepare(peer);
+    wait_for_all();  // the store may go when every rank is joined
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  std::string name() const override { return "tcp"; }
+
+  void exchange(const std::vector<std::span<const std::byte>>& send,
+                const std::vector<std::span<std::byte>>& receive, Wait how) override {
+    std::vector<Progress> open;
+    for (int step = 1; step < size_; ++step) {
+      const int peer = (rank_ + step) % size_;
+      if (!send[peer].empty() || !receive[peer].empty()) open.push_back({peer, send[peer], receive[peer]});
+    }
+    Clock::time_point moved = Clock::now();
+    while (!open.empty()) {
+      check<CommError>(!interrupted_, "[tcp] rank {} was interrupted", rank_);
+      bool any = false;
+      for (Progress& p : open) any |= move(p);
+      std::erase_if(open, [](const Progress& p) { return p.send.empty() && p.receive.empty(); });
+      const Clock::time_point now = Clock::now();
+      if (any) moved = now;
+      if (any || open.empty()) continue;
+      if (how == Wait::kWatched && now - moved > std::chrono::duration<double>(timeout_)) throw missing(open);
+      nap(open);
+    }
+  }
+
+  void interrupt() noexcept override { interrupted_ = true; }
+  [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
+
+ private:
+  // What is left to do with one peer.
+  struct Progress {
+    int peer;
+    std::span<const std::byte> send;
+    std::span<std::byte> receive;
+  };
+
+  static Socket connect_to(int peer, const Address& address, uint64_t token, int rank);
+  void let_in(const Socket& door, uint64_t token);
+  static void prepare(const Socket& peer);
+  void wait_for_all();
+  bool move(Progress& p);
+  void nap(const std::vector<Progress>& open) const;
+  MissingRanks missing(const std::vector<Progress>& open) const {
+    MissingRanks out{{}, timeout_};
+    for (const Progress& p : open) out.ranks.push_back(p.peer);
+    return out;
+  }
+
+  const double timeout_;
+  const int rank_, size_;
+  std::vector<Socket> peers_;
+  std::atomic<bool> interrupted_ = false;
+};
+
+Socket TcpTransport::connect_to(int peer, const Address& address, uint64_t token, int rank) {
+  Socket out(::socket(address.bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Greeting greeting{token, rank};
+  if (out.get() < 0 || ::connect(out.get(), address.get(), address.size) != 0 ||
+      ::send(out.get(), &greeting, sizeof(greeting), MSG_NOSIGNAL) != sizeof(greeting))
+    fail_call(fmt::format("connecting to rank {}", peer));
+  return out;
+}
+
+void TcpTransport::let_in(const Socket& door, uint64_t token) {
+  const Clock::time_point end =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_));
+  for (int missing = size_ - 1 - rank_; missing > 0;) {
+    check<CommError>(Clock::now() < end, "[tcp] rank {} waited {:g} s for {} ranks to connect", rank_,
+                     timeout_, missing);
+    pollfd at_door{door.get(), POLLIN, 0};
+    if (::poll(&at_door, 1, kNapMilliseconds) <= 0) continue;
+    Socket guest(::accept4(door.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (guest.get() < 0) continue;
+    const timeval patience{kGreetingSeconds, 0};
+    ::setsockopt(guest.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    Greeting greeting{};
+    if (::recv(guest.get(), &greeting, sizeof(greeting), MSG_WAITALL) != sizeof(greeting)) continue;
+    if (greeting.token != token || greeting.rank <= rank_ || greeting.rank >= size_) continue;  // a stranger
+    Socket& place = peers_[greeting.rank];
+    check<CommError>(place.get() < 0, "[tcp] two processes say they are rank {}", greeting.rank);
+    place = std::move(guest);
+    --missing;
+  }
+}
+
+// No waiting in calls, no delay of small messages, and a dead machine is noticed.
+void TcpTransport::prepare(const Socket& peer) {
+  if (::fcntl(peer.get(), F_SETFL, O_NONBLOCK) != 0) fail_call("fcntl");
+  peer.set(IPPROTO_TCP, TCP_NODELAY, 1);
+  peer.set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  peer.set(IPPROTO_TCP, TCP_KEEPIDLE, 30);
+  peer.set(IPPROTO_TCP, TCP_KEEPINTVL, 10);
+  peer.set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+}
+
+void TcpTransport::wait_for_all() {
+  const std::byte here{};
+  std::vector<std::byte> there(size_);
+  std::vector<std::span<std::byte>> receive;
+  for (std::byte& one : there) receive.emplace_back(&one, 1);
+  try {
+    exchange(std::vector<std::span<const std::byte>>(size_, {&here, 1}), receive, Wait::kWatched);
+  } catch (const MissingRanks& missing) {
+    fail<CommError>("[tcp] rank {} waited {:g} s for rank {} to join", rank_, missing.seconds,
+                    fmt::join(missing.ranks, ", "));
+  }
+}
+
+// Moves what can be moved now; true when something was.
+bool TcpTransport::move(Progress& p) {
+  const int peer = peers_[p.peer].get();
+  const auto moved = [&](ssize_t bytes) {
+    check<CommError>(bytes >= 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR,
+                     "[tcp] rank {} lost rank {}: {}", rank_, p.peer, std::strerror(errno));
+    return bytes > 0 ? static_cast<size_t>(bytes) : 0;
+  };
+  size_t sent = 0, received = 0;
+  if (!p.send.empty()) {
+    sent = moved(::send(peer, p.send.data(), std::min(p.send.size(), kMaxPiece), MSG_NOSIGNAL));
+    p.send = p.send.subspan(sent);
+  }
+  if (!p.receive.empty()) {
+    const ssize_t bytes = ::recv(peer, p.receive.data(), std::min(p.receive.size(), kMaxPiece), 0);
+    check<CommError>(bytes != 0, "[tcp] rank {} waits for rank {}, which has left the group", rank_, p.peer);
+    received = moved(bytes);
+    p.receive = p.receive.subspan(received);
+  }
+  return sent + received > 0;
+}
+
+void TcpTransport::nap(const std::vector<Progress>& open) const {
+  std::vector<pollfd> ready;
+  for (const Progress& p : open)
+    ready.push_back({peers_[p.peer].get(),
+                     static_cast<short>((p.send.empty() ? 0 : POLLOUT) | (p.receive.empty() ? 0 : POLLIN)),
+                     0});
+  ::poll(ready.data(), ready.size(), kNapMilliseconds);
+}
+
+}  // namespace
+
+std::unique_ptr<Comm> make_tcp_comm(const TcpMeeting& at, const CommOptions& options) {
+  check<CommError>(at.rank >= 0 && at.rank < at.size, "[tcp] the rank must be in [0, {}), got {}", at.size,
+                   at.rank);
+  check<CommError>(at.port > 0 && at.port < 65536, "[tcp] the port must be in [1, 65535], got {}", at.port);
+  const double timeout = options.timeout_seconds;
+  return std::make_unique<QueuedComm>([at, timeout] { return std::make_unique<TcpTransport>(at, timeout); });
+}
+
+}  // namespace retort::comm

@@ -1,0 +1,33 @@
+// What the tests of every back end send, and the sum they must get.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <vector>
+
+#include "comm/tree_sum.h"
+#include "core/random.h"
+
+namespace retort::comm {
+
+// Both sides of the border between one round and slices, and counts that no rank count divides.
+inline const std::vector<int64_t> kCounts = {0, 1, 7, 1024, 1025, 10007, 100003};
+
+inline at::Tensor values(int rank, int64_t count, at::ScalarType dtype = at::kFloat) {
+  at::Tensor out = at::empty({count}, at::kFloat);
+  Random(5, "comm", rank, count).fill_normal(out, 1000.0);
+  return out.to(dtype);
+}
+
+struct AddTensors {
+  at::Tensor operator()(at::Tensor left, at::Tensor right) const { return left + right; }
+};
+
+inline at::Tensor tree_over_ranks(int ranks, int64_t count, at::ScalarType dtype) {
+  TreeSum<at::Tensor, AddTensors> tree;
+  for (int r = 0; r < ranks; ++r)
+    tree.push(values(r, count, dtype).to(dtype == at::kBFloat16 ? at::kFloat : dtype));
+  return tree.finish().to(dtype);
+}
+
+}  // namespace retort::comm
