@@ -143,7 +143,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
        .stop = &context.stop,
        .resume_from = context.resume_from},
       s.train, micro_batches);
-  const train::TrainReport report = trainer.run(/*resume=*/true);
+  const train::TrainReport report = trainer.run();
   StageOutcome outcome;
   outcome.preempted = report.preempted || comm.reduce(int64_t{context.stop.load()}, comm::Reduce::kMax) > 0;
   if (outcome.preempted) return outcome;

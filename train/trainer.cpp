@@ -100,8 +100,8 @@ Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches
   RETORT_ASSERT(micro_batches > 0);
 }
 
-TrainReport Trainer::run(bool resume) {
-  State state = resume ? restore() : start_anew();
+TrainReport Trainer::run() {
+  State state = restore();
   if (state.step >= options_.steps) return report(state, false);
   comm::Comm& comm = parts_.step.comm;
   const int64_t all_batches = comm.size() * micro_batches_, mine = comm.rank() * micro_batches_;
@@ -254,20 +254,6 @@ TrainReport Trainer::report(const State& state, bool preempted) const {
 }
 
 // ---- Starting
-
-Trainer::State Trainer::start_anew() {
-  const Path checkpoints = parts_.directory / kCheckpoints;
-  if (parts_.step.comm.rank() == 0) {
-    parts_.files.make_directories(parts_.directory);
-    if (std::filesystem::exists(checkpoints)) {
-      const Path previous = checkpoints.string() + ".previous";
-      parts_.files.remove_all(previous);
-      parts_.files.rename(checkpoints, previous);
-      parts_.log.info("starting anew: earlier checkpoints are now in {}", previous.string());
-    }
-  }
-  return {};
-}
 
 Trainer::State Trainer::restore() {
   if (parts_.step.comm.rank() == 0) parts_.files.make_directories(parts_.directory);

@@ -75,14 +75,14 @@ class Trainer {
  public:
   // micro_batches: this rank's G.
   Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches);
-  // Continues from the newest valid checkpoint in `directory` when `resume`; else earlier ones are moved to
-  // checkpoints.previous/. Trains to options.steps; a run that is there already returns at once.
-  TrainReport run(bool resume);
+  // Continues from the newest valid checkpoint in `directory`, if there is one. Trains to options.steps; a
+  // run that is there already returns at once.
+  TrainReport run();
 
  private:
   struct State;
-  State start_anew();
   State restore();
+  void refresh_in(const std::string& precision, const std::string& source);
   void account(State& state, const StepStats& stats, Metrics* metrics);
   void validate(const State& state, Metrics* metrics);
   void save(State& state, bool last);

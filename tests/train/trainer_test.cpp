@@ -39,7 +39,6 @@ struct TinyRun {
   int ranks = 1;
   int64_t micro_batches = 2;  // of a rank
   TrainOptions options = tiny_options();
-  bool resume = true;
   FileSystem* files = &quick_files();
   std::function<void(int rank, int64_t step, std::atomic<bool>& stop)> before_step;
   double poison_from = 1e9, poison_until = 1e9;  // steps in which rank 0's loss is NaN
@@ -128,7 +127,7 @@ struct TinyRun {
       if (comm.rank() == 0) validated.push_back(done);
       return {{"norm", tiny.model.parameters().unique()[0].master.norm().item<double>()}};
     };
-    return Trainer(std::move(parts), options, micro_batches).run(resume);
+    return Trainer(std::move(parts), options, micro_batches).run();
   }
 };
 
@@ -296,18 +295,6 @@ TEST(Trainer, AFinishedRunReturnsAtOnce) {
   EXPECT_EQ(report.seconds, expected.seconds);
   EXPECT_TRUE(again.validated.empty());
   EXPECT_EQ(contents(run.path()), before);
-}
-
-TEST(Trainer, StartingAnewSetsEarlierCheckpointsAside) {
-  TemporaryDirectory run, other;
-  TinyRun first, anew;
-  first(run.path());
-  first(other.path());
-  anew.resume = false;
-  anew.options.steps = 6;
-  EXPECT_EQ(anew(run.path()).steps, 6);
-  EXPECT_EQ(list_checkpoints(run / "checkpoints").size(), 1u);
-  EXPECT_EQ(load_checkpoint(run / "checkpoints.previous/step_00000020").step, 20);
 }
 
 TEST(Trainer, ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
