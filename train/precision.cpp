@@ -40,6 +40,12 @@ std::string precision_of(const models::Parameters& parameters) {
   return "fp32";
 }
 
+at::ScalarType dtype_of(const std::string& precision) {
+  check<CheckpointError>(precision == "fp32" || precision == "bf16",
+                         "[precision] must be fp32 or bf16, got \"{}\"", precision);
+  return precision == "bf16" ? at::kBFloat16 : at::kFloat;
+}
+
 std::vector<std::string> precision_names() { return {"auto", "fp32", "bf16"}; }
 
 }  // namespace retort::train

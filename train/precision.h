@@ -2,8 +2,9 @@
 // stream, norms, softmax and losses are f32 either way.
 //
 // auto takes bf16 where the processor has units for it and its products are measured to be faster
-// (kernels/cpu_tuning.h). Without such units LibTorch's bf16 products run at a tenth of fp32, so there an
-// explicit bf16 warns with both rates. Throws ConfigError for another name.
+// (kernels/cpu_tuning.h); a run that continues keeps what was measured when it began. Without such units
+// LibTorch's bf16 products run at a tenth of fp32, so there an explicit bf16 warns with both rates. Throws
+// ConfigError for another name.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -26,6 +27,7 @@ at::ScalarType choose_precision(const std::string& precision, comm::Comm& comm, 
 
 // "bf16" when any working copy is, else "fp32".
 std::string precision_of(const models::Parameters& parameters);
+at::ScalarType dtype_of(const std::string& precision);  // of "fp32" or "bf16", as a checkpoint says it
 std::vector<std::string> precision_names();
 
 }  // namespace retort::train

@@ -24,11 +24,15 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 // What a step reads: a run can only be continued with the same samples if this stays.
 Json batch_of(const data::BatchStream& stream, int64_t micro_batches) {
   const data::BatchOptions& options = stream.options();
-  Json out{{"rows", options.rows * micro_batches}, {"sequence", options.sequence}, {"seed", options.seed}};
-  if (stream.sources().size() > 1)
-    for (const data::Source& source : stream.sources())
-      out["mixture"].push_back({hex(source.shards->digest()), source.weight});
-  return out;
+  Json sources = Json::array();
+  for (const data::Source& source : stream.sources())
+    sources.push_back({hex(source.shards->digest()), source.weight});
+  return {{"rows", options.rows * micro_batches},
+          {"sequence", options.sequence},
+          {"seed", options.seed},
+          {"isolate_documents", options.isolate_documents},
+          {"limit", options.limit},
+          {"sources", sources}};
 }
 
 // How far each source was read: {"name", "digest", "weight", "samples", "epochs"}.
@@ -260,11 +264,8 @@ Trainer::State Trainer::restore() {
   auto checkpoint = load_latest_checkpoint(parts_.directory / kCheckpoints, parts_.log, parts_.step.comm);
   if (!checkpoint && !parts_.resume_from.empty()) checkpoint = load_checkpoint(parts_.resume_from);
   if (!checkpoint) return {};
-  models::Parameters& parameters = parts_.step.model.parameters();
-  copy_weights(*checkpoint, parameters);
-  models::refresh_working(parameters, parts_.step.map);
+  copy_weights(*checkpoint, parts_.step.model.parameters());
   parts_.step.optimizer.set_state(checkpoint->optimizer);
-
   State state;
   state.step = checkpoint->step;
   const std::string source = checkpoint->path.string();
@@ -279,16 +280,28 @@ Trainer::State Trainer::restore() {
         "[train] {} was made with batches of {}, this run has {}: continue with the same, or start "
         "anew in another directory",
         source, train.at("batch").dump(), now.dump());
-    const std::string before = formats::json_text(train, "precision", source),
-                      here = precision_of(parameters);
-    if (before != here && parts_.step.comm.rank() == 0)
-      parts_.log.warn("{} was trained in {}, this run continues in {}", source, before, here);
+    refresh_in(formats::json_text(train, "precision", source), source);
   } catch (const Json::exception& error) {
     fail<CheckpointError>("{}: {}", source, error.what());
   }
   state.seconds = read_seconds(parts_.directory / kProgress);
   if (parts_.step.comm.rank() == 0) parts_.log.info("continuing from {}", source);
   return state;
+}
+
+// Working copies of the restored masters. What `auto` once measured holds: another figure would give other
+// bits.
+void Trainer::refresh_in(const std::string& precision, const std::string& source) {
+  models::Parameters& parameters = parts_.step.model.parameters();
+  const std::string here = precision_of(parameters);
+  if (precision != here && options_.precision == "auto") {
+    if (parts_.step.comm.rank() == 0)
+      parts_.log.info("precision {}, as {} was trained in", precision, source);
+    return models::bind_working(parameters, parts_.step.map, dtype_of(precision));
+  }
+  if (precision != here && parts_.step.comm.rank() == 0)
+    parts_.log.warn("{} was trained in {}, this run continues in {}", source, precision, here);
+  models::refresh_working(parameters, parts_.step.map);
 }
 
 }  // namespace retort::train

@@ -44,6 +44,10 @@ struct TinyRun {
   double poison_from = 1e9, poison_until = 1e9;  // steps in which rank 0's loss is NaN
   int64_t rows = 2;
   double second_weight = 0.0;  // > 0: a second corpus beside the one of weight 1
+  bool other_text = false;     // the second corpus instead of the first
+  bool isolate_documents = false;
+  int64_t limit = 0;
+  at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
 
   std::string log;                 // rank 0's, after run
   std::vector<int64_t> validated;  // rank 0's
@@ -101,13 +105,16 @@ struct TinyRun {
 
   TrainReport rank(comm::Comm& comm, const Path& directory, Log& log_of_rank) {
     TinyModel tiny;
+    models::bind_working(tiny.model.parameters(), tiny.map, measured);
     bool poisoned = false;
     Loss objective(&poisoned);
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, tiny.model.parameters());
-    std::vector<data::Source> sources = {{"first", corpus()}};
+    std::vector<data::Source> sources = {{"first", other_text ? second_corpus() : corpus()}};
     if (second_weight > 0) sources.push_back({"second", second_corpus(), second_weight});
-    const data::BatchStream stream(sources, {.sequence = 12, .rows = rows, .seed = 3});
+    const data::BatchStream stream(
+        sources,
+        {.sequence = 12, .rows = rows, .seed = 3, .isolate_documents = isolate_documents, .limit = limit});
     TrainerParts parts{.step = {tiny.model, tiny.map, objective, *optimizer, comm},
                        .stream = stream,
                        .files = *files,
@@ -280,6 +287,28 @@ TEST(Trainer, AMixtureIsContinuedWhereEachSourceWas) {
   const std::string metrics = read_text(parts_run / "metrics.jsonl");
   EXPECT_NE(metrics.find(fmt::format("\"second\":{}", sources[1]["epochs"].dump())), std::string::npos)
       << metrics;
+}
+
+TEST(Trainer, OtherTextIsNotContinued) {
+  TemporaryDirectory run;
+  TinyRun first, text, documents, limited;
+  first.before_step = stop_at(9, 0);
+  first(run.path());
+  text.other_text = documents.isolate_documents = true;
+  limited.limit = 600;
+  for (TinyRun* other : {&text, &documents, &limited}) EXPECT_THROW((*other)(run.path()), ConfigError);
+}
+
+TEST(Trainer, APrecisionThatWasMeasuredStays) {
+  TemporaryDirectory whole_run, parts_run;
+  TinyRun whole, first, second;
+  whole.measured = first.measured = at::kBFloat16;
+  whole(whole_run.path());
+  first.before_step = stop_at(9, 0);
+  first(parts_run.path());
+  second(parts_run.path());
+  EXPECT_NE(second.log.find("precision bf16"), std::string::npos) << second.log;
+  expect_same(whole_run.path(), parts_run.path());
 }
 
 TEST(Trainer, AFinishedRunReturnsAtOnce) {
