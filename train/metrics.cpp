@@ -40,7 +40,9 @@ Metrics::Metrics(FileSystem& files, Log& log, const Path& directory, int64_t don
       path_(directory / "metrics.jsonl"),
       options_(std::move(options)),
       progress_(log, path_.parent_path().filename().string(), options_.steps, "tok",
-                options_.tokens_per_step) {
+                options_.tokens_per_step),
+      last_tokens_(static_cast<double>(options_.tokens)),
+      last_seconds_(options_.seconds) {
   std::vector<Json> lines;
   if (done > 0 && std::filesystem::exists(path_))
     lines = lines_until(read_text(path_), done, path_.string(), good_bytes_);

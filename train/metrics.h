@@ -30,6 +30,8 @@ struct MetricsOptions {
   int64_t log_every = 10;  // steps between lines
   double tokens_per_step = 0;
   std::vector<std::string> part_names;
+  int64_t tokens = 0;  // of the run until it starts or continues here, and seconds: rates count from there
+  double seconds = 0;
 };
 
 // How far a run has come.
@@ -67,7 +69,7 @@ class Metrics {
   std::unique_ptr<formats::TensorboardWriter> board_;
   Progress progress_;
   std::string note_;
-  double last_tokens_ = 0, last_seconds_ = 0;  // at the last line, for the rate since
+  double last_tokens_, last_seconds_;  // at the last line, for the rate since
 };
 
 }  // namespace retort::train

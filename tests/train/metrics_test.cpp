@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <fstream>
 #include <limits>
 
@@ -94,6 +95,22 @@ TEST(Metrics, ContinuesBehindTheCheckpointWithoutDuplicates) {
   take_steps(metrics, 10, 20);
   EXPECT_EQ(lines(run.path()), undisturbed());
   EXPECT_EQ(count(events(run.path()), "train/loss"), 4);  // written anew: 5, 10, 15, 20, each once
+}
+
+TEST(Metrics, RatesCountFromWhereARunContinues) {
+  testing::TemporaryDirectory run;
+  CapturedLog log;
+  MetricsOptions options = kOptions;
+  options.tokens = 640;
+  options.seconds = 100.0;
+  Metrics metrics(quick_files(), *log, run.path(), 10, options);
+  metrics.step(stats_of(14), {960, 102.0, {}});
+  const std::string all = events(run.path()), name = "train/tokens_per_second";
+  const size_t at = all.find(name);
+  ASSERT_NE(at, std::string::npos);
+  float rate = 0;
+  std::memcpy(&rate, all.data() + at + name.size() + 1, sizeof(rate));  // behind the field's number
+  EXPECT_EQ(rate, 160.0f);
 }
 
 TEST(Metrics, KnowsWhichValidationIsThere) {
