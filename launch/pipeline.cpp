@@ -1,12 +1,14 @@
 #include "launch/pipeline.h"
 
 #include <algorithm>
+#include <map>
 
 #include "core/digest.h"
 #include "core/error.h"
 #include "launch/stages.h"
 #include "launch/together.h"
 #include "recipes/print_section.h"
+#include "recipes/yaml_tree.h"
 
 namespace retort::launch {
 namespace {
@@ -54,15 +56,55 @@ Plan plan_of(const Path& directory, const StageBody& body, const std::string& ha
                                                                                   : Plan::kFresh;
 }
 
-void put_aside(const Path& directory, FileSystem& files, Log& log) {
+using Leaves = std::map<std::string, std::string>;
+
+void add_leaves(const recipes::Node& node, Leaves& leaves) {
+  for (size_t i = 0; i < node.children.size(); ++i) {
+    const recipes::Node& child = node.children[i];
+    if (!child.children.empty()) add_leaves(child, leaves);
+    const std::string key = child.path == node.path ? fmt::format("{}[{}]", node.path, i) : child.path;
+    if (child.kind == recipes::Node::Kind::kScalar) leaves[key] = child.scalar;
+  }
+}
+
+Leaves leaves_of(const std::string& identity) {
+  recipes::Problems problems;
+  Leaves leaves;
+  add_leaves(recipes::parse_yaml(identity, "stage.json", problems), leaves);
+  return leaves;
+}
+
+// The stage's keys whose values are no longer those that the work in its directory was begun with.
+std::string changed_keys(const Path& directory, const std::string& identity) {
+  Leaves before;
+  const Leaves now = leaves_of(identity);
+  try {
+    const Path path = directory / "stage.json";
+    before = leaves_of(formats::json_text(formats::read_json(path), "recipe", path.string()));
+  } catch (const Error&) {
+    return "";  // a stage that is never continued keeps none
+  }
+  std::vector<std::string> changes;
+  for (const auto& [key, value] : now)
+    if (const auto old = before.find(key); old == before.end() || old->second != value)
+      changes.push_back(fmt::format("{} {} -> {}", key, old == before.end() ? "none" : old->second, value));
+  for (const auto& [key, value] : before)
+    if (!now.contains(key)) changes.push_back(fmt::format("{} {} -> none", key, value));
+  return changes.empty() ? "" : fmt::format(" ({})", fmt::join(changes, ", "));
+}
+
+void put_aside(const Path& directory, const std::string& identity, bool anew, FileSystem& files, Log& log) {
   const Path aside = directory.string() + ".replaced";
-  files.remove_all(aside);
   if (!fs::exists(directory)) return;
-  const bool finished = fs::exists(directory / "result.json");
+  files.remove_all(aside);
+  const bool finished = fs::exists(directory / "result.json"), begun = fs::exists(directory / "stage.json");
+  const std::string why = anew ? "--resume never"
+                          : finished || begun
+                              ? "its recipe or inputs changed" + changed_keys(directory, identity)
+                              : "was interrupted, and cannot continue";
   files.rename(directory, aside);
-  if (finished)
-    log.info("{}: its recipe or inputs changed; done anew, the old one is in {}", directory.string(),
-             aside.string());
+  log.warn("{}: {}; done anew, its {}finished work is in {} until the next is put aside", directory.string(),
+           why, finished ? "" : "un", aside.string());
 }
 
 void print_product(const StageContext& context, const StageBody& body) {
@@ -142,10 +184,11 @@ class Pipeline {
                          stage.name == resumed_ ? options_.resume_from : Path()};
     if (plan != Plan::kSkip) {
       on_rank_zero(comm_, [&] {
-        if (plan == Plan::kFresh) put_aside(directory, files_, log_);
+        if (plan == Plan::kFresh) put_aside(directory, context.identity, options_.anew, files_, log_);
         if (!body.continues) return;
         files_.make_directories(directory);
-        write_durably(files_, directory / "stage.json", Json{{"hash", hash}}.dump() + "\n");
+        write_durably(files_, directory / "stage.json",
+                      Json{{"hash", hash}, {"recipe", context.identity}}.dump(1) + "\n");
       });
       StageOutcome outcome = body.run(context);
       if (outcome.preempted) return false;
@@ -184,6 +227,13 @@ class Pipeline {
 std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& stage) {
   recipes::Stage same = stage;
   same.parallel = {};
+  const train::TrainOptions usual;  // how a run is watched and kept moves no weight
+  same.train.log_every = usual.log_every;
+  same.train.validate_every = usual.validate_every;
+  same.train.checkpoint_every = usual.checkpoint_every;
+  same.train.keep_checkpoints = usual.keep_checkpoints;
+  same.train.max_skipped = usual.max_skipped;
+  same.train.max_failed_saves = usual.max_failed_saves;
   same.prepare.text.clear();      // what files hold counts, not their names
   if (stage.kind == "capture") {  // labels are found by a token's place, whatever the shape of batches
     same.data = recipes::DataOptions();

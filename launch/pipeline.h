@@ -2,16 +2,18 @@
 //
 //   recipe.yaml            the resolved recipe of the last start
 //   exit.json              how the last start ended: {"code", "stage", "message"}; none while it runs, or if
-//   it was killed STAGE/stage.json       {"hash"}: what the work in here belongs to, written before it begins
+//                          it was killed
+//   STAGE/stage.json       {"hash", "recipe"}: what the work in here belongs to, written before it begins
 //   STAGE/result.json      {"hash", "stage", "kind", figures...}, written last: the stage is finished
-//   STAGE.replaced/        what a changed recipe put aside, one generation
+//   STAGE.replaced/        what a changed recipe put aside (with a warning), one generation
 //
 // A stage's hash is over its own effective recipe, the text and files that it reads, and the results of the
 // stages that it takes something from. Equal hash: a finished stage is skipped and an unfinished one
-// continues. Another: the stage is done anew, its old directory put aside, never used silently. Neither ranks
-// nor threads count: at equal threads a rank they change no bit, and other threads change a product's last
-// ones at most. Collective. One process (or group) at a time holds the run directory; a second one is
-// refused (IoError).
+// continues. Another: the stage is done anew, its old directory put aside with a warning that says where and
+// which keys changed. What does not count: ranks and threads (at equal threads a rank they change no bit, and
+// other threads change a product's last ones at most), and how training is watched and saved
+// (train.log_every, validate_every, checkpoint_every, keep_checkpoints, max_skipped, max_failed_saves).
+// Collective. One process (or group) at a time holds the run directory; a second one is refused (IoError).
 #pragma once
 
 #include <atomic>
@@ -37,7 +39,7 @@ ExitCode run_pipeline(const recipes::Recipe& recipe, const PipelineOptions& opti
                       FileSystem& files, Log& log, const std::atomic<bool>& stop);
 
 // The stage as text, without what may differ between runs whose results are equal but for the rounding of
-// products (names, threads, ranks).
+// products (names, threads, ranks, intervals of logging and saving).
 std::string stage_identity(const recipes::Recipe& recipe, const recipes::Stage& stage);
 std::string stage_hash(const recipes::Recipe& recipe, const recipes::Stage& stage, const Path& run);
 // The training stage that continues `checkpoint`: the one of its stage's name, or the only one. ConfigError.

@@ -75,6 +75,25 @@ TEST_F(PipelineTest, RanksThreadsAndNamesDoNotCount) {
   EXPECT_NE(stage_identity(one, one.stages[1]), stage_identity(seeded, seeded.stages[1]));
 }
 
+TEST_F(PipelineTest, UnfinishedTrainingGoesOnWhateverIsWatchedAndIsNotPutAsideInSilence) {
+  run(recipe());
+  std::filesystem::remove(directory_ / "run" / "model" / "result.json");
+  const std::string watched =
+      run(recipe({"train.log_every=5", "train.validate_every=1", "train.checkpoint_every=7",
+                  "train.keep_checkpoints=9", "train.max_skipped=8", "train.max_failed_saves=8"}));
+  EXPECT_THAT(watched, HasSubstr("continuing from"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run" / "model.replaced"));
+
+  std::filesystem::remove(directory_ / "run" / "model" / "result.json");
+  const std::string changed = run(recipe({"train.optimizer.lr=0.5"}));
+  EXPECT_THAT(changed, HasSubstr("warning: "));
+  EXPECT_THAT(changed,
+              HasSubstr("model: its recipe or inputs changed (train.optimizer.lr 0.001 -> 0.5); done "
+                        "anew, its unfinished work is in "));
+  EXPECT_THAT(changed, HasSubstr("model.replaced"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "run" / "model.replaced" / "checkpoints" / "LATEST"));
+}
+
 TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {
   run(recipe({"data.micro_batch=1"}));
   const std::string one =
