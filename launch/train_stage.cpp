@@ -87,9 +87,14 @@ int64_t micro_batches_of(const recipes::DataOptions& data, int ranks) {
   return data.batch_tokens / unit;
 }
 
-uint64_t weights_bytes(const Path& directory) {
+// Of the model's in the newest checkpoint, where those that an objective learns stand too.
+uint64_t weights_bytes(const Path& directory, const models::Parameters& parameters) {
   const auto checkpoints = train::list_checkpoints(directory / "checkpoints");
-  return checkpoints.empty() ? 0 : std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
+  if (checkpoints.empty()) return 0;
+  uint64_t bytes = std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
+  for (const models::Parameter& p : parameters.unique())
+    if (p.role == models::Role::kObjective) bytes -= p.master.nbytes();
+  return bytes;
 }
 
 // The figures that a run says of its model: made during training, and once more at the end unless the last
@@ -155,7 +160,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
                                           parts.stream->sources().front().shards, comm, log));
   if (comm.rank() != 0) return outcome;
   const Spent before = spent_before(context, s.model.init ? s.init_source() : s.model.from);
-  outcome.result.update({{"file_bytes", weights_bytes(context.directory)},
+  outcome.result.update({{"file_bytes", weights_bytes(context.directory, parameters)},
                          {"steps", report.steps},
                          {"final_loss", report.final_loss},
                          {"precision", train::precision_of(parameters)},

@@ -5,7 +5,8 @@ namespace retort::quantize {
 std::vector<TensorReport> report(const PackingMap& map, const models::Parameters& parameters) {
   std::vector<TensorReport> rows;
   for (const models::Parameter& p : parameters.unique()) {
-    if (p.role == models::Role::kScale) continue;  // part of its weight's bits
+    if (p.role == models::Role::kScale) continue;      // part of its weight's bits
+    if (p.role == models::Role::kObjective) continue;  // of no file
     TensorReport row{.name = p.name, .elements = p.numel()};
     if (const Grid* grid = map.grid_of(p); grid != nullptr && map.enabled()) {
       row.grid = grid->name;

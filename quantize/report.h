@@ -1,5 +1,5 @@
 // What grids cost and save, tensor by tensor: bits, and the error against the weights that were rounded. One
-// row a unique parameter; nothing here changes a weight.
+// row a unique parameter of the model; nothing here changes a weight.
 #pragma once
 
 #include <string>

@@ -281,6 +281,8 @@ TEST_F(Teachers, ProjectionsAreNotExported) {
     });
   };
   EXPECT_EQ(projections(formats::SafetensorsFile(newest / "weights.safetensors").entries()), 1);
+  EXPECT_EQ(figure("student", "file_bytes") + 4 * 32 * 16,
+            static_cast<double>(std::filesystem::file_size(newest / "weights.safetensors")));
   const formats::SafetensorsFile folder(in_run("folder/model.safetensors"));
   EXPECT_EQ(projections(folder.entries()), 0);
   EXPECT_EQ(folder.entries().size(), 12u);  // embedding, head, norm, and nine of the layer
