@@ -25,8 +25,10 @@ class LiveTeacher final : public Teacher {
  public:
   explicit LiveTeacher(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
     for (models::Parameter& p : model_->parameters().unique()) {
-      check<NonFiniteError>(at::isfinite(p.working.detach()).all().item<bool>(),
-                            "[distill] the teacher's weights must be finite, {} is not", p.name);
+      check<NonFiniteError>(
+          p.role == models::Role::kScale ||  // has no value before its first step on the grid
+              at::isfinite(p.working.detach()).all().item<bool>(),
+          "[distill] the teacher's weights must be finite, {} is not", p.name);
       p.master = p.working.detach();  // nothing trains it: another master is let go
     }
   }

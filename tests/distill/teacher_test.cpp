@@ -43,6 +43,21 @@ TEST(LiveTeacher, GivesTheModelsLastHiddenStateAndHead) {
   EXPECT_EQ(teacher->vocabulary(), 32);
 }
 
+// Scales that are learned are NaN until the first step on their grid, which a checkpoint may be before.
+TEST(LiveTeacher, MayHaveLearnedScalesWithoutAValue) {
+  std::unique_ptr<models::Decoder> model = tiny_model(1);
+  const at::NoGradGuard no_grad;
+  models::Parameter& scale =
+      model->parameters().add("layers.0.attn.q.weight_scale", {16, 1}, models::Role::kScale);
+  scale.master.fill_(NAN);
+  models::IdentityMap identity;
+  models::bind_working(model->parameters(), identity, at::kFloat);
+  EXPECT_NO_THROW(make_live_teacher(std::move(model)));
+  std::unique_ptr<models::Decoder> broken = tiny_model(1);
+  broken->parameters().at("layers.0.attn.q.weight").master[0][0] = NAN;
+  EXPECT_THROW(make_live_teacher(std::move(broken)), NonFiniteError);
+}
+
 TEST(LiveTeacher, SignalsCarryNoGradient) {
   const std::unique_ptr<Teacher> teacher = make_live_teacher(tiny_model(1));
   const TeacherSignal signal = teacher->signal(batch_of(2, 8));
