@@ -35,6 +35,7 @@ struct Score {
 // Listens to the inputs of a model's linears for as long as it lives. A shared weight has one score.
 class Probe {
  public:
+  using View = std::function<at::Tensor(const at::Tensor&)>;
   explicit Probe(Decoder& model) : model_(model) {}
   Probe(const Probe&) = delete;
   Probe& operator=(const Probe&) = delete;
@@ -43,19 +44,28 @@ class Probe {
   }
 
   // What the score sees of each input [B, T, in]; all of it without `view`.
-  void listen(const std::string& weight, std::function<at::Tensor(const at::Tensor&)> view = {}) {
+  // A weight that layers share takes a view for each of them, in their order.
+  void listen(const std::string& weight, View view = {}) {
     Parameter& p = model_.parameters().at(weight);
-    p.observer = [&score = scores_[p.name], view = std::move(view)](const at::Tensor& x) {
-      score.add(view ? view(x) : x);
+    Ear& ear = ears_[p.name];
+    ear.views.push_back(std::move(view));
+    p.observer = [&ear](const at::Tensor& x) {
+      const View& now = ear.views[ear.heard++ % ear.views.size()];
+      ear.score.add(now ? now(x) : x);
     };
   }
   at::Tensor value(const std::string& weight) const {
-    return scores_.at(model_.parameters().at(weight).name).value();
+    return ears_.at(model_.parameters().at(weight).name).score.value();
   }
 
  private:
+  struct Ear {
+    Score score;
+    std::vector<View> views;  // of the layers that run the weight
+    size_t heard = 0;
+  };
   Decoder& model_;
-  std::map<std::string, Score> scores_;
+  std::map<std::string, Ear> ears_;
 };
 
 // The `count` best, in their own order.
@@ -285,7 +295,7 @@ Importance measure_importance(Decoder& teacher, const std::vector<models::TokenB
     out.moments_DD.addmm_(x_ND.t(), x_ND);
   };
   Probe probe(teacher);
-  const auto stream = [&](const std::string& norm) -> std::function<at::Tensor(const at::Tensor&)> {
+  const auto stream = [&](const std::string& norm) -> Probe::View {
     if (!moments) return {};
     return [&add_moments, norm](const at::Tensor& x) { return add_moments(x, norm), x; };
   };

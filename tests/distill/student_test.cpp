@@ -226,6 +226,19 @@ TEST(Student, ImportanceIsTheNormOverSamplesOfTheMeanOverTokens) {
   for (const Parameter& p : teacher->parameters().unique()) EXPECT_FALSE(p.observer) << p.name;
 }
 
+// Each use of a shared network is read behind its own norm: the moments are those of a model in which every
+// layer has a copy.
+TEST(Student, MomentsOfASharedNetworkAreThoseOfItsCopies) {
+  DecoderSpec spec = teacher_spec();
+  spec.share_ffn = true;
+  const auto shared = random_model(spec);
+  Decoder copies(teacher_spec());
+  const at::NoGradGuard no_grad;
+  for (Parameter& p : copies.parameters().unique()) p.master.copy_(shared->parameters().at(p.name).master);
+  const at::Tensor moments_DD = measure_importance(copies, samples(), true).moments_DD;
+  EXPECT_LT(relative_error(measure_importance(*shared, samples(), true).moments_DD, moments_DD), 1e-12);
+}
+
 TEST(Student, LayersByRule) {
   EXPECT_THAT(layer_map(4, 12, {}), ElementsAre(2, 5, 8, 11));
   EXPECT_THAT(layer_map(3, 4, {}), ElementsAre(0, 2, 3));
