@@ -85,6 +85,37 @@ bool extend(Row& row, const at::Tensor& logits_V, const SamplingOptions& options
   return false;
 }
 
+// Rows that share a cache, to their ends.
+void run(models::Model& model, std::vector<Row> rows, const SamplingOptions& options,
+         const GenerateHooks& hooks, std::vector<Continuation>& out) {
+  const Clock::time_point begun = Clock::now();
+  const models::Head head = model.head();
+  const at::Device device = head.weight_VD.device();
+  size_t longest = 0;
+  for (const Row& row : rows) longest = std::max(longest, row.seen.size());
+  at::Tensor tokens_BT = padded(rows, static_cast<int64_t>(longest)).to(device);
+  const auto cache = make_cache(model, rows, static_cast<int64_t>(longest), device);
+  while (true) {
+    const at::Tensor h_BTD = model.hidden({.tokens_BT = tokens_BT}, cache.get());
+    const at::Tensor logits_BV = head_logits(head, h_BTD.select(1, -1)).to(at::kCPU);
+    std::vector<int64_t> staying;
+    for (int64_t b = 0; b < std::ssize(rows); ++b) {
+      Row& row = rows[static_cast<size_t>(b)];
+      if (extend(row, logits_BV[b], options, hooks, begun, out[row.number])) staying.push_back(b);
+    }
+    if (staying.empty()) return;
+    if (staying.size() < rows.size()) {
+      cache->keep(at::tensor(staying, at::kLong).to(device));
+      std::vector<Row> kept;
+      for (const int64_t b : staying) kept.push_back(std::move(rows[static_cast<size_t>(b)]));
+      rows = std::move(kept);
+    }
+    std::vector<int64_t> next;
+    for (const Row& row : rows) next.push_back(row.seen.back());
+    tokens_BT = at::tensor(next, at::kLong).unsqueeze(1).to(device);
+  }
+}
+
 }  // namespace
 
 double Continuation::tokens_per_second() const {
@@ -108,32 +139,14 @@ std::vector<Continuation> generate(models::Model& model, const std::vector<std::
   if (rows.empty()) return out;
 
   const at::NoGradGuard no_grad;
-  const Clock::time_point begun = Clock::now();
-  const models::Head head = model.head();
-  const at::Device device = head.weight_VD.device();
-  size_t longest = 0;
-  for (const Row& row : rows) longest = std::max(longest, row.seen.size());
-  at::Tensor tokens_BT = padded(rows, static_cast<int64_t>(longest)).to(device);
-  const auto cache = make_cache(model, rows, static_cast<int64_t>(longest), device);
-  while (true) {
-    const at::Tensor h_BTD = model.hidden({.tokens_BT = tokens_BT}, cache.get());
-    const at::Tensor logits_BV = head_logits(head, h_BTD.select(1, -1)).to(at::kCPU);
-    std::vector<int64_t> staying;
-    for (int64_t b = 0; b < std::ssize(rows); ++b) {
-      Row& row = rows[static_cast<size_t>(b)];
-      if (extend(row, logits_BV[b], options, hooks, begun, out[row.number])) staying.push_back(b);
-    }
-    if (staying.empty()) return out;
-    if (staying.size() < rows.size()) {
-      cache->keep(at::tensor(staying, at::kLong).to(device));
-      std::vector<Row> kept;
-      for (const int64_t b : staying) kept.push_back(std::move(rows[static_cast<size_t>(b)]));
-      rows = std::move(kept);
-    }
-    std::vector<int64_t> next;
-    for (const Row& row : rows) next.push_back(row.seen.back());
-    tokens_BT = at::tensor(next, at::kLong).unsqueeze(1).to(device);
+  const bool equal = std::all_of(rows.begin(), rows.end(),
+                                 [&](const Row& row) { return row.seen.size() == rows.front().seen.size(); });
+  if (equal || !model.spec().patch) {  // byte-patch models know no padding
+    run(model, std::move(rows), options, hooks, out);
+  } else {
+    for (Row& row : rows) run(model, {row}, options, hooks, out);
   }
+  return out;
 }
 
 at::Tensor logits(models::Model& model, const at::Tensor& tokens_BT) {

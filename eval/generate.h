@@ -1,9 +1,10 @@
 // Tokens from a model, one after another, for one or several prompts. All prompts share a KV cache, padded on
 // the left, and every step is one pass for all that still go on, so a batch reads the weights once; a row
-// that ends leaves the cache. Each prompt gets what it would get alone: row i of a batch draws from stream i
-// of the seed, and row 0 from the stream of a single prompt. Prompt and new tokens together never exceed the
-// context. Throws ConfigError for options, DataError for a prompt that is empty, too long or of foreign ids,
-// NonFiniteError when the model gives no numbers. B batch, T tokens, D width, V vocabulary.
+// that ends leaves the cache. A model that cannot be padded takes unequal prompts one by one. Each prompt
+// gets what it would get alone: row i of a batch draws from stream i of the seed, and row 0 from the stream
+// of a single prompt. Prompt and new tokens together never exceed the context. Throws ConfigError for
+// options, DataError for a prompt that is empty, too long or of foreign ids, NonFiniteError when the model
+// gives no numbers. B batch, T tokens, D width, V vocabulary.
 #pragma once
 
 #include <cstdint>
