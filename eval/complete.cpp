@@ -31,9 +31,11 @@ std::vector<Completion> complete(models::Model& model, const data::Tokenizer& to
     streams.emplace_back(tokenizer, options.stop);
     out.push_back({ids.back(), {}, {}});
   }
+  std::vector<bool> ended(prompts.size());  // on_text said so
   const auto say = [&](size_t row, const std::string& text) {
     out[row].text += text;
-    return text.empty() || !on_text || on_text(row, text);
+    if (!text.empty() && on_text && !ended[row]) ended[row] = !on_text(row, text);
+    return !ended[row];
   };
   GenerateHooks hooks;
   hooks.end = tokenizer.separator();

@@ -68,6 +68,21 @@ TEST_F(Complete, TheCallerMayEndIt) {
   EXPECT_EQ(all[1].tokens.finish, Finish::kLength);
 }
 
+// What is held back when the caller ends a prompt (here bytes of a character that is never whole) stays back.
+TEST_F(Complete, AnEndedPromptIsNotHeardOfAgain) {
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    int after = 0;
+    bool ended = false;
+    complete(*model_, *tokenizer_, {"a"}, {.tokens = 10, .temperature = 1.5, .seed = seed},
+             [&](size_t, std::string_view) {
+               after += ended ? 1 : 0;
+               ended = true;
+               return false;
+             });
+    EXPECT_EQ(after, 0) << seed;
+  }
+}
+
 TEST_F(Complete, RefusesAnEmptyPrompt) {
   EXPECT_THROW(complete(*model_, *tokenizer_, {""}, {}), DataError);
   EXPECT_THROW(complete(*model_, *tokenizer_, {"a"}, {.stop = {""}}), ConfigError);
