@@ -45,6 +45,7 @@ struct Grid {
   int64_t block = 1;       // a row's length must divide by it
   int64_t span = 0;        // columns whose scales are fixed together; 0: the whole row (or tensor)
   bool rows_alone = true;  // a row's scales depend on that row only, not on the tensor
+  bool searches = false;   // `fit` searches, and weighs errors by the importance
   double bits_per_weight =
       0;  // in the file; a row's own scale not counted where the type has no place for one
   formats::Rounding rounding;
@@ -52,7 +53,7 @@ struct Grid {
   std::optional<CompressedScheme> compressed;  // the compressed-tensors scheme that does
   std::optional<LearnedRule> learned;
   // The scales that x [rows, n spans] gives itself; for a learned grid, those that training starts from.
-  // importance: undefined, or f32 [n spans] (mean squared activations): K-quants weigh errors by it.
+  // importance: undefined, or f32 [n spans] (mean squared activations): what `searches` weighs errors by it.
   std::function<Scales(const at::Tensor& x, const at::Tensor& importance)> fit;
 
   at::Tensor round(const at::Tensor& x, const Scales& scales) const {

@@ -14,25 +14,20 @@ namespace {
 using models::Parameter;
 using models::Role;
 
-bool has_search(const Grid& grid) { return grid.ggml && formats::ggml_type_info(*grid.ggml).block == 256; }
-
 void check_finite(const models::Parameters& parameters) {
   for (const Parameter& p : parameters.unique())  // a learned scale has no value before training
     check<NonFiniteError>(p.role == Role::kScale || at::isfinite(p.master).all().item<bool>(),
                           "[quantize] {}: its weights must be finite", p.name);
 }
 
-// Every grid that some matrix takes must be one that the method can serve.
+// Every grid that some parameter takes must be one that the method can serve.
 void check_method(const models::Parameters& parameters, const QuantizeMap& grids,
                   const PostTrainingOptions& options) {
-  if (options.method != "imatrix") return;
   for (const Parameter& p : parameters.unique()) {
     const Grid* grid = grids.grid_of(p);
-    if (p.role != Role::kMatrix || grid == nullptr) continue;
-    check<ConfigError>(has_search(*grid),
-                       "[quantize] {}: method imatrix weighs the searches of q4_k and q6_k; {} has none (use "
-                       "rtn, gptq or awq)",
-                       p.name, grid->name);
+    if (grid == nullptr) continue;
+    const std::string why = method_misfit(options, *grid, p.role == Role::kMatrix);
+    check<ConfigError>(why.empty(), "[quantize] {}: {}", p.name, why);
   }
 }
 
@@ -44,7 +39,7 @@ class PostTraining {
 
   std::map<std::string, CodesMap::Row> run() {
     for (const Parameter& p : model_.parameters().unique())
-      if (const Grid* grid = grids_.grid_of(p); grid != nullptr && options_.clip_search && !has_search(*grid))
+      if (const Grid* grid = grids_.grid_of(p); grid != nullptr && options_.clip_search && !grid->searches)
         clipped_.emplace(grid->name, with_clip_search(*grid));
     std::optional<Importance> importance;
     if (options_.method == "imatrix")
@@ -140,6 +135,20 @@ class PostTraining {
 };
 
 }  // namespace
+
+std::string method_misfit(const PostTrainingOptions& options, const Grid& grid, bool matrix) {
+  std::vector<std::string> searching;
+  for (const Grid& other : grids())
+    if (other.searches) searching.push_back(other.name);
+  if (matrix && options.method == "imatrix" && !grid.searches)
+    return fmt::format("method imatrix weighs the searches of {}; {} has none (use rtn, gptq or awq)",
+                       fmt::join(searching, " and "), grid.name);
+  if (options.clip_search && !grid.rows_alone)
+    return fmt::format(
+        "a clip search (clip_search, --clip-search) fits rows, and {} has a scale of the whole tensor",
+        grid.name);
+  return "";
+}
 
 std::vector<std::string> method_names() { return {"rtn", "gptq", "awq", "imatrix"}; }
 

@@ -38,6 +38,9 @@ struct PostTrainingOptions {
   void describe(Section& s);
 };
 std::vector<std::string> method_names();
+// Why the method cannot serve a tensor on the grid (`matrix`: of attention and feed-forward layers); "" when
+// it can.
+std::string method_misfit(const PostTrainingOptions& options, const Grid& grid, bool matrix);
 
 // The identity on masters that are values of grids, with the codes that they are.
 class CodesMap final : public PackingMap {

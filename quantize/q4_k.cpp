@@ -4,6 +4,10 @@
 
 namespace retort::quantize {
 
-Grid q4_k_grid() { return ggml_formula(formats::GgmlType::Q4_K); }
+Grid q4_k_grid() {
+  Grid grid = ggml_formula(formats::GgmlType::Q4_K);
+  grid.searches = true;
+  return grid;
+}
 
 }  // namespace retort::quantize

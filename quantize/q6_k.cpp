@@ -4,6 +4,10 @@
 
 namespace retort::quantize {
 
-Grid q6_k_grid() { return ggml_formula(formats::GgmlType::Q6_K); }
+Grid q6_k_grid() {
+  Grid grid = ggml_formula(formats::GgmlType::Q6_K);
+  grid.searches = true;
+  return grid;
+}
 
 }  // namespace retort::quantize

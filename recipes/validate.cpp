@@ -318,7 +318,20 @@ class Validator {
     if (stage_->exporting.format == "gguf" && stage_->exporting.type != "own")
       add("export.type",
           fmt::format("a quantize stage writes its own grids, got {}", stage_->exporting.type));
+    check_method();
     check_file_holds_grids();
+  }
+
+  void check_method() {
+    const quantize::QuantizeOptions& q = *stage_->quantize;
+    for (const auto& [key, name] : {std::pair{"quantize.weights.grid", q.weights.grid},
+                                    {"quantize.embedding.grid", q.embedding.grid},
+                                    {"quantize.head.grid", q.head.grid}}) {
+      if (name == "none") continue;
+      const std::string misfit = quantize::method_misfit(stage_->post_training, quantize::grids().at(name),
+                                                         key == std::string_view("quantize.weights.grid"));
+      if (!misfit.empty()) add({key, "post_training.method", "post_training.clip_search"}, misfit);
+    }
   }
 
   // Every grid must be one that the stage's file can hold.

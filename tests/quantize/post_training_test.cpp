@@ -184,6 +184,28 @@ TEST(PostTraining, AClipSearchNeverErrsMore) {
     EXPECT_LT(clipped, 0.99 * plain) << name;
     EXPECT_EQ(searched.quantize(x).scales.scale.sizes(), grid.quantize(x).scales.scale.sizes());
   }
+  DecoderSpec wide = small();  // a type with blocks of 256, and no search of its own
+  wide.width = wide.ffn_width = 256, wide.head_dim = 64;
+  const Made plain = made(wide, {}, "lsq3"), clipped = made(wide, {.clip_search = true}, "lsq3");
+  const Parameter &a = plain.model->parameters().at("layers.0.ffn.up.weight"),
+                  &b = clipped.model->parameters().at("layers.0.ffn.up.weight");
+  EXPECT_LT(clipped.map->relative_error(b), plain.map->relative_error(a));
+}
+
+// Only what searches has a search to weigh, and one scale of a tensor cannot be searched for by rows.
+TEST(PostTraining, SaysWhatAMethodCannotServe) {
+  for (const Grid& grid : grids()) {
+    const bool searches = grid.name == "q4_k" || grid.name == "q6_k";
+    EXPECT_EQ(method_misfit({.method = "imatrix"}, grid, true).empty(), searches) << grid.name;
+    EXPECT_EQ(method_misfit({.method = "imatrix"}, grid, false), "") << grid.name;
+    EXPECT_EQ(method_misfit({.clip_search = true}, grid, true).empty(),
+              grid.name != "ternary" && grid.name != "nvfp4")
+        << grid.name;
+  }
+  DecoderSpec wide = small();
+  wide.width = wide.ffn_width = 256, wide.head_dim = 64;
+  EXPECT_THROW(made(wide, {.method = "imatrix"}, "lsq3"), ConfigError);
+  EXPECT_THROW(made(wide, {.clip_search = true}, "ternary"), ConfigError);
 }
 
 TEST(PostTraining, RefusesBeforeAnyWork) {
