@@ -114,6 +114,25 @@ void offer_packed(Plain& plain, const std::string& module, int64_t bits) {
   });
 }
 
+// NVFP4: E2M1 numbers, two a byte, the first in the low bits; the tensor's scale divides the groups' E4M3
+// ones.
+void offer_float4(Plain& plain, const std::string& module) {
+  const Shape bytes = plain.take(module + ".weight_packed", 2), shape = {bytes[0], 2 * bytes[1]};
+  check_shape_of(plain, module + ".weight_global_scale", plain.take(module + ".weight_global_scale", 1), {1});
+  const Shape scales = scale_shape(plain, module, shape);
+  plain.offer(module + ".weight", shape, [values = plain.values(), module, scales, source = plain.source()] {
+    const at::Tensor packed = values(module + ".weight_packed");
+    check<DataError>(packed.scalar_type() == at::kByte, "{}: {}.weight_packed must be packed U8, got {}",
+                     source, module, c10::toString(packed.scalar_type()));
+    const at::Tensor nibbles =
+        at::stack({packed.bitwise_and(15), packed.bitwise_right_shift(4)}, -1).flatten(1).to(at::kLong);
+    const at::Tensor numbers = at::tensor(
+        {0.f, .5f, 1.f, 1.5f, 2.f, 3.f, 4.f, 6.f, -0.f, -.5f, -1.f, -1.5f, -2.f, -3.f, -4.f, -6.f});
+    const at::Tensor scale = values(module + ".weight_scale").reshape({scales[0], -1}).to(at::kFloat);
+    return scaled(numbers.index({nibbles}), scale / values(module + ".weight_global_scale").to(at::kFloat));
+  });
+}
+
 // NAME.weight holds the codes themselves.
 void offer_codes(Plain& plain, const std::string& module) {
   plain.refuse(module + ".weight_zero_point", "only symmetric weights are");
@@ -129,7 +148,12 @@ void read_compressed(Plain& plain, const Json& config) {
   const std::map<std::string, Shape> stored = plain.stored();
   std::string module;
   for (const auto& [name, shape] : stored) {
-    if (strip(name, ".weight_packed", module)) offer_packed(plain, module, bits);
+    if (strip(name, ".weight_packed", module)) {
+      if (stored.contains(module + ".weight_global_scale"))
+        offer_float4(plain, module);
+      else
+        offer_packed(plain, module, bits);
+    }
     if (strip(name, ".weight_scale", module) && stored.contains(module + ".weight"))
       offer_codes(plain, module);
   }

@@ -2,7 +2,7 @@
 // with its f32 values, and the parts disappear.
 //
 //   compressed-tensors   pack-quantized (4 or 8 bits), int-quantized, float-quantized (E4M3): symmetric, a
-//                        scale for the tensor, each row, or groups of columns
+//                        scale for the tensor, each row, or groups of columns; nvfp4-pack-quantized
 //   gptq                 both checkpoint formats, 2, 4 or 8 bits, any order of groups
 //   bitnet               offline: ternary codes, four a byte, a scale for the tensor
 //

@@ -1,6 +1,7 @@
 #include "quantize/hf_packing.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "core/registry.h"
@@ -18,6 +19,7 @@ using models::Parameter;
 struct Module {
   at::Tensor codes_OI;   // i8 or float8_e4m3fn
   at::Tensor scales_OG;  // f32
+  at::Tensor header_OH;  // u8; of nvfp4: the f32 number of the tensor
   int64_t bits;
 };
 
@@ -30,9 +32,8 @@ struct Layout {
 };
 
 bool is_integer(const Grid& grid) { return grid.compressed && grid.compressed->type == "int"; }
-bool is_integer_or_float8(const Grid& grid) {
-  return is_integer(grid) || (grid.compressed && grid.compressed->bits == 8);
-}
+bool is_compressed(const Grid& grid) { return grid.compressed.has_value(); }
+bool is_float4(const CompressedScheme& scheme) { return scheme.strategy == "tensor_group"; }
 
 at::Tensor stored_scales(const at::Tensor& scales, at::ScalarType dtype) {
   const at::Tensor half = scales.to(at::kHalf);
@@ -41,7 +42,20 @@ at::Tensor stored_scales(const at::Tensor& scales, at::ScalarType dtype) {
 
 at::Tensor unsigned_codes(const Module& m) { return m.codes_OI.to(at::kInt) + (1 << (m.bits - 1)); }
 
+// Codes are twice E2M1 numbers; a nibble is a number's place among them, the sign above it.
+NamedTensors pack_float4(const Module& m) {
+  const at::Tensor places = at::tensor({0, 1, 2, 3, 4, -1, 5, -1, 6, -1, -1, -1, 7}, at::kInt);
+  const at::Tensor codes_OI = m.codes_OI.to(at::kInt);
+  const at::Tensor nibbles_OI =
+      places.index({codes_OI.abs().to(at::kLong)}) + codes_OI.lt(0).to(at::kInt) * 8;
+  const at::Tensor global = m.header_OH[0].contiguous().view(at::kFloat);
+  return {{"weight_packed", formats::pack_words(nibbles_OI, 4).view(at::kByte)},
+          {"weight_scale", (m.scales_OG * 2.0 * global).to(at::kFloat8_e4m3fn)},
+          {"weight_global_scale", global}};
+}
+
 NamedTensors pack_compressed(const Module& m, bool activations, at::ScalarType dtype) {
+  if (m.header_OH.defined()) return pack_float4(m);
   const at::Tensor scales = stored_scales(m.scales_OG, dtype);
   if (activations) return {{"weight", m.codes_OI}, {"weight_scale", scales}};
   return {{"weight_packed", formats::pack_words(unsigned_codes(m), m.bits)},
@@ -55,12 +69,13 @@ Json compressed_config(const Grid& grid, bool activations, const std::vector<std
                   {"type", scheme.type},
                   {"symmetric", true},
                   {"strategy", scheme.strategy},
-                  {"group_size", scheme.strategy == "group" ? Json(scheme.group_size) : Json()},
+                  {"group_size", scheme.group_size > 0 ? Json(scheme.group_size) : Json()},
                   {"dynamic", false},
                   {"actorder", nullptr},
                   {"block_structure", nullptr},
                   {"observer", "minmax"},
                   {"observer_kwargs", Json::object()}};
+  if (is_float4(scheme)) weights["scale_dtype"] = weights["zp_dtype"] = "torch.float8_e4m3fn";
   Json inputs;  // null: as they are
   if (activations) {
     inputs = weights;
@@ -71,7 +86,8 @@ Json compressed_config(const Grid& grid, bool activations, const std::vector<std
   }
   std::vector<std::string> ignore = {"lm_head"};
   ignore.insert(ignore.end(), plain.begin(), plain.end());
-  const char* format = !activations             ? "pack-quantized"
+  const char* format = is_float4(scheme)        ? "nvfp4-pack-quantized"
+                       : !activations           ? "pack-quantized"
                        : scheme.type == "float" ? "float-quantized"
                                                 : "int-quantized";
   return {{"quant_method", "compressed-tensors"},
@@ -117,7 +133,7 @@ Json gptq_config(const Grid& grid, bool, const std::vector<std::string>&) {
 const Registry<Layout>& layouts() {
   static const Registry<Layout> table(
       "layout of a quantized folder",
-      {{"compressed-tensors", is_integer_or_float8, pack_compressed, compressed_config, false},
+      {{"compressed-tensors", is_compressed, pack_compressed, compressed_config, false},
        {"gptq", is_integer, pack_gptq<1>, gptq_config<1>, true},
        {"gptq_v2", is_integer, pack_gptq<2>, gptq_config<2>, true}});
   return table;
@@ -129,13 +145,35 @@ struct Survey {
   std::vector<std::string> plain;
 };
 
+// Two parameters whose rows are one module of the folder.
+void check_joined(const Layout& layout, const models::Decoder& model, const models::ForeignTensor& a,
+                  const models::ForeignTensor& b, const PackingMap& map) {
+  const auto name_of = [](const Grid* grid) { return grid == nullptr ? "none" : grid->name; };
+  const Grid *one = map.grid_of(model.parameters().at(a.parameter)),
+             *other = map.grid_of(model.parameters().at(b.parameter));
+  check<ConfigError>(
+      one == other,
+      "[{}] {} and {} are one matrix, {}, in a {} folder, and must lie on one grid; they are on {} "
+      "and {} (quantize.except names both or neither)",
+      layout.name, a.parameter, b.parameter, a.name, model.spec().family, name_of(one), name_of(other));
+  check<ConfigError>(
+      one == nullptr || !one->compressed || !is_float4(*one->compressed),
+      "[{}] {} and {} are one matrix, {}, in a {} folder, and each has a scale of its own on {}; "
+      "take another grid",
+      layout.name, a.parameter, b.parameter, a.name, model.spec().family, name_of(one));
+}
+
 Survey survey(const Layout& layout, const models::Decoder& model, const PackingMap& map) {
   Survey out;
-  for (const models::ForeignTensor& t : models::families().at(model.spec().family).hf_tensors(model.spec())) {
+  const models::ForeignTensor* before = nullptr;
+  const auto tensors = models::families().at(model.spec().family).hf_tensors(model.spec());
+  for (const models::ForeignTensor& t : tensors) {
     const Parameter& p = model.parameters().at(t.parameter);
     if (p.role != models::Role::kMatrix) continue;
     const std::string module = t.name.substr(0, t.name.rfind('.'));
     const Grid* grid = map.grid_of(p);
+    if (const auto* above = std::exchange(before, &t); above != nullptr && above->name == t.name)
+      check_joined(layout, model, *above, t, map);
     if (grid == nullptr) {
       check<ConfigError>(!layout.every_matrix, "[{}] every matrix must lie on the grid; {} does not",
                          layout.name, p.name);
@@ -192,7 +230,7 @@ models::HfExtras pack_for_hf(const std::string& layout, const models::Decoder& m
                      "[{}] activations are rounded to 8 bits beside weights "
                      "of 8 bits; {} has {}",
                      layout, found.grid->name, scheme.bits);
-  const bool rounds = activations || scheme.type == "float";
+  const bool rounds = activations || (scheme.type == "float" && scheme.bits == 8);
   models::HfExtras extras;
   const Json config = row.config(*found.grid, rounds, found.plain);
   extras.config["quantization_config"] = config;
@@ -200,12 +238,14 @@ models::HfExtras pack_for_hf(const std::string& layout, const models::Decoder& m
   extras.pack = [&map, &row, rounds, dtype, bits = scheme.bits](const models::HfMatrix& matrix) {
     if (map.grid_of(*matrix.rows.front()) == nullptr) return NamedTensors();
     std::vector<at::Tensor> codes, scales;
+    at::Tensor header;
     for (const Parameter* p : matrix.rows) {
       const Quantized quantized = map.quantize(*p);
       codes.push_back(quantized.codes);
       scales.push_back(quantized.scales.scale);
+      header = quantized.scales.header;
     }
-    return row.pack({join_rows(codes), at::cat(scales), bits}, rounds, dtype);
+    return row.pack({join_rows(codes), at::cat(scales), header, bits}, rounds, dtype);
   };
   return extras;
 }

@@ -1,8 +1,9 @@
-// NVFP4 by compressed-tensors' rules: E2M1 numbers in groups of 16, each group's scale an E4M3 number over
-// one f32 number of the tensor:
-//   g = 448 * 6 / amax(tensor);  s = e4m3(g * amax / 6) / g;  value = number * s
-// The number nearest to w / s, the smaller on ties. Codes are twice the number, so `scale` is s / 2. Since
-// g is the tensor's, all columns are fitted together. GGUF's NVFP4 has no place for g in its blocks.
+// NVFP4 in compressed-tensors' layout: E2M1 numbers in groups of 16, each group's scale an E4M3 number over
+// one f32 number of the tensor.
+//   g = 448 * 6 / amax(tensor);  s = e4m3(g * (amax(group) / 6)) / g;  value = number * s
+// The number nearest to w / s, the smaller on ties (compressed-tensors takes the even one: .75 -> 1). Codes
+// are twice the number, so `scale` is s / 2; the header is g, f32, for every row. Since g is the tensor's,
+// all columns are fitted together. GGUF's NVFP4 has no place for g in its blocks.
 #include "quantize/grid.h"
 #include "quantize/magnitudes.h"
 
@@ -24,12 +25,14 @@ Grid nvfp4_grid() {
           .compressed = CompressedScheme{"float", 4, "tensor_group", kGroup},
           .learned = {},
           .fit = [](const at::Tensor& x, const at::Tensor&) -> Scales {
-            const at::Tensor peak = group_peaks(x, kGroup);
-            const at::Tensor global = 448.0 * 6.0 / peak.amax().clamp_min(1e-30);
-            const at::Tensor group = global * peak / 6.0;
+            at::Tensor group = group_peaks(x, kGroup);
+            const at::Tensor global = (448.0 * 6.0 / group.amax().clamp_min(1e-30)).reshape({1});
+            group = global * (group / 6.0);
             const Scales one{at::ones_like(group.narrow(-1, 0, 1)), {}, {}, {}};
             formats::round_values(group, one, {formats::RoundRule::kFloat8, -448, 448}, group);
-            return {group / global * 0.5, {}, {}, {}};
+            std::vector<int64_t> rows = x.sizes().vec();
+            rows.back() = sizeof(float);
+            return {group / global * 0.5, {}, {}, global.view(at::kByte).expand(rows).contiguous()};
           }};
 }
 

@@ -30,11 +30,13 @@ const Registry<Scheme>& schemes() {
                                                     {"rtn-w4a16-g32", "rtn", "int4_g32", "none"},
                                                     {"rtn-w8a8", "rtn", "int8_row", "none", true},
                                                     {"rtn-fp8", "rtn", "fp8", "none", true},
+                                                    {"rtn-nvfp4a16", "rtn", "nvfp4", "none"},
                                                     {"gptq-w8a16", "gptq", "int8_row", "none"},
                                                     {"gptq-w4a16", "gptq", "int4_g128", "none"},
                                                     {"gptq-w4a16-g32", "gptq", "int4_g32", "none"},
                                                     {"gptq-w8a8", "gptq", "int8_row", "none", true},
                                                     {"gptq-fp8", "gptq", "fp8", "none", true},
+                                                    {"gptq-nvfp4a16", "gptq", "nvfp4", "none"},
                                                     {"awq-w4a16", "awq", "int4_g128", "none"},
                                                     {"awq-w4a16-g32", "awq", "int4_g32", "none"},
                                                 });

@@ -1,7 +1,7 @@
 // What `retort quantize --scheme NAME` means: a method (post_training.h) and the grids (grid.h). Names are
 // METHOD-GRID, or METHOD-SCHEME in the words of compressed-tensors: w4a16 is weights of 4 bits (groups of 128
-// columns; -g32: of 32) beside 16-bit activations, w8a8 and fp8 round activations too, per token, in the
-// runtime that loads the folder.
+// columns; -g32: of 32) beside 16-bit activations, nvfp4a16 NVFP4 weights beside them, w8a8 and fp8 round
+// activations too, per token, in the runtime that loads the folder.
 #pragma once
 
 #include <string>

@@ -353,7 +353,28 @@ class Validator {
             fmt::format("a GGUF cannot hold grid {}; export.format compressed-tensors can", name));
   }
 
+  // The grids that the model was trained on leave in the file.
+  void check_file_holds_trained_grids() {
+    const auto name = stage_of(stage_->model.from);
+    const Stage* source = name ? recipe_.find(*name) : nullptr;
+    if (source == nullptr || source->kind != "train" || !source->quantize ||
+        !source->quantize->active(source->train.steps - 1))
+      return;
+    const std::string &format = stage_->exporting.format, &weights = source->quantize->weights.grid;
+    const auto refuse = [&](const std::string& why) {
+      if (!why.empty()) add({"export.format", "model.from"}, fmt::format("{} (of stage {})", why, *name));
+    };
+    if (format == "gguf" && stage_->exporting.type == "own") {
+      for (const std::string& grid : {weights, source->quantize->embedding.grid, source->quantize->head.grid})
+        if (grid != "none" && !quantize::grids().at(grid).ggml)
+          return refuse(fmt::format("a GGUF cannot hold grid {}; format compressed-tensors can", grid));
+    } else if (format != "gguf" && format != "hf" && weights != "none") {
+      refuse(quantize::layout_misfit(format, quantize::grids().at(weights)));
+    }
+  }
+
   void check_export() {
+    check_file_holds_trained_grids();
     demand_model();
     const ExportOptions& e = stage_->exporting;
     const std::vector<std::string> plain = {"own", "same", "f32", "f16", "bf16"};

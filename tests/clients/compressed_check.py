@@ -5,11 +5,16 @@ usage: compressed_check.py RETORT RUN    (RUN: a finished tests/clients/clients.
 A random Llama is quantized by every kind of scheme that a folder holds. compressed-tensors folders load with
 nothing missing or left over, and their logits are within 1e-3 of ours (of the checkpoint that the same command
 writes). Where the runtime rounds activations, ours are transformers' on our values with each token's inputs
-rounded by hand. GPTQ folders (both versions) are dequantized here, from the layout's own rule.
+rounded by hand. GPTQ folders (both versions) are dequantized here, from the layout's own rule. NVFP4 folders are
+dequantized by compressed-tensors in f32, bit for bit (its loader makes bf16 of them).
 """
 import json, pathlib, subprocess, sys, tempfile
 import numpy as np
 import torch
+from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
+from compressed_tensors.quantization import QuantizationArgs
+from compressed_tensors.quantization.lifecycle.forward import dequantize, fake_quantize
+from compressed_tensors.quantization.utils import calculate_qparams, generate_gparam
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -94,6 +99,55 @@ def dequantized_gptq(folder):
     return out
 
 
+def dequantized_nvfp4(folder):
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    assert config["format"] == "nvfp4-pack-quantized"
+    args = QuantizationArgs(**config["config_groups"]["group_0"]["weights"])
+    tensors, out = load_file(folder / "model.safetensors"), {}
+    for name, tensor in tensors.items():
+        module, _, part = name.rpartition(".")
+        if part == "weight_packed":
+            rows, half = tensor.shape
+            codes = unpack_fp4_from_uint8(tensor, rows, 2 * half, torch.float32)
+            out[module + ".weight"] = dequantize(codes, tensors[module + ".weight_scale"].float(), args=args,
+                                                 dtype=torch.float32, global_scale=tensors[module + ".weight_global_scale"])
+        elif part not in ("weight_scale", "weight_global_scale"):
+            out[name] = tensor
+    return out
+
+
+def check_nvfp4(retort, run, work):
+    """Their dequantizer gives our values bit for bit, and their rounding to nearest the same numbers."""
+    random_llama(work / "llama", False)
+    for scheme in ("rtn-nvfp4a16", "gptq-nvfp4a16"):
+        out, values, plain = work / scheme, work / f"values-{scheme}", work / f"plain-{scheme}"
+        quantize(retort, work / "llama", scheme, out, "compressed-tensors", run)
+        quantize(retort, work / "llama", scheme, values, "checkpoint", run)
+        subprocess.run([retort, "export", values, "--format", "hf", "--type", "f32", "--out", plain],
+                       check=True, capture_output=True)
+        ours, theirs = load_file(plain / "model.safetensors"), dequantized_nvfp4(out)
+        assert ours.keys() == theirs.keys(), scheme
+        for name, tensor in ours.items():
+            assert torch.equal(tensor, theirs[name]), f"{scheme}: {name} differs"
+        if scheme.startswith("rtn"):  # round to nearest is theirs, but for the last bit of the tensor's scale
+            source = load_file(work / "llama" / "model.safetensors")
+            for name, tensor in theirs.items():
+                if name.endswith("_proj.weight"):
+                    assert torch.allclose(tensor, rounded_nvfp4(source[name]), rtol=1e-6, atol=0), f"{name} is rounded otherwise"
+    return 2
+
+
+def rounded_nvfp4(weight):
+    """compressed-tensors' own scales and numbers of a matrix."""
+    args = QuantizationArgs(num_bits=4, type="float", strategy="tensor_group", group_size=16, symmetric=True,
+                            scale_dtype=torch.float8_e4m3fn, zp_dtype=torch.float8_e4m3fn)
+    groups = weight.unflatten(1, (-1, 16))
+    low, high = groups.amin(-1), groups.amax(-1)
+    whole = generate_gparam(weight.amin(), weight.amax())
+    scale, zero = calculate_qparams(low, high, args, global_scale=whole)
+    return fake_quantize(weight, scale.float(), zero.float(), args, global_scale=whole)
+
+
 def difference(ours, theirs):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
@@ -132,6 +186,7 @@ def main():
             error = difference(our_logits(retort, values, work), logits(model))
             assert error < 1e-3, f"{form} {scheme}: logits differ by {error:.2e}"
             worst, folders = max(worst, error), folders + 1
+        folders += check_nvfp4(retort, run, work)
     print(f"PASS compressed: {folders} folders, logits within {worst:.1e}")
 
 

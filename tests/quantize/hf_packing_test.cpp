@@ -97,6 +97,40 @@ TEST(HfPacking, RoundedActivationsTakePlainCodes) {
   }
 }
 
+TEST(HfPacking, Nvfp4IsTheJudgedWeights) {
+  const testing::TemporaryDirectory directory;
+  const PackedModel q = on("nvfp4");
+  const auto file = written(q, "compressed-tensors", false, directory / "out");
+  EXPECT_EQ(file.tensor(kUp + "weight_packed").sizes().vec(), (std::vector<int64_t>{96, 32}));
+  const at::Tensor bytes = file.tensor(kUp + "weight_packed").to(at::kLong);
+  const at::Tensor nibbles = at::stack({bytes.bitwise_and(15), bytes.bitwise_right_shift(4)}, -1).flatten(1);
+  const at::Tensor numbers =
+      at::tensor({0., .5, 1., 1.5, 2., 3., 4., 6., 0., -.5, -1., -1.5, -2., -3., -4., -6.}, at::kFloat);
+  const at::Tensor scale = file.tensor(kUp + "weight_scale"),
+                   global = file.tensor(kUp + "weight_global_scale");
+  EXPECT_EQ(scale.scalar_type(), at::kFloat8_e4m3fn);
+  EXPECT_EQ(global.sizes().vec(), std::vector<int64_t>{1});
+  const at::Tensor values =
+      numbers.index({nibbles}) * (scale.to(at::kFloat) / global).repeat_interleave(16, 1);
+  EXPECT_TRUE(at::equal(values, q.model->parameters().at("layers.0.ffn.up.weight").master));
+  const formats::Json config =
+      formats::read_json(directory / "out" / "config.json").at("quantization_config");
+  EXPECT_EQ(config.at("format"), "nvfp4-pack-quantized");
+  const formats::Json& group = config.at("config_groups").at("group_0");
+  EXPECT_EQ(group.at("weights").at("strategy"), "tensor_group");
+  EXPECT_EQ(group.at("weights").at("group_size"), 16);
+  EXPECT_TRUE(group.at("input_activations").is_null());
+  EXPECT_THROW(pack_for_hf("compressed-tensors", *q.model, *q.map, true, at::kFloat), ConfigError);
+  const auto back = models::load_hf_folder(directory / "out");
+  EXPECT_TRUE(at::equal(back->parameters().at("layers.1.ffn.up.weight").master, values));
+
+  models::DecoderSpec fused = small();
+  fused.family = "phi3";
+  fused.share_ffn = false;
+  const PackedModel phi3 = on("nvfp4", fused);
+  EXPECT_THROW(pack_for_hf("compressed-tensors", *phi3.model, *phi3.map, false, at::kFloat), ConfigError);
+}
+
 TEST(HfPacking, GptqWordsRunDownTheColumns) {
   for (const auto& [layout, zero] : {std::pair{"gptq", 7}, std::pair{"gptq_v2", 8}}) {
     const testing::TemporaryDirectory directory;
@@ -117,6 +151,34 @@ TEST(HfPacking, GptqWordsRunDownTheColumns) {
     EXPECT_EQ(config.at("group_size"), 32);
     EXPECT_EQ(formats::read_json(directory / "out" / "config.json").at("quantization_config"), config);
   }
+}
+
+// Phi-3 folders hold q, k and v as one matrix.
+TEST(HfPacking, RowsOfOneMatrixLieOnOneGrid) {
+  models::DecoderSpec spec = small();
+  spec.family = "phi3";
+  spec.share_ffn = false;
+  PackedModel q{std::make_unique<models::Decoder>(spec), nullptr};
+  models::initialise(q.model->parameters(), "normal", 0.15, 4);
+  Log quiet(stderr, "", true);
+  QuantizeOptions options{{"int4_g32"}, {"none"}, {"none"}, {{"layers.0.attn.k.weight", "none"}}};
+  q.map = post_train(*q.model, QuantizeMap(options, q.model->parameters()), {}, {}, quiet);
+  try {
+    pack_for_hf("compressed-tensors", *q.model, *q.map, false, at::kFloat);
+    FAIL();
+  } catch (const ConfigError& error) {
+    const std::string text = error.what();
+    for (const char* part : {"qkv_proj", "layers.0.attn.k.weight", "int4_g32 and none"})
+      EXPECT_NE(text.find(part), std::string::npos) << text;
+  }
+  options.except = {{"layers.0.attn.*", "none"}};
+  PackedModel whole{std::make_unique<models::Decoder>(spec), nullptr};
+  models::initialise(whole.model->parameters(), "normal", 0.15, 4);
+  whole.map = post_train(*whole.model, QuantizeMap(options, whole.model->parameters()), {}, {}, quiet);
+  const testing::TemporaryDirectory directory;
+  const auto file = written(whole, "compressed-tensors", false, directory / "out");
+  EXPECT_TRUE(file.contains("model.layers.0.self_attn.qkv_proj.weight"));
+  EXPECT_TRUE(file.contains("model.layers.1.self_attn.qkv_proj.weight_packed"));
 }
 
 TEST(HfPacking, SaysWhatALayoutCannotHold) {

@@ -49,6 +49,46 @@ TEST(Validate, BatchArithmeticFollowsTheRanks) {
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("teacher data.batch_tokens")));
 }
 
+TEST(Validate, TrainedGridsMustFitTheFile) {
+  const auto exported = [](const std::string& grid, const std::string& format) {
+    Recipe recipe = pipeline();
+    recipe.stages[2].quantize.emplace();
+    recipe.stages[2].quantize->weights.grid = grid;
+    Stage out;
+    out.name = "out";
+    out.kind = "export";
+    out.model.from = "stage:student";
+    out.exporting.format = format;
+    recipe.stages.push_back(out);
+    return findings_of(recipe);
+  };
+  EXPECT_THAT(exported("q4_0", "gguf"), IsEmpty());
+  EXPECT_THAT(exported("nvfp4", "compressed-tensors"), IsEmpty());
+  EXPECT_THAT(
+      exported("nvfp4", "gguf"),
+      ElementsAre("out export.format: a GGUF cannot hold grid nvfp4; format compressed-tensors can (of "
+                  "stage student)"));
+  EXPECT_THAT(exported("q4_0", "compressed-tensors"), ElementsAre(HasSubstr("cannot hold grid q4_0")));
+  EXPECT_THAT(exported("q4_0", "hf"), IsEmpty());
+}
+
+TEST(Validate, MethodsMustServeTheirGrids) {
+  Recipe recipe = pipeline();
+  Stage s;
+  s.name = s.kind = "quantize";
+  s.model.from = "stage:teacher";
+  s.quantize.emplace();
+  s.quantize->weights.grid = "nvfp4";
+  s.exporting.format = "hf";
+  s.post_training.clip_search = true;
+  recipe.stages.push_back(s);
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize.weights.grid: a clip search")));
+  recipe.stages.back().post_training = {.method = "imatrix"};
+  recipe.stages.back().data.train = "stage:text";
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("weighs the searches of q4_k and q6_k; nvfp4 has none")));
+}
+
 TEST(Validate, BytePatchModelsStayCheckpoints) {
   Recipe recipe = pipeline();
   recipe.stages[2].model.choices = models::families().at("spacebyte").defaults;
