@@ -67,27 +67,21 @@ struct Address {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&bytes); }
 };
 
-Address resolve(const std::string& host, const std::string& port, int kind) {
-  addrinfo hints = {}, *found = nullptr;
-  hints.ai_socktype = kind;
-  const int code = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
-  check<CommError>(code == 0, "[tcp] no address for {}:{}: {}", host, port, ::gai_strerror(code));
-  Address out;
-  out.size = found->ai_addrlen;
-  std::memcpy(&out.bytes, found->ai_addr, found->ai_addrlen);
-  ::freeaddrinfo(found);
-  return out;
-}
-
-// Where this machine is seen from `host`: the near end of a route there. Sends nothing.
+// Where this machine is seen from the meeting: the near end of a route there. Sends nothing.
 Address own_address(const TcpMeeting& at) {
-  const Address far = resolve(at.host, std::to_string(at.port), SOCK_DGRAM);
-  const Socket probe(::socket(far.bytes.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  Address near;
-  if (probe.get() < 0 || ::connect(probe.get(), far.get(), far.size) != 0 ||
-      ::getsockname(probe.get(), near.get(), &near.size) != 0)
-    fail_call(fmt::format("finding the way to {}", at.host));
-  return near;
+  addrinfo hints = {}, *found = nullptr;
+  hints.ai_socktype = SOCK_DGRAM;
+  const int code = ::getaddrinfo(at.host.c_str(), std::to_string(at.port).c_str(), &hints, &found);
+  check<CommError>(code == 0, "[tcp] no address for {}:{}: {}", at.host, at.port, ::gai_strerror(code));
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> all(found, &::freeaddrinfo);
+  for (; found != nullptr; found = found->ai_next) {  // a name may have addresses that lead nowhere
+    const Socket probe(::socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    Address near;
+    if (probe.get() >= 0 && ::connect(probe.get(), found->ai_addr, found->ai_addrlen) == 0 &&
+        ::getsockname(probe.get(), near.get(), &near.size) == 0)
+      return near;
+  }
+  fail_call(fmt::format("finding the way to {}:{}", at.host, at.port));
 }
 
 Socket listen_at(Address& address, int backlog) {
