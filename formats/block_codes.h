@@ -22,7 +22,8 @@ struct BlockScales {
   at::Tensor offset;   // f32: is added; undefined: nothing is
   at::Tensor divisor;  // f32: what rounding divides by where that is not `scale` (ggml's formulas find a code
                        // with the scale as it was before f16 rounded it); undefined: scale
-  at::Tensor header;   // u8 [.., groups' blocks * n]: K-quants: the bytes that scale and offset came from
+  at::Tensor header;   // u8 [.., n]: what else a file holds: the bytes that a K-quant's scale and offset
+                       // came from, or that NVFP4's scales share
 
   int64_t groups() const { return scale.size(-1); }
   const at::Tensor& rounding_divisor() const { return divisor.defined() ? divisor : scale; }
@@ -44,7 +45,8 @@ enum class RoundRule {
   kTruncate,     // floor(x * (1 / d) + 1/2 - lowest) + lowest: Q4_0, Q5_0
   kOdd,          // the nearest odd number to x / d: levels in the middle of equal intervals (SEQ, ParetoQ)
   kSign,         // 1 for x >= 0, else -1
-  kFloat4,       // twice an E2M1 number, so that it is whole: 0 1 2 3 4 6 8 12; ties towards zero
+  kFloat4,       // twice an E2M1 number, so that it is whole: 0 1 2 3 4 6 8 12; ties towards zero (ggml)
+  kFloat4Even,   // the same, ties to the number whose last bit is 0: 0 2 4 8 (compressed-tensors)
   kFloat8,       // an E4M3 number (codes are float8_e4m3fn), nearest even, clamped to +-448
 };
 struct Rounding {

@@ -73,15 +73,20 @@ struct Sign {
   RETORT_INLINE int32_t operator()(float x) const { return x >= 0.0f ? 1 : -1; }
 };
 
-// The midpoints of neighbours, twice: .5 1.5 2.5 3.5 5 7 10. A code is the sum of the steps that were passed.
+// The midpoints of neighbours, twice: .5 1.5 2.5 3.5 5 7 10. A code is the sum of the steps that were passed;
+// kEven: every other midpoint is a step already.
+template <bool kEven>
 struct Float4 {
   float d;
   RETORT_INLINE explicit Float4(const Group& g) : d(g.divisor != 0.0f ? g.divisor : 1.0f) {}
+  RETORT_INLINE static int32_t up(float size, float midpoint) {
+    return static_cast<int32_t>(kEven ? size >= midpoint : size > midpoint);
+  }
   RETORT_INLINE int32_t operator()(float x) const {
     const float v = x / d, size = v < 0.0f ? -v : v;
-    const int32_t code = static_cast<int32_t>(size > 0.5f) + static_cast<int32_t>(size > 1.5f) +
-                         static_cast<int32_t>(size > 2.5f) + static_cast<int32_t>(size > 3.5f) +
-                         2 * static_cast<int32_t>(size > 5.0f) + 2 * static_cast<int32_t>(size > 7.0f) +
+    const int32_t code = static_cast<int32_t>(size > 0.5f) + up(size, 1.5f) +
+                         static_cast<int32_t>(size > 2.5f) + up(size, 3.5f) +
+                         2 * static_cast<int32_t>(size > 5.0f) + 2 * up(size, 7.0f) +
                          4 * static_cast<int32_t>(size > 10.0f);
     return v < 0.0f ? -code : code;
   }
@@ -161,7 +166,9 @@ RETORT_INLINE void round_into(const Run& run, const Out& out) {
     case RoundRule::kSign:
       return round_with<Sign>(run, out);
     case RoundRule::kFloat4:
-      return round_with<Float4>(run, out);
+      return round_with<Float4<false>>(run, out);
+    case RoundRule::kFloat4Even:
+      return round_with<Float4<true>>(run, out);
     case RoundRule::kFloat8:
       return round_with<Float8>(run, out);
   }

@@ -1,7 +1,7 @@
 // NVFP4 in compressed-tensors' layout: E2M1 numbers in groups of 16, each group's scale an E4M3 number over
 // one f32 number of the tensor.
 //   g = 448 * 6 / amax(tensor);  s = e4m3(g * (amax(group) / 6)) / g;  value = number * s
-// The number nearest to w / s, the smaller on ties (compressed-tensors takes the even one: .75 -> 1). Codes
+// The number nearest to w / s, ties to the even one: .75 -> 1. Codes
 // are twice the number, so `scale` is s / 2; the header is g, f32, for every row. Since g is the tensor's,
 // all columns are fitted together. GGUF's NVFP4 has no place for g in its blocks.
 #include "quantize/grid.h"
@@ -20,7 +20,7 @@ Grid nvfp4_grid() {
           .span = 0,
           .rows_alone = false,
           .bits_per_weight = 4.5,
-          .rounding = {formats::RoundRule::kFloat4, -12, 12},
+          .rounding = {formats::RoundRule::kFloat4Even, -12, 12},
           .ggml = {},
           .compressed = CompressedScheme{"float", 4, "tensor_group", kGroup},
           .learned = {},

@@ -38,6 +38,8 @@ int plain_code(float x, float d, const Rounding& r) {
       return x >= 0 ? 1 : -1;
     default: {  // the nearest of a list, the earlier on ties
       std::vector<int> levels = {-3, -1, 1, 3};
+      const bool even = r.rule == RoundRule::kFloat4Even;
+      if (even) levels = {0, 2, 4, 8, 1, 3, 6, 12, -2, -4, -8, -1, -3, -6, -12};
       if (r.rule == RoundRule::kFloat4) levels = {0, 1, 2, 3, 4, 6, 8, 12, -1, -2, -3, -4, -6, -8, -12};
       int best = levels[0];
       for (const int level : levels)
@@ -50,7 +52,7 @@ int plain_code(float x, float d, const Rounding& r) {
 const std::vector<Rounding> kRules = {{RoundRule::kNearestEven, -8, 7}, {RoundRule::kNearestEven, -128, 127},
                                       {RoundRule::kNearestAway, -1, 1}, {RoundRule::kTruncate, -8, 7},
                                       {RoundRule::kSign, -1, 1},        {RoundRule::kOdd, -3, 3},
-                                      {RoundRule::kFloat4, -12, 12}};
+                                      {RoundRule::kFloat4, -12, 12},    {RoundRule::kFloat4Even, -12, 12}};
 
 TEST(RoundCodes, EqualsThePlainRule) {
   const at::Tensor x = normals({20, 96}, 3.0);

@@ -179,6 +179,21 @@ TEST(Grid, IntegersFollowCompressedTensors) {
   EXPECT_EQ(grids().at("int8_row").quantize(x * 17).scales.scale.item<float>(), 2.0f);
 }
 
+// compressed-tensors' own numbers (calculate_qparams, cast_to_fp4): ties to the even number, 5 is one of 6
+// and 4.
+TEST(Grid, Nvfp4FollowsCompressedTensors) {
+  const at::Tensor x = at::zeros({1, 16});
+  const std::vector<float> values = {6,    .25,  .75,   1.25,  1.75, 2.5,  3.5, 5,
+                                     -.25, -.75, -1.25, -1.75, -2.5, -3.5, -5,  4.9};
+  const std::vector<int> expected = {12, 0, 2, 2, 4, 4, 8, 8, 0, -2, -2, -4, -4, -8, -8, 8};
+  for (int64_t i = 0; i < 16; ++i) x[0][i] = values[static_cast<size_t>(i)];
+  const Quantized q = grids().at("nvfp4").quantize(x);
+  EXPECT_EQ(q.scales.scale.item<float>(), 0.5f);  // g = 448, s = 448 / 448
+  for (int64_t i = 0; i < 16; ++i)
+    EXPECT_EQ(q.codes[0][i].item<int8_t>(), expected[static_cast<size_t>(i)])
+        << values[static_cast<size_t>(i)];
+}
+
 TEST(Grid, MisfitNamesTensorRuleAndAlternatives) {
   const Grid& q4_0 = grids().at("q4_0");
   EXPECT_NO_THROW(check_fits(q4_0, "w", 96));
