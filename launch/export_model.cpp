@@ -86,6 +86,13 @@ void write(const Source& model, const recipes::ExportOptions& options, const Pat
   models::save_gguf(files, out, model.decoder, packer_of(model, options), tokenizer, "retort");
 }
 
+// The model that is read would be gone once its own file holds it in another form.
+void check_not_source(const std::string& source, const Path& out) {
+  std::error_code no_path;  // preset:NAME is no file
+  check<IoError>(!std::filesystem::equivalent(source, out, no_path),
+                 "{}: is the model that is read; name another place for the export", out.string());
+}
+
 }  // namespace
 
 uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
@@ -99,6 +106,7 @@ uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& op
     check<ConfigError>(options.type != "own" || model.quantized() == nullptr,
                        "{}: a weight merged with its adapter lies on no grid; name a type", model.source);
     const auto merged = models::merge_adapters(decoder, *model.map);
+  check_not_source(model.source, out);
     models::IdentityMap identity;
     write({*merged, identity, model.tokenizer.get()}, options, out, files);
   }

@@ -11,7 +11,8 @@
 
 namespace retort::launch {
 
-// gguf: a file at `out`. The other formats: a folder at `out`. Returns the bytes written there.
+// gguf: a file at `out`. The other formats: a folder at `out`. Returns the bytes written there. An older
+// export there is replaced; IoError when something else stands there, or the model that is read.
 uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
                       FileSystem& files);
 

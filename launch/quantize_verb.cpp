@@ -45,12 +45,27 @@ std::vector<Target> targets_of(const QuantizeArguments& arguments, const quantiz
   return targets;
 }
 
+constexpr std::string_view kCommand = "# retort quantize ";  // begins such a checkpoint's recipe
+
+// A checkpoint takes the place of an older one of this verb only: rotation would remove a run's.
+void check_replaceable(const Path& checkpoints, const std::string& source) {
+  for (const Path& path : train::list_checkpoints(checkpoints)) {
+    std::error_code no_path;  // preset:NAME is no file
+    check<IoError>(!std::filesystem::equivalent(path, source, no_path),
+                   "--out: {}: is the model that is read; name another directory", path.string());
+    const Path recipe = path / "recipe.yaml";
+    check<IoError>(std::filesystem::exists(recipe) && read_text(recipe).starts_with(kCommand),
+                   "--out: {}: holds a run's checkpoints, which are not replaced; name another directory",
+                   checkpoints.string());
+  }
+}
+
 void write_checkpoint(const OpenedModel& model, const std::string& scheme, const Path& out) {
   train::CheckpointContent content;
   content.extra =
       model_facts(model.decoder->spec(), model.tokenizer ? model.tokenizer->name() : "", std::nullopt);
   if (!model.tokenizer) content.extra.erase("tokenizer");
-  content.recipe = fmt::format("# retort quantize {} --scheme {}\n", model.source, scheme);
+  content.recipe = fmt::format("{}{} --scheme {}\n", kCommand, model.source, scheme);
   for (const models::Parameter& p : model.decoder->parameters().unique())
     content.weights.emplace_back(p.name, p.master);
   train::save_checkpoint(local_files(), out / "checkpoints", content, 1);
@@ -133,6 +148,8 @@ ExitCode quantize_verb(const QuantizeArguments& arguments) {
   const quantize::Scheme& scheme = quantize::schemes().at(arguments.scheme);
   const std::vector<Target> targets = targets_of(arguments, scheme);
   OpenedModel model = open_model(arguments.model, "", 0, log);
+  for (const Target& target : targets)
+    if (target.format == kCheckpoint) check_replaceable(target.path / "checkpoints", model.source);
   models::Decoder& decoder = make_plain(model);
   PostTrainingJob job = job_of(arguments, scheme, model);
   const JudgeText text = text_of(arguments, job, model);

@@ -1,6 +1,7 @@
 #include "models/gguf_model.h"
 
 #include <cstring>
+#include <fstream>
 #include <map>
 
 #include "core/error.h"
@@ -107,6 +108,15 @@ uint32_t file_type(const NamedPacked& tensors) {
   return numbers.at(most->first);
 }
 
+// A file of that name is replaced when it is an older GGUF, or empty.
+void check_replaceable(const Path& path) {
+  if (!std::filesystem::is_regular_file(path) || std::filesystem::file_size(path) == 0) return;
+  std::string magic(4, '\0');
+  std::ifstream(path, std::ios::binary).read(magic.data(), 4);
+  check<IoError>(magic == "GGUF", "{}: exists and is no GGUF; not replaced: name another file",
+                 path.string());
+}
+
 }  // namespace
 
 std::unique_ptr<Decoder> load_gguf(const Path& path) {
@@ -123,6 +133,7 @@ std::unique_ptr<Decoder> load_gguf(const Path& path) {
 void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const Packer& packer,
                const formats::GgufMetadata& tokenizer, const std::string& name) {
   check<InternalError>(model.spec().lora_rank == 0, "[gguf] adapters must be merged first");
+  check_replaceable(path);
   const Family& family = families().at(model.spec().family);
   const NamedPacked tensors = packed_tensors(model, family, packer);
   formats::GgufMetadata metadata = family.gguf_metadata(model.spec());

@@ -20,7 +20,7 @@ using Packer = std::function<formats::PackedTensor(const Parameter&)>;
 
 // `tokenizer` are the tokenizer.ggml.* keys. Norms, biases and positions are written as F32 whatever the
 // packer gives for them (llama.cpp demands it). Sets general.file_type and quantization_version from the
-// types used.
+// types used. An older GGUF of that name is replaced; IoError for another file.
 void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const Packer& packer,
                const formats::GgufMetadata& tokenizer, const std::string& name);
 

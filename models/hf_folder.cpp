@@ -177,6 +177,42 @@ Json generation_json(const Json& config) {
   return out;
 }
 
+// Whether an export with these extras writes a file of that name.
+bool writes(const std::string& name, const HfExtras& extras) {
+  return name == "config.json" || name == "generation_config.json" ||
+         name == "model.safetensors.index.json" ||
+         (name.starts_with("model") && name.ends_with(".safetensors")) || extras.files.contains(name);
+}
+
+// What keeps a folder from being an older export, which may go; "" when it is one.
+std::string foreign_to_export(const Path& folder, const HfExtras& extras) {
+  if (!std::filesystem::is_directory(folder)) return "it is no folder";
+  std::set<std::string> foreign;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!entry.is_regular_file() || !writes(name, extras)) foreign.insert(name);
+  }
+  if (!foreign.empty()) return fmt::format("it holds {}, which an export does not write", *foreign.begin());
+  const Path config = folder / "config.json";
+  if (!std::filesystem::exists(config)) return "it lacks config.json";
+  try {
+    formats::json_text(formats::read_json(config), "model_type", config.string());
+  } catch (const DataError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// A folder of that name is replaced only when nothing but an older export is lost.
+void check_replaceable(const Path& target, const HfExtras& extras) {
+  if (!std::filesystem::exists(std::filesystem::symlink_status(target))) return;
+  const std::string why = foreign_to_export(target, extras);
+  check<IoError>(why.empty(),
+                 "{}: exists and is not replaced: {}; name a folder that does not exist, or move this one "
+                 "away",
+                 target.string(), why);
+}
+
 // The new folder takes the name; an older export of that name steps aside first.
 void replace_folder(FileSystem& files, const Path& fresh, const Path& directory) {
   const Path old = directory.string() + fmt::format(".old.{}", ::getpid());
@@ -210,8 +246,7 @@ void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& mod
   check<InternalError>(model.spec().lora_rank == 0, "[hf] adapters must be merged first");
   Path target = std::filesystem::absolute(directory).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // "out/"
-  check<IoError>(!std::filesystem::exists(target) || std::filesystem::exists(target / "config.json"),
-                 "{}: exists and is not a Hugging Face folder; not replaced", target.string());
+  check_replaceable(target, extras);
   const Family& family = families().at(model.spec().family);
   const Json config = config_json(family, model.spec(), dtype_name(dtype), extras);
   const Path fresh = target.string() + fmt::format(".tmp.{}", ::getpid());

@@ -4,7 +4,8 @@
 // that holds the feed-forward network of layer 0 only is a model that shares it (MobiLlama). Quantized
 // folders are read as the values of their codes (hf_quantized.h). Writing leaves a tied head out, and expands
 // shared FFNs and repeated blocks, which transformers does not know. It goes to a temporary folder beside,
-// renamed when whole; an older export of that name is replaced (IoError when something else stands there).
+// renamed when whole; an older export of that name is replaced, and only that: IoError, naming the entry,
+// when the folder holds a file that the new export would not write.
 #pragma once
 
 #include <functional>

@@ -11,10 +11,14 @@
 namespace retort::launch {
 namespace {
 
+OpenedModel opened(const Path& path) {
+  Log log(stderr, "", true);
+  return open_model(path.string(), "", 0, log);
+}
+
 OpenedModel quantized_model(const Path& directory) {
   save_tiny(*tiny_model(4), directory, 1, quantize::QuantizeOptions{});
-  Log log(stderr, "", true);
-  return open_model(directory.string(), "", 0, log);
+  return opened(directory);
 }
 
 recipes::ExportOptions of_type(const std::string& type, const std::string& embedding = "same") {
@@ -99,6 +103,25 @@ TEST(ExportModel, AdaptersLeaveMerged) {
   const OpenedModel on_grid = open_model((directory / "grid").string(), "", 0, log);
   EXPECT_THROW(export_model(on_grid, of_type("own"), directory / "x.gguf", local_files()), ConfigError);
   EXPECT_NO_THROW(export_model(on_grid, of_type("q8_0"), directory / "x.gguf", local_files()));
+}
+
+TEST(ExportModel, NeverReplacesTheModelThatIsRead) {
+  testing::TemporaryDirectory directory;
+  save_tiny(*tiny_model(7), directory / "stage", 1, std::nullopt);
+  recipes::ExportOptions hf = of_type("f16");
+  hf.format = "hf";
+  const OpenedModel model = opened(directory / "stage");
+  export_model(model, of_type("f32"), directory / "m.gguf", local_files());
+  export_model(model, hf, directory / "hf", local_files());
+  std::filesystem::create_directory_symlink(directory / "hf", directory / "link");
+  const std::string before = read_text(directory / "hf" / "model.safetensors");
+  EXPECT_THROW(export_model(opened(directory / "hf"), hf, directory / "link", local_files()), IoError);
+  EXPECT_THROW(export_model(opened(directory / "hf"), hf, directory / "hf/", local_files()), IoError);
+  EXPECT_THROW(
+      export_model(opened(directory / "m.gguf"), of_type("q8_0"), directory / "m.gguf", local_files()),
+      IoError);
+  EXPECT_EQ(read_text(directory / "hf" / "model.safetensors"), before);
+  EXPECT_NO_THROW(export_model(opened(directory / "m.gguf"), hf, directory / "hf", local_files()));
 }
 
 }  // namespace retort::launch

@@ -103,6 +103,22 @@ TEST_F(Quantization, EveryFileHoldsTheJudgedValues) {
   EXPECT_GT(own.at("file_bytes").get<int64_t>(), 0);
 }
 
+TEST_F(Quantization, ARunsCheckpointsStay) {
+  QuantizeArguments a = arguments("rtn-q4_0");
+  a.format = "checkpoint";
+  a.no_baselines = true;
+  a.out = {at("model")};
+  EXPECT_THAT(output_of(a), HasSubstr("is the model that is read"));
+  save_tiny(*tiny_model(5), directory_ / "other", 3, std::nullopt);
+  a.out = {at("other")};
+  EXPECT_THAT(output_of(a), HasSubstr("holds a run's checkpoints, which are not replaced"));
+  for (const char* name : {"model", "other"})
+    EXPECT_EQ(train::list_checkpoints(directory_ / name / "checkpoints").size(), 1u) << name;
+  a.out = {at("own")};
+  for (int again = 0; again < 2; ++again) EXPECT_THAT(output_of(a), Not(HasSubstr("replaced")));
+  EXPECT_EQ(train::list_checkpoints(directory_ / "own" / "checkpoints").size(), 1u);
+}
+
 TEST_F(Quantization, AnImportanceMatrixIsWrittenAndRead) {
   const models::DecoderSpec narrow = tiny_model(4)->spec();
   models::DecoderSpec spec = narrow;

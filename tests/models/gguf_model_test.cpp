@@ -158,5 +158,20 @@ TEST(GgufModel, GoldenModelsMakeTheRoundTrip) {
   }
 }
 
+TEST(GgufModel, ReplacesAnOlderGgufOnly) {
+  const testing::TemporaryDirectory directory;
+  const auto model = testing::random_model(testing::tiny_llama());
+  const auto save = [&](const char* name) {
+    save_gguf(local_files(), directory / name, *model, as_type(GgmlType::F32), {}, "tiny");
+  };
+  save("m.gguf");
+  EXPECT_NO_THROW(save("m.gguf"));
+  write_durably(local_files(), directory / "empty", "");
+  EXPECT_NO_THROW(save("empty"));
+  write_durably(local_files(), directory / "thesis.tex", "GG");
+  EXPECT_THROW(save("thesis.tex"), IoError);
+  EXPECT_EQ(read_text(directory / "thesis.tex"), "GG");
+}
+
 }  // namespace
 }  // namespace retort::models

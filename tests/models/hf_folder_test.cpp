@@ -239,14 +239,49 @@ TEST(HfFolder, LeavesOtherPeoplesFoldersAndFailuresAlone) {
   const auto model = testing::random_model(testing::tiny_llama());
   std::filesystem::create_directory(directory / "photos");
   EXPECT_THROW(save(*model, directory / "photos"), IoError);
-  EXPECT_TRUE(std::filesystem::is_directory(directory / "photos"));
+  EXPECT_TRUE(std::filesystem::remove(directory / "photos"));
 
   save(*model, directory / "hf");
   HfExtras broken;
   broken.files["no/such/folder/file"] = "x";
   EXPECT_THROW(save(*model, directory / "hf", at::kFloat, broken), IoError);
   EXPECT_NO_THROW(load_hf_folder(directory / "hf"));  // the old export stands
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory.path()), {}), 2);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory.path()), {}), 1);
+}
+
+// Whatever stands beside a config.json was nobody's to delete: only an older export may go.
+TEST(HfFolder, ReplacesAnOlderExportOnly) {
+  const testing::TemporaryDirectory directory;
+  const auto model = testing::random_model(testing::tiny_llama());
+  const Path folder = directory / "hf";
+  HfExtras shards;
+  shards.shard_bytes = 4096;
+  shards.files["tokenizer.json"] = "{}";
+  save(*model, folder, at::kFloat, shards);
+  save(*model, folder, at::kFloat, shards);
+  const auto refused = [&](const HfExtras& extras) {
+    return message_of<IoError>([&] { save(*model, folder, at::kFloat, extras); });
+  };
+  EXPECT_THAT(refused({}), ::testing::HasSubstr("it holds tokenizer.json, which an export does not write"));
+
+  std::filesystem::create_directories(folder / "src");
+  write_durably(local_files(), folder / "src" / "main.c", "int main;");
+  EXPECT_THAT(refused(shards), ::testing::AllOf(::testing::HasSubstr("it holds src,"),
+                                                ::testing::HasSubstr("name a folder that does not exist")));
+  EXPECT_EQ(read_text(folder / "src" / "main.c"), "int main;");
+  std::filesystem::remove_all(folder / "src");
+
+  std::filesystem::create_directory(folder / "model-00077-of-00078.safetensors");  // no file of ours
+  EXPECT_THAT(refused(shards), ::testing::HasSubstr("model-00077-of-00078.safetensors"));
+  std::filesystem::remove(folder / "model-00077-of-00078.safetensors");
+
+  write_durably(local_files(), folder / "config.json", R"({"name": "a web page"})");
+  EXPECT_THAT(refused(shards), ::testing::HasSubstr("model_type"));
+  write_durably(local_files(), folder / "config.json", "# not JSON");
+  EXPECT_THAT(refused(shards), ::testing::HasSubstr("config.json"));
+  std::filesystem::remove(folder / "config.json");
+  EXPECT_THAT(refused(shards), ::testing::HasSubstr("lacks config.json"));
+  EXPECT_TRUE(std::filesystem::exists(folder / "tokenizer.json"));
 }
 
 }  // namespace
