@@ -93,10 +93,25 @@ std::string changed_keys(const Path& directory, const std::string& identity) {
   return changes.empty() ? "" : fmt::format(" ({})", fmt::join(changes, ", "));
 }
 
+bool is_stage(const Path& directory) {
+  return fs::exists(directory / "result.json") || fs::exists(directory / "stage.json");
+}
+
+// Where a directory goes. Only what a stage surely left there before is removed for it: run.dir may be a
+// folder of the user's, with one of his own that is called as a stage.
+Path place_aside(const Path& directory, FileSystem& files) {
+  for (int n = 1;; ++n) {
+    const Path aside = directory.string() + (n == 1 ? ".replaced" : fmt::format(".replaced.{}", n));
+    if (!fs::exists(aside)) return aside;
+    if (!is_stage(aside)) continue;
+    files.remove_all(aside);
+    return aside;
+  }
+}
+
 void put_aside(const Path& directory, const std::string& identity, bool anew, FileSystem& files, Log& log) {
-  const Path aside = directory.string() + ".replaced";
   if (!fs::exists(directory)) return;
-  files.remove_all(aside);
+  const Path aside = place_aside(directory, files);
   const bool finished = fs::exists(directory / "result.json"), begun = fs::exists(directory / "stage.json");
   const std::string why = anew ? "--resume never"
                           : finished || begun

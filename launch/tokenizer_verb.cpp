@@ -86,6 +86,9 @@ void convert(const TokenizerArguments& arguments) {
 ExitCode tokenizer_verb(const TokenizerArguments& arguments) {
   if (arguments.action == "train") {
     Log log;
+    check<IoError>(!std::filesystem::exists(Path(arguments.out) / "config.json"),
+                   "--out {}: is a model's folder, whose tokenizer is not replaced; name another directory",
+                   arguments.out);
     data::train_tokenizer(arguments.files, arguments.out, arguments.training, local_files(), log);
   } else {
     convert(arguments);

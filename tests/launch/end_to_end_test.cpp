@@ -285,6 +285,17 @@ TEST_F(SlowEndToEnd, BadInputHasDocumentedCodes) {
   EXPECT_EQ(
       execute({binary().string(), "generate", (directory_ / "bad.gguf").string(), "--prompt", "x"}, "d"), 65);
   EXPECT_EQ(execute({binary().string(), "fly"}, "e"), 2);
+  fs::create_directory(directory_ /
+                       "own");  // the resolved recipe would take the place of what a person wrote
+  const Path recipe = directory_ / "own" / "recipe.yaml";
+  fs::copy_file(testing::source_directory() / "tests" / "launch" / "mini.yaml", recipe);
+  const std::string written = read_text(recipe);
+  std::vector<std::string> run = command("own", {});
+  *std::find_if(run.begin(), run.end(), [](const std::string& word) { return word.ends_with("mini.yaml"); }) =
+      recipe.string();
+  EXPECT_EQ(execute(run, "f"), 2);
+  EXPECT_THAT(said("f"), HasSubstr("the run would write its resolved recipe over this file"));
+  EXPECT_EQ(read_text(recipe), written);
 }
 
 // The checkpoint before a damaged one is taken, loudly.

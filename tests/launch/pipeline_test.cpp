@@ -61,6 +61,21 @@ TEST_F(PipelineTest, AChangedStageAndWhatHangsOnItAreDoneAnew) {
   EXPECT_EQ(count(run(recipe({"train.steps=3"})), "done already"), 0);
 }
 
+// run.dir may be a folder of the user's, with one of his own called as a stage.
+TEST_F(PipelineTest, WhatIsNoStagesIsNeverRemoved) {
+  const auto own = [&](const std::string& name) { return directory_ / "run" / name / "own.txt"; };
+  for (const char* name : {"model", "model.replaced"}) {
+    std::filesystem::create_directories(directory_ / "run" / name);
+    std::ofstream(own(name)) << name;
+  }
+  EXPECT_THAT(run(recipe()), HasSubstr("model.replaced.2"));
+  for (const char* steps : {"train.steps=3", "train.steps=4"}) run(recipe({steps}));
+  EXPECT_EQ(read_text(own("model.replaced")), "model.replaced");
+  EXPECT_EQ(read_text(own("model.replaced.2")), "model");
+  EXPECT_EQ(formats::read_json(directory_ / "run" / "model.replaced.3" / "result.json").at("steps"), 3);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run" / "model.replaced.4"));
+}
+
 TEST_F(PipelineTest, NeverResumeStartsAnew) {
   run(recipe());
   EXPECT_EQ(count(run(recipe(), {.anew = true}), "done already"), 0);

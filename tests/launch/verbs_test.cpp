@@ -116,6 +116,11 @@ TEST(Verbs, TokenizerTrainsEncodesAndDecodes) {
   ::testing::internal::CaptureStderr();
   EXPECT_EQ(tokenizer_verb(train), ExitCode::kDone);
   ::testing::internal::GetCapturedStderr();
+  TokenizerArguments over_a_model = train;
+  over_a_model.out = (directory / "model").string();
+  std::filesystem::create_directory(over_a_model.out);
+  std::ofstream(Path(over_a_model.out) / "config.json") << "{}";
+  EXPECT_THROW(tokenizer_verb(over_a_model), IoError);
   TokenizerArguments use;
   use.tokenizer = train.out;
   use.action = "encode";
