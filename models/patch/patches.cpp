@@ -64,20 +64,23 @@ Patches find_patches(const at::Tensor& tokens_BT, const at::Tensor& document_BT,
   }
   out.last_BP = make({B, P}, 0), out.document_BP = make({B, P}, -1);
   if (rule.longest > 0) out.tokens_BPS = make({B, P, rule.longest}, kStopToken);
-  for (int64_t b = 0; b < B; ++b)
-    for (int64_t p = 0; p < std::ssize(patches[static_cast<size_t>(b)]); ++p) {
-      const Patch& patch = patches[static_cast<size_t>(b)][static_cast<size_t>(p)];
+  for (int64_t b = 0; b < B; ++b) {
+    const std::vector<Patch>& own = patches[static_cast<size_t>(b)];
+    for (int64_t p = 0; p < std::ssize(own); ++p) {
+      const Patch& patch = own[static_cast<size_t>(p)];
       const int64_t at = b * P + p;
       out.last_BP.mutable_data_ptr<int64_t>()[at] = b * T + patch.last;
       out.document_BP.mutable_data_ptr<int64_t>()[at] = patch.document;
       row(out.ended_BT, b)[patch.last] = 1 + at;
       const int64_t* numbers = documents.defined() ? row(documents, b) : nullptr;
-      for (int64_t t = patch.last; t < T && (!numbers || numbers[t] == patch.document); ++t)
+      const int64_t end = p + 1 < std::ssize(own) ? own[static_cast<size_t>(p) + 1].last : T;
+      for (int64_t t = patch.last; t < end && (!numbers || numbers[t] == patch.document); ++t)
         row(out.done_BT, b)[t] = 1 + at;
       if (rule.longest > 0)
         std::copy(row(tokens, b) + patch.first, row(tokens, b) + patch.last + 1,
                   out.tokens_BPS.mutable_data_ptr<int64_t>() + at * rule.longest);
     }
+  }
   for (at::Tensor* x : {&out.last_BP, &out.document_BP, &out.ended_BT, &out.done_BT, &out.slot_BT,
                         &out.next_BT, &out.tokens_BPS})
     if (x->defined()) *x = x->to(tokens_BT.device());
