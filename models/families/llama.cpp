@@ -13,11 +13,19 @@ namespace {
 
 using formats::Json;
 
+constexpr const char* kMobileLlm = "mobilellm";
+
 DecoderSpec defaults() {
   DecoderSpec s;
   s.family = "llama";
   s.tie_embeddings = false;
   return s;
+}
+
+// MobileLLM ties its head by a key of its own, and says tie_word_embeddings false beside it.
+void read_mobilellm(const HfConfig& config, DecoderSpec& s) {
+  config.must_be("layer_sharing", false);
+  s.tie_embeddings = config.flag("share_embedding", false) || s.tie_embeddings;
 }
 
 DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
@@ -26,6 +34,10 @@ DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
   DecoderSpec s = defaults();
   s.norm_eps = 1e-6;
   read_hf_form(config, s);
+  if (config.text("model_type", "llama") == kMobileLlm) read_mobilellm(config, s);
+  const std::vector<std::string> classes = config.texts("architectures");
+  if (classes == std::vector<std::string>{"MobiLlamaForCausalLM"})
+    s.kv_heads = s.heads;  // its code does not read num_key_value_heads, which says 4
   s.attention_bias = config.flag("attention_bias", false);
   s.ffn_bias = config.flag("mlp_bias", false);
   read_hf_rope(config, s);
@@ -111,7 +123,7 @@ Family llama_family() {
   f.check = [](const DecoderSpec& s) {
     check_choices(s, defaults(), {"attention_bias", "ffn_bias"}, {"linear", "llama3"});
   };
-  f.hf_model_types = {"llama"};
+  f.hf_model_types = {"llama", kMobileLlm};
   f.hf_prefix = "model.";
   f.hf_buffers = {".rotary_emb.inv_freq"};
   f.spec_from_hf = spec_from_hf;

@@ -24,8 +24,8 @@ DecoderSpec spec_from_hf(const Json& json, const std::string& source) {
   config.must_be("attention_bias", false);
   DecoderSpec s = defaults();
   s.tie_embeddings = false;
-  s.head_dim = 128;
   read_hf_form(config, s);
+  s.head_dim = config.integer("head_dim", 128);  // transformers' default: not width / heads
   read_hf_rope(config, s);
   return s;
 }
