@@ -21,7 +21,8 @@ std::vector<int32_t> begun(const data::Tokenizer& tokenizer, const std::string& 
 
 std::vector<Completion> complete(models::Model& model, const data::Tokenizer& tokenizer,
                                  const std::vector<std::string>& prompts, const SamplingOptions& options,
-                                 const std::function<bool(size_t prompt, std::string_view text)>& on_text) {
+                                 const std::function<bool(size_t prompt, std::string_view text)>& on_text,
+                                 const std::vector<int32_t>& ends) {
   options.validate();
   std::vector<Completion> out;
   std::vector<std::vector<int32_t>> ids;
@@ -38,7 +39,8 @@ std::vector<Completion> complete(models::Model& model, const data::Tokenizer& to
     return !ended[row];
   };
   GenerateHooks hooks;
-  hooks.end = tokenizer.separator();
+  hooks.ends = ends;
+  if (const auto separator = tokenizer.separator()) hooks.ends.push_back(*separator);
   hooks.on_token = [&](size_t row, int32_t id) {
     const bool wanted = say(row, streams[row].push(id));
     return wanted && !streams[row].stopped();

@@ -19,10 +19,12 @@ struct Completion {
 };
 
 // `on_text` gets each prompt's text in pieces, as soon as they are certain; returning false ends that prompt.
-// A prompt begins with the tokenizer's prefix, and its separator is the end token.
+// A prompt begins with the tokenizer's prefix; its separator is an end token, and so is each of `ends` (the
+// end of a turn).
 std::vector<Completion> complete(
     models::Model& model, const data::Tokenizer& tokenizer, const std::vector<std::string>& prompts,
     const SamplingOptions& options,
-    const std::function<bool(size_t prompt, std::string_view text)>& on_text = {});
+    const std::function<bool(size_t prompt, std::string_view text)>& on_text = {},
+    const std::vector<int32_t>& ends = {});
 
 }  // namespace retort::eval

@@ -76,7 +76,7 @@ bool extend(Row& row, const at::Tensor& logits_V, const SamplingOptions& options
   if (out.ids.empty()) out.first_seconds = out.seconds;
   out.ids.push_back(id);
   row.seen.push_back(id);
-  if (hooks.end == id)
+  if (std::find(hooks.ends.begin(), hooks.ends.end(), id) != hooks.ends.end())
     out.finish = Finish::kEnd;
   else if (hooks.on_token && !hooks.on_token(row.number, id))
     out.finish = Finish::kStop;

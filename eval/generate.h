@@ -32,7 +32,7 @@ struct Continuation {
 
 struct GenerateHooks {
   std::function<bool(size_t row, int32_t id)> on_token = {};  // streams; false ends the row
-  std::optional<int32_t> end = {};                            // a token that ends a row
+  std::vector<int32_t> ends = {};                             // tokens that end a row
 };
 
 std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,

@@ -6,6 +6,7 @@
 #include "data/gguf_vocabulary.h"
 #include "formats/ggml_blocks.h"
 #include "models/adapters.h"
+#include "models/generation_facts.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
 #include "quantize/hf_packing.h"
@@ -25,6 +26,8 @@ struct Source {
   const models::Decoder& decoder;
   models::WeightMap& map;
   const data::Tokenizer* tokenizer;
+  const formats::Json& generation;
+  std::vector<int32_t> ends;
 };
 
 bool is_packed(const std::string& format) {
@@ -60,6 +63,10 @@ void export_hf(const Source& model, const recipes::ExportOptions& options, const
     extras.config["bos_token_id"] = prefix.empty() ? formats::Json() : formats::Json(prefix.front());
     extras.config["eos_token_id"] = id(model.tokenizer->separator());
   }
+  extras.generation = model.generation;
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})  // as the model's own files say
+    if (const auto said = model.generation.find(key); said != model.generation.end() && !said->is_null())
+      extras.config[key] = *said;
   models::save_hf_folder(files, out, model.decoder, model.map, hf_dtype(options.type), extras);
 }
 
@@ -79,13 +86,6 @@ models::Packer packer_of(const Source& model, const recipes::ExportOptions& opti
   };
 }
 
-void write(const Source& model, const recipes::ExportOptions& options, const Path& out, FileSystem& files) {
-  if (options.format != "gguf") return export_hf(model, options, out, files);
-  auto tokenizer = model.tokenizer ? model.tokenizer->gguf_metadata() : formats::GgufMetadata{};
-  tokenizer = data::padded(std::move(tokenizer), model.decoder.vocabulary());
-  models::save_gguf(files, out, model.decoder, packer_of(model, options), tokenizer, "retort");
-}
-
 // The model that is read would be gone once its own file holds it in another form.
 void check_not_source(const std::string& source, const Path& out) {
   std::error_code no_path;  // preset:NAME is no file
@@ -93,22 +93,30 @@ void check_not_source(const std::string& source, const Path& out) {
                  "{}: is the model that is read; name another place for the export", out.string());
 }
 
+void write(const Source& model, const recipes::ExportOptions& options, const Path& out, FileSystem& files) {
+  if (options.format != "gguf") return export_hf(model, options, out, files);
+  auto tokenizer = model.tokenizer ? model.tokenizer->gguf_metadata() : formats::GgufMetadata{};
+  tokenizer = data::padded(std::move(tokenizer), model.decoder.vocabulary());
+  tokenizer = models::with_end_tokens(std::move(tokenizer), model.ends);
+  models::save_gguf(files, out, model.decoder, packer_of(model, options), tokenizer, "retort");
+}
+
 }  // namespace
 
 uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
                       FileSystem& files) {
   const at::NoGradGuard no_grad;
+  check_not_source(model.source, out);
   const models::Decoder& decoder =
       model.need_decoder(options.format == "gguf" ? "architecture in GGUF" : "architecture in transformers");
   if (decoder.spec().lora_rank == 0) {
-    write({decoder, *model.map, model.tokenizer.get()}, options, out, files);
+    write({decoder, *model.map, model.tokenizer.get(), model.generation, model.ends()}, options, out, files);
   } else {
     check<ConfigError>(options.type != "own" || model.quantized() == nullptr,
                        "{}: a weight merged with its adapter lies on no grid; name a type", model.source);
     const auto merged = models::merge_adapters(decoder, *model.map);
-  check_not_source(model.source, out);
     models::IdentityMap identity;
-    write({*merged, identity, model.tokenizer.get()}, options, out, files);
+    write({*merged, identity, model.tokenizer.get(), model.generation, model.ends()}, options, out, files);
   }
   return bytes_below(out);
 }

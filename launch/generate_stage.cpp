@@ -15,7 +15,7 @@ StageOutcome generate_stage(StageContext& context) {
     eval::SamplingOptions sampling = options.sampling;
     sampling.seed = seed;
     const eval::Completion out =
-        eval::complete(*model.decoder, tokenizer, {options.prompt}, sampling).front();
+        eval::complete(*model.decoder, tokenizer, {options.prompt}, sampling, {}, model.ends()).front();
     context.files.make_directories(context.directory);
     const std::string text = fmt::format("--- {} ---\n{}{}\n", model.source, options.prompt, out.text);
     write_durably(context.files, context.directory / "sample.txt", text);

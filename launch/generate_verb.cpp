@@ -30,25 +30,26 @@ std::string json_line(Json line, const std::vector<int32_t>& prompt, const eval:
   return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-void continue_ids(models::Model& model, const GenerateArguments& arguments) {
+void continue_ids(const OpenedModel& model, const GenerateArguments& arguments) {
   eval::GenerateHooks hooks;
+  hooks.ends = model.ends();
   hooks.on_token = [&](size_t, int32_t id) { return arguments.json || write(fmt::format("{} ", id)); };
   const std::vector<int32_t> prompt(arguments.ids.begin(), arguments.ids.end());
-  const eval::Continuation out = eval::generate(model, {prompt}, arguments.sampling, hooks).front();
+  const eval::Continuation out = eval::generate(*model.decoder, {prompt}, arguments.sampling, hooks).front();
   write(arguments.json ? json_line(Json::object(), prompt, out) : "\n");
 }
 
-void continue_texts(models::Model& model, const data::Tokenizer& tokenizer,
-                    const GenerateArguments& arguments) {
+void continue_texts(const OpenedModel& model, const GenerateArguments& arguments) {
+  const data::Tokenizer& tokenizer = model.need_tokenizer();
   std::vector<std::string> prompts = arguments.prompts;
   check<ConfigError>(!prompts.empty(), "generate needs --prompt or --ids");
   for (std::string& prompt : prompts)
     if (prompt == "-") prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
   const bool streams = prompts.size() == 1 && !arguments.json;
   if (streams) write(prompts[0]);
-  const std::vector<eval::Completion> all =
-      eval::complete(model, tokenizer, prompts, arguments.sampling,
-                     [&](size_t, std::string_view text) { return !streams || write(text); });
+  const std::vector<eval::Completion> all = eval::complete(
+      *model.decoder, tokenizer, prompts, arguments.sampling,
+      [&](size_t, std::string_view text) { return !streams || write(text); }, model.ends());
   if (streams) write("\n");
   for (size_t i = 0; i < all.size() && !streams; ++i)
     write(arguments.json
@@ -66,9 +67,9 @@ ExitCode generate_verb(const GenerateArguments& arguments) {
   models::bind_working(model.decoder->parameters(), *model.map,
                        train::choose_precision(arguments.precision, *comm, log, [&] { return tuning; }));
   if (arguments.ids.empty())
-    continue_texts(*model.decoder, model.need_tokenizer(), arguments);
+    continue_texts(model, arguments);
   else
-    continue_ids(*model.decoder, arguments);
+    continue_ids(model, arguments);
   return ExitCode::kDone;
 }
 

@@ -52,26 +52,25 @@ std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
 }
 
 // The masters of a model. Learned scales go on where the grids are the same; else they are left behind.
-std::unique_ptr<models::Model> continued(OpenedModel model, const recipes::Stage& stage) {
+StartingModel continued(OpenedModel model, const recipes::Stage& stage) {
   if (!model.quantize || (stage.quantize && quantize::same_grids(*model.quantize, *stage.quantize)))
-    return std::move(model.decoder);
+    return {std::move(model.decoder), std::move(model.generation)};
   auto plain = models::make_model(model.decoder->spec());
   for (models::Parameter& p : plain->parameters().unique())
     p.master.copy_(model.decoder->parameters().at(p.name).master);
-  return plain;
+  return {std::move(plain), std::move(model.generation)};
 }
 
 }  // namespace
 
-std::unique_ptr<models::Model> initial_model(const StageContext& context,
-                                             const std::vector<data::Source>& sources, Log& log) {
+StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
   const recipes::Stage& s = context.stage;
   if (!s.model.from.empty())
     return continued(open_model(s.model.from, context.run, seed_of(context), log), s);
-  if (s.model.init) return cut_from_teacher(context, sources, log);
+  if (s.model.init) return {cut_from_teacher(context, sources, log)};
   auto model = models::make_model(s.model.spec());
   models::initialise(model->parameters(), s.train.init, s.train.init_std, seed_of(context));
-  return model;
+  return {std::move(model)};
 }
 
 }  // namespace retort::launch

@@ -11,8 +11,12 @@
 
 namespace retort::launch {
 
+struct StartingModel {
+  std::unique_ptr<models::Model> model;
+  formats::Json generation = formats::Json::object();  // of model.from (models/generation_facts.h)
+};
+
 // `sources`: what the stage trains on; a teacher's importance is measured on it.
-std::unique_ptr<models::Model> initial_model(const StageContext& context,
-                                             const std::vector<data::Source>& sources, Log& log);
+StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log);
 
 }  // namespace retort::launch

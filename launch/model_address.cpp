@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "models/family.h"
+#include "models/generation_facts.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
 #include "models/llama2c.h"
@@ -39,6 +40,7 @@ OpenedModel from_checkpoint(const train::LoadedCheckpoint& checkpoint) {
     out.tokenizer =
         data::copied_tokenizer(formats::json_text(checkpoint.extra, "tokenizer", manifest), checkpoint.path);
   out.map = std::make_unique<models::IdentityMap>();
+  if (checkpoint.extra.contains("generation")) out.generation = checkpoint.extra.at("generation");
   if (checkpoint.extra.contains("quantize")) {
     out.quantize = parse_quantize(formats::json_text(checkpoint.extra, "quantize", manifest), manifest);
     auto map = std::make_unique<quantize::QuantizeMap>(*out.quantize, out.decoder->parameters());
@@ -82,12 +84,22 @@ std::unique_ptr<data::Tokenizer> hf_tokenizer(const Path& directory, Log& log) {
 }
 
 OpenedModel plain(std::unique_ptr<models::Model> decoder, std::unique_ptr<data::Tokenizer> tokenizer,
-                  const Path& source) {
+                  const Path& source, formats::Json generation = formats::Json::object()) {
   OpenedModel out;
   out.source = source.string();
   out.map = std::make_unique<models::IdentityMap>();
   out.decoder = std::move(decoder);
   out.tokenizer = std::move(tokenizer);
+  out.generation = std::move(generation);
+  return out;
+}
+
+OpenedModel from_gguf(const Path& path, Log& log) {
+  OpenedModel out = plain(models::load_gguf(path), gguf_tokenizer(path, log), path,
+                          models::gguf_generation(formats::GgufFile(path)));
+  // Bytes have no end, and name byte 0 only because the format knows no other word for it (ByteTokenizer).
+  const formats::Json none = {{"eos_token_id", 0}};
+  if (out.tokenizer && out.tokenizer->name() == "bytes" && out.generation == none) out.generation.clear();
   return out;
 }
 
@@ -105,10 +117,8 @@ OpenedModel from_preset(const std::string& name, uint64_t seed) {
 OpenedModel from_directory(const Path& path, Log& log) {
   if (fs::exists(path / "manifest.json")) return from_checkpoint(train::load_checkpoint(path));
   if (fs::exists(path / "config.json"))
-    return plain(models::load_hf_folder(path), hf_tokenizer(path, log), path);
-  if (fs::exists(path / "model.gguf"))
-    return plain(models::load_gguf(path / "model.gguf"), gguf_tokenizer(path / "model.gguf", log),
-                 path / "model.gguf");
+    return plain(models::load_hf_folder(path), hf_tokenizer(path, log), path, models::hf_generation(path));
+  if (fs::exists(path / "model.gguf")) return from_gguf(path / "model.gguf", log);
   const Path checkpoints = path.filename() == "checkpoints" ? path : path / "checkpoints";
   if (const auto newest = train::load_latest_checkpoint(checkpoints, log)) return from_checkpoint(*newest);
   std::vector<std::string> stages;  // of a run directory
@@ -135,10 +145,19 @@ OpenedModel open_any(const std::string& address, const Path& run, uint64_t seed,
   if (path.extension() == ".bin") return plain(models::load_llama2c(path), nullptr, path);
   check<DataError>(path.extension() == ".gguf", "{}: a model file must be a .gguf (or a .bin of llama2.c)",
                    path.string());
-  return plain(models::load_gguf(path), gguf_tokenizer(path, log), path);
+  return from_gguf(path, log);
 }
 
 }  // namespace
+
+std::vector<int32_t> OpenedModel::ends() const {
+  std::vector<int32_t> out = models::end_tokens(generation, decoder->vocabulary());
+  if (const auto separator = tokenizer ? tokenizer->separator() : std::nullopt) {
+    std::erase(out, *separator);
+    out.insert(out.begin(), *separator);
+  }
+  return out;
+}
 
 const data::Tokenizer& OpenedModel::need_tokenizer() const {
   check<DataError>(tokenizer != nullptr,
@@ -175,8 +194,10 @@ void check_fits(const data::Tokenizer& tokenizer, const models::Model& decoder, 
 }
 
 formats::Json model_facts(const models::DecoderSpec& spec, const std::string& tokenizer,
-                          const std::optional<quantize::QuantizeOptions>& quantize) {
+                          const std::optional<quantize::QuantizeOptions>& quantize,
+                          const formats::Json& generation) {
   formats::Json facts = {{"model", models::to_json(spec)}, {"tokenizer", tokenizer}};
+  if (!generation.empty()) facts["generation"] = generation;
   if (quantize) facts["quantize"] = recipes::print_section(*quantize);
   return facts;
 }

@@ -1,8 +1,9 @@
 // Opens any MODEL: a checkpoint, a directory with checkpoints, a Hugging Face folder, a .gguf file, a .bin of
 // llama2.c, a directory with a model.gguf, preset:NAME (random weights), or stage:NAME of a run. A
 // checkpoint's manifest says what it holds: {"model": a DecoderSpec, "tokenizer": its name, "quantize":
-// YAML}; a tokenizer without a name of its own lies in it as files. A checkpoint that was trained on a grid
-// is opened with its fake-quantized weights: what an export would hold.
+// YAML, "generation": models/generation_facts.h}; a tokenizer without a name of its own lies in it as files.
+// A checkpoint that was trained on a grid is opened with its fake-quantized weights: what an export would
+// hold.
 #pragma once
 
 #include <memory>
@@ -25,6 +26,9 @@ struct OpenedModel {
   std::unique_ptr<models::Model> decoder;             // working weights bound to the map, f32
   std::unique_ptr<data::Tokenizer> tokenizer;         // nullptr when there is none, or none that is supported
   std::optional<quantize::QuantizeOptions> quantize;  // of a checkpoint that was trained on a grid
+  formats::Json generation = formats::Json::object();  // models/generation_facts.h
+  // Tokens that end a text or a turn: the tokenizer's separator, and what the files say.
+  std::vector<int32_t> ends() const;
   const quantize::QuantizeMap* quantized() const {
     return dynamic_cast<const quantize::QuantizeMap*>(map.get());
   }
@@ -46,6 +50,7 @@ std::string resolve_stage(const std::string& address, const Path& run);
 
 // What checkpoints remember of a model, for open_model().
 formats::Json model_facts(const models::DecoderSpec& spec, const std::string& tokenizer,
-                          const std::optional<quantize::QuantizeOptions>& quantize);
+                          const std::optional<quantize::QuantizeOptions>& quantize,
+                          const formats::Json& generation = formats::Json::object());
 
 }  // namespace retort::launch

@@ -62,8 +62,8 @@ void check_replaceable(const Path& checkpoints, const std::string& source) {
 
 void write_checkpoint(const OpenedModel& model, const std::string& scheme, const Path& out) {
   train::CheckpointContent content;
-  content.extra =
-      model_facts(model.decoder->spec(), model.tokenizer ? model.tokenizer->name() : "", std::nullopt);
+  content.extra = model_facts(model.decoder->spec(), model.tokenizer ? model.tokenizer->name() : "",
+                              std::nullopt, model.generation);
   if (!model.tokenizer) content.extra.erase("tokenizer");
   content.recipe = fmt::format("{}{} --scheme {}\n", kCommand, model.source, scheme);
   for (const models::Parameter& p : model.decoder->parameters().unique())

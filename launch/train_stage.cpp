@@ -17,6 +17,7 @@ namespace {
 // What one rank trains, in the order in which it is made.
 struct Parts {
   std::unique_ptr<models::Model> model;
+  formats::Json generation;
   std::unique_ptr<models::WeightMap> map;
   quantize::QuantizeMap* quantizing = nullptr;  // the map, when it is one
   std::unique_ptr<train::Objective> objective;
@@ -55,7 +56,9 @@ Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
   Parts parts;
   together(comm, [&] {
     parts.stream = open_stream(context);
-    parts.model = initial_model(context, parts.stream->sources(), log);
+    StartingModel initial = initial_model(context, parts.stream->sources(), log);
+    parts.model = std::move(initial.model);
+    parts.generation = std::move(initial.generation);
     check<ConfigError>(parts.model->vocabulary() >= parts.text().vocabulary(),
                        "model.vocabulary must be at least the shards' {}, got {}", parts.text().vocabulary(),
                        parts.model->vocabulary());
@@ -141,7 +144,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
        .log = log,
        .directory = context.directory,
        .recipe = context.identity,
-       .facts = model_facts(parts.model->spec(), parts.text().tokenizer_name(), s.quantize),
+       .facts = model_facts(parts.model->spec(), parts.text().tokenizer_name(), s.quantize, parts.generation),
        .tokenizer = data::tokenizer_files(*parts.text().tokenizer()),
        .validate = [&](int64_t done) { return judge.validate(done); },
        .before_step = move_to,

@@ -170,10 +170,10 @@ Json config_json(const Family& family, const DecoderSpec& spec, const char* dtyp
   return config;
 }
 
-Json generation_json(const Json& config) {
-  Json out = {{"_from_model_config", true}};
+Json generation_json(const Json& config, const Json& given) {
+  Json out = given.empty() ? Json({{"_from_model_config", true}}) : given;
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
-    if (config.contains(key)) out[key] = config.at(key);
+    if (config.contains(key) && !out.contains(key)) out[key] = config.at(key);
   return out;
 }
 
@@ -255,7 +255,8 @@ void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& mod
     files.make_directories(fresh);
     write_weights(files, fresh, hf_weights(model, family, map, dtype, extras.pack), extras.shard_bytes);
     write_durably(files, fresh / "config.json", config.dump(2) + "\n");
-    write_durably(files, fresh / "generation_config.json", generation_json(config).dump(2) + "\n");
+    write_durably(files, fresh / "generation_config.json",
+                  generation_json(config, extras.generation).dump(2) + "\n");
     for (const auto& [name, content] : extras.files) write_durably(files, fresh / name, content);
     replace_folder(files, fresh, target);
   } catch (...) {

@@ -34,10 +34,13 @@ struct HfMatrix {
 using HfPacker = std::function<formats::NamedTensors(const HfMatrix&)>;
 
 // Extra files (tokenizer.json, tokenizer_config.json, ...) by name, and keys to merge into config.json
-// (bos_token_id, ...). `map` gives the values that are written (f32); `dtype` f32, f16 or bf16.
+// (bos_token_id, ...); `generation` are the fields of generation_config.json (models/generation_facts.h),
+// which takes the ids that it lacks from config.json. `map` gives the values that are written (f32); `dtype`
+// f32, f16 or bf16.
 struct HfExtras {
   std::map<std::string, std::string> files;
   formats::Json config;
+  formats::Json generation = {};
   HfPacker pack = {};                   // asked for every matrix of attention and feed-forward layers
   int64_t shard_bytes = 5'000'000'000;  // more become several files and an index
 };

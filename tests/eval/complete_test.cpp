@@ -59,6 +59,22 @@ TEST_F(Complete, AStopTextEndsItAndIsNoPartOfIt) {
   EXPECT_EQ(stopped.text, expected);
 }
 
+TEST_F(Complete, EachEndTokenEndsItAndIsNoPartOfIt) {
+  const std::vector<int32_t> whole = one({.tokens = 40}).tokens.ids;
+  const auto ended = [&](const std::vector<int32_t>& ends) {
+    return complete(*model_, *tokenizer_, {"In the beginning"}, {.tokens = 40}, {}, ends).front();
+  };
+  const auto end = std::find(whole.begin(), whole.end(), whole[20]);  // its first place
+  for (const std::vector<int32_t>& ends : {std::vector{*end}, std::vector{-1, *end}}) {
+    const Completion stopped = ended(ends);
+    EXPECT_EQ(stopped.tokens.finish, Finish::kEnd);
+    EXPECT_EQ(stopped.tokens.ids, std::vector<int32_t>(whole.begin(), end + 1));
+    std::string expected = tokenizer_->decode(std::vector<int32_t>(whole.begin(), end));
+    data::check_utf8(expected, "replace", "");
+    EXPECT_EQ(stopped.text, expected);
+  }
+}
+
 TEST_F(Complete, TheCallerMayEndIt) {
   int pieces = 0;
   const auto all = complete(*model_, *tokenizer_, {"a", "b"}, {.tokens = 40, .temperature = 1.0},

@@ -108,7 +108,7 @@ TEST(Generate, AnEndTokenEndsItsRow) {
   const Ids whole = continued(*model, kPrompt, {.tokens = 30});
   GenerateHooks hooks;
   std::vector<Ids> streamed(1);
-  hooks.end = whole[9];
+  hooks.ends = {whole[9]};
   hooks.on_token = [&](size_t i, int32_t id) {
     streamed[i].push_back(id);
     return true;

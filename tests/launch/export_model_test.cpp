@@ -124,4 +124,33 @@ TEST(ExportModel, NeverReplacesTheModelThatIsRead) {
   EXPECT_NO_THROW(export_model(opened(directory / "m.gguf"), hf, directory / "hf", local_files()));
 }
 
+// An instruct model ends its turns with tokens that its tokenizer does not name: without them it never stops.
+TEST(ExportModel, KeepsTheEndsOfTurnsAndHowToSample) {
+  testing::TemporaryDirectory directory;
+  save_tiny(*tiny_model(8), directory / "stage", 1, std::nullopt);
+  recipes::ExportOptions hf = of_type("f32");
+  hf.format = "hf";
+  export_model(opened(directory / "stage"), hf, directory / "hf", local_files());
+  const std::string said =
+      R"({"do_sample": true, "eos_token_id": [7, 8, 9], "pad_token_id": 0, "top_p": 0.95})";
+  write_durably(local_files(), directory / "hf" / "generation_config.json", said);
+  const OpenedModel model = opened(directory / "hf");
+  const std::vector<int32_t> ends = {7, 8, 9};
+  EXPECT_EQ(model.ends(), ends);
+
+  export_model(model, hf, directory / "again", local_files());
+  formats::Json expected = formats::parse_json(said, "");
+  expected["bos_token_id"] = nullptr;  // none: the tokenizer's word, in config.json too
+  EXPECT_EQ(formats::read_json(directory / "again" / "generation_config.json"), expected);
+  const formats::Json config = formats::read_json(directory / "again" / "config.json");
+  EXPECT_EQ(config.at("eos_token_id"), expected.at("eos_token_id"));
+  EXPECT_EQ(config.at("pad_token_id"), 0);
+
+  export_model(model, of_type("f32"), directory / "m.gguf", local_files());
+  EXPECT_EQ(formats::GgufFile(directory / "m.gguf").integer("tokenizer.ggml.eot_token_id"), 9);
+  EXPECT_EQ(opened(directory / "m.gguf").ends(), ends);
+  export_model(opened(directory / "m.gguf"), hf, directory / "back", local_files());
+  EXPECT_EQ(opened(directory / "back").ends(), ends);
+}
+
 }  // namespace retort::launch

@@ -1,5 +1,7 @@
 #include "launch/initial_model.h"
 
+#include "launch/model_address.h"
+#include "models/hf_folder.h"
 #include "tests/launch/recipe_run.h"
 
 namespace retort::launch {
@@ -47,6 +49,36 @@ TEST_F(InitialModel, StudentsBeginWhereTheirTeacherIs) {
   EXPECT_THAT(said, ::testing::HasSubstr("starts from layers 1, 2 of stage:teacher"));
   // What it took to get there: the teacher's tokens too.
   EXPECT_EQ(read_result(directory_ / "run", "same")->at("tokens"), 81 * 256);
+}
+
+// What is fine-tuned still ends its turns with the tokens that its own files name.
+TEST_F(InitialModel, TrainingAModelOfAFileKeepsItsEnds) {
+  models::DecoderSpec spec;
+  spec.layers = 1;
+  spec.width = 32;
+  spec.heads = spec.kv_heads = 2;
+  spec.head_dim = 16;
+  spec.ffn_width = 32;
+  spec.context = 32;
+  models::Decoder model(spec);
+  models::initialise(model.parameters(), "normal", 0.1, 1);
+  models::IdentityMap identity;
+  models::HfExtras extras;
+  extras.generation = {{"eos_token_id", {3, 5}}, {"top_k", 64}};
+  models::save_hf_folder(local_files(), directory_ / "hf", model, identity, at::kFloat, extras);
+  run(RecipeRun::recipe(fmt::format(R"(
+run: {{ seed: 1 }}
+data: {{ train: stage:text, validation: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 8 }}
+train: {{ steps: 1, precision: fp32, schedule: {{ kind: constant, warmup: 0 }} }}
+stages:
+  - {{ name: text, kind: prepare }}
+  - {{ name: tuned, kind: train, model: {{ from: {}/hf }} }}
+)",
+                                    directory_.path().string())));
+  Log quiet(stderr, "", true);
+  const OpenedModel tuned = open_model(in_run("tuned").string(), "", 0, quiet);
+  EXPECT_EQ(tuned.ends(), (std::vector<int32_t>{3, 5}));
+  EXPECT_EQ(tuned.generation, extras.generation);
 }
 
 TEST_F(InitialModel, AnotherTeacherMakesTheStudentAnew) {

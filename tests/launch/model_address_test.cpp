@@ -83,6 +83,7 @@ TEST(ModelAddress, OpensWhatItExports) {
   for (const char* name : {"model.gguf", "hf"}) {
     const OpenedModel back = open_model((directory / name).string(), "", 0, log);
     EXPECT_EQ(back.need_tokenizer().name(), "bytes") << name;
+    EXPECT_TRUE(back.ends().empty()) << name;
     EXPECT_TRUE(testing::same_bits(back.decoder->hidden({tokens_BT, {}, {}}), h_BTD)) << name;
   }
 }
