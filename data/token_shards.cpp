@@ -420,9 +420,10 @@ TokenShardWriter::TokenShardWriter(FileSystem& files, const Path& directory, con
 }
 
 TokenShardWriter::~TokenShardWriter() {
-  if (state_->finished) return;
+  const State& s = *state_;
+  if (s.finished || s.shards > 0) return;  // full shards are work that the next writer keeps
   try {
-    state_->files.remove_all(state_->temporary);
+    s.files.remove_all(s.temporary);
   } catch (const std::exception&) {  // the next writer tries again
   }
 }

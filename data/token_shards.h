@@ -64,9 +64,9 @@ inline constexpr int64_t kShardTokens = int64_t{1} << 26;
 
 // Collects documents and writes shards of at most `shard_tokens` tokens, holding one shard in memory. The
 // directory, which must not exist yet, appears whole at finish(): it is written beside itself, as
-// DIRECTORY.tmp, and renamed. A writer that is destroyed unfinished leaves nothing behind; one that was
-// killed leaves full shards, and the next writer of the same source and tokenizer keeps them: it must be
-// given the same pieces from number pieces_done() on. The shards do not depend on where a writer was killed.
+// DIRECTORY.tmp, and renamed. A writer that is destroyed unfinished, or was killed, leaves its full shards,
+// and the next writer of the same source and tokenizer keeps them: it must be
+// given the same pieces from number pieces_done() on. The shards do not depend on where a writer ended.
 // One writer for a directory at a time; one thread.
 class TokenShardWriter {
  public:

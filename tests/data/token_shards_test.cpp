@@ -291,7 +291,7 @@ TEST(TokenShardWriter, TheDirectoryAppearsWholeOrNotAtAll) {
     return std::distance(std::filesystem::directory_iterator(directory.path()), {});
   };
   {
-    TokenShardWriter writer(local_files(), directory / "c/", *tokenizer, "test", 4);
+    TokenShardWriter writer(local_files(), directory / "c/", *tokenizer, "test", 40);
     writer.add(std::vector<int32_t>(10, 1), 10);
     EXPECT_FALSE(std::filesystem::exists(directory / "c"));
   }
@@ -304,16 +304,30 @@ TEST(TokenShardWriter, TheDirectoryAppearsWholeOrNotAtAll) {
                           HasSubstr("exists already"));
 }
 
-TEST(TokenShardWriter, AFullDiskLeavesNothing) {
+TEST(TokenShardWriter, AFullDiskLeavesFullShardsToGoOnFrom) {
   const TemporaryDirectory directory;
-  FullDisk disk(20000);  // room for the first shard, not for all
-  const auto write = [&] {
-    TokenShardWriter writer(disk, directory / "c", *make_byte_tokenizer(), "test", 4000);
-    for (int i = 0; i < 20; ++i) writer.add(std::vector<int32_t>(1000, 1), 1000);
+  int64_t kept = 0;
+  const auto write = [&](FileSystem& files) {
+    TokenShardWriter writer(files, directory / "c", *make_byte_tokenizer(), "test", 4000);
+    kept = writer.pieces_done();
+    for (int64_t i = kept; i < 20; ++i) writer.add(std::vector<int32_t>(1000, static_cast<int>(i)), 1000);
     writer.finish();
   };
-  expect_error<IoError>(write, HasSubstr("no space left"));
-  EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
+  FullDisk disk(20000);  // room for the first shard, not for all
+  expect_error<IoError>([&] { write(disk); }, HasSubstr("no space left"));
+  EXPECT_FALSE(std::filesystem::exists(directory / "c"));
+  write(local_files());
+  EXPECT_EQ(kept, 4);
+  EXPECT_EQ(TokenShards(directory / "c").size(), 20000);
+
+  FullDisk full(1000);  // none for the first
+  const auto nothing = [&] {
+    TokenShardWriter writer(full, directory / "d", *make_byte_tokenizer(), "test", 4000);
+    writer.add(std::vector<int32_t>(1000, 1), 1000);
+    writer.finish();
+  };
+  expect_error<IoError>(nothing, HasSubstr("no space left"));
+  EXPECT_FALSE(std::filesystem::exists(directory / "d.tmp"));
 }
 
 TEST(TokenShardWriter, RefusesForeignIdsAndNoTokens) {
