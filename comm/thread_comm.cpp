@@ -118,6 +118,7 @@ void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const C
   ThreadGroup group(ranks, options.timeout_seconds);
   std::mutex mutex;
   std::exception_ptr first;
+  std::string refused;
   const auto fail = [&](int rank, const char* what) {
     {
       std::lock_guard lock(mutex);
@@ -125,19 +126,27 @@ void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const C
     }
     group.fail(fmt::format("[comm] rank {} failed: {}", rank, what));
   };
+  const auto work = [&](int rank) {
+    std::optional<QueuedComm> comm;  // outlives the handlers, which say why before it leaves
+    try {
+      comm.emplace([&] { return std::make_unique<ThreadTransport>(group, rank); });
+      body(*comm);
+    } catch (const std::exception& error) {
+      fail(rank, error.what());
+    } catch (...) {
+      fail(rank, "an exception of unknown type");
+    }
+  };
   std::vector<std::thread> threads;
-  for (int rank = 0; rank < ranks; ++rank)
-    threads.emplace_back([&, rank] {
-      QueuedComm comm([&] { return std::make_unique<ThreadTransport>(group, rank); });
-      try {
-        body(comm);
-      } catch (const std::exception& error) {
-        fail(rank, error.what());
-      } catch (...) {
-        fail(rank, "an exception of unknown type");
-      }
-    });
+  threads.reserve(ranks);
+  try {
+    for (int rank = 0; rank < ranks; ++rank) threads.emplace_back(work, rank);
+  } catch (const std::exception& error) {  // those that run must not wait for the one that has none
+    refused = fmt::format("[comm] {} of {} ranks have a thread: {}", threads.size(), ranks, error.what());
+    group.fail(refused);
+  }
   for (std::thread& thread : threads) thread.join();
+  if (!refused.empty()) throw CommError(refused);
   if (first) std::rethrow_exception(first);
 }
 

@@ -1,13 +1,17 @@
 #include "comm/comm.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
 #include <thread>
 
 #include "core/error.h"
 #include "tests/comm/rank_values.h"
+#include "tests/process_memory.h"
 #include "tests/testing.h"
 
 namespace retort::comm {
@@ -235,6 +239,27 @@ TEST(CommDeathTest, AbortEndsTheProcessWithItsCode) {
                                  comm.barrier();
                                }),
               ::testing::ExitedWithCode(75), "rank 1: no way on");
+}
+
+// In a process of its own: what is left of its address space holds a few threads' stacks.
+TEST(CommDeathTest, ARankWithoutAThreadEndsTheOthers) {
+  if (testing::kSanitized) GTEST_SKIP() << "a sanitizer's shadow needs the address space";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto said = [] {
+    uint64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t bytes = pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)) + (rlim_t{256} << 20);
+    const rlimit limit{bytes, bytes};
+    ::setrlimit(RLIMIT_AS, &limit);
+    try {
+      run_thread_ranks(1000, [](Comm& comm) { comm.barrier(); });
+    } catch (const CommError& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      std::_Exit(7);
+    }
+    std::_Exit(0);
+  };
+  EXPECT_EXIT(said(), ::testing::ExitedWithCode(7), "of 1000 ranks have a thread");
 }
 
 }  // namespace retort::comm
