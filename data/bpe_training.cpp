@@ -184,7 +184,7 @@ void BpeTrainingOptions::describe(Section& s) {
   s.field("vocabulary", vocabulary, "tokens, with the 256 bytes and the special ones",
           between<int64_t>(kBytes, kMostTokens));
   s.field("special", special, "special tokens, the first ends a document");
-  s.field("pattern", pattern, "how text is cut: gpt-2, llama-bpe, dbrx, qwen2 or smollm");
+  s.field("pattern", pattern, "how text is cut", one_of(byte_level_names()));
   s.field("least_count", least_count, "a rarer pair makes no token", at_least<int64_t>(1));
 }
 

@@ -210,6 +210,8 @@ BpeSpec byte_level_spec(const std::string& pre) {
   return spec;
 }
 
+std::vector<std::string> byte_level_names() { return pre_rows().names(); }
+
 BpeSpec read_gguf_vocabulary(const GgufFile& file) {
   const std::string model = file.text("tokenizer.ggml.model");
   const auto& tokens = list<std::vector<std::string>>(file, "tokenizer.ggml.tokens", 0);

@@ -21,6 +21,7 @@ namespace retort::data {
 
 // A byte-level vocabulary that cuts text as that name says, without tokens yet. ConfigError for another name.
 BpeSpec byte_level_spec(const std::string& pre);
+std::vector<std::string> byte_level_names();
 
 BpeSpec read_gguf_vocabulary(const formats::GgufFile& file);
 formats::GgufMetadata to_gguf(const BpeSpec& spec);

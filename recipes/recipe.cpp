@@ -127,7 +127,7 @@ void RunOptions::describe(Section& s) {
   s.field("dir", dir, "where it writes; runs/NAME when left out");
   s.field("seed", seed, "of weights, data order and sampling", at_least<int64_t>(0));
   s.field("threads", threads, "threads of this process, shared by its ranks; 0: all processors",
-          at_least<int64_t>(0));
+          between<int64_t>(0, 1024));
   s.field("text", text, "text files that prepare stages read; any text will do");
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "data/tokenizer.h"
+#include "formats/ggml_blocks.h"
 #include "models/family.h"
 #include "quantize/hf_packing.h"
 #include "recipes/presets.h"
@@ -60,6 +61,7 @@ class Validator {
         add("name", fmt::format("two stages are called \"{}\"", stage.name));
       check_references();
       if (stage.kind == "tokenizer" || stage.kind == "prepare") check_text();
+      if (stage.kind == "tokenizer") check_tokenizer();
       if (stage.kind == "train") check_train();
       if (stage.kind == "capture") check_capture();
       if (stage.kind == "quantize") check_quantize();
@@ -67,8 +69,8 @@ class Validator {
       if (stage.kind == "generate") demand_model();
       if (takes(stage, "model")) check_model();
     }
-    stage_ = nullptr;
-    if (recipe_.claim) check_claim(*recipe_.claim);
+    if (recipe_.claim)
+      for (Finding& finding : validate_claim(recipe_)) findings_.push_back(std::move(finding));
     return std::move(findings_);
   }
 
@@ -86,42 +88,6 @@ class Validator {
       if (std::find(kinds.begin(), kinds.end(), stage.kind) != kinds.end()) names.push_back(stage.name);
     }
     return names;
-  }
-
-  void check_claim(const ClaimOptions& claim) {
-    const std::set<int64_t> seeds(claim.seeds.begin(), claim.seeds.end());
-    if (seeds.empty() || seeds.size() != claim.seeds.size())
-      add("claim.seeds", "must name at least one seed, each once");
-    if (claim.figures.empty()) add("claim.figures", "must name at least one figure");
-    for (const std::string& arm : claim.arms) check_arm("claim.arms", "an arm", arm);
-    for (const std::string& shared : claim.shared) check_shared(claim, shared);
-    for (size_t i = 0; i < claim.bars.size(); ++i) {
-      const BarOptions& bar = claim.bars[i];
-      const auto check_bar = [&](const char* key, const std::string& arm) {
-        check_arm("claim.bars", fmt::format("{} of bar {}", key, i + 1), arm);
-      };
-      check_bar("arm", bar.arm);
-      check_bar("against", bar.against);
-      if (bar.of == "recovery") check_bar("reference", bar.reference);
-    }
-  }
-
-  void check_shared(const ClaimOptions& claim, const std::string& name) {
-    check_arm("claim.shared", "a shared stage", name);
-    const Stage* stage = recipe_.find(name);
-    if (stage == nullptr) return;
-    for (const std::string& input : inputs_of(*stage))
-      if (std::find(claim.shared.begin(), claim.shared.end(), input) == claim.shared.end())
-        add("claim.shared",
-            fmt::format("stage \"{}\" takes from \"{}\", which must be shared too", name, input));
-  }
-
-  void check_arm(const char* key, const std::string& what, const std::string& arm) {
-    if (recipe_.find(arm) != nullptr) return;
-    std::vector<std::string> names;
-    for (const Stage& stage : recipe_.stages) names.push_back(stage.name);
-    add(key,
-        fmt::format("{} must be a stage of this recipe, got \"{}\"{}", what, arm, did_you_mean(arm, names)));
   }
 
   void check_references() {
@@ -169,6 +135,19 @@ class Validator {
   void check_text() {
     if (stage_->kind == "prepare") tokenizer_size(stage_->prepare.tokenizer, true);
     if (stage_->text(recipe_.run).empty()) add("run.text", "must name at least one text file, got none");
+  }
+
+  void check_tokenizer() {
+    const data::BpeTrainingOptions& options = stage_->tokenizer;
+    const auto least = 256 + static_cast<int64_t>(options.special.size());
+    if (options.vocabulary < least)
+      add({"tokenizer.vocabulary", "tokenizer.special"},
+          fmt::format("must be at least {}, the bytes and the special tokens, got {}", least,
+                      options.vocabulary));
+    std::set<std::string> seen;
+    for (const std::string& token : options.special)
+      if (token.size() < 2 || !seen.insert(token).second)
+        add("tokenizer.special", fmt::format("must be longer than a byte and named once, got \"{}\"", token));
   }
 
   void check_train() {
@@ -407,6 +386,7 @@ class Validator {
     if (spec->patch && (stage_->kind == "quantize" || stage_->kind == "export"))
       add("model.from", fmt::format("a {} model is in no file of other software", spec->family));
     if (!spec->patch && takes(*stage_, "export") && stage_->exporting.format == "gguf") check_gguf(*spec);
+    if (!spec->patch && stage_->kind == "export") check_export_types(*spec);
     check_vocabulary(*spec, {"model.vocabulary", "model.from"});
     if (stage_->model.init) check_init(*spec);
     if (stage_->quantize && takes(*stage_, "quantize")) check_grids(*spec);
@@ -419,6 +399,13 @@ class Validator {
     } catch (const ConfigError& error) {
       add("export.format", error.what());
     }
+  }
+
+  void check_export_types(models::DecoderSpec spec) {
+    spec.lora_rank = 0;  // adapters are merged
+    const auto shape = models::make_model(spec, at::kMeta);
+    const std::string misfit = export_misfit(stage_->exporting, shape->parameters());
+    if (!misfit.empty()) add({"export.type", "export.embedding_type", "model.width"}, misfit);
   }
 
   bool check_spec(const models::DecoderSpec& spec) {
@@ -516,28 +503,76 @@ std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const Stage& st
 
 std::vector<Finding> validate(const Recipe& recipe, int64_t ranks) { return Validator(recipe, ranks).run(); }
 
+std::string export_misfit(const ExportOptions& options, const models::Parameters& parameters) {
+  if (options.format != "gguf" || options.type == "own") return "";
+  for (const models::Parameter& p : parameters.unique()) {
+    const bool table = p.role == models::Role::kEmbedding || p.role == models::Role::kHead;
+    if (!table && p.role != models::Role::kMatrix) continue;
+    const bool other = table && options.embedding_type != "same";
+    const auto& type = formats::ggml_type_named(other ? options.embedding_type : options.type);
+    const int64_t row = p.master.size(-1);
+    if (row % type.block != 0)
+      return fmt::format("{} has rows of {}, and {} wants a multiple of {}; {} takes them", p.name, row,
+                         type.name, type.block, row % 32 == 0 ? "q8_0" : "f16");
+  }
+  return "";
+}
+
+namespace {
+
+// What is wrong with a file or directory that a recipe names; "" when nothing is.
+std::string trouble_with(const std::string& path, const char* missing = "no such file or directory") {
+  std::error_code code;
+  if (std::filesystem::exists(path, code)) return "";
+  return fmt::format("{}: {}", code ? code.message() : missing, path);
+}
+
+std::string trouble_with_text(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored))
+    return fmt::format("must be a file of text, got the directory {}", path);
+  return trouble_with(path, "no such file");
+}
+
+std::string trouble_with_shards(const std::string& path) {
+  const auto holds = [](const Path& directory) {
+    std::error_code ignored;
+    return std::filesystem::exists(directory / "shard-00000.h5", ignored);
+  };
+  if (std::string trouble = trouble_with(path); !trouble.empty() || holds(path)) return trouble;
+  for (const char* part : {"train", "validation"})
+    if (holds(Path(path) / part))
+      return fmt::format("{} holds no shards, but its {} does: name {}", path, part,
+                         (Path(path) / part).string());
+  return fmt::format("must be a directory of token shards (retort data prepare makes one), got {}", path);
+}
+
+}  // namespace
+
 std::vector<Finding> missing_files(const Recipe& recipe) {
   std::vector<Finding> out;
-  const auto exists = [](const std::string& path) {
-    std::error_code ignored;
-    return std::filesystem::exists(path, ignored);
+  const auto add = [&](const std::string& stage, const std::string& key, std::string trouble) {
+    if (!trouble.empty()) out.push_back({stage, {key}, std::move(trouble)});
   };
+  std::error_code ignored;
+  if (std::filesystem::exists(recipe.run.dir, ignored) &&
+      !std::filesystem::is_directory(recipe.run.dir, ignored))
+    add("", "run.dir", fmt::format("must be a directory, got the file {}", recipe.run.dir));
   const auto prepares = [](const Stage& stage) {
     return stage.kind == "tokenizer" || (stage.kind == "prepare" && stage.prepare.text.empty());
   };
   if (std::any_of(recipe.stages.begin(), recipe.stages.end(), prepares))
-    for (const std::string& path : recipe.run.text)
-      if (!exists(path)) out.push_back({"", {"run.text"}, fmt::format("no such file: {}", path)});
+    for (const std::string& path : recipe.run.text) add("", "run.text", trouble_with_text(path));
   for (const Stage& stage : recipe.stages)
     if (stage.kind == "prepare")
       for (const std::string& path : stage.prepare.text)
-        if (!exists(path))
-          out.push_back({stage.name, {"prepare.text"}, fmt::format("no such file: {}", path)});
+        add(stage.name, "prepare.text", trouble_with_text(path));
   for (const Stage& stage : recipe.stages)
     for (const Reference& reference : references_of(stage)) {
       const std::string& value = reference.value;
-      if (value.empty() || stage_of(value) || preset_of(value) || exists(value)) continue;
-      out.push_back({stage.name, {reference.key}, fmt::format("no such file or directory: {}", value)});
+      if (value.empty() || stage_of(value) || preset_of(value)) continue;
+      const bool shards = reference.kinds == std::vector<std::string>{"prepare"};
+      add(stage.name, reference.key, shards ? trouble_with_shards(value) : trouble_with(value));
     }
   return out;
 }

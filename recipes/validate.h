@@ -19,7 +19,15 @@ struct Finding {
 // `ranks`: of the launch; 0: as many as each stage's parallel.ranks.
 std::vector<Finding> validate(const Recipe& recipe, int64_t ranks = 0);
 
-// Files and directories outside the recipe that it names and that are not there.
+// What validate() says of the recipe's claim.
+std::vector<Finding> validate_claim(const Recipe& recipe);
+// Numbers that a stage of a kind may leave in its result.json, for claims.
+std::vector<std::string> figures_of(const std::string& kind);
+
+// The first of a model's tensors whose rows do not divide into blocks of its type in a GGUF; "" when all do.
+std::string export_misfit(const ExportOptions& options, const models::Parameters& parameters);
+
+// Files and directories outside the recipe that it names and that are not there, or not what they must be.
 std::vector<Finding> missing_files(const Recipe& recipe);
 
 // The shape of a stage's model, through stage and preset references; nothing when only a file knows it.

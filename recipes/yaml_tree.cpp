@@ -10,6 +10,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/nearest.h"
 
 namespace retort::recipes {
 namespace {
@@ -263,7 +264,12 @@ void set_value(Node& root, const std::string& assignment, Problems& problems) {
     Node* next = step_into(*node, steps[i]);
     if (next == nullptr) {
       if (node->kind != Node::Kind::kMap) {
-        problems.push_back({mark, "", fmt::format("there is no \"{}\" in {}", steps[i], node->path)});
+        std::vector<std::string> known;
+        for (const Node& child : node->children)
+          if (const Node* name = child.find("name")) known.push_back(name->scalar);
+        problems.push_back(
+            {mark, "",
+             fmt::format("there is no \"{}\" in {}{}", steps[i], node->path, did_you_mean(steps[i], known))});
         return;
       }
       node->children.emplace_back();

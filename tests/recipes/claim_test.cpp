@@ -49,6 +49,11 @@ TEST(Claim, ArmsAreStagesAndSeedsAreDistinct) {
   EXPECT_THAT(refusal("claim: { shared: [small] }"),
               HasSubstr("stage \"small\" takes from \"text\", which must be shared too"));
   EXPECT_EQ(refusal("claim: { shared: [text, small] }"), "");
+  EXPECT_THAT(refusal("claim: { figures: [bits_per_bite] }"), HasSubstr("did you mean \"bits_per_byte\"?"));
+  EXPECT_THAT(refusal("claim: { arms: [text], figures: [kl] }"),
+              HasSubstr("kl is no figure of text; known: train_"));
+  EXPECT_THAT(refusal("claim: { bars: [{ arm: large, against: small, figure: los }] }"),
+              HasSubstr("los is no figure of large"));
   EXPECT_THAT(refusal("claim: { bars: [{ arm: large, against: small, of: recovery }] }"),
               HasSubstr("reference"));
   EXPECT_THAT(refusal("claim: { bars: [{ arm: large, against: small, is: bigger }] }"), HasSubstr("one of"));

@@ -2,8 +2,11 @@
 
 #include <gmock/gmock.h>
 
+#include <fstream>
+
 #include "models/family.h"
 #include "recipes/recipe.h"
+#include "tests/testing.h"
 
 namespace retort::recipes {
 namespace {
@@ -374,6 +377,54 @@ TEST(Validate, ExportTypesFitTheFormat) {
   recipe.stages.push_back(stage);
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("an HF folder holds f32, f16 or bf16, got q4_0"),
                                                HasSubstr("hf data.validation")));
+}
+
+TEST(Validate, RowsOfAnExportDivideIntoItsBlocks) {
+  Recipe recipe = pipeline();
+  Stage stage;
+  stage.name = "out";
+  stage.kind = "export";
+  stage.model.from = "stage:teacher";
+  stage.exporting.type = "q4_k";
+  recipe.stages[1].model.choices.width = 288;
+  recipe.stages.push_back(stage);
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre("out export.type: embed.weight has rows of 288, and q4_k wants a multiple of 256; q8_0 "
+                  "takes them"));
+  recipe.stages.back().exporting.type = "q4_0";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+}
+
+TEST(Validate, ATokenizersOptionsFitTogether) {
+  Recipe recipe = pipeline();
+  Stage stage;
+  stage.name = "words";
+  stage.kind = "tokenizer";
+  stage.tokenizer.special = {"a"};
+  recipe.stages.insert(recipe.stages.begin(), stage);
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must be longer than a byte")));
+}
+
+TEST(Validate, WhatIsThereMustBeOfItsKind) {
+  const testing::TemporaryDirectory directory;
+  std::ofstream(directory / "file") << "text\n";
+  std::filesystem::create_directories(directory / "out" / "train");
+  std::ofstream(directory / "out" / "train" / "shard-00000.h5") << "";
+  Recipe recipe = pipeline();
+  recipe.run.text = {directory.path().string()};
+  recipe.run.dir = (directory / "file").string();
+  recipe.stages[1].data.train = (directory / "file").string();
+  recipe.stages[2].data.train = (directory / "out").string();
+  std::vector<std::string> said;
+  for (const Finding& f : missing_files(recipe)) said.push_back(f.stage + " " + f.keys[0] + ": " + f.text);
+  EXPECT_THAT(said, ElementsAre(HasSubstr(" run.dir: must be a directory"),
+                                HasSubstr(" run.text: must be a file of text"),
+                                HasSubstr("teacher data.train: must be a directory of token shards"),
+                                HasSubstr("but its train does: name ")));
+  recipe = pipeline();
+  recipe.run.text = {std::string(5000, 'a')};
+  EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("File name too long"));
 }
 
 TEST(Validate, MissingFilesAreFound) {
