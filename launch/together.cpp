@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <system_error>
+
 namespace retort::launch {
 namespace {
 
@@ -15,6 +17,8 @@ ExitCode code_of(int64_t value) {
   return ExitCode::kInternal;
 }
 
+IoError out_of_memory() { return IoError("out of memory: lower data.micro_batch or the model's sizes"); }
+
 }  // namespace
 
 Error as_error(const std::exception_ptr& exception) {
@@ -23,9 +27,13 @@ Error as_error(const std::exception_ptr& exception) {
   } catch (const Error& error) {
     return error;
   } catch (const c10::Error& error) {
-    return {error.what_without_backtrace(), ExitCode::kInternal};
+    const std::string what = error.what_without_backtrace();
+    return what.find("can't allocate memory") == what.npos ? Error(what, ExitCode::kInternal)
+                                                           : out_of_memory();
   } catch (const std::bad_alloc&) {
-    return {"out of memory: lower data.micro_batch or the model's sizes", ExitCode::kInternal};
+    return out_of_memory();
+  } catch (const std::system_error& error) {  // a path that cannot be looked at, a thread that cannot start
+    return IoError(error.what());
   } catch (const std::exception& error) {
     return {error.what(), ExitCode::kInternal};
   } catch (...) {

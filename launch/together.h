@@ -20,7 +20,7 @@ void on_rank_zero(comm::Comm& comm, const std::function<void()>& work);  // othe
 std::string text_from_rank_zero(comm::Comm& comm,
                                 const std::function<std::string()>& work);  // the same on all
 
-// An exception as an Error: of LibTorch's without the back trace.
+// An exception as an Error: LibTorch's without the back trace; a path or memory that was refused an IoError.
 Error as_error(const std::exception_ptr& exception);
 
 }  // namespace retort::launch

@@ -143,6 +143,23 @@ class SlowEndToEnd : public ::testing::Test {
 
 }  // namespace
 
+TEST(Binary, PrintedTextThatIsLostIsAnError) {
+  testing::TemporaryDirectory directory;
+  const auto shell = [&](const std::string& text) {
+    const std::string command =
+        fmt::format("cd '{}'; R='{}'; {}", directory.path().string(), binary().string(), text);
+    return WEXITSTATUS(std::system(command.c_str()));
+  };
+  EXPECT_EQ(shell("$R recipe list > /dev/full 2> err"), 74);  // shorter than the buffer
+  EXPECT_THAT(read_text(directory / "err"), HasSubstr("No space left on device"));
+  EXPECT_EQ(shell("$R recipe docs > /dev/full 2> err"), 74);
+  EXPECT_THAT(read_text(directory / "err"), HasSubstr("No space left on device"));
+  // Whoever closed the pipe wants no more; a parent may have ignored the signal that would end us.
+  shell("trap '' PIPE; { sleep 0.2; $R recipe docs 2> err; echo $? > code; } | true; sleep 2");
+  EXPECT_EQ(read_text(directory / "code"), "0\n");
+  EXPECT_EQ(read_text(directory / "err"), "");
+}
+
 TEST_F(SlowEndToEnd, AnEndedProcessIsNotSignalled) {
   Process ended({"true"}, directory_ / "true");
   EXPECT_EQ(ended.wait(), 0);

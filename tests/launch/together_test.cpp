@@ -46,6 +46,12 @@ TEST(Together, ForeignExceptionsBecomeErrors) {
   };
   EXPECT_EQ(error_of([] { fail<ConfigError>("x"); }).code(), ExitCode::kUsage);
   EXPECT_EQ(error_of([] { throw std::runtime_error("y"); }).code(), ExitCode::kInternal);
+  const Error path = error_of([] { std::filesystem::directory_iterator("/nowhere/at/all"); });
+  EXPECT_EQ(path.code(), ExitCode::kInputOutput);
+  EXPECT_NE(std::string(path.what()).find("/nowhere/at/all"), std::string::npos);
+  const Error memory = error_of([] { at::empty({int64_t{1} << 58}); });
+  EXPECT_EQ(memory.code(), ExitCode::kInputOutput);
+  EXPECT_EQ(std::string(memory.what()).find("out of memory"), 0u);
   const Error torch = error_of([] { at::ones({2}).view({3}); });
   EXPECT_EQ(torch.code(), ExitCode::kInternal);
   EXPECT_EQ(std::string(torch.what()).find("frame #"), std::string::npos);
