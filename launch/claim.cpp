@@ -11,6 +11,7 @@
 #include "core/cpu.h"
 #include "core/error.h"
 #include "core/nearest.h"
+#include "launch/stage_directory.h"
 #include "launch/stages.h"
 #include "launch/table.h"
 #include "launch/together.h"
@@ -81,6 +82,8 @@ ArmFigures gather(const recipes::Recipe& recipe) {
   };
   // A column may be of some arms only: a rounded model's divergence, a file's size.
   const std::vector<std::string> arms = arms_of(recipe);
+  check<DataError>(!arms.empty(), "claim: no stage has the figure \"{}\", the table's first",
+                   claim.figures.front());
   const Path first = seed_directory(recipe, claim.seeds.front());
   for (const std::string& arm : arms) out[arm];
   for (const std::string& figure : claim.figures) {
@@ -171,7 +174,7 @@ bool conclude(const recipes::Recipe& recipe, const std::string& machine, FileSys
   const Json report = {{"says", claim.says}, {"seeds", claim.seeds}, {"arms", figures},
                        {"bars", bars},       {"machine", machine},   {"date", today()}};
   const Path directory = recipe.run.dir;
-  write_durably(files, directory / "claim.json", report.dump(1) + "\n");
+  write_json(files, directory / "claim.json", report);
   write_durably(files, directory / "claim.md", text);
   fmt::print("{}", text);
   std::fflush(stdout);

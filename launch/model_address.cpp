@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "launch/stage_directory.h"
 #include "models/family.h"
 #include "models/generation_facts.h"
 #include "models/gguf_model.h"
@@ -123,7 +124,7 @@ OpenedModel from_directory(const Path& path, Log& log) {
   if (const auto newest = train::load_latest_checkpoint(checkpoints, log)) return from_checkpoint(*newest);
   std::vector<std::string> stages;  // of a run directory
   for (const auto& entry : fs::directory_iterator(path))
-    if (entry.is_directory() &&
+    if (entry.is_directory() && !is_put_aside(entry.path()) &&
         (fs::exists(entry.path() / "checkpoints") || fs::exists(entry.path() / "model.gguf")))
       stages.push_back(entry.path().string());
   std::sort(stages.begin(), stages.end());

@@ -1,14 +1,13 @@
 #include "launch/pipeline.h"
 
 #include <algorithm>
-#include <map>
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "launch/stage_directory.h"
 #include "launch/stages.h"
 #include "launch/together.h"
 #include "recipes/print_section.h"
-#include "recipes/yaml_tree.h"
 
 namespace retort::launch {
 namespace {
@@ -37,89 +36,21 @@ std::string outside_state(const Path& path) {
   return fmt::format("{}", fmt::join(lines, ""));
 }
 
-enum class Plan { kSkip, kContinue, kFresh };
-
-std::optional<std::string> hash_in(const Path& path) {
-  if (!fs::exists(path)) return std::nullopt;
-  try {
-    return formats::json_text(formats::read_json(path), "hash", path.string());
-  } catch (const DataError&) {
-    return std::nullopt;  // damaged: as if it were not there
-  }
-}
-
-Plan plan_of(const Path& directory, const StageBody& body, const std::string& hash, bool anew) {
-  if (anew) return Plan::kFresh;
-  if (hash_in(directory / "result.json") == hash) return Plan::kSkip;
-  const bool finished = fs::exists(directory / "result.json");  // of another recipe, or damaged
-  return !finished && body.continues && hash_in(directory / "stage.json") == hash ? Plan::kContinue
-                                                                                  : Plan::kFresh;
-}
-
-using Leaves = std::map<std::string, std::string>;
-
-void add_leaves(const recipes::Node& node, Leaves& leaves) {
-  for (size_t i = 0; i < node.children.size(); ++i) {
-    const recipes::Node& child = node.children[i];
-    if (!child.children.empty()) add_leaves(child, leaves);
-    const std::string key = child.path == node.path ? fmt::format("{}[{}]", node.path, i) : child.path;
-    if (child.kind == recipes::Node::Kind::kScalar) leaves[key] = child.scalar;
-  }
-}
-
-Leaves leaves_of(const std::string& identity) {
-  recipes::Problems problems;
-  Leaves leaves;
-  add_leaves(recipes::parse_yaml(identity, "stage.json", problems), leaves);
-  return leaves;
-}
-
-// The stage's keys whose values are no longer those that the work in its directory was begun with.
-std::string changed_keys(const Path& directory, const std::string& identity) {
-  Leaves before;
-  const Leaves now = leaves_of(identity);
-  try {
-    const Path path = directory / "stage.json";
-    before = leaves_of(formats::json_text(formats::read_json(path), "recipe", path.string()));
-  } catch (const Error&) {
-    return "";  // a stage that is never continued keeps none
-  }
-  std::vector<std::string> changes;
-  for (const auto& [key, value] : now)
-    if (const auto old = before.find(key); old == before.end() || old->second != value)
-      changes.push_back(fmt::format("{} {} -> {}", key, old == before.end() ? "none" : old->second, value));
-  for (const auto& [key, value] : before)
-    if (!now.contains(key)) changes.push_back(fmt::format("{} {} -> none", key, value));
-  return changes.empty() ? "" : fmt::format(" ({})", fmt::join(changes, ", "));
-}
-
-bool is_stage(const Path& directory) {
-  return fs::exists(directory / "result.json") || fs::exists(directory / "stage.json");
-}
-
-// Where a directory goes. Only what a stage surely left there before is removed for it: run.dir may be a
-// folder of the user's, with one of his own that is called as a stage.
-Path place_aside(const Path& directory, FileSystem& files) {
-  for (int n = 1;; ++n) {
-    const Path aside = directory.string() + (n == 1 ? ".replaced" : fmt::format(".replaced.{}", n));
-    if (!fs::exists(aside)) return aside;
-    if (!is_stage(aside)) continue;
-    files.remove_all(aside);
-    return aside;
-  }
-}
-
-void put_aside(const Path& directory, const std::string& identity, bool anew, FileSystem& files, Log& log) {
-  if (!fs::exists(directory)) return;
-  const Path aside = place_aside(directory, files);
-  const bool finished = fs::exists(directory / "result.json"), begun = fs::exists(directory / "stage.json");
-  const std::string why = anew ? "--resume never"
-                          : finished || begun
-                              ? "its recipe or inputs changed" + changed_keys(directory, identity)
-                              : "was interrupted, and cannot continue";
-  files.rename(directory, aside);
-  log.warn("{}: {}; done anew, its {}finished work is in {} until the next is put aside", directory.string(),
-           why, finished ? "" : "un", aside.string());
+// The shards are opened before anything is moved for the stage, and must be of one vocabulary.
+void open_shards_of(const StageContext& context) {
+  const recipes::Stage& stage = context.stage;
+  std::shared_ptr<const data::TokenShards> training, validation;
+  if (recipes::reads_training_text(stage))
+    for (const recipes::SourceOptions& source : stage.data.sources())
+      training = open_shards(context, source.train, "train");
+  const bool judges = stage.kind == "train" || stage.kind == "quantize" ||
+                      (stage.kind == "export" && stage.exporting.evaluate);
+  if (judges && !stage.data.validation.empty())
+    validation = open_shards(context, stage.data.validation, "validation");
+  check<DataError>(
+      !training || !validation || training->tokenizer_fingerprint() == validation->tokenizer_fingerprint(),
+      "data.validation: {} was made with tokenizer {}, the training text with {}", stage.data.validation,
+      validation ? validation->tokenizer_name() : "", training ? training->tokenizer_name() : "");
 }
 
 void print_product(const StageContext& context, const StageBody& body) {
@@ -144,8 +75,6 @@ class Pipeline {
     try {
       if (!options_.resume_from.empty()) resumed_ = stage_to_resume(recipe_, options_.resume_from);
       const std::vector<std::string> wanted = recipes::needed_for(recipe_, options_.only);
-      check<ConfigError>(options_.only.empty() || !wanted.empty(), "the recipe has no stage of kind {}",
-                         options_.only);
       for (const recipes::Stage& stage : recipe_.stages) {
         if (!options_.only.empty() && std::find(wanted.begin(), wanted.end(), stage.name) == wanted.end())
           continue;
@@ -172,11 +101,13 @@ class Pipeline {
     const StageBody& body = stage_bodies().at(stage.kind);
     const Path directory = run_ / stage.name;
     std::string hash;
+    StageWork work;
     const std::string planned = text_from_rank_zero(comm_, [&] {
       hash = stage_hash(recipe_, stage, run_);
       if (stage.name == resumed_)
         hash = hex(xxh3(hash + digest_of_file(options_.resume_from / "manifest.json")));
-      return std::to_string(static_cast<int>(plan_of(directory, body, hash, options_.anew)));
+      work = find_work(directory, hash, body.continues, options_.anew);
+      return std::to_string(static_cast<int>(work.plan));
     });
     const auto plan = static_cast<Plan>(std::stoi(planned));
     const int count = static_cast<int>(&stage - recipe_.stages.data()) + 1;
@@ -197,20 +128,23 @@ class Pipeline {
                          stage_log,
                          stop_,
                          stage.name == resumed_ ? options_.resume_from : Path()};
+    on_rank_zero(comm_, [&] {
+      if (plan != Plan::kFresh) take_back(work, directory, files_, log_);
+      if (plan == Plan::kContinue) sweep(directory, files_);
+      if (plan != Plan::kFresh) return;
+      open_shards_of(context);
+      put_aside(directory, context.identity, options_.anew, files_, log_);
+      if (!body.continues) return;
+      files_.make_directories(directory);
+      write_json(files_, directory / "stage.json", {{"hash", hash}, {"recipe", context.identity}});
+    });
     if (plan != Plan::kSkip) {
-      on_rank_zero(comm_, [&] {
-        if (plan == Plan::kFresh) put_aside(directory, context.identity, options_.anew, files_, log_);
-        if (!body.continues) return;
-        files_.make_directories(directory);
-        write_durably(files_, directory / "stage.json",
-                      Json{{"hash", hash}, {"recipe", context.identity}}.dump(1) + "\n");
-      });
       StageOutcome outcome = body.run(context);
       if (outcome.preempted) return false;
       on_rank_zero(comm_, [&] {
         Json result = {{"hash", hash}, {"stage", stage.name}, {"kind", stage.kind}};
         result.update(outcome.result);
-        write_durably(files_, directory / "result.json", result.dump(1) + "\n");
+        write_json(files_, directory / "result.json", result);
       });
     }
     print_product(context, body);
@@ -221,7 +155,7 @@ class Pipeline {
     if (comm_.rank() != 0) return;
     const Json exit = {{"code", static_cast<int>(code)}, {"stage", stage_}, {"message", message}};
     try {
-      write_durably(files_, run_ / "exit.json", exit.dump(1) + "\n");
+      write_json(files_, run_ / "exit.json", exit);
     } catch (const Error& error) {
       log_.warn("{}", error.what());
     }
@@ -311,9 +245,14 @@ ExitCode run_pipeline(const recipes::Recipe& recipe, const PipelineOptions& opti
                       FileSystem& files, Log& log, const std::atomic<bool>& stop) {
   std::optional<DirectoryLock> lock;
   on_rank_zero(comm, [&] {
+    check<ConfigError>(options.only.empty() || !recipes::needed_for(recipe, options.only).empty(),
+                       "the recipe has no stage of kind {}", options.only);
+    if (!options.resume_from.empty()) stage_to_resume(recipe, options.resume_from);
     files.make_directories(recipe.run.dir);
+    check_own(recipe);
     lock.emplace(recipe.run.dir);
     files.remove_all(Path(recipe.run.dir) / "exit.json");  // an earlier start's end is not this one's
+    sweep(recipe.run.dir, files);
     write_durably(files, Path(recipe.run.dir) / "recipe.yaml", recipes::print_section(recipe));
   });
   return Pipeline(recipe, options, comm, files, log, stop).run();

@@ -5,15 +5,16 @@
 //                          it was killed
 //   STAGE/stage.json       {"hash", "recipe"}: what the work in here belongs to, written before it begins
 //   STAGE/result.json      {"hash", "stage", "kind", figures...}, written last: the stage is finished
-//   STAGE.replaced/        what a changed recipe put aside (with a warning), one generation
+//   STAGE.replaced/        what a changed recipe put aside; then STAGE.replaced.2 and so on
 //
 // A stage's hash is over its own effective recipe, the text and files that it reads, and the results of the
 // stages that it takes something from. Equal hash: a finished stage is skipped and an unfinished one
-// continues. Another: the stage is done anew, its old directory put aside with a warning that says where and
-// which keys changed. What does not count: ranks and threads (at equal threads a rank they change no bit, and
-// other threads change a product's last ones at most), and how training is watched and saved
-// (train.log_every, validate_every, checkpoint_every, keep_checkpoints, max_skipped, max_failed_saves).
-// Collective. One process (or group) at a time holds the run directory; a second one is refused (IoError).
+// continues, also one that was put aside. Another: the stage is done anew, its old directory put aside
+// (launch/stage_directory.h) with a warning that says where and which keys changed. What does not count: ranks
+// and threads (at equal threads a rank they change no bit, and other threads change a product's last ones at
+// most), and how training is watched and saved (train.log_every, validate_every, checkpoint_every,
+// keep_checkpoints, max_skipped, max_failed_saves). Collective. One process (or group) at a time holds the run
+// directory; a second one is refused (IoError).
 #pragma once
 
 #include <atomic>

@@ -2,6 +2,7 @@
 // are.
 #include <algorithm>
 
+#include "launch/stage_directory.h"
 #include "launch/stages.h"
 #include "launch/table.h"
 #include "launch/together.h"
@@ -61,7 +62,7 @@ StageOutcome report_stage(StageContext& context) {
         "back from its file. Tokens and training time include the stages that a model started from.\n";
     context.files.make_directories(context.directory);
     write_durably(context.files, context.directory / "report.md", markdown_table(rows) + note);
-    write_durably(context.files, context.directory / "report.json", report.dump(1) + "\n");
+    write_json(context.files, context.directory / "report.json", report);
     outcome.result = {{"rows", rows.size() - 1}};
   });
   return outcome;

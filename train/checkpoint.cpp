@@ -97,8 +97,10 @@ struct FilePlan {
 };
 
 std::string render_manifest(const Json& manifest) {
-  const std::string digest = hex(xxh3(manifest.dump(1)));
-  return Json{{"manifest", manifest}, {"xxh3", digest}}.dump(1) + "\n";
+  const auto text = [](const Json& json) {  // a source's path may be no UTF-8
+    return json.dump(1, ' ', false, Json::error_handler_t::replace);
+  };
+  return text({{"manifest", manifest}, {"xxh3", hex(xxh3(text(manifest)))}}) + "\n";
 }
 
 void write_text(FileSystem& files, const Path& path, std::string_view text) {

@@ -105,7 +105,8 @@ void Metrics::finish() { progress_.finish(note_); }
 
 // No line: only opens the file, and writes what waits.
 void Metrics::write(const Json& line) {
-  if (!line.is_null()) pending_ += line.dump() + "\n";
+  if (!line.is_null())  // a source's path may be no UTF-8
+    pending_ += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
   try {
     if (!file_) open();
     file_->append(as_bytes(pending_));

@@ -88,6 +88,15 @@ TEST(ModelAddress, OpensWhatItExports) {
   }
 }
 
+TEST(ModelAddress, ARunsModelIsNoneThatWasPutAside) {
+  testing::TemporaryDirectory directory;
+  for (const char* stage : {"stage.replaced", "stage", "stage.replaced.2"})
+    save_tiny(*tiny_model(3), directory / stage, 10, std::nullopt);
+  Log log(stderr, "", true);
+  EXPECT_THAT(open_model(directory.path().string(), "", 0, log).source,
+              ::testing::HasSubstr("stage/checkpoints"));
+}
+
 // A checkpoint, an export and the shards' own copy tokenize alike when the file they came from is gone.
 TEST(ModelAddress, ACheckpointBringsItsTokenizer) {
   testing::TemporaryDirectory directory;

@@ -1,6 +1,8 @@
 #include "launch/pipeline.h"
 
+#include "data/token_shards.h"
 #include "formats/json.h"
+#include "recipes/validate.h"
 #include "tests/launch/recipe_run.h"
 
 namespace retort::launch {
@@ -50,6 +52,14 @@ TEST_F(PipelineTest, FinishedStagesAreSkipped) {
   EXPECT_EQ(count(run(resolved), "done already"), 3);
 }
 
+TEST_F(PipelineTest, EveryFigureIsKnownToClaims) {
+  run(recipe());
+  for (const recipes::Stage& stage : recipe().stages)
+    for (const auto& [name, value] : json(stage.name + "/result.json").items())
+      if (value.is_number())
+        EXPECT_THAT(recipes::figures_of(stage.kind), ::testing::Contains(name)) << stage.name;
+}
+
 TEST_F(PipelineTest, AChangedStageAndWhatHangsOnItAreDoneAnew) {
   run(recipe());
   const std::string changed = run(recipe({"train.steps=3"}));
@@ -61,19 +71,97 @@ TEST_F(PipelineTest, AChangedStageAndWhatHangsOnItAreDoneAnew) {
   EXPECT_EQ(count(run(recipe({"train.steps=3"})), "done already"), 0);
 }
 
-// run.dir may be a folder of the user's, with one of his own called as a stage.
-TEST_F(PipelineTest, WhatIsNoStagesIsNeverRemoved) {
-  const auto own = [&](const std::string& name) { return directory_ / "run" / name / "own.txt"; };
-  for (const char* name : {"model", "model.replaced"}) {
-    std::filesystem::create_directories(directory_ / "run" / name);
-    std::ofstream(own(name)) << name;
+TEST_F(PipelineTest, WorkThatWasPutAsideIsTakenBack) {
+  run(recipe());
+  const std::string digest = json("model/checkpoints/step_00000002/manifest.json").at("xxh3");
+  run(recipe({"train.steps=3"}));
+  EXPECT_THAT(run(recipe({"train.steps=4"})), HasSubstr("model.replaced.2"));  // and model.replaced stays
+  const std::string back = run(recipe());
+  EXPECT_THAT(back, HasSubstr("taken back from"));
+  EXPECT_EQ(count(back, "done already"), 3);  // the report was put aside too
+  EXPECT_EQ(json("model/checkpoints/step_00000002/manifest.json").at("xxh3"), digest);
+  EXPECT_EQ(count(run(recipe({"train.steps=3"})), "done already"), 3);
+  EXPECT_EQ(json("model/result.json").at("steps"), 3);
+}
+
+TEST_F(PipelineTest, ARunThatFailsMovesNothing) {
+  run(recipe());
+  std::filesystem::create_directory(directory_ / "d");
+  for (const std::string input : {"d", "a.txt"}) {
+    recipes::Recipe wrong = recipe();
+    wrong.stages[1].data.train = (directory_ / input).string();
+    EXPECT_THAT(error_of(wrong), HasSubstr(input));
   }
-  EXPECT_THAT(run(recipe()), HasSubstr("model.replaced.2"));
-  for (const char* steps : {"train.steps=3", "train.steps=4"}) run(recipe({steps}));
-  EXPECT_EQ(read_text(own("model.replaced")), "model.replaced");
-  EXPECT_EQ(read_text(own("model.replaced.2")), "model");
-  EXPECT_EQ(formats::read_json(directory_ / "run" / "model.replaced.3" / "result.json").at("steps"), 3);
-  EXPECT_FALSE(std::filesystem::exists(directory_ / "run" / "model.replaced.4"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/model.replaced"));
+  EXPECT_EQ(count(run(recipe()), "done already"), 3);
+}
+
+TEST_F(PipelineTest, TextsOfOneStageAreOfOneVocabulary) {
+  std::ofstream(directory_ / "words.json") << R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2},
+    "merges": [["a", "b"]]}, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}})";
+  data::TokenShardWriter writer(local_files(), directory_ / "words",
+                                *data::open_tokenizer(directory_ / "words.json"), "test");
+  writer.add(std::vector<int32_t>(100, 2), 200);
+  writer.finish();
+  EXPECT_THAT(error_of(recipe({"data.validation=" + (directory_ / "words").string()})),
+              HasSubstr("the training text with bytes"));
+  run(recipe());
+  recipes::Recipe further = recipe();
+  further.stages[1].model.from = in_run("model").string();
+  further.stages[1].name = "further";
+  further.stages[1].data.train = (directory_ / "words").string();
+  further.stages[1].data.validation.clear();
+  EXPECT_THAT(error_of(further), HasSubstr("reads tokenizer bytes"));
+}
+
+TEST_F(PipelineTest, ACaptureWithoutItsStageWritesNothing) {
+  run(recipe());
+  const std::string before = read_text(in_run("recipe.yaml"));
+  PipelineOptions options;
+  options.only = "capture";
+  EXPECT_THROW(run(recipe({"train.steps=3"}), options), ConfigError);
+  EXPECT_EQ(read_text(in_run("recipe.yaml")), before);
+  EXPECT_EQ(json("exit.json").at("code"), 0);
+}
+
+TEST_F(PipelineTest, HalvesOfFilesAreSwept) {
+  run(recipe());
+  std::filesystem::remove(in_run("model/result.json"));
+  for (const char* half : {"exit.json.tmp.7", "model/progress.json.tmp.77"})
+    std::ofstream(in_run(half)) << "{";
+  run(recipe());
+  EXPECT_FALSE(std::filesystem::exists(in_run("exit.json.tmp.7")));
+  EXPECT_FALSE(std::filesystem::exists(in_run("model/progress.json.tmp.77")));
+}
+
+TEST_F(PipelineTest, UnfinishedWorkThatWasPutAsideGoesOn) {
+  const Path work = directory_ / "run" / "model";
+  run(recipe({"train.steps=4", "train.checkpoint_every=2"}));
+  std::filesystem::remove(work / "result.json");  // as if it had been stopped at step 2
+  std::filesystem::remove_all(work / "checkpoints" / "step_00000004");
+  run(recipe({"train.steps=3"}));
+  EXPECT_THAT(run(recipe({"train.steps=4", "train.checkpoint_every=2"})), HasSubstr("step_00000002"));
+  EXPECT_EQ(json("model/result.json").at("steps"), 4);
+}
+
+TEST_F(PipelineTest, WhatNoRunHasWrittenIsLeftAlone) {
+  const Path mine = directory_ / "run" / "text" / "mine.txt";
+  std::filesystem::create_directories(mine.parent_path());
+  std::ofstream(mine) << "a letter\n";
+  for (int i = 0; i < 3; ++i) EXPECT_THAT(error_of(recipe()), HasSubstr("is in the place of stage text"));
+  EXPECT_EQ(read_text(mine), "a letter\n");
+  std::filesystem::remove_all(mine.parent_path());
+  std::ofstream(directory_ / "run" / "recipe.yaml") << "run: {}\n";
+  EXPECT_THAT(error_of(recipe()), HasSubstr("holds a recipe.yaml that no run has written"));
+  EXPECT_EQ(read_text(directory_ / "run" / "recipe.yaml"), "run: {}\n");
+}
+
+TEST_F(PipelineTest, APathThatIsNoTextHidesNoError) {
+  std::ofstream(directory_ / "e\xff.txt") << "";
+  recipes::Recipe broken = recipe();
+  broken.run.text = {(directory_ / "e\xff.txt").string()};
+  EXPECT_THROW(run(broken), DataError);
+  EXPECT_THAT(json("exit.json").at("message").get<std::string>(), HasSubstr("e\ufffd.txt"));
 }
 
 TEST_F(PipelineTest, NeverResumeStartsAnew) {
