@@ -2,6 +2,7 @@
 // scored as read back from the file.
 #include "launch/export_model.h"
 #include "launch/stages.h"
+#include "launch/text_shards.h"
 #include "launch/together.h"
 
 namespace retort::launch {
@@ -13,6 +14,8 @@ StageOutcome export_stage(StageContext& context) {
   on_rank_zero(context.comm, [&] {
     const OpenedModel model =
         open_model(s.model.from, context.run, static_cast<uint64_t>(context.recipe.run.seed), context.log);
+    if (s.exporting.evaluate)
+      check_tokenizer(model, *open_shards(context, s.data.validation, "validation"), "data.validation");
     if (s.exporting.format == "gguf") context.files.make_directories(context.directory);
     const uint64_t bytes = export_model(model, s.exporting, out, context.files);
     const Spent before = spent_before(context, s.model.from);

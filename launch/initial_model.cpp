@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "launch/teachers.h"
+#include "launch/text_shards.h"
 #include "models/adapters.h"
 #include "models/family.h"
 
@@ -65,8 +66,11 @@ StartingModel continued(OpenedModel model, const recipes::Stage& stage) {
 
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
   const recipes::Stage& s = context.stage;
-  if (!s.model.from.empty())
-    return continued(open_model(s.model.from, context.run, seed_of(context), log), s);
+  if (!s.model.from.empty()) {
+    OpenedModel model = open_model(s.model.from, context.run, seed_of(context), log);
+    check_tokenizer(model, *sources.front().shards, "data.train");
+    return continued(std::move(model), s);
+  }
   if (s.model.init) return {cut_from_teacher(context, sources, log)};
   auto model = models::make_model(s.model.spec());
   models::initialise(model->parameters(), s.train.init, s.train.init_std, seed_of(context));

@@ -200,9 +200,24 @@ Path cache_in(const Path& path) {
   return {};
 }
 
+// What `retort data prepare` made in a directory.
+std::vector<const char*> prepared_parts(const Path& path) {
+  std::vector<const char*> parts;
+  for (const char* part : {"train", "validation"})
+    if (fs::exists(path / part / "shard-00000.h5")) parts.push_back(part);
+  return parts;
+}
+
 void inspect_directory(const Path& path) {
   if (fs::exists(path / "manifest.json")) return inspect_checkpoint(path);
   if (fs::exists(path / "shard-00000.h5")) return inspect_shards(path);
+  if (const auto parts = prepared_parts(path); !parts.empty()) {
+    for (const char* part : parts) {
+      fmt::print("{}: ", part);
+      inspect_shards(path / part);
+    }
+    return;
+  }
   if (fs::exists(path / "result.json")) fmt::print("{}", read_text(path / "result.json"));
   if (fs::exists(path / "config.json")) {
     inspect_model(path);

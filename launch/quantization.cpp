@@ -22,12 +22,6 @@ std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map,
 
 }  // namespace
 
-void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, const std::string& what) {
-  check<DataError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
-                   "{}: {} reads tokenizer {}, the shards were made with {}", what, model.source,
-                   model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name());
-}
-
 models::Decoder& make_plain(OpenedModel& model) {
   constexpr const char* kWhat = "post-training quantization";
   const models::Decoder& opened = model.need_decoder(kWhat);

@@ -19,9 +19,6 @@
 
 namespace retort::launch {
 
-// DataError where the model reads another tokenizer than the text was made with; `what` names the text.
-void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, const std::string& what);
-
 // The decoder of `model` as f32 values, without adapters or a grid: what post-training starts from. What was
 // opened is replaced where it is anything else.
 models::Decoder& make_plain(OpenedModel& model);

@@ -5,6 +5,7 @@
 #include "launch/quantization.h"
 #include "launch/score.h"
 #include "launch/stages.h"
+#include "launch/text_shards.h"
 #include "launch/together.h"
 
 namespace retort::launch {
@@ -33,6 +34,7 @@ StageOutcome quantize_stage(StageContext& context) {
   together(context.comm, [&] {
     model =
         open_model(s.model.from, context.run, static_cast<uint64_t>(context.recipe.run.seed), context.log);
+    if (text.shards) check_tokenizer(model, *text.shards, "data.validation");
     const models::Decoder& decoder = make_plain(model);
     if (text.shards) reference = f32_copy(decoder, *model.map);
   });

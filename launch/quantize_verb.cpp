@@ -3,8 +3,10 @@
 
 #include "kernels/cpu_tuning.h"
 #include "launch/export_model.h"
+#include "launch/out_path.h"
 #include "launch/quantization.h"
 #include "launch/score.h"
+#include "launch/text_shards.h"
 #include "launch/verbs.h"
 #include "quantize/hf_packing.h"
 #include "quantize/scheme.h"
@@ -85,11 +87,6 @@ uint64_t write(const OpenedModel& model, const quantize::Scheme& scheme, const T
   return bytes;
 }
 
-std::shared_ptr<const data::TokenShards> shards_at(const Path& directory, const char* part) {
-  const Path inner = directory / part;
-  return std::make_shared<data::TokenShards>(std::filesystem::is_directory(inner) ? inner : directory);
-}
-
 PostTrainingJob job_of(const QuantizeArguments& arguments, const quantize::Scheme& scheme,
                        const OpenedModel& model) {
   PostTrainingJob job{scheme.grids(), {}, nullptr, arguments.sequence};
@@ -124,6 +121,13 @@ JudgeText text_of(const QuantizeArguments& arguments, const PostTrainingJob& job
   return text;
 }
 
+void probe(const QuantizeArguments& arguments, const std::vector<Target>& targets, const Path& source) {
+  for (const Target& target : targets) probe_out("--out", target.path, target.format == "gguf", source);
+  if (!arguments.json.empty()) probe_out("--json", arguments.json, true, source);
+  if (!arguments.importance_out.empty())
+    probe_out("--importance-out", arguments.importance_out, true, source);
+}
+
 void write_json(const std::string& path, const std::vector<Judged>& rows,
                 const std::vector<quantize::TensorReport>& tensors, int64_t sequence) {
   formats::Json json = {{"models", formats::Json::array()}, {"tensors", formats::Json::array()}};
@@ -148,6 +152,7 @@ ExitCode quantize_verb(const QuantizeArguments& arguments) {
   const quantize::Scheme& scheme = quantize::schemes().at(arguments.scheme);
   const std::vector<Target> targets = targets_of(arguments, scheme);
   OpenedModel model = open_model(arguments.model, "", 0, log);
+  probe(arguments, targets, model.source);
   for (const Target& target : targets)
     if (target.format == kCheckpoint) check_replaceable(target.path / "checkpoints", model.source);
   models::Decoder& decoder = make_plain(model);

@@ -2,8 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <cstdlib>
+#include <fstream>
+
 #include "core/error.h"
 #include "formats/gguf.h"
+#include "launch/export_model.h"
 #include "launch/score.h"
 #include "launch/verbs.h"
 #include "tests/data/corpus.h"
@@ -173,6 +177,70 @@ TEST_F(Quantization, SaysWhatCannotBeBeforeAnyWork) {
   QuantizeArguments broken = arguments("rtn-q4_0");
   broken.model = at("bad");
   EXPECT_THAT(output_of(broken), HasSubstr("layers.1.attn.o.weight: its weights must be finite"));
+}
+
+TEST_F(Quantization, PlacesThatCannotBeWrittenAreSaidFirst) {
+  Log quiet(stderr, "", true);
+  QuantizeArguments a = arguments("gptq-q4_0");
+  a.out = {"/nowhere/x.gguf"};
+  EXPECT_EQ(output_of(a), "--out /nowhere/x.gguf: /nowhere cannot be written to: No such file or directory");
+  a.out = {""};
+  EXPECT_EQ(output_of(a), "--out must name a folder, got none");
+  a.out = {at("model") + "/x/y", at("text") + ".json/z"};
+  std::ofstream(at("text.json")) << "{}";
+  EXPECT_THAT(output_of(a), HasSubstr("cannot be written to: not a directory"));
+  a.out = {};
+  a.json = at("model");
+  EXPECT_THAT(output_of(a), HasSubstr("must be a file, and is a directory"));
+  recipes::ExportOptions f32;
+  f32.type = "f32";
+  export_model(open_model(at("model"), "", 0, quiet), f32, at("s.gguf"), local_files());
+  const std::string before = read_text(at("s.gguf"));
+  a.json.clear();
+  a.model = a.importance_out = at("s.gguf");
+  EXPECT_THAT(output_of(a), HasSubstr("is the model that is read"));
+  a.importance_out.clear();
+  a.out = {at("s.gguf")};
+  EXPECT_THAT(output_of(a), HasSubstr("is the model that is read"));
+  EXPECT_THROW(export_verb({at("s.gguf"), "gguf", "f16", "same", at("s.gguf")}), Error);
+  EXPECT_EQ(read_text(at("s.gguf")), before);
+}
+
+TEST_F(Quantization, ATypeThatDoesNotDivideRowsNamesTheTensor) {
+  try {
+    export_verb({at("model"), "gguf", "q6_k", "same", at("x.gguf")});
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_STREQ(error.what(),
+                 "--type: embed.weight has rows of 32, and q6_k wants a multiple of 256; q8_0 takes them");
+  }
+}
+
+TEST_F(Quantization, ATextOfAnotherVocabularyIsNotScored) {
+  EvalArguments a{at("model"), at("text"), ""};
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(eval_verb(a), ExitCode::kDone);  // the validation part of what data prepare makes
+  EXPECT_THAT(::testing::internal::GetCapturedStdout(), HasSubstr("bits/byte"));
+  testing::write_corpus(directory_ / "other", testing::random_documents(1, 40, 200, 256), 1 << 20,
+                        OtherTokenizer());
+  a.text = at("other");
+  EXPECT_THROW(eval_verb(a), DataError);
+}
+
+TEST_F(Quantization, EvalLeavesNoTemporaryFiles) {
+  const Path temporary = directory_ / "tmp";
+  std::filesystem::create_directory(temporary);
+  std::ofstream(at("a.txt")) << "a text of a few words\n";
+  std::ofstream(at("empty.txt")) << "";
+  const char* given = std::getenv("TMPDIR");
+  const std::string before = given != nullptr ? given : "";
+  ::setenv("TMPDIR", temporary.c_str(), 1);
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(eval_verb({at("model"), at("a.txt"), ""}), ExitCode::kDone);
+  EXPECT_THROW(eval_verb({at("model"), at("empty.txt"), ""}), DataError);
+  ::testing::internal::GetCapturedStdout();
+  EXPECT_TRUE(std::filesystem::is_empty(temporary));
+  given != nullptr ? ::setenv("TMPDIR", before.c_str(), 1) : ::unsetenv("TMPDIR");
 }
 
 TEST(QuantizationTables, ShowWhatThereIs) {

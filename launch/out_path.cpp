@@ -1,0 +1,40 @@
+#include "launch/out_path.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace retort::launch {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The directory above a path; of a folder, the nearest one that is there.
+Path above(const Path& out, bool is_file) {
+  std::error_code ignored;
+  Path directory = fs::absolute(out).lexically_normal();
+  if (!directory.has_filename()) directory = directory.parent_path();  // "out/"
+  do directory = directory.parent_path();
+  while (!is_file && !fs::exists(directory, ignored) && directory.has_relative_path());
+  return directory;
+}
+
+}  // namespace
+
+void probe_out(const char* option, const Path& out, bool is_file, const Path& source) {
+  std::error_code ignored;
+  check<ConfigError>(!out.empty(), "{} must name a {}, got none", option, is_file ? "file" : "folder");
+  check<ConfigError>(!is_file || !fs::is_directory(out, ignored), "{} {}: must be a file, and is a directory",
+                     option, out.string());
+  check<ConfigError>(!is_file || !fs::equivalent(out, source, ignored),
+                     "{} {}: is the model that is read; name another file", option, out.string());
+  const Path directory = above(out, is_file);
+  if (::access(directory.c_str(), W_OK | X_OK) == 0 && fs::is_directory(directory, ignored)) return;
+  const char* why = errno != 0 ? std::strerror(errno) : "not a directory";
+  fail<IoError>("{} {}: {} cannot be written to: {}", option, out.string(), directory.string(), why);
+}
+
+}  // namespace retort::launch
