@@ -2,6 +2,9 @@
 
 #include <fmt/ranges.h>
 
+#include <charconv>
+#include <limits>
+
 #include <CLI/CLI.hpp>
 #include "core/nearest.h"
 #include "formats/ggml_blocks.h"
@@ -12,6 +15,23 @@
 
 namespace retort::launch {
 namespace {
+
+// A whole number of at least `low`; and at most `high`, which is not said where it is no limit of ours.
+CLI::Validator whole(int64_t low, int64_t high = std::numeric_limits<int64_t>::max()) {
+  const bool open = high == std::numeric_limits<int64_t>::max();
+  const std::string rule = open ? fmt::format(">= {}", low) : fmt::format("in [{}, {}]", low, high);
+  return {[=](std::string& text) {
+            int64_t value = 0;
+            const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+            const bool fits = error == std::errc() && end == text.data() + text.size() && !text.empty();
+            return fits && value >= low && value <= high
+                       ? std::string()
+                       : fmt::format("must be a whole number {}, got \"{}\"", rule, text);
+          },
+          rule};
+}
+
+constexpr int64_t kMostThreads = 1024;
 
 constexpr const char* kModel = "a checkpoint, stage, run or HF directory, a .gguf file, or preset:NAME";
 
@@ -37,6 +57,7 @@ struct CommandLine {
 
   CommandLine() {
     app.require_subcommand(1);
+    app.set_version_flag("--version", "retort " RETORT_VERSION);
     add_run_and_check();
     add_data();
     add_tokenizer();
@@ -86,8 +107,7 @@ struct CommandLine {
                check, check_verb);
     sub->add_option("RECIPE", check.recipe, "a recipe's path or name")->required();
     add_sets(sub, check.sets);
-    sub->add_option("--ranks", check.ranks, "as if launched with so many ranks")
-        ->check(CLI::Range(1, 1 << 20));
+    sub->add_option("--ranks", check.ranks, "as if launched with so many ranks")->check(whole(1, 1 << 20));
   }
 
   void add_data() {
@@ -106,7 +126,7 @@ struct CommandLine {
     data.prepare.describe(*flags);
     prepare->add_option("--threads", data.prepare.threads, "that tokenize; 0: all processors")
         ->capture_default_str()
-        ->check(CLI::NonNegativeNumber);
+        ->check(whole(0, kMostThreads));
     prepare->callback([this, flags] {
       flags->verify();
       chosen = [arguments = data] { return data_verb(arguments); };
@@ -125,7 +145,9 @@ struct CommandLine {
     train->add_option("--out", tokenizer.out, "folder to write")->required();
     const auto flags = std::make_shared<FlagSection>(*train);
     tokenizer.training.describe(*flags);
-    train->add_option("--threads", tokenizer.training.threads, "0: all processors")->capture_default_str();
+    train->add_option("--threads", tokenizer.training.threads, "0: all processors")
+        ->capture_default_str()
+        ->check(whole(0, kMostThreads));
     train->callback([flags, choose] {
       flags->verify();
       choose("train");
@@ -152,12 +174,13 @@ struct CommandLine {
                         "text to continue; -: from stdin; several are continued in one batch")
             ->take_all()
             ->allow_extra_args(false);
-    CLI::Option* ids =
-        sub->add_option("--ids", generate.ids, "token ids to continue: 1,2,3; prints ids")->delimiter(',');
+    CLI::Option* ids = sub->add_option("--ids", generate.ids, "token ids to continue: 1,2,3; prints ids")
+                           ->delimiter(',')
+                           ->check(whole(0, std::numeric_limits<int32_t>::max()));
     prompt->excludes(ids);
     const auto flags = std::make_shared<FlagSection>(*sub);
     generate.sampling.describe(*flags);
-    sub->add_option("--seed", generate.sampling.seed, "of the draws")->capture_default_str();
+    sub->add_option("--seed", generate.sampling.seed, "of the draws")->capture_default_str()->check(whole(0));
     sub->add_option(
            "--precision", generate.precision,
            "of the weights: bf16 halves what a token reads; auto: bf16 where products are faster in it")
@@ -175,8 +198,9 @@ struct CommandLine {
     CLI::App* sub = verb("eval", "bits per byte and perplexity of a text", eval, eval_verb);
     sub->add_option("MODEL", eval.model, kModel)->required();
     sub->add_option("--text", eval.text, "a text file, or a directory of token shards")->required();
-    sub->add_option("--sequence", eval.sequence, "tokens of a window; the model's context by default");
-    sub->add_option("--limit", eval.limit, "only the first so many tokens");
+    sub->add_option("--sequence", eval.sequence, "tokens of a window; the model's context by default")
+        ->check(whole(1));
+    sub->add_option("--limit", eval.limit, "only the first so many tokens")->check(whole(1));
     sub->add_option("--json", eval.json, "write the figures here too");
     sub = verb("logits", "logits of token ids, to compare with another runtime", logits, logits_verb);
     sub->add_option("MODEL", logits.model, kModel)->required();
@@ -208,14 +232,15 @@ struct CommandLine {
         ->capture_default_str();
     sub->add_option("--tokens", quantize.tokens, "of the calibration text")
         ->capture_default_str()
-        ->check(CLI::PositiveNumber);
+        ->check(whole(1));
     sub->add_option("--sequence", quantize.sequence,
-                    "tokens of a window; the model's context, at most 2048, by default");
+                    "tokens of a window; the model's context, at most 2048, by default")
+        ->check(whole(1));
     sub->add_flag("--act-order", quantize.act_order, "gptq: columns by falling activation");
     sub->add_flag("--clip-search", quantize.clip_search,
                   "scales below the largest weight's where that errs less");
     sub->add_flag("--no-baselines", quantize.no_baselines, "do not judge rtn and gptq on the same grid too");
-    sub->add_option("--limit", quantize.limit, "judge on the first so many tokens only");
+    sub->add_option("--limit", quantize.limit, "judge on the first so many tokens only")->check(whole(1));
     sub->add_option("--importance-out", quantize.importance_out,
                     "write the importance matrix that imatrix schemes measure, for llama-quantize");
     sub->add_option("--json", quantize.json, "write the tables' figures here too");
@@ -276,18 +301,56 @@ void surface(const CLI::App& app, const std::string& prefix, std::string& out) {
 
 }  // namespace
 
+namespace {
+
+std::vector<std::string> names_of(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(sub->get_name());
+  return names;
+}
+
+// The verb that the arguments name, with its action; ConfigError for one that is not known.
+const CLI::App& verb_of(const CLI::App& app, const std::vector<std::string>& arguments) {
+  const CLI::App* verb = &app;
+  for (const std::string& word : arguments) {
+    const std::vector<std::string> known = names_of(*verb);
+    if (known.empty() || word.starts_with('-')) break;
+    check<ConfigError>(std::find(known.begin(), known.end(), word) != known.end(),
+                       "unknown {} \"{}\"{} (known: {})",
+                       verb == &app ? "verb" : verb->get_name() + " action", word, did_you_mean(word, known),
+                       fmt::join(known, ", "));
+    verb = verb->get_subcommand(word);
+  }
+  return *verb;
+}
+
+// The option that a mistyped one was meant to be.
+std::string meant(const CLI::App& verb, const std::vector<std::string>& arguments) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : verb.get_options())
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  for (const std::string& word : arguments) {
+    const std::string name = word.substr(0, word.find('='));
+    if (name.starts_with("--") && std::find(known.begin(), known.end(), name) == known.end())
+      return did_you_mean(name, known);
+  }
+  return "";
+}
+
+}  // namespace
+
 std::function<ExitCode()> parse_command_line(const std::vector<std::string>& arguments) {
   CommandLine line;
-  if (!arguments.empty() && !arguments[0].starts_with('-')) {
-    std::vector<std::string> verbs;
-    for (const CLI::App* verb : line.app.get_subcommands({})) verbs.push_back(verb->get_name());
-    check<ConfigError>(std::find(verbs.begin(), verbs.end(), arguments[0]) != verbs.end(),
-                       "unknown verb \"{}\"{} (known: {})", arguments[0], did_you_mean(arguments[0], verbs),
-                       fmt::join(verbs, ", "));
-  }
+  const CLI::App& verb = verb_of(line.app, arguments);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
   try {
     line.app.parse(reversed);
+  } catch (const CLI::CallForVersion& version) {
+    return [text = std::string(version.what())] {
+      fmt::print("{}\n", text);
+      return ExitCode::kDone;
+    };
   } catch (const CLI::Success&) {
     std::string above;
     const CLI::App* asked = &line.app;
@@ -300,6 +363,8 @@ std::function<ExitCode()> parse_command_line(const std::vector<std::string>& arg
       fmt::print("{}", help);
       return ExitCode::kDone;
     };
+  } catch (const CLI::ExtrasError& error) {
+    fail<ConfigError>("{}{} (see --help)", error.what(), meant(verb, arguments));
   } catch (const CLI::ParseError& error) {
     fail<ConfigError>("{} (see --help)", error.what());
   }

@@ -63,6 +63,34 @@ TEST(CommandLine, AnEmptyTextIsAText) {
   EXPECT_EQ(output_of({"tokenizer", "encode", "--tokenizer", "bytes", "--text", "", file}), "\n");
 }
 
+TEST(CommandLine, MistypedNamesAreGuessed) {
+  EXPECT_THAT(error_of({"recipe", "shw", "x"}),
+              HasSubstr("unknown recipe action \"shw\"; did you mean \"show\"?"));
+  EXPECT_THAT(error_of({"tokenizer", "encod"}), HasSubstr("did you mean \"encode\"?"));
+  EXPECT_THAT(error_of({"eval", "m", "--text", "t", "--sequense=3"}),
+              HasSubstr("did you mean \"--sequence\"?"));
+  EXPECT_THAT(output_of({"--version"}), HasSubstr("retort 0."));
+}
+
+TEST(CommandLine, NumbersKeepTheirRange) {
+  const std::vector<std::string> generate = {"generate", "m", "--prompt", "a"},
+                                 eval = {"eval", "m", "--text", "t"},
+                                 quantize = {"quantize", "m", "--scheme", "rtn-q4_0"};
+  const auto said = [](std::vector<std::string> verb, const char* option, const char* value) {
+    verb.insert(verb.end(), {option, value});
+    return error_of(verb);
+  };
+  EXPECT_THAT(said({"data", "prepare", "a", "--out", "o"}, "--threads", "-1"),
+              HasSubstr("in [0, 1024], got \"-1\""));
+  EXPECT_THAT(said({"tokenizer", "train", "a", "--out", "o"}, "--threads", "-1"), HasSubstr("in [0, 1024]"));
+  EXPECT_THAT(said(quantize, "--tokens", "0"), HasSubstr("must be a whole number >= 1, got \"0\""));
+  EXPECT_THAT(said(eval, "--sequence", "-3"), HasSubstr(">= 1"));
+  EXPECT_THAT(said(eval, "--limit", "-5"), HasSubstr(">= 1"));
+  EXPECT_THAT(said(generate, "--seed", "-1"), HasSubstr(">= 0"));
+  for (const char* ids : {"4294967297", "", "1,-1", "1,,2", "x"})
+    EXPECT_THAT(said({"generate", "m"}, "--ids", ids), HasSubstr("--ids")) << ids;
+}
+
 TEST(CommandLine, SetTakesOneValueEach) {
   // RECIPE may follow --set: it is not swallowed by it.
   try {
