@@ -29,8 +29,8 @@ void probe_out(const char* option, const Path& out, bool is_file, const Path& so
   check<ConfigError>(!out.empty(), "{} must name a {}, got none", option, is_file ? "file" : "folder");
   check<ConfigError>(!is_file || !fs::is_directory(out, ignored), "{} {}: must be a file, and is a directory",
                      option, out.string());
-  check<ConfigError>(!is_file || !fs::equivalent(out, source, ignored),
-                     "{} {}: is the model that is read; name another file", option, out.string());
+  check<ConfigError>(!fs::equivalent(out, source, ignored),
+                     "{} {}: is the model that is read; name another place", option, out.string());
   const Path directory = above(out, is_file);
   if (::access(directory.c_str(), W_OK | X_OK) == 0 && fs::is_directory(directory, ignored)) return;
   const char* why = errno != 0 ? std::strerror(errno) : "not a directory";

@@ -9,30 +9,10 @@
 #include "launch/signals.h"
 #include "launch/together.h"
 #include "launch/verbs.h"
-#include "recipes/print_section.h"
 #include "recipes/read_recipe.h"
 
 namespace retort::launch {
 namespace {
-
-bool is_resolved(const std::string& path) {
-  try {
-    return read_text(path) == recipes::print_section(recipes::read_recipe(path));
-  } catch (const Error&) {  // it wants a --set
-    return false;
-  }
-}
-
-// A run writes its resolved recipe to recipe.yaml in its directory: over an earlier run's, but not over one
-// that a person wrote.
-void check_recipe_stays(const std::string& path, const std::string& directory) {
-  std::error_code no_file;  // a shipped recipe, or a new run
-  const bool own = std::filesystem::equivalent(path, Path(directory) / "recipe.yaml", no_file);
-  check<ConfigError>(!own || is_resolved(path),
-                     "{}: the run would write its resolved recipe over this file; rename it, or give the run "
-                     "another directory with --set run.dir=DIR",
-                     path);
-}
 
 ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const std::atomic<bool>& stop) {
   comm::Comm& comm = *started.comm;
@@ -40,7 +20,6 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
   recipes::Recipe recipe;
   together(comm, [&] {
     recipe = recipes::read_recipe(arguments.recipe, arguments.sets, comm.size() > 1 ? comm.size() : 0);
-    check_recipe_stays(arguments.recipe, recipe.run.dir);
   });
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process

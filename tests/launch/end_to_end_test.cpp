@@ -302,8 +302,7 @@ TEST_F(SlowEndToEnd, BadInputHasDocumentedCodes) {
   EXPECT_EQ(
       execute({binary().string(), "generate", (directory_ / "bad.gguf").string(), "--prompt", "x"}, "d"), 65);
   EXPECT_EQ(execute({binary().string(), "fly"}, "e"), 2);
-  fs::create_directory(directory_ /
-                       "own");  // the resolved recipe would take the place of what a person wrote
+  fs::create_directory(directory_ / "own");  // whose recipe.yaml the resolved one would replace
   const Path recipe = directory_ / "own" / "recipe.yaml";
   fs::copy_file(testing::source_directory() / "tests" / "launch" / "mini.yaml", recipe);
   const std::string written = read_text(recipe);
@@ -311,7 +310,7 @@ TEST_F(SlowEndToEnd, BadInputHasDocumentedCodes) {
   *std::find_if(run.begin(), run.end(), [](const std::string& word) { return word.ends_with("mini.yaml"); }) =
       recipe.string();
   EXPECT_EQ(execute(run, "f"), 2);
-  EXPECT_THAT(said("f"), HasSubstr("the run would write its resolved recipe over this file"));
+  EXPECT_THAT(said("f"), HasSubstr("holds a recipe.yaml that no run has written"));
   EXPECT_EQ(read_text(recipe), written);
 }
 
