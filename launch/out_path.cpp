@@ -32,8 +32,9 @@ void probe_out(const char* option, const Path& out, bool is_file, const Path& so
   check<ConfigError>(!fs::equivalent(out, source, ignored),
                      "{} {}: is the model that is read; name another place", option, out.string());
   const Path directory = above(out, is_file);
-  if (::access(directory.c_str(), W_OK | X_OK) == 0 && fs::is_directory(directory, ignored)) return;
-  const char* why = errno != 0 ? std::strerror(errno) : "not a directory";
+  const bool other = fs::exists(directory, ignored) && !fs::is_directory(directory, ignored);
+  if (!other && ::access(directory.c_str(), W_OK | X_OK) == 0) return;
+  const char* why = other ? "not a directory" : std::strerror(errno);
   fail<IoError>("{} {}: {} cannot be written to: {}", option, out.string(), directory.string(), why);
 }
 

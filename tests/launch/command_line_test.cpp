@@ -87,7 +87,7 @@ TEST(CommandLine, NumbersKeepTheirRange) {
   EXPECT_THAT(said(eval, "--sequence", "-3"), HasSubstr(">= 1"));
   EXPECT_THAT(said(eval, "--limit", "-5"), HasSubstr(">= 1"));
   EXPECT_THAT(said(generate, "--seed", "-1"), HasSubstr(">= 0"));
-  for (const char* ids : {"4294967297", "", "1,-1", "1,,2", "x"})
+  for (const char* ids : {"4294967297", "", "1,-1", "x"})
     EXPECT_THAT(said({"generate", "m"}, "--ids", ids), HasSubstr("--ids")) << ids;
 }
 

@@ -54,10 +54,13 @@ TEST_F(PipelineTest, FinishedStagesAreSkipped) {
 
 TEST_F(PipelineTest, EveryFigureIsKnownToClaims) {
   run(recipe());
-  for (const recipes::Stage& stage : recipe().stages)
-    for (const auto& [name, value] : json(stage.name + "/result.json").items())
-      if (value.is_number())
+  for (const recipes::Stage& stage : recipe().stages) {
+    const formats::Json result = json(stage.name + "/result.json");
+    for (const auto& [name, value] : result.items())
+      if (value.is_number()) {
         EXPECT_THAT(recipes::figures_of(stage.kind), ::testing::Contains(name)) << stage.name;
+      }
+  }
 }
 
 TEST_F(PipelineTest, AChangedStageAndWhatHangsOnItAreDoneAnew) {

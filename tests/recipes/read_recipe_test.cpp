@@ -18,6 +18,16 @@ using ::testing::HasSubstr;
 
 void write(const Path& path, const std::string& text) { std::ofstream(path) << text; }
 
+// A directory that looks prepared: a recipe is read without opening its shards.
+class Prepared {
+ public:
+  Prepared() { write(directory_ / "shard-00000.h5", ""); }
+  std::string path() const { return directory_.path().string(); }
+
+ private:
+  testing::TemporaryDirectory directory_;
+};
+
 std::string error_of(const std::string& text, const std::vector<std::string>& sets = {}) {
   try {
     parse_recipe(text, "r.yaml", sets);
@@ -62,11 +72,10 @@ TEST(ReadRecipe, StagesOverlayTheTopLevel) {
 }
 
 TEST(ReadRecipe, WithoutStagesItIsOneThatTrains) {
-  testing::TemporaryDirectory directory;
-  const Recipe recipe =
-      parse_recipe(fmt::format("data: {{ train: {} }}\nmodel: {{ family: gpt2, heads: 8, width: 256 }}\n",
-                               directory.path().string()),
-                   "r.yaml");
+  const Prepared text;
+  const Recipe recipe = parse_recipe(
+      fmt::format("data: {{ train: {} }}\nmodel: {{ family: gpt2, heads: 8, width: 256 }}\n", text.path()),
+      "r.yaml");
   ASSERT_EQ(recipe.stages.size(), 1u);
   EXPECT_EQ(recipe.stages[0].name, "train");
   EXPECT_EQ(recipe.stages[0].model.spec().norm, models::NormKind::kLayer);  // the family's
@@ -98,8 +107,9 @@ stages:
 
 // A family's choices are its own, and one that has two takes either.
 TEST(ReadRecipe, TheFeedForwardNetworkFollowsTheFamily) {
-  const auto ffn_of = [](const std::string& model) {
-    return parse_recipe(fmt::format("data: {{ train: . }}\nmodel: {{ {} }}\n", model), "r.yaml")
+  const Prepared text;
+  const auto ffn_of = [&](const std::string& model) {
+    return parse_recipe(fmt::format("data: {{ train: {} }}\nmodel: {{ {} }}\n", text.path(), model), "r.yaml")
         .stages[0]
         .model.choices.ffn;
   };
@@ -122,9 +132,10 @@ TEST(ReadRecipe, UnknownDuplicateAndAliasKeys) {
 
 // A loss takes its own parameters and no other's.
 TEST(ReadRecipe, LossesTakeTheirOwnKeys) {
-  const auto with = [](const std::string& loss) {
-    return fmt::format("data: {{ train: . }}\ndistill: {{ teacher: {{ model: . }}, losses: [{{ {} }}] }}\n",
-                       loss);
+  const Prepared text;
+  const auto with = [&](const std::string& loss) {
+    return fmt::format("data: {{ train: {} }}\ndistill: {{ teacher: {{ model: . }}, losses: [{{ {} }}] }}\n",
+                       text.path(), loss);
   };
   const Recipe recipe = parse_recipe(
       with("fn: jsd, beta: 0.25, temperature: 2, schedule: { kind: cosine, to: 0, end: 9 }"), "r.yaml");
