@@ -27,6 +27,15 @@ std::vector<std::string> figures_of(const std::string& kind);
 // The first of a model's tensors whose rows do not divide into blocks of its type in a GGUF; "" when all do.
 std::string export_misfit(const ExportOptions& options, const models::Parameters& parameters);
 
+bool takes(const Stage& stage, const char* section);  // stages of its kind have the section
+
+// A reference of one of a stage's keys, and the kinds of stage that can answer it.
+struct Reference {
+  std::string key, value;
+  std::vector<std::string> kinds;
+};
+std::vector<Reference> references_of(const Stage& stage);
+
 // Files and directories outside the recipe that it names and that are not there, or not what they must be.
 std::vector<Finding> missing_files(const Recipe& recipe);
 
