@@ -10,6 +10,7 @@
 
 #include "bench/paired.h"
 #include "core/error.h"
+#include "core/kept_pages.h"
 #include "core/random.h"
 #include "eval/generate.h"
 #include "kernels/cpu_tuning.h"
@@ -140,7 +141,7 @@ void decode(models::Decoder& model, size_t batch, Copy& copy) {
 int main() {
   const at::NoGradGuard no_grad;
   kernels::tune_cpu();
-  const kernels::KeptPages kept;
+  const KeptPages kept;
   fmt::print("{} threads\n", at::get_num_threads());
   compare_products(2048, 2048);
   compare_products(5632, 2048);

@@ -15,6 +15,7 @@
 #include "bench/paired.h"
 #include "core/cpu.h"
 #include "core/error.h"
+#include "core/kept_pages.h"
 #include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/cpu_tuning.h"
@@ -343,7 +344,7 @@ int run(int argc, char** argv) {
   const char* policy = std::getenv("OMP_WAIT_POLICY");
   fmt::print("{}; {} threads; OMP_WAIT_POLICY {}\n", cpu_features().model, arguments.threads,
              policy ? policy : "unset");
-  std::optional<kernels::KeptPages> kept;  // as training has it
+  std::optional<KeptPages> kept;  // as training has it
   if (arguments.memory) {
     fmt::print("{:39} {:>9} {:>9}   ratio\n", "peak MiB above inputs", "ours", "peer");
   } else {

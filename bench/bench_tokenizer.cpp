@@ -7,7 +7,7 @@
 
 #include "bench/paired.h"
 #include "core/error.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 
 namespace {
 

@@ -5,7 +5,7 @@
 #include "core/error.h"
 #include "data/byte_source.h"
 #include "data/records.h"
-#include "data/utf8.h"
+#include "data/tokenizers/utf8.h"
 
 namespace retort::data {
 namespace {

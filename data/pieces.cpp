@@ -7,7 +7,7 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "data/byte_source.h"
-#include "data/utf8.h"
+#include "data/tokenizers/utf8.h"
 
 namespace retort::data {
 namespace {

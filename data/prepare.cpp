@@ -8,7 +8,7 @@
 #include "data/byte_source.h"
 #include "data/in_order.h"
 #include "data/pieces.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 
 namespace retort::data {
 namespace {

@@ -25,7 +25,7 @@
 #include <vector>
 
 #include "core/file.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 
 namespace retort::data {
 

@@ -12,7 +12,7 @@
 #pragma once
 
 #include "data/token_shards.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 #include "distill/teacher.h"
 
 namespace retort::distill {

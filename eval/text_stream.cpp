@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "data/utf8.h"
+#include "data/tokenizers/utf8.h"
 
 namespace retort::eval {
 namespace {

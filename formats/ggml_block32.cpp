@@ -1,6 +1,6 @@
 // The types with blocks of 32: a scale, perhaps a minimum, and codes. Nibbles: qs[j] = q[j] | q[j+16] << 4.
 // The fifth bits of Q5: bit j of a little-endian u32.
-#include "formats/each_target.h"
+#include "core/each_target.h"
 #include "formats/ggml_codec.h"
 
 namespace retort::formats {
@@ -137,7 +137,7 @@ Affine fit_affine(const float* x, float levels) {
   const float inverse = out.d != 0.0f ? 1.0f / out.d : 0.0f;
   for (int j = 0; j < kBlock; ++j) {
     const float v = (x[j] - least) * inverse;
-    out.q[j] = static_cast<uint8_t>(clamped(v + 0.5f, 0.0f, levels));
+    out.q[j] = static_cast<uint8_t>(kernels::clamped(v + 0.5f, 0.0f, levels));
   }
   return out;
 }
@@ -198,7 +198,7 @@ void decode_iq4_nl(const std::byte* in, float* x, int64_t blocks) {
 
 std::vector<Codec> block32_codecs() {
   using enum GgmlType;
-  const auto codes = [](RoundRule rule, int lowest, int highest, auto fit, auto join) {
+  const auto codes = [](kernels::RoundRule rule, int lowest, int highest, auto fit, auto join) {
     return CodeFormat{
         .rounding = {rule, lowest, highest}, .group = kBlock, .divisors = true, .fit = fit, .join = join};
   };
@@ -206,14 +206,14 @@ std::vector<Codec> block32_codecs() {
       // No fit gives -128; a grid of eight bits may.
       {.info = {Q8_0, "q8_0", kBlock, kQ8_0},
        .decode = decode_q8_0,
-       .codes = codes(RoundRule::kNearestAway, -128, 127, fit_q8_0, join_q8_0)},
+       .codes = codes(kernels::RoundRule::kNearestAway, -128, 127, fit_q8_0, join_q8_0)},
       {.info = {Q4_0, "q4_0", kBlock, kQ4_0},
        .decode = decode_q4_0,
-       .codes = codes(RoundRule::kTruncate, -8, 7, fit_q4_0, join_q4_0)},
+       .codes = codes(kernels::RoundRule::kTruncate, -8, 7, fit_q4_0, join_q4_0)},
       {.info = {Q4_1, "q4_1", kBlock, kQ4_1}, .decode = decode_q4_1, .encode = encode_q4_1},
       {.info = {Q5_0, "q5_0", kBlock, kQ5_0},
        .decode = decode_q5_0,
-       .codes = codes(RoundRule::kTruncate, -16, 15, fit_q5_0, join_q5_0)},
+       .codes = codes(kernels::RoundRule::kTruncate, -16, 15, fit_q5_0, join_q5_0)},
       {.info = {Q5_1, "q5_1", kBlock, kQ5_1}, .decode = decode_q5_1, .encode = encode_q5_1},
       {.info = {IQ4_NL, "iq4_nl", kBlock, kIq4Nl}, .decode = decode_iq4_nl},
   };

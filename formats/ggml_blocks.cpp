@@ -120,8 +120,8 @@ void fit_run(const Codec& codec, const float* x, const float* importance, int64_
 
 void round_run(const Codec& codec, const float* x, const ScaleRun& scales, int8_t* codes, int64_t blocks) {
   const CodeFormat& c = codec.codes;
-  round_groups(x, scales.divisor != nullptr ? scales.divisor : scales.scale, scales.offset, codes,
-               blocks * (codec.info.block / c.group), c.group, c.rounding);
+  kernels::round_groups(x, scales.divisor != nullptr ? scales.divisor : scales.scale, scales.offset, codes,
+                        blocks * (codec.info.block / c.group), c.group, c.rounding);
 }
 
 // Quantizes in pieces that a cache holds.
@@ -138,7 +138,8 @@ void encode_through_codes(const Codec& codec, const float* x, std::byte* out, in
   }
 }
 
-BlockCodes quantize_with(const Codec& codec, const at::Tensor& x, const at::Tensor& importance, bool round) {
+kernels::BlockCodes quantize_with(const Codec& codec, const at::Tensor& x, const at::Tensor& importance,
+                                  bool round) {
   check_input("quantize_blocks", x);
   check<ShapeError>(codec.codes.fit != nullptr, "[ggml] {} has no formula for its scales: a grid gives them",
                     codec.info.name);
@@ -151,7 +152,7 @@ BlockCodes quantize_with(const Codec& codec, const at::Tensor& x, const at::Tens
           "[quantize_blocks] importance must be f32 [{}], got {}", row, format_shape(importance.sizes()));
   const at::Tensor dense = x.contiguous();
   ScaleBuffers scales(codec, x.sizes().vec());
-  BlockCodes out{round ? at::empty(x.sizes(), at::kChar) : at::Tensor(), {}};
+  kernels::BlockCodes out{round ? at::empty(x.sizes(), at::kChar) : at::Tensor(), {}};
   const float *values = dense.const_data_ptr<float>(),
               *weights = importance.defined() ? importance.const_data_ptr<float>() : nullptr;
   int8_t* codes = round ? out.codes.mutable_data_ptr<int8_t>() : nullptr;
@@ -213,15 +214,15 @@ uint64_t packed_bytes(GgmlType type, std::span<const int64_t> shape) {
   return *bytes;
 }
 
-BlockScales fit_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance) {
+kernels::BlockScales fit_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance) {
   return quantize_with(codec_with_codes(type), x, importance, /*round=*/false).scales;
 }
 
-BlockCodes quantize_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance) {
+kernels::BlockCodes quantize_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance) {
   return quantize_with(codec_with_codes(type), x, importance, /*round=*/true);
 }
 
-Rounding block_rounding(GgmlType type) { return codec_with_codes(type).codes.rounding; }
+kernels::Rounding block_rounding(GgmlType type) { return codec_with_codes(type).codes.rounding; }
 int64_t block_group(GgmlType type) { return codec_with_codes(type).codes.group; }
 
 namespace {
@@ -238,7 +239,7 @@ void check_codes(const Codec& codec, const at::Tensor& codes) {
 }
 
 // The scale of every group of the type, those of larger groups repeated.
-at::Tensor scales_of_groups(const Codec& codec, const BlockCodes& blocks) {
+at::Tensor scales_of_groups(const Codec& codec, const kernels::BlockCodes& blocks) {
   const CodeFormat& c = codec.codes;
   const at::Tensor& scale = blocks.scales.scale;
   const int64_t row = blocks.codes.size(-1), given = scale.dim() > 0 ? scale.size(-1) : 0;
@@ -266,7 +267,7 @@ at::Tensor scales_of_groups(const Codec& codec, const BlockCodes& blocks) {
 
 }  // namespace
 
-PackedTensor pack_blocks(GgmlType type, const BlockCodes& blocks) {
+PackedTensor pack_blocks(GgmlType type, const kernels::BlockCodes& blocks) {
   const Codec& codec = codec_with_codes(type);
   const CodeFormat& c = codec.codes;
   check_codes(codec, blocks.codes);

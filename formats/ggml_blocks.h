@@ -21,7 +21,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/block_codes.h"
+#include "kernels/block_codes.h"
 
 namespace retort::formats {
 
@@ -90,14 +90,14 @@ uint64_t packed_bytes(GgmlType type, std::span<const int64_t> shape);
 
 // ggml's own formulas, for q8_0 q4_0 q5_0 q4_k q5_k q6_k tq1_0 tq2_0 mxfp4. x f32 [.., row], CPU. importance:
 // undefined, or f32 [row] > 0, how much a column's error weighs; the searches of K-quants heed it.
-BlockScales fit_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance = {});
-BlockCodes quantize_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance = {});
-Rounding block_rounding(GgmlType type);  // how codes are found, and their range
-int64_t block_group(GgmlType type);      // values that share a scale
+kernels::BlockScales fit_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance = {});
+kernels::BlockCodes quantize_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance = {});
+kernels::Rounding block_rounding(GgmlType type);  // how codes are found, and their range
+int64_t block_group(GgmlType type);               // values that share a scale
 // Codes of a type's range with scales that it can hold: finite, and f16 numbers or powers of two, or with the
 // header that fit_blocks() made of them. Scales of larger groups are repeated (a row's, in every block of
 // it). Throws ShapeError for others.
-PackedTensor pack_blocks(GgmlType type, const BlockCodes& blocks);
+PackedTensor pack_blocks(GgmlType type, const kernels::BlockCodes& blocks);
 
 // Quantizes and packs: a type that is written; x f32, CPU.
 PackedTensor pack(GgmlType type, const at::Tensor& x);

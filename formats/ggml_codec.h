@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "formats/ggml_blocks.h"
-#include "formats/rounding.h"
+#include "kernels/rounding.h"
 
 namespace retort::formats {
 
@@ -22,7 +22,7 @@ struct ScaleRun {
 
 // Of the types whose codes a grid may have.
 struct CodeFormat {
-  Rounding rounding;
+  kernels::Rounding rounding;
   int64_t group = 0;      // values that share a scale
   bool offsets = false;   // groups have an offset
   bool divisors = false;  // codes are found with a finer scale than the file's

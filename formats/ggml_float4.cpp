@@ -6,7 +6,7 @@
 //                           high 16 s + 8 + j                    x = number * d[s], d unsigned E4M3, NaN = 0
 #include <cmath>
 
-#include "formats/each_target.h"
+#include "core/each_target.h"
 #include "formats/ggml_codec.h"
 
 namespace retort::formats {
@@ -91,7 +91,7 @@ void decode_nvfp4(const std::byte* in, float* x, int64_t blocks) {
 std::vector<Codec> float4_codecs() {
   return {{.info = {GgmlType::MXFP4, "mxfp4", kMxBlock, kMxBytes},
            .decode = decode_mxfp4,
-           .codes = {.rounding = {RoundRule::kFloat4, -12, 12},
+           .codes = {.rounding = {kernels::RoundRule::kFloat4, -12, 12},
                      .group = kMxBlock,
                      .power_of_two = true,
                      .fit = fit_mxfp4,

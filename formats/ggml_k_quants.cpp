@@ -8,7 +8,7 @@
 // Two bits of Q2_K and Q3_K: element 128 j + 32 n + m is bits 2n of qs[32 j + m]. Q2_K and Q3_K are written
 // with the same scale everywhere: that is what a grid with a scale a row needs, and no search makes codes
 // here.
-#include "formats/each_target.h"
+#include "core/each_target.h"
 #include "formats/ggml_codec.h"
 
 namespace retort::formats {
@@ -187,11 +187,11 @@ void decode_q6_k(const std::byte* in, float* x, int64_t blocks) {
 
 std::vector<Codec> k_codecs() {
   using enum GgmlType;
-  const auto uniform = [](RoundRule rule, int lowest, int highest, auto join) {
+  const auto uniform = [](kernels::RoundRule rule, int lowest, int highest, auto join) {
     return CodeFormat{.rounding = {rule, lowest, highest}, .group = kBlock, .join = join};
   };
   const auto searched = [](int lowest, int highest, int64_t group, int64_t header, auto fit, auto join) {
-    return CodeFormat{.rounding = {RoundRule::kNearestEven, lowest, highest},
+    return CodeFormat{.rounding = {kernels::RoundRule::kNearestEven, lowest, highest},
                       .group = group,
                       .offsets = group == 32,
                       .header = header,
@@ -200,10 +200,10 @@ std::vector<Codec> k_codecs() {
   };
   return {{.info = {Q2_K, "q2_k", kBlock, kQ2},
            .decode = decode_q2_k,
-           .codes = uniform(RoundRule::kOdd, -3, 3, join_q2_k)},
+           .codes = uniform(kernels::RoundRule::kOdd, -3, 3, join_q2_k)},
           {.info = {Q3_K, "q3_k", kBlock, kQ3},
            .decode = decode_q3_k,
-           .codes = uniform(RoundRule::kNearestEven, -4, 3, join_q3_k)},
+           .codes = uniform(kernels::RoundRule::kNearestEven, -4, 3, join_q3_k)},
           {.info = {Q4_K, "q4_k", kBlock, kQ4},
            .decode = decode_q4_k,
            .codes = searched(0, 15, 32, 16, fit_q4_k, join_q4_k)},

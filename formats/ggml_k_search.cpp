@@ -19,7 +19,7 @@ constexpr int kRefinements = 8;
 
 inline int nearest(float v) { return std::bit_cast<int32_t>(v + 12582912.0f) - 0x4b400000; }
 inline int code_of(float v, int low, int high) {
-  return nearest(clamped(v, static_cast<float>(low), static_cast<float>(high)));
+  return nearest(kernels::clamped(v, static_cast<float>(low), static_cast<float>(high)));
 }
 
 // --- x ~ scale * q + minimum, q in 0 .. levels

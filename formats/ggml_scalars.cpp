@@ -1,5 +1,5 @@
 // F32, F16 and BF16: one value a block.
-#include "formats/each_target.h"
+#include "core/each_target.h"
 #include "formats/ggml_codec.h"
 
 namespace retort::formats {

@@ -3,7 +3,7 @@
 //   TQ1_0   five trits a byte, the first the most significant, byte = ceil(number * 256 / 243):
 //           qs[m], m < 32: elements m + 32 n; qs[32 + m], m < 16: 160 + m + 16 n;
 //           qh[m], m < 4: 240 + m + 4 n, n < 4, and 0 for the fifth; f16 d last
-#include "formats/each_target.h"
+#include "core/each_target.h"
 #include "formats/ggml_codec.h"
 
 namespace retort::formats {
@@ -84,7 +84,7 @@ void decode_tq1_0(const std::byte* in, float* x, int64_t blocks) {
 
 std::vector<Codec> ternary_codecs() {
   const auto codes = [](auto join) {
-    return CodeFormat{.rounding = {RoundRule::kNearestAway, -1, 1},
+    return CodeFormat{.rounding = {kernels::RoundRule::kNearestAway, -1, 1},
                       .group = kBlock,
                       .divisors = true,
                       .fit = fit_ternary,

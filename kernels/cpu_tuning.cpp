@@ -5,7 +5,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <chrono>
@@ -58,22 +57,6 @@ double gflops(at::ScalarType dtype) {
 }
 
 }  // namespace
-
-// Large blocks come from the heap, and the heap never shrinks.
-KeptPages::KeptPages() {
-  mallopt(M_MMAP_MAX, 0);
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
-  mallopt(M_TOP_PAD, 64 << 20);
-}
-
-// As malloc would be by itself after it has freed a large block.
-KeptPages::~KeptPages() {
-  mallopt(M_MMAP_MAX, 65536);
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 64 << 20);
-  mallopt(M_TOP_PAD, 128 << 10);
-  malloc_trim(0);
-}
 
 std::string CpuTuning::summary() const {
   return fmt::format("fp32 {:.0f} GF/s ({}), bf16 {:.0f} GF/s, {} threads", fp32_gflops, fp32_library,

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "core/digest.h"
+#include "core/kept_pages.h"
 #include "distill/capture.h"
 #include "distill/teacher.h"
 #include "launch/on_ranks.h"
@@ -82,7 +83,7 @@ StageOutcome capture_rank(StageContext& context, comm::Comm& comm, Log& log) {
 }  // namespace
 
 StageOutcome capture_stage(StageContext& context) {
-  const kernels::KeptPages kept;
+  const KeptPages kept;
   return on_ranks(context, capture_rank);
 }
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/kept_pages.h"
 #include "data/prepare.h"
 #include "kernels/cpu_tuning.h"
 #include "launch/out_path.h"
@@ -54,7 +55,7 @@ std::shared_ptr<const data::TokenShards> shards_of(const std::string& text,
 
 ExitCode eval_verb(const EvalArguments& arguments) {
   kernels::tune_cpu();  // the same products as in a run
-  const kernels::KeptPages kept;
+  const KeptPages kept;
   Log log;
   OpenedModel model = open_model(arguments.model, "", 0, log);
   if (!arguments.json.empty()) probe_out("--json", arguments.json, true, model.source);

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "data/gguf_vocabulary.h"
+#include "data/tokenizers/gguf_vocabulary.h"
 #include "formats/ggml_blocks.h"
 #include "models/adapters.h"
 #include "models/generation_facts.h"

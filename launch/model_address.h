@@ -12,7 +12,7 @@
 
 #include "core/file.h"
 #include "core/log.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 #include "formats/json.h"
 #include "models/decoder.h"
 #include "models/weight_map.h"

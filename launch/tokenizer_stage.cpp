@@ -1,5 +1,5 @@
 // A vocabulary out of the run's text: DIRECTORY/tokenizer.json, which prepare stages name as stage:NAME.
-#include "data/bpe_training.h"
+#include "data/tokenizers/bpe_training.h"
 #include "launch/stages.h"
 #include "launch/together.h"
 

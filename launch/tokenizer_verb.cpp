@@ -5,7 +5,7 @@
 #include <iostream>
 #include <iterator>
 
-#include "data/bpe_training.h"
+#include "data/tokenizers/bpe_training.h"
 #include "formats/json.h"
 #include "launch/verbs.h"
 

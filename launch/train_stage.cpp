@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include "core/error.h"
+#include "core/kept_pages.h"
 #include "distill/objective.h"
 #include "launch/initial_model.h"
 #include "launch/on_ranks.h"
@@ -176,7 +177,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
 }  // namespace
 
 StageOutcome train_stage(StageContext& context) {
-  const kernels::KeptPages kept;
+  const KeptPages kept;
   return on_ranks(context, train_rank);
 }
 

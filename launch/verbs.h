@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/error.h"
-#include "data/bpe_training.h"
 #include "data/prepare.h"
+#include "data/tokenizers/bpe_training.h"
 #include "eval/sampling.h"
 
 namespace retort::launch {

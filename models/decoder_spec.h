@@ -15,7 +15,7 @@ enum class NormKind { kRms, kLayer, kRmsUnitOffset };  // unit offset: times 1 +
 enum class FfnKind { kSwiglu, kGelu, kGeglu, kRelu2glu };
 enum class PositionKind { kRope, kLearned };
 
-// What stands around the core of a byte-patch model (models/patch/): layers over the bytes.
+// What stands around the core of a byte-patch model (models/bytes/): layers over the bytes.
 struct PatchSpec {
   int64_t width = 64;
   int64_t layers = 4;  // spacebyte: half before the core, half behind it; stlm: of the head

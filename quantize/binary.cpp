@@ -10,7 +10,7 @@ Grid binary_grid() {
           .block = info.block,
           .span = 0,
           .bits_per_weight = info.bits_per_weight(),
-          .rounding = {formats::RoundRule::kSign, -1, 1},
+          .rounding = {kernels::RoundRule::kSign, -1, 1},
           .ggml = info.type,
           .compressed = {},
           .learned = LearnedRule{.low = -1.0, .high = 1.0, .follows = false, .levels = 1},

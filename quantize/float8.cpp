@@ -10,7 +10,7 @@ Grid float8_grid() {
           .block = 1,
           .span = 0,
           .bits_per_weight = 8,
-          .rounding = {formats::RoundRule::kFloat8, -448, 448},
+          .rounding = {kernels::RoundRule::kFloat8, -448, 448},
           .ggml = {},
           .compressed = CompressedScheme{"float", 8, "channel", 0},
           .learned = {},

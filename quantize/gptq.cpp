@@ -60,7 +60,7 @@ class Spans {
     const Scales own = span.groups() == 1 ? span : span.group(group);
     return {grid_.round(w_O.unsqueeze(1), own), own};
   }
-  Scales all() const { return formats::concatenate(scales_); }
+  Scales all() const { return kernels::concatenate(scales_); }
 
  private:
   const Grid& grid_;

@@ -56,7 +56,7 @@ Quantized Grid::quantize(const at::Tensor& x) const {
 }
 
 void Grid::fake_quantize(const at::Tensor& x, const at::Tensor& values) const {
-  if (!rows_alone) return formats::round_values(x, fit(x, {}), rounding, values);
+  if (!rows_alone) return kernels::round_values(x, fit(x, {}), rounding, values);
   // Rows whose values a core's second cache holds, with what is made of them.
   const int64_t run = std::max<int64_t>(1, at::internal::GRAIN_SIZE / std::max<int64_t>(1, x.size(-1)));
   at::parallel_for(0, x.size(0), run, [&](int64_t begin, int64_t end) {
@@ -64,7 +64,7 @@ void Grid::fake_quantize(const at::Tensor& x, const at::Tensor& values) const {
     for (int64_t row = begin; row < end; row += run) {
       const int64_t rows = std::min(run, end - row);
       const at::Tensor part = x.narrow(0, row, rows);
-      formats::round_values(part, fit(part, {}), rounding, values.narrow(0, row, rows));
+      kernels::round_values(part, fit(part, {}), rounding, values.narrow(0, row, rows));
     }
   });
 }

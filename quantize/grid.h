@@ -19,9 +19,9 @@
 
 namespace retort::quantize {
 
-using Scales = formats::BlockScales;  // [.., groups]; group(g) and concatenate() take them apart and together
-using Quantized = formats::BlockCodes;  // codes and scales
-using formats::dequantize_blocks;
+using Scales = kernels::BlockScales;  // [.., groups]; group(g) and concatenate() take them apart and together
+using Quantized = kernels::BlockCodes;  // codes and scales
+using kernels::dequantize_blocks;
 
 // How compressed-tensors' config.json names a grid's weights.
 struct CompressedScheme {
@@ -48,7 +48,7 @@ struct Grid {
   bool searches = false;   // `fit` searches, and weighs errors by the importance
   double bits_per_weight =
       0;  // in the file; a row's own scale not counted where the type has no place for one
-  formats::Rounding rounding;
+  kernels::Rounding rounding;
   std::optional<formats::GgmlType> ggml;       // the GGUF type that stores exactly its codes and scales
   std::optional<CompressedScheme> compressed;  // the compressed-tensors scheme that does
   std::optional<LearnedRule> learned;
@@ -57,7 +57,7 @@ struct Grid {
   std::function<Scales(const at::Tensor& x, const at::Tensor& importance)> fit;
 
   at::Tensor round(const at::Tensor& x, const Scales& scales) const {
-    return formats::round_codes(x, scales, rounding);
+    return kernels::round_codes(x, scales, rounding);
   }
   Quantized quantize(const at::Tensor& x) const;
   // Writes dequantize_blocks(quantize(x)), bit for bit, into `values`, dense f32 of x's shape [rows, in].

@@ -17,7 +17,7 @@ Grid integer(int bits, int64_t group, formats::GgmlType type) {
           .block = std::max(group, info.block),
           .span = group,
           .bits_per_weight = info.bits_per_weight(),
-          .rounding = {formats::RoundRule::kNearestEven, -highest - 1, highest},
+          .rounding = {kernels::RoundRule::kNearestEven, -highest - 1, highest},
           .ggml = type,
           .compressed = CompressedScheme{"int", bits, group == 0 ? "channel" : "group", group},
           .learned = {},

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "formats/each_target.h"
-#include "formats/rounding.h"
+#include "core/each_target.h"
+#include "kernels/rounding.h"
 #include "quantize/magnitudes.h"
 
 namespace retort::quantize {
@@ -80,7 +80,7 @@ LearnedGradient pull_back(const Grid& grid, const at::Tensor& w, const at::Tenso
   at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
     std::vector<float> values(static_cast<size_t>(in));
     for (int64_t r = begin; r < end; ++r) {
-      formats::round_to_values(xs + r * in, scale + r, scale + r, nullptr, values.data(), 1, in,
+      kernels::round_to_values(xs + r * in, scale + r, scale + r, nullptr, values.data(), 1, in,
                                grid.rounding);
       const double sum = pull_back_row(
           xs + r * in, gs + r * in, values.data(), static_cast<float>(rule.low) * scale[r],

@@ -13,7 +13,7 @@ Grid lsq(int bits, formats::GgmlType type, double start) {
           .block = info.block,
           .span = 0,
           .bits_per_weight = info.bits_per_weight(),
-          .rounding = {formats::RoundRule::kNearestEven, -highest - 1, highest},
+          .rounding = {kernels::RoundRule::kNearestEven, -highest - 1, highest},
           .ggml = type,
           .compressed = {},
           .learned = LearnedRule{.low = -highest - 1.0, .high = 1.0 * highest, .levels = highest},

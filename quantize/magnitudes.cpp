@@ -7,8 +7,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/each_target.h"
 #include "core/error.h"
-#include "formats/each_target.h"
 
 namespace retort::quantize {
 namespace {

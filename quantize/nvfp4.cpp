@@ -20,7 +20,7 @@ Grid nvfp4_grid() {
           .span = 0,
           .rows_alone = false,
           .bits_per_weight = 4.5,
-          .rounding = {formats::RoundRule::kFloat4Even, -12, 12},
+          .rounding = {kernels::RoundRule::kFloat4Even, -12, 12},
           .ggml = {},
           .compressed = CompressedScheme{"float", 4, "tensor_group", kGroup},
           .learned = {},
@@ -29,7 +29,7 @@ Grid nvfp4_grid() {
             const at::Tensor global = (448.0 * 6.0 / group.amax().clamp_min(1e-30)).reshape({1});
             group = global * (group / 6.0);
             const Scales one{at::ones_like(group.narrow(-1, 0, 1)), {}, {}, {}};
-            formats::round_values(group, one, {formats::RoundRule::kFloat8, -448, 448}, group);
+            kernels::round_values(group, one, {kernels::RoundRule::kFloat8, -448, 448}, group);
             std::vector<int64_t> rows = x.sizes().vec();
             rows.back() = sizeof(float);
             return {group / global * 0.5, {}, {}, global.view(at::kByte).expand(rows).contiguous()};

@@ -166,7 +166,7 @@ Quantized QuantizeMap::quantize(const Entry& entry, const at::Tensor& x) const {
 // dequantize_blocks(quantize(entry, x)), bit for bit.
 void QuantizeMap::fake_quantize(const Entry& entry, const at::Tensor& x, const at::Tensor& values) const {
   if (entry.theta == nullptr) return entry.grid->fake_quantize(x.contiguous(), values);
-  formats::round_values(x, learned_scales(entry.theta->master), entry.grid->rounding, values);
+  kernels::round_values(x, learned_scales(entry.theta->master), entry.grid->rounding, values);
 }
 
 at::Tensor QuantizeMap::apply(const Parameter& p, const at::Tensor& x) {

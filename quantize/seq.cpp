@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kClip = 0.99;
 
-Grid seq(std::string name, formats::GgmlType type, formats::Rounding rounding, double a_in_scales,
+Grid seq(std::string name, formats::GgmlType type, kernels::Rounding rounding, double a_in_scales,
          double start) {
   const formats::GgmlTypeInfo& info = formats::ggml_type_info(type);
   return {.name = std::move(name),
@@ -29,10 +29,10 @@ Grid seq(std::string name, formats::GgmlType type, formats::Rounding rounding, d
 }  // namespace
 
 Grid seq2_grid() {
-  return seq("seq2", formats::GgmlType::Q2_K, {formats::RoundRule::kOdd, -3, 3}, 4.0, 2.2 / 4.0);
+  return seq("seq2", formats::GgmlType::Q2_K, {kernels::RoundRule::kOdd, -3, 3}, 4.0, 2.2 / 4.0);
 }
 Grid seq_ternary_grid() {
-  return seq("seq_ternary", formats::GgmlType::TQ1_0, {formats::RoundRule::kNearestEven, -1, 1}, 1.5, 1.0);
+  return seq("seq_ternary", formats::GgmlType::TQ1_0, {kernels::RoundRule::kNearestEven, -1, 1}, 1.5, 1.0);
 }
 
 }  // namespace retort::quantize

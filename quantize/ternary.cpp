@@ -23,7 +23,7 @@ Grid ternary_like(std::string name, bool per_row) {
           .span = 0,
           .rows_alone = per_row,
           .bits_per_weight = info.bits_per_weight(),
-          .rounding = {formats::RoundRule::kNearestEven, -1, 1},
+          .rounding = {kernels::RoundRule::kNearestEven, -1, 1},
           .ggml = info.type,
           .compressed = {},
           .learned = {},

@@ -9,7 +9,7 @@
 namespace retort::recipes {
 namespace {
 
-constexpr std::string_view kFolder = "models/";
+constexpr std::string_view kFolder = "presets/";
 
 struct PresetFile {
   ModelOptions model;

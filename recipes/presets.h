@@ -1,4 +1,4 @@
-// Model shapes by name, with the published parameter counts: recipes/models/*.yaml, each a `model:` section.
+// Model shapes by name, with the published parameter counts: recipes/presets/*.yaml, each a `model:` section.
 #pragma once
 
 #include <string>

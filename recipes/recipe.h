@@ -15,8 +15,8 @@
 
 #include "core/registry.h"
 #include "core/section.h"
-#include "data/bpe_training.h"
 #include "data/prepare.h"
+#include "data/tokenizers/bpe_training.h"
 #include "distill/capture.h"
 #include "distill/loss.h"
 #include "distill/student.h"

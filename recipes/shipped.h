@@ -1,5 +1,5 @@
-// The recipes that come with the binary: recipes/*.yaml as "quickstart", recipes/models/*.yaml as
-// "models/llama3.2-1b". Embedded at build time (cmake/embed.cmake), so they are there from any directory.
+// The recipes that come with the binary: recipes/*.yaml as "quickstart", recipes/presets/*.yaml as
+// "presets/llama3.2-1b". Embedded at build time (cmake/embed.cmake), so they are there from any directory.
 #pragma once
 
 #include <string>

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 #include "formats/ggml_blocks.h"
 #include "models/family.h"
 #include "quantize/hf_packing.h"

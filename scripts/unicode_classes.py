@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes data/unicode_classes.inc: letters (\\p{L}), numbers (\\p{N}), word characters (\\w) and what NFC passes over, as
+"""Writes data/tokenizers/unicode_classes.inc: letters (\\p{L}), numbers (\\p{N}), word characters (\\w) and what NFC passes over, as
 ranges of code points.
 
-usage: unicode_classes.py >data/unicode_classes.inc     (needs PyPI's tokenizers and unicodedata2)
+usage: unicode_classes.py >data/tokenizers/unicode_classes.inc     (needs PyPI's tokenizers and unicodedata2)
 
 All is asked of Hugging Face's tokenizers, whose ids ours must equal. Their regular expressions are of a Unicode (16.0 in
 tokenizers 0.23) newer than Debian's libraries, their NFC of an older one (9.0): marks and compositions that came later,

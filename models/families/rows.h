@@ -12,7 +12,7 @@ Family qwen2_family();
 Family qwen3_family();
 Family gemma3_family();
 Family bitnet_family();
-Family spacebyte_family();  // models/patch/
+Family spacebyte_family();  // models/bytes/
 Family stlm_family();
 
 }  // namespace retort::models

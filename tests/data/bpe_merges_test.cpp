@@ -1,11 +1,11 @@
-#include "data/bpe_merges.h"
+#include "data/tokenizers/bpe_merges.h"
 
 #include <gtest/gtest.h>
 
 #include <random>
 
-#include "data/bpe_spec.h"
-#include "data/piece_cache.h"
+#include "data/tokenizers/bpe_spec.h"
+#include "data/tokenizers/piece_cache.h"
 
 namespace retort::data {
 namespace {

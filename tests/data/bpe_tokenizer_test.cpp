@@ -1,4 +1,4 @@
-#include "data/bpe_tokenizer.h"
+#include "data/tokenizers/bpe_tokenizer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,10 +10,10 @@
 
 #include "core/digest.h"
 #include "core/error.h"
-#include "data/added_tokens.h"
-#include "data/token_decoder.h"
 #include "data/token_shards.h"
-#include "data/unicode.h"
+#include "data/tokenizers/added_tokens.h"
+#include "data/tokenizers/token_decoder.h"
+#include "data/tokenizers/unicode.h"
 #include "tests/testing.h"
 
 namespace retort::data {

@@ -1,4 +1,4 @@
-#include "data/bpe_training.h"
+#include "data/tokenizers/bpe_training.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,8 +6,8 @@
 #include <fstream>
 
 #include "core/error.h"
-#include "data/bpe_tokenizer.h"
-#include "data/tokenizer_json.h"
+#include "data/tokenizers/bpe_tokenizer.h"
+#include "data/tokenizers/tokenizer_json.h"
 #include "tests/testing.h"
 
 namespace retort::data {

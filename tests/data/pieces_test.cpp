@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "data/utf8.h"
+#include "data/tokenizers/utf8.h"
 #include "tests/data/packing.h"
 #include "tests/testing.h"
 

@@ -12,10 +12,10 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "data/bpe_tokenizer.h"
-#include "data/token_decoder.h"
 #include "data/token_shards.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/bpe_tokenizer.h"
+#include "data/tokenizers/token_decoder.h"
+#include "data/tokenizers/tokenizer.h"
 #include "formats/json.h"
 #include "tests/testing.h"
 

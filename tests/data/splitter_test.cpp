@@ -1,4 +1,4 @@
-#include "data/splitter.h"
+#include "data/tokenizers/splitter.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,9 +6,9 @@
 #include <random>
 
 #include "core/error.h"
-#include "data/normalizer.h"
-#include "data/pre_tokenizer.h"
-#include "data/unicode.h"
+#include "data/tokenizers/normalizer.h"
+#include "data/tokenizers/pre_tokenizer.h"
+#include "data/tokenizers/unicode.h"
 
 namespace retort::data {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 #include "tests/testing.h"
 
 namespace retort::data {

@@ -7,13 +7,13 @@
 #include <random>
 
 #include "core/error.h"
-#include "data/byte_alphabet.h"
-#include "data/gguf_vocabulary.h"
-#include "data/sentencepiece.h"
-#include "data/splitter.h"
-#include "data/tiktoken.h"
-#include "data/tokenizer.h"
-#include "data/tokenizer_json.h"
+#include "data/tokenizers/byte_alphabet.h"
+#include "data/tokenizers/gguf_vocabulary.h"
+#include "data/tokenizers/sentencepiece.h"
+#include "data/tokenizers/splitter.h"
+#include "data/tokenizers/tiktoken.h"
+#include "data/tokenizers/tokenizer.h"
+#include "data/tokenizers/tokenizer_json.h"
 #include "tests/testing.h"
 
 namespace retort::data {

@@ -1,4 +1,4 @@
-#include "data/unicode.h"
+#include "data/tokenizers/unicode.h"
 
 #include <gtest/gtest.h>
 #include <time.h>
@@ -8,7 +8,7 @@
 #include <memory>
 #include <random>
 
-#include "data/byte_alphabet.h"
+#include "data/tokenizers/byte_alphabet.h"
 
 namespace retort::data {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "core/digest.h"
 #include "core/error.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 
 namespace retort::testing {
 

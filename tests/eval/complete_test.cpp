@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "data/utf8.h"
+#include "data/tokenizers/utf8.h"
 #include "tests/eval/models.h"
 
 namespace retort::eval {

@@ -1,5 +1,7 @@
 #include "formats/ggml_blocks.h"
 
+#include "formats/ggml_codec.h"
+
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -126,7 +128,7 @@ at::Tensor awkward() {
 TEST(GgmlBlocks, EqualsThePlainFormulas) {
   const at::Tensor x = at::cat({awkward(), normals({512, 64})});
   for (const GgmlType type : kPlain) {
-    const BlockCodes blocks = quantize_blocks(type, x);
+    const kernels::BlockCodes blocks = quantize_blocks(type, x);
     const float* values = x.const_data_ptr<float>();
     const int8_t* codes = blocks.codes.const_data_ptr<int8_t>();
     for (int64_t b = 0; b < blocks.scales.scale.numel(); ++b) {
@@ -149,10 +151,10 @@ at::Tensor wide_rows() {
 TEST(GgmlBlocks, PackingCodesEqualsPackingValues) {
   const at::Tensor x = wide_rows().view({4, 12, 256});
   for (const GgmlType type : kCoded) {
-    const BlockCodes blocks = quantize_blocks(type, x);
+    const kernels::BlockCodes blocks = quantize_blocks(type, x);
     const PackedTensor packed = pack(type, x);
     EXPECT_TRUE(text(pack_blocks(type, blocks)) == text(packed)) << ggml_type_info(type).name;
-    EXPECT_TRUE(same_bits(unpack(packed), dequantize_blocks(blocks))) << ggml_type_info(type).name;
+    EXPECT_TRUE(same_bits(unpack(packed), kernels::dequantize_blocks(blocks))) << ggml_type_info(type).name;
     const int64_t group = block_group(type);
     at::Tensor product =
         blocks.codes.to(at::kFloat).view({4, 12, -1, group}) * blocks.scales.scale.unsqueeze(-1);
@@ -165,19 +167,19 @@ TEST(GgmlBlocks, PackingCodesEqualsPackingValues) {
 TEST(GgmlBlocks, ColumnsRoundUnderScalesThatWereFixedBefore) {
   const at::Tensor x = wide_rows();
   for (const GgmlType type : kCoded) {
-    const BlockCodes whole = quantize_blocks(type, x);
-    const BlockScales scales = fit_blocks(type, x);
+    const kernels::BlockCodes whole = quantize_blocks(type, x);
+    const kernels::BlockScales scales = fit_blocks(type, x);
     EXPECT_TRUE(same_bits(scales.scale, whole.scales.scale));
     const int64_t group = block_group(type);
     for (const int64_t column : {0, 31, 32, 100, 255}) {
       const at::Tensor codes =
-          round_codes(x.narrow(1, column, 1), scales.group(column / group), block_rounding(type));
+          kernels::round_codes(x.narrow(1, column, 1), scales.group(column / group), block_rounding(type));
       EXPECT_TRUE(same_bits(codes, whole.codes.narrow(1, column, 1).contiguous()))
           << ggml_type_info(type).name;
     }
     const int64_t half = 128 / ggml_type_info(type).block * ggml_type_info(type).block;
     if (half == 0) continue;  // a block is the whole row
-    const BlockScales parts =
+    const kernels::BlockScales parts =
         concatenate({fit_blocks(type, x.slice(1, 0, half)), fit_blocks(type, x.slice(1, half))});
     EXPECT_TRUE(text(pack_blocks(type, {whole.codes, parts})) == text(pack_blocks(type, whole)));
   }
@@ -187,12 +189,12 @@ TEST(GgmlBlocks, ColumnsRoundUnderScalesThatWereFixedBefore) {
 TEST(GgmlBlocks, QuantizingItsOwnOutputChangesNothing) {
   for (const GgmlType type :
        {GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::MXFP4, GgmlType::TQ1_0, GgmlType::TQ2_0}) {
-    const BlockCodes first = quantize_blocks(type, normals({300, 256}));
-    const at::Tensor once = dequantize_blocks(first);
-    const BlockCodes second = quantize_blocks(type, once);
+    const kernels::BlockCodes first = quantize_blocks(type, normals({300, 256}));
+    const at::Tensor once = kernels::dequantize_blocks(first);
+    const kernels::BlockCodes second = quantize_blocks(type, once);
     EXPECT_TRUE(same_bits(first.codes, second.codes)) << ggml_type_info(type).name;
     EXPECT_TRUE(same_bits(first.scales.scale, second.scales.scale)) << ggml_type_info(type).name;
-    EXPECT_TRUE(same_bits(dequantize_blocks(second), once)) << ggml_type_info(type).name;
+    EXPECT_TRUE(same_bits(kernels::dequantize_blocks(second), once)) << ggml_type_info(type).name;
   }
 }
 
@@ -200,22 +202,22 @@ TEST(GgmlBlocks, QuantizingItsOwnOutputChangesNothing) {
 TEST(GgmlBlocks, EveryCodeOfATypeSurvives) {
   for (const GgmlType type : {GgmlType::Q8_0, GgmlType::Q4_0, GgmlType::Q5_0, GgmlType::Q3_K, GgmlType::Q2_K,
                               GgmlType::TQ1_0, GgmlType::TQ2_0, GgmlType::MXFP4}) {
-    const Rounding r = block_rounding(type);
+    const kernels::Rounding r = block_rounding(type);
     at::Tensor codes = at::empty({9, 512}, at::kChar);
     const Random random(5, "every_code");
     for (int64_t i = 0; i < codes.numel(); ++i) {
       int code = r.lowest + static_cast<int>(random.below(static_cast<uint64_t>(i),
                                                           static_cast<uint64_t>(r.highest - r.lowest + 1)));
-      if (r.rule == RoundRule::kOdd) code = code / 2 * 2 + (code < 0 ? -1 : 1);
-      if (r.rule == RoundRule::kFloat4) {
+      if (r.rule == kernels::RoundRule::kOdd) code = code / 2 * 2 + (code < 0 ? -1 : 1);
+      if (r.rule == kernels::RoundRule::kFloat4) {
         constexpr int kTwice[] = {0, 1, 2, 3, 4, 6, 8, 12};
         code = kTwice[std::abs(code) % 8] * (code < 0 ? -1 : 1);
       }
       codes.mutable_data_ptr<int8_t>()[i] = static_cast<int8_t>(std::clamp(code, r.lowest, r.highest));
     }
     const at::Tensor scale = at::exp2(at::arange(9, at::kFloat).sub(11)).unsqueeze(1);  // one a row
-    const BlockCodes blocks{codes, {scale, {}, {}, {}}};
-    EXPECT_TRUE(same_bits(unpack(pack_blocks(type, blocks)), dequantize_blocks(blocks)))
+    const kernels::BlockCodes blocks{codes, {scale, {}, {}, {}}};
+    EXPECT_TRUE(same_bits(unpack(pack_blocks(type, blocks)), kernels::dequantize_blocks(blocks)))
         << ggml_type_info(type).name;
   }
 }
@@ -226,8 +228,8 @@ TEST(GgmlBlocks, ImportanceLowersTheErrorOfImportantColumns) {
   at::Tensor importance = at::ones({256});
   importance.slice(0, 0, 256, 2) *= 100.0;
   for (const GgmlType type : {GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K}) {
-    const auto weighted = [&](const BlockCodes& q) {
-      return ((dequantize_blocks(q) - x).square() * importance).sum().item<double>();
+    const auto weighted = [&](const kernels::BlockCodes& q) {
+      return ((kernels::dequantize_blocks(q) - x).square() * importance).sum().item<double>();
     };
     EXPECT_LT(weighted(quantize_blocks(type, x, importance)), weighted(quantize_blocks(type, x)));
     EXPECT_THROW(quantize_blocks(type, x, at::ones({255})), ShapeError);
@@ -289,8 +291,8 @@ TEST(GgmlBlocks, ANonFiniteValueSpoilsItsBlockAloud) {
       at::Tensor x = normals({1, 512});
       x[0][300] = bad;
       const int64_t block = ggml_type_info(type).block, begin = 300 / block * block;
-      const BlockCodes blocks = quantize_blocks(type, x);
-      const at::Tensor y = dequantize_blocks(blocks);
+      const kernels::BlockCodes blocks = quantize_blocks(type, x);
+      const at::Tensor y = kernels::dequantize_blocks(blocks);
       EXPECT_TRUE(y.slice(1, 0, begin).isfinite().all().item<bool>());
       EXPECT_FALSE(y.slice(1, begin, begin + block).isfinite().any().item<bool>())
           << ggml_type_info(type).name;
@@ -303,10 +305,10 @@ TEST(GgmlBlocks, StridedAndEmptyInputs) {
   for (const GgmlType type : kCoded) {
     EXPECT_TRUE(text(pack(type, x)) == text(pack(type, x.contiguous())));
     EXPECT_TRUE(same_bits(quantize_blocks(type, x).codes, quantize_blocks(type, x.contiguous()).codes));
-    const BlockCodes none = quantize_blocks(type, at::empty({0, 256}));
+    const kernels::BlockCodes none = quantize_blocks(type, at::empty({0, 256}));
     EXPECT_EQ(none.scales.scale.sizes(), (std::vector<int64_t>{0, 256 / block_group(type)}));
     EXPECT_TRUE(pack_blocks(type, none).bytes.empty());
-    EXPECT_EQ(dequantize_blocks(none).sizes(), (std::vector<int64_t>{0, 256}));
+    EXPECT_EQ(kernels::dequantize_blocks(none).sizes(), (std::vector<int64_t>{0, 256}));
   }
 }
 
@@ -335,7 +337,7 @@ TEST(GgmlBlocks, RefusesWhatDoesNotFit) {
 }
 
 TEST(GgmlBlocks, RefusesCodesAndScalesThatNoFileHolds) {
-  BlockCodes blocks = quantize_blocks(GgmlType::Q4_0, normals({2, 64}));
+  kernels::BlockCodes blocks = quantize_blocks(GgmlType::Q4_0, normals({2, 64}));
   blocks.scales.scale[0][0] = 1.0f + 1.0f / 4096;  // not an f16 number: the file would hold other weights
   expect_refused<ShapeError>("scale", [&] { pack_blocks(GgmlType::Q4_0, blocks); },
                              {"every scale must be an f16"});
@@ -344,10 +346,10 @@ TEST(GgmlBlocks, RefusesCodesAndScalesThatNoFileHolds) {
   expect_refused<ShapeError>("code", [&] { pack_blocks(GgmlType::Q4_0, blocks); }, {"-8 .. 7"});
   blocks.codes = blocks.codes.slice(1, 0, 63);
   EXPECT_THROW(pack_blocks(GgmlType::Q4_0, blocks), ShapeError);
-  BlockCodes k = quantize_blocks(GgmlType::Q4_K, normals({2, 256}));
+  kernels::BlockCodes k = quantize_blocks(GgmlType::Q4_K, normals({2, 256}));
   k.scales.header = at::Tensor();
   expect_refused<ShapeError>("header", [&] { pack_blocks(GgmlType::Q4_K, k); }, {"come with their header"});
-  BlockCodes mx = quantize_blocks(GgmlType::MXFP4, normals({2, 64}));
+  kernels::BlockCodes mx = quantize_blocks(GgmlType::MXFP4, normals({2, 64}));
   mx.scales.scale[1][1] = 3.0f;
   expect_refused<ShapeError>("power", [&] { pack_blocks(GgmlType::MXFP4, mx); }, {"power of two"});
 }
@@ -362,6 +364,24 @@ TEST(GgmlBlocks, TheNumberOfThreadsChangesNothing) {
     at::set_num_threads(threads);
     EXPECT_TRUE(one == many);
   }
+}
+
+// Every f16 number, every midpoint of two, and their neighbours in f32.
+TEST(AsHalf, RoundsAsTheConversion) {
+  const auto expect_same = [](float x) {
+    ASSERT_EQ(std::bit_cast<uint32_t>(as_half(x)), std::bit_cast<uint32_t>(static_cast<float>(c10::Half(x))))
+        << x;
+  };
+  for (uint16_t bits = 0; bits < 0x7c00; ++bits) {
+    const float x = c10::Half(bits, c10::Half::from_bits()),
+                next = bits == 0x7bff ? 65536.0f
+                                      : static_cast<float>(c10::Half(bits + 1, c10::Half::from_bits()));
+    for (const float v : {x, (x + next) / 2})
+      for (const float near : {v, std::nextafter(v, 0.0f), std::nextafter(v, 1e30f)})
+        for (const float sign : {1.0f, -1.0f}) expect_same(sign * near);
+  }
+  for (const float x : {1e30f, 3e38f, INFINITY, -INFINITY, 1e-30f, 1e-40f}) expect_same(x);
+  EXPECT_TRUE(std::isnan(as_half(NAN)));
 }
 
 }  // namespace

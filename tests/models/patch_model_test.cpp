@@ -1,6 +1,6 @@
 // SpaceByte and STLM: that a prediction knows what is before it and nothing else, exact gradients, published
 // counts. Every test runs over all of them.
-#include "models/patch/patch_model.h"
+#include "models/bytes/patch_model.h"
 
 #include "core/error.h"
 #include "core/random.h"

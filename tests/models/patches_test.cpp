@@ -1,4 +1,4 @@
-#include "models/patch/patches.h"
+#include "models/bytes/patches.h"
 
 #include "core/error.h"
 #include "tests/testing.h"

@@ -101,7 +101,7 @@ TEST(Grid, SpansAndColumnsGiveTheSameAsTheWhole) {
       for (int64_t c = 0; c < span; ++c)
         codes.push_back(grid.round(part.narrow(1, c, 1), scales.back().group(c / width)));
     }
-    const Quantized columns{at::cat(codes, 1), formats::concatenate(scales)}, whole = grid.quantize(x);
+    const Quantized columns{at::cat(codes, 1), kernels::concatenate(scales)}, whole = grid.quantize(x);
     EXPECT_TRUE(same_bits(dequantize_blocks(columns), dequantize_blocks(whole))) << grid.name;
     if (!grid.ggml) continue;
     EXPECT_EQ(grid.pack(columns).bytes, grid.pack(whole).bytes) << grid.name;

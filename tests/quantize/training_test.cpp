@@ -4,7 +4,7 @@
 
 #include "comm/comm.h"
 #include "core/random.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 #include "models/family.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"

@@ -1,0 +1,19 @@
+// Vocabularies of OpenAI's making: a tiktoken file (lines of a token's bytes in base64 and its rank, which is
+// its id), and GPT-2's pair of encoder.json (tokens to ids) and vocab.bpe (merges; also as vocab.json and
+// merges.txt). A tiktoken file says neither how text is cut nor what its special tokens are: both are told by
+// the number of tokens, 128000 being Llama 3's and 50256, 100256 OpenAI's r50k_base, cl100k_base. Throws
+// DataError.
+#pragma once
+
+#include <string_view>
+
+#include "core/file.h"
+#include "data/tokenizers/bpe_spec.h"
+
+namespace retort::data {
+
+bool looks_like_tiktoken(std::string_view text);
+BpeSpec read_tiktoken(const Path& path);
+BpeSpec read_gpt2_pair(const Path& vocabulary, const Path& merges);
+
+}  // namespace retort::data
