@@ -149,15 +149,16 @@ class TextDocuments final : public DocumentReader {
 void DocumentOptions::describe(Section& s) {
   std::vector<std::string> formats = record_formats().names();
   formats.insert(formats.begin(), {"auto", "text"});
-  s.field("format", format, "of the files; auto: by the name's ending, text for any other", one_of(formats));
-  s.field("field", field, "of a record that is its text");
+  s.field("format", format, "format of the files; auto: by the ending of the name, text for any other",
+          one_of(formats));
+  s.field("field", field, "field of a record that is its text");
   s.field("messages", messages,
-          "of a record that is a conversation: chat messages; only answers are learned");
+          "field of a record that is a conversation, a list of messages; only answers are learned");
   s.field("prompt", prompt, "fields that make the prompt; used with response");
-  s.field("response", response, "a field that is the answer to the prompt; only it is learned");
-  s.field("chat_template", chat_template, "how conversations are written", one_of(chat_templates().names()));
+  s.field("response", response, "field that is the answer to the prompt; only it is learned");
+  s.field("chat_template", chat_template, "way to write conversations", one_of(chat_templates().names()));
   s.field("split", split, "text that ends a document in a text file; empty: a file is one document");
-  s.field("invalid_utf8", invalid_utf8, "bytes that are no UTF-8: kept, replaced by U+FFFD, or refused",
+  s.field("invalid_utf8", invalid_utf8, "what becomes of bytes that are no UTF-8; replace: U+FFFD",
           one_of({"keep", "replace", "refuse"}));
 }
 

@@ -178,17 +178,18 @@ void warn_of_split_marks(const PrepareOptions& options, const Tokenizer& tokeniz
 }  // namespace
 
 void PrepareOptions::describe(Section& s) {
-  s.field("tokenizer", tokenizer,
-          "how text becomes tokens: bytes, a tokenizer's file or folder, or in a recipe stage:NAME of a "
-          "tokenizer "
-          "stage");
+  s.field(
+      "tokenizer", tokenizer,
+      "tokenizer of the text: bytes, a tokenizer's file or folder, or in a recipe stage:NAME of a tokenizer "
+      "stage");
   s.field("text", text, "files to read; empty: those of run.text");
   s.field("validation", validation,
-          "share kept for validation: of every text file's bytes, from its end; of records, by their digests",
+          "share that is kept for validation: of every text file's bytes, from its end; of records, by their "
+          "digests",
           between(0.0, 0.9));
   documents.describe(s);
-  s.field("shard_tokens", shard_tokens, "tokens of one shard: what a killed preparation may do again",
-          at_least<int64_t>(1));
+  s.field("shard_tokens", shard_tokens,
+          "tokens of one shard, which a killed preparation may have to make again", at_least<int64_t>(1));
 }
 
 PrepareReport prepare(const PrepareOptions& options, const Path& directory, int64_t window, FileSystem& files,

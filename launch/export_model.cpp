@@ -10,6 +10,7 @@
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
 #include "quantize/hf_packing.h"
+#include "train/checkpoint.h"
 
 namespace retort::launch {
 namespace {
@@ -101,12 +102,43 @@ void write(const Source& model, const recipes::ExportOptions& options, const Pat
   models::save_gguf(files, out, model.decoder, packer_of(model, options), tokenizer, "retort");
 }
 
+constexpr std::string_view kCommand = "# retort quantize ";  // begins such a checkpoint's recipe
+
+// A checkpoint takes the place of an older one of this verb only: rotation would remove a run's.
+void check_replaceable(const Path& checkpoints, const std::string& source) {
+  for (const Path& path : train::list_checkpoints(checkpoints)) {
+    std::error_code no_path;  // preset:NAME is no file
+    check<IoError>(!std::filesystem::equivalent(path, source, no_path),
+                   "--out: {}: is the model that is read; name another directory", path.string());
+    const Path recipe = path / "recipe.yaml";
+    check<IoError>(std::filesystem::exists(recipe) && read_text(recipe).starts_with(kCommand),
+                   "--out: {}: holds a run's checkpoints, which are not replaced; name another directory",
+                   checkpoints.string());
+  }
+}
+
+void write_checkpoint(const OpenedModel& model, const Path& out, FileSystem& files) {
+  train::CheckpointContent content;
+  content.extra = model_facts(model.decoder->spec(), model.tokenizer ? model.tokenizer->name() : "",
+                              std::nullopt, model.generation);
+  if (!model.tokenizer) content.extra.erase("tokenizer");
+  content.recipe = fmt::format("{}{}\n", kCommand, model.source);
+  for (const models::Parameter& p : model.decoder->parameters().unique())
+    content.weights.emplace_back(p.name, p.master);
+  train::save_checkpoint(files, out / "checkpoints", content, 1);
+}
+
 }  // namespace
 
 uint64_t export_model(const OpenedModel& model, const recipes::ExportOptions& options, const Path& out,
                       FileSystem& files) {
   const at::NoGradGuard no_grad;
   check_not_source(model.source, out);
+  if (options.format == "checkpoint") {
+    check_replaceable(out / "checkpoints", model.source);
+    write_checkpoint(model, out, files);
+    return bytes_below(out);
+  }
   const models::Decoder& decoder =
       model.need_decoder(options.format == "gguf" ? "architecture in GGUF" : "architecture in transformers");
   if (decoder.spec().lora_rank == 0) {

@@ -7,7 +7,7 @@
 
 #include "core/file.h"
 #include "launch/model_address.h"
-#include "recipes/recipe.h"
+#include "recipes/export_options.h"
 
 namespace retort::launch {
 

@@ -10,8 +10,8 @@
 #include "launch/model_address.h"
 #include "launch/verbs.h"
 #include "models/family.h"
+#include "recipes/address.h"
 #include "recipes/presets.h"
-#include "recipes/recipe.h"
 #include "train/checkpoint.h"
 
 namespace retort::launch {

@@ -7,8 +7,8 @@
 #include <cstring>
 #include <exception>
 
+#include "comm/together.h"
 #include "launch/command_line.h"
-#include "launch/together.h"
 
 namespace {
 
@@ -39,10 +39,10 @@ int main(int argc, char** argv) {
   using namespace retort;
   try {
     return ended(launch::parse_command_line({argv + 1, argv + argc})());
-  } catch (const launch::SharedError& error) {
+  } catch (const comm::SharedError& error) {
     return ended(error, error.speaks);
   } catch (...) {
     if (std::ferror(stdout) != 0 && reader_left()) return ended(ExitCode::kDone);
-    return ended(launch::as_error(std::current_exception()), true);
+    return ended(comm::as_error(std::current_exception()), true);
   }
 }

@@ -3,18 +3,19 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "launch/stage_directory.h"
 #include "models/family.h"
 #include "models/generation_facts.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
 #include "models/llama2c.h"
 #include "models/spec_json.h"
+#include "recipes/address.h"
 #include "recipes/presets.h"
 #include "recipes/print_section.h"
-#include "recipes/recipe.h"
+#include "recipes/stage_directory.h"
 #include "recipes/yaml_section.h"
 #include "train/checkpoint.h"
+#include "train/trainer.h"
 
 namespace retort::launch {
 namespace {
@@ -124,7 +125,7 @@ OpenedModel from_directory(const Path& path, Log& log) {
   if (const auto newest = train::load_latest_checkpoint(checkpoints, log)) return from_checkpoint(*newest);
   std::vector<std::string> stages;  // of a run directory
   for (const auto& entry : fs::directory_iterator(path))
-    if (entry.is_directory() && !is_put_aside(entry.path()) &&
+    if (entry.is_directory() && !recipes::is_put_aside(entry.path()) &&
         (fs::exists(entry.path() / "checkpoints") || fs::exists(entry.path() / "model.gguf")))
       stages.push_back(entry.path().string());
   std::sort(stages.begin(), stages.end());

@@ -8,8 +8,8 @@
 #include "launch/model_address.h"
 #include "models/family.h"
 #include "models/spec_json.h"
+#include "recipes/address.h"
 #include "recipes/presets.h"
-#include "recipes/recipe.h"
 #include "train/checkpoint.h"
 
 namespace retort::launch {

@@ -4,12 +4,11 @@
 #include <thread>
 
 #include "comm/bootstrap.h"
-#include "launch/claim.h"
-#include "launch/pipeline.h"
+#include "comm/together.h"
 #include "launch/signals.h"
-#include "launch/together.h"
 #include "launch/verbs.h"
 #include "recipes/read_recipe.h"
+#include "recipes/run_claim.h"
 
 namespace retort::launch {
 namespace {
@@ -18,13 +17,13 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
   comm::Comm& comm = *started.comm;
   Log log(stderr, "", comm.rank() != 0);
   recipes::Recipe recipe;
-  together(comm, [&] {
+  comm::together(comm, [&] {
     recipe = recipes::read_recipe(arguments.recipe, arguments.sets, comm.size() > 1 ? comm.size() : 0);
   });
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
   const bool anew = arguments.resume == "never", own = anew || arguments.resume == "auto";
-  PipelineOptions options{
+  recipes::PipelineOptions options{
       anew, arguments.only, own ? Path() : Path(arguments.resume), std::max<int64_t>(1, all / local), {}};
   at::set_num_threads(static_cast<int>(options.threads));
   options.tuning = kernels::tune_cpu();
@@ -33,7 +32,7 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
   check<ConfigError>(!recipe.claim || arguments.only.empty(),
                      "{}: the stages of a claim run together, for every seed; use retort run",
                      arguments.recipe);
-  const auto body = recipe.claim ? run_claim : run_pipeline;
+  const auto body = recipe.claim ? recipes::run_claim : recipes::run_pipeline;
   return body(recipe, options, comm, local_files(), log, stop);
 }
 
@@ -42,14 +41,14 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
 ExitCode run_verb(const RunArguments& arguments) {
   const StopSignals signals;
   comm::Started started = comm::start_comm();
-  std::optional<SharedError> shared;
+  std::optional<comm::SharedError> shared;
   try {
     return run_rank(arguments, started, signals.requested());
-  } catch (const SharedError& error) {
+  } catch (const comm::SharedError& error) {
     shared = error;  // every rank has it: the group ends in order, then the error goes on
   } catch (...) {
     if (started.comm->size() > 1) {
-      const Error error = as_error(std::current_exception());
+      const Error error = comm::as_error(std::current_exception());
       started.comm->abort(error.what(), static_cast<int>(error.code()));
     }
     throw;

@@ -1,11 +1,11 @@
-// tokenizer train: text files to a folder with tokenizer.json. encode: text to ids on stdout, decode: the way
+// encode: text to ids on stdout, decode: the way
 // back; with --json of many texts at once, ["text", ...] to [[ids], ...] and back.
 #include <fmt/ranges.h>
 
 #include <iostream>
 #include <iterator>
 
-#include "data/tokenizers/bpe_training.h"
+#include "data/tokenizers/tokenizer.h"
 #include "formats/json.h"
 #include "launch/verbs.h"
 
@@ -84,15 +84,7 @@ void convert(const TokenizerArguments& arguments) {
 }  // namespace
 
 ExitCode tokenizer_verb(const TokenizerArguments& arguments) {
-  if (arguments.action == "train") {
-    Log log;
-    check<IoError>(!std::filesystem::exists(Path(arguments.out) / "config.json"),
-                   "--out {}: is a model's folder, whose tokenizer is not replaced; name another directory",
-                   arguments.out);
-    data::train_tokenizer(arguments.files, arguments.out, arguments.training, local_files(), log);
-  } else {
-    convert(arguments);
-  }
+  convert(arguments);
   return ExitCode::kDone;
 }
 

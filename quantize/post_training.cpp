@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "quantize/awq.h"
 #include "quantize/gptq.h"
+#include "quantize/scheme.h"
 
 namespace retort::quantize {
 namespace {
@@ -150,19 +151,40 @@ std::string method_misfit(const PostTrainingOptions& options, const Grid& grid, 
   return "";
 }
 
+namespace {
+
+Rule<std::string> a_scheme_or_none() {
+  Rule<std::string> rule = one_of(schemes().names());
+  rule.holds = [named = rule.holds](const std::string& name) { return name.empty() || named(name); };
+  return rule;
+}
+
+}  // namespace
+
 std::vector<std::string> method_names() { return {"rtn", "gptq", "awq", "imatrix"}; }
 
 void PostTrainingOptions::describe(Section& s) {
+  s.field(
+      "scheme", scheme,
+      "method and grids of weights, embedding and head by one name, gptq-q4_0, instead of the keys for them",
+      a_scheme_or_none());
   s.field("method", method,
-          "rtn: round to nearest; gptq, awq: from what the matrices read of data.train; imatrix: K-quants, "
-          "errors "
-          "weighed by it",
+          "way to find the codes. rtn: round to nearest; gptq, awq: from what the matrices read of a text; "
+          "imatrix: K-quants, errors weighed by it",
           one_of(method_names()));
-  s.field("tokens", tokens, "of data.train that are read, in windows of data.sequence", at_least<int64_t>(1));
-  s.field("damping", damping, "gptq: added to the Hessian's diagonal, a share of its mean", above(0.0));
-  s.field("act_order", act_order, "gptq: columns by falling activation, scales fixed beforehand");
+  s.field("calibration", calibration,
+          "token shards to calibrate on, or an importance matrix (.gguf); data.train when left out");
+  s.field("tokens", tokens, "tokens of the calibration text that are read, in windows of data.sequence",
+          at_least<int64_t>(1));
+  s.field("damping", damping, "gptq: share of its mean that is added to the Hessian's diagonal", above(0.0));
+  s.field("act_order", act_order, "gptq: take columns by falling activation, scales fixed beforehand");
   s.field("clip_search", clip_search,
-          "scales below the largest weight's where that errs less; K-quants always search");
+          "search for scales below the largest weight's that err less; K-quants always search");
+  s.field("baselines", baselines, "judge rtn and gptq on the same grids too");
+  s.field("limit", limit, "tokens of data.validation that models are judged on; 0: all",
+          at_least<int64_t>(0));
+  s.field("importance_out", importance_out,
+          "file for the importance matrix that imatrix schemes measure, as llama-quantize reads it");
 }
 
 const Grid* CodesMap::grid_of(const Parameter& p) const {

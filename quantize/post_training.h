@@ -29,11 +29,16 @@
 namespace retort::quantize {
 
 struct PostTrainingOptions {
+  std::string scheme = {};  // of schemes(), instead of method and the grids; "": none
   std::string method = "rtn";
+  std::string calibration = {};  // token shards or an importance matrix; "": the training text
   int64_t tokens = 65536;
   double damping = 0.01;
   bool act_order = false;
   bool clip_search = false;
+  bool baselines = false;           // rtn and gptq on the same grids are judged too
+  int64_t limit = 0;                // > 0: tokens that models are judged on
+  std::string importance_out = {};  // where the measured importance matrix is written; "": nowhere
   bool calibrated() const { return method != "rtn"; }
   void describe(Section& s);
 };

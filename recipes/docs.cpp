@@ -8,6 +8,7 @@
 #include "recipes/explain_section.h"
 #include "recipes/recipe.h"
 #include "recipes/shipped.h"
+#include "recipes/stage_kind.h"
 
 namespace retort::recipes {
 namespace {
@@ -78,8 +79,11 @@ std::string recipe_docs() {
   const std::vector<KeyDoc> rows = explain_section<RecipeFile>();
   std::string out = kIntroduction;
   out += "## Stages\n\n| kind | takes | what it does |\n|---|---|---|\n";
-  for (const StageKind& kind : stage_kinds())
-    out += fmt::format("| `{}` | {} | {} |\n", kind.name, fmt::join(kind.sections, ", "), kind.doc);
+  for (const StageKind& kind : stage_kinds()) {
+    std::vector<std::string> names;
+    for (const SectionKind& section : kind.sections) names.push_back(section.name);
+    out += fmt::format("| `{}` | {} | {} |\n", kind.name, fmt::join(names, ", "), kind.doc);
+  }
   out += "\n## Keys\n\n";
   for (const KeyDoc& row : rows)
     if (row.key.find('.') == std::string::npos && !row.is_section())

@@ -2,7 +2,7 @@
 
 #include "core/error.h"
 #include "core/nearest.h"
-#include "recipes/recipe.h"
+#include "recipes/model_options.h"
 #include "recipes/shipped.h"
 #include "recipes/yaml_section.h"
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "models/decoder.h"
+#include "models/decoder_spec.h"
 
 namespace retort::recipes {
 

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/nearest.h"
 #include "recipes/shipped.h"
+#include "recipes/stage_kind.h"
 #include "recipes/validate.h"
 #include "recipes/yaml_section.h"
 
@@ -18,6 +19,16 @@ struct Source {
   std::string name;  // as errors cite it
   std::string text;
 };
+
+// At most five names that the word is part of, or else the nearest one.
+std::vector<std::string> near_names(const std::string& word, const std::vector<std::string>& known) {
+  std::vector<std::string> near;
+  for (const std::string& name : known)
+    if (!word.empty() && near.size() < 5 && name.find(word) != std::string::npos) near.push_back(name);
+  if (near.empty())
+    if (std::string one = nearest_name(word, known); !one.empty()) near.push_back(std::move(one));
+  return near;
+}
 
 Source open_source(const std::string& name) {
   std::error_code ignored;
@@ -30,8 +41,9 @@ Source open_source(const std::string& name) {
   if (const ShippedRecipe* shipped = find_shipped(name))
     return {"shipped:" + name, std::string(shipped->text)};
   const std::vector<std::string> known = shipped_names();
-  fail<ConfigError>("{}: no such recipe{}; shipped with retort: {}", name, did_you_mean(name, known),
-                    fmt::join(known, ", "));
+  const std::vector<std::string> near = near_names(name, known);
+  fail<ConfigError>("{}: no such recipe{} (`retort recipe list` names the shipped ones)", name,
+                    near.empty() ? "" : fmt::format("; near it: {}", fmt::join(near, ", ")));
 }
 
 // A path that does not stand beside the recipe is a shipped recipe's name.
@@ -92,6 +104,12 @@ Node* member_of(Node& map, std::string_view name) {
   return nullptr;
 }
 
+std::vector<std::string> names_of(const std::vector<SectionKind>& sections) {
+  std::vector<std::string> names;
+  for (const SectionKind& section : sections) names.push_back(section.name);
+  return names;
+}
+
 // Reads the stages of a merged tree, remembering where everything stands.
 class Reader {
  public:
@@ -130,13 +148,13 @@ class Reader {
     struct Top {
       RunOptions& run;
       std::optional<ClaimOptions>& claim;
-      Stage sections;
+      Sections sections;
       void describe(Section& s) {
         s.section("run", run, "");
         s.optional("claim", claim, "");
-        sections.describe(s, all_sections());
+        sections.describe(s);
       }
-    } top{recipe.run, recipe.claim, {}};
+    } top{recipe.run, recipe.claim, Sections(all_sections())};
     Node without_stages = without(tree_, "stages");
     if (Node* model = member_of(without_stages, "model")) check_from(*model, problems_);
     read_section(without_stages, top, problems_);
@@ -156,7 +174,7 @@ class Reader {
     }
     Node effective = empty_map(node.mark);
     effective.path = node.path;
-    const std::vector<std::string>& sections = stage_kinds().at(stage.kind).sections;
+    const std::vector<std::string> sections = names_of(kind_of(stage).sections);
     for (const Node& child : node.children) check_member(child, stage, sections);
     for (const std::string& section : sections)
       if (auto merged = merged_section(section, node)) effective.children.push_back(std::move(*merged));
@@ -169,26 +187,31 @@ class Reader {
 
   // Name and kind; false when the rest cannot be judged.
   bool read_header(const Node& node, Stage& stage) {
+    struct Header {
+      std::string name = "train", kind = "train";
+      void describe(Section& s) { describe_header(s, name, kind); }
+    } names;
     Node header = empty_map(node.mark);
     for (const char* key : {"name", "kind"})
       if (const Node* child = node.find(key)) header.children.push_back(*child);
     const size_t before = problems_.size();
     if (node.find("name") == nullptr && tree_.find("stages") != nullptr)
       problems_.push_back({node.mark, node.path, "a stage needs a name"});
-    read_section(header, stage, problems_);
+    read_section(header, names, problems_);
+    stage = Stage(names.kind, names.name);
     return problems_.size() == before;
   }
 
   void check_member(const Node& child, const Stage& stage, const std::vector<std::string>& sections) {
     if (child.name == "name" || child.name == "kind") return;
     if (std::find(sections.begin(), sections.end(), child.name) != sections.end()) return;
-    const std::vector<std::string> all = all_sections();
+    const std::vector<std::string> all = names_of(all_sections());
     const bool elsewhere = std::find(all.begin(), all.end(), child.name) != all.end();
     std::vector<std::string> known = sections;
     known.insert(known.begin(), {"name", "kind"});
     std::string hint = did_you_mean(child.name, known);
     if (hint.empty())
-      hint = fmt::format("; a stage of kind {} takes {}", stage.kind, fmt::join(sections, ", "));
+      hint = fmt::format("; a stage of kind {} takes {}", stage.kind(), fmt::join(sections, ", "));
     problems_.push_back({child.name_mark, child.path, (elsewhere ? "of no use here" : "unknown key") + hint});
   }
 

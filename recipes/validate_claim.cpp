@@ -47,7 +47,7 @@ class ClaimValidator {
     check_arm("claim.shared", "a shared stage", name);
     const Stage* stage = recipe_.find(name);
     if (stage == nullptr) return;
-    for (const std::string& input : inputs_of(*stage))
+    for (const std::string& input : stages_before(recipe_, *stage))
       if (std::find(claim_.shared.begin(), claim_.shared.end(), input) == claim_.shared.end())
         add("claim.shared",
             fmt::format("stage \"{}\" takes from \"{}\", which must be shared too", name, input));
@@ -64,8 +64,8 @@ class ClaimValidator {
     std::vector<std::string> known;
     for (const std::string& arm : arms)
       if (const Stage* stage = recipe_.find(arm))
-        for (std::string& name : figures_of(stage->kind))
-          if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(std::move(name));
+        for (const std::string& name : kind_of(*stage).figures)
+          if (std::find(known.begin(), known.end(), name) == known.end()) known.push_back(name);
     if (known.empty() || std::find(known.begin(), known.end(), figure) != known.end()) return;
     add(key, fmt::format("{} is no figure of {}{}; known: {}", figure, fmt::join(arms, ", "),
                          did_you_mean(figure, known), fmt::join(known, ", ")));
@@ -77,24 +77,6 @@ class ClaimValidator {
 };
 
 }  // namespace
-
-std::vector<std::string> figures_of(const std::string& kind) {
-  std::vector<std::string> out;
-  const auto add = [&](std::initializer_list<std::string> names) { out.insert(out.end(), names); };
-  const bool model = kind == "train" || kind == "quantize" || kind == "export";
-  if (kind == "tokenizer") add({"vocabulary"});
-  if (kind == "prepare") add({"train_tokens", "train_bytes", "validation_tokens", "validation_bytes"});
-  if (kind == "capture")
-    add({"captured_tokens", "cache_bytes", "labels_per_token", "bytes_per_token", "capture_seconds"});
-  if (kind == "generate") add({"generated"});
-  if (kind == "report") add({"rows"});
-  if (model)
-    add({"bits_per_byte", "perplexity", "nats", "tokens_scored", "bytes_scored", "window", "stored",
-         "expanded", "file_bytes", "tokens", "seconds"});
-  if (kind == "train" || kind == "quantize") add({"bits_per_weight", "packed_bytes", "kl", "agreement"});
-  if (kind == "train") add({"steps", "final_loss", "flops_per_token"});
-  return out;
-}
 
 std::vector<Finding> validate_claim(const Recipe& recipe) { return ClaimValidator(recipe).run(); }
 

@@ -181,11 +181,11 @@ void add_special(BpeSpec& spec, const std::vector<std::string>& special) {
 }  // namespace
 
 void BpeTrainingOptions::describe(Section& s) {
-  s.field("vocabulary", vocabulary, "tokens, with the 256 bytes and the special ones",
+  s.field("vocabulary", vocabulary, "number of tokens, the 256 bytes and the special ones included",
           between<int64_t>(kBytes, kMostTokens));
   s.field("special", special, "special tokens, the first ends a document");
-  s.field("pattern", pattern, "how text is cut", one_of(byte_level_names()));
-  s.field("least_count", least_count, "a rarer pair makes no token", at_least<int64_t>(1));
+  s.field("pattern", pattern, "rule that cuts text into pieces", one_of(byte_level_names()));
+  s.field("least_count", least_count, "times that a pair must occur to become a token", at_least<int64_t>(1));
 }
 
 BpeSpec train_bpe(const std::vector<std::string>& files, const BpeTrainingOptions& options, Log& log) {

@@ -5,7 +5,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "formats/gguf.h"
-#include "tests/launch/tiny.h"
+#include "tests/recipes/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {

@@ -8,7 +8,7 @@
 #include "formats/ggml_blocks.h"
 #include "launch/export_model.h"
 #include "models/hf_folder.h"
-#include "tests/launch/tiny.h"
+#include "tests/recipes/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {

@@ -3,7 +3,7 @@
 #include "core/error.h"
 #include "launch/export_model.h"
 #include "models/spec_json.h"
-#include "tests/launch/tiny.h"
+#include "tests/recipes/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {

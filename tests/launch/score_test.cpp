@@ -4,7 +4,7 @@
 
 #include <numeric>
 
-#include "tests/launch/tiny.h"
+#include "tests/recipes/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "core/error.h"
-#include "tests/launch/tiny.h"
+#include "tests/recipes/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {

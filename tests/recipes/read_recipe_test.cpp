@@ -5,10 +5,15 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "recipes/data_options.h"
+#include "recipes/distill_options.h"
+#include "recipes/model_options.h"
 #include "recipes/print_section.h"
 #include "recipes/recipe.h"
 #include "recipes/shipped.h"
+#include "recipes/stage_kind.h"
 #include "tests/testing.h"
+#include "train/trainer.h"
 
 namespace retort::recipes {
 namespace {
@@ -59,16 +64,16 @@ TEST(ReadRecipe, StagesOverlayTheTopLevel) {
   EXPECT_EQ(recipe.run.dir, "runs/kjv");
   ASSERT_EQ(recipe.stages.size(), 3u);
   const Stage& teacher = recipe.stages[1];
-  EXPECT_EQ(teacher.model.spec().width, 128);
-  EXPECT_EQ(teacher.model.spec().layers, 2);
-  EXPECT_EQ(teacher.model.spec().head_dim, 64);
-  EXPECT_FALSE(teacher.distill.has_value());
+  EXPECT_EQ(teacher.get<ModelOptions>().spec().width, 128);
+  EXPECT_EQ(teacher.get<ModelOptions>().spec().layers, 2);
+  EXPECT_EQ(teacher.get<ModelOptions>().spec().head_dim, 64);
+  EXPECT_FALSE(teacher.get<DistillSection>().has_value());
   const Stage& student = recipe.stages[2];
-  EXPECT_EQ(student.train.steps, 20);
-  EXPECT_EQ(student.train.schedule.warmup, 2);
-  EXPECT_EQ(student.model.spec().width, 64);
-  EXPECT_EQ(student.distill->losses[0].fn, "forward_kl");
-  EXPECT_THAT(inputs_of(student), ElementsAre("text", "teacher"));
+  EXPECT_EQ(student.get<train::TrainOptions>().steps, 20);
+  EXPECT_EQ(student.get<train::TrainOptions>().schedule.warmup, 2);
+  EXPECT_EQ(student.get<ModelOptions>().spec().width, 64);
+  EXPECT_EQ(student.get<DistillSection>()->losses[0].fn, "forward_kl");
+  EXPECT_THAT(stages_before(recipe, student), ElementsAre("text", "teacher"));
 }
 
 TEST(ReadRecipe, WithoutStagesItIsOneThatTrains) {
@@ -78,9 +83,9 @@ TEST(ReadRecipe, WithoutStagesItIsOneThatTrains) {
       "r.yaml");
   ASSERT_EQ(recipe.stages.size(), 1u);
   EXPECT_EQ(recipe.stages[0].name, "train");
-  EXPECT_EQ(recipe.stages[0].model.spec().norm, models::NormKind::kLayer);  // the family's
-  EXPECT_EQ(recipe.stages[0].model.spec().ffn_width, 1024);
-  EXPECT_EQ(recipe.stages[0].model.spec().kv_heads, 8);
+  EXPECT_EQ(recipe.stages[0].get<ModelOptions>().spec().norm, models::NormKind::kLayer);  // the family's
+  EXPECT_EQ(recipe.stages[0].get<ModelOptions>().spec().ffn_width, 1024);
+  EXPECT_EQ(recipe.stages[0].get<ModelOptions>().spec().kv_heads, 8);
 }
 
 TEST(ReadRecipe, FiveMistakesAtOnce) {
@@ -139,7 +144,7 @@ TEST(ReadRecipe, LossesTakeTheirOwnKeys) {
   };
   const Recipe recipe = parse_recipe(
       with("fn: jsd, beta: 0.25, temperature: 2, schedule: { kind: cosine, to: 0, end: 9 }"), "r.yaml");
-  const distill::LossOptions& loss = recipe.stages[0].distill->losses[0];
+  const distill::LossOptions& loss = recipe.stages[0].get<DistillSection>()->losses[0];
   EXPECT_EQ(loss.beta, 0.25);
   EXPECT_EQ(loss.schedule->end, 9);
   EXPECT_EQ(print_section(parse_recipe(print_section(recipe), "p.yaml")), print_section(recipe));
@@ -173,16 +178,19 @@ TEST(ReadRecipe, StageMistakesPointIntoTheStage) {
 TEST(ReadRecipe, AStageCanDropAnOptionalSection) {
   std::string text = kPipeline;
   text = "quantize: {}\n" + text;
-  EXPECT_TRUE(parse_recipe(text, "r.yaml").stages[1].quantize.has_value());
-  EXPECT_FALSE(parse_recipe(text, "r.yaml", {"stages.teacher.quantize=~"}).stages[1].quantize.has_value());
+  EXPECT_TRUE(parse_recipe(text, "r.yaml").stages[1].get<QuantizeSection>().has_value());
+  EXPECT_FALSE(parse_recipe(text, "r.yaml", {"stages.teacher.quantize=~"})
+                   .stages[1]
+                   .get<QuantizeSection>()
+                   .has_value());
 }
 
 TEST(ReadRecipe, SetWinsAndIsCited) {
   const Recipe recipe =
       parse_recipe(kPipeline, "r.yaml",
                    {"train.steps=30", "stages.student.train.steps=40", "run.text=/dev/zero", "run.seed=3"});
-  EXPECT_EQ(recipe.stages[1].train.steps, 30);
-  EXPECT_EQ(recipe.stages[2].train.steps, 40);
+  EXPECT_EQ(recipe.stages[1].get<train::TrainOptions>().steps, 30);
+  EXPECT_EQ(recipe.stages[2].get<train::TrainOptions>().steps, 40);
   EXPECT_THAT(recipe.run.text, ElementsAre("/dev/zero"));
   EXPECT_EQ(recipe.run.seed, 3);
   EXPECT_EQ(error_of(kPipeline, {"train.steps=many"}),
@@ -203,8 +211,8 @@ TEST(ReadRecipe, BaseIsOneLevel) {
   EXPECT_EQ(recipe.run.name, "top");
   EXPECT_EQ(recipe.run.seed, 9);
   EXPECT_THAT(recipe.run.text, ElementsAre("/dev/null"));
-  EXPECT_EQ(recipe.stages[1].train.steps, 15);
-  EXPECT_EQ(recipe.stages[2].train.steps, 20);
+  EXPECT_EQ(recipe.stages[1].get<train::TrainOptions>().steps, 15);
+  EXPECT_EQ(recipe.stages[2].get<train::TrainOptions>().steps, 20);
   try {
     read_recipe((directory / "third.yaml").string());
     FAIL();
@@ -251,7 +259,7 @@ TEST(ReadRecipe, SharingAndInitAreChosenInYaml) {
       init: { from: stage:teacher, layers: [1, 0], width: first }
 )";
   const Recipe recipe = parse_recipe(text, "r.yaml");
-  const ModelOptions& model = recipe.find("small")->model;
+  const ModelOptions& model = recipe.find("small")->get<ModelOptions>();
   const models::DecoderSpec& spec = model.choices;
   EXPECT_TRUE(spec.share_ffn && spec.share_output);
   EXPECT_EQ(std::vector({spec.keep_first, spec.keep_last, spec.lora_rank}), (std::vector<int64_t>{1, 0, 4}));
@@ -275,25 +283,25 @@ stages:
 )",
                                      "mixed.yaml", {"run.dir=/tmp/mixed"});
   EXPECT_EQ(recipe.stages[1].text(recipe.run), std::vector<std::string>{"/dev/zero"});
-  const std::vector<SourceOptions> sources = recipe.stages[2].data.sources();
+  const std::vector<SourceOptions> sources = recipe.stages[2].get<DataOptions>().sources();
   ASSERT_EQ(sources.size(), 2u);
   EXPECT_EQ(sources[1].train, "stage:b");
   EXPECT_EQ(sources[1].weight, 0.3);
-  EXPECT_EQ(recipe.stages[2].data.sources().size(), 2u);
+  EXPECT_EQ(recipe.stages[2].get<DataOptions>().sources().size(), 2u);
   EXPECT_THROW(parse_recipe("data: { mixture: [ { train: /dev/null, weight: 0 } ] }", "zero.yaml", {}),
                ConfigError);
 }
 
 TEST(ReadRecipe, EveryShippedRecipeIsValid) {
   for (const std::string& name : shipped_names()) {
-    if (name.starts_with("models/")) continue;  // shapes: presets_test
+    if (name.starts_with("presets/")) continue;  // shapes: presets_test
     EXPECT_NO_THROW(read_recipe(name, {"run.text=/dev/null"})) << name;
   }
 }
 
 TEST(ReadRecipe, QuickstartStudentStoresAtMostAnEighthOfItsTeacher) {
   const Recipe recipe = read_recipe("quickstart", {"run.text=/dev/null"});
-  const models::Decoder teacher(recipe.find("teacher")->model.spec(), at::kMeta);
+  const models::Decoder teacher(recipe.find("teacher")->get<ModelOptions>().spec(), at::kMeta);
   for (const char* name : {"scratch", "distilled"}) {
     const models::Decoder student(recipe.find(name)->model.spec(), at::kMeta);
     EXPECT_LE(8 * student.parameters().stored(), teacher.parameters().stored()) << name;

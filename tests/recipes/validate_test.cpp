@@ -4,9 +4,16 @@
 
 #include <fstream>
 
+#include "data/prepare.h"
+#include "data/tokenizers/bpe_training.h"
 #include "models/family.h"
-#include "recipes/recipe.h"
+#include "quantize/post_training.h"
+#include "recipes/data_options.h"
+#include "recipes/distill_options.h"
+#include "recipes/export_options.h"
+#include "recipes/model_options.h"
 #include "tests/testing.h"
+#include "train/trainer.h"
 
 namespace retort::recipes {
 namespace {
@@ -18,16 +25,13 @@ using ::testing::IsEmpty;
 Recipe pipeline() {
   Recipe recipe;
   recipe.run.text = {"/dev/null"};
-  Stage text, teacher, student;
-  text.name = "text";
-  text.kind = "prepare";
-  teacher.name = "teacher";
-  teacher.data.train = "stage:text";
+  Stage text("prepare", "text"), teacher("train", "teacher"), student;
+  teacher.get<DataOptions>().train = "stage:text";
   student = teacher;
   student.name = "student";
-  student.distill.emplace();
-  student.distill->teacher.model = "stage:teacher";
-  student.distill->losses.push_back({.fn = "forward_kl"});
+  student.get<DistillSection>().emplace();
+  student.get<DistillSection>()->teacher.model = "stage:teacher";
+  student.get<DistillSection>()->losses.push_back({.fn = "forward_kl"});
   recipe.stages = {text, teacher, student};
   return recipe;
 }
@@ -48,20 +52,18 @@ TEST(Validate, BatchArithmeticFollowsTheRanks) {
   EXPECT_THAT(findings_of(recipe, 8), IsEmpty());  // 16384 = 256 * 8 * 8
   EXPECT_THAT(findings_of(recipe, 3),
               ElementsAre(HasSubstr("256 * 8 * 3 = 6144, got 16384"), HasSubstr("* 3")));
-  recipe.stages[1].parallel.ranks = 5;
+  recipe.stages[1].get<ParallelOptions>().ranks = 5;
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("teacher data.batch_tokens")));
 }
 
 TEST(Validate, TrainedGridsMustFitTheFile) {
   const auto exported = [](const std::string& grid, const std::string& format) {
     Recipe recipe = pipeline();
-    recipe.stages[2].quantize.emplace();
-    recipe.stages[2].quantize->weights.grid = grid;
-    Stage out;
-    out.name = "out";
-    out.kind = "export";
-    out.model.from = "stage:student";
-    out.exporting.format = format;
+    recipe.stages[2].get<QuantizeSection>().emplace();
+    recipe.stages[2].get<QuantizeSection>()->weights.grid = grid;
+    Stage out("export", "out");
+    out.get<ModelOptions>().from = "stage:student";
+    out.get<ExportOptions>().format = format;
     recipe.stages.push_back(out);
     return findings_of(recipe);
   };
@@ -77,31 +79,28 @@ TEST(Validate, TrainedGridsMustFitTheFile) {
 
 TEST(Validate, MethodsMustServeTheirGrids) {
   Recipe recipe = pipeline();
-  Stage s;
-  s.name = s.kind = "quantize";
-  s.model.from = "stage:teacher";
-  s.quantize.emplace();
-  s.quantize->weights.grid = "nvfp4";
-  s.exporting.format = "hf";
-  s.post_training.clip_search = true;
+  Stage s("quantize", "quantize");
+  s.get<ModelOptions>().from = "stage:teacher";
+  s.get<QuantizeSection>().emplace();
+  s.get<QuantizeSection>()->weights.grid = "nvfp4";
+  s.get<ExportOptions>().format = "hf";
+  s.get<quantize::PostTrainingOptions>().clip_search = true;
   recipe.stages.push_back(s);
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize.weights.grid: a clip search")));
-  recipe.stages.back().post_training = {.method = "imatrix"};
-  recipe.stages.back().data.train = "stage:text";
+  recipe.stages.back().get<quantize::PostTrainingOptions>() = {.method = "imatrix"};
+  recipe.stages.back().get<DataOptions>().train = "stage:text";
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("weighs the searches of q4_k and q6_k; nvfp4 has none")));
 }
 
 TEST(Validate, BytePatchModelsStayCheckpoints) {
   Recipe recipe = pipeline();
-  recipe.stages[2].model.choices = models::families().at("spacebyte").defaults;
+  recipe.stages[2].get<ModelOptions>().choices = models::families().at("spacebyte").defaults;
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  Stage out;
-  out.name = "out";
-  out.kind = "export";
-  out.model.from = "stage:student";
+  Stage out("export", "out");
+  out.get<ModelOptions>().from = "stage:student";
   recipe.stages.push_back(out);
-  recipe.stages[2].model.init.emplace();
+  recipe.stages[2].get<ModelOptions>().init.emplace();
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("student model.init: a byte-patch model is cut from none, and none from it",
                           "out model.from: a spacebyte model is in no file of other software"));
@@ -110,19 +109,17 @@ TEST(Validate, BytePatchModelsStayCheckpoints) {
 // Before anything is trained for a file that cannot hold it.
 TEST(Validate, WhatAGgufCannotSayIsKnownAtOnce) {
   Recipe recipe = pipeline();
-  recipe.stages[2].model.choices = models::families().at("bitnet").defaults;
-  Stage out;
-  out.name = "out";
-  out.kind = "export";
-  out.model.from = "stage:student";
+  recipe.stages[2].get<ModelOptions>().choices = models::families().at("bitnet").defaults;
+  Stage out("export", "out");
+  out.get<ModelOptions>().from = "stage:student";
   recipe.stages.push_back(out);
   EXPECT_THAT(
       findings_of(recipe),
       ElementsAre(HasSubstr("out export.format: [gguf] llama.cpp's architecture bitnet computes SiLU")));
-  recipe.stages[2].model.choices.ffn = models::FfnKind::kSwiglu;
+  recipe.stages[2].get<ModelOptions>().choices.ffn = models::FfnKind::kSwiglu;
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  recipe.stages[2].model.choices.ffn = models::FfnKind::kRelu2glu;
-  recipe.stages[3].exporting.format = "hf";
+  recipe.stages[2].get<ModelOptions>().choices.ffn = models::FfnKind::kRelu2glu;
+  recipe.stages[3].get<ExportOptions>().format = "hf";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
 }
 
@@ -132,19 +129,19 @@ TEST(Validate, ReferencesPointBackToTheRightKind) {
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("student distill.teacher.model: stage \"teacher\" must come earlier"));
   recipe = pipeline();
-  recipe.stages[2].distill->teacher.model = "stage:text";
+  recipe.stages[2].get<DistillSection>()->teacher.model = "stage:text";
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("must be of kind train, quantize, export, got prepare")));
-  recipe.stages[2].distill->teacher.model = "preset:smollm2-135";
+  recipe.stages[2].get<DistillSection>()->teacher.model = "preset:smollm2-135";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("did you mean \"smollm2-135m\"?")));
 }
 
 // What is beyond the tokenizer's ids is padding, in either.
 TEST(Validate, TeacherAndStudentKnowTheTextsVocabulary) {
   Recipe recipe = pipeline();
-  recipe.stages[1].model.choices.vocabulary = 512;
+  recipe.stages[1].get<ModelOptions>().choices.vocabulary = 512;
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  recipe.stages[1].model.choices.vocabulary = 128;
+  recipe.stages[1].get<ModelOptions>().choices.vocabulary = 128;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("teacher model.vocabulary: must be at least 256"),
                           HasSubstr("student distill.teacher.model: must be at least 256")));
@@ -152,35 +149,33 @@ TEST(Validate, TeacherAndStudentKnowTheTextsVocabulary) {
 
 TEST(Validate, ATokenizerStageMakesTheVocabulary) {
   Recipe recipe = pipeline();
-  Stage bpe;
-  bpe.name = "bpe";
-  bpe.kind = "tokenizer";
-  bpe.tokenizer.vocabulary = 300;
+  Stage bpe("tokenizer", "bpe");
+  bpe.get<data::BpeTrainingOptions>().vocabulary = 300;
   recipe.stages.insert(recipe.stages.begin(), bpe);
-  recipe.stages[1].prepare.tokenizer = "stage:bpe";
-  for (Stage& stage : recipe.stages) stage.model.choices.vocabulary = 300;
+  recipe.stages[1].get<data::PrepareOptions>().tokenizer = "stage:bpe";
+  for (size_t i : {2, 3}) recipe.stages[i].get<ModelOptions>().choices.vocabulary = 300;
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  EXPECT_THAT(inputs_of(recipe.stages[1]), ElementsAre("bpe"));
-  recipe.stages[2].model.choices.vocabulary = 299;
+  EXPECT_THAT(stages_before(recipe, recipe.stages[1]), ElementsAre("bpe"));
+  recipe.stages[2].get<ModelOptions>().choices.vocabulary = 299;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("teacher model.vocabulary: must be at least 300, the vocabulary of tokenizer "
                           "\"stage:bpe\", got 299",
                           HasSubstr("student distill.teacher.model: must be at least 300")));
   recipe = pipeline();
-  recipe.stages[0].prepare.tokenizer = "stage:bpf";
+  recipe.stages[0].get<data::PrepareOptions>().tokenizer = "stage:bpf";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("prepare.tokenizer: no earlier stage \"bpf\"")));
 }
 
 TEST(Validate, TeachersAreWhatTheirKindNeeds) {
   Recipe recipe = pipeline();
-  TeacherOptions& teacher = recipe.stages[2].distill->teacher;
+  TeacherOptions& teacher = recipe.stages[2].get<DistillSection>()->teacher;
   teacher.cache = {"/dev"};
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("student distill.teacher.cache: is for kind cached, got kind live"));
   teacher = {.kind = "self"};
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("teacher.kind: self needs quantize with from_step 0")));
-  recipe.stages[2].quantize.emplace();
+  recipe.stages[2].get<QuantizeSection>().emplace();
   EXPECT_THAT(findings_of(recipe), IsEmpty());
   teacher.model = "stage:teacher";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("is what the stage begins with")));
@@ -191,29 +186,27 @@ TEST(Validate, TeachersAreWhatTheirKindNeeds) {
 
 TEST(Validate, CachesAreOfTheTextAndTheTeacher) {
   Recipe recipe = pipeline();
-  Stage labels;
-  labels.name = "labels";
-  labels.kind = "capture";
+  Stage labels("capture", "labels");
   recipe.stages.insert(recipe.stages.begin() + 2, labels);
-  recipe.stages[3].distill->teacher = {.kind = "cached", .cache = {"stage:labels"}};
+  recipe.stages[3].get<DistillSection>()->teacher = {.kind = "cached", .cache = {"stage:labels"}};
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("labels model.from"), HasSubstr("labels data.train"),
                           HasSubstr("student data.train: must be , the text that stage")));
-  recipe.stages[2].model.from = "stage:teacher";
-  recipe.stages[2].data.train = "stage:text";
+  recipe.stages[2].get<ModelOptions>().from = "stage:teacher";
+  recipe.stages[2].get<DataOptions>().train = "stage:text";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  EXPECT_THAT(inputs_of(recipe.stages[3]), ElementsAre("text", "labels"));
+  EXPECT_THAT(stages_before(recipe, recipe.stages[3]), ElementsAre("text", "labels"));
   EXPECT_THAT(needed_for(recipe, "capture"), ElementsAre("text", "teacher", "labels"));
-  recipe.stages[3].distill->teacher.model = "stage:text";
+  recipe.stages[3].get<DistillSection>()->teacher.model = "stage:text";
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("must be of kind train"), HasSubstr("must be stage:teacher, the model")));
-  recipe.stages[3].distill->teacher = {.kind = "cached", .cache = {"stage:teacher"}};
+  recipe.stages[3].get<DistillSection>()->teacher = {.kind = "cached", .cache = {"stage:teacher"}};
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must be of kind capture, got train")));
 }
 
 TEST(Validate, SeveralTeachersAreLiveAndWeigh) {
   Recipe recipe = pipeline();
-  DistillOptions& distill = *recipe.stages[2].distill;
+  DistillOptions& distill = *recipe.stages[2].get<DistillSection>();
   distill.teacher = {};
   distill.teachers = {{{.model = "stage:teacher"}}, {{.model = "stage:teacher"}, 0.5}};
   EXPECT_THAT(findings_of(recipe), IsEmpty());
@@ -222,16 +215,16 @@ TEST(Validate, SeveralTeachersAreLiveAndWeigh) {
               ElementsAre(HasSubstr("distill.teachers.weight: must be > 0 in every source")));
   distill.teachers[0].source_weights = {1, 2};
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("a weight for each of 1 source(s), got 2")));
-  recipe.stages[2].data.train.clear();
-  recipe.stages[2].data.mixture = {{"stage:text"}, {"/dev", 2.0}};
+  recipe.stages[2].get<DataOptions>().train.clear();
+  recipe.stages[2].get<DataOptions>().mixture = {{"stage:text"}, {"/dev", 2.0}};
   EXPECT_THAT(findings_of(recipe), IsEmpty());
   distill.teachers[0].source_weights = {1, 0};
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must be > 0 in every source")));
   distill.teachers[0].source_weights = {1, -1};
   distill.teachers[1].weight = 2;
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("source_weights: must be >= 0")));
-  recipe.stages[2].data.mixture.clear();
-  recipe.stages[2].data.train = "stage:text";
+  recipe.stages[2].get<DataOptions>().mixture.clear();
+  recipe.stages[2].get<DataOptions>().train = "stage:text";
   distill.teachers[0] = {{.kind = "cached", .cache = {"/dev"}}, 1};
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("a cache holds no whole distribution")));
   distill.teachers[0] = {{.model = "stage:techer"}, 1};
@@ -241,66 +234,65 @@ TEST(Validate, SeveralTeachersAreLiveAndWeigh) {
 
 TEST(Validate, SequencesFitTheContext) {
   Recipe recipe = pipeline();
-  recipe.stages[2].model.choices.context = 128;
+  recipe.stages[2].get<ModelOptions>().choices.context = 128;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("student data.sequence: must be at most the model's context 128, got 256"));
 }
 
 TEST(Validate, GridsFitTheWidths) {
   Recipe recipe = pipeline();
-  recipe.stages[2].quantize.emplace();
+  recipe.stages[2].get<QuantizeSection>().emplace();
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  recipe.stages[2].model.choices.ffn_width = 100;
+  recipe.stages[2].get<ModelOptions>().choices.ffn_width = 100;
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("ffn.down.weight")));
-  recipe.stages[2].quantize->weights.grid = "none";
+  recipe.stages[2].get<QuantizeSection>()->weights.grid = "none";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  recipe.stages[2].quantize->from_step = 1000;
+  recipe.stages[2].get<QuantizeSection>()->from_step = 1000;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("student quantize.from_step: must be below train.steps 1000, got 1000"));
 }
 
 TEST(Validate, QuantizeStagesReadTextForTheirMethodAndWriteFilesThatHoldTheGrid) {
   Recipe recipe = pipeline();
-  Stage stage;
-  stage.name = stage.kind = "quantize";
-  stage.model.from = "stage:teacher";
-  stage.quantize.emplace();
-  stage.post_training.method = "gptq";
+  Stage stage("quantize", "quantize");
+  stage.get<ModelOptions>().from = "stage:teacher";
+  stage.get<QuantizeSection>().emplace();
+  stage.get<quantize::PostTrainingOptions>().method = "gptq";
   recipe.stages.push_back(stage);
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("quantize data.train: must name token shards for method gptq to read, got none"));
   Stage& s = recipe.stages.back();
-  s.data.train = "stage:text";
+  s.get<DataOptions>().train = "stage:text";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  s.data.train = "stage:teacher";
+  s.get<DataOptions>().train = "stage:teacher";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize data.train: stage \"teacher\" must be")));
-  s.data.train = "stage:text";
-  s.exporting.format = "compressed-tensors";
+  s.get<DataOptions>().train = "stage:text";
+  s.get<ExportOptions>().format = "compressed-tensors";
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("a compressed-tensors folder cannot hold grid q4_0")));
-  s.quantize->weights.grid = "fp8";
+  s.get<QuantizeSection>()->weights.grid = "fp8";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  s.exporting.format = "gguf";
+  s.get<ExportOptions>().format = "gguf";
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("quantize quantize.weights.grid: a GGUF cannot hold")));
-  s.quantize->weights.grid = "q4_0";
-  s.exporting.type = "f16";
+  s.get<QuantizeSection>()->weights.grid = "q4_0";
+  s.get<ExportOptions>().type = "f16";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize export.type")));
 }
 
 TEST(Validate, ShapesAreJudgedByTheirOwner) {
   Recipe recipe = pipeline();
-  recipe.stages[1].model.choices.kv_heads = 3;
+  recipe.stages[1].get<ModelOptions>().choices.kv_heads = 3;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("teacher model.heads: must be a multiple of model.kv_heads, got 4 and 3"));
 }
 
 TEST(Validate, StudentsAreCutFromTeachersThatFit) {
   Recipe recipe = pipeline();
-  ModelOptions& student = recipe.stages[2].model;
+  ModelOptions& student = recipe.stages[2].get<ModelOptions>();
   student.init.emplace();
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  EXPECT_THAT(inputs_of(recipe.stages[2]), ElementsAre("teacher", "text"));
+  EXPECT_THAT(stages_before(recipe, recipe.stages[2]), ElementsAre("text", "teacher"));
   student.choices.layers = 5;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("student model.layers: must be at most the teacher's 4, got 5"));
@@ -309,7 +301,7 @@ TEST(Validate, StudentsAreCutFromTeachersThatFit) {
   EXPECT_THAT(findings_of(recipe),
               ElementsAre("student model.init.layers: must name layers 0 to 3 of the teacher, got 4"));
   student.init->layers = {"first"};
-  recipe.stages[2].distill.reset();
+  recipe.stages[2].get<DistillSection>().reset();
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("student model.init.from: teacher means")));
   student.init->from = "stage:teachr";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("did you mean \"teacher\"?")));
@@ -320,13 +312,13 @@ TEST(Validate, StudentsAreCutFromTeachersThatFit) {
 
 TEST(Validate, AdaptersLieOnNoGrid) {
   Recipe recipe = pipeline();
-  recipe.stages[2].model.choices.share_ffn = true;
-  recipe.stages[2].model.choices.lora_rank = 8;
+  recipe.stages[2].get<ModelOptions>().choices.share_ffn = true;
+  recipe.stages[2].get<ModelOptions>().choices.lora_rank = 8;
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  recipe.stages[2].quantize.emplace();
+  recipe.stages[2].get<QuantizeSection>().emplace();
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("student quantize: needs model.share.lora_rank 0")));
-  recipe.stages[2].quantize.reset();
-  recipe.stages[2].model.choices.lora_rank = 400;
+  recipe.stages[2].get<QuantizeSection>().reset();
+  recipe.stages[2].get<ModelOptions>().choices.lora_rank = 400;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("student model.share.lora_rank: must lie in [0, 128]")));
 }
@@ -334,11 +326,10 @@ TEST(Validate, AdaptersLieOnNoGrid) {
 TEST(Validate, EveryKindAsksForWhatItNeeds) {
   Recipe recipe = pipeline();
   recipe.run.text.clear();
-  recipe.stages[1].data.train.clear();
-  recipe.stages[2].distill->losses.clear();
+  recipe.stages[1].get<DataOptions>().train.clear();
+  recipe.stages[2].get<DistillSection>()->losses.clear();
   for (const char* kind : {"quantize", "export", "generate"}) {
-    Stage stage;
-    stage.name = stage.kind = kind;
+    Stage stage(kind, kind);
     recipe.stages.push_back(stage);
   }
   recipe.stages.push_back(recipe.stages.back());
@@ -352,28 +343,26 @@ TEST(Validate, EveryKindAsksForWhatItNeeds) {
 
 TEST(Validate, AMixtureNamesEachSourceOnce) {
   Recipe recipe = pipeline();
-  DataOptions& data = recipe.stages[1].data;
+  DataOptions& data = recipe.stages[1].get<DataOptions>();
   data.mixture = {{"stage:text", 0.7}, {"/shards", 0.3}};
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("teacher data.mixture: excludes data.train")));
   data.train.clear();
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  EXPECT_THAT(inputs_of(recipe.stages[1]), ElementsAre("text"));
+  EXPECT_THAT(stages_before(recipe, recipe.stages[1]), ElementsAre("text"));
   data.mixture = {{"stage:test", 0.7}, {"/shards", 0.3}, {"", 1}, {"/shards", 0.1}};
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("teacher data.mixture: no earlier stage \"test\""),
                           HasSubstr("teacher data.mixture: source 3 must name token shards"),
-                          HasSubstr("teacher data.mixture: \"/shards\" stands twice")));
+                          HasSubstr("teacher data.mixture: \"/shards\" is named twice")));
 }
 
 TEST(Validate, ExportTypesFitTheFormat) {
   Recipe recipe = pipeline();
-  Stage stage;
-  stage.name = "hf";
-  stage.kind = "export";
-  stage.model.from = "stage:teacher";
-  stage.exporting.format = "hf";
-  stage.exporting.type = "q4_0";
-  stage.exporting.evaluate = true;
+  Stage stage("export", "hf");
+  stage.get<ModelOptions>().from = "stage:teacher";
+  stage.get<ExportOptions>().format = "hf";
+  stage.get<ExportOptions>().type = "q4_0";
+  stage.get<ExportOptions>().evaluate = true;
   recipe.stages.push_back(stage);
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("an HF folder holds f32, f16 or bf16, got q4_0"),
                                                HasSubstr("hf data.validation")));
@@ -381,27 +370,23 @@ TEST(Validate, ExportTypesFitTheFormat) {
 
 TEST(Validate, RowsOfAnExportDivideIntoItsBlocks) {
   Recipe recipe = pipeline();
-  Stage stage;
-  stage.name = "out";
-  stage.kind = "export";
-  stage.model.from = "stage:teacher";
-  stage.exporting.type = "q4_k";
-  recipe.stages[1].model.choices.width = 288;
+  Stage stage("export", "out");
+  stage.get<ModelOptions>().from = "stage:teacher";
+  stage.get<ExportOptions>().type = "q4_k";
+  recipe.stages[1].get<ModelOptions>().choices.width = 288;
   recipe.stages.push_back(stage);
   EXPECT_THAT(
       findings_of(recipe),
       ElementsAre("out export.type: embed.weight has rows of 288, and q4_k wants a multiple of 256; q8_0 "
                   "takes them"));
-  recipe.stages.back().exporting.type = "q4_0";
+  recipe.stages.back().get<ExportOptions>().type = "q4_0";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
 }
 
 TEST(Validate, ATokenizersOptionsFitTogether) {
   Recipe recipe = pipeline();
-  Stage stage;
-  stage.name = "words";
-  stage.kind = "tokenizer";
-  stage.tokenizer.special = {"a"};
+  Stage stage("tokenizer", "words");
+  stage.get<data::BpeTrainingOptions>().special = {"a"};
   recipe.stages.insert(recipe.stages.begin(), stage);
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must be longer than a byte")));
 }
@@ -414,14 +399,14 @@ TEST(Validate, WhatIsThereMustBeOfItsKind) {
   Recipe recipe = pipeline();
   recipe.run.text = {directory.path().string()};
   recipe.run.dir = (directory / "file").string();
-  recipe.stages[1].data.train = (directory / "file").string();
-  recipe.stages[2].data.train = (directory / "out").string();
+  recipe.stages[1].get<DataOptions>().train = (directory / "file").string();
+  recipe.stages[2].get<DataOptions>().train = (directory / "out").string();
   std::vector<std::string> said;
   for (const Finding& f : missing_files(recipe)) said.push_back(f.stage + " " + f.keys[0] + ": " + f.text);
   EXPECT_THAT(said, ElementsAre(HasSubstr(" run.dir: must be a directory"),
                                 HasSubstr(" run.text: must be a file of text"),
-                                HasSubstr("teacher data.train: must be a directory of token shards"),
-                                HasSubstr("but its train does: name ")));
+                                HasSubstr("teacher data.train: must be a directory of token shards")))
+      << "a directory that data prepare made is known by its parts";
   recipe = pipeline();
   recipe.run.text = {std::string(5000, 'a')};
   EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("File name too long"));
@@ -430,7 +415,7 @@ TEST(Validate, WhatIsThereMustBeOfItsKind) {
 TEST(Validate, MissingFilesAreFound) {
   Recipe recipe = pipeline();
   recipe.run.text = {"/nowhere/a.txt"};
-  recipe.stages[2].distill->teacher.model = "/nowhere/teacher";
+  recipe.stages[2].get<DistillSection>()->teacher.model = "/nowhere/teacher";
   std::vector<std::string> keys;
   for (const Finding& f : missing_files(recipe)) keys.push_back(f.stage + " " + f.keys[0]);
   EXPECT_THAT(keys, ElementsAre(" run.text", "student distill.teacher.model"));
@@ -438,11 +423,10 @@ TEST(Validate, MissingFilesAreFound) {
 
 TEST(Validate, SpecsAreFollowedThroughStages) {
   Recipe recipe = pipeline();
-  Stage last;
-  last.name = "last";
-  last.model.from = "stage:student";
+  Stage last("train", "last");
+  last.get<ModelOptions>().from = "stage:student";
   recipe.stages.push_back(last);
-  EXPECT_EQ(spec_of(recipe, recipe.stages[3])->width, recipe.stages[2].model.choices.width);
+  EXPECT_EQ(spec_of(recipe, recipe.stages[3])->width, recipe.stages[2].get<ModelOptions>().choices.width);
   EXPECT_EQ(spec_of(recipe, "preset:tinyllama-1.1b")->layers, 22);
   EXPECT_FALSE(spec_of(recipe, "some/file.gguf").has_value());
 }

@@ -1,0 +1,37 @@
+#include "recipes/data_options.h"
+
+namespace retort::recipes {
+
+void SourceOptions::describe(Section& s) {
+  s.field("train", train, "token shards: a directory, or stage:NAME of a prepare stage");
+  s.field("weight", weight, "share of the rows, relative to the other sources' weights", above(0.0));
+}
+
+std::vector<SourceOptions> DataOptions::sources() const {
+  return mixture.empty() ? std::vector<SourceOptions>{{train}} : mixture;
+}
+
+void DataOptions::describe(Section& s) {
+  const Rule<int64_t> positive = at_least<int64_t>(1);
+  s.field("train", train, "token shards to train on: a directory, or stage:NAME of a prepare stage");
+  s.list(
+      "mixture", mixture,
+      "sources instead of train, their rows mixed by weight; each is read at its own pace, a small one again "
+      "and again");
+  s.field("validation", validation, "token shards to evaluate on; empty: no evaluation");
+  s.field("limit", limit, "tokens of each source that are trained on, from its start; 0: all",
+          at_least<int64_t>(0));
+  s.field("sequence", sequence, "tokens of a row, and of a window in evaluation", positive);
+  s.field("batch_tokens", batch_tokens, "tokens of an optimizer update, over all ranks", positive);
+  s.field("micro_batch", micro_batch, "rows of one forward pass; lower it when memory is short", positive);
+  s.field("isolate_documents", isolate_documents,
+          "keep attention and prediction inside one document of a row");
+}
+
+void ParallelOptions::describe(Section& s) {
+  s.field("ranks", ranks,
+          "data-parallel ranks that are threads of one process; under mpirun the processes are the ranks",
+          between<int64_t>(1, 1024));
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,34 @@
+// The `data` section of a recipe: token shards and the shape of a batch; and how ranks share it. Values; any
+// thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/section.h"
+
+namespace retort::recipes {
+
+// One of several corpora that are trained on together.
+struct SourceOptions {
+  std::string train;
+  double weight = 1.0;
+  void describe(Section& s);
+};
+
+struct DataOptions {
+  std::string train, validation;
+  std::vector<SourceOptions> mixture;          // instead of train
+  std::vector<SourceOptions> sources() const;  // the mixture, or train alone
+  int64_t limit = 0, sequence = 256, batch_tokens = 16384, micro_batch = 8;
+  bool isolate_documents = false;
+  void describe(Section& s);
+};
+
+struct ParallelOptions {
+  int64_t ranks = 1;
+  void describe(Section& s);
+};
+
+}  // namespace retort::recipes

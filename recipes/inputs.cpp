@@ -1,0 +1,130 @@
+#include "recipes/inputs.h"
+
+#include <algorithm>
+
+#include "core/digest.h"
+#include "data/tokenizers/tokenizer.h"
+
+namespace retort::recipes {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Too large to read whole: names, sizes and times.
+std::string outside_state(const Path& path) {
+  std::vector<std::string> lines;
+  const auto add = [&](const fs::path& file) {
+    lines.push_back(fmt::format("{} {} {}\n", file.string(), fs::file_size(file),
+                                fs::last_write_time(file).time_since_epoch().count()));
+  };
+  if (fs::is_regular_file(path)) add(path);
+  if (fs::is_directory(path))
+    for (const auto& entry : fs::recursive_directory_iterator(path))
+      if (entry.is_regular_file()) add(entry.path());
+  std::sort(lines.begin(), lines.end());
+  return fmt::format("{}", fmt::join(lines, ""));
+}
+
+std::string tokenizer_state(const std::string& address) {
+  const auto tokenizer = data::make_tokenizer(address);
+  return fmt::format("tokenizer {} {}\n", tokenizer->fingerprint(), hex(xxh3(tokenizer->chat_template())));
+}
+
+std::string trouble_with_path(const std::string& path, const char* missing = "no such file or directory") {
+  std::error_code code;
+  if (fs::exists(path, code)) return "";
+  return fmt::format("{}: {}", code ? code.message() : missing, path);
+}
+
+std::string trouble_with_text(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored))
+    return fmt::format("must be a file of text, got the directory {}", path);
+  return trouble_with_path(path, "no such file");
+}
+
+std::string trouble_with_shards(const Input& input) {
+  const Path path = place_of(input, "");
+  std::error_code ignored;
+  std::string trouble = trouble_with_path(input.address);
+  if (!trouble.empty() || fs::exists(path / "shard-00000.h5", ignored)) return trouble;
+  return fmt::format("must be a directory of token shards (retort data prepare makes one), got {}",
+                     input.address);
+}
+
+std::string trouble_with_tokenizer(const std::string& address) {
+  try {
+    data::make_tokenizer(address);
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+}  // namespace
+
+std::string digest_of_file(const Path& path) {
+  Digest digest;
+  digest.add(MappedFile::open(path)->bytes());
+  return hex(digest.value());
+}
+
+Path place_of(const Input& input, const Path& run) {
+  const Path path = path_of(input.address, run);
+  if (!stage_of(input.address)) {  // what `retort data prepare` made holds both parts
+    const Path inner = path / input.part;
+    return input.thing == Thing::kShards && fs::is_directory(inner) ? inner : path;
+  }
+  switch (input.thing) {
+    case Thing::kShards:
+      return path / input.part;
+    case Thing::kCache:
+      return path / "cache";
+    case Thing::kResult:
+      return path / "result.json";
+    default:
+      return path;
+  }
+}
+
+std::string trouble_with(const Input& input) {
+  if (stage_of(input.address) || preset_of(input.address)) return "";
+  switch (input.thing) {
+    case Thing::kText:
+      return trouble_with_text(input.address);
+    case Thing::kShards:
+      return trouble_with_shards(input);
+    case Thing::kTokenizer:
+      return trouble_with_tokenizer(input.address);
+    default:
+      return trouble_with_path(input.address);
+  }
+}
+
+std::string state_of(const Input& input, const Path& run) {
+  if (const auto stage = stage_of(input.address))
+    return fmt::format("stage {} {}\n", *stage, digest_of_file(run / *stage / "result.json"));
+  if (preset_of(input.address)) return "";
+  if (input.thing == Thing::kText) return fmt::format("text {}\n", digest_of_file(input.address));
+  if (input.thing == Thing::kTokenizer) return tokenizer_state(input.address);
+  return outside_state(input.address);
+}
+
+std::shared_ptr<const data::TokenShards> open_shards(const Input& input, const Path& run) {
+  return std::make_shared<data::TokenShards>(place_of(input, run));
+}
+
+void open_all_shards(const Recipe& recipe, const Stage& stage) {
+  std::shared_ptr<const data::TokenShards> first;
+  std::string key;
+  for (const Input& input : inputs_of(recipe, stage)) {
+    if (input.thing != Thing::kShards) continue;
+    const auto shards = open_shards(input, recipe.run.dir);
+    check<DataError>(!first || first->tokenizer_fingerprint() == shards->tokenizer_fingerprint(),
+                     "{}: {} was made with tokenizer {}, the text of {} with {}", input.key, input.address,
+                     shards->tokenizer_name(), key, first ? first->tokenizer_name() : "");
+    if (!first) first = shards, key = input.key;
+  }
+}
+
+}  // namespace retort::recipes

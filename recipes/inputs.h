@@ -1,0 +1,34 @@
+// What a stage reads, where it lies, what is wrong with it, and what stands for it in the stage's identity: of
+// another stage its result, of text and tokenizers what they hold, of larger files outside the run their names,
+// sizes and times. Reads files; any thread. Throws IoError.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/token_shards.h"
+#include "recipes/recipe.h"
+#include "recipes/stage_kind.h"
+
+namespace retort::recipes {
+
+// Of what a file holds: 16 hex digits.
+std::string digest_of_file(const Path& path);
+
+// Where an input lies; `run` is the run's directory.
+Path place_of(const Input& input, const Path& run);
+
+// What is wrong with a file or directory outside the run; "" when nothing is, or a stage makes it.
+std::string trouble_with(const Input& input);
+
+// One line of a stage's identity, or several.
+std::string state_of(const Input& input, const Path& run);
+
+// The shards of an input; DataError, IoError.
+std::shared_ptr<const data::TokenShards> open_shards(const Input& input, const Path& run);
+
+// Opens all token shards that a stage reads, which must be of one vocabulary (DataError).
+void open_all_shards(const Recipe& recipe, const Stage& stage);
+
+}  // namespace retort::recipes

@@ -1,0 +1,58 @@
+// What a kind of stage checks its keys with: the recipe, the stage, and rules that several kinds share. Findings
+// are collected, so that one check shows all. Pure: nothing is read but the recipe and the shipped presets.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/decoder_spec.h"
+#include "quantize/quantize_map.h"
+#include "recipes/recipe.h"
+#include "recipes/stage_kind.h"
+
+namespace retort::recipes {
+
+struct Finding {
+  std::string stage;              // "" for the run as a whole
+  std::vector<std::string> keys;  // where it shows first, then what else takes part
+  std::string text;
+};
+
+class StageCheck {
+ public:
+  // `ranks`: of the launch; 0: as many as the stage's parallel.ranks.
+  StageCheck(const Recipe& recipe, const Stage& stage, int64_t ranks, std::vector<Finding>& findings)
+      : recipe(recipe), stage(stage), ranks(ranks), findings_(findings) {}
+  const Recipe& recipe;
+  const Stage& stage;
+  const int64_t ranks;
+
+  void add(std::vector<std::string> keys, std::string text) {
+    findings_.push_back({stage.name, std::move(keys), std::move(text)});
+  }
+  void add(const char* key, std::string text) { add(std::vector<std::string>{key}, std::move(text)); }
+  // Of an error that begins with a recipe's key: "model.heads must be ...".
+  void add_key_error(const ConfigError& error, const char* also);
+
+  void demand_model();     // model.from names one
+  void demand_training();  // data.train or data.mixture names shards
+  // The shape of the stage's model where the recipe knows it; data.sequence fits its context.
+  std::optional<models::DecoderSpec> model_spec();
+  // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.
+  void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys);
+  // Grids fit the model's tensors.
+  void check_grids(const models::DecoderSpec& spec, const quantize::QuantizeOptions& grids);
+
+ private:
+  std::vector<Finding>& findings_;
+};
+
+// Tokens of a tokenizer that can be opened, or that a stage of the recipe will make at most.
+std::optional<int64_t> tokenizer_size(const Recipe& recipe, const std::string& address);
+
+// The shape of a model, through stages and presets; nothing when only a file knows it.
+std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const Stage& stage);
+std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const std::string& address);
+
+}  // namespace retort::recipes

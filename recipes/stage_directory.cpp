@@ -1,0 +1,190 @@
+#include "recipes/stage_directory.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "core/error.h"
+#include "recipes/stage_context.h"
+#include "recipes/yaml_tree.h"
+
+namespace retort::recipes {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kAside = ".replaced";
+// What a stage's work is kept for; the logs of one that came to nothing are not.
+constexpr const char* kWork[] = {"result.json", "checkpoints", "cache",         "train",
+                                 "train.tmp",   "validation",  "validation.tmp"};
+
+std::optional<std::string> hash_in(const Path& path) {
+  if (!fs::exists(path)) return std::nullopt;
+  try {
+    return formats::json_text(formats::read_json(path), "hash", path.string());
+  } catch (const DataError&) {
+    return std::nullopt;  // damaged: as if it were not there
+  }
+}
+
+Plan plan_of(const Path& directory, const std::string& hash, bool continues) {
+  if (hash_in(directory / "result.json") == hash) return Plan::kSkip;
+  const bool finished = fs::exists(directory / "result.json");  // of another recipe, or damaged
+  return !finished && continues && hash_in(directory / "stage.json") == hash ? Plan::kContinue : Plan::kFresh;
+}
+
+bool is_marked(const Path& directory) {
+  return fs::exists(directory / "stage.json") || fs::exists(directory / "result.json");
+}
+
+bool holds_work(const Path& directory) {
+  if (fs::is_empty(directory)) return false;
+  return !is_marked(directory) ||  // of a kind that leaves no mark before its result, or not ours
+         std::any_of(std::begin(kWork), std::end(kWork),
+                     [&](const char* name) { return fs::exists(directory / name); });
+}
+
+using Leaves = std::map<std::string, std::string>;
+
+void add_leaves(const Node& node, Leaves& leaves) {
+  for (size_t i = 0; i < node.children.size(); ++i) {
+    const Node& child = node.children[i];
+    if (!child.children.empty()) add_leaves(child, leaves);
+    const std::string key = child.path == node.path ? fmt::format("{}[{}]", node.path, i) : child.path;
+    if (child.kind == Node::Kind::kScalar) leaves[key] = child.scalar;
+  }
+}
+
+Leaves leaves_of(const std::string& identity) {
+  Problems problems;
+  Leaves leaves;
+  add_leaves(parse_yaml(identity, "stage.json", problems), leaves);
+  return leaves;
+}
+
+// The stage's keys whose values are no longer those that the work in its directory was begun with.
+std::string changed_keys(const Path& directory, const std::string& identity) {
+  Leaves before;
+  const Leaves now = leaves_of(identity);
+  try {
+    const Path path = directory / "stage.json";
+    before = leaves_of(formats::json_text(formats::read_json(path), "recipe", path.string()));
+  } catch (const Error&) {
+    return "";  // a stage that is never continued keeps none
+  }
+  std::vector<std::string> changes;
+  for (const auto& [key, value] : now)
+    if (const auto old = before.find(key); old == before.end() || old->second != value)
+      changes.push_back(fmt::format("{} {} -> {}", key, old == before.end() ? "none" : old->second, value));
+  for (const auto& [key, value] : before)
+    if (!now.contains(key)) changes.push_back(fmt::format("{} {} -> none", key, value));
+  return changes.empty() ? "" : fmt::format(" ({})", fmt::join(changes, ", "));
+}
+
+// What was put aside from a stage's place.
+std::vector<Path> asides_of(const Path& directory) {
+  const std::string first = directory.filename().string() + kAside;
+  std::vector<Path> out;
+  if (!fs::exists(directory.parent_path())) return out;
+  for (const auto& entry : fs::directory_iterator(directory.parent_path())) {
+    const std::string name = entry.path().filename().string();
+    if (name == first || name.starts_with(first + ".")) out.push_back(entry.path());
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+Path free_aside(const Path& directory) {
+  Path aside = directory.string() + kAside;
+  for (int n = 2; fs::exists(fs::symlink_status(aside)); ++n)
+    aside = fmt::format("{}{}.{}", directory.string(), kAside, n);
+  return aside;
+}
+
+// write_durably()'s NAME.tmp.PID, of a name that a run writes.
+bool is_half(const std::string& name) {
+  for (const std::string whole : {"recipe.yaml", "exit.json", "stage.json", "result.json", "progress.json"})
+    if (name.starts_with(whole + ".tmp.")) return true;
+  return false;
+}
+
+// Where it is then; "" when nothing in it was worth keeping.
+Path move_aside(const Path& directory, FileSystem& files) {
+  if (!holds_work(directory)) {
+    files.remove_all(directory);
+    return {};
+  }
+  const Path aside = free_aside(directory);
+  files.rename(directory, aside);
+  return aside;
+}
+
+}  // namespace
+
+StageWork find_work(const Path& directory, const std::string& hash, bool continues, bool anew) {
+  if (anew) return {};
+  if (const Plan plan = plan_of(directory, hash, continues); plan != Plan::kFresh) return {plan, directory};
+  StageWork found;
+  for (const Path& aside : asides_of(directory)) {
+    const Plan plan = plan_of(aside, hash, continues);
+    if (plan == Plan::kSkip) return {plan, aside};
+    if (plan == Plan::kContinue) found = {plan, aside};
+  }
+  return found;
+}
+
+void put_aside(const Path& directory, const std::string& identity, bool anew, FileSystem& files, Log& log) {
+  if (!fs::exists(directory)) return;
+  const bool finished = fs::exists(directory / "result.json");
+  const std::string why = anew ? "--resume never"
+                          : is_marked(directory)
+                              ? "its recipe or inputs changed" + changed_keys(directory, identity)
+                              : "was interrupted, and cannot continue";
+  const Path aside = move_aside(directory, files);
+  log.warn("{}: {}; done anew, its {}finished work is {}", directory.string(), why, finished ? "" : "un",
+           aside.empty() ? "removed: it had come to no checkpoint" : "in " + aside.string());
+}
+
+void take_back(const StageWork& work, const Path& directory, FileSystem& files, Log& log) {
+  if (work.place == directory) return;
+  const Path aside = fs::exists(directory) ? move_aside(directory, files) : Path();
+  files.rename(work.place, directory);
+  log.warn("{}: taken back from {}, where it was put aside{}", directory.string(), work.place.string(),
+           aside.empty() ? "" : "; what stood in its place is in " + aside.string());
+}
+
+void sweep(const Path& directory, FileSystem& files) {
+  std::vector<Path> halves;
+  for (const auto& entry : fs::directory_iterator(directory))
+    if (entry.is_regular_file() && is_half(entry.path().filename().string())) halves.push_back(entry.path());
+  for (const Path& half : halves) files.remove_all(half);
+}
+
+bool is_put_aside(const Path& directory) {
+  return directory.filename().string().find(kAside) != std::string::npos;
+}
+
+void write_json(FileSystem& files, const Path& path, const formats::Json& json) {
+  write_durably(files, path, json.dump(1, ' ', false, formats::Json::error_handler_t::replace) + "\n");
+}
+
+void check_own(const Recipe& recipe) {
+  const Path run = recipe.run.dir;
+  const bool known = fs::exists(run / ".lock") || fs::exists(run / "exit.json");
+  check<ConfigError>(known || !fs::exists(run / "recipe.yaml"),
+                     "run.dir {}: holds a recipe.yaml that no run has written; name another directory",
+                     run.string());
+  for (const Stage& stage : recipe.stages) {
+    const Path directory = run / stage.name;
+    if (!fs::exists(directory)) continue;
+    const bool own =
+        fs::is_directory(directory) && (fs::is_empty(directory) || is_marked(directory) ||
+                                        (known && !kind_of(stage).continues));  // they leave no mark at first
+    check<ConfigError>(own,
+                       "{}: is in the place of stage {}, and no stage's work; move it, or name another "
+                       "run.dir",
+                       directory.string(), stage.name);
+  }
+}
+
+}  // namespace retort::recipes

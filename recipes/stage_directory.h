@@ -1,0 +1,46 @@
+// The directory of a stage's work, and what was put aside from its place:
+//
+//   STAGE/                                     the work of the recipe as it is
+//   STAGE.replaced/, STAGE.replaced.2/, ...    of other recipes or inputs, or of a start anew
+//
+// Put aside work is taken back when its recipe is wanted again, and never removed: only what had not come to
+// a result or a checkpoint is. Everything that moves is said. One process at a time; on rank 0.
+#pragma once
+
+#include <string>
+
+#include "core/file.h"
+#include "core/log.h"
+#include "formats/json.h"
+#include "recipes/recipe.h"
+
+namespace retort::recipes {
+
+enum class Plan { kSkip, kContinue, kFresh };
+
+struct StageWork {
+  Plan plan = Plan::kFresh;
+  Path place;  // where the work lies that is skipped or continued: STAGE, or put aside; "" when fresh
+};
+
+// What there is for a stage of this hash; `continues`: of a kind that goes on with unfinished work.
+StageWork find_work(const Path& directory, const std::string& hash, bool continues, bool anew);
+// The work comes to STAGE, and what stood there aside.
+void take_back(const StageWork& work, const Path& directory, FileSystem& files, Log& log);
+// Nothing stands at STAGE any more. `identity` is the recipe as it is now: the log says which keys changed.
+void put_aside(const Path& directory, const std::string& identity, bool anew, FileSystem& files, Log& log);
+
+// Removes the halves of files that a killed run left in a directory.
+void sweep(const Path& directory, FileSystem& files);
+
+// STAGE.replaced and so on.
+bool is_put_aside(const Path& directory);
+
+// A file of JSON. A path may hold bytes that are no UTF-8: they become U+FFFD.
+void write_json(FileSystem& files, const Path& path, const formats::Json& json);
+
+// ConfigError where a stage's place, or the run's own recipe.yaml, is somebody else's. REQUIRES: before the
+// run's files are written, since they tell a run's directory from another.
+void check_own(const Recipe& recipe);
+
+}  // namespace retort::recipes

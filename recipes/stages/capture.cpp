@@ -1,0 +1,138 @@
+// Runs a model over the training text once and keeps what it says of every token, in DIRECTORY/cache. What
+// is there and whole is kept, so an interrupted capture continues and a finished one is not made again.
+#include <ATen/Parallel.h>
+
+#include <chrono>
+
+#include "comm/together.h"
+#include "core/digest.h"
+#include "core/kept_pages.h"
+#include "distill/capture.h"
+#include "distill/teacher.h"
+#include "recipes/data_options.h"
+#include "recipes/model_options.h"
+#include "recipes/on_ranks.h"
+#include "recipes/stage_check.h"
+#include "recipes/stages/rows.h"
+#include "recipes/stages/teachers.h"
+#include "recipes/stages/train_plan.h"
+#include "train/precision.h"
+
+namespace retort::recipes {
+namespace {
+
+// Files end where windows do, so that a student whose windows are as long reads the context its teacher had.
+int64_t block_tokens(const Stage& stage) {
+  const int64_t window = stage.get<DataOptions>().sequence;
+  return std::max(window, stage.get<distill::CaptureOptions>().block_tokens / window * window);
+}
+
+distill::CacheFacts facts_of(const StageContext& context, const launch::OpenedModel& teacher,
+                             const data::TokenShards& text) {
+  const Stage& s = context.stage;
+  return {.kind = s.get<distill::CaptureOptions>().kind,
+          .size = s.get<distill::CaptureOptions>().size(),
+          .temperature = s.get<distill::CaptureOptions>().temperature,
+          .vocabulary = text.vocabulary(),
+          .tokenizer = text.tokenizer_fingerprint(),
+          .corpus = hex(text.digest()),
+          .tokens = text.size(),
+          .block_tokens = block_tokens(s),
+          .teacher = distill::fingerprint(teacher.decoder->parameters()),
+          .teacher_name = teacher.source,
+          .window = s.get<DataOptions>().sequence,
+          .isolate_documents = s.get<DataOptions>().isolate_documents,
+          .seed = context.recipe.run.seed};
+}
+
+StageOutcome capture_rank(StageContext& context, comm::Comm& comm, Log& log) {
+  const at::NoGradGuard no_grad;
+  const Stage& s = context.stage;
+  at::set_num_threads(static_cast<int>(context.threads));
+  std::shared_ptr<const data::TokenShards> text;
+  launch::OpenedModel teacher;
+  distill::CacheFacts facts;
+  comm::together(comm, [&] {
+    text = context.shards(s.get<DataOptions>().train, "train");
+    teacher = open_teacher("model.from", s.get<ModelOptions>().from, context, *text, log);
+    facts = facts_of(context, teacher, *text);
+  });
+  models::bind_working(teacher.decoder->parameters(), *teacher.map,
+                       train::choose_precision(s.get<distill::CaptureOptions>().precision, comm, log,
+                                               [&] { return context.tuning; }));
+  const Path cache = context.directory / "cache";
+  const auto start = std::chrono::steady_clock::now();
+  distill::CaptureReport report;
+  comm::together(comm, [&] {
+    report = distill::capture(*teacher.decoder, *text, facts, s.get<DataOptions>().micro_batch, cache, comm,
+                              context.files, log, context.stop);
+  });
+  StageOutcome outcome;
+  outcome.preempted = comm.reduce(int64_t{report.stopped}, comm::Reduce::kMax) > 0;
+  if (outcome.preempted || comm.rank() != 0) return outcome;
+  const distill::TeacherCache made(cache);
+  const auto tokens = static_cast<double>(facts.tokens);
+  const double labels = static_cast<double>(made.labels()) / tokens,
+               bytes = static_cast<double>(made.bytes()) / tokens;
+  log.info("{}: {} of {} tokens, {:.1f} labels and {:.1f} bytes a token", cache.string(),
+           format_bytes(made.bytes()), facts.tokens, labels, bytes);
+  outcome.result = {
+      {"captured_tokens", facts.tokens},
+      {"cache_bytes", made.bytes()},
+      {"labels_per_token", labels},
+      {"bytes_per_token", bytes},
+      {"capture_seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}};
+  return outcome;
+}
+
+std::vector<Input> inputs(const Recipe&, const Stage& stage) {
+  return {model_input(stage), {"data.train", stage.get<DataOptions>().train, Thing::kShards, "train"}};
+}
+
+void check_stage(StageCheck& check) {
+  check.demand_model();
+  const auto& data = check.stage.get<DataOptions>();
+  if (!data.mixture.empty())
+    check.add("data.mixture", "a capture reads data.train alone; give each source a stage of its own");
+  else if (data.train.empty())
+    check.add("data.train", "must name token shards, got none");
+  if (const auto spec = check.model_spec()) check.check_vocabulary(*spec, {"model.vocabulary", "model.from"});
+}
+
+// Labels are found by a token's place, whatever the shape of batches.
+void forget(Stage& stage) {
+  const DataOptions before = stage.get<DataOptions>();
+  DataOptions& data = stage.get<DataOptions>() = {};
+  data.train = before.train;
+  data.sequence = before.sequence;
+  data.isolate_documents = before.isolate_documents;
+  stage.get<ParallelOptions>() = {};
+}
+
+StageOutcome run(StageContext& context) {
+  const KeptPages kept;
+  return on_ranks(context, capture_rank);
+}
+
+}  // namespace
+
+StageKind capture_stage() {
+  return {
+      .name = "capture",
+      .doc = "what a model says of every token of data.train, kept for students to learn from",
+      .sections = {model_section(), data_section(),
+                   section_kind<distill::CaptureOptions>("capture",
+                                                         "what is kept of a teacher's distributions"),
+                   parallel_section()},
+      .makes = Thing::kCache,
+      .figures = {"captured_tokens", "cache_bytes", "labels_per_token", "bytes_per_token", "capture_seconds"},
+      .continues = true,
+      .seeded = true,
+      .inputs = inputs,
+      .check = check_stage,
+      .forget = forget,
+      .plan = capture_plan,
+      .run = run};
+}
+
+}  // namespace retort::recipes

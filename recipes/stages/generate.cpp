@@ -1,0 +1,114 @@
+// Prompts and their continuations: a single one as it comes, several when they are done, or as lines of JSON; ids
+// where there is no text. DIRECTORY/sample.txt keeps them.
+#include "recipes/stages/generate.h"
+#include "comm/together.h"
+#include "eval/complete.h"
+#include "launch/model_address.h"
+#include "recipes/model_options.h"
+#include "recipes/stage_check.h"
+#include "recipes/stage_context.h"
+#include "recipes/stages/rows.h"
+#include "train/precision.h"
+
+namespace retort::recipes {
+namespace {
+
+using formats::Json;
+
+std::vector<Input> inputs(const Recipe&, const Stage& stage) { return {model_input(stage)}; }
+
+void check_stage(StageCheck& check) {
+  check.demand_model();
+  const auto& options = check.stage.get<GenerateOptions>();
+  if (options.prompt.empty() && options.ids.empty())
+    check.add({"generate.prompt", "generate.ids"}, "must name a text to continue, or token ids");
+}
+
+// One prompt's line.
+std::string json_line(Json line, const std::vector<int32_t>& prompt, const eval::Continuation& tokens) {
+  line.update({{"prompt_ids", prompt},
+               {"ids", tokens.ids},
+               {"finish", eval::finish_name(tokens.finish)},
+               {"first_token_seconds", tokens.first_seconds},
+               {"tokens_per_second", tokens.tokens_per_second()}});
+  return line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// Each returns how many tokens were made.
+size_t continue_ids(const StageContext& context, const launch::OpenedModel& model,
+                    const GenerateOptions& options) {
+  eval::GenerateHooks hooks;
+  hooks.ends = model.ends();
+  hooks.on_token = [&](size_t, int32_t id) { return options.json || context.print(fmt::format("{} ", id)); };
+  const std::vector<int32_t> prompt(options.ids.begin(), options.ids.end());
+  const eval::Continuation out = eval::generate(*model.decoder, {prompt}, options.sampling, hooks).front();
+  context.print(options.json ? json_line(Json::object(), prompt, out) : "\n");
+  return out.ids.size();
+}
+
+size_t continue_texts(const StageContext& context, const launch::OpenedModel& model,
+                      const GenerateOptions& options) {
+  const data::Tokenizer& tokenizer = model.need_tokenizer();
+  const bool streams = options.prompt.size() == 1 && !options.json;
+  if (streams) context.print(options.prompt[0]);
+  const std::vector<eval::Completion> all = eval::complete(
+      *model.decoder, tokenizer, options.prompt, options.sampling,
+      [&](size_t, std::string_view text) { return !streams || context.print(text); }, model.ends());
+  if (streams) context.print("\n");
+  size_t tokens = 0;
+  for (size_t i = 0; i < all.size(); ++i) {
+    tokens += all[i].tokens.ids.size();
+    if (!streams)
+      context.print(options.json ? json_line({{"prompt", options.prompt[i]}, {"text", all[i].text}},
+                                             all[i].prompt, all[i].tokens)
+                                 : options.prompt[i] + all[i].text + "\n");
+  }
+  return tokens;
+}
+
+StageOutcome run(StageContext& context) {
+  StageOutcome outcome;
+  GenerateOptions options = context.stage.get<GenerateOptions>();
+  options.sampling.seed = context.seed();
+  launch::OpenedModel model;
+  comm::on_rank_zero(context.comm, [&] {
+    model =
+        launch::open_model(context.stage.get<ModelOptions>().from, context.run, context.seed(), context.log);
+  });
+  const at::ScalarType dtype =
+      train::choose_precision(options.precision, context.comm, context.log, [&] { return context.tuning; });
+  comm::on_rank_zero(context.comm, [&] {
+    models::bind_working(model.decoder->parameters(), *model.map, dtype);
+    const auto body = options.ids.empty() ? continue_texts : continue_ids;
+    outcome.result = {{"model", model.source}, {"generated", body(context, model, options)}};
+  });
+  return outcome;
+}
+
+}  // namespace
+
+void GenerateOptions::describe(Section& s) {
+  s.field("prompt", prompt, "texts to continue, in one batch");
+  s.field("ids", ids, "token ids to continue instead of prompt");
+  sampling.describe(s);
+  s.field(
+      "precision", precision,
+      "precision of the weights: bf16 halves what a token reads; auto: bf16 where products are faster in it",
+      one_of(train::precision_names()));
+  s.field("json", json, "print a line of JSON for each prompt: prompt, text, ids, finish, tokens_per_second");
+}
+
+StageKind generate_stage() {
+  return {.name = "generate",
+          .doc = "text from a model",
+          .sections = {model_section(),
+                       section_kind<GenerateOptions>("generate", "what to continue, and how to draw")},
+          .figures = {"generated"},
+          .product = "sample.txt",
+          .seeded = true,
+          .inputs = inputs,
+          .check = check_stage,
+          .run = run};
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,95 @@
+#include "recipes/stages/initial_model.h"
+
+#include "core/error.h"
+#include "launch/text_shards.h"
+#include "models/adapters.h"
+#include "models/family.h"
+#include "recipes/data_options.h"
+#include "recipes/distill_options.h"
+#include "recipes/model_options.h"
+#include "recipes/stages/teachers.h"
+#include "train/trainer.h"
+
+namespace retort::recipes {
+namespace {
+
+std::unique_ptr<models::Model> plain_teacher(const StageContext& context, const data::TokenShards& text,
+                                             Log& log) {
+  launch::OpenedModel teacher =
+      open_teacher("model.init.from", init_source(context.stage), context, text, log);
+  if (teacher.decoder->spec().lora_rank == 0) return std::move(teacher.decoder);
+  return models::merge_adapters(teacher.need_decoder("layers to start from"), *teacher.map);
+}
+
+std::vector<models::TokenBlock> sample(const StageContext& context, const std::vector<data::Source>& sources,
+                                       const models::Decoder& teacher) {
+  const DataOptions& data = context.stage.get<DataOptions>();
+  const int64_t samples = context.stage.get<ModelOptions>().init->samples,
+                rows = std::min(data.micro_batch, samples);
+  const data::BatchStream stream(sources, {std::min(data.sequence, teacher.context()), rows, context.seed(),
+                                           true, data.isolate_documents});
+  std::vector<models::TokenBlock> out;
+  for (int64_t i = 0; i * rows < samples; ++i) {
+    const data::Batch batch = stream.batch(i);
+    out.push_back({batch.tokens_BT, batch.positions_BT, batch.document_BT});
+  }
+  return out;
+}
+
+std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
+                                                const std::vector<data::Source>& sources, Log& log) {
+  const distill::InitOptions& init = *context.stage.get<ModelOptions>().init;
+  const std::unique_ptr<models::Model> opened = plain_teacher(context, *sources.front().shards, log);
+  auto* teacher = dynamic_cast<models::Decoder*>(opened.get());
+  check<ConfigError>(teacher != nullptr, "model.init.from: a {} model has no layers to start from",
+                     opened->spec().family);
+  auto student = std::make_unique<models::Decoder>(context.stage.get<ModelOptions>().spec());
+  distill::check_start(student->spec(), teacher->spec(), init);
+  const distill::Importance importance =
+      init.width == "first" ? distill::importance_by_order(teacher->spec())
+                            : distill::measure_importance(*teacher, sample(context, sources, *teacher),
+                                                          init.width == "principal");
+  distill::start_student(*student, *teacher, init, importance);
+  log.info("starts from layers {} of {}",
+           fmt::join(distill::layer_map(student->spec().layers, teacher->spec().layers, init), ", "),
+           init_source(context.stage));
+  return student;
+}
+
+// The masters of a model. Learned scales go on where the grids are the same; else they are left behind.
+StartingModel continued(launch::OpenedModel model, const Stage& stage) {
+  if (!model.quantize ||
+      (stage.get<QuantizeSection>() && quantize::same_grids(*model.quantize, *stage.get<QuantizeSection>())))
+    return {std::move(model.decoder), std::move(model.generation)};
+  auto plain = models::make_model(model.decoder->spec());
+  for (models::Parameter& p : plain->parameters().unique())
+    p.master.copy_(model.decoder->parameters().at(p.name).master);
+  return {std::move(plain), std::move(model.generation)};
+}
+
+}  // namespace
+
+std::string init_source(const Stage& stage) {
+  const auto& init = stage.get<ModelOptions>().init;
+  if (!init) return "";
+  if (init->from != "teacher") return init->from;
+  const auto& distill = stage.get<DistillSection>();
+  return distill ? distill->all_teachers().front().model : "";
+}
+
+StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
+  const Stage& s = context.stage;
+  if (!s.get<ModelOptions>().from.empty()) {
+    launch::OpenedModel model =
+        launch::open_model(s.get<ModelOptions>().from, context.run, context.seed(), log);
+    launch::check_tokenizer(model, *sources.front().shards, "data.train");
+    return continued(std::move(model), s);
+  }
+  if (s.get<ModelOptions>().init) return {cut_from_teacher(context, sources, log)};
+  auto model = models::make_model(s.get<ModelOptions>().spec());
+  models::initialise(model->parameters(), s.get<train::TrainOptions>().init,
+                     s.get<train::TrainOptions>().init_std, context.seed());
+  return {std::move(model)};
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,25 @@
+// The model that a train stage begins with: the weights of a MODEL (model.from), a student cut from a teacher
+// (model.init, distill/student.h), or random ones. The same on every rank. Masters are set; working weights
+// are the caller's to bind.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "data/batch_stream.h"
+#include "recipes/stage_context.h"
+
+namespace retort::recipes {
+
+struct StartingModel {
+  std::unique_ptr<models::Model> model;
+  formats::Json generation = formats::Json::object();  // of model.from (models/generation_facts.h)
+};
+
+// The MODEL that model.init cuts from; "" without model.init.
+std::string init_source(const Stage& stage);
+
+// `sources`: what the stage trains on; a teacher's importance is measured on it.
+StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log);
+
+}  // namespace retort::recipes

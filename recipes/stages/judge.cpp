@@ -1,0 +1,165 @@
+#include "recipes/stages/judge.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "comm/together.h"
+#include "core/error.h"
+#include "core/table.h"
+#include "launch/score.h"
+#include "models/adapters.h"
+#include "quantize/activations.h"
+#include "recipes/data_options.h"
+#include "recipes/model_options.h"
+
+namespace retort::recipes {
+namespace {
+
+constexpr int64_t kBaselineTokens = 16384;  // that GPTQ reads beside a training run
+
+std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map,
+                                               const models::Decoder& model) {
+  return map == nullptr ? std::vector<quantize::TensorReport>() : quantize::report(*map, model.parameters());
+}
+
+}  // namespace
+
+models::Decoder& make_plain(launch::OpenedModel& model) {
+  constexpr const char* kWhat = "post-training quantization";
+  const models::Decoder& opened = model.need_decoder(kWhat);
+  if (opened.spec().lora_rank > 0)
+    model.decoder = models::merge_adapters(opened, *model.map);
+  else if (model.quantize)
+    model.decoder = launch::f32_copy(opened, *model.map);
+  model.map = std::make_unique<models::IdentityMap>();
+  model.quantize.reset();
+  return model.need_decoder(kWhat);
+}
+
+std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const PostTrainingJob& job,
+                                                 comm::Comm& comm, Log& log) {
+  const at::NoGradGuard no_grad;
+  models::Decoder shape(model.spec(), at::kMeta);  // so that no scales are declared beside the weights
+  const quantize::QuantizeMap grids(job.grids, shape.parameters());  // what does not fit is said here
+  std::unique_ptr<quantize::CodesMap> map;
+  comm::on_rank_zero(comm, [&] {
+    quantize::CalibrationInput input;
+    input.importance = job.importance;
+    const bool measured = job.method.method == "imatrix" && job.importance;
+    if (job.method.calibrated() && job.calibration != nullptr && !measured)
+      input.blocks = quantize::calibration_blocks(*job.calibration, model.vocabulary(), job.method.tokens,
+                                                  std::min(job.sequence, model.context()), kJudgedRows);
+    map = quantize::post_train(model, grids, job.method, input, log);
+  });
+  const quantize::InputMap& inputs = quantize::activation_kinds().at(job.grids.activations).map;
+  for (models::Parameter& p : model.parameters().unique()) {
+    comm.broadcast(p.master, 0).wait();
+    if (p.role == models::Role::kMatrix && grids.grid_of(p) != nullptr) p.input_map = inputs;
+  }
+  return map;
+}
+
+Judged judge_reference(models::Model* reference, const JudgeText& text, comm::Comm& comm) {
+  Judged row{.name = "full precision"};
+  if (text.shards != nullptr)
+    row.score = eval::score_text(*reference, *text.shards, text.sequence, comm, kJudgedRows, text.limit);
+  return row;
+}
+
+Judged judge(const std::string& name, models::Model* reference, models::Model& candidate,
+             const std::vector<quantize::TensorReport>& tensors, const JudgeText& text, comm::Comm& comm) {
+  Judged row{.name = name,
+             .bits_per_weight = quantize::bits_per_weight(tensors),
+             .packed_bytes = quantize::packed_bytes(tensors)};
+  if (text.shards == nullptr) return row;
+  row.score = eval::score_text(candidate, *text.shards, text.sequence, comm, kJudgedRows, text.limit);
+  row.divergence =
+      eval::divergence(*reference, candidate, *text.shards, text.sequence, comm, kJudgedRows, text.limit);
+  return row;
+}
+
+std::vector<Judged> judge_baselines(models::Decoder& reference, PostTrainingJob job,
+                                    const std::string& except, const JudgeText& text, comm::Comm& comm,
+                                    Log& log) {
+  const at::NoGradGuard no_grad;
+  std::vector<Judged> rows;
+  job.method.clip_search = job.method.act_order = false;
+  for (const std::string method : {"rtn", "gptq"}) {
+    if (method == except || (method == "gptq" && job.calibration == nullptr)) continue;
+    job.method.method = method;
+    job.importance.reset();
+    models::IdentityMap identity;
+    const auto copy = launch::f32_copy(reference, identity);
+    const auto map = put_on_grids(*copy, job, comm, log);
+    rows.push_back(judge(method, &reference, *copy, tensors_of(map.get(), *copy), text, comm));
+  }
+  return rows;
+}
+
+formats::Json report_training(const StageContext& context, const models::Model& model,
+                              quantize::PackingMap& map, std::shared_ptr<const data::TokenShards> training,
+                              comm::Comm& comm, Log& log) {
+  const Stage& s = context.stage;
+  std::unique_ptr<models::Model> reference;
+  comm::together(comm, [&] {
+    if (s.get<ModelOptions>().from.empty()) {
+      models::IdentityMap identity;
+      reference = launch::f32_copy(model, identity);
+    } else {
+      const launch::OpenedModel from =
+          launch::open_model(s.get<ModelOptions>().from, context.run, context.seed(), log);
+      reference = launch::f32_copy(*from.decoder, *from.map);
+    }
+  });
+  JudgeText text;
+  if (!s.get<DataOptions>().validation.empty())
+    text = {context.shards(s.get<DataOptions>().validation, "validation"), s.get<DataOptions>().sequence};
+  std::vector<Judged> rows = {judge_reference(reference.get(), text, comm)};
+  auto* decoder = dynamic_cast<models::Decoder*>(reference.get());
+  if (!s.get<ModelOptions>().from.empty() && decoder != nullptr) {
+    PostTrainingJob job{*s.get<QuantizeSection>(), {}, std::move(training), s.get<DataOptions>().sequence};
+    job.method.tokens = kBaselineTokens;
+    for (Judged& row : judge_baselines(*decoder, std::move(job), "", text, comm, log))
+      rows.push_back(std::move(row));
+  }
+  const auto tensors = quantize::report(map, model.parameters());
+  rows.push_back(judge("trained", reference.get(), *launch::f32_copy(model, map), tensors, text, comm));
+  comm::on_rank_zero(comm, [&] {
+    write_durably(context.files, context.directory / "quantization.md",
+                  tensor_table(tensors) + "\n" + model_table(rows));
+  });
+  formats::Json figures = {{"bits_per_weight", rows.back().bits_per_weight},
+                           {"packed_bytes", rows.back().packed_bytes}};
+  if (const auto& d = rows.back().divergence) figures.update({{"kl", d->kl}, {"agreement", d->agreement}});
+  return figures;
+}
+
+std::string tensor_table(const std::vector<quantize::TensorReport>& tensors) {
+  std::vector<std::vector<std::string>> rows = {{"tensor", "grid", "bits", "weights", "relative error"}};
+  for (const quantize::TensorReport& t : tensors)
+    if (t.grid != "f32")
+      rows.push_back({t.name, t.grid, fmt::format("{:.4g}", t.bits), grouped(t.elements),
+                      fmt::format("{:.4f}", t.relative_error)});
+  return markdown_table(rows);
+}
+
+std::string model_table(const std::vector<Judged>& models) {
+  std::vector<std::vector<std::string>> rows = {
+      {"model", "bits/weight", "file bytes", "bits/byte", "perplexity", "KL, nats", "same top-1"}};
+  for (const Judged& m : models)
+    rows.push_back({m.name, fmt::format("{:.2f}", m.bits_per_weight),
+                    m.file_bytes ? grouped(static_cast<int64_t>(*m.file_bytes)) : "-",
+                    m.score ? fmt::format("{:.4f}", m.score->bits_per_byte()) : "-",
+                    m.score ? fmt::format("{:.3f}", m.score->perplexity()) : "-",
+                    m.divergence ? fmt::format("{:.5f}", m.divergence->kl) : "-",
+                    m.divergence ? fmt::format("{:.1f}%", 100 * m.divergence->agreement) : "-"});
+  return markdown_table(rows);
+}
+
+formats::Json judged_json(const Judged& row, int64_t sequence) {
+  formats::Json out = {{"bits_per_weight", row.bits_per_weight}, {"packed_bytes", row.packed_bytes}};
+  if (row.score) out.update(launch::score_json(*row.score, sequence));
+  if (row.divergence) out.update({{"kl", row.divergence->kl}, {"agreement", row.divergence->agreement}});
+  return out;
+}
+
+}  // namespace retort::recipes

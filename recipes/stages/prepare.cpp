@@ -1,0 +1,61 @@
+// Text files to token shards, in DIRECTORY/train and DIRECTORY/validation.
+#include "data/prepare.h"
+
+#include "comm/together.h"
+#include "recipes/stage_check.h"
+#include "recipes/stage_context.h"
+#include "recipes/stages/rows.h"
+
+namespace retort::recipes {
+namespace {
+
+std::vector<Input> inputs(const Recipe& recipe, const Stage& stage) {
+  const auto& options = stage.get<data::PrepareOptions>();
+  std::vector<Input> out = {{"prepare.tokenizer", options.tokenizer, Thing::kTokenizer}};
+  for (const std::string& path : options.text) out.push_back({"prepare.text", path, Thing::kText});
+  if (options.text.empty())
+    for (const std::string& path : recipe.run.text) out.push_back({"run.text", path, Thing::kText});
+  return out;
+}
+
+void check_stage(StageCheck& check) {
+  if (check.recipe.run.text.empty() && check.stage.get<data::PrepareOptions>().text.empty())
+    check.add("run.text", "must name at least one text file, got none");
+}
+
+// What files hold counts, not their names.
+void forget(Stage& stage) { stage.get<data::PrepareOptions>().text.clear(); }
+
+StageOutcome run(StageContext& context) {
+  StageOutcome outcome;
+  comm::on_rank_zero(context.comm, [&] {
+    data::PrepareOptions options = context.stage.get<data::PrepareOptions>();
+    if (options.text.empty()) options.text = context.recipe.run.text;
+    options.tokenizer = path_of(options.tokenizer, context.run).string();
+    options.threads = context.threads;
+    const data::PrepareReport report =
+        data::prepare(options, context.directory, /*window=*/2, context.files, context.log);
+    outcome.result = {{"train_tokens", report.train.tokens},
+                      {"train_bytes", report.train.bytes},
+                      {"validation_tokens", report.validation.tokens},
+                      {"validation_bytes", report.validation.bytes}};
+  });
+  return outcome;
+}
+
+}  // namespace
+
+StageKind prepare_stage() {
+  return {.name = "prepare",
+          .doc = "text files to token shards, split into training and validation",
+          .sections = {section_kind<data::PrepareOptions>("prepare", "how text becomes token shards")},
+          .makes = Thing::kShards,
+          .figures = {"train_tokens", "train_bytes", "validation_tokens", "validation_bytes"},
+          .continues = true,
+          .inputs = inputs,
+          .check = check_stage,
+          .forget = forget,
+          .run = run};
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,96 @@
+// A table of what earlier stages measured: DIRECTORY/report.md and report.json. Figures are printed as they
+// are.
+#include <algorithm>
+
+#include "comm/together.h"
+#include "core/table.h"
+#include "recipes/stage_context.h"
+#include "recipes/stage_directory.h"
+#include "recipes/stages/rows.h"
+
+namespace retort::recipes {
+namespace {
+
+using formats::Json;
+
+struct ReportOptions {
+  std::vector<std::string> stages;
+  void describe(Section& s) {
+    s.field("stages", stages,
+            "stages that are rows of the table; empty: every earlier one with bits_per_byte");
+  }
+};
+
+// Those that the recipe names, else all earlier ones.
+std::vector<Input> inputs(const Recipe& recipe, const Stage& stage) {
+  std::vector<Input> out;
+  const auto add = [&](const std::string& name) {
+    out.push_back({"report.stages", "stage:" + name, Thing::kResult});
+  };
+  for (const std::string& name : stage.get<ReportOptions>().stages) add(name);
+  if (out.empty())
+    for (const Stage& other : recipe.stages) {
+      if (other.name == stage.name) break;
+      add(other.name);
+    }
+  return out;
+}
+
+std::vector<std::string> cells(const std::string& name, const Json& r) {
+  const auto count = [&](const char* key) {
+    return r.contains(key) ? grouped(r.at(key).get<int64_t>()) : "-";
+  };
+  const auto real = [&](const char* key, auto format) {
+    return r.contains(key) ? format(r.at(key).get<double>()) : "-";
+  };
+  return {name,
+          count("stored"),
+          count("expanded"),
+          count("file_bytes"),
+          real("bits_per_byte", [](double v) { return fmt::format("{:.4f}", v); }),
+          count("tokens"),
+          real("seconds", [](double v) { return format_seconds(v); })};
+}
+
+constexpr const char* kNote =
+    "\nstored: parameters that are trained and kept once; expanded: as many as a file without sharing "
+    "holds.\n"
+    "bits/byte: over the whole validation text, of the f32 values of each stage's weights; an export's are "
+    "read\n"
+    "back from its file. Tokens and training time include the stages that a model started from.\n";
+
+StageOutcome run(StageContext& context) {
+  StageOutcome outcome;
+  comm::on_rank_zero(context.comm, [&] {
+    std::vector<std::vector<std::string>> rows = {
+        {"stage", "stored", "expanded", "file bytes", "bits/byte", "tokens seen", "training time"}};
+    Json report = Json::array();
+    const bool named = !context.stage.get<ReportOptions>().stages.empty();
+    for (const std::string& name : stages_before(context.recipe, context.stage)) {
+      Json result = read_result(context.run, name).value_or(Json::object());
+      if (!named && !result.contains("bits_per_byte")) continue;
+      rows.push_back(cells(name, result));
+      result["stage"] = name;
+      report.push_back(std::move(result));
+    }
+    context.files.make_directories(context.directory);
+    write_json(context.files, context.directory / "report.json", report);
+    context.print(markdown_table(rows) + kNote);
+    outcome.result = {{"rows", rows.size() - 1}};
+  });
+  return outcome;
+}
+
+}  // namespace
+
+StageKind report_stage() {
+  return {.name = "report",
+          .doc = "a table of what earlier stages measured",
+          .sections = {section_kind<ReportOptions>("report", "the table")},
+          .figures = {"rows"},
+          .product = "report.md",
+          .inputs = inputs,
+          .run = run};
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,178 @@
+#include "recipes/stages/teachers.h"
+
+#include <algorithm>
+
+#include "comm/together.h"
+#include "core/digest.h"
+#include "core/error.h"
+#include "distill/byte_teacher.h"
+#include "models/family.h"
+#include "recipes/data_options.h"
+#include "recipes/distill_options.h"
+#include "train/precision.h"
+
+namespace retort::recipes {
+namespace {
+
+// The first ids that mean different things, where the text's tokenizer can still be made; else "".
+std::string differences(const data::Tokenizer& theirs, const data::TokenShards& text) {
+  std::unique_ptr<data::Tokenizer> ours;
+  try {
+    ours = data::make_tokenizer(text.tokenizer_name());
+  } catch (const Error&) {
+    return "";
+  }
+  constexpr size_t kShown = 3;
+  std::vector<std::string> out;
+  const auto both = static_cast<int32_t>(std::min(theirs.vocabulary(), ours->vocabulary()));
+  for (int32_t id = 0; id < both && out.size() < kShown; ++id) {
+    const std::string_view a = theirs.token_bytes(id), b = ours->token_bytes(id);
+    if (a != b) out.push_back(fmt::format("token {} is {:?} to the model and {:?} in the text", id, a, b));
+  }
+  if (theirs.vocabulary() != ours->vocabulary())
+    out.push_back(fmt::format("the model's tokenizer has {} tokens, the text's {}", theirs.vocabulary(),
+                              ours->vocabulary()));
+  return out.empty() ? "" : fmt::format(": {}", fmt::join(out, "; "));
+}
+
+bool needs_teacher(const DistillOptions& options) {
+  return std::any_of(options.losses.begin(), options.losses.end(), [](const distill::LossOptions& loss) {
+    return distill::losses().at(loss.fn).needs_teacher();
+  });
+}
+
+std::unique_ptr<models::Model> copy_of(const models::Model& model) {
+  auto copy = models::make_model(model.spec());
+  const at::NoGradGuard no_grad;
+  for (models::Parameter& p : copy->parameters().unique())
+    p.master.copy_(model.parameters().at(p.name).master);
+  return copy;
+}
+
+// What all kinds of teachers are made from.
+struct Maker {
+  const StageContext& context;
+  const models::Model& student;
+  const std::vector<data::Source>& sources;
+  comm::Comm& comm;
+  Log& log;
+
+  std::unique_ptr<distill::Teacher> make(const std::string& key, const TeacherOptions& options) const {
+    return options.kind == "cached" ? cached(key, options) : live(key, options);
+  }
+
+ private:
+  std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
+    const bool bridge = options.bridge == "bytes";
+    launch::OpenedModel teacher;
+    comm::together(comm, [&] {
+      if (bridge) {
+        teacher = launch::open_model(options.model, context.run, context.seed(), log);
+        teacher.need_tokenizer();
+      } else if (options.kind == "live") {
+        teacher = open_teacher(key + ".model", options.model, context, text(), log);
+      } else {
+        teacher.map = std::make_unique<models::IdentityMap>();
+        teacher.decoder = copy_of(student);
+      }
+    });
+    models::bind_working(
+        teacher.decoder->parameters(), *teacher.map,
+        train::choose_precision(options.precision, comm, log, [&] { return context.tuning; }));
+    if (bridge) return bridged(std::move(teacher));
+    const int64_t reads = teacher.decoder->context(), sequence = context.stage.get<DataOptions>().sequence;
+    if (reads < sequence)
+      log.info("{}: reads {} tokens at once, so rows of {} in windows", key, reads, sequence);
+    return distill::make_live_teacher(std::move(teacher.decoder));
+  }
+
+  std::unique_ptr<distill::Teacher> bridged(launch::OpenedModel teacher) const {
+    std::vector<std::shared_ptr<const data::TokenShards>> texts;
+    for (const data::Source& source : sources) texts.push_back(source.shards);
+    std::unique_ptr<distill::Teacher> out;
+    comm::together(comm, [&] {
+      out = distill::make_byte_teacher(std::move(teacher.decoder), std::move(teacher.tokenizer),
+                                       std::move(texts));
+    });
+    return out;
+  }
+
+  std::unique_ptr<distill::Teacher> cached(const std::string& key, const TeacherOptions& options) const {
+    std::vector<std::shared_ptr<const distill::TeacherCache>> caches;
+    comm::together(comm, [&] {
+      for (const data::Source& source : sources) caches.push_back(cache_of(source, key, options));
+      for (const auto& cache : caches) cache->verify(comm.rank(), comm.size());
+    });
+    if (!options.model.empty())
+      comm::on_rank_zero(comm, [&] {
+        const launch::OpenedModel model = open_teacher(key + ".model", options.model, context, text(), log);
+        for (const auto& cache : caches)
+          cache->check_teacher(distill::fingerprint(model.decoder->parameters()), model.source);
+      });
+    for (const auto& cache : caches) tell(key, *cache);
+    return distill::make_cached_teacher(std::move(caches));
+  }
+
+  // The one that was captured on the source; with one of each, an error says why it was not.
+  std::shared_ptr<const distill::TeacherCache> cache_of(const data::Source& source, const std::string& key,
+                                                        const TeacherOptions& options) const {
+    for (const std::string& address : options.cache) {
+      const bool stage = stage_of(address).has_value();
+      auto cache = std::make_shared<const distill::TeacherCache>(
+          stage ? Path(path_of(address, context.run)) / "cache" : Path(address));
+      if (options.cache.size() > 1 && cache->facts().corpus != hex(source.shards->digest())) continue;
+      cache->check_corpus(*source.shards);
+      return cache;
+    }
+    fail<ConfigError>("{}.cache: none of {} was captured on {}", key, fmt::join(options.cache, ", "),
+                      source.name);
+  }
+
+  const data::TokenShards& text() const { return *sources.front().shards; }
+
+  void tell(const std::string& key, const distill::TeacherCache& cache) const {
+    const distill::CacheFacts& facts = cache.facts();
+    log.info("{}: {} of {}, {} {} a token, {} in all", key, cache.directory().string(), facts.teacher_name,
+             facts.size, facts.kind == "sampled" ? "draws" : "likeliest", format_bytes(cache.bytes()));
+    const DataOptions& data = context.stage.get<DataOptions>();
+    if (facts.window != data.sequence || facts.isolate_documents != data.isolate_documents)
+      log.info("{}: its teacher read windows of {} tokens{}, the student reads {}{}: contexts differ", key,
+               facts.window, facts.isolate_documents ? " in isolated documents" : "", data.sequence,
+               data.isolate_documents ? " in isolated documents" : "");
+  }
+};
+
+}  // namespace
+
+launch::OpenedModel open_teacher(const std::string& key, const std::string& address,
+                                 const StageContext& context, const data::TokenShards& text, Log& log) {
+  launch::OpenedModel model = launch::open_model(address, context.run, context.seed(), log);
+  check<ConfigError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
+                     "{}: {} reads tokenizer {}, the text is of {}{}{}", key, model.source,
+                     model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name(),
+                     model.tokenizer ? differences(*model.tokenizer, text) : "",
+                     text.tokenizer_name() == "bytes" ? "; a teacher with bridge: bytes may" : "");
+  check<ConfigError>(model.decoder->vocabulary() >= text.vocabulary(),
+                     "{}: {} knows {} tokens, the text has {}", key, model.source,
+                     model.decoder->vocabulary(), text.vocabulary());
+  return model;
+}
+
+std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
+                                               const std::vector<data::Source>& sources, comm::Comm& comm,
+                                               Log& log) {
+  const DistillOptions& options = *context.stage.get<DistillSection>();
+  if (!needs_teacher(options)) return nullptr;
+  const Maker maker{context, student, sources, comm, log};
+  if (options.teachers.empty()) return maker.make("distill.teacher", options.teacher);
+  std::vector<distill::Share> shares;
+  for (size_t i = 0; i < options.teachers.size(); ++i) {
+    const MixedTeacher& one = options.teachers[i];
+    std::vector<double> weights = one.source_weights;
+    if (weights.empty()) weights = {one.weight};
+    shares.push_back({maker.make(fmt::format("distill.teachers[{}]", i), one.teacher), std::move(weights)});
+  }
+  return distill::make_mixed_teacher(std::move(shares));
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,35 @@
+// The teachers of a train stage: models and caches that its recipe names, opened and held against the text
+// that the student learns from, before the first step.
+//
+//   live     a MODEL beside the student, its products in its own precision
+//   self     a copy of the weights that the stage begins with, never quantized. A stage that is resumed
+//            begins with the same ones: they follow from model.from, model.init or the seed
+//   cached   labels of a capture stage: of this text, whole (every digest is checked, ranks share the work),
+//            and of distill.teacher.model where that is named
+//
+// Throws ConfigError for what does not fit together, DataError for files that do not hold.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/batch_stream.h"
+#include "distill/teacher.h"
+#include "launch/model_address.h"
+#include "recipes/stage_context.h"
+
+namespace retort::recipes {
+
+// A model that is to read `text`. ConfigError, with the first tokens that differ, unless its tokenizer is the
+// text's where it is known, and its vocabulary large enough. `key` names the model in errors.
+launch::OpenedModel open_teacher(const std::string& key, const std::string& address,
+                                 const StageContext& context, const data::TokenShards& text, Log& log);
+
+// What the stage's objective learns from; nullptr when no loss needs a teacher. Collective. `student` has the
+// weights that the stage begins with, `sources` are those of its batches.
+std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
+                                               const std::vector<data::Source>& sources, comm::Comm& comm,
+                                               Log& log);
+
+}  // namespace retort::recipes

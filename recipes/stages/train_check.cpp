@@ -1,0 +1,172 @@
+#include "recipes/stages/train_check.h"
+
+#include <algorithm>
+
+#include "distill/loss.h"
+#include "quantize/quantize_map.h"
+#include "recipes/data_options.h"
+#include "recipes/distill_options.h"
+#include "recipes/model_options.h"
+#include "recipes/stages/initial_model.h"
+#include "train/trainer.h"
+
+namespace retort::recipes {
+namespace {
+
+// Every source has a teacher.
+void check_weights(StageCheck& check, const std::vector<MixedTeacher>& teachers) {
+  std::vector<double> sums(check.stage.get<DataOptions>().sources().size());
+  for (const MixedTeacher& one : teachers) {
+    if (one.teacher.kind == "cached")
+      check.add("distill.teachers.kind",
+                "several teachers are live or self: a cache holds no whole distribution");
+    if (!one.source_weights.empty() && one.source_weights.size() != sums.size())
+      return check.add({"distill.teachers.source_weights", "data.mixture"},
+                       fmt::format("must have a weight for each of {} source(s), got {}", sums.size(),
+                                   one.source_weights.size()));
+    for (size_t i = 0; i < sums.size(); ++i)
+      sums[i] += one.source_weights.empty() ? one.weight : one.source_weights[i];
+  }
+  const bool negative = std::any_of(teachers.begin(), teachers.end(), [](const MixedTeacher& one) {
+    return std::any_of(one.source_weights.begin(), one.source_weights.end(), [](double w) { return w < 0; });
+  });
+  if (negative) check.add("distill.teachers.source_weights", "must be >= 0");
+  if (std::any_of(sums.begin(), sums.end(), [](double sum) { return sum <= 0; }))
+    check.add("distill.teachers.weight", "must be > 0 in every source for one of the teachers at least");
+}
+
+void check_live(StageCheck& check, const TeacherOptions& teacher, const std::string& key, bool needed) {
+  if (needed && teacher.model.empty()) check.add((key + "model").c_str(), "must name the teacher, got none");
+  if (const auto shape = spec_of(check.recipe, teacher.model))
+    check.check_vocabulary(*shape, {key + "model"});
+}
+
+void check_self(StageCheck& check, const TeacherOptions& teacher, const std::string& key) {
+  if (!teacher.model.empty())
+    check.add((key + "model").c_str(), "is what the stage begins with, for kind self; leave it out");
+  const auto& grids = check.stage.get<QuantizeSection>();
+  if (!grids || grids->from_step > 0)
+    check.add(
+        {key + "kind", "quantize.from_step"},
+        "self needs quantize with from_step 0: until then student and teacher are the same; train in full "
+        "precision in a stage before");
+}
+
+// A capture stage of this recipe can be judged before it has run.
+void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::string& key) {
+  const std::vector<SourceOptions> sources = check.stage.get<DataOptions>().sources();
+  if (teacher.cache.size() != sources.size())
+    check.add((key + "cache").c_str(), fmt::format("must name one cache for each of {} source(s), got {}",
+                                                   sources.size(), teacher.cache.size()));
+  for (const std::string& cache : teacher.cache) {
+    const Stage* made = check.recipe.behind(cache);
+    if (made == nullptr || kind_of(*made).makes != Thing::kCache) continue;
+    const std::string &text = made->get<DataOptions>().train, &model = made->get<ModelOptions>().from;
+    if (std::none_of(sources.begin(), sources.end(), [&](auto& source) { return source.train == text; }))
+      check.add({"data.train", key + "cache"},
+                fmt::format("must be {}, the text that stage {} captures, got {}", text, made->name,
+                            sources.front().train));
+    if (!teacher.model.empty() && teacher.model != model)
+      check.add({key + "model", key + "cache"},
+                fmt::format("must be {}, the model that stage {} captures, got {}", model, made->name,
+                            teacher.model));
+  }
+}
+
+void check_loss(StageCheck& check, size_t number, const distill::LossOptions& loss) {
+  if (loss.fn.empty())
+    check.add("distill.losses", fmt::format("loss {} must name its fn, one of {}", number,
+                                            fmt::join(distill::losses().names(), ", ")));
+  if (!loss.schedule) return;
+  try {
+    loss.schedule->check();
+  } catch (const ConfigError& error) {
+    check.add("distill.losses", fmt::format("loss {}: {}", number, error.what()));
+  }
+}
+
+void check_distill(StageCheck& check) {
+  const DistillOptions& d = *check.stage.get<DistillSection>();
+  if (d.losses.empty()) check.add("distill.losses", "must name at least one loss, got none");
+  for (size_t i = 0; i < d.losses.size(); ++i) check_loss(check, i + 1, d.losses[i]);
+  const bool needs_teacher = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& l) {
+    const distill::LossSpec* row = distill::losses().find(l.fn);
+    return row != nullptr && row->needs_teacher();
+  });
+  if (!d.teachers.empty() && !d.teacher.model.empty())
+    check.add("distill.teachers", "comes instead of distill.teacher, which is set too");
+  const std::string key = d.teachers.empty() ? "distill.teacher." : "distill.teachers.";
+  if (!d.teachers.empty()) check_weights(check, d.teachers);
+  for (const TeacherOptions& teacher : d.all_teachers()) {
+    if (teacher.kind != "cached" && !teacher.cache.empty())
+      check.add((key + "cache").c_str(), fmt::format("is for kind cached, got kind {}", teacher.kind));
+    if (teacher.kind != "live" && teacher.bridge != "none")
+      check.add((key + "bridge").c_str(), fmt::format("is for kind live, got kind {}", teacher.kind));
+    if (teacher.kind == "live") check_live(check, teacher, key, needs_teacher);
+    if (teacher.kind == "self") check_self(check, teacher, key);
+    if (teacher.kind == "cached") check_cached(check, teacher, key);
+  }
+}
+
+void check_batch(StageCheck& check) {
+  const auto& data = check.stage.get<DataOptions>();
+  const int64_t ranks = check.ranks > 0 ? check.ranks : check.stage.get<ParallelOptions>().ranks;
+  const int64_t unit = data.sequence * data.micro_batch * ranks;
+  if (unit > 0 && data.batch_tokens % unit == 0) return;
+  check.add({"data.batch_tokens", "data.sequence", "data.micro_batch", "parallel.ranks"},
+            fmt::format("must be a multiple of sequence * micro_batch * ranks = {} * {} * {} = {}, got {}",
+                        data.sequence, data.micro_batch, ranks, unit, data.batch_tokens));
+}
+
+void check_steps(StageCheck& check) {
+  const auto& train = check.stage.get<train::TrainOptions>();
+  const auto& grids = check.stage.get<QuantizeSection>();
+  if (train.schedule.warmup > train.steps)
+    check.add({"train.schedule.warmup", "train.steps"},
+              fmt::format("must be at most train.steps {}, got {}", train.steps, train.schedule.warmup));
+  if (grids && grids->from_step >= train.steps)
+    check.add({"quantize.from_step", "train.steps"},
+              fmt::format("must be below train.steps {}, got {}", train.steps, grids->from_step));
+}
+
+void check_init(StageCheck& check, const models::DecoderSpec& student) {
+  const std::string source = init_source(check.stage);
+  if (source.empty())
+    return check.add("model.init.from", "teacher means distill.teacher.model, which names none");
+  const auto teacher = spec_of(check.recipe, source);
+  if (!teacher) return;
+  if (student.patch || teacher->patch)
+    return check.add({"model.init", "model.family"}, "a byte-patch model is cut from none, and none from it");
+  try {
+    distill::check_start(student, *teacher, *check.stage.get<ModelOptions>().init);
+  } catch (const ConfigError& error) {
+    check.add_key_error(error, "model.init");
+  }
+}
+
+void check_model(StageCheck& check) {
+  const auto& model = check.stage.get<ModelOptions>();
+  const auto spec = spec_of(check.recipe, check.stage);
+  if (!spec) return;
+  try {
+    if (model.from.empty()) spec->validate();
+  } catch (const ConfigError& error) {
+    return check.add_key_error(error, "model.family");
+  }
+  check.model_spec();
+  check.check_vocabulary(*spec, {"model.vocabulary", "model.from"});
+  if (model.init) check_init(check, *spec);
+  if (const auto& grids = check.stage.get<QuantizeSection>()) check.check_grids(*spec, *grids);
+}
+
+}  // namespace
+
+void check_train_stage(StageCheck& check) {
+  check.demand_training();
+  check_batch(check);
+  check_steps(check);
+  if (check.stage.get<DistillSection>()) check_distill(check);
+  check_model(check);
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,154 @@
+#include <gmock/gmock.h>
+
+#include "distill/teacher_cache.h"
+#include "launch/verbs.h"
+#include "recipes/on_ranks.h"
+#include "tests/recipes/recipe_run.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr const char* kRecipe = R"(
+run: { seed: 3 }
+data: { train: stage:text, validation: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 4 }
+model: { context: 48, layers: 1, width: 32, heads: 2, ffn_width: 64 }
+train: { steps: 20, precision: fp32, optimizer: { lr: 1.0e-2 }, schedule: { kind: constant, warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: teacher, kind: train }
+  - { name: other, kind: train, model: { width: 16 } }
+  - name: labels
+    kind: capture
+    model: { from: stage:teacher }
+    capture: { draws: 20, block_tokens: 1000, precision: fp32 }
+)";
+
+using CaptureStage = RecipeRun;
+
+std::string bytes_below(const Path& directory) {
+  std::vector<Path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  std::string out;
+  for (const Path& file : files) out += file.filename().string() + read_text(file);
+  return out;
+}
+
+std::string output_of(const InspectArguments& arguments) {
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(inspect_verb(arguments), ExitCode::kDone);
+  return ::testing::internal::GetCapturedStdout();
+}
+
+}  // namespace
+
+TEST_F(CaptureStage, KeepsLabelsOfEveryTokenAndSaysWhatTheyCost) {
+  EXPECT_THAT(run(recipe(kRecipe), {.only = "capture"}), HasSubstr("labels and"));
+  EXPECT_FALSE(std::filesystem::exists(in_run("other"))) << "nobody asked for it";
+  const distill::TeacherCache cache(in_run("labels/cache"));
+  cache.verify();
+  cache.check_corpus(data::TokenShards(in_run("text/train")));
+  const distill::CacheFacts& facts = cache.facts();
+  EXPECT_EQ(facts.block_tokens, 992);  // whole windows
+  EXPECT_EQ(facts.window, 32);
+  EXPECT_EQ(facts.seed, 3);
+  EXPECT_EQ(figure("labels", "captured_tokens"), static_cast<double>(facts.tokens));
+  EXPECT_NEAR(figure("labels", "labels_per_token"),
+              static_cast<double>(cache.labels()) / static_cast<double>(facts.tokens), 1e-9);
+  EXPECT_NEAR(figure("labels", "cache_bytes"), static_cast<double>(cache.bytes()), 0.5);
+}
+
+TEST_F(CaptureStage, RanksAndInterruptionsLeaveTheSameBytes) {
+  run(recipe(kRecipe));
+  const std::string whole = bytes_below(in_run("labels/cache"));
+  const Recipe shared = recipe(kRecipe, {"stages.labels.parallel.ranks=3"});
+  std::filesystem::remove_all(in_run("labels"));
+  run(shared);
+  EXPECT_TRUE(bytes_below(in_run("labels/cache")) == whole);
+
+  // Stopped before the stage was done: what is there is kept.
+  std::filesystem::remove(in_run("labels/result.json"));
+  std::filesystem::remove(distill::block_path(in_run("labels/cache"), 1));
+  const auto kept = std::filesystem::last_write_time(distill::block_path(in_run("labels/cache"), 0));
+  stop_ = true;
+  run(shared);
+  EXPECT_EQ(code_, ExitCode::kPreempted);
+  stop_ = false;
+  run(shared);
+  EXPECT_TRUE(bytes_below(in_run("labels/cache")) == whole);
+  EXPECT_EQ(std::filesystem::last_write_time(distill::block_path(in_run("labels/cache"), 0)), kept);
+}
+
+// Labels are found by a token's place, so what shapes a student's batches does not make them anew; what the
+// teacher reads and what is drawn does.
+TEST_F(CaptureStage, BelongsToTextAndTeacherAndNotToBatches) {
+  const Recipe base = recipe(kRecipe);
+  const auto identity = [&](const std::vector<std::string>& sets) {
+    const Recipe changed = recipe(kRecipe, sets);
+    return stage_identity(changed, *changed.find("labels"));
+  };
+  const std::string own = stage_identity(base, *base.find("labels"));
+  for (const char* same : {"data.batch_tokens=512", "data.micro_batch=2", "stages.labels.parallel.ranks=2",
+                           "data.validation=''"})
+    EXPECT_EQ(identity({same}), own) << same;
+  for (const char* other : {"data.sequence=16", "data.isolate_documents=true", "run.seed=4",
+                            "stages.labels.capture.draws=21", "stages.labels.model.from=stage:other"})
+    EXPECT_NE(identity({other}), own) << other;
+}
+
+TEST_F(CaptureStage, InspectSaysWhatACacheHoldsAndWhetherItFits) {
+  run(recipe(kRecipe));
+  const std::string cache = in_run("labels").string();
+  const std::string said = output_of({cache, in_run("text/train").string(), "bytes"});
+  for (const char* part : {"sampled of ", "20 draws a token at temperature 1", "checksums hold",
+                           "windows of 32 tokens", "fits the shards", "fits the tokenizer bytes"})
+    EXPECT_THAT(said, HasSubstr(part));
+  EXPECT_THAT(output_of({cache, "", ""}), Not(HasSubstr("fits")));
+  try {
+    output_of({cache, in_run("text/validation").string(), ""});
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("captured on other text"));
+  }
+  ::testing::internal::GetCapturedStdout();
+  EXPECT_THROW(inspect_verb({in_run("text").string(), "x", ""}), ConfigError);
+}
+
+TEST_F(CaptureStage, OnlyAskedForWhereThereIsOne) {
+  try {
+    run(recipe(kRecipe), {.only = "claim"});
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("no stage of kind claim"));
+  }
+}
+
+TEST_F(CaptureStage, AnErrorOfOneRankIsTheStages) {
+  const Recipe one = recipe(kRecipe, {"stages.labels.parallel.ranks=2"});
+  const auto comm = comm::make_self_comm();
+  Log log(stderr, "", true);
+  const kernels::CpuTuning tuning;
+  StageContext context{one, *one.find("labels"), "", "", "", *comm, 2, tuning, local_files(), log, stop_, {}};
+  try {
+    on_ranks(context, [](StageContext& mine, comm::Comm& group, Log&) -> StageOutcome {
+      EXPECT_EQ(mine.threads, 1);
+      if (group.rank() == 1) throw DataError("one of two");
+      group.barrier();
+      return {};
+    });
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("one of two"));
+  }
+  const StageOutcome outcome = on_ranks(context, [](StageContext&, comm::Comm& group, Log&) {
+    return StageOutcome{
+        {{"sum", group.reduce(int64_t{group.rank() + 1}, comm::Reduce::kSum)}, {"rank", group.rank()}}};
+  });
+  EXPECT_EQ(outcome.result.at("sum"), 3);
+  EXPECT_EQ(outcome.result.at("rank"), 0);
+}
+
+}  // namespace retort::recipes

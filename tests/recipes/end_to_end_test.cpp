@@ -1,0 +1,334 @@
+// The binary, as a user runs it: tests/launch/mini.yaml, killed, interrupted, and under mpirun.
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <thread>
+
+#include "core/error.h"
+#include "distill/teacher_cache.h"
+#include "formats/json.h"
+#include "formats/safetensors.h"
+#include "tests/testing.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+Path binary() {
+  const char* build = std::getenv("RETORT_BINARY_DIR");
+  return Path(build != nullptr ? build : testing::source_directory() / "build" / "release") / "launch" /
+         "retort";
+}
+
+// A process of ours with its output in files.
+class Process {
+ public:
+  Process(const std::vector<std::string>& command, const Path& out) {
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    std::vector<char*> argv;
+    for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+    argv.push_back(nullptr);
+    if (std::freopen((out.string() + ".out").c_str(), "w", stdout) == nullptr ||
+        std::freopen((out.string() + ".err").c_str(), "w", stderr) == nullptr)
+      ::_exit(126);
+    ::execvp(argv[0], argv.data());
+    ::_exit(127);
+  }
+  ~Process() {
+    if (signal(SIGKILL)) wait();
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  // False when it has ended already: kill(0) would signal whoever runs the tests.
+  bool signal(int number) const { return pid_ > 0 && ::kill(pid_, number) == 0; }
+  bool running() {
+    int status = 0;
+    if (pid_ > 0 && ::waitpid(pid_, &status, WNOHANG) == pid_) finish(status);
+    return pid_ > 0;
+  }
+  int wait() {  // the exit code; 128 + n when signal n killed it
+    int status = 0;
+    if (pid_ > 0 && ::waitpid(pid_, &status, 0) == pid_) finish(status);
+    return code_;
+  }
+
+ private:
+  void finish(int status) {
+    pid_ = 0;
+    code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  pid_t pid_ = 0;
+  int code_ = -1;
+};
+
+class SlowEndToEnd : public ::testing::Test {
+ protected:
+  SlowEndToEnd() {
+    std::ofstream text(directory_ / "a.txt");
+    for (int i = 0; i < 600; ++i)
+      text << "In line " << i << " is " << i * i << ", and then comes the next.\n";
+  }
+
+  std::vector<std::string> command(const std::string& run, const std::vector<std::string>& sets = {}) const {
+    std::vector<std::string> out = {binary().string(),
+                                    "run",
+                                    (testing::source_directory() / "tests/launch/mini.yaml").string(),
+                                    "--set",
+                                    "run.text=" + (directory_ / "a.txt").string(),
+                                    "--set",
+                                    "run.dir=" + (directory_ / run).string()};
+    for (const std::string& set : sets) out.insert(out.end(), {"--set", set});
+    return out;
+  }
+  int execute(const std::vector<std::string>& command, const std::string& out) const {
+    return Process(command, directory_ / out).wait();
+  }
+  std::string said(const std::string& out) const { return read_text(directory_ / (out + ".err")); }
+  std::string printed(const std::string& out) const { return read_text(directory_ / (out + ".out")); }
+
+  // Runs until a checkpoint of the teacher is there, and stops it there and then.
+  int stop_in_the_teacher(const std::string& run, int signal) const {
+    // More steps than can be done before the signal arrives.
+    Process process(command(run, {"stages.teacher.train.steps=300"}), directory_ / (run + "-stopped"));
+    const Path checkpoint = directory_ / run / "teacher" / "checkpoints" / "LATEST";
+    while (process.running() && !fs::exists(checkpoint))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_TRUE(process.signal(signal)) << "the run ended by itself: " << said(run + "-stopped");
+    return process.wait();
+  }
+
+  // Every file of a directory, as one text.
+  static std::string bytes_in(const Path& directory) {
+    std::vector<Path> files;
+    for (const auto& entry : fs::directory_iterator(directory)) files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+    std::string out;
+    for (const Path& file : files) out += file.filename().string() + read_text(file);
+    return out;
+  }
+  std::string checkpoint_bytes(const std::string& run, const std::string& stage) const {
+    const Path checkpoints = directory_ / run / stage / "checkpoints";
+    std::string newest = read_text(checkpoints / "LATEST");
+    while (!newest.empty() && std::isspace(static_cast<unsigned char>(newest.back())) != 0) newest.pop_back();
+    return newest + bytes_in(checkpoints / newest);
+  }
+  void expect_equal_checkpoints(const std::string& a, const std::string& b) const {
+    for (const char* stage : {"teacher", "student", "qat"})
+      EXPECT_TRUE(checkpoint_bytes(a, stage) == checkpoint_bytes(b, stage))
+          << stage << " of " << a << " and " << b;
+  }
+
+  // The blocks also name the teacher by its path, which differs.
+  void expect_equal_labels(const std::string& a, const std::string& b) const {
+    const distill::TeacherCache mine(directory_ / a / "labels" / "cache"),
+        theirs(directory_ / b / "labels" / "cache");
+    mine.verify();
+    theirs.verify();
+    ASSERT_EQ(mine.facts().tokens, theirs.facts().tokens);
+    const at::Tensor all_N = at::arange(mine.facts().tokens, at::kLong);
+    const kernels::SparseLabels labels = mine.read(all_N), others = theirs.read(all_N);
+    EXPECT_TRUE(at::equal(labels.ids_NK, others.ids_NK));
+    EXPECT_TRUE(testing::same_bits(labels.weights_NK, others.weights_NK));
+  }
+
+  testing::TemporaryDirectory directory_;
+};
+
+}  // namespace
+
+TEST(Binary, PrintedTextThatIsLostIsAnError) {
+  testing::TemporaryDirectory directory;
+  const auto shell = [&](const std::string& text) {
+    const std::string command =
+        fmt::format("cd '{}'; R='{}'; {}", directory.path().string(), binary().string(), text);
+    return WEXITSTATUS(std::system(command.c_str()));
+  };
+  EXPECT_EQ(shell("$R recipe list > /dev/full 2> err"), 74);  // shorter than the buffer
+  EXPECT_THAT(read_text(directory / "err"), HasSubstr("stdout: what was printed could not be written"));
+  EXPECT_EQ(shell("$R recipe docs > /dev/full 2> err"), 74);
+  EXPECT_THAT(read_text(directory / "err"), HasSubstr("stdout: what was printed could not be written"));
+  // Whoever closed the pipe wants no more; a parent may have ignored the signal that would end us.
+  shell("trap '' PIPE; { sleep 0.2; $R recipe docs 2> err; echo $? > code; } | true; sleep 2");
+  EXPECT_EQ(read_text(directory / "code"), "0\n");
+  EXPECT_EQ(read_text(directory / "err"), "");
+}
+
+TEST_F(SlowEndToEnd, AnEndedProcessIsNotSignalled) {
+  Process ended({"true"}, directory_ / "true");
+  EXPECT_EQ(ended.wait(), 0);
+  EXPECT_FALSE(ended.signal(0));
+}
+
+TEST_F(SlowEndToEnd, TextInStudentOut) {
+  ASSERT_EQ(execute(command("run"), "first"), 0) << said("first");
+  EXPECT_THAT(printed("first"), HasSubstr("| gguf"));
+  EXPECT_THAT(printed("first"), HasSubstr("model.gguf ---\nthe "));
+  const auto result = [&](const char* stage) {
+    return formats::read_json(directory_ / "run" / stage / "result.json");
+  };
+  // The exported file holds the weights that were judged: the same figure, to the last bit.
+  EXPECT_EQ(result("gguf").at("nats"), result("qat").at("nats"));
+  EXPECT_EQ(result("gguf").at("bits_per_byte"), result("qat").at("bits_per_byte"));
+  EXPECT_GT(result("rtn").at("kl").get<double>(), result("gptq").at("kl").get<double>());
+  EXPECT_GT(result("packed").at("agreement").get<double>(), 0.5);
+  for (const char* stage : {"gptq", "packed", "qat"})
+    EXPECT_THAT(read_text(directory_ / "run" / stage / "quantization.md"), HasSubstr("KL, nats")) << stage;
+  EXPECT_LT(result("gguf").at("file_bytes"), result("values").at("file_bytes"));
+  EXPECT_EQ(result("student").at("stored"), result("gguf").at("stored"));
+  EXPECT_LT(result("student").at("stored"), result("student").at("expanded"));
+
+  const std::string gguf = (directory_ / "run" / "gguf").string();
+  ASSERT_EQ(execute({binary().string(), "eval", gguf, "--sequence", "32", "--text",
+                     (directory_ / "run" / "text" / "validation").string(), "--json",
+                     (directory_ / "eval.json").string()},
+                    "eval"),
+            0)
+      << said("eval");
+  EXPECT_EQ(formats::read_json(directory_ / "eval.json").at("nats"), result("qat").at("nats"));
+
+  // The checkpoint itself, opened as a model, generates what the file generates.
+  std::vector<std::string> texts;
+  for (const std::string& model :
+       {gguf, (directory_ / "run" / "qat").string(), (directory_ / "run" / "values").string()}) {
+    ASSERT_EQ(
+        execute({binary().string(), "generate", model, "--prompt", "In line", "--tokens", "30"}, "generate"),
+        0);
+    texts.push_back(printed("generate"));
+    EXPECT_TRUE(texts.back().starts_with("In line"));
+    EXPECT_EQ(texts.back(), texts.front()) << model;
+  }
+  std::ofstream(directory_ / "ids.json") << "[[1, 2, 3], [4, 5, 6]]";
+  ASSERT_EQ(execute({binary().string(), "logits", gguf, "--ids", (directory_ / "ids.json").string(), "--out",
+                     (directory_ / "logits.safetensors").string()},
+                    "logits"),
+            0);
+  EXPECT_EQ(formats::SafetensorsFile(directory_ / "logits.safetensors").tensor("logits").sizes(),
+            (at::IntArrayRef{2, 3, 256}));
+  ASSERT_EQ(execute({binary().string(), "export", (directory_ / "run" / "qat").string(), "--format", "gguf",
+                     "--out", (directory_ / "again.gguf").string()},
+                    "export"),
+            0);
+  EXPECT_TRUE(read_text(directory_ / "again.gguf") == read_text(directory_ / "run" / "gguf" / "model.gguf"));
+  for (const char* what : {"run", "run/text/train", "run/teacher", "run/gguf/model.gguf", "run/hf"})
+    EXPECT_EQ(execute({binary().string(), "inspect", (directory_ / what).string()}, "inspect"), 0)
+        << said("inspect");
+
+  // A second run skips everything, and one seed gives one set of bytes.
+  ASSERT_EQ(execute(command("run"), "second"), 0);
+  EXPECT_THAT(said("second"), ::testing::Not(HasSubstr("tok/s")));
+  EXPECT_EQ(printed("second"), printed("first"));
+  ASSERT_EQ(execute(command("twin"), "twin"), 0);
+  expect_equal_checkpoints("run", "twin");
+}
+
+TEST_F(SlowEndToEnd, KilledAndInterruptedRunsContinueToTheSameBytes) {
+  const std::vector<std::string> sets = {"stages.teacher.train.steps=300"};
+  // The stage that is hit is long; a whole run of it is the reference.
+  std::filesystem::create_directories(directory_ / "killed");
+  std::ofstream(directory_ / "killed" / "exit.json") << R"({"code": 0})";  // an earlier start's
+  EXPECT_EQ(stop_in_the_teacher("killed", SIGKILL), 128 + SIGKILL);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "killed" / "exit.json"));
+  EXPECT_EQ(stop_in_the_teacher("interrupted", SIGINT), 75);
+  EXPECT_EQ(formats::read_json(directory_ / "interrupted" / "exit.json").at("code"), 75);
+  EXPECT_THAT(said("interrupted-stopped"), HasSubstr("run the same command again"));
+  EXPECT_EQ(execute(command("whole", sets), "whole"), 0) << said("whole");
+  for (const char* run : {"killed", "interrupted"}) {
+    EXPECT_EQ(execute(command(run, sets), run), 0) << said(run);
+    EXPECT_THAT(said(run), HasSubstr("continuing from"));
+    expect_equal_checkpoints("whole", run);
+  }
+}
+
+TEST_F(SlowEndToEnd, MpiRanksGiveTheSameBytes) {
+  if (std::system("command -v mpirun >/dev/null") != 0) GTEST_SKIP() << "no mpirun";
+  ASSERT_EQ(execute(command("one"), "one"), 0) << said("one");
+  std::vector<std::string> mpirun = {"env",
+                                     "OMPI_ALLOW_RUN_AS_ROOT=1",
+                                     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                                     "mpirun",
+                                     "--oversubscribe",
+                                     "--bind-to",
+                                     "none",
+                                     "-n",
+                                     "2"};
+  const auto with = [&](const std::vector<std::string>& rest) {
+    std::vector<std::string> out = mpirun;
+    out.insert(out.end(), rest.begin(), rest.end());
+    return out;
+  };
+  ASSERT_EQ(execute(with(command("two")), "two"), 0) << said("two");
+  if (said("two").find("rank 0 of 2 over mpi") == std::string::npos) GTEST_SKIP() << "this build has no MPI";
+  expect_equal_checkpoints("one", "two");
+  expect_equal_labels("one", "two");
+  EXPECT_EQ(printed("two").substr(0, 7), "| stage");  // rank 0 alone prints
+
+  // A mistake is said once, with its code.
+  EXPECT_EQ(execute(with(command("bad", {"train.steps=0"})), "bad"), 2);
+  const std::string text = said("bad");
+  EXPECT_EQ(text.find("must be an integer >= 1"), text.rfind("must be an integer >= 1")) << text;
+}
+
+TEST_F(SlowEndToEnd, TcpRanksGiveTheSameBytes) {
+  ASSERT_EQ(execute(command("one"), "one"), 0) << said("one");
+  const auto ranked = [&](const std::string& rank) {
+    std::vector<std::string> out = {"env", "RANK=" + rank, "WORLD_SIZE=2", "MASTER_ADDR=localhost",
+                                    "MASTER_PORT=29511"};
+    const std::vector<std::string> rest = command("two");
+    out.insert(out.end(), rest.begin(), rest.end());
+    return out;
+  };
+  Process second(ranked("1"), directory_ / "second");
+  ASSERT_EQ(execute(ranked("0"), "two"), 0) << said("two");
+  EXPECT_EQ(second.wait(), 0) << said("second");
+  EXPECT_THAT(said("two"), HasSubstr("rank 0 of 2 over tcp"));
+  expect_equal_checkpoints("one", "two");
+  expect_equal_labels("one", "two");
+}
+
+TEST_F(SlowEndToEnd, BadInputHasDocumentedCodes) {
+  EXPECT_EQ(execute(command("a", {"run.text=/nowhere.txt"}), "a"), 2);
+  EXPECT_THAT(said("a"), HasSubstr("retort: --set run.text: no such file: /nowhere.txt"));
+  std::ofstream(directory_ / "empty.txt") << "";
+  EXPECT_EQ(execute(command("b", {"run.text=" + (directory_ / "empty.txt").string()}), "b"), 65);
+  EXPECT_EQ(execute({binary().string(), "generate", "/nowhere.gguf", "--prompt", "x"}, "c"), 74);
+  std::ofstream(directory_ / "bad.gguf") << "GGUF and nothing more";
+  EXPECT_EQ(
+      execute({binary().string(), "generate", (directory_ / "bad.gguf").string(), "--prompt", "x"}, "d"), 65);
+  EXPECT_EQ(execute({binary().string(), "fly"}, "e"), 2);
+  fs::create_directory(directory_ / "own");  // whose recipe.yaml the resolved one would replace
+  const Path recipe = directory_ / "own" / "recipe.yaml";
+  fs::copy_file(testing::source_directory() / "tests" / "launch" / "mini.yaml", recipe);
+  const std::string written = read_text(recipe);
+  std::vector<std::string> run = command("own", {});
+  *std::find_if(run.begin(), run.end(), [](const std::string& word) { return word.ends_with("mini.yaml"); }) =
+      recipe.string();
+  EXPECT_EQ(execute(run, "f"), 2);
+  EXPECT_THAT(said("f"), HasSubstr("holds a recipe.yaml that no run has written"));
+  EXPECT_EQ(read_text(recipe), written);
+}
+
+// The checkpoint before a damaged one is taken, loudly.
+TEST_F(SlowEndToEnd, DamagedCheckpointsFallBack) {
+  EXPECT_EQ(stop_in_the_teacher("run", SIGKILL), 128 + SIGKILL);
+  const std::vector<std::string> sets = {"stages.teacher.train.steps=40"};
+  ASSERT_EQ(execute(command("run", sets), "once"), 0)
+      << said("once");  // another recipe: done anew, in 40 steps
+  EXPECT_THAT(said("once"), ::testing::Not(HasSubstr("continuing from")));
+  const Path newest =
+      directory_ / "run" / "teacher" / "checkpoints" / "step_00000040" / "weights.safetensors";
+  fs::resize_file(newest, fs::file_size(newest) - 8);
+  fs::remove(directory_ / "run" / "teacher" / "result.json");
+  ASSERT_EQ(execute(command("run", sets), "again"), 0) << said("again");
+  EXPECT_THAT(said("again"), HasSubstr("warning:"));
+  EXPECT_THAT(said("again"), HasSubstr("continuing from"));
+  EXPECT_THAT(said("again"), HasSubstr("step_00000030"));
+}
+
+}  // namespace retort::recipes

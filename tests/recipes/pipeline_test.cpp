@@ -1,0 +1,285 @@
+#include "recipes/pipeline.h"
+
+#include "data/token_shards.h"
+#include "formats/json.h"
+#include "recipes/validate.h"
+#include "tests/recipes/recipe_run.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kRecipe = R"(
+run: { seed: 1 }
+data: { train: stage:text, validation: stage:text, sequence: 16, batch_tokens: 64, micro_batch: 4 }
+model: { context: 32, layers: 1, width: 32, heads: 1, ffn_width: 32 }
+train: { steps: 2, precision: fp32, schedule: { warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: model, kind: train }
+  - { name: report, kind: report }
+)";
+
+class PipelineTest : public RecipeRun {
+ protected:
+  Recipe recipe(const std::vector<std::string>& sets = {}) const { return RecipeRun::recipe(kRecipe, sets); }
+  formats::Json json(const std::string& path) const { return formats::read_json(in_run(path)); }
+};
+
+int count(const std::string& text, const std::string& part) {
+  int n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+}  // namespace
+
+TEST_F(PipelineTest, FinishedStagesAreSkipped) {
+  EXPECT_EQ(count(run(recipe()), "done already"), 0);
+  EXPECT_EQ(code_, ExitCode::kDone);
+  EXPECT_EQ(json("exit.json").at("code"), 0);
+  EXPECT_GT(json("model/result.json").at("bits_per_byte").get<double>(), 0.0);
+  EXPECT_EQ(json("model/result.json").at("tokens"), 128);
+
+  const std::string again = run(recipe());
+  EXPECT_EQ(count(again, "done already"), 3);
+  EXPECT_THAT(again, HasSubstr("| model"));  // the table is shown all the same
+  // The resolved recipe is a recipe, and the same one.
+  const Recipe resolved = read_recipe((directory_ / "run" / "recipe.yaml").string());
+  EXPECT_EQ(count(run(resolved), "done already"), 3);
+}
+
+TEST_F(PipelineTest, EveryFigureIsKnownToClaims) {
+  run(recipe());
+  for (const Stage& stage : recipe().stages) {
+    const formats::Json result = json(stage.name + "/result.json");
+    for (const auto& [name, value] : result.items())
+      if (value.is_number()) {
+        EXPECT_THAT(kind_of(stage).figures, ::testing::Contains(name)) << stage.name;
+      }
+  }
+}
+
+TEST_F(PipelineTest, AChangedStageAndWhatHangsOnItAreDoneAnew) {
+  run(recipe());
+  const std::string changed = run(recipe({"train.steps=3"}));
+  EXPECT_EQ(count(changed, "done already"), 1);
+  EXPECT_EQ(json("model/result.json").at("steps"), 3);
+  EXPECT_EQ(formats::read_json(directory_ / "run" / "model.replaced" / "result.json").at("steps"), 2);
+
+  std::ofstream(directory_ / "a.txt", std::ios::app) << "one more line of text\n";
+  EXPECT_EQ(count(run(recipe({"train.steps=3"})), "done already"), 0);
+}
+
+TEST_F(PipelineTest, WorkThatWasPutAsideIsTakenBack) {
+  run(recipe());
+  const std::string digest = json("model/checkpoints/step_00000002/manifest.json").at("xxh3");
+  run(recipe({"train.steps=3"}));
+  EXPECT_THAT(run(recipe({"train.steps=4"})), HasSubstr("model.replaced.2"));  // and model.replaced stays
+  const std::string back = run(recipe());
+  EXPECT_THAT(back, HasSubstr("taken back from"));
+  EXPECT_EQ(count(back, "done already"), 3);  // the report was put aside too
+  EXPECT_EQ(json("model/checkpoints/step_00000002/manifest.json").at("xxh3"), digest);
+  EXPECT_EQ(count(run(recipe({"train.steps=3"})), "done already"), 3);
+  EXPECT_EQ(json("model/result.json").at("steps"), 3);
+}
+
+TEST_F(PipelineTest, ARunThatFailsMovesNothing) {
+  run(recipe());
+  std::filesystem::create_directory(directory_ / "d");
+  for (const std::string input : {"d", "a.txt"}) {
+    Recipe wrong = recipe();
+    wrong.stages[1].get<DataOptions>().train = (directory_ / input).string();
+    EXPECT_THAT(error_of(wrong), HasSubstr(input));
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run/model.replaced"));
+  EXPECT_EQ(count(run(recipe()), "done already"), 3);
+}
+
+TEST_F(PipelineTest, TextsOfOneStageAreOfOneVocabulary) {
+  std::ofstream(directory_ / "words.json") << R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2},
+    "merges": [["a", "b"]]}, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}})";
+  data::TokenShardWriter writer(local_files(), directory_ / "words",
+                                *data::open_tokenizer(directory_ / "words.json"), "test");
+  writer.add(std::vector<int32_t>(100, 2), 200);
+  writer.finish();
+  EXPECT_THAT(error_of(recipe({"data.validation=" + (directory_ / "words").string()})),
+              HasSubstr("the training text with bytes"));
+  run(recipe());
+  Recipe further = recipe();
+  further.stages[1].get<ModelOptions>().from = in_run("model").string();
+  further.stages[1].name = "further";
+  further.stages[1].get<DataOptions>().train = (directory_ / "words").string();
+  further.stages[1].get<DataOptions>().validation.clear();
+  EXPECT_THAT(error_of(further), HasSubstr("reads tokenizer bytes"));
+}
+
+TEST_F(PipelineTest, ACaptureWithoutItsStageWritesNothing) {
+  run(recipe());
+  const std::string before = read_text(in_run("recipe.yaml"));
+  PipelineOptions options;
+  options.only = "capture";
+  EXPECT_THROW(run(recipe({"train.steps=3"}), options), ConfigError);
+  EXPECT_EQ(read_text(in_run("recipe.yaml")), before);
+  EXPECT_EQ(json("exit.json").at("code"), 0);
+}
+
+TEST_F(PipelineTest, HalvesOfFilesAreSwept) {
+  run(recipe());
+  std::filesystem::remove(in_run("model/result.json"));
+  for (const char* half : {"exit.json.tmp.7", "model/progress.json.tmp.77"})
+    std::ofstream(in_run(half)) << "{";
+  run(recipe());
+  EXPECT_FALSE(std::filesystem::exists(in_run("exit.json.tmp.7")));
+  EXPECT_FALSE(std::filesystem::exists(in_run("model/progress.json.tmp.77")));
+}
+
+TEST_F(PipelineTest, UnfinishedWorkThatWasPutAsideGoesOn) {
+  const Path work = directory_ / "run" / "model";
+  run(recipe({"train.steps=4", "train.checkpoint_every=2"}));
+  std::filesystem::remove(work / "result.json");  // as if it had been stopped at step 2
+  std::filesystem::remove_all(work / "checkpoints" / "step_00000004");
+  run(recipe({"train.steps=3"}));
+  EXPECT_THAT(run(recipe({"train.steps=4", "train.checkpoint_every=2"})), HasSubstr("step_00000002"));
+  EXPECT_EQ(json("model/result.json").at("steps"), 4);
+}
+
+TEST_F(PipelineTest, WhatNoRunHasWrittenIsLeftAlone) {
+  const Path mine = directory_ / "run" / "text" / "mine.txt";
+  std::filesystem::create_directories(mine.parent_path());
+  std::ofstream(mine) << "a letter\n";
+  for (int i = 0; i < 3; ++i) EXPECT_THAT(error_of(recipe()), HasSubstr("is in the place of stage text"));
+  EXPECT_EQ(read_text(mine), "a letter\n");
+  std::filesystem::remove_all(mine.parent_path());
+  std::ofstream(directory_ / "run" / "recipe.yaml") << "run: {}\n";
+  EXPECT_THAT(error_of(recipe()), HasSubstr("holds a recipe.yaml that no run has written"));
+  EXPECT_EQ(read_text(directory_ / "run" / "recipe.yaml"), "run: {}\n");
+}
+
+TEST_F(PipelineTest, APathThatIsNoTextHidesNoError) {
+  std::ofstream(directory_ / "e\xff.txt") << "";
+  Recipe broken = recipe();
+  broken.run.text = {(directory_ / "e\xff.txt").string()};
+  EXPECT_THROW(run(broken), DataError);
+  EXPECT_THAT(json("exit.json").at("message").get<std::string>(), HasSubstr("e\ufffd.txt"));
+}
+
+TEST_F(PipelineTest, NeverResumeStartsAnew) {
+  run(recipe());
+  EXPECT_EQ(count(run(recipe(), {.anew = true}), "done already"), 0);
+}
+
+TEST_F(PipelineTest, RanksThreadsAndNamesDoNotCount) {
+  const Recipe one = recipe({"data.micro_batch=1"});
+  const Recipe other = recipe({"data.micro_batch=1", "parallel.ranks=4", "run.threads=1", "run.name=other"});
+  EXPECT_EQ(stage_identity(one, one.stages[1]), stage_identity(other, other.stages[1]));
+  const Recipe seeded = recipe({"data.micro_batch=1", "run.seed=2"});
+  EXPECT_NE(stage_identity(one, one.stages[1]), stage_identity(seeded, seeded.stages[1]));
+}
+
+TEST_F(PipelineTest, UnfinishedTrainingGoesOnWhateverIsWatchedAndIsNotPutAsideInSilence) {
+  run(recipe());
+  std::filesystem::remove(directory_ / "run" / "model" / "result.json");
+  const std::string watched =
+      run(recipe({"train.log_every=5", "train.validate_every=1", "train.checkpoint_every=7",
+                  "train.keep_checkpoints=9", "train.max_skipped=8", "train.max_failed_saves=8"}));
+  EXPECT_THAT(watched, HasSubstr("continuing from"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "run" / "model.replaced"));
+
+  std::filesystem::remove(directory_ / "run" / "model" / "result.json");
+  const std::string changed = run(recipe({"train.optimizer.lr=0.5"}));
+  EXPECT_THAT(changed, HasSubstr("warning: "));
+  EXPECT_THAT(changed,
+              HasSubstr("model: its recipe or inputs changed (train.optimizer.lr 0.001 -> 0.5); done "
+                        "anew, its unfinished work is in "));
+  EXPECT_THAT(changed, HasSubstr("model.replaced"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "run" / "model.replaced" / "checkpoints" / "LATEST"));
+}
+
+TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {
+  run(recipe({"data.micro_batch=1"}));
+  const std::string one =
+      read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json");
+  run(recipe({"data.micro_batch=1", "parallel.ranks=4"}), {.anew = true});
+  EXPECT_EQ(read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json"), one);
+}
+
+TEST_F(PipelineTest, AMixtureTrainsOnBothOfItsTexts) {
+  std::ofstream(directory_ / "b.txt") << std::string(100, 'b') << "\n" << std::string(40, 'c') << "\n";
+  const Recipe mixed = parse_recipe(fmt::format(R"(
+run: {{ seed: 1, dir: {0}/run }}
+data: {{ mixture: [ {{ train: stage:a, weight: 3 }}, {{ train: stage:b }} ], sequence: 16, batch_tokens: 64, micro_batch: 4 }}
+model: {{ context: 32, layers: 1, width: 32, heads: 1, ffn_width: 32 }}
+train: {{ steps: 4, precision: fp32, schedule: {{ warmup: 0 }} }}
+stages:
+  - {{ name: a, kind: prepare, prepare: {{ text: [ {0}/a.txt ] }} }}
+  - {{ name: b, kind: prepare, prepare: {{ text: [ {0}/b.txt ] }} }}
+  - {{ name: model, kind: train }}
+)",
+                                                directory_.path().string()),
+                                    "mixed.yaml", {});
+  run(mixed);
+  EXPECT_EQ(code_, ExitCode::kDone);
+  const std::string metrics = read_text(directory_ / "run/model/metrics.jsonl");
+  EXPECT_THAT(metrics, HasSubstr("\"stage:b\":0.6666666666666666}"));  // 4 of 16 rows, of 6 windows
+  EXPECT_THAT(run(mixed), HasSubstr("model (train): done already"));
+  std::ofstream(directory_ / "b.txt", std::ios::app) << "more\n";
+  EXPECT_THAT(run(mixed), HasSubstr("b: its recipe or inputs changed"));
+}
+
+TEST_F(PipelineTest, ASecondRunInTheDirectoryIsRefused) {
+  std::filesystem::create_directories(directory_ / "run");
+  const DirectoryLock held(directory_ / "run");
+  try {
+    const auto comm = comm::make_self_comm();
+    Log log(stderr, "", true);
+    run_pipeline(recipe(), {}, *comm, local_files(), log, stop_);
+    FAIL();
+  } catch (const IoError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("another run"));
+    EXPECT_EQ(error.code(), ExitCode::kInputOutput);
+  }
+}
+
+TEST_F(PipelineTest, AStopIsPreemptedAndNothingIsLost) {
+  stop_ = true;
+  run(recipe());
+  EXPECT_EQ(code_, ExitCode::kPreempted);
+  EXPECT_EQ(json("exit.json").at("code"), 75);
+  stop_ = false;
+  run(recipe());
+  EXPECT_EQ(code_, ExitCode::kDone);
+}
+
+TEST_F(PipelineTest, AnotherRunsCheckpointIsContinued) {
+  run(recipe({"train.steps=4", "train.schedule.kind=constant", "train.checkpoint_every=2"}));
+  const std::string whole = json("model/checkpoints/step_00000004/manifest.json").at("xxh3");
+  const Path half = directory_ / "half";
+  std::filesystem::copy(directory_ / "run" / "model" / "checkpoints" / "step_00000002", half);
+  const std::vector<std::string> sets = {"train.steps=4", "train.schedule.kind=constant",
+                                         "train.checkpoint_every=2"};
+  EXPECT_THROW(run(recipe(sets), {.resume_from = in_run("model/checkpoints/step_00000002")}), ConfigError);
+  const std::string said = run(recipe(sets), {.resume_from = half});
+  EXPECT_THAT(said, HasSubstr("continuing from " + half.string()));
+  EXPECT_EQ(json("model/checkpoints/step_00000004/manifest.json").at("xxh3"), whole);
+  EXPECT_EQ(count(run(recipe(sets), {.resume_from = half}), "done already"), 3);
+}
+
+TEST_F(PipelineTest, ErrorsAreLeftInExitJson) {
+  std::ofstream(directory_ / "a.txt") << "";
+  EXPECT_THROW(
+      {
+        ::testing::internal::CaptureStderr();
+        const auto comm = comm::make_self_comm();
+        Log log;
+        run_pipeline(recipe(), {}, *comm, local_files(), log, stop_);
+      },
+      DataError);
+  ::testing::internal::GetCapturedStderr();
+  EXPECT_EQ(json("exit.json").at("code"), 65);
+  EXPECT_EQ(json("exit.json").at("stage"), "text");
+  EXPECT_THAT(json("exit.json").at("message").get<std::string>(), HasSubstr("a.txt"));
+}
+
+}  // namespace retort::recipes
