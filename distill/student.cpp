@@ -14,8 +14,8 @@
 namespace retort::distill {
 namespace {
 
-using models::Decoder;
 using models::DecoderSpec;
+using models::Model;
 using models::Parameter;
 
 std::string in_layer(int64_t n, std::string_view rest) { return fmt::format("layers.{}.{}", n, rest); }
@@ -36,7 +36,7 @@ struct Score {
 class Probe {
  public:
   using View = std::function<at::Tensor(const at::Tensor&)>;
-  explicit Probe(Decoder& model) : model_(model) {}
+  explicit Probe(Model& model) : model_(model) {}
   Probe(const Probe&) = delete;
   Probe& operator=(const Probe&) = delete;
   ~Probe() {
@@ -64,7 +64,7 @@ class Probe {
     std::vector<View> views;  // of the layers that run the weight
     size_t heard = 0;
   };
-  Decoder& model_;
+  Model& model_;
   std::map<std::string, Ear> ears_;
 };
 
@@ -119,7 +119,7 @@ Kept kept_in(const DecoderSpec& student, const DecoderSpec& teacher, const Impor
 }
 
 // What a norm multiplies with.
-at::Tensor gain_D(const Decoder& model, const std::string& norm) {
+at::Tensor gain_D(const Model& model, const std::string& norm) {
   const Parameter& p = model.parameters().at(norm);
   return p.working.detach().to(at::kDouble) + p.offset;
 }
@@ -127,7 +127,7 @@ at::Tensor gain_D(const Decoder& model, const std::string& norm) {
 // Tensors of the teacher with its residual stream on the E principal components of D channels.
 class Projection {
  public:
-  Projection(const Decoder& teacher, const Importance& importance, int64_t width, bool tied)
+  Projection(const Model& teacher, const Importance& importance, int64_t width, bool tied)
       : teacher_(teacher), tied_(tied) {
     const int64_t D = importance.moments_DD.size(0);
     basis_DE_ = std::get<1>(at::linalg_eigh(importance.moments_DD)).narrow(1, D - width, width).flip(1);
@@ -152,7 +152,7 @@ class Projection {
   }
 
  private:
-  const Decoder& teacher_;
+  const Model& teacher_;
   bool tied_;
   at::Tensor basis_DE_;
   double length_ = 1.0;
@@ -160,7 +160,7 @@ class Projection {
 
 class Start {
  public:
-  Start(Decoder& student, const Decoder& teacher, const InitOptions& options, const Importance& importance)
+  Start(Model& student, const Model& teacher, const InitOptions& options, const Importance& importance)
       : student_(student),
         teacher_(teacher),
         layers_(layer_map(student.spec().layers, teacher.spec().layers, options)) {
@@ -228,8 +228,8 @@ class Start {
     b.master.copy_(u.slice(1, 0, rank) * root);
   }
 
-  Decoder& student_;
-  const Decoder& teacher_;
+  Model& student_;
+  const Model& teacher_;
   std::vector<int64_t> layers_;
   std::vector<Kept> kept_;  // of each of the teacher's layers
   std::optional<Projection> projection_;
@@ -282,8 +282,7 @@ void InitOptions::describe(Section& s) {
   s.field("samples", samples, "rows that importance is measured on", at_least<int64_t>(1));
 }
 
-Importance measure_importance(Decoder& teacher, const std::vector<models::TokenBlock>& samples,
-                              bool moments) {
+Importance measure_importance(Model& teacher, const std::vector<models::TokenBlock>& samples, bool moments) {
   const at::NoGradGuard no_grad;
   const DecoderSpec& spec = teacher.spec();
   check<ConfigError>(!samples.empty(), "[init] importance needs samples, got none");
@@ -333,6 +332,8 @@ Importance importance_by_order(const DecoderSpec& teacher) {
 }
 
 void check_start(const DecoderSpec& student, const DecoderSpec& teacher, const InitOptions& options) {
+  check<ConfigError>(!student.patch && !teacher.patch,
+                     "model.init must be left out: a byte-patch model is cut from none, and none from it");
   check_choices(student, teacher);
   const auto at_most = [](const char* key, int64_t own, int64_t theirs) {
     check<ConfigError>(own <= theirs, "model.{} must be at most the teacher's {}, got {}", key, theirs, own);
@@ -366,7 +367,7 @@ std::vector<int64_t> layer_map(int64_t student_layers, int64_t teacher_layers, c
   return out;
 }
 
-void start_student(Decoder& student, const Decoder& teacher, const InitOptions& options,
+void start_student(Model& student, const Model& teacher, const InitOptions& options,
                    const Importance& importance) {
   check_start(student.spec(), teacher.spec(), options);
   RETORT_ASSERT(teacher.spec().lora_rank == 0);

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "core/section.h"
-#include "models/decoder.h"
+#include "models/model.h"
 
 namespace retort::distill {
 
@@ -41,7 +41,7 @@ struct Importance {
 };
 
 // Runs the teacher over each block of tokens; a row is a sample.
-Importance measure_importance(models::Decoder& teacher, const std::vector<models::TokenBlock>& samples,
+Importance measure_importance(models::Model& teacher, const std::vector<models::TokenBlock>& samples,
                               bool moments = false);
 // Keeps the first of everything.
 Importance importance_by_order(const models::DecoderSpec& teacher);
@@ -53,7 +53,7 @@ void check_start(const models::DecoderSpec& student, const models::DecoderSpec& 
 std::vector<int64_t> layer_map(int64_t student_layers, int64_t teacher_layers, const InitOptions& options);
 // Sets every master of the student from the teacher's working weights (f32). A teacher with adapters is
 // merged first (models/adapters.h).
-void start_student(models::Decoder& student, const models::Decoder& teacher, const InitOptions& options,
+void start_student(models::Model& student, const models::Model& teacher, const InitOptions& options,
                    const Importance& importance);
 
 }  // namespace retort::distill

@@ -53,7 +53,7 @@ StageOutcome capture_rank(StageContext& context, comm::Comm& comm, Log& log) {
     facts = facts_of(context, teacher, *text);
   });
   models::bind_working(
-      teacher.decoder->parameters(), *teacher.map,
+      teacher.decoder->parameters(), teacher.map(),
       train::choose_precision(s.capture.precision, comm, log, [&] { return context.tuning; }));
   const Path cache = context.directory / "cache";
   const auto start = std::chrono::steady_clock::now();

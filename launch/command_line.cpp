@@ -6,6 +6,7 @@
 #include <limits>
 
 #include <CLI/CLI.hpp>
+#include "artifacts/export_formats.h"
 #include "core/nearest.h"
 #include "formats/ggml_blocks.h"
 
@@ -34,6 +35,14 @@ CLI::Validator whole(int64_t low, int64_t high = std::numeric_limits<int64_t>::m
 constexpr int64_t kMostThreads = 1024;
 
 constexpr const char* kModel = "a checkpoint, stage, run or HF directory, a .gguf file, or preset:NAME";
+
+// What --format of a folder may be.
+std::vector<std::string> folder_formats() {
+  std::vector<std::string> out = {"auto"};
+  for (const artifacts::ExportFormat& format : artifacts::export_formats())
+    if (!format.one_file) out.push_back(format.name);
+  return out;
+}
 
 // The parser with the places that it fills.
 struct CommandLine {
@@ -225,7 +234,7 @@ struct CommandLine {
         ->allow_extra_args(false);
     sub->add_option("--format", quantize.format,
                     "of a folder; auto: compressed-tensors where it holds the grid, else a checkpoint")
-        ->check(CLI::IsMember({"auto", "compressed-tensors", "gptq", "gptq_v2", "checkpoint"}))
+        ->check(CLI::IsMember(folder_formats()))
         ->capture_default_str();
     sub->add_option("--fallback", quantize.fallback,
                     "grid, or none for f32, of the tensors whose rows the scheme's grid does not divide")
@@ -253,7 +262,7 @@ struct CommandLine {
     sub->add_option("--format", exporting.format,
                     "hf: values; compressed-tensors, gptq: a folder of the model's own codes")
         ->required()
-        ->check(CLI::IsMember({"hf", "gguf", "compressed-tensors", "gptq", "gptq_v2"}));
+        ->check(CLI::IsMember(artifacts::export_formats().names()));
     sub->add_option("--type", exporting.type,
                     "of matrices; by default the grids that the model was trained on")
         ->check(CLI::IsMember(types));

@@ -5,7 +5,7 @@
 
 #include "core/log.h"
 #include "data/token_shards.h"
-#include "launch/model_shape.h"
+#include "launch/model_address.h"
 #include "models/family.h"
 #include "recipes/validate.h"
 
@@ -41,7 +41,7 @@ double tokens_of(const Recipe& recipe, const Stage& stage) {
   for (const recipes::SourceOptions& source : stage.data.sources()) {
     const auto name = recipes::stage_of(source.train);
     const Path path = name ? Path(recipe.run.dir) / *name / "train" : Path(source.train);
-    if (!std::filesystem::exists(path / "shard-00000.h5")) return 0;
+    if (!artifacts::holds_shards(path)) return 0;
     sum += static_cast<double>(data::TokenShards(path).size());
   }
   return sum;

@@ -6,12 +6,13 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "artifacts/out_path.h"
+#include "artifacts/text_shards.h"
 #include "core/kept_pages.h"
 #include "data/prepare.h"
 #include "kernels/cpu_tuning.h"
-#include "launch/out_path.h"
+#include "launch/model_address.h"
 #include "launch/score.h"
-#include "launch/text_shards.h"
 #include "launch/verbs.h"
 
 namespace retort::launch {
@@ -58,10 +59,10 @@ ExitCode eval_verb(const EvalArguments& arguments) {
   const KeptPages kept;
   Log log;
   OpenedModel model = open_model(arguments.model, "", 0, log);
-  if (!arguments.json.empty()) probe_out("--json", arguments.json, true, model.source);
+  if (!arguments.json.empty()) artifacts::probe_out("--json", arguments.json, true, model.source);
   std::shared_ptr<const data::TokenShards> text;
   if (std::filesystem::is_directory(arguments.text)) {
-    text = shards_at(arguments.text, "validation");
+    text = artifacts::shards_at(arguments.text, "validation");
     check_tokenizer(model, *text, "--text " + arguments.text);
   } else {
     text = shards_of(arguments.text, model.need_tokenizer());
@@ -70,7 +71,7 @@ ExitCode eval_verb(const EvalArguments& arguments) {
       arguments.sequence > 0 ? arguments.sequence : std::min<int64_t>(model.decoder->context(), 2048);
   const auto comm = comm::make_self_comm();
   const eval::TextScore score =
-      score_f32(*model.decoder, *model.map, *text, sequence, *comm, arguments.limit);
+      score_f32(*model.decoder, model.map(), *text, sequence, *comm, arguments.limit);
   fmt::print("{}: {:.4f} bits/byte, perplexity {:.3f}, {} tokens of {} bytes in windows of {}\n",
              arguments.text, score.bits_per_byte(), score.perplexity(), score.tokens, score.bytes, sequence);
   if (!arguments.json.empty())

@@ -1,8 +1,8 @@
 // A model as a GGUF file (DIRECTORY/model.gguf) or as a Hugging Face folder (DIRECTORY itself); on request
 // scored as read back from the file.
-#include "launch/export_model.h"
+#include "artifacts/export_model.h"
+#include "artifacts/text_shards.h"
 #include "launch/stages.h"
-#include "launch/text_shards.h"
 #include "launch/together.h"
 
 namespace retort::launch {
@@ -26,7 +26,7 @@ StageOutcome export_stage(StageContext& context) {
   if (s.exporting.evaluate) {
     OpenedModel back;
     together(context.comm, [&] { back = open_model(out.string(), context.run, 0, context.log); });
-    outcome.result.update(evaluate(context, *back.decoder, *back.map, context.comm));
+    outcome.result.update(evaluate(context, *back.decoder, back.map(), context.comm));
   }
   return outcome;
 }

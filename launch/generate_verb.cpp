@@ -64,7 +64,7 @@ ExitCode generate_verb(const GenerateArguments& arguments) {
   Log log;
   const OpenedModel model = open_model(arguments.model, "", arguments.sampling.seed, log);
   const auto comm = comm::make_self_comm();
-  models::bind_working(model.decoder->parameters(), *model.map,
+  models::bind_working(model.decoder->parameters(), model.map(),
                        train::choose_precision(arguments.precision, *comm, log, [&] { return tuning; }));
   if (arguments.ids.empty())
     continue_texts(model, arguments);

@@ -1,8 +1,8 @@
 #include "launch/initial_model.h"
 
+#include "artifacts/text_shards.h"
 #include "core/error.h"
 #include "launch/teachers.h"
-#include "launch/text_shards.h"
 #include "models/adapters.h"
 #include "models/family.h"
 
@@ -15,11 +15,11 @@ std::unique_ptr<models::Model> plain_teacher(const StageContext& context, const 
                                              Log& log) {
   OpenedModel teacher = open_teacher("model.init.from", context.stage.init_source(), context, text, log);
   if (teacher.decoder->spec().lora_rank == 0) return std::move(teacher.decoder);
-  return models::merge_adapters(teacher.need_decoder("layers to start from"), *teacher.map);
+  return models::merge_adapters(*teacher.decoder, teacher.map());
 }
 
 std::vector<models::TokenBlock> sample(const StageContext& context, const std::vector<data::Source>& sources,
-                                       const models::Decoder& teacher) {
+                                       const models::Model& teacher) {
   const recipes::DataOptions& data = context.stage.data;
   const int64_t samples = context.stage.model.init->samples, rows = std::min(data.micro_batch, samples);
   const data::BatchStream stream(sources, {std::min(data.sequence, teacher.context()), rows, seed_of(context),
@@ -35,11 +35,8 @@ std::vector<models::TokenBlock> sample(const StageContext& context, const std::v
 std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
                                                 const std::vector<data::Source>& sources, Log& log) {
   const distill::InitOptions& init = *context.stage.model.init;
-  const std::unique_ptr<models::Model> opened = plain_teacher(context, *sources.front().shards, log);
-  auto* teacher = dynamic_cast<models::Decoder*>(opened.get());
-  check<ConfigError>(teacher != nullptr, "model.init.from: a {} model has no layers to start from",
-                     opened->spec().family);
-  auto student = std::make_unique<models::Decoder>(context.stage.model.spec());
+  const std::unique_ptr<models::Model> teacher = plain_teacher(context, *sources.front().shards, log);
+  auto student = models::make_model(context.stage.model.spec());
   distill::check_start(student->spec(), teacher->spec(), init);
   const distill::Importance importance =
       init.width == "first" ? distill::importance_by_order(teacher->spec())
@@ -56,10 +53,7 @@ std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
 StartingModel continued(OpenedModel model, const recipes::Stage& stage) {
   if (!model.quantize || (stage.quantize && quantize::same_grids(*model.quantize, *stage.quantize)))
     return {std::move(model.decoder), std::move(model.generation)};
-  auto plain = models::make_model(model.decoder->spec());
-  for (models::Parameter& p : plain->parameters().unique())
-    p.master.copy_(model.decoder->parameters().at(p.name).master);
-  return {std::move(plain), std::move(model.generation)};
+  return {artifacts::copy_of(*model.decoder), std::move(model.generation)};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "launch/table.h"
 #include "launch/together.h"
 #include "models/adapters.h"
+#include "models/family.h"
 #include "quantize/activations.h"
 
 namespace retort::launch {
@@ -15,30 +16,27 @@ namespace {
 constexpr int64_t kRows = 8;                // windows of a forward pass
 constexpr int64_t kBaselineTokens = 16384;  // that GPTQ reads beside a training run
 
-std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map,
-                                               const models::Decoder& model) {
+std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map, const models::Model& model) {
   return map == nullptr ? std::vector<quantize::TensorReport>() : quantize::report(*map, model.parameters());
 }
 
 }  // namespace
 
-models::Decoder& make_plain(OpenedModel& model) {
-  constexpr const char* kWhat = "post-training quantization";
-  const models::Decoder& opened = model.need_decoder(kWhat);
-  if (opened.spec().lora_rank > 0)
-    model.decoder = models::merge_adapters(opened, *model.map);
+models::Model& make_plain(OpenedModel& model) {
+  if (model.decoder->spec().lora_rank > 0)
+    model.decoder = models::merge_adapters(*model.decoder, model.map());
   else if (model.quantize)
-    model.decoder = f32_copy(opened, *model.map);
-  model.map = std::make_unique<models::IdentityMap>();
+    model.decoder = artifacts::f32_copy(*model.decoder, model.map());
+  model.grids.reset();
   model.quantize.reset();
-  return model.need_decoder(kWhat);
+  return *model.decoder;
 }
 
-std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const PostTrainingJob& job,
+std::unique_ptr<quantize::CodesMap> put_on_grids(models::Model& model, const PostTrainingJob& job,
                                                  comm::Comm& comm, Log& log) {
   const at::NoGradGuard no_grad;
-  models::Decoder shape(model.spec(), at::kMeta);  // so that no scales are declared beside the weights
-  const quantize::QuantizeMap grids(job.grids, shape.parameters());  // what does not fit is said here
+  const auto shape = models::make_model(model.spec(), at::kMeta);     // no scales are declared beside weights
+  const quantize::QuantizeMap grids(job.grids, shape->parameters());  // what does not fit is said here
   std::unique_ptr<quantize::CodesMap> map;
   on_rank_zero(comm, [&] {
     quantize::CalibrationInput input;
@@ -76,18 +74,18 @@ Judged judge(const std::string& name, models::Model* reference, models::Model& c
   return row;
 }
 
-std::vector<Judged> judge_baselines(models::Decoder& reference, PostTrainingJob job,
-                                    const std::string& except, const JudgeText& text, comm::Comm& comm,
-                                    Log& log) {
+std::vector<Judged> judge_baselines(models::Model& reference, PostTrainingJob job, const std::string& except,
+                                    const JudgeText& text, comm::Comm& comm, Log& log) {
   const at::NoGradGuard no_grad;
   std::vector<Judged> rows;
   job.method.clip_search = job.method.act_order = false;
   for (const std::string method : {"rtn", "gptq"}) {
-    if (method == except || (method == "gptq" && job.calibration == nullptr)) continue;
     job.method.method = method;
+    const bool can = quantize::method_misfit(job.method, reference).empty();
+    if (method == except || !can || (method == "gptq" && job.calibration == nullptr)) continue;
     job.importance.reset();
     models::IdentityMap identity;
-    const auto copy = f32_copy(reference, identity);
+    const auto copy = artifacts::f32_copy(reference, identity);
     const auto map = put_on_grids(*copy, job, comm, log);
     rows.push_back(judge(method, &reference, *copy, tensors_of(map.get(), *copy), text, comm));
   }
@@ -102,26 +100,25 @@ formats::Json report_training(const StageContext& context, const models::Model& 
   together(comm, [&] {
     if (s.model.from.empty()) {
       models::IdentityMap identity;
-      reference = f32_copy(model, identity);
+      reference = artifacts::f32_copy(model, identity);
     } else {
       const OpenedModel from =
           open_model(s.model.from, context.run, static_cast<uint64_t>(context.recipe.run.seed), log);
-      reference = f32_copy(*from.decoder, *from.map);
+      reference = artifacts::f32_copy(*from.decoder, from.map());
     }
   });
   JudgeText text;
   if (!s.data.validation.empty())
     text = {open_shards(context, s.data.validation, "validation"), s.data.sequence};
   std::vector<Judged> rows = {judge_reference(reference.get(), text, comm)};
-  auto* decoder = dynamic_cast<models::Decoder*>(reference.get());
-  if (!s.model.from.empty() && decoder != nullptr) {
+  if (!s.model.from.empty()) {
     PostTrainingJob job{*s.quantize, {}, std::move(training), s.data.sequence};
     job.method.tokens = kBaselineTokens;
-    for (Judged& row : judge_baselines(*decoder, std::move(job), "", text, comm, log))
+    for (Judged& row : judge_baselines(*reference, std::move(job), "", text, comm, log))
       rows.push_back(std::move(row));
   }
   const auto tensors = quantize::report(map, model.parameters());
-  rows.push_back(judge("trained", reference.get(), *f32_copy(model, map), tensors, text, comm));
+  rows.push_back(judge("trained", reference.get(), *artifacts::f32_copy(model, map), tensors, text, comm));
   on_rank_zero(comm, [&] {
     write_durably(context.files, context.directory / "quantization.md",
                   tensor_table(tensors) + "\n" + model_table(rows));

@@ -1,11 +1,11 @@
 // A model's weights put on their grids without training, judged beside full precision, and written as
 // export.format says: a GGUF (DIRECTORY/model.gguf) or a folder (DIRECTORY itself). DIRECTORY.md beside it is
 // the report.
-#include "launch/export_model.h"
+#include "artifacts/export_model.h"
+#include "artifacts/text_shards.h"
 #include "launch/quantization.h"
 #include "launch/score.h"
 #include "launch/stages.h"
-#include "launch/text_shards.h"
 #include "launch/together.h"
 
 namespace retort::launch {
@@ -30,15 +30,15 @@ StageOutcome quantize_stage(StageContext& context) {
   if (!s.data.validation.empty())
     text = {open_shards(context, s.data.validation, "validation"), s.data.sequence};
   OpenedModel model;
-  std::unique_ptr<models::Decoder> reference;
+  std::unique_ptr<models::Model> reference;
   together(context.comm, [&] {
     model =
         open_model(s.model.from, context.run, static_cast<uint64_t>(context.recipe.run.seed), context.log);
     if (text.shards) check_tokenizer(model, *text.shards, "data.validation");
-    const models::Decoder& decoder = make_plain(model);
-    if (text.shards) reference = f32_copy(decoder, *model.map);
+    const models::Model& decoder = make_plain(model);
+    if (text.shards) reference = artifacts::f32_copy(decoder, model.map());
   });
-  models::Decoder& decoder = model.need_decoder("quantize stage");
+  models::Model& decoder = *model.decoder;
   PostTrainingJob job;
   together(context.comm, [&] {
     job = job_of(context);
@@ -53,7 +53,7 @@ StageOutcome quantize_stage(StageContext& context) {
   StageOutcome outcome;
   outcome.result = parameter_counts(decoder);
   on_rank_zero(context.comm, [&] {
-    model.map = std::move(map);
+    model.grids = std::move(map);
     const bool gguf = s.exporting.format == "gguf";
     const Path out = gguf ? context.directory / "model.gguf" : context.directory;
     if (gguf) context.files.make_directories(context.directory);

@@ -7,14 +7,10 @@
 #include "comm/comm.h"
 #include "eval/perplexity.h"
 #include "formats/json.h"
-#include "models/decoder.h"
+#include "models/model.h"
 #include "models/weight_map.h"
 
 namespace retort::launch {
-
-// The map's f32 values as a model of its own.
-std::unique_ptr<models::Model> f32_copy(const models::Model& model, models::WeightMap& map);
-std::unique_ptr<models::Decoder> f32_copy(const models::Decoder& model, models::WeightMap& map);
 
 // Collective.
 eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const data::TokenShards& text,

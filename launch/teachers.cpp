@@ -41,14 +41,6 @@ bool needs_teacher(const recipes::DistillOptions& options) {
   });
 }
 
-std::unique_ptr<models::Model> copy_of(const models::Model& model) {
-  auto copy = models::make_model(model.spec());
-  const at::NoGradGuard no_grad;
-  for (models::Parameter& p : copy->parameters().unique())
-    p.master.copy_(model.parameters().at(p.name).master);
-  return copy;
-}
-
 // What all kinds of teachers are made from.
 struct Maker {
   const StageContext& context;
@@ -72,12 +64,11 @@ struct Maker {
       } else if (options.kind == "live") {
         teacher = open_teacher(key + ".model", options.model, context, text(), log);
       } else {
-        teacher.map = std::make_unique<models::IdentityMap>();
-        teacher.decoder = copy_of(student);
+        teacher.decoder = artifacts::copy_of(student);
       }
     });
     models::bind_working(
-        teacher.decoder->parameters(), *teacher.map,
+        teacher.decoder->parameters(), teacher.map(),
         train::choose_precision(options.precision, comm, log, [&] { return context.tuning; }));
     if (bridge) return bridged(std::move(teacher));
     const int64_t reads = teacher.decoder->context(), sequence = context.stage.data.sequence;

@@ -138,20 +138,20 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
     models::refresh_working(parameters, *parts.map);
   };
   Judge judge(context, parts, comm);
-  train::Trainer trainer(
-      {.step = {*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
-       .stream = *parts.stream,
-       .files = context.files,
-       .log = log,
-       .directory = context.directory,
-       .recipe = context.identity,
-       .facts = model_facts(parts.model->spec(), parts.text().tokenizer_name(), s.quantize, parts.generation),
-       .tokenizer = data::tokenizer_files(*parts.text().tokenizer()),
-       .validate = [&](int64_t done) { return judge.validate(done); },
-       .before_step = move_to,
-       .stop = &context.stop,
-       .resume_from = context.resume_from},
-      s.train, micro_batches);
+  train::Trainer trainer({.step = {*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
+                          .stream = *parts.stream,
+                          .files = context.files,
+                          .log = log,
+                          .directory = context.directory,
+                          .recipe = context.identity,
+                          .facts = artifacts::model_facts({parts.model->spec(), parts.text().tokenizer_name(),
+                                                           s.quantize, parts.generation}),
+                          .tokenizer = data::tokenizer_files(*parts.text().tokenizer()),
+                          .validate = [&](int64_t done) { return judge.validate(done); },
+                          .before_step = move_to,
+                          .stop = &context.stop,
+                          .resume_from = context.resume_from},
+                         s.train, micro_batches);
   const train::TrainReport report = trainer.run();
   StageOutcome outcome;
   outcome.preempted = report.preempted || comm.reduce(int64_t{context.stop.load()}, comm::Reduce::kMax) > 0;

@@ -79,7 +79,7 @@ ExitCode tokenizer_verb(const TokenizerArguments& arguments);
 
 struct QuantizeArguments {
   std::string model, scheme, calibration, text, fallback = "refuse", importance_out, json;
-  std::string format = "auto";  // of a folder: auto | compressed-tensors | gptq | gptq_v2 | checkpoint
+  std::string format = "auto";  // of a folder: auto, or one of artifacts::export_formats()
   std::vector<std::string> out;
   int64_t tokens = 65536, sequence = 0, limit = 0;
   bool act_order = false, clip_search = false, no_baselines = false;

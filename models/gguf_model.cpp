@@ -14,6 +14,11 @@ using formats::GgmlType;
 using formats::PackedTensor;
 
 const Family& family_of(const formats::GgufFile& file) {
+  const int64_t parts = file.integer("split.count", 1);
+  check<DataError>(parts <= 1,
+                   "{}: is part {} of {} of a split GGUF, which is not read; join them with llama-gguf-split "
+                   "--merge",
+                   file.path().string(), file.integer("split.no", 0) + 1, parts);
   const std::string architecture = file.text("general.architecture");
   std::vector<std::string> known;
   for (const Family& family : families()) {
@@ -73,7 +78,7 @@ class PackedOnce {
   std::map<std::string, PackedTensor> packed_;
 };
 
-NamedPacked packed_tensors(const Decoder& model, const Family& family, const Packer& packer) {
+NamedPacked packed_tensors(const Model& model, const Family& family, const Packer& packer) {
   const Parameters& parameters = model.parameters();
   const std::vector<ForeignTensor> uses = family.gguf_tensors(model.spec());
   PackedOnce packed(packer, parameters, uses);
@@ -130,11 +135,18 @@ std::unique_ptr<Decoder> load_gguf(const Path& path) {
   return load_foreign(spec, family.gguf_tensors, foreign);
 }
 
-void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const Packer& packer,
+DecoderSpec gguf_spec(const Path& path) {
+  const formats::GgufFile file(path);
+  return family_of(file).spec_from_gguf(file);
+}
+
+void save_gguf(FileSystem& files, const Path& path, const Model& model, const Packer& packer,
                const formats::GgufMetadata& tokenizer, const std::string& name) {
   check<InternalError>(model.spec().lora_rank == 0, "[gguf] adapters must be merged first");
   check_replaceable(path);
   const Family& family = families().at(model.spec().family);
+  check<InternalError>(family.gguf_metadata != nullptr, "[gguf] a {} model has no form in a GGUF",
+                       family.name);
   const NamedPacked tensors = packed_tensors(model, family, packer);
   formats::GgufMetadata metadata = family.gguf_metadata(model.spec());
   const bool quantized = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) {
@@ -142,7 +154,7 @@ void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const 
   });
   formats::GgufMetadata general = {{"general.name", name}, {"general.file_type", file_type(tensors)}};
   if (quantized) general.emplace_back("general.quantization_version", uint32_t{2});
-  metadata.insert(metadata.begin() + 1, general.begin(), general.end());  // behind general.architecture
+  metadata.insert(metadata.begin() + 1, general.begin(), general.end());  // after general.architecture
   metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
   formats::write_gguf(files, path, metadata, tensors);
 }

@@ -36,6 +36,16 @@ struct Head {
   double softcap = 0.0;
 };
 
+// A model that is a stack of Model::layers() layers, for work that goes through them one by one
+// (quantize/calibration.h): hidden() is embed(), then run_layer() of each, then the final norm. `block` is the
+// same in every piece.
+class LayerStack {
+ public:
+  virtual ~LayerStack() = default;
+  virtual at::Tensor embed(const TokenBlock& block) = 0;  // the residual stream [B, T, D] before layer 0
+  virtual at::Tensor run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block) = 0;
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -50,7 +60,8 @@ class Model {
   virtual int64_t vocabulary() const = 0;
   virtual int64_t context() const = 0;  // longest sequence that positions allow
   virtual int64_t width() const = 0;
-  virtual int64_t layers() const { return 0; }  // executed ones, which a TokenBlock may tap
+  virtual int64_t layers() const { return 0; }           // executed ones, which a TokenBlock may tap
+  virtual LayerStack* layer_stack() { return nullptr; }  // nullptr: it is more than a stack of layers
   // 6 * (matmul parameters executed, head included, lookup not) + 12 * L * heads * head_dim * T: forward and
   // backward for one token in a sequence of T.
   virtual double flops_per_token(int64_t tokens) const = 0;

@@ -37,12 +37,15 @@ void add_outer_products(InputGroup& group, const at::Tensor& x) {
 
 }  // namespace
 
-Calibration::Calibration(models::Decoder& model, std::vector<models::TokenBlock> blocks)
-    : model_(model), blocks_(std::move(blocks)) {
+Calibration::Calibration(models::Model& model, std::vector<models::TokenBlock> blocks)
+    : model_(model), stack_(model.layer_stack()), blocks_(std::move(blocks)) {
+  check<ConfigError>(stack_ != nullptr,
+                     "[calibration] goes layer by layer, and a {} model is no stack of layers",
+                     model.spec().family);
   check<DataError>(!blocks_.empty(), "[calibration] needs at least one block of tokens");
   const at::NoGradGuard no_grad;
   discover();
-  for (const models::TokenBlock& block : blocks_) streams_BTD_.push_back(model_.embed(block));
+  for (const models::TokenBlock& block : blocks_) streams_BTD_.push_back(stack_->embed(block));
 }
 
 // Runs one token through all layers and writes down who reads what.
@@ -61,8 +64,8 @@ void Calibration::discover() {
   models::TokenBlock token = blocks_.front();
   for (at::Tensor* part : {&token.tokens_BT, &token.positions_BT, &token.document_BT})
     if (part->defined()) *part = part->narrow(0, 0, 1).narrow(1, 0, 1);
-  at::Tensor x_BTD = model_.embed(token);
-  for (; layer < model_.spec().layers; ++layer) x_BTD = model_.run_layer(layer, x_BTD, token);
+  at::Tensor x_BTD = stack_->embed(token);
+  for (; layer < model_.layers(); ++layer) x_BTD = stack_->run_layer(layer, x_BTD, token);
 
   std::map<Parameter*, size_t> group_of;
   for (size_t i = 0; i < readings.size(); ++i) {
@@ -97,7 +100,7 @@ std::vector<InputGroup> Calibration::collect(int64_t layer) {
     observers.watch(*group.matrices.front(), [&group](const at::Tensor& x) { add_outer_products(group, x); });
   for (size_t b = 0; b < blocks_.size(); ++b) {
     at::Tensor x_BTD = streams_BTD_[b];
-    for (int64_t n = layer; n <= last; ++n) x_BTD = model_.run_layer(n, x_BTD, blocks_[b]);
+    for (int64_t n = layer; n <= last; ++n) x_BTD = stack_->run_layer(n, x_BTD, blocks_[b]);
   }
   return groups;
 }
@@ -105,7 +108,7 @@ std::vector<InputGroup> Calibration::collect(int64_t layer) {
 void Calibration::advance(int64_t layer) {
   const at::NoGradGuard no_grad;
   for (size_t b = 0; b < blocks_.size(); ++b)
-    streams_BTD_[b] = model_.run_layer(layer, streams_BTD_[b], blocks_[b]);
+    streams_BTD_[b] = stack_->run_layer(layer, streams_BTD_[b], blocks_[b]);
 }
 
 int64_t Calibration::tokens() const {

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "formats/ggml_blocks.h"
 #include "models/family.h"
 #include "models/spec_json.h"
 #include "train/precision.h"
@@ -13,13 +12,6 @@ namespace {
 
 constexpr const char* kModelForms =
     "checkpoint, stage or run directory, HF folder, .gguf file, preset:NAME or stage:NAME";
-
-// What pack() writes, behind another choice.
-std::vector<std::string> types_and(std::string first) {
-  std::vector<std::string> out = formats::written_ggml_types();
-  out.insert(out.begin(), std::move(first));
-  return out;
-}
 
 constexpr const char* kClaim = "a statement to test: all stages run for every seed, then bars are judged";
 
@@ -245,19 +237,6 @@ void ParallelOptions::describe(Section& s) {
   s.field("ranks", ranks,
           "data-parallel ranks, as threads of one process; under mpirun the processes are the ranks",
           between<int64_t>(1, 1024));
-}
-
-void ExportOptions::describe(Section& s) {
-  s.field("format", format,
-          "gguf: a file; hf: a folder of values; compressed-tensors, gptq: a folder of the model's own codes",
-          one_of({"gguf", "hf", "compressed-tensors", "gptq", "gptq_v2"}));
-  s.field("type", type, "of matrices; own: the grids of the model's quantize section, f32 without one",
-          one_of(types_and("own")));
-  s.field("embedding_type", embedding_type, "of the token embedding and the head, when type is not own",
-          one_of(types_and("same")));
-  s.field("activations", activations,
-          "compressed-tensors: whoever loads it rounds activations to 8 bits too, per token");
-  s.field("evaluate", evaluate, "score the validation text with the file as read back");
 }
 
 void GenerateOptions::describe(Section& s) {

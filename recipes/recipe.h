@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "artifacts/export_model.h"
 #include "core/registry.h"
 #include "core/section.h"
 #include "data/prepare.h"
@@ -92,11 +93,7 @@ struct ParallelOptions {
   void describe(Section& s);
 };
 
-struct ExportOptions {
-  std::string format = "gguf", type = "own", embedding_type = "same";
-  bool activations = false, evaluate = false;
-  void describe(Section& s);
-};
+using ExportOptions = artifacts::ExportOptions;
 
 struct GenerateOptions {
   std::string prompt = "In the beginning";

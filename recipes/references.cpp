@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "artifacts/identify.h"
 #include "recipes/validate.h"
 
 namespace retort::recipes {
@@ -50,13 +51,10 @@ std::string trouble_with_text(const std::string& path) {
 }
 
 std::string trouble_with_shards(const std::string& path) {
-  const auto holds = [](const Path& directory) {
-    std::error_code ignored;
-    return std::filesystem::exists(directory / "shard-00000.h5", ignored);
-  };
-  if (std::string trouble = trouble_with(path); !trouble.empty() || holds(path)) return trouble;
+  if (std::string trouble = trouble_with(path); !trouble.empty() || artifacts::holds_shards(path))
+    return trouble;
   for (const char* part : {"train", "validation"})
-    if (holds(Path(path) / part))
+    if (artifacts::holds_shards(Path(path) / part))
       return fmt::format("{} holds no shards, but its {} does: name {}", path, part,
                          (Path(path) / part).string());
   return fmt::format("must be a directory of token shards (retort data prepare makes one), got {}", path);

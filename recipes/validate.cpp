@@ -5,11 +5,10 @@
 #include <functional>
 #include <set>
 
+#include "artifacts/export_formats.h"
 #include "core/error.h"
 #include "data/tokenizers/tokenizer.h"
-#include "formats/ggml_blocks.h"
 #include "models/family.h"
-#include "quantize/hf_packing.h"
 #include "recipes/presets.h"
 
 namespace retort::recipes {
@@ -282,21 +281,9 @@ class Validator {
 
   // Every grid must be one that the stage's file can hold.
   void check_file_holds_grids() {
-    const std::string& format = stage_->exporting.format;
-    const quantize::QuantizeOptions& q = *stage_->quantize;
-    if (format == "hf") return;  // values
-    if (format != "gguf") {
-      if (q.weights.grid == "none") return add("quantize.weights.grid", "names no grid to pack");
-      const std::string misfit = quantize::layout_misfit(format, quantize::grids().at(q.weights.grid));
-      if (!misfit.empty()) add({"quantize.weights.grid", "export.format"}, misfit);
-      return;
-    }
-    for (const auto& [key, name] : {std::pair{"quantize.weights.grid", q.weights.grid},
-                                    {"quantize.embedding.grid", q.embedding.grid},
-                                    {"quantize.head.grid", q.head.grid}})
-      if (name != "none" && !quantize::grids().at(name).ggml)
-        add({key, "export.format"},
-            fmt::format("a GGUF cannot hold grid {}; export.format compressed-tensors can", name));
+    const auto& format = artifacts::export_formats().at(stage_->exporting.format);
+    for (const auto& [part, why] : artifacts::grid_misfits(format, *stage_->quantize))
+      add({fmt::format("quantize.{}.grid", part), "export.format"}, why);
   }
 
   // The grids that the model was trained on leave in the file.
@@ -306,29 +293,22 @@ class Validator {
     if (source == nullptr || source->kind != "train" || !source->quantize ||
         !source->quantize->active(source->train.steps - 1))
       return;
-    const std::string &format = stage_->exporting.format, &weights = source->quantize->weights.grid;
-    const auto refuse = [&](const std::string& why) {
-      if (!why.empty()) add({"export.format", "model.from"}, fmt::format("{} (of stage {})", why, *name));
-    };
-    if (format == "gguf" && stage_->exporting.type == "own") {
-      for (const std::string& grid : {weights, source->quantize->embedding.grid, source->quantize->head.grid})
-        if (grid != "none" && !quantize::grids().at(grid).ggml)
-          return refuse(fmt::format("a GGUF cannot hold grid {}; format compressed-tensors can", grid));
-    } else if (format != "gguf" && format != "hf" && weights != "none") {
-      refuse(quantize::layout_misfit(format, quantize::grids().at(weights)));
-    }
+    const auto& format = artifacts::export_formats().at(stage_->exporting.format);
+    if (format.packs == artifacts::Packs::kEverything && stage_->exporting.type != "own") return;  // values
+    const auto misfits = artifacts::grid_misfits(format, *source->quantize);
+    if (!misfits.empty())
+      add({"export.format", "model.from"}, fmt::format("{} (of stage {})", misfits.front().why, *name));
   }
 
   void check_export() {
     check_file_holds_trained_grids();
     demand_model();
     const ExportOptions& e = stage_->exporting;
-    const std::vector<std::string> plain = {"own", "same", "f32", "f16", "bf16"};
     for (const auto& [key, type] :
          {std::pair{"export.type", e.type}, {"export.embedding_type", e.embedding_type}})
-      if (e.format != "gguf" && std::find(plain.begin(), plain.end(), type) == plain.end())
-        add({key, "export.format"}, fmt::format("an HF folder holds f32, f16 or bf16, got {}", type));
-    if (e.activations && e.format != "compressed-tensors")
+      if (const std::string why = artifacts::type_misfit(e.format, type); !why.empty())
+        add({key, "export.format"}, why);
+    if (e.activations && !artifacts::export_formats().at(e.format).activations)
       add({"export.activations", "export.format"},
           fmt::format("only compressed-tensors says so, got format {}", e.format));
     if (e.type == "own" && e.embedding_type != "same")
@@ -350,28 +330,19 @@ class Validator {
     if (takes(*stage_, "data") && stage_->kind != "prepare" && stage_->data.sequence > spec->context)
       add({"data.sequence", "model.context"}, fmt::format("must be at most the model's context {}, got {}",
                                                           spec->context, stage_->data.sequence));
-    if (spec->patch && (stage_->kind == "quantize" || stage_->kind == "export"))
-      add("model.from", fmt::format("a {} model is in no file of other software", spec->family));
-    if (!spec->patch && takes(*stage_, "export") && stage_->exporting.format == "gguf") check_gguf(*spec);
-    if (!spec->patch && stage_->kind == "export") check_export_types(*spec);
+    if (takes(*stage_, "export"))
+      if (const std::string why = artifacts::format_misfit(stage_->exporting.format, *spec); !why.empty())
+        add({"export.format", "model.from"}, why);
+    if (stage_->kind == "export") check_export_types(*spec);
     check_vocabulary(*spec, {"model.vocabulary", "model.from"});
     if (stage_->model.init) check_init(*spec);
     if (stage_->quantize && takes(*stage_, "quantize")) check_grids(*spec);
   }
 
-  // What the architecture cannot say in a GGUF is known before anything is trained for one.
-  void check_gguf(const models::DecoderSpec& spec) {
-    try {
-      models::families().at(spec.family).gguf_metadata(spec);
-    } catch (const ConfigError& error) {
-      add("export.format", error.what());
-    }
-  }
-
   void check_export_types(models::DecoderSpec spec) {
     spec.lora_rank = 0;  // adapters are merged
     const auto shape = models::make_model(spec, at::kMeta);
-    const std::string misfit = export_misfit(stage_->exporting, shape->parameters());
+    const std::string misfit = artifacts::rows_misfit(stage_->exporting, shape->parameters());
     if (!misfit.empty()) add({"export.type", "export.embedding_type", "model.width"}, misfit);
   }
 
@@ -430,6 +401,9 @@ class Validator {
           "needs model.share.lora_rank 0: a weight merged with its adapter lies on no grid");
     try {
       const auto shape = models::make_model(spec, at::kMeta);
+      if (const std::string why = quantize::method_misfit(stage_->post_training, *shape);
+          stage_->kind == "quantize" && !why.empty())
+        add({"post_training.method", "model.from"}, why);
       const quantize::QuantizeMap map(*stage_->quantize, shape->parameters());
     } catch (const ConfigError& error) {
       std::string text = error.what();
@@ -469,20 +443,5 @@ std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const Stage& st
 }
 
 std::vector<Finding> validate(const Recipe& recipe, int64_t ranks) { return Validator(recipe, ranks).run(); }
-
-std::string export_misfit(const ExportOptions& options, const models::Parameters& parameters) {
-  if (options.format != "gguf" || options.type == "own") return "";
-  for (const models::Parameter& p : parameters.unique()) {
-    const bool table = p.role == models::Role::kEmbedding || p.role == models::Role::kHead;
-    if (!table && p.role != models::Role::kMatrix) continue;
-    const bool other = table && options.embedding_type != "same";
-    const auto& type = formats::ggml_type_named(other ? options.embedding_type : options.type);
-    const int64_t row = p.master.size(-1);
-    if (row % type.block != 0)
-      return fmt::format("{} has rows of {}, and {} wants a multiple of {}; {} takes them", p.name, row,
-                         type.name, type.block, row % 32 == 0 ? "q8_0" : "f16");
-  }
-  return "";
-}
 
 }  // namespace retort::recipes

@@ -24,9 +24,6 @@ std::vector<Finding> validate_claim(const Recipe& recipe);
 // Numbers that a stage of a kind may leave in its result.json, for claims.
 std::vector<std::string> figures_of(const std::string& kind);
 
-// The first of a model's tensors whose rows do not divide into blocks of its type in a GGUF; "" when all do.
-std::string export_misfit(const ExportOptions& options, const models::Parameters& parameters);
-
 bool takes(const Stage& stage, const char* section);  // stages of its kind have the section
 
 // A reference of one of a stage's keys, and the kinds of stage that can answer it.

@@ -180,7 +180,7 @@ TEST(GgmlBlocks, ColumnsRoundUnderScalesThatWereFixedBefore) {
     const int64_t half = 128 / ggml_type_info(type).block * ggml_type_info(type).block;
     if (half == 0) continue;  // a block is the whole row
     const kernels::BlockScales parts =
-        concatenate({fit_blocks(type, x.slice(1, 0, half)), fit_blocks(type, x.slice(1, half))});
+        kernels::concatenate({fit_blocks(type, x.slice(1, 0, half)), fit_blocks(type, x.slice(1, half))});
     EXPECT_TRUE(text(pack_blocks(type, {whole.codes, parts})) == text(pack_blocks(type, whole)));
   }
 }

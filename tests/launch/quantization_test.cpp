@@ -7,15 +7,18 @@
 
 #include "core/error.h"
 #include "formats/gguf.h"
-#include "launch/export_model.h"
+#include "artifacts/export_model.h"
 #include "launch/score.h"
 #include "launch/verbs.h"
+#include "tests/artifacts/tiny.h"
 #include "tests/data/corpus.h"
-#include "tests/launch/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {
 namespace {
+
+using artifacts::save_tiny;
+using artifacts::tiny_model;
 
 using ::testing::HasSubstr;
 
@@ -84,14 +87,14 @@ TEST_F(Quantization, EveryFileHoldsTheJudgedValues) {
   EXPECT_THAT(said, HasSubstr("| rtn "));
   EXPECT_THAT(said, HasSubstr("| gptq-w4a16-g32 "));
   a.json.clear();
-  for (const char* format : {"gptq", "gptq_v2", "checkpoint"}) {
+  for (const char* format : {"gptq", "gptq_v2", "hf", "checkpoint"}) {
     a.out = {at(format)};
     a.format = format;
     a.no_baselines = true;
     output_of(a);
   }
   const OpenedModel gguf = open_model(at("q.gguf"), "", 0, quiet);
-  for (const char* name : {"folder", "gptq", "gptq_v2", "checkpoint"}) {
+  for (const char* name : {"folder", "gptq", "gptq_v2", "hf", "checkpoint"}) {
     const OpenedModel other = open_model(at(name), "", 0, quiet);
     EXPECT_NE(other.tokenizer, nullptr) << name;
     for (const models::Parameter& p : gguf.decoder->parameters().unique())

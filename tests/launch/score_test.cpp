@@ -4,10 +4,12 @@
 
 #include <numeric>
 
-#include "tests/launch/tiny.h"
+#include "tests/artifacts/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {
+
+using artifacts::tiny_model;
 
 // A bf16 run on a grid is judged on the grid's f32 values, not on their bf16 copies.
 TEST(Score, IsOfTheMapsF32Weights) {

@@ -4,12 +4,15 @@
 
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
+#include "tests/artifacts/tiny.h"
 #include "tests/data/corpus.h"
 #include "tests/launch/recipe_run.h"
-#include "tests/launch/tiny.h"
 
 namespace retort::launch {
 namespace {
+
+using artifacts::save_tiny;
+using artifacts::tiny_model;
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;

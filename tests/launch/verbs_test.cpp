@@ -7,11 +7,14 @@
 #include "core/file.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
-#include "tests/launch/tiny.h"
+#include "tests/artifacts/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {
 namespace {
+
+using artifacts::save_tiny;
+using artifacts::tiny_model;
 
 using ::testing::HasSubstr;
 

@@ -102,9 +102,25 @@ TEST(Validate, BytePatchModelsStayCheckpoints) {
   out.model.from = "stage:student";
   recipe.stages.push_back(out);
   recipe.stages[2].model.init.emplace();
-  EXPECT_THAT(findings_of(recipe),
-              ElementsAre("student model.init: a byte-patch model is cut from none, and none from it",
-                          "out model.from: a spacebyte model is in no file of other software"));
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre("student model.init: a byte-patch model is cut from none, and none from it",
+                  "out export.format: a spacebyte model cannot be written as a GGUF: llama.cpp has no such "
+                  "architecture; it stays a checkpoint of retort"));
+  recipe.stages[2].model.init.reset();
+  recipe.stages[3].exporting.format = "checkpoint";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  Stage& quantize = recipe.stages[3];
+  quantize.kind = "quantize";
+  quantize.quantize.emplace();
+  quantize.quantize->weights.grid = "fp8";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  quantize.post_training.method = "gptq";
+  quantize.data.train = "stage:text";
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre("out post_training.method: method gptq goes layer by layer, and a spacebyte model is no "
+                  "stack of layers; rtn needs none"));
 }
 
 // Before anything is trained for a file that cannot hold it.

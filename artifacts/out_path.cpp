@@ -1,4 +1,4 @@
-#include "launch/out_path.h"
+#include "artifacts/out_path.h"
 
 #include <unistd.h>
 
@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 
-namespace retort::launch {
+namespace retort::artifacts {
 namespace {
 
 namespace fs = std::filesystem;
@@ -38,4 +38,4 @@ void probe_out(const char* option, const Path& out, bool is_file, const Path& so
   fail<IoError>("{} {}: {} cannot be written to: {}", option, out.string(), directory.string(), why);
 }
 
-}  // namespace retort::launch
+}  // namespace retort::artifacts

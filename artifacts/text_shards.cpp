@@ -1,12 +1,11 @@
-#include "launch/text_shards.h"
+#include "artifacts/text_shards.h"
 
 #include "core/error.h"
 
-namespace retort::launch {
+namespace retort::artifacts {
 
 std::shared_ptr<const data::TokenShards> shards_at(const Path& directory, const std::string& part) {
-  const Path inner = directory / part;
-  return std::make_shared<data::TokenShards>(std::filesystem::is_directory(inner) ? inner : directory);
+  return std::make_shared<data::TokenShards>(holds_shards(directory / part) ? directory / part : directory);
 }
 
 void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, const std::string& what) {
@@ -15,4 +14,4 @@ void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, co
                    model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name());
 }
 
-}  // namespace retort::launch
+}  // namespace retort::artifacts

@@ -1,12 +1,12 @@
-#include "launch/text_shards.h"
+#include "artifacts/text_shards.h"
 
 #include <gmock/gmock.h>
 
 #include "core/error.h"
-#include "tests/launch/tiny.h"
+#include "tests/artifacts/tiny.h"
 #include "tests/testing.h"
 
-namespace retort::launch {
+namespace retort::artifacts {
 
 TEST(TextShards, AreThoseOfAPartOrOfTheDirectory) {
   testing::TemporaryDirectory directory;
@@ -29,4 +29,4 @@ TEST(TextShards, AreThoseOfAPartOrOfTheDirectory) {
   EXPECT_THROW(check_tokenizer(model, *text, "--text"), DataError);
 }
 
-}  // namespace retort::launch
+}  // namespace retort::artifacts

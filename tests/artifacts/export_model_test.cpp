@@ -1,19 +1,19 @@
-#include "launch/export_model.h"
+#include "artifacts/export_model.h"
 
 #include <gtest/gtest.h>
 
 #include "core/error.h"
 #include "core/random.h"
 #include "formats/gguf.h"
-#include "tests/launch/tiny.h"
+#include "tests/artifacts/tiny.h"
 #include "tests/testing.h"
 
-namespace retort::launch {
+namespace retort::artifacts {
 namespace {
 
 OpenedModel opened(const Path& path) {
   Log log(stderr, "", true);
-  return open_model(path.string(), "", 0, log);
+  return open_model(path, log);
 }
 
 OpenedModel quantized_model(const Path& directory) {
@@ -21,8 +21,8 @@ OpenedModel quantized_model(const Path& directory) {
   return opened(directory);
 }
 
-recipes::ExportOptions of_type(const std::string& type, const std::string& embedding = "same") {
-  recipes::ExportOptions options;
+ExportOptions of_type(const std::string& type, const std::string& embedding = "same") {
+  ExportOptions options;
   options.type = type;
   options.embedding_type = embedding;
   return options;
@@ -52,7 +52,7 @@ TEST(ExportModel, ATypeIsChosenForMatricesAndForTheEmbedding) {
   testing::TemporaryDirectory directory;
   save_tiny(*tiny_model(5), directory / "stage", 1, std::nullopt);
   Log log(stderr, "", true);
-  const OpenedModel model = open_model((directory / "stage").string(), "", 0, log);
+  const OpenedModel model = open_model(directory / "stage", log);
   export_model(model, of_type("q4_0", "f16"), directory / "a.gguf", local_files());
   const formats::GgufFile file(directory / "a.gguf");
   EXPECT_EQ(file.find_tensor("token_embd.weight")->type, formats::GgmlType::F16);
@@ -60,7 +60,7 @@ TEST(ExportModel, ATypeIsChosenForMatricesAndForTheEmbedding) {
   EXPECT_EQ(file.find_tensor("blk.1.ffn_norm.weight")->type, formats::GgmlType::F32);
   EXPECT_EQ(bytes_below(directory / "a.gguf"), std::filesystem::file_size(directory / "a.gguf"));
 
-  recipes::ExportOptions hf = of_type("q4_0");
+  ExportOptions hf = of_type("q4_0");
   hf.format = "hf";
   EXPECT_THROW(export_model(model, hf, directory / "hf", local_files()), ConfigError);
 }
@@ -80,9 +80,9 @@ TEST(ExportModel, AdaptersLeaveMerged) {
     if (p.role == models::Role::kLoraB) Random(6, p.name).fill_normal(p.master, 0.1);
   save_tiny(model, directory / "stage", 1, std::nullopt);
   Log log(stderr, "", true);
-  const OpenedModel opened = open_model((directory / "stage").string(), "", 0, log);
+  const OpenedModel opened = open_model(directory / "stage", log);
   export_model(opened, of_type("own"), directory / "m.gguf", local_files());
-  recipes::ExportOptions hf = of_type("f32");
+  ExportOptions hf = of_type("f32");
   hf.format = "hf";
   export_model(opened, hf, directory / "hf", local_files());
 
@@ -92,7 +92,7 @@ TEST(ExportModel, AdaptersLeaveMerged) {
         .matmul(decoder.head().weight_VD.t());
   };
   for (const char* file : {"m.gguf", "hf"}) {
-    const OpenedModel back = open_model((directory / file).string(), "", 0, log);
+    const OpenedModel back = open_model(directory / file, log);
     EXPECT_EQ(back.decoder->spec().lora_rank, 0) << file;
     EXPECT_EQ(back.decoder->parameters().stored(), opened.decoder->parameters().expanded()) << file;
     EXPECT_LT(testing::relative_error(logits(*back.decoder), logits(*opened.decoder)), 1e-5) << file;
@@ -100,7 +100,7 @@ TEST(ExportModel, AdaptersLeaveMerged) {
   }
 
   save_tiny(model, directory / "grid", 1, quantize::QuantizeOptions{});
-  const OpenedModel on_grid = open_model((directory / "grid").string(), "", 0, log);
+  const OpenedModel on_grid = open_model(directory / "grid", log);
   EXPECT_THROW(export_model(on_grid, of_type("own"), directory / "x.gguf", local_files()), ConfigError);
   EXPECT_NO_THROW(export_model(on_grid, of_type("q8_0"), directory / "x.gguf", local_files()));
 }
@@ -108,7 +108,7 @@ TEST(ExportModel, AdaptersLeaveMerged) {
 TEST(ExportModel, NeverReplacesTheModelThatIsRead) {
   testing::TemporaryDirectory directory;
   save_tiny(*tiny_model(7), directory / "stage", 1, std::nullopt);
-  recipes::ExportOptions hf = of_type("f16");
+  ExportOptions hf = of_type("f16");
   hf.format = "hf";
   const OpenedModel model = opened(directory / "stage");
   export_model(model, of_type("f32"), directory / "m.gguf", local_files());
@@ -128,7 +128,7 @@ TEST(ExportModel, NeverReplacesTheModelThatIsRead) {
 TEST(ExportModel, KeepsTheEndsOfTurnsAndHowToSample) {
   testing::TemporaryDirectory directory;
   save_tiny(*tiny_model(8), directory / "stage", 1, std::nullopt);
-  recipes::ExportOptions hf = of_type("f32");
+  ExportOptions hf = of_type("f32");
   hf.format = "hf";
   export_model(opened(directory / "stage"), hf, directory / "hf", local_files());
   const std::string said =
@@ -153,4 +153,4 @@ TEST(ExportModel, KeepsTheEndsOfTurnsAndHowToSample) {
   EXPECT_EQ(opened(directory / "back").ends(), ends);
 }
 
-}  // namespace retort::launch
+}  // namespace retort::artifacts

@@ -2,10 +2,11 @@
 // directory that holds it, as training leaves one.
 #pragma once
 
-#include "launch/model_address.h"
+#include "artifacts/model_facts.h"
+#include "models/decoder.h"
 #include "train/checkpoint.h"
 
-namespace retort::launch {
+namespace retort::artifacts {
 
 inline std::unique_ptr<models::Decoder> tiny_model(uint64_t seed) {
   models::DecoderSpec spec;
@@ -21,15 +22,20 @@ inline std::unique_ptr<models::Decoder> tiny_model(uint64_t seed) {
   return model;
 }
 
-inline void save_tiny(const models::Decoder& model, const Path& stage, int64_t step,
-                      const std::optional<quantize::QuantizeOptions>& quantize) {
+inline train::CheckpointContent tiny_content(const models::Model& model, int64_t step,
+                                             const std::optional<quantize::QuantizeOptions>& quantize) {
   train::CheckpointContent content;
   content.step = step;
-  content.extra = model_facts(model.spec(), "bytes", quantize);
+  content.extra = model_facts({model.spec(), "bytes", quantize});
   content.recipe = "# tiny\n";
   for (const models::Parameter& p : model.parameters().unique())
     content.weights.emplace_back(p.name, p.master);
-  train::save_checkpoint(local_files(), stage / "checkpoints", content, 1);
+  return content;
 }
 
-}  // namespace retort::launch
+inline void save_tiny(const models::Model& model, const Path& stage, int64_t step,
+                      const std::optional<quantize::QuantizeOptions>& quantize) {
+  train::save_checkpoint(local_files(), stage / "checkpoints", tiny_content(model, step, quantize), 1);
+}
+
+}  // namespace retort::artifacts

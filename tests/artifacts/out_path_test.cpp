@@ -1,4 +1,4 @@
-#include "launch/out_path.h"
+#include "artifacts/out_path.h"
 
 #include <gmock/gmock.h>
 
@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "tests/testing.h"
 
-namespace retort::launch {
+namespace retort::artifacts {
 
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
@@ -31,4 +31,4 @@ TEST(OutPath, IsTriedBeforeTheWork) {
   EXPECT_THROW(probe_out("--out", directory / "nowhere" / "new.gguf", true, source), IoError);
 }
 
-}  // namespace retort::launch
+}  // namespace retort::artifacts

@@ -1,18 +1,18 @@
-// Token shards that a verb or a stage reads a text from.
+// Token shards that a model reads a text from.
 #pragma once
 
 #include <memory>
 #include <string>
 
+#include "artifacts/open_model.h"
 #include "data/token_shards.h"
-#include "launch/model_address.h"
 
-namespace retort::launch {
+namespace retort::artifacts {
 
-// Those of DIRECTORY, or of DIRECTORY/part where `retort data prepare` made it.
+// Those of DIRECTORY/part where `retort data prepare` made them, else those of DIRECTORY.
 std::shared_ptr<const data::TokenShards> shards_at(const Path& directory, const std::string& part);
 
 // DataError where the model reads another tokenizer than the text was made with; `what` names the text.
 void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, const std::string& what);
 
-}  // namespace retort::launch
+}  // namespace retort::artifacts
