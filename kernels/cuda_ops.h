@@ -33,7 +33,7 @@ at::Tensor gate(Gate kind, const at::Tensor& a, const at::Tensor& u);
 std::pair<at::Tensor, at::Tensor> gate_backward(Gate kind, const at::Tensor& dy, const at::Tensor& a,
                                                 const at::Tensor& u);
 
-// Sums of losses, f32 scalars on the device.
+// Losses, f32 on the device: of each row, then sums.
 at::Tensor cross_entropy_in_place(const at::Tensor& logits_CV, const at::Tensor& labels_C,
                                   bool want_gradient);
 at::Tensor cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, double scale,

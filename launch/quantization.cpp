@@ -12,7 +12,7 @@
 namespace retort::launch {
 namespace {
 
-constexpr int64_t kRows = 8;                // windows of a forward pass
+constexpr int64_t kCalibrationRows = 8;     // windows of a block of the calibration text
 constexpr int64_t kBaselineTokens = 16384;  // that GPTQ reads beside a training run
 
 std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map,
@@ -46,7 +46,7 @@ std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const P
     const bool measured = job.method.method == "imatrix" && job.importance;
     if (job.method.calibrated() && job.calibration != nullptr && !measured)
       input.blocks = quantize::calibration_blocks(*job.calibration, model.vocabulary(), job.method.tokens,
-                                                  std::min(job.sequence, model.context()), kRows);
+                                                  std::min(job.sequence, model.context()), kCalibrationRows);
     map = quantize::post_train(model, grids, job.method, input, log);
   });
   const quantize::InputMap& inputs = quantize::activation_kinds().at(job.grids.activations).map;
@@ -60,7 +60,7 @@ std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const P
 Judged judge_reference(models::Model* reference, const JudgeText& text, comm::Comm& comm) {
   Judged row{.name = "full precision"};
   if (text.shards != nullptr)
-    row.score = eval::score_text(*reference, *text.shards, text.sequence, comm, kRows, text.limit);
+    row.score = eval::score_text(*reference, *text.shards, text.sequence, comm, text.limit);
   return row;
 }
 
@@ -70,9 +70,8 @@ Judged judge(const std::string& name, models::Model* reference, models::Model& c
              .bits_per_weight = quantize::bits_per_weight(tensors),
              .packed_bytes = quantize::packed_bytes(tensors)};
   if (text.shards == nullptr) return row;
-  row.score = eval::score_text(candidate, *text.shards, text.sequence, comm, kRows, text.limit);
-  row.divergence =
-      eval::divergence(*reference, candidate, *text.shards, text.sequence, comm, kRows, text.limit);
+  row.score = eval::score_text(candidate, *text.shards, text.sequence, comm, text.limit);
+  row.divergence = eval::divergence(*reference, candidate, *text.shards, text.sequence, comm, text.limit);
   return row;
 }
 

@@ -39,9 +39,8 @@ std::unique_ptr<models::Decoder> f32_copy(const models::Decoder& model, models::
 eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const data::TokenShards& text,
                           int64_t sequence, comm::Comm& comm, int64_t limit) {
   const at::NoGradGuard no_grad;
-  constexpr int64_t kRows = 16;
-  if (all_f32(model.parameters())) return eval::score_text(model, text, sequence, comm, kRows, limit);
-  return eval::score_text(*f32_copy(model, map), text, sequence, comm, kRows, limit);
+  if (all_f32(model.parameters())) return eval::score_text(model, text, sequence, comm, limit);
+  return eval::score_text(*f32_copy(model, map), text, sequence, comm, limit);
 }
 
 formats::Json score_json(const eval::TextScore& score, int64_t sequence) {

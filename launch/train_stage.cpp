@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "core/kept_pages.h"
-#include "distill/objective.h"
+#include "distill/objectives.h"
 #include "launch/initial_model.h"
 #include "launch/on_ranks.h"
 #include "launch/quantization.h"
@@ -41,12 +41,15 @@ std::unique_ptr<data::BatchStream> open_stream(const StageContext& context) {
 std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,
                                                  const std::vector<data::Source>& sources,
                                                  models::Model& student) {
-  if (!context.stage.distill) return train::make_cross_entropy();
-  std::unique_ptr<distill::Teacher> teacher = make_teacher(context, student, sources, comm, log);
+  const auto& options = context.stage.distill;
+  distill::ObjectiveInput input{.model = student, .seed = static_cast<uint64_t>(context.recipe.run.seed)};
+  if (options) {
+    input.teacher = make_teacher(context, student, sources, comm, log);
+    input.losses = options->losses;
+  }
   std::unique_ptr<train::Objective> objective;
   together(comm, [&] {
-    objective = distill::make_distillation(std::move(teacher), context.stage.distill->losses, student,
-                                           static_cast<uint64_t>(context.recipe.run.seed));
+    objective = distill::objectives().at(options ? "distillation" : "cross_entropy").make(std::move(input));
   });
   return objective;
 }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/head.h"
 #include "models/decoder_spec.h"
 #include "models/parameters.h"
 
@@ -30,11 +31,7 @@ struct TokenBlock {
 
 class KvCache;  // models/kv_cache.h
 
-// The output projection of the model: logits = softcap(h W^T).
-struct Head {
-  at::Tensor weight_VD;  // the working copy; differentiable
-  double softcap = 0.0;
-};
+using Head = kernels::Head;  // of the working copy, which is differentiable
 
 class Model {
  public:

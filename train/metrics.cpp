@@ -70,7 +70,7 @@ void Metrics::step(const StepStats& stats, const Covered& covered) {
   for (size_t i = 0; i < stats.parts.size(); ++i) line[options_.part_names.at(i)] = stats.parts[i];
   line["gradient_norm"] = stats.gradient_norm;
   line["lr"] = stats.lr;
-  line["labels"] = stats.labels;
+  line[options_.counted] = stats.counted;
   line["tokens"] = covered.tokens;
   if (!covered.epochs.empty()) line["epochs"] = covered.epochs;
   if (stats.skipped) line["skipped"] = true;

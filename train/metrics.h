@@ -2,8 +2,8 @@
 //
 //   metrics.jsonl   {"step": 10, "loss": 5.2, "ce": 5.2, "gradient_norm": 1.1, "lr": 0.001, "labels": 4096,
 //                    "tokens": 40960, "epochs": {"stage:text": 0.12}}
-//                   epochs: passes over each source so far; "skipped": true where nothing was updated;
-//                   NaN is null
+//                   labels: what the objective counts; epochs: passes over each source so far; "skipped": true
+//                   where nothing was updated; NaN is null
 //                   {"step": 10, "validation": {"loss": 5.1, ...}}
 //
 // step counts updates done. The file holds no wall-clock fact, so that runs with one seed write the same
@@ -30,6 +30,7 @@ struct MetricsOptions {
   int64_t log_every = 10;  // steps between lines
   double tokens_per_step = 0;
   std::vector<std::string> part_names;
+  std::string counted = "labels";  // what the objective counts
   int64_t tokens = 0;  // of the run until it starts or continues here, and seconds: rates count from there
   double seconds = 0;
 };

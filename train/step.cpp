@@ -23,10 +23,10 @@ at::Tensor figures_of(const LossSum& loss) {
   return at::stack(scalars);
 }
 
-int64_t count_labels(const std::vector<data::Batch>& batches, comm::Comm& comm) {
-  int64_t labels = 0;
-  for (const data::Batch& batch : batches) labels += batch.valid_labels();
-  return comm.reduce(labels, comm::Reduce::kSum);
+int64_t count(const Counted& counted, const std::vector<data::Batch>& batches, comm::Comm& comm) {
+  int64_t sum = 0;
+  for (const data::Batch& batch : batches) sum += counted.in(batch);
+  return comm.reduce(sum, comm::Reduce::kSum);
 }
 
 // Fills in the means, and says whether loss and gradient are finite everywhere: one reduction.
@@ -56,8 +56,8 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   stats.lr = lr;
 
   // count: before any backward, since every micro-batch's gradient is divided by the whole
-  stats.labels = count_labels(batches, parts_.comm);
-  const auto count = static_cast<double>(std::max<int64_t>(stats.labels, 1));
+  stats.counted = count(parts_.objective.counted(), batches, parts_.comm);
+  const auto divisor = static_cast<double>(std::max<int64_t>(stats.counted, 1));
 
   // forward and backward
   LossTree losses;
@@ -66,7 +66,7 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   for (int64_t g = 0; g < micro_batches_; ++g) {
     sync_.begin_micro_batch(g);
     const LossSum loss = parts_.objective(parts_.model, batches[static_cast<size_t>(g)]);
-    (loss.sum / count).backward();
+    (loss.sum / divisor).backward();
     sync_.end_micro_batch(g);
     losses.push(figures_of(loss));
   }
@@ -80,7 +80,7 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   clip_gradients(gradients, stats.gradient_norm, clip_norm_);
 
   // guard: the norm is of reduced gradients, the loss is reduced here, so every rank decides alike
-  stats.skipped = !share_figures(losses.finish(), count, parts_.comm, stats);
+  stats.skipped = !share_figures(losses.finish(), divisor, parts_.comm, stats);
   if (stats.skipped) return stats;
 
   // update

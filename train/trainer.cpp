@@ -117,7 +117,8 @@ TrainReport Trainer::run() {
         parts_.files, parts_.log, parts_.directory, state.step,
         MetricsOptions{options_.steps, options_.log_every,
                        static_cast<double>(all_batches * batch.rows * batch.sequence),
-                       parts_.step.objective.part_names(), state.tokens, state.seconds});
+                       parts_.step.objective.part_names(), parts_.step.objective.counted().name, state.tokens,
+                       state.seconds});
   // A stop does not wait for a validation that was due: it comes first now.
   const bool validated =
       comm.reduce(int64_t{metrics && metrics->has_validation(state.step)}, comm::Reduce::kMax);

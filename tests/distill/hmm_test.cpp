@@ -77,9 +77,9 @@ class Hmm {
 class HmmTeacher final : public Teacher {
  public:
   explicit HmmTeacher(const Hmm& hmm) : hmm_(hmm) {}
-  TeacherSignal signal(const data::Batch& batch) override {
-    return {.heads = {{hmm_.next_token(batch.tokens_BT).log().to(at::kFloat).flatten(0, 1),
-                       at::eye(hmm_.vocabulary())}}};
+  TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>&) override {
+    return {.rows = {.heads = {{hmm_.next_token(batch.tokens_BT).log().to(at::kFloat).flatten(0, 1),
+                                at::eye(hmm_.vocabulary())}}}};
   }
   int64_t vocabulary() const override { return hmm_.vocabulary(); }
 

@@ -57,7 +57,7 @@ void expect_same(const Outcome& a, const Outcome& b) {
     EXPECT_TRUE(same_bits(a.stats[s].gradient_norm, b.stats[s].gradient_norm)) << s;
     ASSERT_EQ(a.stats[s].parts.size(), b.stats[s].parts.size());
     EXPECT_TRUE(same_bits(a.stats[s].parts[0], b.stats[s].parts[0])) << s;
-    EXPECT_EQ(a.stats[s].labels, b.stats[s].labels);
+    EXPECT_EQ(a.stats[s].counted, b.stats[s].counted);
     EXPECT_EQ(a.stats[s].skipped, b.stats[s].skipped);
   }
   for (size_t i = 0; i < a.weights.size(); ++i)
@@ -150,6 +150,33 @@ TEST(TrainStep, MicroBatchesWithFewAndManyLabelsEqualOneBigBatch) {
     EXPECT_LT(testing::relative_error(split[i], big[i]), 1e-5) << i;
     EXPECT_GT(testing::relative_error((first[i] + second[i]) / 2, big[i]), 1e-2) << i;  // the mean of means
   }
+}
+
+// A loss for each row instead of each label: gradient and figures are means over rows of all ranks.
+TEST(TrainStep, DividesByWhatTheObjectiveCounts) {
+  class OfRows final : public Objective {
+   public:
+    LossSum operator()(models::Model& model, const data::Batch& batch) override {
+      return (*inner_)(model, batch);
+    }
+    std::vector<std::string> part_names() const override { return inner_->part_names(); }
+    Counted counted() const override {
+      return {"rows", [](const data::Batch& batch) { return batch.tokens_BT.size(0); }};
+    }
+
+   private:
+    std::unique_ptr<Objective> inner_ = make_cross_entropy();
+  };
+  const auto first_step = [](const std::function<std::unique_ptr<Objective>(int)>& objective) {
+    return train_ranks(2, 2, 1, objective).front().stats.front();
+  };
+  const StepStats labels = first_step([](int) { return make_cross_entropy(); });
+  const StepStats rows = first_step([](int) { return std::make_unique<OfRows>(); });
+  ASSERT_EQ(rows.counted, 2 * 2 * 2);  // ranks, micro-batches, rows of each
+  const double ratio = static_cast<double>(labels.counted) / static_cast<double>(rows.counted);
+  EXPECT_NEAR(rows.loss / labels.loss, ratio, 1e-9 * ratio);
+  EXPECT_NEAR(rows.parts[0] / labels.parts[0], ratio, 1e-9 * ratio);
+  EXPECT_NEAR(rows.gradient_norm / labels.gradient_norm, ratio, 1e-5 * ratio);
 }
 
 TEST(TrainStep, NanOnOneRankSkipsTheUpdateOnAll) {
