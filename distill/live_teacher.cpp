@@ -29,7 +29,8 @@ class LiveTeacher final : public Teacher {
           p.role == models::Role::kScale ||  // has no value before its first step on the grid
               at::isfinite(p.working.detach()).all().item<bool>(),
           "[distill] the teacher's weights must be finite, {} is not", p.name);
-      p.master = p.working.detach();  // nothing trains it: another master is let go
+      p.freeze();
+      p.master = p.working.detach();  // lets another master go
     }
   }
 

@@ -222,7 +222,7 @@ class Start {
     const at::Tensor difference =
         teachers(module + ".weight") - student_.parameters().at(module + ".weight").master;
     const auto [u, s, vh] = at::linalg_svd(difference, /*full_matrices=*/false);
-    const int64_t rank = a.master.size(0);
+    const int64_t rank = a.shape[0];
     const at::Tensor root = s.slice(0, 0, rank).sqrt();
     a.master.copy_(root.unsqueeze(1) * vh.slice(0, 0, rank));
     b.master.copy_(u.slice(1, 0, rank) * root);

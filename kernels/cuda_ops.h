@@ -1,9 +1,9 @@
 // The CUDA versions of this room's operations, on tensors: they check nothing (the operation did), allocate
-// their results and enqueue on the current stream. Which of the two sources is built, cuda_ops.cpp or
-// no_cuda.cpp, is CMake's choice; callers hold a CUDA tensor, which cannot exist without it.
+// their results and enqueue on the current stream. CMake builds one of two sources, cuda_ops.cpp or
+// no_cuda.cpp; a caller holds a CUDA tensor, which exists only with the first.
 //
 // The program does not link libtorch_cuda, which drags in libraries of gigabytes that a CPU machine lacks;
-// load() brings it in when a device is wanted. Compiled, not yet run on a device.
+// load() brings it in when a device is wanted.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -1,5 +1,5 @@
-// From chunks of logit rows to the CPU's row loops: which tensors they take, the division of rows over
-// threads, and the sum over rows, f64 and in order, whatever the threads.
+// From chunks of logit rows to the CPU's row loops: which tensors they take, how rows are divided over
+// threads, and the sum over rows, in f64 and in order on any number of threads.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -68,8 +68,7 @@ void write_checkpoint(const OpenedModel& model, const std::string& scheme, const
                               std::nullopt, model.generation);
   if (!model.tokenizer) content.extra.erase("tokenizer");
   content.recipe = fmt::format("{}{} --scheme {}\n", kCommand, model.source, scheme);
-  for (const models::Parameter& p : model.decoder->parameters().unique())
-    content.weights.emplace_back(p.name, p.master);
+  content.weights = train::weights_of(model.decoder->parameters());
   train::save_checkpoint(local_files(), out / "checkpoints", content, 1);
 }
 

@@ -97,7 +97,7 @@ uint64_t weights_bytes(const Path& directory, const models::Parameters& paramete
   if (checkpoints.empty()) return 0;
   uint64_t bytes = std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
   for (const models::Parameter& p : parameters.unique())
-    if (p.role == models::Role::kObjective) bytes -= p.master.nbytes();
+    if (p.role == models::Role::kObjective) bytes -= static_cast<uint64_t>(p.numel()) * sizeof(float);
   return bytes;
 }
 
@@ -132,11 +132,6 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   const int64_t micro_batches = micro_batches_of(s.data, comm.size());
   Parts parts = make_parts(context, comm, log);
   models::Parameters& parameters = parts.model->parameters();
-  const auto move_to = [&](int64_t step) {
-    if (parts.quantizing == nullptr || !parts.quantizing->begin_step(step)) return;
-    const at::NoGradGuard no_grad;
-    models::refresh_working(parameters, *parts.map);
-  };
   Judge judge(context, parts, comm);
   train::Trainer trainer(
       {.step = {*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
@@ -148,7 +143,6 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
        .facts = model_facts(parts.model->spec(), parts.text().tokenizer_name(), s.quantize, parts.generation),
        .tokenizer = data::tokenizer_files(*parts.text().tokenizer()),
        .validate = [&](int64_t done) { return judge.validate(done); },
-       .before_step = move_to,
        .stop = &context.stop,
        .resume_from = context.resume_from},
       s.train, micro_batches);
@@ -156,7 +150,6 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   StageOutcome outcome;
   outcome.preempted = report.preempted || comm.reduce(int64_t{context.stop.load()}, comm::Reduce::kMax) > 0;
   if (outcome.preempted) return outcome;
-  move_to(s.train.steps - 1);  // a run that was complete already never began a step
   outcome.result = parameter_counts(*parts.model);
   outcome.result.update(judge.at(s.train.steps));
   if (parts.quantizing != nullptr)

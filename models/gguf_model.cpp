@@ -5,6 +5,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "models/family.h"
 
 namespace retort::models {
@@ -34,10 +35,11 @@ PackedTensor reorder_rows(const PackedTensor& t, const at::Tensor& order) {
       static_cast<size_t>(matrix ? t.row_bytes() : formats::ggml_type_info(t.type).block_bytes);
   RETORT_ASSERT(t.bytes.size() == row_bytes * static_cast<size_t>(order.numel()));
   PackedTensor out{t.type, t.shape, std::vector<std::byte>(t.bytes.size())};
-  const int64_t* from = order.const_data_ptr<int64_t>();
-  for (int64_t row = 0; row < order.numel(); ++row)
-    std::memcpy(&out.bytes[static_cast<size_t>(row) * row_bytes],
-                &t.bytes[static_cast<size_t>(from[row]) * row_bytes], row_bytes);
+  std::byte* to = out.bytes.data();
+  for (const int64_t row : host_values<const int64_t>(order)) {
+    std::memcpy(to, &t.bytes[static_cast<size_t>(row) * row_bytes], row_bytes);
+    to += row_bytes;
+  }
   return out;
 }
 
@@ -61,8 +63,7 @@ class PackedOnce {
   PackedTensor take(const Parameter& p) {
     auto [place, first] = packed_.try_emplace(p.name);
     if (first) place->second = must_be_f32(p.role) ? formats::pack(GgmlType::F32, p.master) : packer_(p);
-    check(place->second.shape == p.master.sizes().vec(), "[gguf] the packed form of {} must keep its shape",
-          p.name);
+    check(place->second.shape == p.shape, "[gguf] the packed form of {} must keep its shape", p.name);
     if (--left_.at(p.name) > 0) return place->second;
     return std::move(packed_.extract(place).mapped());
   }

@@ -39,7 +39,7 @@ std::string maker_of(const std::string& part, const models::DecoderSpec& spec) {
 
 // The outputs of p become 1 / s of what they were.
 void divide_outputs(Parameter& p, const at::Tensor& scales_I) {
-  if (p.master.dim() == 2) {
+  if (p.shape.size() == 2) {
     p.master.div_(scales_I.unsqueeze(1));
   } else {
     p.master.add_(p.offset).div_(scales_I).sub_(p.offset);

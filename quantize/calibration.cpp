@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 
 namespace retort::quantize {
 namespace {
@@ -71,7 +72,7 @@ void Calibration::discover() {
       uses_[known->second].last = reading.layer;
       continue;
     }
-    const bool joins = i > 0 && readings[i - 1].input.data_ptr() == reading.input.data_ptr() &&
+    const bool joins = i > 0 && readings[i - 1].input.is_same(reading.input) &&
                        readings[i - 1].layer == reading.layer &&
                        uses_[group_of.at(readings[i - 1].matrix)].first == reading.layer;
     if (!joins) uses_.push_back({reading.layer, reading.layer, {}});
@@ -87,7 +88,7 @@ std::vector<InputGroup> Calibration::collect(int64_t layer) {
   int64_t last = layer;
   for (const Use& use : uses_) {
     if (use.first != layer) continue;
-    const int64_t in = use.matrices.front()->master.size(1);
+    const int64_t in = use.matrices.front()->shape[1];
     groups.push_back({use.matrices, at::zeros({in, in}, at::kDouble), 0});
     last = std::max(last, use.last);
   }
@@ -127,10 +128,9 @@ std::vector<models::TokenBlock> calibration_blocks(const data::TokenShards& text
   const int64_t windows = std::clamp<int64_t>(tokens / sequence, 1, available);
   std::vector<models::TokenBlock> blocks;
   for (int64_t first = 0; first < windows; first += rows) {
-    at::Tensor tokens_BT = at::empty({std::min(rows, windows - first), sequence}, at::kLong);
+    const at::Tensor tokens_BT = at::empty({std::min(rows, windows - first), sequence}, at::kLong);
     for (int64_t row = 0; row < tokens_BT.size(0); ++row)  // spread over the whole text
-      text.read((first + row) * available / windows * sequence,
-                {tokens_BT.mutable_data_ptr<int64_t>() + row * sequence, static_cast<size_t>(sequence)});
+      text.read((first + row) * available / windows * sequence, host_values<int64_t>(tokens_BT[row]));
     blocks.push_back({tokens_BT, {}, {}});
   }
   return blocks;

@@ -189,9 +189,9 @@ Survey survey(const Layout& layout, const models::Decoder& model, const PackingM
                        p.name, grid->name, out.grid == nullptr ? "" : out.grid->name);
     out.grid = grid;
     const int64_t word = 32 / grid->compressed.value_or(CompressedScheme{"", 32, "", 0}).bits;
-    check<ConfigError>(!layout.every_matrix || p.master.size(0) % word == 0,
+    check<ConfigError>(!layout.every_matrix || p.shape[0] % word == 0,
                        "[{}] {}: out_features must be a multiple of {}, got {}", layout.name, p.name, word,
-                       p.master.size(0));
+                       p.shape[0]);
   }
   check<ConfigError>(out.grid != nullptr, "[{}] the model lies on no grid; write format hf", layout.name);
   return out;

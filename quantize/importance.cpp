@@ -75,7 +75,7 @@ Importance load_importance(const Path& path, const models::Decoder& model) {
   std::map<std::string, std::pair<at::Tensor, double>> sums;  // by unique parameter
   Importance out;
   for (const auto& [name, holding] : matrices_of(model)) {
-    const int64_t in = holding.front()->master.size(1);
+    const int64_t in = holding.front()->shape[1];
     for (const auto& [part, size] : {std::pair{".in_sum2", in}, std::pair{".counts", int64_t{1}}}) {
       const formats::GgufTensorInfo* info = file.find_tensor(name + part);
       check<DataError>(info != nullptr, "{}: lacks {}{}; it is of another model", path.string(), name, part);

@@ -1,9 +1,9 @@
-// One training step: a page of numerics, each stage named. Collective: every rank runs the same steps.
-//   take, count, forward and backward over G micro-batches, finish, clip, guard, update, report
-// The gradient is of (sum of losses over all micro-batches and ranks) / (count of their valid labels). Losses
-// and gradients are summed by one tree over the global micro-batch numbers (comm/tree_sum.h), so with G a
-// power of two the figures of a step, bit for bit, do not tell how its micro-batches were split over ranks of
-// equal threads. A non-finite loss or gradient on any rank skips the update on all.
+// One training step: count, forward and backward over G micro-batches, finish, clip, guard, update.
+// Collective: every rank runs the same steps. The gradient is that of (sum of losses over all micro-batches
+// and ranks) / (count of their valid labels). Losses and gradients are summed by one tree over the global
+// micro-batch numbers (comm/tree_sum.h): with G a power of two a step gives the same bits, however its
+// micro-batches are split over ranks of equal threads. A loss or gradient that is not finite on any rank
+// skips the update on all.
 #pragma once
 
 #include <memory>

@@ -136,6 +136,37 @@ TEST(Layers, NoCudaSourceIncludesLibTorch) {
           << path << " includes " << include;
 }
 
+// A pointer into a tensor that lives on a device is a crash on the host. Loops over memory are the business
+// of kernels/ and formats/; others go through core/host_tensor.h, which refuses such tensors.
+TEST(Layers, PointersOfTensorsStayInKernelsAndFormats) {
+  const std::map<std::string, std::string> exceptions = {
+      {"core/host_tensor.h", "the way for everybody else"},
+      {"core/host_tensor.cpp", "the same"},
+      {"comm/nccl_comm.cpp", "hands device memory to NCCL"},
+      {"data/batch_stream.cpp", "fills batches, which are host tensors by definition"},
+      {"distill/byte_teacher.cpp", "reads probabilities that it has copied to the host"},
+      {"distill/capture.cpp", "writes labels of tensors that it has copied to the host"},
+      {"distill/labels.cpp", "draws on the host"},
+      {"distill/live_teacher.cpp", "a digest of weights before they move to a device"},
+      {"distill/teacher_cache.cpp", "reads labels from a file into host tensors"},
+      {"eval/divergence.cpp", "reads windows of a text, and sums on the host"},
+      {"eval/generate.cpp", "puts prompts together on the host"},
+      {"eval/perplexity.cpp", "reads windows of a text, and sums on the host"},
+      {"eval/sampling.cpp", "samples on the host"},
+  };
+  for (const auto& [room, below] : read_layers().may_include) {
+    if (room == "kernels" || room == "formats") continue;
+    for (const Path& path : files_below(testing::source_directory() / room, kSources)) {
+      const std::string name = from_root(path);
+      EXPECT_TRUE(exceptions.contains(name) || read_text(path).find("data_ptr") == std::string::npos)
+          << name << " takes a pointer of a tensor";
+    }
+  }
+  for (const auto& [name, reason] : exceptions)
+    EXPECT_NE(read_text(testing::source_directory() / name).find("data_ptr"), std::string::npos)
+        << name << " takes no pointer any more";
+}
+
 TEST(Layers, EveryHeaderIsTouchedByATestOfItsRoom) {
   for (const auto& [room, below] : read_layers().may_include) {
     std::set<std::string> touched;

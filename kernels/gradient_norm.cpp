@@ -1,11 +1,13 @@
-#include "train/gradient_norm.h"
+#include "kernels/gradient_norm.h"
 
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
 
-namespace retort::train {
+#include "core/error.h"
+
+namespace retort::kernels {
 namespace {
 
 constexpr int64_t kBlock = 1 << 15;
@@ -28,6 +30,8 @@ double sum_of_squares(const float* x, int64_t count) {
 double gradient_norm(const std::vector<at::Tensor>& gradients) {
   double total = 0.0;
   for (const at::Tensor& gradient : gradients) {
+    check(gradient.is_cpu() && gradient.scalar_type() == at::kFloat,
+          "[gradient_norm] needs f32 tensors on the CPU, got {}", gradient.toString());
     const at::Tensor dense = gradient.contiguous();
     const float* x = dense.const_data_ptr<float>();
     const int64_t count = dense.numel();
@@ -46,4 +50,4 @@ void clip_gradients(std::vector<at::Tensor>& gradients, double norm, double limi
   for (at::Tensor& gradient : gradients) gradient.mul_(limit / norm);
 }
 
-}  // namespace retort::train
+}  // namespace retort::kernels

@@ -1,4 +1,4 @@
-#include "train/gradient_norm.h"
+#include "kernels/gradient_norm.h"
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
@@ -6,10 +6,11 @@
 #include <cmath>
 #include <limits>
 
+#include "core/error.h"
 #include "core/random.h"
 #include "tests/testing.h"
 
-namespace retort::train {
+namespace retort::kernels {
 namespace {
 
 std::vector<at::Tensor> gradients() {
@@ -34,6 +35,11 @@ TEST(GradientNorm, DoesNotOverflowAndTellsOfTheNonFinite) {
   EXPECT_TRUE(std::isinf(gradient_norm({at::full({1}, std::numeric_limits<double>::infinity())})));
 }
 
+TEST(GradientNorm, RefusesWhatItCannotRead) {
+  EXPECT_THROW(gradient_norm({at::empty({3}, at::kMeta)}), ShapeError);
+  EXPECT_THROW(gradient_norm({at::zeros({3}, at::kDouble)}), ShapeError);
+}
+
 TEST(GradientNorm, TakesNoPartOfTheThreadCount) {
   const int before = at::get_num_threads();
   at::set_num_threads(1);
@@ -56,4 +62,4 @@ TEST(GradientNorm, ClipsToTheLimitAndOnlyAboveIt) {
   }
 }
 
-}  // namespace retort::train
+}  // namespace retort::kernels

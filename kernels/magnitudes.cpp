@@ -1,4 +1,4 @@
-#include "quantize/magnitudes.h"
+#include "kernels/magnitudes.h"
 
 #include <ATen/Parallel.h>
 
@@ -6,11 +6,13 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "core/each_target.h"
 #include "core/error.h"
+#include "core/shape.h"
 
-namespace retort::quantize {
+namespace retort::kernels {
 namespace {
 
 // As integers, magnitudes order as they do as numbers, NaN above all, and a maximum of integers vectorises.
@@ -48,10 +50,18 @@ void means_of(const float* x, float* out, int64_t rows, int64_t row) {
   }
 }
 
+void check_input(const at::Tensor& x) {
+  check(x.defined() && x.is_cpu() && x.scalar_type() == at::kFloat,
+        "[magnitudes] x must be f32 on the CPU, got {}", x.toString());
+}
+
 // x [.., row] -> [.., row / group], by body(values, out, groups).
 template <class Body>
 at::Tensor over_groups(const at::Tensor& x, int64_t group, const Body& body) {
-  RETORT_ASSERT(x.scalar_type() == at::kFloat && x.dim() > 0 && group > 0 && x.size(-1) % group == 0);
+  check_input(x);
+  check(x.dim() > 0 && group > 0 && x.size(-1) % group == 0,
+        "[magnitudes] groups of {} columns must divide the rows of x, got {}", group,
+        format_shape(x.sizes()));
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() /= group;
   const at::Tensor out = at::empty(shape, x.options());
@@ -79,4 +89,11 @@ at::Tensor row_means(const at::Tensor& x) {
       x, row, [row](const float* values, float* out, int64_t rows) { means_of(values, out, rows, row); });
 }
 
-}  // namespace retort::quantize
+double mean_in_order(const at::Tensor& x) {
+  check_input(x);
+  const at::Tensor dense = x.contiguous();
+  const float* values = dense.const_data_ptr<float>();
+  return std::accumulate(values, values + dense.numel(), 0.0) / static_cast<double>(dense.numel());
+}
+
+}  // namespace retort::kernels

@@ -1,11 +1,12 @@
-#include "quantize/magnitudes.h"
+#include "kernels/magnitudes.h"
 
 #include <cmath>
 
+#include "core/error.h"
 #include "core/random.h"
 #include "tests/testing.h"
 
-namespace retort::quantize {
+namespace retort::kernels {
 namespace {
 
 TEST(GroupPeaks, AreTheLargestMagnitudes) {
@@ -38,6 +39,19 @@ TEST(RowMeans, AreTheMeanMagnitudes) {
   EXPECT_TRUE(std::isnan(row_means(x)[2][0].item<float>()));
 }
 
+TEST(MeanInOrder, AddsOneElementAfterAnother) {
+  const at::Tensor x = at::tensor({1e30f, 3.0f, -1e30f, 2.0f, 5.0f});  // 3 is lost beside 1e30
+  EXPECT_EQ(mean_in_order(x), 7.0 / 5.0);
+  EXPECT_EQ(mean_in_order(at::tensor({2.0f, 1e30f, -1e30f})), 0.0);
+}
+
+TEST(Magnitudes, RefuseWhatTheyCannotRead) {
+  EXPECT_THROW(group_peaks(at::empty({2, 8}, at::kMeta), 4), ShapeError);
+  EXPECT_THROW(row_means(at::empty({2, 8}, at::kDouble)), ShapeError);
+  EXPECT_THROW(mean_in_order(at::empty({2}, at::kMeta)), ShapeError);
+  EXPECT_THROW(group_peaks(at::zeros({2, 8}), 3), ShapeError);
+}
+
 TEST(RowMeans, AreTheSameOnAnyNumberOfThreads) {
   at::Tensor x = at::empty({2000, 512});
   Random(9, "magnitudes_test").fill_normal(x, 1.0);
@@ -46,4 +60,4 @@ TEST(RowMeans, AreTheSameOnAnyNumberOfThreads) {
 }
 
 }  // namespace
-}  // namespace retort::quantize
+}  // namespace retort::kernels
