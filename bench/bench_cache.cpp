@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "models/decoder.h"
 #include "bench/paired.h"
 #include "core/digest.h"
 #include "core/error.h"

@@ -13,14 +13,14 @@
 namespace retort::comm {
 namespace {
 
-// The number behind a variable; `absent` when it is not set.
+// The number that a variable holds; `absent` when it is not set.
 int64_t number_in(const Environment& environment, const std::string& name, int64_t least, int64_t absent) {
   const std::optional<std::string> text = environment(name);
   if (!text) return absent;
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
   check<ConfigError>(error == std::errc() && end == text->data() + text->size() && value >= least,
-                     "[launch] {} must be a number from {} on, got \"{}\"", name, least, *text);
+                     "[launch] {} must be a number >= {}, got \"{}\"", name, least, *text);
   return value;
 }
 

@@ -1,16 +1,5 @@
-// Finds how this process was started, and joins its group.
-//
-//   found                                                      back end
-//   an explicit choice, "self" or "mpi"                        that one
-//   OMPI_COMM_WORLD_SIZE, PMIX_RANK or PMI_RANK                mpi (self when the size is known to be 1)
-//   WORLD_SIZE > 1, MASTER_ADDR, and RANK (torchrun) or
-//     JOB_COMPLETION_INDEX (a Kubernetes indexed job)          tcp, at MASTER_PORT, else 29500
-//   SLURM_PROCID and SLURM_STEP_NUM_TASKS > 1 (srun            tcp, at the step's first node and a port made
-//     without PMI; a batch script alone has no step)           of the job's number; MASTER_ADDR and
-//                                                              MASTER_PORT go before
-//   nothing                                                    self
-//
-// Called once, at the start of a process, by its main thread.
+// Finds how this process was started, and joins its group. docs/launching.md has the table of launchers; a
+// choice of "self" or "mpi" goes before it. Call it once, at the start of a process, from its main thread.
 #pragma once
 
 #include <functional>
@@ -29,16 +18,23 @@ std::optional<std::string> process_environment(const std::string& name);
 struct Launch {
   std::string backend;  // "self", "mpi" or "tcp"
   std::string found;    // "OMPI_COMM_WORLD_SIZE=2", "no launcher"
-  int64_t ranks = 0;    // as the launcher says; 0 where it does not
+  int64_t ranks = 0;    // 0 where the launcher does not tell
   TcpMeeting meeting;   // of "tcp"
 };
 
-// The table above, without starting anything. `wanted`: "auto", "self" or "mpi" (else ConfigError).
+// What a start would join, by these variables in this order:
+//   OMPI_COMM_WORLD_SIZE, PMIX_RANK or PMI_RANK          mpi, or self where the size is known to be 1
+//   WORLD_SIZE > 1, MASTER_ADDR, and RANK (torchrun)     tcp, at MASTER_PORT or 29500
+//     or JOB_COMPLETION_INDEX (a Kubernetes indexed job)
+//   SLURM_PROCID and SLURM_STEP_NUM_TASKS > 1 (srun      tcp, at MASTER_ADDR and MASTER_PORT, or the step's
+//     without PMI; a batch script alone has no step)     first node and a port made from the job's number
+//   none of them                                         self
+// `wanted`: "auto", "self" or "mpi" (else ConfigError).
 Launch find_launch(std::string_view wanted, const Environment& environment);
-// The variable by which an MPI launcher shows itself, with its value.
+// The variable that shows an MPI launcher, with its value.
 std::optional<std::string> mpi_launcher(const Environment& environment);
 
-// Where a rank stands among those on its machine: which GPU it takes. Collective.
+// A rank's number among those on its machine, which is the GPU that it takes. Collective.
 struct LocalRank {
   int rank = 0, size = 1;
 };

@@ -2,12 +2,14 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "comm/ordered_reduce.h"
 #include "core/error.h"
+#include "core/file.h"
+#include "core/host_tensor.h"
 
 namespace retort::comm {
 namespace {
@@ -59,9 +61,10 @@ std::string Comm::broadcast_text(const std::string& text, int root) {
   const at::Tensor length = at::full({1}, static_cast<int64_t>(text.size()), at::kLong);
   broadcast(length, root).wait();
   const at::Tensor bytes = at::empty({length.item<int64_t>()}, at::kByte);
-  if (rank() == root && !text.empty()) std::memcpy(bytes.mutable_data_ptr(), text.data(), text.size());
+  if (rank() == root) std::ranges::copy(as_bytes(text), mutable_host_bytes(bytes).begin());
   broadcast(bytes, root).wait();
-  return std::string(static_cast<const char*>(bytes.const_data_ptr()), bytes.numel());
+  const std::span<const std::byte> received = host_bytes(bytes);
+  return {reinterpret_cast<const char*>(received.data()), received.size()};
 }
 
 bool Comm::all_agree(bool mine) { return reduce(static_cast<int64_t>(mine), Reduce::kMin) != 0; }

@@ -1,19 +1,11 @@
-// A group of ranks. Collectives act on dense CPU tensors in place, are called by every rank in the same
-// order, and return a Pending whose wait() ends when the result is there; between the two the caller may
-// compute, which is how gradient reduction overlaps the backward pass.
+// A group of ranks. Every rank calls the same collectives in the same order; each acts on dense tensors in
+// host memory, in place, and returns a Pending whose wait() ends when the result is there. In between the
+// caller may compute, which is how gradient reduction overlaps the backward pass. Sums are a balanced binary
+// tree over the ranks, ((r0+r1)+(r2+r3))+..., whatever the back end (docs/architecture.md explains why).
 //
-// Sums are deterministic: all_reduce(kSum) adds the ranks' values as a balanced binary tree over the ranks,
-// ((r0+r1)+(r2+r3))+..., whatever the backend. Micro-batches are summed by the same tree (train/grad_sync.h),
-// so 1 rank x 4 micro-batches, 4 ranks and 2 ranks x 2 give the same bits. (A pairwise tree also errs less
-// than a running sum.) bf16 and f16 are summed in f32 and rounded once.
-//
-// Back ends: self (a world of one is a real group: every collective is the identity), threads (ranks as
-// threads of one process, for tests and for one machine), MPI, TCP. Thread rule: one rank's Comm is used from
-// one thread; its worker thread runs the collectives in order.
-//
-// Every collective first compares itself with its peers'. CommError, and an unusable group, follow when ranks
-// call different collectives (both sides are named), when a peer fails or leaves, and when the watchdog's
-// time is over (operation, number and missing ranks are named); only barrier() waits without the watchdog.
+// One rank's Comm is used from one thread; its worker thread runs the collectives in order. Throws CommError,
+// and the group is unusable after it, when ranks disagree, a peer fails or leaves, or the watchdog's time is
+// up.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -42,6 +34,11 @@ class Pending {
   std::shared_future<void> done_;
 };
 
+// Back ends: self (a world of one is a real group: every collective is the identity), threads (ranks as
+// threads of one process, for tests and for one machine), MPI, TCP; NCCL for tensors on CUDA devices. Every
+// collective first compares itself with its peers', so that ranks which call different ones are told both;
+// the watchdog's error tells the operation, its number and the missing ranks. bf16 and f16 are summed in f32
+// and rounded once.
 class Comm {
  public:
   virtual ~Comm() = default;
@@ -53,11 +50,11 @@ class Comm {
   virtual Pending broadcast(at::Tensor tensor, int root) = 0;
   // out[r] becomes rank r's `in`; out is contiguous with size() rows of in's shape.
   virtual Pending all_gather(at::Tensor out, at::Tensor in) = 0;
-  // Waits for every rank however long that takes: for work that some ranks do alone. The watchdog leaves it
-  // be; a peer that fails or leaves ends it.
+  // Waits for every rank however long that takes, for work that some ranks do alone: the watchdog does not
+  // watch it. A peer that fails or leaves ends it.
   virtual void barrier() = 0;
-  // Ends every rank of the group, now, with this process exit code, `why` on stderr first. Called when an
-  // error cannot be shared. Thread ranks are one process and end with it: there, prefer to throw.
+  // Prints `why` on stderr and ends every rank of the group now, with this process exit code, for an error
+  // that cannot be shared. Thread ranks are one process and end with it: throw there instead.
   [[noreturn]] virtual void abort(const std::string& why, int exit_code) = 0;
 
   // Small blocking conveniences over the above.
@@ -81,26 +78,26 @@ std::unique_ptr<Comm> make_self_comm();
 // exception of any rank aborts the others' collectives and is rethrown here.
 void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const CommOptions& options = {});
 
-// MPI, when this build has it and a launcher started us (else CommError that says which). Once a process: it
-// initialises MPI, and finalises it with the object. Keep it outside the try block whose handler calls
-// abort(): destroyed by an exception, it ends the group itself.
+// MPI. CommError where this build has none or no launcher started the process. Once a process: it initialises
+// MPI, and finalises it with the object. Keep it outside the try block whose handler calls abort(): destroyed
+// by an exception, it ends the group itself.
 std::unique_ptr<Comm> make_mpi_comm(const CommOptions& options = {});
 bool mpi_available();  // built with MPI
 
-// TCP between processes that found each other by an address: where torchrun, Slurm without PMI or Kubernetes
-// starts them. A rank that ends, however, ends its peers' collectives.
+// TCP between processes that meet at an address: those that torchrun, Slurm without PMI or Kubernetes starts.
+// A rank that ends, in whatever way, ends its peers' collectives.
 struct TcpMeeting {
   std::string host;  // where the ranks meet
   int port = 29500;
   int rank = 0, size = 1;
-  bool served = false;        // by torchrun's agent; else rank 0 serves
+  bool served = false;        // by torchrun's agent; else by rank 0
   std::string attempt = "0";  // keeps a restarted group apart from the last one
 };
 std::unique_ptr<Comm> make_tcp_comm(const TcpMeeting& at, const CommOptions& options = {});
 
 // NCCL for CUDA tensors; CPU tensors, barriers and abort go to `bootstrap`, which must outlive it. The
-// current device is this rank's. Sums are NCCL's, not the tree above: equal on every rank, but not to other
-// splits. Collective over `bootstrap`. Compiled and linked by us; it has not run on more than one GPU.
+// current device is this rank's. Sums are NCCL's, not the tree: equal on every rank, but not to other splits.
+// Collective over `bootstrap`. It has not run on more than one GPU.
 std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap);
 bool nccl_available();  // built with NCCL
 

@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxMessage = size_t{1} << 30;  // MPI-3 counts in int
 constexpr auto kNap = std::chrono::microseconds(100);
-// How long to poll without a nap: what a message takes at 1 GB/s, and a little.
+// How long to poll without a nap: what a megabyte takes at 1 GB/s.
 constexpr auto kPatience = std::chrono::milliseconds(1);
 
 void must(int code, const char* call) {
@@ -38,7 +38,7 @@ class MpiTransport final : public Transport {
   explicit MpiTransport(double timeout_seconds) : timeout_(timeout_seconds) {
     int before = 0, provided = 0;
     MPI_Initialized(&before);
-    check<CommError>(!before, "[mpi] a process can join its MPI group once, and it has");
+    check<CommError>(!before, "[mpi] a process joins its MPI group once, and this one has joined already");
     must(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
     check<CommError>(provided >= MPI_THREAD_SERIALIZED, "[mpi] needs MPI_THREAD_SERIALIZED, got level {}",
                      provided);
@@ -49,7 +49,7 @@ class MpiTransport final : public Transport {
   }
 
   ~MpiTransport() override {
-    if (interrupted_) {  // the peers wait for messages that will not come, or soon will
+    if (interrupted_) {  // the peers wait, now or soon, for messages that will not come
       fmt::print(stderr, "rank {}: leaves the MPI group after an error, and ends it\n", rank_);
       std::fflush(stderr);
       MPI_Abort(MPI_COMM_WORLD, static_cast<int>(ExitCode::kCommunication));

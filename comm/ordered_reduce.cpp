@@ -21,7 +21,8 @@ struct Sum {
     return a + b;
   }
 };
-// A NaN on the left differs from itself and stays; one on the right loses no comparison and is taken.
+// A NaN on the left differs from itself and stays; with one on the right no comparison holds, and it is
+// taken.
 struct Max {
   template <class T>
   static T of(T a, T b) {

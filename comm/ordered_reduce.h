@@ -1,6 +1,6 @@
-// The arithmetic of an all-reduce: one output from one input a rank, element by element, always in the order
-// of TreeSum over the ranks. bf16 and f16 are combined in f32 and rounded once; a NaN on any rank stays a NaN
-// under kMax and kMin too. Pure; any thread.
+// The arithmetic of an all-reduce: each rank has one input, and elements are combined in the order of TreeSum
+// over the ranks. bf16 and f16 are combined in f32 and rounded once; a NaN on any rank stays a NaN under kMax
+// and kMin too. Pure; any thread.
 #pragma once
 
 #include <c10/core/ScalarType.h>

@@ -8,6 +8,7 @@
 
 #include "comm/ordered_reduce.h"
 #include "core/error.h"
+#include "core/host_tensor.h"
 
 namespace retort::comm {
 namespace {
@@ -26,11 +27,9 @@ void check_dense(std::string_view operation, const at::Tensor& tensor) {
                           : tensor.device().str());
 }
 
-std::byte* bytes_of(const at::Tensor& tensor) { return static_cast<std::byte*>(tensor.mutable_data_ptr()); }
-
 }  // namespace
 
-// A tensor cut into one run of elements a rank, as even as can be.
+// A tensor cut into one run of elements a rank, as evenly as possible.
 struct QueuedComm::Slices {
   std::byte* data;
   int64_t count, item;
@@ -101,7 +100,7 @@ void QueuedComm::work(const std::function<std::unique_ptr<Transport>()>& make, s
     }
     job();
   }
-  if (broken_) transport_->interrupt();  // no quiet end for this group
+  if (broken_) transport_->interrupt();  // the group ends with an error
   transport_.reset();
 }
 
@@ -167,7 +166,7 @@ void QueuedComm::gather_slices(const Slices& slices) {
 }
 
 void QueuedComm::reduce_all(const at::Tensor& tensor, Reduce reduce) {
-  const Slices slices{bytes_of(tensor), tensor.numel(), tensor.element_size(), size_};
+  const Slices slices{mutable_host_bytes(tensor).data(), tensor.numel(), tensor.element_size(), size_};
   const bool small = slices.count * slices.item <= kSmallBytes;
   const std::span<std::byte> mine =
       small ? std::span(slices.data, slices.count * slices.item) : slices[rank_];
@@ -191,7 +190,7 @@ void QueuedComm::reduce_all(const at::Tensor& tensor, Reduce reduce) {
 }
 
 void QueuedComm::spread(const at::Tensor& tensor, int root) {
-  const Slices slices{bytes_of(tensor), tensor.numel(), tensor.element_size(), size_};
+  const Slices slices{mutable_host_bytes(tensor).data(), tensor.numel(), tensor.element_size(), size_};
   const std::span<std::byte> whole(slices.data, slices.count * slices.item);
   const bool small = static_cast<int64_t>(whole.size()) <= kSmallBytes;
   Sends send(size_);
@@ -224,10 +223,8 @@ Pending QueuedComm::all_gather(at::Tensor out, at::Tensor in) {
             out.numel() == in.numel() * size_,
         "[all_gather] out must be contiguous with {} x {} elements of {}, got {} of {}", size_, in.numel(),
         c10::toString(in.scalar_type()), out.numel(), c10::toString(out.scalar_type()));
-  return submit(
-      {Call::kAllGather, 0, static_cast<int32_t>(in.scalar_type()), 0, in.numel()}, [this, out, in] {
-        gather_all(bytes_of(out), {static_cast<const std::byte*>(in.const_data_ptr()), in.nbytes()});
-      });
+  return submit({Call::kAllGather, 0, static_cast<int32_t>(in.scalar_type()), 0, in.numel()},
+                [this, out, in] { gather_all(mutable_host_bytes(out).data(), host_bytes(in)); });
 }
 
 void QueuedComm::barrier() {

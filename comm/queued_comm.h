@@ -1,5 +1,5 @@
-// The Comm over any Transport: a worker thread that owns the transport and runs the collectives one after the
-// other, in the order in which they were called.
+// The Comm over any Transport: a worker thread owns the transport and runs the collectives one after the
+// other, in the order of the calls. They work on host memory; a device's tensor is copied by its caller.
 //
 //   all_reduce  all-to-all of slices, each rank reduces its own slice (ordered_reduce), all-gather
 //   broadcast   the root scatters slices, then all-gather: twice the bytes, whatever the number of ranks
@@ -28,7 +28,7 @@ class QueuedComm final : public Comm {
  public:
   // `make` runs on the worker thread, where the transport also ends.
   explicit QueuedComm(std::function<std::unique_ptr<Transport>()> make);
-  // Finishes what was called; when an exception is what destroys it, interrupts that instead.
+  // Finishes what was called, or interrupts it when an exception destroys the object.
   ~QueuedComm() override;
 
   int rank() const override { return rank_; }
@@ -41,7 +41,7 @@ class QueuedComm final : public Comm {
   [[noreturn]] void abort(const std::string& why, int exit_code) override;
 
  private:
-  // What a rank says it is about to do; equal on all ranks. Exchanged as bytes: no padding.
+  // What a rank is about to do; equal on all ranks. Exchanged as bytes: no padding.
   struct Call {
     enum Kind : int32_t { kAllReduce, kBroadcast, kAllGather, kBarrier };
     Kind kind;
@@ -79,7 +79,7 @@ class QueuedComm final : public Comm {
   bool stop_ = false;
 
   // The worker's own.
-  std::exception_ptr broken_;  // after one failed collective, the ranks no longer agree where they are
+  std::exception_ptr broken_;  // after one failed collective the ranks no longer agree on the next
   std::unique_ptr<std::byte[]> scratch_;
   int64_t scratch_bytes_ = 0;
 

@@ -1,8 +1,8 @@
 // TCP as a Transport: one connection between every two ranks, polled, so that a watchdog can end the wait.
 //
-// The ranks meet at LibTorch's TCPStore, which rank 0 serves unless torchrun's agent does. Each leaves the
-// address at which it listens there, connects to the ranks below and is connected to by those above; who
-// connects shows the group's token and its rank. The store is left as soon as all are joined.
+// The ranks meet at LibTorch's TCPStore, which rank 0 serves unless torchrun's agent does. Each rank puts the
+// address at which it listens there, connects to the lower ranks and accepts the higher ones; whoever
+// connects sends the group's token and its rank. The ranks leave the store as soon as all are joined.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/ranges.h>
@@ -31,8 +31,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kNapMilliseconds = 50;   // between two looks at interrupt() and the watchdog
-constexpr int kGreetingSeconds = 10;   // for a connection to say who it is
+constexpr int kNapMilliseconds = 50;   // between two checks of interrupt() and the watchdog
+constexpr int kGreetingSeconds = 10;   // until a connection has sent its greeting
 constexpr size_t kMaxPiece = 1 << 20;  // so that sending to one peer does not hold up the others
 
 [[noreturn]] void fail_call(std::string_view what) {
@@ -67,7 +67,7 @@ struct Address {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&bytes); }
 };
 
-// Where this machine is seen from the meeting: the near end of a route there. Sends nothing.
+// This machine's address towards the meeting: the near end of a route there. Sends nothing.
 Address own_address(const TcpMeeting& at) {
   addrinfo hints = {}, *found = nullptr;
   hints.ai_socktype = SOCK_DGRAM;
@@ -95,13 +95,13 @@ Socket listen_at(Address& address, int backlog) {
   return out;
 }
 
-// What a rank says first. Both ends are this program: the bytes need no order of their own.
+// What a rank sends first. Both ends are this program, so the bytes keep the machine's order.
 struct Greeting {
   uint64_t token;
   int64_t rank;
 };
 
-// The store, with its exceptions as ours.
+// The store; its exceptions become CommErrors.
 class Meeting {
  public:
   Meeting(const TcpMeeting& at, double timeout) {
@@ -125,8 +125,8 @@ class Meeting {
     std::vector<uint8_t> bytes;
     tell([&] { bytes = store_->get(key); });
     T out;
-    check<CommError>(bytes.size() == sizeof(T), "[tcp] {} at the meeting has {} bytes, wants {}", key,
-                     bytes.size(), sizeof(T));
+    check<CommError>(bytes.size() == sizeof(T), "[tcp] {} at the meeting must have {} bytes, got {}", key,
+                     sizeof(T), bytes.size());
     std::memcpy(&out, bytes.data(), sizeof(T));
     return out;
   }
@@ -194,7 +194,7 @@ class TcpTransport final : public Transport {
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }
 
  private:
-  // What is left to do with one peer.
+  // What is still to be sent to one peer, and received from it.
   struct Progress {
     int peer;
     std::span<const std::byte> send;
@@ -244,13 +244,13 @@ void TcpTransport::let_in(const Socket& door, uint64_t token) {
     if (::recv(guest.get(), &greeting, sizeof(greeting), MSG_WAITALL) != sizeof(greeting)) continue;
     if (greeting.token != token || greeting.rank <= rank_ || greeting.rank >= size_) continue;  // a stranger
     Socket& place = peers_[greeting.rank];
-    check<CommError>(place.get() < 0, "[tcp] two processes say they are rank {}", greeting.rank);
+    check<CommError>(place.get() < 0, "[tcp] two processes have joined as rank {}", greeting.rank);
     place = std::move(guest);
     --missing;
   }
 }
 
-// No waiting in calls, no delay of small messages, and a dead machine is noticed.
+// Calls do not wait, small messages are not delayed, and a dead machine is noticed.
 void TcpTransport::prepare(const Socket& peer) {
   if (::fcntl(peer.get(), F_SETFL, O_NONBLOCK) != 0) fail_call("fcntl");
   peer.set(IPPROTO_TCP, TCP_NODELAY, 1);
@@ -273,7 +273,7 @@ void TcpTransport::wait_for_all() {
   }
 }
 
-// Moves what can be moved now; true when something was.
+// Sends and receives what can be moved now; true when anything was.
 bool TcpTransport::move(Progress& p) {
   const int peer = peers_[p.peer].get();
   const auto moved = [&](ssize_t bytes) {

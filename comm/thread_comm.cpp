@@ -24,8 +24,8 @@ class ThreadGroup {
 
   int size() const { return static_cast<int>(arrivals_.size()); }
 
-  // Waits for all ranks to come here as often as this one has. `send` is for the peers, from here to the next
-  // meeting's end.
+  // Waits until every rank has called this as often as this one. The peers may read `send` until the next
+  // meeting ends.
   void meet(int rank, const Sends& send, Transport::Wait wait) {
     std::unique_lock lock(mutex_);
     sends_[rank] = &send;
@@ -57,7 +57,7 @@ class ThreadGroup {
     throw missing;
   }
 
-  // REQUIRES: the caller is between two meetings.
+  // What `from` sends to `to`; only between two meetings.
   std::span<const std::byte> sent(int from, int to) {
     std::lock_guard lock(mutex_);
     return (*sends_[from])[to];
@@ -127,7 +127,7 @@ void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const C
     group.fail(fmt::format("[comm] rank {} failed: {}", rank, what));
   };
   const auto work = [&](int rank) {
-    std::optional<QueuedComm> comm;  // outlives the handlers, which say why before it leaves
+    std::optional<QueuedComm> comm;  // outlives the handlers, so that the peers learn why before it leaves
     try {
       comm.emplace([&] { return std::make_unique<ThreadTransport>(group, rank); });
       body(*comm);
@@ -141,7 +141,7 @@ void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const C
   threads.reserve(ranks);
   try {
     for (int rank = 0; rank < ranks; ++rank) threads.emplace_back(work, rank);
-  } catch (const std::exception& error) {  // those that run must not wait for the one that has none
+  } catch (const std::exception& error) {  // the ranks that run must not wait for one without a thread
     refused = fmt::format("[comm] {} of {} ranks have a thread: {}", threads.size(), ranks, error.what());
     group.fail(refused);
   }

@@ -1,5 +1,5 @@
 // How bytes move between the ranks of a group: one blocking operation, from which queued_comm builds every
-// collective. One per rank, used by that rank's worker thread alone, except interrupt().
+// collective. Each rank has one, which its worker thread alone uses, except for interrupt().
 #pragma once
 
 #include <cstddef>
@@ -23,14 +23,15 @@ class Transport {
   virtual int size() const = 0;
   virtual std::string name() const = 0;
 
-  // Collective. send[p] goes to rank p and receive[p] is filled by rank p; the sizes of both ends agree, and
-  // an empty span is no message. Own entries are ignored. Returns when the buffers are free again. Throws
-  // MissingRanks after the group's timeout, unless the wait is patient; CommError when the group has failed.
+  // Collective. send[p] goes to rank p and rank p fills receive[p]; the sizes at both ends agree, and an
+  // empty span is no message. Own entries are ignored. Returns when the buffers are free again. Throws
+  // MissingRanks after the group's timeout, unless the wait is patient, and CommError when the group has
+  // failed.
   enum class Wait { kWatched, kPatient };
   virtual void exchange(const std::vector<std::span<const std::byte>>& send,
                         const std::vector<std::span<std::byte>>& receive, Wait wait) = 0;
-  // From any thread: an exchange under way and all later ones throw CommError, and the destructor ends the
-  // group instead of taking leave of it.
+  // From any thread. An exchange under way and all later ones throw CommError, and the destructor ends the
+  // group instead of leaving it.
   virtual void interrupt() noexcept = 0;
   [[noreturn]] virtual void abort(int exit_code) = 0;
 };

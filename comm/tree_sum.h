@@ -1,11 +1,11 @@
-// The one order in which Retort adds up: leaves 0, 1, 2, ... pushed in turn, as a binary counter merges them.
-// Neighbours of equal size merge at once; finish() folds what is left from the last to the first:
+// The one order in which Retort adds: leaves 0, 1, 2, ... are pushed in turn, neighbours of equal size merge
+// at once, as in a binary counter, and finish() folds what is left from the last to the first:
 //
 //   4 leaves  (0+1)+(2+3)          6 leaves  ((0+1)+(2+3))+(4+5)          7 leaves  ((0+1)+(2+3))+((4+5)+6)
 //
 // A run of 2^k leaves that starts at a multiple of 2^k is a complete subtree. So R ranks that each sum G =
-// 2^k leaves and then sum their results by the same tree get the bits of one tree over all R G leaves,
-// whatever R. At most log2(leaves) + 1 partial sums are alive.
+// 2^k leaves and then sum their results by the same tree get the bits of one tree over all R G leaves. At
+// most log2(leaves) + 1 partial sums are alive.
 #pragma once
 
 #include <cstdint>

@@ -6,6 +6,7 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/host_tensor.h"
 
 namespace retort {
 namespace {
@@ -67,9 +68,9 @@ uint64_t Random::below(uint64_t index, uint64_t bound) const {
 
 void Random::fill_normal(at::Tensor& out, double std) const {
   check(out.is_contiguous() && out.scalar_type() == at::kFloat && out.is_cpu(),
-        "[fill_normal] needs a dense float32 CPU tensor");
-  float* p = out.data_ptr<float>();
-  for (int64_t i = 0, n = out.numel(); i < n; ++i) p[i] = static_cast<float>(std * normal(i));
+        "[fill_normal] needs a contiguous f32 CPU tensor");
+  uint64_t index = 0;
+  for (float& value : host_values<float>(out)) value = static_cast<float>(std * normal(index++));
 }
 
 Permutation::Permutation(uint64_t size, uint64_t seed, uint64_t epoch)

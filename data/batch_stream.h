@@ -24,10 +24,11 @@ namespace retort::data {
 
 inline constexpr int64_t kIgnored = -100;  // a label that predicts nothing
 
-// tokens, labels, positions and document numbers, all i64 [B, T]. Positions count from the document's first
-// token in the row, documents from 0 in each row; both are undefined when `isolate_documents` is off.
-// corpus_BT is where each token stands in the corpus of its row's source, source_B (i64) the number of that
-// source: what is stored beside a corpus is found by the two.
+// tokens, labels, positions and document numbers, all i64 [B, T] on the host: a batch is made there, and
+// whoever multiplies on a device copies it. Positions count from the document's first token in the row,
+// documents from 0 in each row; both are undefined when `isolate_documents` is off. corpus_BT is where each
+// token stands in the corpus of its row's source, source_B (i64) the number of that source: what is stored
+// beside a corpus is found by the two.
 struct Batch {
   at::Tensor tokens_BT, labels_BT, positions_BT, document_BT;
   std::vector<int64_t> samples;  // their numbers in the endless order, one a row

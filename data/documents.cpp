@@ -158,7 +158,7 @@ void DocumentOptions::describe(Section& s) {
   s.field("response", response, "field that is the answer to the prompt; only it is learned");
   s.field("chat_template", chat_template, "way to write conversations", one_of(chat_templates().names()));
   s.field("split", split, "text that ends a document in a text file; empty: a file is one document");
-  s.field("invalid_utf8", invalid_utf8, "what becomes of bytes that are no UTF-8; replace: U+FFFD",
+  s.field("invalid_utf8", invalid_utf8, "treatment of bytes that are no UTF-8; replace: by U+FFFD",
           one_of({"keep", "replace", "refuse"}));
 }
 

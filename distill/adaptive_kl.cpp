@@ -1,5 +1,5 @@
-// Adaptive KL (Wu et al. 2024, arXiv 2404.02657): forward KL fits the teacher's likely ids first, reverse KL
-// the others; each position weighs them by where student and teacher still differ.
+// Adaptive KL (Wu et al. 2024, arXiv 2404.02657): forward KL fits the teacher's likely ids first and reverse
+// KL the others, so each position weighs the two by where student and teacher still differ.
 #include "distill/loss.h"
 #include "kernels/divergences.h"
 

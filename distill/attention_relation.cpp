@@ -1,5 +1,6 @@
-// Relations between a layer's queries, keys and values (Wang et al. 2021, MiniLMv2, arXiv 2012.15828): no
-// projection, and any number of heads. Usually one late layer (Wu et al. 2025, BitDistill, arXiv 2510.13998).
+// Relations between a layer's queries, keys or values (Wang et al. 2021, MiniLMv2, arXiv 2012.15828), without
+// a projection and for any numbers of heads. Usually of one late layer (Wu et al. 2025, BitDistill, arXiv
+// 2510.13998).
 #include "core/error.h"
 #include "distill/hidden_loss.h"
 #include "distill/relation.h"
@@ -12,7 +13,7 @@ const at::Tensor& side(const models::LayerTap& tap, const std::string& relation)
 }
 
 std::vector<PairLoss> make_pairs(const LossOptions& options, const Sides& sides) {
-  check<ConfigError>(!options.relations.empty(), "distill.losses.relations must name at least one, got none");
+  check<ConfigError>(!options.relations.empty(), "distill.losses.relations must name at least one product");
   const Rule<std::string> rule = one_of({"qq", "kk", "vv"});
   for (const std::string& relation : options.relations)
     check<ConfigError>(rule.holds(relation), "distill.losses.relations must be {}, got \"{}\"", rule.text,
@@ -38,14 +39,15 @@ std::vector<PairLoss> make_pairs(const LossOptions& options, const Sides& sides)
 }  // namespace
 
 LossSpec attention_relation() {
-  return {.name = "attention_relation",
-          .formula =
-              "mean over layers and relations of KL(A_t || A), A = softmax of x x^T / sqrt(width) over the "
-              "positions before, x the queries, keys or values",
-          .reads = Reads::kLayers,
-          .parameters = {"layers", "teacher_layers", "relations", "relation_heads"},
-          .divergence = false,
-          .make_hidden = make_pairs};
+  return {
+      .name = "attention_relation",
+      .formula =
+          "mean over layers and relations of KL(A_t || A), A = softmax of x x^T / sqrt(width) over earlier "
+          "positions, x the queries, keys or values",
+      .reads = Reads::kLayers,
+      .parameters = {"layers", "teacher_layers", "relations", "relation_heads"},
+      .divergence = false,
+      .make_hidden = make_pairs};
 }
 
 }  // namespace retort::distill

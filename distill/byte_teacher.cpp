@@ -1,4 +1,4 @@
-// B rows of bytes, T bytes a row, N = B T, P windows of tokens, L tokens of one, R predictions, V vocabulary.
+// B rows of bytes, T bytes a row, N = B T, P windows of L tokens, R predictions, V vocabulary.
 #include "distill/byte_teacher.h"
 
 #include <ATen/Parallel.h>
@@ -26,12 +26,12 @@ struct Segmentation {
   }
 };
 
-// Bytes [first, last) of a row's predicted places, and the state that predicts their token.
+// Bytes [first, last) of a token, which a row predicts, and the hidden state that predicts the token.
 struct Prediction {
   int64_t state;  // row of the flattened hidden states
   int64_t row;    // of the signal, for byte `first`
   std::string_view token;
-  size_t first, last;  // within the token
+  size_t first, last;
 };
 
 struct Window {
@@ -49,23 +49,23 @@ class ByteTeacher final : public Teacher {
         context_(context),
         prefix_(tokenizer_->prefix()),
         next_byte_(*tokenizer_) {
-    check(!sources_.empty(), "[distill] a bridge of bytes needs a corpus");
+    check(!sources_.empty(), "[distill] the bytes bridge needs a corpus");
     for (const auto& text : sources_)
       check<ConfigError>(text->vocabulary() == kByteValues,
-                         "[distill] a bridge of bytes needs shards of the tokenizer bytes, got {}",
+                         "[distill] the bytes bridge needs shards of the tokenizer bytes, got {}",
                          text->tokenizer_name());
     check<ConfigError>(tokenizer_->vocabulary() <= model_->vocabulary(),
-                       "[distill] the teacher must know its tokenizer's {} ids, it has {}",
+                       "[distill] the teacher's vocabulary must hold its tokenizer's {} ids, got {}",
                        tokenizer_->vocabulary(), model_->vocabulary());
     check<ConfigError>(context_ >= 0 && context_ + std::ssize(prefix_) + 2 <= model_->context(),
-                       "[distill] the bridge's context must lie in [0, {}], got {}",
+                       "[distill] the bytes bridge's context must lie in [0, {}], got {}",
                        model_->context() - std::ssize(prefix_) - 2, context_);
-    segmentation_at(0, 0);  // what it refuses is refused early
+    segmentation_at(0, 0);  // so that a text that does not fit is refused early
   }
 
-  TeacherSignal signal(const data::Batch& batch) override {
+  TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>&) override {
     const at::NoGradGuard no_grad;
-    check(batch.corpus_BT.defined(), "[distill] a bridge of bytes needs batches that know their places");
+    check(batch.corpus_BT.defined(), "[distill] the bytes bridge needs batches with places in the corpus");
     const at::Tensor places_BT = batch.corpus_BT.to(at::kCPU).contiguous();
     const at::Tensor source_B = batch.source_B.defined() ? batch.source_B.to(at::kCPU) : at::Tensor();
     const int64_t B = places_BT.size(0), T = places_BT.size(1);
@@ -73,7 +73,7 @@ class ByteTeacher final : public Teacher {
     std::vector<Window> windows;
     for (int64_t b = 0; b < B; ++b) {
       const int64_t* places = places_BT.const_data_ptr<int64_t>() + b * T;
-      check(places[T - 1] - places[0] == T - 1, "[distill] a bridge of bytes needs rows of adjacent places");
+      check(places[T - 1] - places[0] == T - 1, "[distill] the bytes bridge needs rows of adjacent places");
       const auto source = static_cast<size_t>(source_B.defined() ? source_B[b].item<int64_t>() : 0);
       add_windows(source, places[0] + 1, std::min(places[0] + T + 1, sources_.at(source)->size()), b * T,
                   windows);
@@ -81,7 +81,7 @@ class ByteTeacher final : public Teacher {
     for (size_t first = 0; first < windows.size(); first += static_cast<size_t>(B))
       predict({windows.data() + first, std::min(static_cast<size_t>(B), windows.size() - first)}, log_p_NV);
     const auto device = model_->head().weight_VD.device();
-    return {.heads = {{log_p_NV.to(device), at::eye(kByteValues, at::TensorOptions(device)), 0.0}}};
+    return {.rows = {.heads = {{log_p_NV.to(device), at::eye(kByteValues, at::TensorOptions(device))}}}};
   }
 
   int64_t vocabulary() const override { return kByteValues; }
@@ -103,27 +103,30 @@ class ByteTeacher final : public Teacher {
     Segmentation out{end, tokenizer_->encode(text), {}};
     size_t written = 0;
     for (const int32_t id : out.ids) written += tokenizer_->token_bytes(id).size();
-    const bool added = written == text.size() + 1;  // a space before the text, which counts as known
+    const bool added =
+        written == text.size() + 1;  // the tokenizer put a space, known to all, before the text
     if (added) text.insert(0, " ");
     size_t at = 0;
     for (const int32_t id : out.ids) {
       const std::string_view token = tokenizer_->token_bytes(id);
       check<DataError>(
           std::string_view(text).substr(at).starts_with(token),
-          "[distill] tokenizer {} does not spell the text's byte {} (document at {}): a student of "
-          "bytes cannot follow it",
+          "[distill] tokenizer {} does not spell the text's byte {} (document at {}), so a student of bytes "
+          "cannot follow it",
           tokenizer_->name(), begin + static_cast<int64_t>(at) - added, begin);
       out.starts.push_back(begin + static_cast<int64_t>(at) - added);
       at += token.size();
     }
-    check<DataError>(at == text.size(),
-                     "[distill] tokenizer {} does not spell the text's byte {} (document at {})",
-                     tokenizer_->name(), begin + static_cast<int64_t>(at) - added, begin);
+    check<DataError>(
+        at == text.size(),
+        "[distill] tokenizer {} does not spell the text's byte {} (document at {}), so a student "
+        "of bytes cannot follow it",
+        tokenizer_->name(), begin + static_cast<int64_t>(at) - added, begin);
     out.starts.push_back(end);
     return out;
   }
 
-  // Windows that predict the bytes at [place, last) of the corpus, whose signals are rows `row` and on.
+  // Windows that predict the bytes at [place, last) of the corpus, for the signal's rows from `row` on.
   void add_windows(size_t source, int64_t place, int64_t last, int64_t row, std::vector<Window>& out) {
     while (place < last) {
       const Segmentation& document = segmentation_at(source, place);
@@ -139,12 +142,12 @@ class ByteTeacher final : public Teacher {
     const size_t past_last = document.token_at(last - 1) + 1;
     for (size_t token = document.token_at(place); token < past_last;) {
       Window window;
-      const size_t before = static_cast<size_t>(context_) + 1;  // the one that predicts, and its context
+      const size_t before = static_cast<size_t>(context_) + 1;  // the token that predicts, and its context
       const size_t first = token > before ? token - before : 0;
       window.ids.assign(prefix_.begin(), prefix_.end());
       if (window.ids.empty() && first == 0 && tokenizer_->separator())
         window.ids.push_back(*tokenizer_->separator());
-      const auto own = static_cast<int64_t>(first) - std::ssize(window.ids);  // id i is token own + i
+      const auto own = static_cast<int64_t>(first) - std::ssize(window.ids);  // ids[i] is token own + i
       const size_t end = std::min(past_last, static_cast<size_t>(own + model_->context()) + 1);
       for (size_t k = first; k + 1 < end; ++k) window.ids.push_back(document.ids[k]);
       for (; token < end; ++token) {
@@ -159,36 +162,35 @@ class ByteTeacher final : public Teacher {
     }
   }
 
-  // Runs windows side by side, padded at the end, where nothing sees it.
+  // Runs windows side by side, padded at the end, which no prediction sees.
   void predict(std::span<const Window> windows, at::Tensor& log_p_NV) {
     int64_t L = 0;
     for (const Window& window : windows) L = std::max(L, std::ssize(window.ids));
-    at::Tensor tokens_PL = at::zeros({std::ssize(windows), L}, at::kLong);
+    std::vector<int64_t> tokens, states;
     std::vector<Prediction> predictions;
-    std::vector<int64_t> states;
-    for (int64_t p = 0; p < std::ssize(windows); ++p) {
-      const Window& window = windows[static_cast<size_t>(p)];
-      std::copy(window.ids.begin(), window.ids.end(), tokens_PL.mutable_data_ptr<int64_t>() + p * L);
-      for (Prediction prediction : window.predictions) {
-        states.push_back(p * L + prediction.state);
+    for (const Window& window : windows) {
+      const int64_t begin = std::ssize(tokens);
+      tokens.insert(tokens.end(), window.ids.begin(), window.ids.end());
+      tokens.resize(static_cast<size_t>(begin + L));
+      for (const Prediction& prediction : window.predictions) {
+        states.push_back(begin + prediction.state);
         predictions.push_back(prediction);
       }
     }
     const models::Head head = model_->head();
     const auto device = head.weight_VD.device();
-    const at::Tensor h_ND = model_->hidden({.tokens_BT = tokens_PL.to(device)}).flatten(0, 1);
-    const at::Tensor h_RD =
-        h_ND.index_select(0, at::tensor(states, at::kLong).to(device)).to(head.weight_VD.scalar_type());
+    const at::Tensor tokens_PL = at::tensor(tokens).view({-1, L}).to(device);
+    const at::Tensor h_ND = model_->hidden({.tokens_BT = tokens_PL}).flatten(0, 1);
+    const at::Tensor h_RD = h_ND.index_select(0, at::tensor(states, at::kLong).to(device));
     const int64_t chunk = std::max<int64_t>(1, kChunkValues / model_->vocabulary());
     for (int64_t first = 0; first < h_RD.size(0); first += chunk) {
       const int64_t count = std::min(chunk, h_RD.size(0) - first);
-      at::Tensor logits_RV = at::linear(h_RD.narrow(0, first, count), head.weight_VD).to(at::kFloat);
-      if (head.softcap > 0.0) logits_RV = at::tanh(logits_RV / head.softcap) * head.softcap;
-      write({predictions.data() + first, static_cast<size_t>(count)}, logits_RV.to(at::kCPU).contiguous(),
-            log_p_NV);
+      write({predictions.data() + first, static_cast<size_t>(count)},
+            head.logits(h_RD.narrow(0, first, count)).cpu(), log_p_NV);
     }
   }
 
+  // Both tensors are on the CPU.
   void write(std::span<const Prediction> predictions, const at::Tensor& logits_RV,
              at::Tensor& log_p_NV) const {
     const auto V = static_cast<size_t>(logits_RV.size(1));
@@ -210,7 +212,7 @@ class ByteTeacher final : public Teacher {
   int64_t context_;
   std::vector<int32_t> prefix_;
   NextByte next_byte_;
-  std::map<std::pair<size_t, int64_t>, Segmentation> segmentations_;  // by source and the document's begin
+  std::map<std::pair<size_t, int64_t>, Segmentation> segmentations_;  // by source and the document's start
 };
 
 }  // namespace

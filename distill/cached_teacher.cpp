@@ -1,5 +1,5 @@
-// Caches in a teacher's place, one for each source of the batches: labels by where each token stands in its
-// corpus. Nothing is computed.
+// Caches in place of a teacher, one for each source of the batches: labels are read by each token's place in
+// its corpus, and nothing is computed.
 #include "core/error.h"
 #include "distill/teacher.h"
 
@@ -14,21 +14,22 @@ class CachedTeacher final : public Teacher {
     for (const auto& cache : caches_) {
       const CacheFacts& a = facts();
       const CacheFacts& b = cache->facts();
-      check<ConfigError>(
-          a.kind == b.kind && a.size == b.size && a.temperature == b.temperature &&
-              a.vocabulary == b.vocabulary,
-          "[distill] the caches of several sources must hold the same kind, number, temperature "
-          "and vocabulary of labels, got {} and {}",
-          caches_.front()->directory().string(), cache->directory().string());
+      check<ConfigError>(a.kind == b.kind && a.size == b.size && a.temperature == b.temperature &&
+                             a.vocabulary == b.vocabulary,
+                         "[distill] the caches of several sources must hold labels of the same kind, number, "
+                         "temperature and "
+                         "vocabulary; {} and {} differ",
+                         caches_.front()->directory().string(), cache->directory().string());
     }
   }
 
-  TeacherSignal signal(const data::Batch& batch) override {
-    check<InternalError>(batch.corpus_BT.defined(), "[distill] a cache is read by places in the corpus");
-    return {
-        .labels = caches_.size() == 1 ? caches_.front()->read(batch.corpus_BT.flatten()) : by_source(batch),
-        .vocabulary = facts().vocabulary,
-        .places_N = batch.corpus_BT.flatten()};
+  TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>&) override {
+    check<InternalError>(batch.corpus_BT.defined(),
+                         "[distill] a cache needs batches with places in the corpus");
+    const at::Tensor places_N = batch.corpus_BT.flatten();
+    return {.rows = {.labels = caches_.size() == 1 ? caches_.front()->read(places_N) : by_source(batch),
+                     .vocabulary = facts().vocabulary,
+                     .places_N = places_N}};
   }
 
   SignalKind kind() const override { return {facts().kind, facts().size, facts().temperature}; }

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/shape.h"
 #include "data/batch_stream.h"
 #include "train/precision.h"
 
@@ -15,8 +16,8 @@ namespace {
 
 constexpr int64_t kChunkValues = int64_t{1} << 22;  // logits at a time
 
-// Sums of runs of a row, f64, so that a draw looks at few values: first at the runs, then into one. Eight
-// partial sums, which a processor adds side by side, always in the same order.
+// Sums over runs of a row, in f64, so that a draw looks at few values: first at the runs, then into one of
+// them. Eight partial sums can be added side by side, and always in the same order.
 constexpr int64_t kRun = 256;
 
 std::vector<double> run_sums(const float* p, int64_t vocabulary) {
@@ -35,8 +36,9 @@ std::vector<double> run_sums(const float* p, int64_t vocabulary) {
   return sums;
 }
 
-// The ids of `draws` independent draws from p, rising, and how often each came. Points on the running sum,
-// sorted, are met in one walk that steps over runs without one. An id of probability 0 is never met.
+// The ids of `draws` independent draws from p, in rising order, and how often each was drawn. The points on
+// the running sum are sorted, so that one walk finds them all and skips runs without a point. An id of
+// probability 0 is never drawn.
 void draw_row(const float* p, int64_t vocabulary, const Random& random, int64_t draws,
               std::vector<uint32_t>& ids, std::vector<uint16_t>& counts) {
   const std::vector<double> sums = run_sums(p, vocabulary);
@@ -46,7 +48,7 @@ void draw_row(const float* p, int64_t vocabulary, const Random& random, int64_t 
   std::sort(points.begin(), points.end());
   size_t last = sums.size() - 1, run = 0;
   while (sums[last] <= 0) --last;
-  double before_run = 0, before = 0;  // the sums before the run and before v: never above the point
+  double before_run = 0, before = 0;  // sums before the run and before v, never above the point
   int64_t v = 0;
   for (const double point : points) {
     for (; run < last && before_run + sums[run] <= point; v = static_cast<int64_t>(++run) * kRun)
@@ -54,7 +56,7 @@ void draw_row(const float* p, int64_t vocabulary, const Random& random, int64_t 
     const int64_t end = std::min(static_cast<int64_t>(run + 1) * kRun, vocabulary);
     while (v + 1 < end && before + static_cast<double>(p[v]) <= point) before += static_cast<double>(p[v++]);
     int64_t id = v;
-    while (p[id] <= 0) --id;  // the run's end: rounding let the sum end below
+    while (p[id] <= 0) --id;  // at a run's end, where the rounded sum fell short of the point
     if (ids.empty() || ids.back() != static_cast<uint32_t>(id)) {
       ids.push_back(static_cast<uint32_t>(id));
       counts.push_back(0);
@@ -126,14 +128,10 @@ class Capture {
     const at::Tensor h_ND =
         teacher_.hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT}).flatten(0, 1);
     const models::Head head = teacher_.head();
-    const at::Tensor weight_DV = head.weight_VD.detach().t();
     const int64_t chunk = std::max<int64_t>(1, kChunkValues / facts_.vocabulary);
     for (int64_t row = 0; row < h_ND.size(0); row += chunk) {
       const int64_t count = std::min(chunk, h_ND.size(0) - row);
-      at::Tensor logits_CV =
-          at::mm(h_ND.narrow(0, row, count).to(weight_DV.scalar_type()), weight_DV).to(at::kFloat);
-      if (head.softcap > 0) logits_CV.div_(head.softcap).tanh_().mul_(head.softcap);
-      add_labels(facts_, logits_CV, place + row, out);
+      add_labels(facts_, head.logits(h_ND.narrow(0, row, count)), place + row, out);
     }
   }
 
@@ -147,24 +145,28 @@ class Capture {
 }  // namespace
 
 void CaptureOptions::describe(Section& s) {
-  s.field("kind", kind,
-          "sampled: draws with replacement, unbiased; top_k: the likeliest ids and the mass of the rest",
-          one_of({"sampled", "top_k"}));
-  s.field("draws", draws, "sampled: draws for each token; more for many epochs", between<int64_t>(1, 65535));
-  s.field("k", k, "top_k: ids for each token; below about 50 worse than no teacher",
+  s.field(
+      "kind", kind,
+      "labels to keep: sampled (draws with replacement, unbiased) or top_k (the likeliest ids and the mass "
+      "of the rest)",
+      one_of({"sampled", "top_k"}));
+  s.field("draws", draws, "draws for each token, of sampled; more for many epochs",
           between<int64_t>(1, 65535));
-  s.field("temperature", temperature, "softens the distribution; losses must name the same", above(0.0));
-  s.field("precision", precision, "of the teacher's products", one_of(train::precision_names()));
-  s.field("block_tokens", block_tokens, "tokens of a file; what an interruption can lose",
+  s.field("k", k, "ids for each token, of top_k; fewer than about 50 are worse than no teacher",
+          between<int64_t>(1, 65535));
+  s.field("temperature", temperature, "softens the distribution; the losses must have the same", above(0.0));
+  s.field("precision", precision, "precision of the teacher's products", one_of(train::precision_names()));
+  s.field("block_tokens", block_tokens, "tokens in a file, which is the most that an interruption loses",
           between<int64_t>(1, int64_t{1} << 24));
 }
 
 void add_labels(const CacheFacts& facts, const at::Tensor& logits_CV, int64_t place, BlockLabels& out) {
   check(
       logits_CV.dim() == 2 && logits_CV.size(1) >= facts.vocabulary && logits_CV.scalar_type() == at::kFloat,
-      "[capture] logits_CV must be f32 [*, {}], got {}", facts.vocabulary, logits_CV.sizes().vec().size());
+      "[capture] logits_CV must be f32 [*, {}], got {} {}", facts.vocabulary,
+      toString(logits_CV.scalar_type()), format_shape(logits_CV.sizes()));
   const at::Tensor p_CV =
-      at::softmax(logits_CV.narrow(1, 0, facts.vocabulary) / facts.temperature, 1).contiguous();
+      at::softmax(logits_CV.narrow(1, 0, facts.vocabulary) / facts.temperature, 1).cpu().contiguous();
   const at::Tensor finite_C = at::isfinite(p_CV).all(1);
   if (!finite_C.all().item<bool>())
     fail<NonFiniteError>(
@@ -190,7 +192,7 @@ CaptureReport capture(models::Model& teacher, const data::TokenShards& corpus, c
       ++report.found;
       continue;
     }
-    if (!why.empty()) log.warn("{}; it is made anew", why);
+    if (!why.empty()) log.warn("{}; it will be made again", why);
     missing.push_back(block);
     tokens += facts.tokens_of(block);
   }

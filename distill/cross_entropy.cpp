@@ -1,4 +1,4 @@
-// The data's own label, beside a teacher or without one. Untempered: a label has no temperature.
+// The text's own label, beside a teacher or without one. A label has no temperature.
 #include "distill/loss.h"
 #include "kernels/row_losses.h"
 

@@ -1,4 +1,5 @@
-// Forward KL (Hinton et al. 2015, arXiv 1503.02531): covers all that the teacher finds likely; the default.
+// Forward KL (Hinton et al. 2015, arXiv 1503.02531) covers everything that the teacher finds likely. The
+// default.
 #include "distill/loss.h"
 #include "kernels/row_losses.h"
 

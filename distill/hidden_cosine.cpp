@@ -1,4 +1,4 @@
-// Angle of hidden states, through a learned projection (Sanh et al. 2019, DistilBERT, arXiv 1910.01108).
+// Angle between hidden states, through a learned projection (Sanh et al. 2019, DistilBERT, arXiv 1910.01108).
 #include "distill/hidden_loss.h"
 
 namespace retort::distill {

@@ -14,11 +14,11 @@ void check_layers(const char* key, const std::vector<int64_t>& layers, int64_t c
                        count, layer);
 }
 
-models::Parameter& projection(const Sides& sides, uint64_t seed, size_t index, int64_t width_t) {
+const models::Parameter& projection(const Sides& sides, uint64_t seed, size_t index, int64_t width_t) {
   const int64_t width_s = sides.student.width();
-  models::Parameter& weight = sides.student.parameters().add(
-      fmt::format("{}{}.{}.weight", models::kObjectivePrefix, sides.name, index), {width_t, width_s},
-      models::Role::kObjective);
+  models::Parameter& weight =
+      sides.learned.add(fmt::format("{}{}.{}.weight", models::kObjectivePrefix, sides.name, index),
+                        {width_t, width_s}, models::Role::kObjective);
   const at::NoGradGuard no_grad;
   Random(seed, "init/" + weight.name)
       .fill_normal(weight.master, 1.0 / std::sqrt(static_cast<double>(width_s)));
@@ -37,8 +37,7 @@ std::vector<LayerPair> layer_pairs(const LossOptions& options, int64_t student_l
     layers.push_back(i);
   check<ConfigError>(
       options.teacher_layers.empty() || options.teacher_layers.size() == layers.size(),
-      "distill.losses.teacher_layers must name {} layers, as many as there are of the student's, "
-      "got {}",
+      "distill.losses.teacher_layers must name {} layers, one for each of the student's, got {}",
       layers.size(), options.teacher_layers.size());
   std::vector<LayerPair> out;
   for (size_t i = 0; i < layers.size(); ++i) {

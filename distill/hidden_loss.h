@@ -1,8 +1,8 @@
-// Losses on hidden states: pairs of a student's and a teacher's layer are compared, each on its own, and the
-// loss is their mean. By default the student's layer i of L stands beside the teacher's round((i + 1) L_t /
-// L) - 1 (Jiao et al. 2020, TinyBERT, arXiv 1909.10351, section 3.1). Widths may differ: a learned projection
-// objective.NAME.I.weight [D_t, D_s] belongs to the objective (models/parameters.h, Role::kObjective) and
-// starts as N(0, 1 / sqrt(D_s)). B batch, T tokens, D width.
+// Losses on hidden states. Pairs of a student's and a teacher's layer are compared, and the loss is the mean
+// over the pairs. By default the student's layer i of L is paired with the teacher's layer
+// round((i + 1) L_t / L) - 1 (Jiao et al. 2020, TinyBERT, arXiv 1909.10351, section 3.1). Widths may differ:
+// the objective then learns a projection objective.NAME.I.weight [D_t, D_s], which starts as
+// N(0, 1 / sqrt(D_s)). B batch, T tokens, D width.
 #pragma once
 
 #include <functional>
@@ -15,11 +15,12 @@
 
 namespace retort::distill {
 
-// Whom a loss compares, while it is made.
+// What a loss is made from.
 struct Sides {
-  models::Model& student;  // declares the projections
+  const models::Model& student;
   const Teacher& teacher;
-  std::string name;  // of the loss, for theirs
+  models::Parameters& learned;  // where the projections are declared
+  std::string name;             // of the loss, for their names
 };
 
 // Which rows count: those with a label. document_BT as in models/model.h.
@@ -40,12 +41,12 @@ struct LayerPair {
   int64_t student = 0, teacher = 0;
 };
 
-// From `layers` and `teacher_layers`, or by default all the student's (its last, when `last`). ConfigError
-// for layers that are not there and for lists of different length.
+// From options.layers and teacher_layers; by default all the student's layers (the last one, when `last`).
+// ConfigError for layers that do not exist and for lists of different lengths.
 std::vector<LayerPair> layer_pairs(const LossOptions& options, int64_t student_layers, int64_t teacher_layers,
                                    bool last);
 
-// One pair's comparison of rows [M, D_t]: a value a row.
+// How far the rows of one pair differ: [M, D_t] on both sides, a value a row.
 using RowDistance = std::function<at::Tensor(const at::Tensor& student_MD, const at::Tensor& teacher_MD)>;
 // Pairs of layer outputs, the student's through a learned projection.
 std::vector<PairLoss> projected_pairs(const LossOptions& options, const Sides& sides,

@@ -1,6 +1,6 @@
-// Squared distance of hidden states, through a learned projection (Romero et al. 2015, FitNets, arXiv
-// 1412.6550). Relative to the teacher's own length, so that its weight does not depend on widths or on how
-// far the residual stream has grown.
+// Squared distance of hidden states through a learned projection (Romero et al. 2015, FitNets, arXiv
+// 1412.6550), relative to the teacher's own length, so that it depends neither on widths nor on how far the
+// residual stream has grown.
 #include "distill/hidden_loss.h"
 
 namespace retort::distill {

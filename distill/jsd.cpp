@@ -1,6 +1,6 @@
 // Generalised Jensen-Shannon divergence (Agarwal et al. 2024, GKD, arXiv 2306.13649, equation 1). The formula
-// goes to 0 at both ends, where forward and reverse KL are its limits after division by beta and 1 - beta; as
-// GKD does, the ends are defined to be those.
+// goes to 0 at both ends; divided by beta and by 1 - beta its limits there are forward and reverse KL, and as
+// in GKD the ends are defined to be those.
 #include "distill/loss.h"
 #include "kernels/divergences.h"
 #include "kernels/row_losses.h"

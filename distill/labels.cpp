@@ -6,14 +6,14 @@
 namespace retort::distill {
 
 at::Tensor softened(const at::Tensor& logits_CU, double temperature) {
-  check(logits_CU.defined(), "[distill] needs a teacher's labels or logits, got none");
+  check(logits_CU.defined(), "[distill] the loss needs a teacher's labels or logits, got none");
   return at::softmax(logits_CU / temperature, 1);
 }
 
 kernels::SparseLabels draw_labels(const at::Tensor& p_CU, int64_t draws, uint64_t seed,
                                   const at::Tensor& places_C) {
   check<ConfigError>(places_C.defined(),
-                     "[distill] draws from a live teacher need batches that say where tokens stand");
+                     "[distill] draws from a live teacher need batches with places in the corpus");
   const int64_t rows = p_CU.size(0);
   const at::Tensor places = places_C.cpu().contiguous();
   at::Tensor points_CK = at::empty({rows, draws}, at::kDouble);
@@ -22,7 +22,7 @@ kernels::SparseLabels draw_labels(const at::Tensor& p_CU, int64_t draws, uint64_
     const Random random(seed, "capture", 0, static_cast<uint64_t>(places.const_data_ptr<int64_t>()[row]));
     for (int64_t i = 0; i < draws; ++i) *point++ = random.uniform(static_cast<uint64_t>(i));
   }
-  // A point falls to the first id whose running sum lies above it, so an id of probability 0 gets none.
+  // A point belongs to the first id whose running sum is above it, so an id of probability 0 is never drawn.
   const at::Tensor sums_CU = p_CU.to(at::kDouble).cumsum(1);
   const at::Tensor scaled_CK = points_CK.to(p_CU.device()) * sums_CU.narrow(1, p_CU.size(1) - 1, 1);
   const at::Tensor ids_CK = at::searchsorted(sums_CU, scaled_CK, false, /*right=*/true);
@@ -33,7 +33,7 @@ kernels::SparseLabels draw_labels(const at::Tensor& p_CU, int64_t draws, uint64_
 
 kernels::SparseLabels top_labels(const kernels::LogitRows& rows, int64_t k, double temperature) {
   if (rows.sparse.defined()) {
-    check(rows.sparse.rest_N.defined(), "[distill] needs top-k labels with the rest's mass");
+    check(rows.sparse.rest_N.defined(), "[distill] the loss needs top-k labels with the mass of the rest");
     const int64_t all = rows.sparse.ids_NK.size(1);
     if (k == 0 || k >= all) return rows.sparse;
     const at::Tensor dropped = rows.sparse.weights_NK.narrow(1, k, all - k).sum(1);

@@ -1,6 +1,6 @@
-// A loaded model run beside the student. Its body runs whole and without gradient, so that each layer's
-// activations go as the next are made; what stays is the last hidden state, and the head is applied chunk by
-// chunk inside the loss.
+// A loaded model that runs beside the student. Its body runs without gradient, so that each layer's
+// activations are freed as the next layer's are made. The last hidden state remains, and the loss applies the
+// head to it chunk by chunk.
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -10,14 +10,15 @@
 namespace retort::distill {
 namespace {
 
-// Tokens [begin, begin + tokens) of every row, as rows of their own. Positions count from the document's
-// first token that is still there.
+// Tokens [begin, begin + tokens) of every row, as rows of their own. Positions count from the first token of
+// the document that the window holds.
 models::TokenBlock window(const data::Batch& batch, int64_t begin, int64_t tokens) {
   const auto cut = [&](const at::Tensor& x_BT) {
     return x_BT.defined() ? x_BT.narrow(1, begin, tokens).contiguous() : at::Tensor();
   };
   models::TokenBlock out{cut(batch.tokens_BT), cut(batch.positions_BT), cut(batch.document_BT)};
-  if (out.positions_BT.defined()) out.positions_BT = at::minimum(out.positions_BT, at::arange(tokens));
+  if (out.positions_BT.defined())
+    out.positions_BT = at::minimum(out.positions_BT, at::arange(tokens, out.positions_BT.options()));
   return out;
 }
 
@@ -26,40 +27,41 @@ class LiveTeacher final : public Teacher {
   explicit LiveTeacher(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
     for (models::Parameter& p : model_->parameters().unique()) {
       check<NonFiniteError>(
-          p.role == models::Role::kScale ||  // has no value before its first step on the grid
+          p.role == models::Role::kScale ||  // a scale has no value before its first step on the grid
               at::isfinite(p.working.detach()).all().item<bool>(),
           "[distill] the teacher's weights must be finite, {} is not", p.name);
-      p.master = p.working.detach();  // nothing trains it: another master is let go
+      p.freeze();
+      p.master = p.working.detach();  // nothing trains it, so a master of its own is freed
     }
   }
 
-  TeacherSignal signal(const data::Batch& batch) override {
+  TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>& layers) override {
     const at::NoGradGuard no_grad;
     const int64_t tokens = batch.tokens_BT.size(1), context = model_->context();
     check<ConfigError>(
-        taps_.empty() || tokens <= context,
-        "[distill] losses on layers need a teacher that reads rows as a whole: its context is {} "
+        layers.empty() || tokens <= context,
+        "[distill] losses on layers need a teacher that reads a row as a whole: its context is {} "
         "tokens, a row has {}",
         context, tokens);
+    TeacherSignal out;
+    for (const int64_t layer : layers) out.taps.push_back({.layer = layer});
     std::vector<at::Tensor> parts;
     for (int64_t begin = 0; begin < tokens; begin += context) {
       models::TokenBlock block = window(batch, begin, std::min(context, tokens - begin));
-      if (!taps_.empty()) block.taps = &taps_;
+      if (!layers.empty()) block.taps = &out.taps;
       parts.push_back(model_->hidden(block));
     }
     const at::Tensor h_ND = (parts.size() == 1 ? parts.front() : at::cat(parts, 1)).flatten(0, 1);
     const models::Head head = model_->head();
-    return {.heads = {{h_ND, head.weight_VD.detach(), head.softcap}}};
+    out.rows.heads = {{h_ND, {head.weight_VD.detach(), head.softcap}}};
+    return out;
   }
 
   LayerShape layers() const override { return {model_->layers(), model_->width()}; }
-  void tap(std::vector<models::LayerTap> wanted) override { taps_ = std::move(wanted); }
-  std::vector<models::LayerTap> taps() const override { return taps_; }
   int64_t vocabulary() const override { return model_->vocabulary(); }
 
  private:
   std::unique_ptr<models::Model> model_;
-  std::vector<models::LayerTap> taps_;
 };
 
 }  // namespace
@@ -67,7 +69,7 @@ class LiveTeacher final : public Teacher {
 std::string fingerprint(const models::Parameters& parameters) {
   Digest digest;
   for (const models::Parameter& p : parameters.unique()) {
-    const at::Tensor values = p.working.detach().contiguous();
+    const at::Tensor values = p.working.detach().cpu().contiguous();
     digest.add(as_bytes(fmt::format("{}{}", p.name, format_shape(values.sizes()))));
     digest.add({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
   }

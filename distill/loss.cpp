@@ -62,32 +62,36 @@ std::string with_owners(const char* parameter, const char* doc) {
 
 }  // namespace
 
-// Without an fn, for documentation, every parameter is described.
+// Documentation has no fn: every parameter is described then.
 void LossOptions::describe(Section& s) {
-  s.field("fn", fn, "the loss", one_of(losses().names()));
+  s.field("fn", fn, "name of the loss", one_of(losses().names()));
   s.field("weight", weight, "factor of this loss in the sum", at_least(0.0));
-  s.optional("schedule", schedule, "moves the weight over steps; without it: constant");
+  s.optional("schedule", schedule, "change of the weight over the steps; absent: constant");
   const LossSpec* spec = losses().find(fn);
   const auto field = [&](const char* name, auto& value, const char* doc, auto... rule) {
     if (spec == nullptr || takes(*spec, name)) s.field(name, value, with_owners(name, doc), rule...);
   };
   const Rule<double> inside = {"in (0, 1)", [](double v) { return v > 0 && v < 1; }, {}};
-  field("temperature", temperature, "softens teacher and student alike; the loss is multiplied by its square",
+  field("temperature", temperature,
+        "softens the distributions of teacher and student alike; the loss is multiplied by its square",
         above(0.0));
-  field("alpha", alpha, "share of the other distribution in the mixture that is compared with", inside);
+  field("alpha", alpha, "share of the other model's distribution in the mixture", inside);
   field("beta", beta,
         "share of the teacher in the mixture; 0 is forward KL and 1 reverse KL by definition, while the "
-        "formula "
-        "shrinks with it near either end: .01 trains at a hundredth of forward KL",
+        "formula shrinks near both ends: at .01 the gradient is a hundredth of forward KL's",
         between(0.0, 1.0));
-  field("k", k, "likeliest ids; 0: all of a cache's, 64 of a live teacher's", at_least<int64_t>(0));
-  field("draws", draws, "draws a position; 0: a cache's own, 50 from a live teacher", at_least<int64_t>(0));
-  field("layers", layers, "the student's, counted from 0; empty: all, of attention relations the last");
+  field("k", k, "number of likeliest ids; 0: all that a cache has, 64 from a live teacher",
+        at_least<int64_t>(0));
+  field("draws", draws, "draws for each position; 0: as many as a cache has, 50 from a live teacher",
+        at_least<int64_t>(0));
+  field("layers", layers,
+        "student's layers to compare, from 0; empty: all, and for attention relations the last");
   field("teacher_layers", teacher_layers,
-        "those to compare them with; empty: at the same share of the depth");
-  field("relations", relations, "any of qq, kk, vv: products that are compared");
+        "teacher's layers to compare them with; empty: those at the same share of the depth");
+  field("relations", relations, "products to compare, any of qq, kk, vv");
   field("relation_heads", relation_heads,
-        "heads that each side's vectors are cut into anew; 0: the student's key and value heads",
+        "number of heads into which each side's vectors are divided; 0: as many as the student has key and "
+        "value heads",
         at_least<int64_t>(0));
 }
 

@@ -1,6 +1,6 @@
-// Several live teachers as one: p = sum_i w_i p_i / sum_i w_i, the weights of the row's source. The mixture
-// is taken inside the loss, where the heads are applied (kernels/linear_loss.h). A teacher whose weight is 0
-// in all of a batch's sources does not run.
+// Several live teachers as one: p = sum_i w_i p_i / sum_i w_i, with the weights of the row's source. The loss
+// makes the mixture where it applies the heads (kernels/linear_loss.h). A teacher whose weight is 0 for every
+// row of a batch does not run.
 #include <algorithm>
 
 #include "core/error.h"
@@ -15,14 +15,14 @@ class MixedTeacher final : public Teacher {
     for (const Share& share : shares_) vocabulary_ = std::min(vocabulary_, share.teacher->vocabulary());
   }
 
-  TeacherSignal signal(const data::Batch& batch) override {
+  TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>&) override {
     TeacherSignal out;
     for (const Share& share : shares_) {
       const at::Tensor weight_N = weights_of(share, batch);
       if (weight_N.max().item<float>() == 0.0f) continue;
-      for (kernels::TeacherHead& head : share.teacher->signal(batch).heads) {
+      for (kernels::TeacherHead& head : share.teacher->signal(batch, {}).rows.heads) {
         head.weight_N = weight_N;
-        out.heads.push_back(std::move(head));
+        out.rows.heads.push_back(std::move(head));
       }
     }
     return out;
@@ -33,9 +33,10 @@ class MixedTeacher final : public Teacher {
  private:
   static at::Tensor weights_of(const Share& share, const data::Batch& batch) {
     const int64_t rows = batch.tokens_BT.size(0), tokens = batch.tokens_BT.size(1);
-    if (share.weights.size() == 1) return at::full({rows * tokens}, share.weights.front(), at::kFloat);
+    const auto options = batch.tokens_BT.options().dtype(at::kFloat);
+    if (share.weights.size() == 1) return at::full({rows * tokens}, share.weights.front(), options);
     RETORT_ASSERT(batch.source_B.defined());
-    return at::tensor(share.weights, at::kFloat)
+    return at::tensor(share.weights, options)
         .index_select(0, batch.source_B)
         .unsqueeze(1)
         .expand({rows, tokens})

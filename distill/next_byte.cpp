@@ -15,7 +15,7 @@ NextByte::NextByte(const data::Tokenizer& tokenizer) {
   const auto vocabulary = static_cast<int32_t>(tokenizer.vocabulary());
   size_t bytes = 0;
   for (int32_t id = 0; id < vocabulary; ++id) bytes += written(id).size();
-  text_.reserve(bytes);  // views stay
+  text_.reserve(bytes);  // so that the views stay valid
   for (int32_t id = 0; id < vocabulary; ++id) {
     const std::string_view token = written(id);
     if (token.empty()) continue;
@@ -29,7 +29,7 @@ NextByte::NextByte(const data::Tokenizer& tokenizer) {
   });
 }
 
-// Those that are u itself come first, and are left out.
+// Tokens that are u itself come first and are left out.
 std::span<const NextByte::Token> NextByte::range(std::string_view u) const {
   const auto first = std::upper_bound(tokens_.begin(), tokens_.end(), u,
                                       [](std::string_view a, const Token& t) { return a < t.bytes; });
@@ -41,6 +41,8 @@ std::span<const NextByte::Token> NextByte::range(std::string_view u) const {
 void NextByte::log_probabilities(std::span<const float> logits, std::string_view u, float* out) const {
   const std::span<const Token> tokens = range(u);
   RETORT_ASSERT(!tokens.empty());
+  // Relative to the greatest, in f64 and without a difference of large numbers: a ratio keeps its digits
+  // however unlikely u is.
   double greatest = -std::numeric_limits<double>::infinity();
   for (const Token& t : tokens)
     greatest = std::max(greatest, static_cast<double>(logits[static_cast<size_t>(t.id)]));
@@ -53,7 +55,7 @@ void NextByte::log_probabilities(std::span<const float> logits, std::string_view
   }
   for (size_t b = 0; b < mass.size(); ++b) {
     const auto log_p = static_cast<float>(std::log(mass[b] / all));
-    out[b] = log_p < kNoByte ? kNoByte : log_p;  // not std::max: a teacher's NaN must stay one
+    out[b] = log_p < kNoByte ? kNoByte : log_p;  // unlike std::max this keeps a teacher's NaN
   }
 }
 

@@ -9,7 +9,7 @@
 namespace retort::distill {
 namespace {
 
-// One loss of the list: on rows of logits, or on pairs of layers.
+// One loss of the list: on rows of logits or on pairs of layers.
 struct Term {
   std::string name;
   LossOptions options;
@@ -18,12 +18,11 @@ struct Term {
 };
 
 // The layers that any pair names, each once.
-std::vector<models::LayerTap> taps_of(const std::vector<Term>& terms, int64_t PairLoss::*side) {
-  std::vector<models::LayerTap> out;
+std::vector<int64_t> layers_of(const std::vector<Term>& terms, int64_t PairLoss::*side) {
+  std::vector<int64_t> out;
   for (const Term& term : terms)
     for (const PairLoss& pair : term.on_layers)
-      if (std::none_of(out.begin(), out.end(), [&](const auto& tap) { return tap.layer == pair.*side; }))
-        out.push_back({.layer = pair.*side});
+      if (std::find(out.begin(), out.end(), pair.*side) == out.end()) out.push_back(pair.*side);
   return out;
 }
 
@@ -34,8 +33,8 @@ const models::LayerTap& tap_of(const std::vector<models::LayerTap>& taps, int64_
   return *found;
 }
 
-// A sum that is finite tells of finite values without a tensor of their size; one that is not may still be
-// an overflow.
+// A finite sum proves finite values without a tensor of their size. A sum that is not finite may be an
+// overflow.
 void check_finite(const at::Tensor& hidden_ND, const data::Batch& batch) {
   if (std::isfinite(hidden_ND.sum().item<double>())) return;
   const at::Tensor sick_N = at::isfinite(hidden_ND).all(1).logical_not();
@@ -43,29 +42,31 @@ void check_finite(const at::Tensor& hidden_ND, const data::Batch& batch) {
   const int64_t row = at::argmax(sick_N.to(at::kInt)).item<int64_t>(), tokens = batch.tokens_BT.size(1);
   const std::string place =
       batch.corpus_BT.defined()
-          ? fmt::format("token {} of its text", batch.corpus_BT.flatten()[row].item<int64_t>())
+          ? fmt::format("token {} of the text", batch.corpus_BT.flatten()[row].item<int64_t>())
           : fmt::format("row {}, token {}", row / tokens, row % tokens);
   fail<NonFiniteError>(
-      "[distill] the teacher's hidden states are not finite at {}: its weights or precision are wrong; what "
-      "was saved of the student is whole",
+      "[distill] the teacher's hidden states are not finite at {}: its weights or precision are wrong; the "
+      "student's checkpoints are whole",
       place);
 }
 
 class Distillation final : public train::Objective {
  public:
   Distillation(std::unique_ptr<Teacher> teacher, std::vector<Term> terms)
-      : teacher_(std::move(teacher)), terms_(std::move(terms)), taps_(taps_of(terms_, &PairLoss::student)) {
-    if (teacher_) teacher_->tap(taps_of(terms_, &PairLoss::teacher));
-  }
+      : teacher_(std::move(teacher)),
+        terms_(std::move(terms)),
+        student_layers_(layers_of(terms_, &PairLoss::student)),
+        teacher_layers_(layers_of(terms_, &PairLoss::teacher)) {}
 
   void begin_step(int64_t step) override { step_ = step; }
 
   train::LossSum operator()(models::Model& model, const data::Batch& batch) override {
     const TeacherSignal teacher = teacher_ ? ask(model, batch) : TeacherSignal{};
-    std::vector<models::LayerTap> taps = taps_;
+    std::vector<models::LayerTap> taps;
+    for (const int64_t layer : student_layers_) taps.push_back({.layer = layer});
     const at::Tensor h_BTD = model.hidden(
         {batch.tokens_BT, batch.positions_BT, batch.document_BT, taps.empty() ? nullptr : &taps});
-    const train::LossSum rows = on_rows(model, h_BTD, teacher, batch);
+    const train::LossSum rows = on_rows(model, h_BTD, teacher.rows, batch);
     train::LossSum out{rows.sum, {}};
     const HiddenRows valid{batch.labels_BT != kernels::kIgnoredLabel, batch.document_BT};
     size_t next = 0;
@@ -74,7 +75,7 @@ class Distillation final : public train::Objective {
         out.parts.push_back(rows.parts[next++]);
         continue;
       }
-      const at::Tensor sum = on_layers(term, taps, valid);
+      const at::Tensor sum = on_layers(term, taps, teacher.taps, valid);
       out.sum = out.sum.defined() ? out.sum + term.options.weight_at(step_) * sum
                                   : term.options.weight_at(step_) * sum;
       out.parts.push_back(sum.detach());
@@ -90,53 +91,52 @@ class Distillation final : public train::Objective {
 
  private:
   // The losses on logits, in the order of the list; an undefined sum when there are none.
-  train::LossSum on_rows(const models::Model& model, const at::Tensor& h_BTD, const TeacherSignal& teacher,
-                         const data::Batch& batch) const {
+  train::LossSum on_rows(const models::Model& model, const at::Tensor& h_BTD,
+                         const kernels::TeacherSignal& teacher, const data::Batch& batch) const {
     std::vector<kernels::LossTerm> terms;
     for (const Term& term : terms_)
       if (term.on_rows) terms.push_back({term.on_rows, term.options.weight_at(step_)});
     if (terms.empty()) return {};
-    const models::Head head = model.head();
     kernels::LinearDistillResult result =
-        kernels::linear_distill(h_BTD.flatten(0, 1), head.weight_VD, teacher, batch.labels_BT.flatten(),
-                                terms, {.softcap = head.softcap});
+        kernels::linear_distill(h_BTD.flatten(0, 1), model.head(), teacher, batch.labels_BT.flatten(), terms);
     return {std::move(result.sum), std::move(result.parts)};
   }
 
-  at::Tensor on_layers(const Term& term, const std::vector<models::LayerTap>& taps,
-                       const HiddenRows& rows) const {
-    const std::vector<models::LayerTap> of_teacher = teacher_->taps();
+  static at::Tensor on_layers(const Term& term, const std::vector<models::LayerTap>& of_student,
+                              const std::vector<models::LayerTap>& of_teacher, const HiddenRows& rows) {
     at::Tensor sum;
     for (const PairLoss& pair : term.on_layers) {
-      const at::Tensor of_pair = pair.sum(tap_of(taps, pair.student), tap_of(of_teacher, pair.teacher), rows);
+      const at::Tensor of_pair =
+          pair.sum(tap_of(of_student, pair.student), tap_of(of_teacher, pair.teacher), rows);
       sum = sum.defined() ? sum + of_pair : of_pair;
     }
     return sum / static_cast<double>(term.on_layers.size());
   }
 
   TeacherSignal ask(const models::Model& student, const data::Batch& batch) {
-    TeacherSignal signal = teacher_->signal(batch);
-    for (const kernels::TeacherHead& head : signal.heads) check_finite(head.hidden_ND, batch);
-    if (signal.vocabulary == 0) signal.vocabulary = teacher_->vocabulary();
-    signal.vocabulary = std::min(signal.vocabulary, student.vocabulary());
-    if (!signal.places_N.defined() && batch.corpus_BT.defined()) signal.places_N = batch.corpus_BT.flatten();
+    TeacherSignal signal = teacher_->signal(batch, teacher_layers_);
+    kernels::TeacherSignal& rows = signal.rows;
+    for (const kernels::TeacherHead& head : rows.heads) check_finite(head.hidden_ND, batch);
+    if (rows.vocabulary == 0) rows.vocabulary = teacher_->vocabulary();
+    rows.vocabulary = std::min(rows.vocabulary, student.vocabulary());
+    if (!rows.places_N.defined() && batch.corpus_BT.defined()) rows.places_N = batch.corpus_BT.flatten();
     return signal;
   }
 
-  std::unique_ptr<Teacher> teacher_;  // null: no loss needs one
+  std::unique_ptr<Teacher> teacher_;  // nullptr: no loss needs one
   std::vector<Term> terms_;
-  std::vector<models::LayerTap> taps_;  // of the student, empty ones
+  std::vector<int64_t> student_layers_, teacher_layers_;
   int64_t step_ = 0;
 };
 
-// A cache's labels were made at one temperature, with one number of draws or ids.
+// A cache's labels have one temperature, and one number of draws or ids.
 void check_labels(const LossSpec& spec, const LossOptions& loss, const SignalKind& kind) {
   check<ConfigError>(loss.temperature == kind.temperature,
                      "[distill] {}: temperature must be that of the teacher's labels, {}, got {}", spec.name,
                      kind.temperature, loss.temperature);
   if (spec.reads == Reads::kDraws)
     check<ConfigError>(loss.draws == 0 || loss.draws == kind.size,
-                       "[distill] {}: draws must be the cache's {} (or 0), got {}", spec.name, kind.size,
+                       "[distill] {}: draws must be the cache's {} or 0, got {}", spec.name, kind.size,
                        loss.draws);
   else
     check<ConfigError>(loss.k <= kind.size, "[distill] {}: k must be at most the cache's {}, got {}",
@@ -193,7 +193,7 @@ std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> tea
     if (spec.make)
       term.on_rows = spec.make(seeded);
     else
-      term.on_layers = spec.make_hidden(seeded, {student, *teacher, term.name});
+      term.on_layers = spec.make_hidden(seeded, {student, *teacher, student.parameters(), term.name});
     terms.push_back(std::move(term));
   }
   if (!needs_teacher) teacher.reset();

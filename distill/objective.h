@@ -1,11 +1,10 @@
-// Distillation as an Objective: sum_i weight_i(step) * loss_i over the student's rows beside the teacher's
-// signal. A row counts where its label does (-100: no loss, for every term). Parts are named by their fn; the
-// second of one fn is "forward_kl_2". The teacher runs only when a loss needs it. Losses on hidden states
-// declare their projections among the student's parameters: make the objective before the optimizer and
-// before bind_working. Where vocabularies differ in size, the ids below both are compared: what is beyond is
-// padding, which the caller has made sure of. make_distillation throws ConfigError: no losses, an unknown fn,
-// a loss without its teacher, a teacher that does not say what a loss reads. A call throws NonFiniteError
-// naming the token at which a teacher's hidden states are not finite.
+// Distillation as an Objective: sum_i weight_i(step) * loss_i over the student's rows and the teacher's
+// signal. A row counts where it has a label, for every loss. Parts are named by their fn; the second of one
+// fn is "forward_kl_2". The teacher runs only when a loss needs it. The projections of losses on layers are
+// declared among the student's parameters. Where vocabularies differ in size, the ids below both are
+// compared: the caller has checked that the others are padding. make_distillation throws ConfigError for
+// losses that do not fit the teacher; a call throws NonFiniteError, naming the token, for hidden states of
+// the teacher that are not finite.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// E the width of all heads together, R relation heads.
+// T tokens, E the width of all heads together, R relation heads.
 #include "distill/relation.h"
 
 #include <torch/csrc/autograd/custom_function.h>
@@ -52,7 +52,7 @@ at::Tensor relation_kl(const at::Tensor& student_BTHK, const at::Tensor& teacher
   const at::Tensor student = student_BTHK.flatten(2), teacher = teacher_BTHK.flatten(2).detach();
   for (const at::Tensor& x_BTE : {student, teacher})
     check<ConfigError>(relation_heads > 0 && x_BTE.size(2) % relation_heads == 0,
-                       "distill.losses.relation_heads must divide both sides' widths, got {} for {} and {}",
+                       "distill.losses.relation_heads must divide both models' widths, got {} for {} and {}",
                        relation_heads, student.size(2), teacher.size(2));
   at::Tensor gradient_BTE = at::zeros_like(student), sum;
   {
@@ -68,7 +68,7 @@ at::Tensor relation_kl(const at::Tensor& student_BTHK, const at::Tensor& teacher
       const at::Tensor a_t = log_t.exp();
       const at::Tensor kl_RTT =
           at::where(a_t > 0, a_t * (log_t - log_s), at::zeros({}, a_t.options())) * counts;
-      sum += kl_RTT.sum(2).sum(1).sum();  // one sum over all of it follows the number of threads
+      sum += kl_RTT.sum(2).sum(1).sum();  // a single sum over all would depend on the number of threads
       const at::Tensor slope = (log_s.exp() - a_t) * counts;
       const at::Tensor of_x = at::matmul(slope + slope.transpose(1, 2), s_RTE) * cold(s_RTE);
       gradient_BTE[b].copy_(of_x.transpose(0, 1).reshape({of_x.size(1), -1}));

@@ -1,5 +1,5 @@
-// Reverse KL (Gu et al. 2024, MiniLLM, arXiv 2306.08543): seeks the teacher's modes. For a trained student,
-// on its own text; from scratch it is far behind forward KL.
+// Reverse KL (Gu et al. 2024, MiniLLM, arXiv 2306.08543) seeks the teacher's modes. For a trained student, on
+// text of its own; from scratch it does far worse than forward KL.
 #include "distill/loss.h"
 #include "kernels/divergences.h"
 

@@ -1,7 +1,7 @@
 // Sampled labels (Anshumann et al. 2025, RS-KD, arXiv 2503.16870): cross-entropy against draws from the
-// teacher, whose expectation is that of forward KL. From a cache, or drawn here from a live teacher: the same
-// points of the unit interval at the same place of the corpus, so a live teacher shows what its cache would
-// do.
+// teacher, whose expectation is forward KL's. The draws come from a cache, or are made here from a live
+// teacher with the same points of the unit interval at the same place of the corpus: a live teacher shows
+// what its cache would do.
 #include "distill/labels.h"
 #include "distill/loss.h"
 #include "kernels/sparse_losses.h"

@@ -1,5 +1,5 @@
-// Skew reverse KL (Ko et al. 2024, DistiLLM, arXiv 2402.03898, section 3.1): here some of the student is
-// mixed into the teacher, the other way round than in the skew forward KL.
+// Skew reverse KL (Ko et al. 2024, DistiLLM, arXiv 2402.03898, section 3.1): some of the student is mixed
+// into the teacher, the other way round than in skew forward KL.
 #include "distill/loss.h"
 #include "kernels/divergences.h"
 

@@ -14,8 +14,8 @@
 namespace retort::distill {
 namespace {
 
-using models::Decoder;
 using models::DecoderSpec;
+using models::Model;
 using models::Parameter;
 
 std::string in_layer(int64_t n, std::string_view rest) { return fmt::format("layers.{}.{}", n, rest); }
@@ -32,19 +32,19 @@ struct Score {
   at::Tensor value() const { return squares.sqrt(); }
 };
 
-// Listens to the inputs of a model's linears for as long as it lives. A shared weight has one score.
+// Listens to the inputs of a model's linear layers while it exists. A shared weight has one score.
 class Probe {
  public:
   using View = std::function<at::Tensor(const at::Tensor&)>;
-  explicit Probe(Decoder& model) : model_(model) {}
+  explicit Probe(Model& model) : model_(model) {}
   Probe(const Probe&) = delete;
   Probe& operator=(const Probe&) = delete;
   ~Probe() {
     for (Parameter& p : model_.parameters().unique()) p.observer = nullptr;
   }
 
-  // What the score sees of each input [B, T, in]; all of it without `view`.
-  // A weight that layers share takes a view for each of them, in their order.
+  // `view`: what the score sees of each input [B, T, in]; without one, all of it. A weight that layers share
+  // takes a view for each of them, in their order.
   void listen(const std::string& weight, View view = {}) {
     Parameter& p = model_.parameters().at(weight);
     Ear& ear = ears_[p.name];
@@ -64,11 +64,11 @@ class Probe {
     std::vector<View> views;  // of the layers that run the weight
     size_t heard = 0;
   };
-  Decoder& model_;
+  Model& model_;
   std::map<std::string, Ear> ears_;
 };
 
-// The `count` best, in their own order.
+// The numbers of the `count` best, rising.
 at::Tensor best(const at::Tensor& scores, int64_t count) {
   const at::Tensor order = at::argsort(scores, /*stable=*/true, /*dim=*/0, /*descending=*/true);
   return std::get<0>(order.slice(0, 0, count).sort());
@@ -91,11 +91,11 @@ std::pair<Axis, Axis> axes_of(std::string_view module) {
       {"ffn.gate", {Axis::kNeurons, Axis::kChannels}},   {"ffn.up", {Axis::kNeurons, Axis::kChannels}},
       {"ffn.down", {Axis::kChannels, Axis::kNeurons}}};
   const auto found = table.find(module);
-  check<InternalError>(found != table.end(), "[init] no rule says how to cut {}", module);
+  check<InternalError>(found != table.end(), "[init] there is no rule for cutting {}", module);
   return found->second;
 }
 
-// What is kept along each axis, in one of the teacher's layers.
+// The parts that are kept along each axis, in one of the teacher's layers.
 using Kept = std::map<Axis, at::Tensor>;
 
 Kept kept_in(const DecoderSpec& student, const DecoderSpec& teacher, const Importance& importance,
@@ -118,23 +118,23 @@ Kept kept_in(const DecoderSpec& student, const DecoderSpec& teacher, const Impor
           {Axis::kNeurons, best(importance.neurons_F[t], student.ffn_width)}};
 }
 
-// What a norm multiplies with.
-at::Tensor gain_D(const Decoder& model, const std::string& norm) {
+// The factor by which a norm multiplies.
+at::Tensor gain_D(const Model& model, const std::string& norm) {
   const Parameter& p = model.parameters().at(norm);
   return p.working.detach().to(at::kDouble) + p.offset;
 }
 
-// Tensors of the teacher with its residual stream on the E principal components of D channels.
+// The teacher's tensors, with the residual stream on the E principal components of its D channels.
 class Projection {
  public:
-  Projection(const Decoder& teacher, const Importance& importance, int64_t width, bool tied)
+  Projection(const Model& teacher, const Importance& importance, int64_t width, bool tied)
       : teacher_(teacher), tied_(tied) {
     const int64_t D = importance.moments_DD.size(0);
     basis_DE_ = std::get<1>(at::linalg_eigh(importance.moments_DD)).narrow(1, D - width, width).flip(1);
     length_ = std::sqrt(static_cast<double>(D) / static_cast<double>(width));  // a mean over fewer channels
   }
 
-  // `norm` is the one whose output the tensor reads; "" for others.
+  // `norm`: the norm whose output the tensor reads, or "".
   at::Tensor columns(const at::Tensor& values, const std::string& norm) const {
     const at::Tensor wide = values.to(at::kDouble);
     return (norm.empty() ? wide : wide * gain_D(teacher_, norm)).matmul(basis_DE_).to(at::kFloat);
@@ -142,8 +142,8 @@ class Projection {
   at::Tensor rows(const at::Tensor& values) const {
     return basis_DE_.t().matmul(values.to(at::kDouble)).to(at::kFloat);
   }
-  // Its weights are in what reads it. A tied head is the embedding and cannot hold them: their diagonal
-  // stays.
+  // A norm's weights are folded into the tensors that read it. A tied head, which is the embedding, cannot
+  // take them; there the diagonal of the projected weights remains in the norm.
   at::Tensor norm(const std::string& name) const {
     const at::Tensor gain_E = name == "final_norm.weight" && tied_
                                   ? basis_DE_.square().t().matmul(gain_D(teacher_, name))
@@ -152,7 +152,7 @@ class Projection {
   }
 
  private:
-  const Decoder& teacher_;
+  const Model& teacher_;
   bool tied_;
   at::Tensor basis_DE_;
   double length_ = 1.0;
@@ -160,7 +160,7 @@ class Projection {
 
 class Start {
  public:
-  Start(Decoder& student, const Decoder& teacher, const InitOptions& options, const Importance& importance)
+  Start(Model& student, const Model& teacher, const InitOptions& options, const Importance& importance)
       : student_(student),
         teacher_(teacher),
         layers_(layer_map(student.spec().layers, teacher.spec().layers, options)) {
@@ -215,27 +215,27 @@ class Start {
     return "";
   }
 
-  // B A ~ the teacher's layer - the shared weight, the nearest of its rank.
+  // B A becomes the nearest product of its rank to the teacher's layer less the shared weight.
   void fit_adapter(Parameter& a) {
     const std::string module = a.name.substr(0, a.name.rfind(".lora_a."));
     Parameter& b = student_.parameters().at(module + ".lora_b.weight");
     const at::Tensor difference =
         teachers(module + ".weight") - student_.parameters().at(module + ".weight").master;
     const auto [u, s, vh] = at::linalg_svd(difference, /*full_matrices=*/false);
-    const int64_t rank = a.master.size(0);
+    const int64_t rank = a.shape[0];
     const at::Tensor root = s.slice(0, 0, rank).sqrt();
     a.master.copy_(root.unsqueeze(1) * vh.slice(0, 0, rank));
     b.master.copy_(u.slice(1, 0, rank) * root);
   }
 
-  Decoder& student_;
-  const Decoder& teacher_;
+  Model& student_;
+  const Model& teacher_;
   std::vector<int64_t> layers_;
   std::vector<Kept> kept_;  // of each of the teacher's layers
   std::optional<Projection> projection_;
 };
 
-// Everything but sizes and sharing must be as the teacher has it.
+// Everything but sizes and sharing must be as in the teacher.
 void check_choices(const DecoderSpec& student, const DecoderSpec& teacher) {
   static const std::set<std::string> free = {
       "family",    "context",    "layers",    "width",        "heads",          "kv_heads", "ffn_width",
@@ -257,9 +257,8 @@ void check_layers(int64_t student, int64_t teacher, const std::vector<std::strin
                               teacher, student);
   check<ConfigError>(
       std::ssize(layers) == student,
-      "model.init.layers must be first, uniform or one of the teacher's layers for each of {}, "
-      "got {}",
-      student, fmt::join(layers, ", "));
+      "model.init.layers must be first, uniform or a list of {} of the teacher's layers, got {}", student,
+      fmt::join(layers, ", "));
   for (const std::string& layer : layers) {
     int64_t n = -1;
     const auto [end, error] = std::from_chars(layer.data(), layer.data() + layer.size(), n);
@@ -272,18 +271,18 @@ void check_layers(int64_t student, int64_t teacher, const std::vector<std::strin
 }  // namespace
 
 void InitOptions::describe(Section& s) {
-  s.field("from", from, "teacher (distill.teacher.model) or a MODEL whose weights the student is cut from");
-  s.field("layers", layers, "which layers it takes: first, uniform, or a list of their numbers from 0");
+  s.field("from", from,
+          "model from whose weights the student is cut: teacher (distill.teacher.model) or a MODEL");
+  s.field("layers", layers, "layers to keep: first, uniform, or a list of their numbers from 0");
   s.field(
       "width", width,
-      "which channels, heads and neurons it takes: by importance, measured on data.train; first; principal: "
-      "by importance, and of the residual stream the principal components instead of channels",
+      "channels, heads and neurons to keep: by importance, measured on data.train; the first; principal: by "
+      "importance, with the residual stream's principal components in place of its channels",
       one_of({"importance", "first", "principal"}));
-  s.field("samples", samples, "rows that importance is measured on", at_least<int64_t>(1));
+  s.field("samples", samples, "rows on which importance is measured", at_least<int64_t>(1));
 }
 
-Importance measure_importance(Decoder& teacher, const std::vector<models::TokenBlock>& samples,
-                              bool moments) {
+Importance measure_importance(Model& teacher, const std::vector<models::TokenBlock>& samples, bool moments) {
   const at::NoGradGuard no_grad;
   const DecoderSpec& spec = teacher.spec();
   check<ConfigError>(!samples.empty(), "[init] importance needs samples, got none");
@@ -333,6 +332,8 @@ Importance importance_by_order(const DecoderSpec& teacher) {
 }
 
 void check_start(const DecoderSpec& student, const DecoderSpec& teacher, const InitOptions& options) {
+  check<ConfigError>(!student.patch && !teacher.patch,
+                     "model.init must be left out: a byte-patch model is cut from none, and none from it");
   check_choices(student, teacher);
   const auto at_most = [](const char* key, int64_t own, int64_t theirs) {
     check<ConfigError>(own <= theirs, "model.{} must be at most the teacher's {}, got {}", key, theirs, own);
@@ -340,16 +341,17 @@ void check_start(const DecoderSpec& student, const DecoderSpec& teacher, const I
   at_most("width", student.width, teacher.width);
   at_most("ffn_width", student.ffn_width, teacher.ffn_width);
   at_most("kv_heads", student.kv_heads, teacher.kv_heads);
-  check<ConfigError>(student.heads / student.kv_heads <= teacher.heads / teacher.kv_heads,
-                     "model.heads must be at most {} a key/value head, as the teacher has, got {} on {}",
-                     teacher.heads / teacher.kv_heads, student.heads, student.kv_heads);
+  check<ConfigError>(
+      student.heads / student.kv_heads <= teacher.heads / teacher.kv_heads,
+      "model.heads must be at most {} for each key/value head, as in the teacher, got {} for {}",
+      teacher.heads / teacher.kv_heads, student.heads, student.kv_heads);
   if (student.positions == models::PositionKind::kLearned)
     at_most("context", student.context, teacher.context);
   check<ConfigError>(
       options.width != "principal" ||
           (teacher.norm != models::NormKind::kLayer && !teacher.post_norms && !teacher.scale_embeddings),
-      "model.init.width must be importance or first for this teacher: principal needs RMS norms "
-      "before attention and feed-forward network only, and embeddings that are not scaled");
+      "model.init.width must be importance or first for this teacher: principal needs RMS norms, only before "
+      "attention and feed-forward network, and embeddings that are not scaled");
   check_layers(student.layers, teacher.layers, options.layers);
 }
 
@@ -360,13 +362,13 @@ std::vector<int64_t> layer_map(int64_t student_layers, int64_t teacher_layers, c
       out.push_back(std::stoll(options.layers[static_cast<size_t>(i)]));
     else if (options.layers[0] == "first")
       out.push_back(i);
-    else  // the last of each of student_layers equal runs
+    else  // the last layer of each of student_layers equal runs
       out.push_back(((i + 1) * teacher_layers * 2 + student_layers) / (2 * student_layers) - 1);
   }
   return out;
 }
 
-void start_student(Decoder& student, const Decoder& teacher, const InitOptions& options,
+void start_student(Model& student, const Model& teacher, const InitOptions& options,
                    const Importance& importance) {
   check_start(student.spec(), teacher.spec(), options);
   RETORT_ASSERT(teacher.spec().lora_rank == 0);

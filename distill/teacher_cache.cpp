@@ -24,7 +24,7 @@ struct Column {
   Hdf5Type type;
 };
 
-// The datasets of such a cache, in the order of their digest.
+// The datasets of such a cache, in the order in which the digest takes them.
 std::vector<Column> columns_of(const CacheFacts& facts) {
   const Hdf5Type small = facts.size <= 255 ? Hdf5Type::U8 : Hdf5Type::U16;
   const Hdf5Type id = facts.vocabulary <= 65536 ? Hdf5Type::U16 : Hdf5Type::U32;
@@ -83,11 +83,11 @@ void check_facts(const CacheFacts& f, const std::string& where) {
                    where, kLargestBlock, f.tokens, f.block_tokens, f.window);
 }
 
-// One file, opened and checked on its own.
+// One file, opened and checked by itself.
 struct Block {
   Block(const Path& cache, int64_t number);
   void verify() const;
-  // The labels of a token: [first, first + count) of /ids. `hint` is where the token before it ends.
+  // The labels of a token: [first, first + count) of /ids. `hint`: where those of the token before it end.
   std::pair<uint64_t, uint64_t> labels_of(int64_t token, std::optional<uint64_t> hint) const;
   uint64_t id(uint64_t i) const { return wide_ids.empty() ? ids[i] : wide_ids[i]; }
   float value(uint64_t i) const {
@@ -286,7 +286,7 @@ bool block_is_done(const Path& cache, const CacheFacts& facts, int64_t block, st
   try {
     const Block found(cache, block);
     if (const std::string other = difference(facts, found.facts); !other.empty())
-      fail<ConfigError>("{}: is of another capture: {}", found.where(), other);
+      fail<ConfigError>("{} belongs to another capture: {}", found.where(), other);
     found.verify();
     return true;
   } catch (const DataError& error) {
@@ -306,7 +306,7 @@ TeacherCache::TeacherCache(const Path& directory) : state_(new State{directory, 
   for (int64_t n = 0; n == 0 || n < facts().blocks(); ++n) {
     const Path path = block_path(directory, n);
     check<DataError>(std::filesystem::exists(path),
-                     "{}: block is missing: capture was not finished; run `retort capture` again",
+                     "{} is missing: the capture was not finished; run `retort capture` again",
                      path.string());
     state_->blocks.emplace_back(directory, n);
     const Block& block = state_->blocks.back();
@@ -336,17 +336,18 @@ void TeacherCache::check_corpus(const data::TokenShards& corpus) const {
   const CacheFacts& f = facts();
   const std::string where = directory().string();
   check<DataError>(f.tokenizer == corpus.tokenizer_fingerprint(),
-                   "{}: its tokenizer must be the shards' {} ({}), got {}", where, corpus.tokenizer_name(),
-                   corpus.tokenizer_fingerprint(), f.tokenizer);
-  check<DataError>(f.corpus == hex(corpus.digest()) && f.tokens == corpus.size(),
-                   "{}: was captured on other text: its corpus must be {} ({} tokens, made from {}), got {} "
-                   "({} tokens)",
-                   where, hex(corpus.digest()), corpus.size(), corpus.source(), f.corpus, f.tokens);
+                   "{}: the cache's tokenizer must be the shards' {} ({}), got {}", where,
+                   corpus.tokenizer_name(), corpus.tokenizer_fingerprint(), f.tokenizer);
+  check<DataError>(
+      f.corpus == hex(corpus.digest()) && f.tokens == corpus.size(),
+      "{}: the cache was captured on other text: its corpus must be {} ({} tokens, made from {}), "
+      "got {} ({} tokens)",
+      where, hex(corpus.digest()), corpus.size(), corpus.source(), f.corpus, f.tokens);
 }
 
 void TeacherCache::check_teacher(const std::string& fingerprint, const std::string& name) const {
   check<DataError>(facts().teacher == fingerprint,
-                   "{}: is of another teacher: its weights must be those of {} ({}), got {} ({})",
+                   "{}: the cache is of another teacher: its weights must be those of {} ({}), got {} ({})",
                    directory().string(), name, fingerprint, facts().teacher_name, facts().teacher);
 }
 
@@ -356,7 +357,7 @@ void TeacherCache::verify(int64_t first, int64_t step) const {
 }
 
 kernels::SparseLabels TeacherCache::read(const at::Tensor& places_N) const {
-  const at::Tensor places = places_N.contiguous();
+  const at::Tensor places = places_N.cpu().contiguous();
   const int64_t rows = places.numel();
   const int64_t* place = places.const_data_ptr<int64_t>();
   struct Row {
@@ -397,7 +398,7 @@ kernels::SparseLabels TeacherCache::read(const at::Tensor& places_N) const {
                        "{}: labels of token {} must be ids below {} with weights >= 0, got {} with {}",
                        row.block->where(), row.token, facts().vocabulary, ids[k], weights[k]);
     }
-    // Halves are rounded, so probabilities are made to add up to 1 again; counts are exact.
+    // Counts are exact. Probabilities were rounded to halves, and are made to add up to 1 again.
     check<DataError>(top_k ? sum > 0.5f && sum < 2.0f : sum == static_cast<float>(facts().size),
                      "{}: weights of token {} must add up to {}, got {}", row.block->where(), row.token,
                      top_k ? 1 : facts().size, sum);

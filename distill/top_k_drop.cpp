@@ -1,5 +1,5 @@
-// The likeliest ids as they are, adding up to less than 1. Kept for comparison: its fixed point is that of
-// the renormalised ones, only more slowly reached.
+// The likeliest ids as they are, which add up to less than 1. For comparison: it has the fixed point of
+// top_k_renormalise and reaches it more slowly.
 #include "distill/labels.h"
 #include "distill/loss.h"
 #include "kernels/sparse_losses.h"

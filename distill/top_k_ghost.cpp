@@ -1,5 +1,5 @@
-// The likeliest ids, and all others as one (Anshumann et al. 2025, arXiv 2503.16870, section 3): the tail's
-// mass is the teacher's, its shape the student's own.
+// The likeliest ids, and all others as one (Anshumann et al. 2025, arXiv 2503.16870, section 3): the tail has
+// the teacher's mass and the student's own shape.
 #include "distill/labels.h"
 #include "distill/loss.h"
 #include "kernels/sparse_losses.h"

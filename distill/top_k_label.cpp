@@ -1,5 +1,4 @@
-// The likeliest ids, and the text's own next token for the rest of the mass: the residual becomes
-// cross-entropy.
+// The likeliest ids, and the text's own next token for the rest of the mass, which becomes cross-entropy.
 #include "distill/labels.h"
 #include "distill/loss.h"
 #include "kernels/sparse_losses.h"

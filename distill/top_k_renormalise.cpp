@@ -1,5 +1,6 @@
-// The likeliest ids, made to add up to 1: all other mass is pushed to 0, so the student grows over-confident;
-// below about 50 ids worse than no teacher (Anshumann et al. 2025, arXiv 2503.16870, table 1).
+// The likeliest ids, made to add up to 1. The tail loses all its mass, so that the student becomes
+// over-confident; below about 50 ids it is worse than no teacher (Anshumann et al. 2025, arXiv 2503.16870,
+// table 1).
 #include "distill/labels.h"
 #include "distill/loss.h"
 #include "kernels/sparse_losses.h"

@@ -1,5 +1,5 @@
-// Total variation distance (Wen et al. 2023, arXiv 2307.15190): symmetric, with a bounded gradient; starts
-// slowly.
+// Total variation distance (Wen et al. 2023, arXiv 2307.15190): symmetric and with a bounded gradient; learns
+// slowly at first.
 #include "distill/loss.h"
 #include "kernels/divergences.h"
 

@@ -21,11 +21,11 @@ void WeightSchedule::check() const {
 }
 
 void WeightSchedule::describe(Section& s) {
-  s.field("kind", kind, "how the weight moves from `weight` to `to`",
+  s.field("kind", kind, "shape of the change from `weight` to `to`",
           one_of({"constant", "linear", "cosine"}));
-  s.field("to", to, "the weight from step `end` on", at_least(0.0));
-  s.field("begin", begin, "the first step that moves it", at_least<int64_t>(0));
-  s.field("end", end, "the first step that has all of `to`", at_least<int64_t>(0));
+  s.field("to", to, "weight from step `end` on", at_least(0.0));
+  s.field("begin", begin, "last step with all of `weight`", at_least<int64_t>(0));
+  s.field("end", end, "first step with all of `to`", at_least<int64_t>(0));
 }
 
 }  // namespace retort::distill

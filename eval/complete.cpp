@@ -8,7 +8,7 @@
 namespace retort::eval {
 namespace {
 
-// The prompt behind what the vocabulary's makers put before a text, unless it says that itself.
+// The prompt after the tokenizer's prefix, unless the prompt has it already.
 std::vector<int32_t> begun(const data::Tokenizer& tokenizer, const std::string& prompt) {
   std::vector<int32_t> ids = tokenizer.encode(prompt);
   const std::vector<int32_t> prefix = tokenizer.prefix();
@@ -32,7 +32,7 @@ std::vector<Completion> complete(models::Model& model, const data::Tokenizer& to
     streams.emplace_back(tokenizer, options.stop);
     out.push_back({ids.back(), {}, {}});
   }
-  std::vector<bool> ended(prompts.size());  // on_text said so
+  std::vector<bool> ended(prompts.size());  // by on_text
   const auto say = [&](size_t row, const std::string& text) {
     out[row].text += text;
     if (!text.empty() && on_text && !ended[row]) ended[row] = !on_text(row, text);

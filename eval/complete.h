@@ -1,5 +1,5 @@
 // Prompts as text to their continuations as text: tokenizer, generate(), and a TextStream for each prompt, so
-// that stop texts work across tokens and what is streamed is UTF-8. Throws as generate() does. One thread.
+// that stop texts may span tokens and what is streamed is UTF-8. Throws as generate() does. One thread.
 #pragma once
 
 #include <functional>
@@ -18,9 +18,9 @@ struct Completion {
   Continuation tokens;
 };
 
-// `on_text` gets each prompt's text in pieces, as soon as they are certain; returning false ends that prompt.
-// A prompt begins with the tokenizer's prefix; its separator is an end token, and so is each of `ends` (the
-// end of a turn).
+// `on_text` gets each prompt's text in pieces, as soon as they are certain; where it returns false that
+// prompt ends. A prompt begins with the tokenizer's prefix. The separator and each of `ends` (such as the end
+// of a turn) are end tokens.
 std::vector<Completion> complete(
     models::Model& model, const data::Tokenizer& tokenizer, const std::vector<std::string>& prompts,
     const SamplingOptions& options,

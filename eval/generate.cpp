@@ -13,17 +13,17 @@ namespace retort::eval {
 namespace {
 
 at::Tensor head_logits(const models::Head& head, const at::Tensor& h) {
-  const at::Tensor& w = head.weight_VD;
-  const at::Tensor logits = kernels::is_thin(h, w) ? kernels::thin_product(h, w)
-                                                   : at::linear(h.to(w.scalar_type()), w).to(at::kFloat);
-  return head.softcap > 0.0 ? at::tanh(logits / head.softcap) * head.softcap : logits;
+  if (!kernels::is_thin(h, head.weight_VD)) return head.logits(h);
+  at::Tensor logits = kernels::thin_product(h, head.weight_VD);
+  head.cap(logits);
+  return logits;
 }
 
 // What is left to do for one prompt.
 struct Row {
   size_t number;              // of the prompt
   int64_t room;               // new tokens at most
-  bool full;                  // because of the context
+  bool full;                  // the context is the limit
   std::vector<int32_t> seen;  // prompt and new tokens
   Random random;
 };
@@ -33,7 +33,7 @@ std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, int64
   std::vector<Row> rows;
   for (const std::vector<int32_t>& prompt : prompts) {
     const auto prompted = std::ssize(prompt);
-    check<DataError>(prompted > 0, "[generate] a prompt must hold at least one token");
+    check<DataError>(prompted > 0, "[generate] a prompt must have at least one token");
     check<DataError>(prompted <= context, "[generate] a prompt must fit the context of {} tokens, got {}",
                      context, prompted);
     const int64_t left = context - prompted;
@@ -44,11 +44,13 @@ std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, int64
 }
 
 // Prompts side by side, their last tokens in the last column.
-at::Tensor padded(const std::vector<Row>& rows, int64_t longest) {
-  const at::Tensor tokens_BT = at::zeros({std::ssize(rows), longest}, at::kLong);
-  int64_t* out = tokens_BT.mutable_data_ptr<int64_t>();
-  for (const Row& row : rows) std::copy(row.seen.begin(), row.seen.end(), (out += longest) - row.seen.size());
-  return tokens_BT;
+at::Tensor padded(const std::vector<Row>& rows, size_t longest) {
+  std::vector<int64_t> tokens;
+  for (const Row& row : rows) {
+    tokens.resize(tokens.size() + longest - row.seen.size());
+    tokens.insert(tokens.end(), row.seen.begin(), row.seen.end());
+  }
+  return at::tensor(tokens).view({std::ssize(rows), -1});
 }
 
 std::unique_ptr<models::KvCache> make_cache(const models::Model& model, const std::vector<Row>& rows,
@@ -67,7 +69,7 @@ std::unique_ptr<models::KvCache> make_cache(const models::Model& model, const st
 
 using Clock = std::chrono::steady_clock;
 
-// Takes a row's next token; whether it goes on.
+// Appends a row's next token. True when the row goes on.
 bool extend(Row& row, const at::Tensor& logits_V, const SamplingOptions& options, const GenerateHooks& hooks,
             Clock::time_point begun, Continuation& out) {
   const auto index = static_cast<uint64_t>(out.ids.size());
@@ -85,7 +87,7 @@ bool extend(Row& row, const at::Tensor& logits_V, const SamplingOptions& options
   return false;
 }
 
-// Rows that share a cache, to their ends.
+// Runs rows that share a cache until all have ended.
 void run(models::Model& model, std::vector<Row> rows, const SamplingOptions& options,
          const GenerateHooks& hooks, std::vector<Continuation>& out) {
   const Clock::time_point begun = Clock::now();
@@ -93,7 +95,7 @@ void run(models::Model& model, std::vector<Row> rows, const SamplingOptions& opt
   const at::Device device = head.weight_VD.device();
   size_t longest = 0;
   for (const Row& row : rows) longest = std::max(longest, row.seen.size());
-  at::Tensor tokens_BT = padded(rows, static_cast<int64_t>(longest)).to(device);
+  at::Tensor tokens_BT = padded(rows, longest).to(device);
   const auto cache = make_cache(model, rows, static_cast<int64_t>(longest), device);
   while (true) {
     const at::Tensor h_BTD = model.hidden({.tokens_BT = tokens_BT}, cache.get());
@@ -141,7 +143,7 @@ std::vector<Continuation> generate(models::Model& model, const std::vector<std::
   const at::NoGradGuard no_grad;
   const bool equal = std::all_of(rows.begin(), rows.end(),
                                  [&](const Row& row) { return row.seen.size() == rows.front().seen.size(); });
-  if (equal || !model.spec().patch) {  // byte-patch models know no padding
+  if (equal || !model.spec().patch) {  // byte-patch models cannot be padded
     run(model, std::move(rows), options, hooks, out);
   } else {
     for (Row& row : rows) run(model, {row}, options, hooks, out);

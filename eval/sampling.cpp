@@ -20,8 +20,8 @@ void penalise(std::vector<float>& logits, std::span<const int32_t> seen, double 
   }
 }
 
-// The ids that may be drawn; `weights` are relative to the likeliest's, which is 1. In falling order where a
-// rule asks for one.
+// The ids that may be drawn. `weights` are relative to the likeliest's, which is 1. The ids are in falling
+// order when top-k or top-p needs one.
 std::vector<int32_t> candidates(const std::vector<double>& weights, const SamplingOptions& options) {
   std::vector<int32_t> ids(weights.size());
   std::iota(ids.begin(), ids.end(), 0);
@@ -49,16 +49,17 @@ std::vector<int32_t> candidates(const std::vector<double>& weights, const Sampli
 }  // namespace
 
 void SamplingOptions::describe(Section& s) {
-  s.field("tokens", tokens, "how many tokens to generate at most", at_least(int64_t{1}));
-  s.field("temperature", temperature, "divides the logits; 0 takes the likeliest token", at_least(0.0));
-  s.field("top_k", top_k, "draw among so many of the likeliest tokens; 0: all", at_least(int64_t{0}));
-  s.field("top_p", top_p, "draw among the fewest tokens that hold this share of probability",
+  s.field("tokens", tokens, "number of tokens to generate at most", at_least(int64_t{1}));
+  s.field("temperature", temperature, "divisor of the logits; 0 takes the likeliest token", at_least(0.0));
+  s.field("top_k", top_k, "number of likeliest tokens to draw from; 0: all", at_least(int64_t{0}));
+  s.field("top_p", top_p, "share of probability to draw from: the fewest tokens that hold it",
           between(0.0, 1.0));
-  s.field("min_p", min_p, "draw among tokens of at least this share of the likeliest's probability",
+  s.field("min_p", min_p, "least probability of a token to draw, as a share of the likeliest token's",
           between(0.0, 1.0));
   s.field("repetition_penalty", repetition_penalty,
-          "divides the logits of tokens that were seen, multiplies negative ones; 1: none", above(0.0));
-  s.field("stop", stop, "texts that end the generation; they are not part of it");
+          "divisor of the logits of tokens already seen, factor where they are negative; 1: none",
+          above(0.0));
+  s.field("stop", stop, "texts that end the generation and are not part of it");
 }
 
 void SamplingOptions::validate() const {
@@ -78,11 +79,11 @@ void SamplingOptions::validate() const {
 
 int32_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options,
                      std::span<const int32_t> seen, const Random& random, uint64_t index) {
-  const at::Tensor dense = logits_V.detach().to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor dense = logits_V.detach().cpu().to(at::kFloat).contiguous();
   check(dense.dim() == 1 && dense.numel() > 0, "[sample_token] logits_V must have 1 dimension, got {}",
         dense.dim());
   check<NonFiniteError>(at::isfinite(dense).all().item<bool>(),
-                        "[generate] logits of token {} are not finite", index);
+                        "[generate] the logits of new token {} are not finite", index);
   const float* values = dense.const_data_ptr<float>();
   std::vector<float> logits(values, values + dense.numel());
   penalise(logits, seen, options.repetition_penalty);
@@ -98,7 +99,7 @@ int32_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options,
   const double target = random.uniform(index) * total;
   for (const int32_t id : ids)
     if ((passed += weights[static_cast<size_t>(id)]) > target) return id;
-  return static_cast<int32_t>(best);  // the product was rounded up to the total
+  return static_cast<int32_t>(best);  // the target was rounded up to the total
 }
 
 }  // namespace retort::eval

@@ -8,7 +8,7 @@
 namespace retort::eval {
 namespace {
 
-// The longest end of `text` that a stop text begins with.
+// The length of the longest end of `text` with which a stop text begins.
 size_t begun(std::string_view text, const std::vector<std::string>& stops) {
   size_t longest = 0;
   for (const std::string& stop : stops)
@@ -37,7 +37,7 @@ std::string TextStream::push(int32_t id) {
 
 std::string TextStream::finish() { return stopped_ ? std::string() : release(true); }
 
-// Takes what may be printed from the front of held_.
+// Takes from the front of held_ what can be printed.
 std::string TextStream::release(bool all) {
   const size_t free = all ? held_.size() : held_.size() - begun(held_, stops_);
   std::string out;

@@ -1,11 +1,11 @@
 // Causal attention with grouped queries, a sliding window and document boundaries.
 //   y_i = sum_j softmax_j(scale * q_i . k_j) v_j over the j that i may see
-// Query i stands at position (S - T) + i of the S keys, so T < S is decoding behind a cache. Key j is visible
-// when 0 <= i - j, i - j < window (window > 0), and both belong to one document (document_BS given).
-// Query head h reads key/value head h / (H / G). B batch, T queries, S keys, H heads, G kv heads, K head dim.
-// On the CPU blocks that no query may see are skipped, and only the log-sum-exp of each row is kept; a
-// handful of queries behind a cache, other dtypes and other devices go to LibTorch. f32 or bf16, softmax in
-// f32. Differentiable in q, k, v. Throws ShapeError.
+// Query i is at position (S - T) + i of the S keys, so T < S is decoding after a cache. Key j is visible when
+// 0 <= i - j, i - j < window (window > 0), and both belong to one document (document_BS given). Query head h
+// reads key/value head h / (H / G). B batch, T queries, S keys, H heads, G kv heads, K head dim. On the CPU
+// blocks that no query may see are skipped, and only the log-sum-exp of each row is kept; a handful of
+// queries after a cache, other dtypes and other devices go to LibTorch. f32 or bf16, softmax in f32.
+// Differentiable in q, k, v. Throws ShapeError.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -1,12 +1,10 @@
-// Integer codes and the scales that runs of them share: what quantization makes of a tensor, whatever file or
-// formula it is for.
-//
+// Integer codes and the scales that runs of them share: what quantization makes of a tensor.
 //   value = code * scale + offset        one f32 product, then one f32 sum where there is an offset
 //
 // Codes are numbers of a small type and scales are those that the file holds, so a reader of the file
-// computes the very same values: that is what makes an export equal, bit for bit, to the weights that were
-// trained. Pure functions of dense CPU tensors, parallel over groups, and the same bits with any number of
-// threads. Compiled without contraction: a product is rounded before anything is added. Throws ShapeError.
+// computes the same values: an export is equal, bit for bit, to the weights that were trained. Pure functions
+// of dense CPU tensors, parallel over groups, with the same bits on any number of threads. Compiled without
+// contraction: a product is rounded before anything is added. Throws ShapeError.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -21,15 +19,15 @@ struct BlockScales {
   at::Tensor scale;    // f32: multiplies a code
   at::Tensor offset;   // f32: is added; undefined: nothing is
   at::Tensor divisor;  // f32: what rounding divides by where that is not `scale` (ggml's formulas find a code
-                       // with the scale as it was before f16 rounded it); undefined: scale
-  at::Tensor header;   // u8 [.., n]: what else a file holds: the bytes that a K-quant's scale and offset
-                       // came from, or that NVFP4's scales share
+                       // with the scale before f16 rounds it); undefined: scale
+  at::Tensor header;   // u8 [.., n]: other bytes of the file: those that a K-quant's scale and offset came
+                       // from, or that NVFP4's scales share
 
   int64_t groups() const { return scale.size(-1); }
   const at::Tensor& rounding_divisor() const { return divisor.defined() ? divisor : scale; }
   BlockScales group(int64_t g) const;  // views with one group; without the header, which is not for one
 };
-// Behind one another along the row, in order.
+// One after another along the row.
 BlockScales concatenate(const std::vector<BlockScales>& parts);
 
 struct BlockCodes {
@@ -53,12 +51,12 @@ struct Rounding {
   RoundRule rule = RoundRule::kNearestEven;
   int lowest = 0, highest = 0;  // of the codes; what lies outside becomes the nearer of them
 };
-// Codes of x [.., row] (f32) under scales [.., groups] whose leading sizes are the same; row need not be the
-// whole row that they are of: a few columns of one group are rounded with that group's scale. Where the
-// divisor is 0 every code is that of x = 0, or, with kNearestEven, the lowest. NaN becomes the highest.
+// Codes of x [.., row] (f32) under scales [.., groups] whose leading sizes are the same. x may be a few
+// columns of one group, with that group's scale. Where the divisor is 0 every code is that of x = 0, or, with
+// kNearestEven, the lowest. NaN becomes the highest.
 at::Tensor round_codes(const at::Tensor& x, const BlockScales& scales, const Rounding& rounding);
 // Writes dequantize_blocks({round_codes(x, scales, rounding), scales}), bit for bit, into `values`, dense f32
-// of x's shape, in one pass: what training on a grid does once a step. A NaN of kFloat8 stays NaN.
+// of x's shape, in one pass. Training on a grid does it once a step. A NaN of kFloat8 stays NaN.
 void round_values(const at::Tensor& x, const BlockScales& scales, const Rounding& rounding,
                   const at::Tensor& values);
 

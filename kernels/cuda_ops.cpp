@@ -92,7 +92,7 @@ at::Tensor cross_entropy_in_place(const at::Tensor& logits_CV, const at::Tensor&
     cross_entropy(element_of(logits_CV), place(logits_CV), labels_C.const_data_ptr<int64_t>(), floats(loss_C),
                   logits_CV.size(0), logits_CV.size(1), want_gradient, stream);
   });
-  return loss_C.sum();
+  return loss_C;
 }
 
 at::Tensor cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, double scale,

@@ -1,9 +1,9 @@
 // The CUDA versions of this room's operations, on tensors: they check nothing (the operation did), allocate
-// their results and enqueue on the current stream. Which of the two sources is built, cuda_ops.cpp or
-// no_cuda.cpp, is CMake's choice; callers hold a CUDA tensor, which cannot exist without it.
+// their results and enqueue on the current stream. CMake builds one of two sources, cuda_ops.cpp or
+// no_cuda.cpp; a caller holds a CUDA tensor, which exists only with the first.
 //
 // The program does not link libtorch_cuda, which drags in libraries of gigabytes that a CPU machine lacks;
-// load() brings it in when a device is wanted. Compiled, not yet run on a device.
+// load() brings it in when a device is wanted.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -33,7 +33,7 @@ at::Tensor gate(Gate kind, const at::Tensor& a, const at::Tensor& u);
 std::pair<at::Tensor, at::Tensor> gate_backward(Gate kind, const at::Tensor& dy, const at::Tensor& a,
                                                 const at::Tensor& u);
 
-// Sums of losses, f32 scalars on the device.
+// Losses, f32 on the device: of each row, then sums.
 at::Tensor cross_entropy_in_place(const at::Tensor& logits_CV, const at::Tensor& labels_C,
                                   bool want_gradient);
 at::Tensor cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, double scale,

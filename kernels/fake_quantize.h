@@ -1,6 +1,6 @@
 // Fake quantization of activations with the straight-through gradient: y = round(x), and backward passes the
-// gradient unchanged. The rounding is the caller's (quantize/activations.cpp); this is its autograd node. x
-// of any dtype that `round` takes. Throws what `round` throws, ShapeError when it reshapes.
+// gradient unchanged. The caller rounds (quantize/activations.cpp); this is the autograd node. x has any
+// dtype that `round` takes. Throws what `round` throws, and ShapeError when it changes shape or dtype.
 #pragma once
 
 #include <ATen/ATen.h>

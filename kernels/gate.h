@@ -1,5 +1,5 @@
-// The activations of a feed-forward network's gate, as the CPU loops and the CUDA kernels number them
-// (kernels/activation.h has their formulas).
+// The activations of a feed-forward network's gate, by the numbers that the CPU loops and the CUDA kernels
+// use (kernels/activation.h has their formulas).
 #pragma once
 
 namespace retort::kernels {

@@ -1,6 +1,6 @@
-// One walk over chunks of rows serves both losses: logits, loss, gradient of the logits, and the two products
-// that bring it back to the hidden states and the weight. The autograd node holds finished gradients, and its
-// backward only scales them.
+// One walk over chunks of rows serves all of them: logits, loss, gradient of the logits, and the two products
+// that bring it back to the hidden states and the weight. The nodes of the sums hold finished gradients,
+// which their backward only scales; that of a loss a row walks again.
 #include "kernels/linear_loss.h"
 
 #include <torch/csrc/autograd/custom_function.h>
@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/shape.h"
 #include "kernels/row_losses.h"
+#include "kernels/row_sums.h"
 
 namespace retort::kernels {
 
@@ -19,8 +20,11 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 struct Student {
-  at::Tensor h_ND, weight_VD, labels_N;
+  at::Tensor h_ND;
+  Head head;
+  at::Tensor labels_N;
   bool want_h = false, want_weight = false;
+  at::Tensor factors_N = {};  // of each row's gradient; undefined: 1
   bool want_gradient() const { return want_h || want_weight; }
 };
 
@@ -36,34 +40,34 @@ struct ChunkLoss {
 
 // Large enough for the products: the weight is read, and its gradient read and written, once a chunk. On a
 // CPU not more than that, so that the logits of a small vocabulary stay in cache.
-int64_t choose_rows(const LinearLossOptions& options, const at::Tensor& weight_VD) {
-  if (options.chunk_rows > 0) return options.chunk_rows;
+int64_t choose_rows(int64_t chunk_rows, const at::Tensor& weight_VD) {
+  if (chunk_rows > 0) return chunk_rows;
   if (!weight_VD.is_cpu()) return 2048;
   const int64_t fitting = (int64_t{8} << 20) / (4 * std::max<int64_t>(1, weight_VD.size(0)));
   return std::clamp<int64_t>(fitting, 512, 2048);
 }
 
-// logits_CV of a head over hidden states. The product runs in the weight's dtype, and is converted to f32
-// unless the loss reads it as it is.
+// Head::logits() of chunk after chunk, in the same memory. Of f32 and bf16 products; bf16 ones are converted
+// to f32 unless the loss reads them as they are.
 class HeadProduct {
  public:
-  HeadProduct(const at::Tensor& weight_VD, double softcap, int64_t rows, bool as_it_is)
-      : weight_VD_(weight_VD.detach()), softcap_(softcap) {
-    product_ = at::empty({rows, weight_VD.size(0)}, weight_VD_.options());
-    if (!as_it_is && weight_VD_.scalar_type() != at::kFloat) logits_ = at::empty_like(product_, at::kFloat);
+  HeadProduct(const Head& head, int64_t rows, bool as_it_is) : head_(head) {
+    head_.weight_VD = head.weight_VD.detach();
+    product_ = at::empty({rows, head_.weight_VD.size(0)}, head_.weight_VD.options());
+    if (!as_it_is && product_.scalar_type() != at::kFloat) logits_ = at::empty_like(product_, at::kFloat);
   }
 
   at::Tensor operator()(const at::Tensor& h_CD) {
     at::Tensor logits = product_.narrow(0, 0, h_CD.size(0));
-    at::mm_out(logits, h_CD, weight_VD_.t());
+    at::mm_out(logits, h_CD, head_.weight_VD.t());
     if (logits_.defined()) logits = logits_.narrow(0, 0, h_CD.size(0)).copy_(logits);
-    if (softcap_ > 0) logits.div_(softcap_).tanh_().mul_(softcap_);
+    head_.cap(logits);
     return logits;
   }
 
  private:
-  at::Tensor weight_VD_, product_, logits_;
-  double softcap_;
+  Head head_;
+  at::Tensor product_, logits_;
 };
 
 // The rows that count, chunk by chunk: views where all do, else gathered, so that no copy grows with N.
@@ -104,10 +108,12 @@ class TeacherLogits {
  public:
   TeacherLogits(const TeacherSignal& teacher, int64_t chunk, const ValidRows& rows)
       : heads_(teacher.heads), rows_(rows) {
-    for (const TeacherHead& head : heads_)
-      products_.emplace_back(head.weight_VD.narrow(0, 0, teacher.vocabulary), head.softcap, chunk, false);
+    for (const TeacherHead& one : heads_)
+      products_.emplace_back(Head(one.head.weight_VD.narrow(0, 0, teacher.vocabulary), one.head.softcap),
+                             chunk, false);
     if (heads_.size() > 1)
-      mixture_ = at::empty({chunk, teacher.vocabulary}, heads_.front().weight_VD.options().dtype(at::kFloat));
+      mixture_ =
+          at::empty({chunk, teacher.vocabulary}, heads_.front().head.weight_VD.options().dtype(at::kFloat));
   }
 
   at::Tensor operator()(int64_t begin, int64_t count) {
@@ -127,7 +133,7 @@ class TeacherLogits {
  private:
   at::Tensor logits(size_t i, int64_t begin, int64_t count) {
     const at::Tensor h_CD = rows_.of(heads_[i].hidden_ND, begin, count);
-    return products_[i](h_CD.to(heads_[i].weight_VD.scalar_type()));
+    return products_[i](h_CD.to(heads_[i].head.weight_VD.scalar_type()));
   }
   at::Tensor log_shares(int64_t begin, int64_t count) const {
     std::vector<at::Tensor> weights;
@@ -162,14 +168,15 @@ void accumulate_weight(at::Tensor& sum_VD, const at::Tensor& gradient_CV, const 
   }
 }
 
-Gradients walk(const Student& student, const TeacherSignal& teacher, const LinearLossOptions& options,
+Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chunk_rows,
                const ChunkLoss& loss) {
   const at::NoGradGuard no_grad;
-  const at::Tensor weight = student.weight_VD.detach();
+  const at::Tensor weight = student.head.weight_VD.detach();
+  const double softcap = student.head.softcap;
   const at::ScalarType dtype = weight.scalar_type();
   const ValidRows rows(student.labels_N);
-  const int64_t chunk = std::min(choose_rows(options, weight), std::max<int64_t>(rows.size(), 1));
-  HeadProduct head(weight, options.softcap, chunk, loss.takes_bf16 && options.softcap == 0);
+  const int64_t chunk = std::min(choose_rows(chunk_rows, weight), std::max<int64_t>(rows.size(), 1));
+  HeadProduct head(student.head, chunk, loss.takes_bf16 && softcap == 0);
   TeacherLogits teacher_logits(teacher, chunk, rows);
 
   at::Tensor dh_ND = student.want_h ? rows.gradient_like(student.h_ND, dtype) : at::Tensor(), dweight_VD;
@@ -184,11 +191,12 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, const Linea
                      {part(labels.ids_NK), part(labels.weights_NK), part(labels.rest_N)},
                      part(teacher.places_N),
                      teacher.vocabulary};
-    const bool capped = options.softcap > 0 && student.want_gradient();
-    const at::Tensor slope = capped ? softcap_slope(logits.student_CV, options.softcap) : at::Tensor();
+    const bool capped = softcap > 0 && student.want_gradient();
+    const at::Tensor slope = capped ? softcap_slope(logits.student_CV, softcap) : at::Tensor();
     loss.apply(logits, student.want_gradient());
     if (!student.want_gradient()) continue;
     if (capped) logits.student_CV.mul_(slope);
+    if (student.factors_N.defined()) logits.student_CV.mul_(part(student.factors_N).unsqueeze(1));
     const at::Tensor gradient_CV = logits.student_CV.to(dtype);
     if (student.want_h) rows.multiply_into(dh_ND, begin, gradient_CV, weight);
     if (student.want_weight) accumulate_weight(dweight_VD, gradient_CV, h_CD);
@@ -197,7 +205,8 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, const Linea
   return {dh_ND, dweight_VD};
 }
 
-// The node: its inputs' gradients are known before it exists. Backward scales them in place, so it runs once.
+// A sum's node: its inputs' gradients are known before it exists. Backward scales them in place, so it runs
+// once.
 struct Finished : torch::autograd::Function<Finished> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& h_ND, const at::Tensor& weight_VD,
                             const at::Tensor& sum, const Gradients& gradients) {
@@ -224,8 +233,8 @@ struct Finished : torch::autograd::Function<Finished> {
 };
 
 void check_head(const char* where, const char* hidden, const char* weight, const at::Tensor& h_ND,
-                const at::Tensor& weight_VD, int64_t rows, int64_t vocabulary) {
-  check_shape(where, weight, weight_VD, {vocabulary, -1});
+                const at::Tensor& weight_VD, int64_t rows) {
+  check_shape(where, weight, weight_VD, {-1, -1});
   check_shape(where, hidden, h_ND, {rows, weight_VD.size(1)});
   const auto known = [](const at::Tensor& t) {
     return t.scalar_type() == at::kFloat || t.scalar_type() == at::kBFloat16;
@@ -234,14 +243,14 @@ void check_head(const char* where, const char* hidden, const char* weight, const
         weight, c10::toString(h_ND.scalar_type()), c10::toString(weight_VD.scalar_type()));
 }
 
-Student make_student(const char* where, const at::Tensor& h_ND, const at::Tensor& weight_VD,
+Student make_student(const char* where, const at::Tensor& h_ND, const Head& head,
                      const at::Tensor& labels_N) {
   check_shape(where, "labels_N", labels_N, {-1});
   check(labels_N.scalar_type() == at::kLong, "[{}] labels_N must be i64, got {}", where,
         c10::toString(labels_N.scalar_type()));
-  check_head(where, "h_ND", "weight_VD", h_ND, weight_VD, labels_N.size(0), -1);
+  check_head(where, "h_ND", "weight_VD", h_ND, head.weight_VD, labels_N.size(0));
   const bool record = at::GradMode::is_enabled();
-  return {h_ND, weight_VD, labels_N, record && h_ND.requires_grad(), record && weight_VD.requires_grad()};
+  return {h_ND, head, labels_N, record && h_ND.requires_grad(), record && head.weight_VD.requires_grad()};
 }
 
 // Of the rows that have a weight each, one teacher at least must speak for each. On the CPU only: elsewhere
@@ -266,9 +275,9 @@ TeacherSignal checked(TeacherSignal teacher, int64_t rows, int64_t vocabulary) {
   constexpr const char* kWhere = "linear_distill";
   int64_t common = vocabulary;
   for (const TeacherHead& head : teacher.heads) {
-    check_head(kWhere, "teacher hidden_ND", "teacher weight_VD", head.hidden_ND, head.weight_VD, rows, -1);
+    check_head(kWhere, "teacher hidden_ND", "teacher weight_VD", head.hidden_ND, head.head.weight_VD, rows);
     if (head.weight_N.defined()) check_shape(kWhere, "teacher weight_N", head.weight_N, {rows});
-    common = std::min(common, head.weight_VD.size(0));
+    common = std::min(common, head.head.weight_VD.size(0));
   }
   check_shares(teacher.heads);
   if (teacher.vocabulary == 0) teacher.vocabulary = common;
@@ -308,31 +317,80 @@ at::Tensor zero_sum(const at::Tensor& like) {
 
 at::Tensor attach(const Student& student, const at::Tensor& sum, const Gradients& gradients) {
   const at::Tensor total = sum.to(at::kFloat);
-  return student.want_gradient() ? Finished::apply(student.h_ND, student.weight_VD, total, gradients) : total;
+  return student.want_gradient() ? Finished::apply(student.h_ND, student.head.weight_VD, total, gradients)
+                                 : total;
 }
+
+at::Tensor token_losses(const Student& student, int64_t chunk_rows) {
+  at::Tensor losses_N = at::zeros(student.labels_N.sizes(), student.h_ND.options().dtype(at::kDouble));
+  std::vector<at::Tensor> losses;
+  const auto loss = [&](LogitRows& rows, bool) {
+    losses.push_back(cross_entropy_in_place(rows.student_CV, rows.labels_C, false).to(at::kDouble));
+  };
+  walk(student, {}, chunk_rows, {loss, true});
+  return losses.empty() ? losses_N
+                        : losses_N.masked_scatter_(student.labels_N != kIgnoredLabel, at::cat(losses));
+}
+
+// The node of losses a row. A factor for each is known in backward alone, so that makes the logits again.
+struct TokenLosses : torch::autograd::Function<TokenLosses> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& h_ND, const at::Tensor& weight_VD,
+                            const at::Tensor& labels_N, double softcap, int64_t chunk_rows) {
+    context->save_for_backward({h_ND, weight_VD, labels_N});
+    context->saved_data["softcap"] = softcap;
+    context->saved_data["chunk_rows"] = chunk_rows;
+    return token_losses({h_ND, {weight_VD, softcap}, labels_N}, chunk_rows);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list outer) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &h_ND = saved[0], &weight_VD = saved[1];
+    const Student student{h_ND,
+                          {weight_VD, context->saved_data["softcap"].toDouble()},
+                          saved[2],
+                          context->needs_input_grad(0),
+                          context->needs_input_grad(1),
+                          outer[0].to(at::kFloat)};
+    const auto loss = [](LogitRows& rows, bool want_gradient) {
+      cross_entropy_in_place(rows.student_CV, rows.labels_C, want_gradient);
+    };
+    Gradients g = walk(student, {}, context->saved_data["chunk_rows"].toInt(), {loss});
+    if (g.h_ND.defined()) g.h_ND = g.h_ND.to(h_ND.scalar_type());
+    if (g.weight_VD.defined()) g.weight_VD = g.weight_VD.to(weight_VD.scalar_type());
+    return {g.h_ND, g.weight_VD, {}, {}, {}};
+  }
+};
 
 }  // namespace
 
-at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight_VD,
-                                const at::Tensor& labels_N, const LinearLossOptions& options) {
-  const Student student = make_student("linear_cross_entropy", h_ND, weight_VD, labels_N);
-  at::Tensor sum = zero_sum(weight_VD);
+at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const Head& head, const at::Tensor& labels_N,
+                                int64_t chunk_rows) {
+  const Student student = make_student("linear_cross_entropy", h_ND, head, labels_N);
+  at::Tensor sum = zero_sum(head.weight_VD);
   const auto loss = [&](LogitRows& rows, bool want_gradient) {
-    sum.add_(cross_entropy_in_place(rows.student_CV, rows.labels_C, want_gradient));
+    sum.add_(sum_in_order(cross_entropy_in_place(rows.student_CV, rows.labels_C, want_gradient)));
   };
-  const Gradients gradients = walk(student, {}, options, {loss, true});
+  const Gradients gradients = walk(student, {}, chunk_rows, {loss, true});
   return attach(student, sum, gradients);
 }
 
-LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& weight_VD,
-                                   const TeacherSignal& signal, const at::Tensor& labels_N,
-                                   const std::vector<LossTerm>& terms, const LinearLossOptions& options) {
-  const Student student = make_student("linear_distill", h_ND, weight_VD, labels_N);
-  const TeacherSignal teacher = checked(signal, labels_N.size(0), weight_VD.size(0));
+at::Tensor linear_token_losses(const at::Tensor& h_ND, const Head& head, const at::Tensor& labels_N,
+                               int64_t chunk_rows) {
+  const Student student = make_student("linear_token_losses", h_ND, head, labels_N);
+  return student.want_gradient()
+             ? TokenLosses::apply(h_ND, head.weight_VD, labels_N, head.softcap, chunk_rows)
+             : token_losses(student, chunk_rows);
+}
+
+LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, const TeacherSignal& signal,
+                                   const at::Tensor& labels_N, const std::vector<LossTerm>& terms,
+                                   int64_t chunk_rows) {
+  const Student student = make_student("linear_distill", h_ND, head, labels_N);
+  const TeacherSignal teacher = checked(signal, labels_N.size(0), head.weight_VD.size(0));
   std::vector<at::Tensor> parts;
-  for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(weight_VD));
+  for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(head.weight_VD));
   // In tiles that stay in cache: every term adds to a tile's gradient, which then takes the logits' place.
-  const int64_t tile = tile_rows(weight_VD);
+  const int64_t tile = tile_rows(head.weight_VD);
   at::Tensor gradient_TV;
   const auto loss = [&](LogitRows& rows, bool want_gradient) {
     const int64_t count = rows.student_CV.size(0);
@@ -346,8 +404,8 @@ LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& wei
       if (want_gradient) at::Tensor(part.student_CV).copy_(gradient);
     }
   };
-  const Gradients gradients = walk(student, teacher, options, {loss});
-  at::Tensor sum = zero_sum(weight_VD);
+  const Gradients gradients = walk(student, teacher, chunk_rows, {loss});
+  at::Tensor sum = zero_sum(head.weight_VD);
   for (size_t i = 0; i < terms.size(); ++i) sum.add_(parts[i], terms[i].weight);
   for (at::Tensor& part : parts) part = part.to(at::kFloat);
   return {attach(student, sum, gradients), parts};

@@ -1,17 +1,7 @@
-// The head and the loss, fused: logits exist for one chunk of rows at a time, and loss and gradients come out
-// of one pass. Nothing of size [N, V] is ever allocated; peak memory is flat in N.
-//
-//   linear_cross_entropy   sum over valid rows of -log softmax(h W^T)[label]
-//   linear_distill         sum over terms of weight * loss(student logits, teacher's signal), a teacher's
-//                          logits made in the same chunk from its hidden states and its own head
-//
-// N rows (tokens), D width, V the student's vocabulary, U <= V tokens that it has in common with its teacher,
-// C rows of a chunk, K labels of a row. h_ND, weight_VD: f32 or bf16; labels_N i64, -100 ignored (no loss, no
-// gradient, for every term). Logits, softmax, loss and reductions are f32.
-// The result is a differentiable f32 scalar, a SUM over rows: callers divide by their own global count.
-// Gradients: h_ND and weight_VD in their own dtype (weight accumulated in f32 over chunks).
-// Throws ShapeError. Rank rule: none; kernels know no ranks. Sources: docs/distillation.md, and Wijmans et
-// al. 2024 ("Cut your losses") for the idea of never forming the logits.
+// The head and the loss, fused: logits exist for one chunk of rows at a time, so that memory does not grow
+// with the number of rows. Kernels know no ranks. Sources: docs/distillation.md; Wijmans et al. 2024 (arXiv
+// 2411.09009) for never forming the logits. Throws ShapeError. N rows (tokens), D width, V the student's
+// vocabulary, U <= V tokens that it has in common with its teacher, C rows of a chunk, K labels of a row.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -19,24 +9,32 @@
 #include <functional>
 #include <vector>
 
+#include "kernels/head.h"
+
 namespace retort::kernels {
 
 inline constexpr int64_t kIgnoredLabel = -100;
 
-struct LinearLossOptions {
-  int64_t chunk_rows = 0;  // 0: on the CPU 8 MiB of f32 logits, yet 512 to 2048 rows; 2048 elsewhere
-  double softcap = 0.0;    // logits become softcap * tanh(logits / softcap); 0: none
-};
+// In all of these h_ND and weights are f32 or bf16; labels_N are i64, and kIgnoredLabel leaves a row out: no
+// loss, no gradient. Logits, softmax and losses are f32. A gradient has its input's dtype; the weight's is
+// accumulated in f32 over chunks. chunk_rows 0: as many as fit 8 MiB of f32 logits on the CPU, from 512 to
+// 2048, and 2048 elsewhere. Sums are differentiable f32 scalars, which callers divide by a count of their
+// own; their gradients are made in the forward pass, and backward runs once.
 
-at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const at::Tensor& weight_VD,
-                                const at::Tensor& labels_N, const LinearLossOptions& options = {});
+// Sum over rows of -log softmax(logits)[label].
+at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const Head& head, const at::Tensor& labels_N,
+                                int64_t chunk_rows = 0);
 
-// One teacher: row n's distribution is softmax(softcap(hidden_n W^T)) over the tokens in common. W may have
-// any number of rows from there on: they are padding.
+// -log softmax(logits)[label] of each row, f64 [N], and 0 of ignored ones. Backward makes the logits again,
+// so that every row's loss may have a factor of its own.
+at::Tensor linear_token_losses(const at::Tensor& h_ND, const Head& head, const at::Tensor& labels_N,
+                               int64_t chunk_rows = 0);
+
+// One teacher: row n's distribution is the softmax of the head's logits of hidden_n, over the tokens in
+// common. The head may have any number of rows from there on: they are padding.
 struct TeacherHead {
   at::Tensor hidden_ND;  // width may differ from the student's
-  at::Tensor weight_VD;
-  double softcap = 0.0;
+  Head head;
   double weight = 1.0;       // of this teacher in a mixture, >= 0
   at::Tensor weight_N = {};  // f32, a weight for each row instead: for teachers of some sources only
 };
@@ -86,9 +84,11 @@ struct LinearDistillResult {
   std::vector<at::Tensor> parts;  // each term's unweighted sum, detached
 };
 
-LinearDistillResult linear_distill(const at::Tensor& h_ND, const at::Tensor& weight_VD,
-                                   const TeacherSignal& teacher, const at::Tensor& labels_N,
-                                   const std::vector<LossTerm>& terms, const LinearLossOptions& options = {});
+// Sum over terms of weight * loss(student's logits, teacher's signal). The teacher's logits are made in the
+// same chunks.
+LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, const TeacherSignal& teacher,
+                                   const at::Tensor& labels_N, const std::vector<LossTerm>& terms,
+                                   int64_t chunk_rows = 0);
 
 // Cross-entropy as a term; kernels/row_losses.h has the others.
 RowLoss cross_entropy_rows();

@@ -1,8 +1,8 @@
 // Normalisation over the last dimension, statistics in f32, output in x's dtype.
 //   rms_norm    y = x * rsqrt(mean(x^2) + eps) * w          (Zhang and Sennrich 2019; unit_offset: 1 + w)
 //   layer_norm  y = (x - mean) * rsqrt(var + eps) * w + b   (Ba et al. 2016)
-// Any leading dimensions. Own loops both ways for f32 and bf16 on a CPU, which save one number a row (two for
-// layer_norm) and give the same bits with any number of threads; layer_norm on CUDA is LibTorch's.
+// Any leading dimensions. f32 and bf16 on a CPU run in loops of ours both ways, which save one number a row
+// (two for layer_norm) and give the same bits with any number of threads; layer_norm on CUDA is LibTorch's.
 // Differentiable in all tensors. Throws ShapeError.
 #pragma once
 

@@ -1,6 +1,6 @@
-// The plain version of every operation of this room: a short composite of LibTorch operations, differentiable
-// by LibTorch itself. It defines what the fused versions must compute, it is the fp64 oracle and the peer of
-// tests and benchmarks, and it serves the dtypes and devices for which there is no fused version.
+// The plain version of this room's operations: a short composite of LibTorch's, which LibTorch differentiates
+// itself. It defines what the fused versions must compute, is the fp64 oracle and the peer of tests and
+// benchmarks, and serves the dtypes and devices for which there is no fused version.
 // Math in f32, or in f64 when the input is f64. Shapes as in each operation's own header, unchecked here.
 #pragma once
 

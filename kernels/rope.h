@@ -15,7 +15,8 @@ namespace retort::kernels {
 //   linear    divided by factor
 //   llama3    long wavelengths divided, short ones kept, those between blended (Llama 3.1's reference code)
 //   longrope  divided by short_factor_i in a sequence of up to original_context, else by long_factor_i; cos
-//             and sin times attention_factor, always (Ding et al. 2024, LongRoPE; Phi-3's reference code)
+//             and sin are always multiplied by attention_factor (Ding et al. 2024, LongRoPE; Phi-3's
+//             reference code)
 struct RopeScaling {
   std::string kind = "none";  // none | linear | llama3 | longrope
   double factor = 1.0;

@@ -21,13 +21,14 @@ bool has_row_kernels(const at::Tensor& logits_CV) {
   return cuda::takes(logits_CV) && logits_CV.scalar_type() == at::kFloat && logits_CV.is_contiguous();
 }
 
+// Of each row.
 at::Tensor plain_cross_entropy(const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
   const at::Tensor log_q = at::log_softmax(rows.student_CV, 1), label = rows.labels_C.unsqueeze(1);
   if (gradient_CV.defined()) {
     gradient_CV.add_(log_q.exp(), scale);
     gradient_CV.scatter_add_(1, label, at::full({1, 1}, -scale, gradient_CV.options()).expand_as(label));
   }
-  return log_q.gather(1, label).sum().neg();
+  return log_q.gather(1, label).squeeze(1).neg();
 }
 
 at::Tensor plain_forward_kl(const LogitRows& rows, double temperature, double scale,
@@ -47,7 +48,7 @@ RowLoss cross_entropy_rows() {
     const at::Tensor& z = rows.student_CV;
     check_labels(rows.labels_C, z.size(1));
     if (has_row_kernels(z)) return cuda::cross_entropy(z, rows.labels_C.contiguous(), scale, gradient_CV);
-    if (!has_row_loops(z) || !z.is_contiguous()) return plain_cross_entropy(rows, scale, gradient_CV);
+    if (!has_row_loops(z) || !z.is_contiguous()) return plain_cross_entropy(rows, scale, gradient_CV).sum();
     const at::Tensor labels = rows.labels_C.contiguous();
     return sum_rows(z.size(0), z.size(1), [&](int64_t begin, int64_t end, double* losses) {
       cpu::cpu_table().cross_entropy_add(read_row(z, begin), labels.const_data_ptr<int64_t>() + begin, losses,
@@ -63,21 +64,21 @@ at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& label
     return cuda::cross_entropy_in_place(logits_CV, labels_C.contiguous(), want_gradient);
   if (!cpu::has_loops(logits_CV) || !logits_CV.is_contiguous()) {
     at::Tensor gradient = want_gradient ? at::zeros_like(logits_CV, at::kFloat) : at::Tensor();
-    const at::Tensor sum = plain_cross_entropy({logits_CV.to(at::kFloat), {}, labels_C}, 1.0, gradient);
+    const at::Tensor losses = plain_cross_entropy({logits_CV.to(at::kFloat), {}, labels_C}, 1.0, gradient);
     if (want_gradient) logits_CV.copy_(gradient);
-    return sum;
+    return logits_CV.is_cpu() ? losses.to(at::kDouble) : losses;
   }
   const at::Tensor labels = labels_C.contiguous();
-  at::Tensor sum;
+  at::Tensor losses;
   cpu::with_elements(logits_CV, [&](auto element) {
     using T = decltype(element);
-    sum = sum_rows(logits_CV.size(0), logits_CV.size(1), [&](int64_t begin, int64_t end, double* losses) {
+    losses = each_row(logits_CV.size(0), logits_CV.size(1), [&](int64_t begin, int64_t end, double* out) {
       cpu::cpu_table().of<T>().cross_entropy(cpu::write<T>(logits_CV) + begin * logits_CV.size(1),
-                                             labels.const_data_ptr<int64_t>() + begin, losses, end - begin,
+                                             labels.const_data_ptr<int64_t>() + begin, out, end - begin,
                                              logits_CV.size(1), want_gradient);
     });
   });
-  return sum;
+  return losses;
 }
 
 RowLoss forward_kl_rows(double temperature) {

@@ -13,7 +13,8 @@ namespace retort::kernels {
 
 RowLoss forward_kl_rows(double temperature);
 
-// Cross-entropy that turns the logits (f32 or bf16) into their gradient where they lie, when `want_gradient`.
+// Cross-entropy that, when `want_gradient`, overwrites the logits (f32 or bf16) with their gradient. The loss of
+// each row, f64 on the CPU and f32 elsewhere; sum_in_order() (kernels/row_sums.h) adds them up.
 at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient);
 
 }  // namespace retort::kernels

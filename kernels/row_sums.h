@@ -1,5 +1,5 @@
-// From chunks of logit rows to the CPU's row loops: which tensors they take, the division of rows over
-// threads, and the sum over rows, f64 and in order, whatever the threads.
+// From chunks of logit rows to the CPU's row loops: which tensors they take, how rows are divided over
+// threads, and the sum over rows, in f64 and in order on any number of threads.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -18,13 +18,26 @@ inline bool has_row_loops(const at::Tensor& x_CV) {
   return x_CV.is_cpu() && x_CV.scalar_type() == at::kFloat && (x_CV.size(1) <= 1 || x_CV.stride(1) == 1);
 }
 
-// Calls row_loop(first row, end, losses) over the rows in parallel.
+// Calls row_loop(first row, end, losses) over the rows in parallel; the losses, f64.
+template <class RowLoop>
+at::Tensor each_row(int64_t rows, int64_t vocabulary, RowLoop row_loop) {
+  const at::Tensor losses_C = at::empty({rows}, at::kDouble);
+  double* const losses = losses_C.mutable_data_ptr<double>();
+  at::parallel_for(0, rows, cpu::grain(vocabulary),
+                   [&](int64_t begin, int64_t end) { row_loop(begin, end, losses + begin); });
+  return losses_C;
+}
+
+// Of f64 losses on the CPU one after another; elsewhere in the device's own order.
+inline at::Tensor sum_in_order(const at::Tensor& losses_C) {
+  if (!losses_C.is_cpu()) return losses_C.sum();
+  const double* const losses = losses_C.const_data_ptr<double>();
+  return at::scalar_tensor(std::accumulate(losses, losses + losses_C.numel(), 0.0), at::kDouble);
+}
+
 template <class RowLoop>
 at::Tensor sum_rows(int64_t rows, int64_t vocabulary, RowLoop row_loop) {
-  std::vector<double> losses(static_cast<size_t>(rows));
-  at::parallel_for(0, rows, cpu::grain(vocabulary),
-                   [&](int64_t begin, int64_t end) { row_loop(begin, end, losses.data() + begin); });
-  return at::scalar_tensor(std::accumulate(losses.begin(), losses.end(), 0.0), at::kDouble);
+  return sum_in_order(each_row(rows, vocabulary, row_loop));
 }
 
 inline const float* read_row(const at::Tensor& x_CV, int64_t row) {

@@ -1,15 +1,10 @@
-// Cross-entropy against few labels a row, at temperature T: a term of linear_distill once someone has chosen
-// the labels (distill/labels.h). Over the U tokens in common, with w_k the weights, r the rest, Q = sum_k
-// q_k:
+// Cross-entropy against few labels a row, at temperature T, as a term of linear_distill; distill/labels.h
+// chooses the labels. Over the U tokens in common, with w_k the weights, r the rest, Q = sum_k q_k, W = sum_k
+// w_k:
 //
-//   T^2 (- sum_k w_k log q_k - r log(1 - Q))
+//   T^2 (- sum_k w_k log q_k - r log(1 - Q))      without a rest the second term is absent
+//   d/dz_j = T ((W + r) q_j - w_j) among the labels, T (W + r - r / (1 - Q)) q_j outside
 //
-//   d/dz_j = T ((W + r) q_j - w_j) among the labels, T (W + r - r / (1 - Q)) q_j outside, W = sum_k w_k
-//
-// Without a rest the second term is absent. 1 - Q comes from the other ids' own exponentials, and counts as
-// at least 2^-24, where it has no gradient. Labels of weight 0 are padding; the same id twice is one id with
-// the sum, but with a rest ids must differ. ids_NK and weights_NK have the chunk's C rows. f32 rows on the
-// CPU run in a fused loop; the plain version serves other devices, and f64 for tests. Throws ShapeError.
 // Source: Anshumann et al. 2025 (arXiv 2503.16870), section 3, for the rest as one ghost token.
 #pragma once
 
@@ -17,7 +12,11 @@
 
 namespace retort::kernels {
 
-// The sum over rows; adds scale times the gradient to gradient_CV when it is defined.
+// The sum over rows; adds scale times the gradient to gradient_CV when it is defined. ids_NK and weights_NK
+// have the chunk's C rows. Labels of weight 0 are padding; the same id twice is one id with the sum, but with
+// a rest ids must differ. 1 - Q comes from the other ids' own exponentials, and counts as at least 2^-24,
+// where it has no gradient. f32 rows on the CPU run in a fused loop; the plain version serves other devices,
+// and f64 for tests. Throws ShapeError.
 at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& labels, double temperature,
                                 double scale, at::Tensor& gradient_CV);
 

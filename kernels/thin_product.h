@@ -1,8 +1,8 @@
-// y_NO = x_NI W_OI^T for few rows of x: what decoding token by token is made of. The weight is read once,
-// from memory, and nothing else should cost anything, so a bf16 weight is widened where it is read: bf16
-// arithmetic is not needed. Outputs are divided among threads. Sums are f32 in an order that depends on I and
-// the processor's instruction set alone: not on N, so a row in a batch has the bits that it has alone, nor on
-// threads. No gradients. N rows, I inputs, O outputs.
+// y_NO = x_NI W_OI^T for few rows of x, the product of decoding token by token. Reading the weight once from
+// memory is what it costs; a bf16 weight is widened as it is read, so bf16 arithmetic is not needed. Outputs
+// are divided among threads. Sums are f32 in an order that depends only on I and the processor's instruction
+// set: a row in a batch has the bits that it has alone, on any number of threads. No gradients. N rows, I
+// inputs, O outputs.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -7,6 +7,8 @@
 #include <iterator>
 
 #include <CLI/CLI.hpp>
+#include "artifacts/export_formats.h"
+#include "artifacts/export_model.h"
 #include "core/nearest.h"
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
@@ -14,7 +16,6 @@
 #include "launch/verbs.h"
 #include "quantize/post_training.h"
 #include "recipes/data_options.h"
-#include "recipes/export_options.h"
 #include "recipes/model_options.h"
 #include "recipes/stages/evaluate.h"
 #include "recipes/stages/generate.h"
@@ -191,16 +192,14 @@ struct CommandLine {
     auto& grids = verb.stage.get<recipes::QuantizeSection>().emplace();
     options.baselines = true;
     verb.model();
-    verb.app
-        .add_option("--scheme", options.scheme, "a method and a grid: gptq-q4_0; a wrong name lists them all")
-        ->required();
     std::string& text = verb.stage.get<recipes::DataOptions>().validation;
     verb.option("data.validation", "--text", text,
                 "token shards to judge the result on; DIR/validation of --calibration when left out");
     verb.sequence();
-    verb.flags(options, {}, {"scheme", "method"});
+    verb.flags(options, {}, {"method"});
+    verb.app.get_option("--scheme")->required();
     verb.flags(grids, {"fallback"});
-    verb.flags(verb.stage.get<recipes::ExportOptions>(), {"format"});
+    verb.flags(verb.stage.get<artifacts::ExportOptions>(), {"format"});
     verb.outs("a .gguf file or a folder; may be repeated");
     verb.json();
     choose(verb, [&options, &text] {
@@ -211,7 +210,7 @@ struct CommandLine {
 
   void add_export() {
     StageVerb& verb = stage(app, "export", "write a model for other software", "export");
-    auto& options = verb.stage.get<recipes::ExportOptions>();
+    auto& options = verb.stage.get<artifacts::ExportOptions>();
     verb.model();
     verb.flags(options, {"format", "type", "embedding_type", "activations"});
     verb.app.get_option("--format")->required();

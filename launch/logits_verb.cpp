@@ -1,10 +1,10 @@
 // [[ids], ...] -> tensor "logits" f32 [B, T, V], to compare with another runtime.
+#include "artifacts/out_path.h"
 #include "eval/generate.h"
 #include "formats/safetensors.h"
 #include "kernels/cpu_tuning.h"
-#include "launch/model_address.h"
-#include "launch/out_path.h"
 #include "launch/verbs.h"
+#include "recipes/model_address.h"
 
 namespace retort::launch {
 namespace {
@@ -33,8 +33,8 @@ at::Tensor read_ids(const std::string& path, int64_t vocabulary) {
 ExitCode logits_verb(const LogitsArguments& arguments) {
   kernels::tune_cpu();  // the same products as in a run
   Log log;
-  const OpenedModel model = open_model(arguments.model, "", 0, log);
-  probe_out("--out", arguments.out, true, model.source);
+  const artifacts::OpenedModel model = recipes::open_model(arguments.model, "", 0, log);
+  artifacts::probe_out("--out", arguments.out, true, model.source);
   const at::Tensor tokens_BT = read_ids(arguments.ids, model.decoder->vocabulary());
   check<DataError>(tokens_BT.size(1) <= model.decoder->context(), "{}: at most {} ids a row, got {}",
                    arguments.ids, model.decoder->context(), tokens_BT.size(1));

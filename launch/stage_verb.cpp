@@ -1,6 +1,6 @@
 #include "launch/stage_verb.h"
 
-#include "launch/out_path.h"
+#include "artifacts/out_path.h"
 #include "recipes/data_options.h"
 #include "recipes/model_options.h"
 #include "recipes/run_alone.h"
@@ -60,7 +60,7 @@ void StageVerb::verify() const {
 
 ExitCode StageVerb::operator()() const {
   Log log;
-  if (!json_.empty()) probe_out("--json", json_, true, "");
+  if (!json_.empty()) artifacts::probe_out("--json", json_, true, "");
   recipes::AloneOptions options{.run = run,
                                 .directory = directory_,
                                 .outs = {outs_.begin(), outs_.end()},

@@ -2,9 +2,11 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "models/family.h"
+
 namespace retort::models {
 
-std::unique_ptr<Decoder> merge_adapters(const Decoder& model, WeightMap& map) {
+std::unique_ptr<Model> merge_adapters(const Model& model, WeightMap& map) {
   const at::NoGradGuard no_grad;
   DecoderSpec spec = model.spec();
   spec.share_ffn = spec.share_output = false;
@@ -14,7 +16,7 @@ std::unique_ptr<Decoder> merge_adapters(const Decoder& model, WeightMap& map) {
     const Parameter& p = model.parameters().at(name);
     return map.apply(p, p.master);
   };
-  auto out = std::make_unique<Decoder>(spec);
+  std::unique_ptr<Model> out = make_model(spec);
   for (Parameter& p : out->parameters().unique()) {
     p.master.copy_(value(p.name));
     const std::string module = p.name.substr(0, p.name.rfind('.'));

@@ -4,13 +4,13 @@
 
 #include <memory>
 
-#include "models/decoder.h"
+#include "models/model.h"
 #include "models/weight_map.h"
 
 namespace retort::models {
 
 // The plain model that computes the same: every layer with tensors of its own, W + B A where a use had an
 // adapter. Values are those that `map` makes (f32); working weights are bound to identity f32.
-std::unique_ptr<Decoder> merge_adapters(const Decoder& model, WeightMap& map);
+std::unique_ptr<Model> merge_adapters(const Model& model, WeightMap& map);
 
 }  // namespace retort::models

@@ -27,7 +27,7 @@
 
 namespace retort::models {
 
-class Decoder final : public Model {
+class Decoder final : public Model, public LayerStack {
  public:
   // Validates; declares and allocates the parameters, not initialised. On at::kMeta nothing is allocated and
   // only spec, parameters and flops_per_token may be asked: what a preset costs, for free.
@@ -35,10 +35,9 @@ class Decoder final : public Model {
   ~Decoder() override;
   const DecoderSpec& spec() const override;
   at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) override;
-  // hidden() in pieces, for work that goes layer by layer: the residual stream [B, T, D] before layer 0, and
-  // what layer n makes of it. `block` is the same in every piece.
-  at::Tensor embed(const TokenBlock& block);
-  at::Tensor run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block);
+  LayerStack* layer_stack() override { return this; }
+  at::Tensor embed(const TokenBlock& block) override;
+  at::Tensor run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block) override;
   std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const override;
   Head head() const override;
   Parameters& parameters() override;

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <map>
 #include <set>
 
 #include "core/error.h"
@@ -13,7 +14,7 @@ namespace {
 
 // The shape of the whole foreign tensor, as stored, that holds parameter p.
 std::vector<int64_t> stored_shape(const Parameter& p, int64_t fused_rows, bool transposed) {
-  std::vector<int64_t> shape = p.master.sizes().vec();
+  std::vector<int64_t> shape = p.shape;
   if (fused_rows > 0) shape[0] = fused_rows;
   if (transposed) std::swap(shape[0], shape[1]);
   return shape;

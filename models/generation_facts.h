@@ -1,7 +1,7 @@
-// What a model's files say of generating, beside its weights: the fields of transformers'
-// generation_config.json as a JSON object, empty when they say nothing. Retort itself heeds eos_token_id, the
+// What a model's files say about generation, beside its weights: the fields of transformers'
+// generation_config.json as a JSON object, empty when they say nothing. Retort itself uses eos_token_id, the
 // token or tokens that end a text or a turn; all others are kept for a folder that is written again.
-// DataError for a file that holds no object, or ids that are none. Any thread.
+// DataError for a file that holds no object, or ids that are no integers. Any thread.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ formats::Json hf_generation(const Path& directory);
 // Of a GGUF: tokenizer.ggml.eos_token_id, eot_token_id (of a turn) and eom_token_id (of a message).
 formats::Json gguf_generation(const formats::GgufFile& file);
 
-// eos_token_id's tokens, in its order, once each; ids that the vocabulary has not are left out.
+// eos_token_id's tokens, in its order, once each; ids outside the vocabulary are left out.
 std::vector<int32_t> end_tokens(const formats::Json& generation, int64_t vocabulary);
 
 // `tokenizer` with a GGUF's keys for these: the first is eos, the last of the others eot, the one before it

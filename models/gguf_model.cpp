@@ -5,6 +5,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "models/family.h"
 
 namespace retort::models {
@@ -14,6 +15,11 @@ using formats::GgmlType;
 using formats::PackedTensor;
 
 const Family& family_of(const formats::GgufFile& file) {
+  const int64_t parts = file.integer("split.count", 1);
+  check<DataError>(parts <= 1,
+                   "{}: is part {} of {} of a split GGUF, which is not read; join them with llama-gguf-split "
+                   "--merge",
+                   file.path().string(), file.integer("split.no", 0) + 1, parts);
   const std::string architecture = file.text("general.architecture");
   std::vector<std::string> known;
   for (const Family& family : families()) {
@@ -34,10 +40,11 @@ PackedTensor reorder_rows(const PackedTensor& t, const at::Tensor& order) {
       static_cast<size_t>(matrix ? t.row_bytes() : formats::ggml_type_info(t.type).block_bytes);
   RETORT_ASSERT(t.bytes.size() == row_bytes * static_cast<size_t>(order.numel()));
   PackedTensor out{t.type, t.shape, std::vector<std::byte>(t.bytes.size())};
-  const int64_t* from = order.const_data_ptr<int64_t>();
-  for (int64_t row = 0; row < order.numel(); ++row)
-    std::memcpy(&out.bytes[static_cast<size_t>(row) * row_bytes],
-                &t.bytes[static_cast<size_t>(from[row]) * row_bytes], row_bytes);
+  std::byte* to = out.bytes.data();
+  for (const int64_t row : host_values<const int64_t>(order)) {
+    std::memcpy(to, &t.bytes[static_cast<size_t>(row) * row_bytes], row_bytes);
+    to += row_bytes;
+  }
   return out;
 }
 
@@ -61,8 +68,7 @@ class PackedOnce {
   PackedTensor take(const Parameter& p) {
     auto [place, first] = packed_.try_emplace(p.name);
     if (first) place->second = must_be_f32(p.role) ? formats::pack(GgmlType::F32, p.master) : packer_(p);
-    check(place->second.shape == p.master.sizes().vec(), "[gguf] the packed form of {} must keep its shape",
-          p.name);
+    check(place->second.shape == p.shape, "[gguf] the packed form of {} must keep its shape", p.name);
     if (--left_.at(p.name) > 0) return place->second;
     return std::move(packed_.extract(place).mapped());
   }
@@ -73,7 +79,7 @@ class PackedOnce {
   std::map<std::string, PackedTensor> packed_;
 };
 
-NamedPacked packed_tensors(const Decoder& model, const Family& family, const Packer& packer) {
+NamedPacked packed_tensors(const Model& model, const Family& family, const Packer& packer) {
   const Parameters& parameters = model.parameters();
   const std::vector<ForeignTensor> uses = family.gguf_tensors(model.spec());
   PackedOnce packed(packer, parameters, uses);
@@ -130,11 +136,18 @@ std::unique_ptr<Decoder> load_gguf(const Path& path) {
   return load_foreign(spec, family.gguf_tensors, foreign);
 }
 
-void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const Packer& packer,
+DecoderSpec gguf_spec(const Path& path) {
+  const formats::GgufFile file(path);
+  return family_of(file).spec_from_gguf(file);
+}
+
+void save_gguf(FileSystem& files, const Path& path, const Model& model, const Packer& packer,
                const formats::GgufMetadata& tokenizer, const std::string& name) {
   check<InternalError>(model.spec().lora_rank == 0, "[gguf] adapters must be merged first");
   check_replaceable(path);
   const Family& family = families().at(model.spec().family);
+  check<InternalError>(family.gguf_metadata != nullptr, "[gguf] a {} model has no form in a GGUF",
+                       family.name);
   const NamedPacked tensors = packed_tensors(model, family, packer);
   formats::GgufMetadata metadata = family.gguf_metadata(model.spec());
   const bool quantized = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) {
@@ -142,7 +155,7 @@ void save_gguf(FileSystem& files, const Path& path, const Decoder& model, const 
   });
   formats::GgufMetadata general = {{"general.name", name}, {"general.file_type", file_type(tensors)}};
   if (quantized) general.emplace_back("general.quantization_version", uint32_t{2});
-  metadata.insert(metadata.begin() + 1, general.begin(), general.end());  // behind general.architecture
+  metadata.insert(metadata.begin() + 1, general.begin(), general.end());  // after general.architecture
   metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
   formats::write_gguf(files, path, metadata, tensors);
 }

@@ -17,6 +17,9 @@ namespace {
 using formats::Json;
 using formats::SafetensorsFile;
 
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
 const Family& family_of(const Json& config, const std::string& source) {
   const std::string type = formats::json_text(config, "model_type", source);
   std::vector<std::string> known;
@@ -28,7 +31,23 @@ const Family& family_of(const Json& config, const std::string& source) {
   fail<DataError>("{}: model_type \"{}\" is not known; known: {}", source, type, fmt::join(known, ", "));
 }
 
-// The files of a folder by their names, and where each tensor lies.
+// What config.json says.
+struct Config {
+  std::string source;
+  Json json;
+  const Family& family;
+  DecoderSpec spec;
+};
+
+Config read_config(const Path& directory) {
+  const Path path = directory / "config.json";
+  Json json = formats::read_json(path);
+  const Family& family = family_of(json, path.string());
+  DecoderSpec spec = family.spec_from_hf(json, path.string());
+  return {path.string(), std::move(json), family, std::move(spec)};
+}
+
+// The files of a folder by their names, and which of them holds each tensor.
 struct Weights {
   std::map<std::string, SafetensorsFile> files;
   std::map<std::string, const SafetensorsFile*> where;
@@ -42,9 +61,9 @@ void add_tensors(Weights& weights, const SafetensorsFile& file) {
 
 Weights open_weights(const Path& directory) {
   Weights weights;
-  const Path index = directory / "model.safetensors.index.json";
+  const Path index = directory / kIndex;
   if (!std::filesystem::exists(index)) {
-    const Path single = directory / "model.safetensors";
+    const Path single = directory / kSingle;
     add_tensors(weights, weights.files.emplace("", SafetensorsFile(single)).first->second);
     return weights;
   }
@@ -59,7 +78,7 @@ Weights open_weights(const Path& directory) {
                      name);
     if (!weights.files.contains(name))
       add_tensors(weights, weights.files.emplace(name, SafetensorsFile(directory / name)).first->second);
-    check<DataError>(weights.files.at(name).contains(tensor), "{}: says that {} lies in {}, which lacks it",
+    check<DataError>(weights.files.at(name).contains(tensor), "{}: says that {} is in {}, which lacks it",
                      index.string(), tensor, name);
   }
   return weights;
@@ -99,8 +118,16 @@ bool keeps_one_ffn(const std::vector<ForeignTensor>& tensors, const ForeignFile&
   return others;
 }
 
+// The folder's tensors as plain ones.
+ForeignFile readable(const Path& directory, const Weights& weights, const Config& config) {
+  ForeignFile file = foreign_file(directory, weights, config.family);
+  const auto quantized = config.json.find("quantization_config");
+  if (quantized == config.json.end() || quantized->is_null()) return file;
+  return dequantized(std::move(file), *quantized, config.source);
+}
+
 // Tensors as the family's files hold them: expanded, fused, transposed, packed; a tied head is left out.
-formats::NamedTensors hf_weights(const Decoder& model, const Family& family, WeightMap& map,
+formats::NamedTensors hf_weights(const Model& model, const Family& family, WeightMap& map,
                                  at::ScalarType dtype, const HfPacker& pack) {
   const Parameters& parameters = model.parameters();
   std::map<std::string, at::Tensor> made;  // by unique parameter
@@ -140,7 +167,7 @@ void write_weights(FileSystem& files, const Path& folder, const formats::NamedTe
     size += bytes;
     total += bytes;
   }
-  if (shards.size() == 1) return formats::write_safetensors(files, folder / "model.safetensors", tensors);
+  if (shards.size() == 1) return formats::write_safetensors(files, folder / kSingle, tensors);
   Json map = Json::object();
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
@@ -148,7 +175,7 @@ void write_weights(FileSystem& files, const Path& folder, const formats::NamedTe
     for (const auto& [tensor, values] : shards[i]) map[tensor] = name;
   }
   const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(map)}};
-  write_durably(files, folder / "model.safetensors.index.json", index.dump(2) + "\n");
+  write_durably(files, folder / kIndex, index.dump(2) + "\n");
 }
 
 const char* dtype_name(at::ScalarType dtype) {
@@ -179,8 +206,7 @@ Json generation_json(const Json& config, const Json& given) {
 
 // Whether an export with these extras writes a file of that name.
 bool writes(const std::string& name, const HfExtras& extras) {
-  return name == "config.json" || name == "generation_config.json" ||
-         name == "model.safetensors.index.json" ||
+  return name == "config.json" || name == "generation_config.json" || name == kIndex ||
          (name.starts_with("model") && name.ends_with(".safetensors")) || extras.files.contains(name);
 }
 
@@ -226,21 +252,29 @@ void replace_folder(FileSystem& files, const Path& fresh, const Path& directory)
 }  // namespace
 
 std::unique_ptr<Decoder> load_hf_folder(const Path& directory) {
-  const std::string source = (directory / "config.json").string();
-  const Json config = formats::read_json(directory / "config.json");
-  const Family& family = family_of(config, source);
-  DecoderSpec spec = family.spec_from_hf(config, source);
-  check_foreign_spec(spec, source);
+  const Config config = read_config(directory);
+  check_foreign_spec(config.spec, config.source);
   const Weights weights = open_weights(directory);
-  ForeignFile file = foreign_file(directory, weights, family);
-  if (const auto quantized = config.find("quantization_config");
-      quantized != config.end() && !quantized->is_null())
-    file = dequantized(std::move(file), *quantized, source);
-  spec.share_ffn = keeps_one_ffn(family.hf_tensors(spec), file);
-  return load_foreign(spec, family.hf_tensors, file);
+  const ForeignFile file = readable(directory, weights, config);
+  DecoderSpec spec = config.spec;
+  spec.share_ffn = keeps_one_ffn(config.family.hf_tensors(spec), file);
+  return load_foreign(spec, config.family.hf_tensors, file);
 }
 
-void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& model, WeightMap& map,
+DecoderSpec hf_spec(const Path& directory) {
+  const Config config = read_config(directory);
+  DecoderSpec spec = config.spec;
+  if (!holds_weights(directory)) return spec;
+  const Weights weights = open_weights(directory);
+  spec.share_ffn = keeps_one_ffn(config.family.hf_tensors(spec), readable(directory, weights, config));
+  return spec;
+}
+
+bool holds_weights(const Path& directory) {
+  return std::filesystem::exists(directory / kIndex) || std::filesystem::exists(directory / kSingle);
+}
+
+void save_hf_folder(FileSystem& files, const Path& directory, const Model& model, WeightMap& map,
                     at::ScalarType dtype, const HfExtras& extras) {
   const at::NoGradGuard no_grad;
   check<InternalError>(model.spec().lora_rank == 0, "[hf] adapters must be merged first");
@@ -248,6 +282,7 @@ void save_hf_folder(FileSystem& files, const Path& directory, const Decoder& mod
   if (!target.has_filename()) target = target.parent_path();  // "out/"
   check_replaceable(target, extras);
   const Family& family = families().at(model.spec().family);
+  check<InternalError>(family.hf_config != nullptr, "[hf] a {} model has no form in a folder", family.name);
   const Json config = config_json(family, model.spec(), dtype_name(dtype), extras);
   const Path fresh = target.string() + fmt::format(".tmp.{}", ::getpid());
   try {

@@ -30,7 +30,7 @@ std::vector<std::string> initialiser_names() { return initialisers().names(); }
 
 void initialise(Parameters& parameters, const std::string& kind, double std, uint64_t seed) {
   const Initialiser& initialiser = initialisers().at(kind);
-  const auto width = static_cast<double>(parameters.at("embed.weight").master.size(1));
+  const auto width = static_cast<double>(parameters.at("embed.weight").shape[1]);
   if (std == 0.0) std = std::sqrt(1.0 / (3.0 * width));
   const at::NoGradGuard no_grad;
   for (Parameter& p : parameters.unique()) {

@@ -37,7 +37,7 @@ Linear Scope::linear(const std::string& name, int64_t out, int64_t in, bool bias
 }
 
 void Scope::adapt(Linear& linear, const std::string& name) const {
-  const int64_t out = linear.weight->master.size(0), in = linear.weight->master.size(1);
+  const int64_t out = linear.weight->shape[0], in = linear.weight->shape[1];
   linear.lora_a = tensor(name + ".lora_a.weight", {spec_.lora_rank, in}, Role::kLoraA);
   linear.lora_b = tensor(name + ".lora_b.weight", {out, spec_.lora_rank}, Role::kLoraB);
 }

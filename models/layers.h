@@ -1,7 +1,7 @@
 // The layers of a pre-norm transformer, without embedding and final norm: x_BTD to x_BTD, f32. Their tensors
 // are declared below a prefix of a model's Parameters, so that one model can have several stacks; decoder.h
-// names them and says what is shared. The spec's vocabulary, context and embedding choices mean nothing here.
-// Rank and thread rule: the model's. B batch, T tokens, D width.
+// has their names and what is shared. The spec's vocabulary, context and embedding choices have no effect
+// here. Rank and thread rule: the model's. B batch, T tokens, D width.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -58,7 +58,7 @@ struct LayerCall {
 
 class Layers {
  public:
-  // Declares PREFIXlayers.N.*. `residual_depth`: executed layers that join the same residual stream, 0:
+  // Declares PREFIXlayers.N.*. `residual_depth`: how many executed layers join the same residual stream; 0:
   // these.
   Layers(Parameters& parameters, DecoderSpec spec, std::string prefix, int64_t residual_depth = 0);
   at::Tensor run(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const;  // layer n

@@ -74,23 +74,33 @@ Walk walk(const DecoderSpec& s) {
   return w;
 }
 
+// The header, and that the file is as long as it says.
+std::pair<DecoderSpec, Walk> checked(std::span<const std::byte> bytes, const std::string& where) {
+  DecoderSpec spec = read_spec(bytes, where);
+  check_foreign_spec(spec, where);
+  Walk w = walk(spec);
+  check<DataError>(w.offset == std::ssize(bytes), "{}: its header asks for {} bytes, got {}", where, w.offset,
+                   bytes.size());
+  return {std::move(spec), std::move(w)};
+}
+
 }  // namespace
+
+DecoderSpec llama2c_spec(const Path& path) {
+  return checked(MappedFile::open(path)->bytes(), path.string()).first;
+}
 
 std::unique_ptr<Decoder> load_llama2c(const Path& path) {
   const auto file = MappedFile::open(path);
   const std::span<const std::byte> bytes = file->bytes();
-  const DecoderSpec spec = read_spec(bytes, path.string());
-  check_foreign_spec(spec, path.string());
-  const Walk w = walk(spec);
-  check<DataError>(w.offset == std::ssize(bytes), "{}: its header asks for {} bytes, got {}", path.string(),
-                   w.offset, bytes.size());
+  const auto [spec, w] = checked(bytes, path.string());
   const ForeignFile foreign{
-      path.string(), w.shapes, [&](const std::string& name) {
+      path.string(), w.shapes, [&, &w = w](const std::string& name) {
         void* data = const_cast<std::byte*>(&bytes[static_cast<size_t>(w.places.at(name))]);
         return at::from_blob(data, w.shapes.at(name), at::kFloat);  // offsets are multiples of 4
       }};
   return load_foreign(
-      spec, [&](const DecoderSpec&) { return w.tensors; }, foreign);
+      spec, [&w = w](const DecoderSpec&) { return w.tensors; }, foreign);
 }
 
 }  // namespace retort::models

@@ -14,5 +14,6 @@
 namespace retort::models {
 
 std::unique_ptr<Decoder> load_llama2c(const Path& path);
+DecoderSpec llama2c_spec(const Path& path);  // what its header says
 
 }  // namespace retort::models

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/head.h"
 #include "models/decoder_spec.h"
 #include "models/parameters.h"
 
@@ -30,10 +31,16 @@ struct TokenBlock {
 
 class KvCache;  // models/kv_cache.h
 
-// The output projection of the model: logits = softcap(h W^T).
-struct Head {
-  at::Tensor weight_VD;  // the working copy; differentiable
-  double softcap = 0.0;
+using Head = kernels::Head;  // of the working copy, which is differentiable
+
+// A model that is a stack of Model::layers() layers, for work that goes through them one by one
+// (quantize/calibration.h): hidden() is embed(), then run_layer() of each, then the final norm. `block` is the
+// same in every piece.
+class LayerStack {
+ public:
+  virtual ~LayerStack() = default;
+  virtual at::Tensor embed(const TokenBlock& block) = 0;  // the residual stream [B, T, D] before layer 0
+  virtual at::Tensor run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block) = 0;
 };
 
 class Model {
@@ -50,7 +57,8 @@ class Model {
   virtual int64_t vocabulary() const = 0;
   virtual int64_t context() const = 0;  // longest sequence that positions allow
   virtual int64_t width() const = 0;
-  virtual int64_t layers() const { return 0; }  // executed ones, which a TokenBlock may tap
+  virtual int64_t layers() const { return 0; }           // executed ones, which a TokenBlock may tap
+  virtual LayerStack* layer_stack() { return nullptr; }  // nullptr: it is more than a stack of layers
   // 6 * (matmul parameters executed, head included, lookup not) + 12 * L * heads * head_dim * T: forward and
   // backward for one token in a sequence of T.
   virtual double flops_per_token(int64_t tokens) const = 0;

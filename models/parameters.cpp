@@ -5,29 +5,33 @@
 
 namespace retort::models {
 
-void Parameters::declare(const std::string& name, Parameter& p) {
+void Parameter::freeze() {
+  frozen = true;
+  working.requires_grad_(false);
+}
+
+void Parameters::declare(std::string name, Parameter& p) {
   check<InternalError>(!contains(name), "[parameters] {} is declared twice", name);
   p.uses.push_back(name);
-  by_name_.emplace(name, &p);
+  by_name_.emplace(std::move(name), &p);
 }
 
 Parameter& Parameters::add(std::string name, at::IntArrayRef shape, Role role, int64_t residual_depth) {
   check<InternalError>(!contains(name), "[parameters] {} is declared twice", name);
+  check(!shape.empty(), "[parameters] {} must have at least one dimension", name);
   Parameter& p = unique_.emplace_back();
   p.name = std::move(name);
   p.role = role;
+  p.shape = shape.vec();
+  p.placement = Placement::whole(shape, device_);
   p.residual_depth = residual_depth;
-  p.master = at::empty(shape, at::TensorOptions(at::kFloat).device(device_));
+  p.master = at::empty(shape, at::TensorOptions(at::kFloat).device(p.placement.device));
   p.working = p.master.detach().requires_grad_();
   declare(p.name, p);
   return p;
 }
 
-void Parameters::alias(std::string alias, std::string_view target) {
-  Parameter& p = at(target);
-  declare(alias, p);
-  aliases_.emplace(std::move(alias), p.name);
-}
+void Parameters::alias(std::string alias, std::string_view target) { declare(std::move(alias), at(target)); }
 
 const Parameter& Parameters::at(std::string_view name) const {
   const auto found = by_name_.find(name);
@@ -59,12 +63,6 @@ int64_t Parameters::expanded() const {
   int64_t total = 0;
   for (const Parameter& p : unique_) total += p.numel() * p.copies();
   return total;
-}
-
-void Parameters::zero_gradients() {
-  const at::NoGradGuard no_grad;
-  for (Parameter& p : unique_)
-    if (at::Tensor& gradient = p.working.mutable_grad(); gradient.defined()) gradient.zero_();
 }
 
 }  // namespace retort::models

@@ -20,16 +20,16 @@ template <typename Work>
 void spread(const Parameters& parameters, const Work& work) {
   int64_t place = 0, values = 0;
   for (const Parameter& p : parameters.unique()) {
-    if (p.master.numel() >= kLarge)
+    if (p.numel() >= kLarge)
       work(p, place);
     else
-      values += p.master.numel();
+      values += p.numel();
     ++place;
   }
   at::parallel_for(0, values, at::internal::GRAIN_SIZE, [&](int64_t begin, int64_t end) {
     int64_t i = 0, first = 0;  // value of a parameter; whoever has it does the parameter's work
     for (const Parameter& p : parameters.unique()) {
-      const int64_t count = p.master.numel() >= kLarge ? 0 : p.master.numel();
+      const int64_t count = p.numel() >= kLarge ? 0 : p.numel();
       if (count > 0 && begin <= first && first < end) work(p, i);
       first += count;
       ++i;
@@ -46,40 +46,28 @@ bool is_copy(const Parameter& p) { return !p.working.is_alias_of(p.master); }
 
 }  // namespace
 
-ChainMap::ChainMap(std::vector<std::unique_ptr<WeightMap>> maps) : maps_(std::move(maps)) {}
-
-at::Tensor ChainMap::apply(const Parameter& p, const at::Tensor& x) {
-  at::Tensor y = x;
-  for (const auto& map : maps_) y = map->apply(p, y);
-  return y;
-}
-
-at::Tensor ChainMap::pull_back(const Parameter& p, const at::Tensor& gradient) {
-  at::Tensor g = gradient;
-  for (auto map = maps_.rbegin(); map != maps_.rend(); ++map) g = (*map)->pull_back(p, g);
-  return g;
-}
-
-bool ChainMap::identity_for(const Parameter& p) const {
-  for (const auto& map : maps_)
-    if (!map->identity_for(p)) return false;
-  return true;
-}
-
 void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_dtype) {
   const at::NoGradGuard no_grad;
   for (Parameter& p : parameters.unique()) {
     const at::ScalarType dtype = stays_f32(p.role) ? at::kFloat : matrix_dtype;
     const bool shares = dtype == at::kFloat && map.identity_for(p);
-    p.working = shares ? p.master.detach() : at::empty_like(p.master, dtype);
+    p.placement.owned = map.blocks(p);
+    const at::Tensor used = p.placement.used.of(p.master);
+    p.working = shares ? used.detach() : at::empty_like(used, dtype, at::MemoryFormat::Contiguous);
     if (is_copy(p)) refresh(p, map);
-    p.working.requires_grad_();
+    p.working.requires_grad_(!p.frozen);
   }
 }
 
 void refresh_working(Parameters& parameters, WeightMap& map) {
   spread(parameters, [&](const Parameter& p, int64_t) {
     if (is_copy(p)) refresh(p, map);
+  });
+}
+
+void refresh_trained(Parameters& parameters, WeightMap& map) {
+  spread(parameters, [&](const Parameter& p, int64_t) {
+    if (!p.frozen && is_copy(p)) refresh(p, map);
   });
 }
 
@@ -93,10 +81,10 @@ std::vector<at::Tensor> pull_back(const Parameters& parameters, WeightMap& map,
     gradient = map.pull_back(p, gradient);
   };
   spread(parameters, [&](const Parameter& p, int64_t i) {
-    if (p.role != Role::kScale) pull(p, i);
+    if (!p.frozen && p.role != Role::kScale) pull(p, i);
   });
   for (int64_t i = 0; const Parameter& p : parameters.unique()) {
-    if (p.role == Role::kScale) pull(p, i);
+    if (!p.frozen && p.role == Role::kScale) pull(p, i);
     ++i;
   }
   return masters;

@@ -39,7 +39,7 @@ std::string maker_of(const std::string& part, const models::DecoderSpec& spec) {
 
 // The outputs of p become 1 / s of what they were.
 void divide_outputs(Parameter& p, const at::Tensor& scales_I) {
-  if (p.master.dim() == 2) {
+  if (p.shape.size() == 2) {
     p.master.div_(scales_I.unsqueeze(1));
   } else {
     p.master.add_(p.offset).div_(scales_I).sub_(p.offset);
@@ -70,7 +70,7 @@ at::Tensor awq_scales(const InputGroup& group,
   return best_I;
 }
 
-std::vector<Parameter*> input_makers(models::Decoder& model, const InputGroup& group) {
+std::vector<Parameter*> input_makers(models::Model& model, const InputGroup& group) {
   models::Parameters& parameters = model.parameters();
   std::vector<Parameter*> out;
   for (const std::string& use : group.matrices.front()->uses) {
@@ -87,7 +87,7 @@ std::vector<Parameter*> input_makers(models::Decoder& model, const InputGroup& g
   return out;
 }
 
-void fold_scales(models::Decoder& model, InputGroup& group, const at::Tensor& scales_I) {
+void fold_scales(models::Model& model, InputGroup& group, const at::Tensor& scales_I) {
   const at::NoGradGuard no_grad;
   for (Parameter* p : input_makers(model, group)) divide_outputs(*p, scales_I);
   for (Parameter* p : group.matrices) p->master.mul_(scales_I);

@@ -15,7 +15,7 @@
 #include <functional>
 #include <vector>
 
-#include "models/decoder.h"
+#include "models/model.h"
 #include "quantize/calibration.h"
 
 namespace retort::quantize {
@@ -26,10 +26,10 @@ at::Tensor awq_scales(const InputGroup& group,
 
 // The parameters that make the group's input and take 1 / s, over all its uses; empty where the architecture
 // has none that could.
-std::vector<models::Parameter*> input_makers(models::Decoder& model, const InputGroup& group);
+std::vector<models::Parameter*> input_makers(models::Model& model, const InputGroup& group);
 
 // Multiplies the matrices' columns by s, divides what makes their input, and the group's second moment with
 // it. Changes masters.
-void fold_scales(models::Decoder& model, InputGroup& group, const at::Tensor& scales_I);
+void fold_scales(models::Model& model, InputGroup& group, const at::Tensor& scales_I);
 
 }  // namespace retort::quantize

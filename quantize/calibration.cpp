@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 
 namespace retort::quantize {
 namespace {
@@ -37,12 +38,15 @@ void add_outer_products(InputGroup& group, const at::Tensor& x) {
 
 }  // namespace
 
-Calibration::Calibration(models::Decoder& model, std::vector<models::TokenBlock> blocks)
-    : model_(model), blocks_(std::move(blocks)) {
+Calibration::Calibration(models::Model& model, std::vector<models::TokenBlock> blocks)
+    : model_(model), stack_(model.layer_stack()), blocks_(std::move(blocks)) {
+  check<ConfigError>(stack_ != nullptr,
+                     "[calibration] goes layer by layer, and a {} model is no stack of layers",
+                     model.spec().family);
   check<DataError>(!blocks_.empty(), "[calibration] needs at least one block of tokens");
   const at::NoGradGuard no_grad;
   discover();
-  for (const models::TokenBlock& block : blocks_) streams_BTD_.push_back(model_.embed(block));
+  for (const models::TokenBlock& block : blocks_) streams_BTD_.push_back(stack_->embed(block));
 }
 
 // Runs one token through all layers and writes down who reads what.
@@ -61,8 +65,8 @@ void Calibration::discover() {
   models::TokenBlock token = blocks_.front();
   for (at::Tensor* part : {&token.tokens_BT, &token.positions_BT, &token.document_BT})
     if (part->defined()) *part = part->narrow(0, 0, 1).narrow(1, 0, 1);
-  at::Tensor x_BTD = model_.embed(token);
-  for (; layer < model_.spec().layers; ++layer) x_BTD = model_.run_layer(layer, x_BTD, token);
+  at::Tensor x_BTD = stack_->embed(token);
+  for (; layer < model_.layers(); ++layer) x_BTD = stack_->run_layer(layer, x_BTD, token);
 
   std::map<Parameter*, size_t> group_of;
   for (size_t i = 0; i < readings.size(); ++i) {
@@ -71,7 +75,7 @@ void Calibration::discover() {
       uses_[known->second].last = reading.layer;
       continue;
     }
-    const bool joins = i > 0 && readings[i - 1].input.data_ptr() == reading.input.data_ptr() &&
+    const bool joins = i > 0 && readings[i - 1].input.is_same(reading.input) &&
                        readings[i - 1].layer == reading.layer &&
                        uses_[group_of.at(readings[i - 1].matrix)].first == reading.layer;
     if (!joins) uses_.push_back({reading.layer, reading.layer, {}});
@@ -87,7 +91,7 @@ std::vector<InputGroup> Calibration::collect(int64_t layer) {
   int64_t last = layer;
   for (const Use& use : uses_) {
     if (use.first != layer) continue;
-    const int64_t in = use.matrices.front()->master.size(1);
+    const int64_t in = use.matrices.front()->shape[1];
     groups.push_back({use.matrices, at::zeros({in, in}, at::kDouble), 0});
     last = std::max(last, use.last);
   }
@@ -97,7 +101,7 @@ std::vector<InputGroup> Calibration::collect(int64_t layer) {
     observers.watch(*group.matrices.front(), [&group](const at::Tensor& x) { add_outer_products(group, x); });
   for (size_t b = 0; b < blocks_.size(); ++b) {
     at::Tensor x_BTD = streams_BTD_[b];
-    for (int64_t n = layer; n <= last; ++n) x_BTD = model_.run_layer(n, x_BTD, blocks_[b]);
+    for (int64_t n = layer; n <= last; ++n) x_BTD = stack_->run_layer(n, x_BTD, blocks_[b]);
   }
   return groups;
 }
@@ -105,7 +109,7 @@ std::vector<InputGroup> Calibration::collect(int64_t layer) {
 void Calibration::advance(int64_t layer) {
   const at::NoGradGuard no_grad;
   for (size_t b = 0; b < blocks_.size(); ++b)
-    streams_BTD_[b] = model_.run_layer(layer, streams_BTD_[b], blocks_[b]);
+    streams_BTD_[b] = stack_->run_layer(layer, streams_BTD_[b], blocks_[b]);
 }
 
 int64_t Calibration::tokens() const {
@@ -127,10 +131,9 @@ std::vector<models::TokenBlock> calibration_blocks(const data::TokenShards& text
   const int64_t windows = std::clamp<int64_t>(tokens / sequence, 1, available);
   std::vector<models::TokenBlock> blocks;
   for (int64_t first = 0; first < windows; first += rows) {
-    at::Tensor tokens_BT = at::empty({std::min(rows, windows - first), sequence}, at::kLong);
+    const at::Tensor tokens_BT = at::empty({std::min(rows, windows - first), sequence}, at::kLong);
     for (int64_t row = 0; row < tokens_BT.size(0); ++row)  // spread over the whole text
-      text.read((first + row) * available / windows * sequence,
-                {tokens_BT.mutable_data_ptr<int64_t>() + row * sequence, static_cast<size_t>(sequence)});
+      text.read((first + row) * available / windows * sequence, host_values<int64_t>(tokens_BT[row]));
     blocks.push_back({tokens_BT, {}, {}});
   }
   return blocks;

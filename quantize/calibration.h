@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "data/token_shards.h"
-#include "models/decoder.h"
+#include "models/model.h"
 
 namespace retort::quantize {
 
@@ -27,8 +27,9 @@ struct InputGroup {
 
 class Calibration {
  public:
-  // `blocks`: what is read, a few rows each; working weights are f32.
-  Calibration(models::Decoder& model, std::vector<models::TokenBlock> blocks);
+  // `blocks`: what is read, a few rows each; working weights are f32. ConfigError for a model that is no
+  // stack of layers.
+  Calibration(models::Model& model, std::vector<models::TokenBlock> blocks);
 
   // The groups whose first use is in `layer`, from the stream as it stands before it.
   std::vector<InputGroup> collect(int64_t layer);
@@ -43,7 +44,8 @@ class Calibration {
   };
   void discover();
 
-  models::Decoder& model_;
+  models::Model& model_;
+  models::LayerStack* stack_;
   std::vector<models::TokenBlock> blocks_;
   std::vector<at::Tensor> streams_BTD_;  // of each block
   std::vector<Use> uses_;                // in the order of first use

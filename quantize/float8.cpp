@@ -1,7 +1,7 @@
 // FP8 E4M3 by compressed-tensors' rules: s = amax / 448 over a row, the number nearest to w / s, halves to
 // even, clamped to +-448. No GGUF type holds it.
+#include "kernels/magnitudes.h"
 #include "quantize/grid.h"
-#include "quantize/magnitudes.h"
 
 namespace retort::quantize {
 
@@ -15,7 +15,7 @@ Grid float8_grid() {
           .compressed = CompressedScheme{"float", 8, "channel", 0},
           .learned = {},
           .fit = [](const at::Tensor& x, const at::Tensor&) -> Scales {
-            return {(group_peaks(x, x.size(-1)) / 448.0).clamp_min_(1e-12), {}, {}, {}};
+            return {(kernels::group_peaks(x, x.size(-1)) / 448.0).clamp_min_(1e-12), {}, {}, {}};
           }};
 }
 

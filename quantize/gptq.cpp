@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "core/shape.h"
 
 namespace retort::quantize {
@@ -88,7 +89,7 @@ Quantized gptq(const std::string& name, const at::Tensor& weight_OI, const at::T
   if (options.act_order) {
     for (int64_t column = 0; column < I; column += spans.width()) spans.fit(w_IO, column);
     order_I = at::argsort(second_moment_II.diagonal(), /*stable=*/true, 0, /*descending=*/true);
-    std::copy_n(order_I.const_data_ptr<int64_t>(), I, order.begin());
+    std::ranges::copy(host_values<const int64_t>(order_I.cpu()), order.begin());
     w_IO = w_IO.index_select(0, order_I);
   }
   const at::Tensor u_II = inverse_factor(second_moment_II, dead_I, options.damping, order_I);

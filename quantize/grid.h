@@ -15,6 +15,7 @@
 #include <string>
 
 #include "core/registry.h"
+#include "formats/compressed_scheme.h"
 #include "formats/ggml_blocks.h"
 
 namespace retort::quantize {
@@ -23,13 +24,7 @@ using Scales = kernels::BlockScales;  // [.., groups]; group(g) and concatenate(
 using Quantized = kernels::BlockCodes;  // codes and scales
 using kernels::dequantize_blocks;
 
-// How compressed-tensors' config.json names a grid's weights.
-struct CompressedScheme {
-  std::string type;  // "int", "float"
-  int64_t bits = 0;
-  std::string strategy;    // "channel", "group", "tensor", "tensor_group"
-  int64_t group_size = 0;  // of "group"
-};
+using formats::CompressedScheme;
 
 // Scales that training moves (LSQ, Esser et al. 2020, arXiv 1902.08153; SEQ and elastic binarisation,
 // ParetoQ, arXiv 2502.02631). With v = w / scale and g the gradient of the value:

@@ -18,10 +18,13 @@ struct StoredMatrix {
 };
 
 // Every use of every matrix, in the file's order.
-std::vector<StoredMatrix> matrices_of(const models::Decoder& model) {
+std::vector<StoredMatrix> matrices_of(const models::Model& model) {
+  const models::Family& family = models::families().at(model.spec().family);
+  check<ConfigError>(!family.gguf_architecture.empty(),
+                     "[importance] a matrix goes by its name in a GGUF, and a {} model has none there",
+                     family.name);
   std::vector<StoredMatrix> out;
-  for (const models::ForeignTensor& t :
-       models::families().at(model.spec().family).gguf_tensors(model.spec())) {
+  for (const models::ForeignTensor& t : family.gguf_tensors(model.spec())) {
     const Parameter& p = model.parameters().at(t.parameter);
     if (p.role != models::Role::kMatrix) continue;
     if (out.empty() || out.back().name != t.name) out.push_back({t.name, {}});
@@ -32,12 +35,11 @@ std::vector<StoredMatrix> matrices_of(const models::Decoder& model) {
 
 }  // namespace
 
-Importance measure_importance(models::Decoder& model, const std::vector<models::TokenBlock>& blocks,
-                              Log& log) {
+Importance measure_importance(models::Model& model, const std::vector<models::TokenBlock>& blocks, Log& log) {
   Calibration calibration(model, blocks);
   Importance out;
   out.tokens = calibration.tokens();
-  const int64_t layers = model.spec().layers;
+  const int64_t layers = model.layers();
   Progress progress(log, "importance", layers);
   for (int64_t layer = 0; layer < layers; ++layer) {
     for (const InputGroup& group : calibration.collect(layer)) {
@@ -51,7 +53,7 @@ Importance measure_importance(models::Decoder& model, const std::vector<models::
   return out;
 }
 
-void save_importance(FileSystem& files, const Path& path, const models::Decoder& model,
+void save_importance(FileSystem& files, const Path& path, const models::Model& model,
                      const Importance& importance, const std::string& source, int64_t window) {
   const auto as_u32 = [](int64_t n) { return static_cast<uint32_t>(n); };
   const formats::GgufMetadata metadata = {{"general.type", std::string(kType)},
@@ -70,12 +72,12 @@ void save_importance(FileSystem& files, const Path& path, const models::Decoder&
   formats::write_gguf(files, path, metadata, tensors);
 }
 
-Importance load_importance(const Path& path, const models::Decoder& model) {
+Importance load_importance(const Path& path, const models::Model& model) {
   const formats::GgufFile file(path);
   std::map<std::string, std::pair<at::Tensor, double>> sums;  // by unique parameter
   Importance out;
   for (const auto& [name, holding] : matrices_of(model)) {
-    const int64_t in = holding.front()->master.size(1);
+    const int64_t in = holding.front()->shape[1];
     for (const auto& [part, size] : {std::pair{".in_sum2", in}, std::pair{".counts", int64_t{1}}}) {
       const formats::GgufTensorInfo* info = file.find_tensor(name + part);
       check<DataError>(info != nullptr, "{}: lacks {}{}; it is of another model", path.string(), name, part);

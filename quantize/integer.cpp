@@ -3,8 +3,8 @@
 // numbers are Q4_0 (groups are whole blocks, d = s) and Q8_0.
 #include <cmath>
 
+#include "kernels/magnitudes.h"
 #include "quantize/grid.h"
-#include "quantize/magnitudes.h"
 
 namespace retort::quantize {
 namespace {
@@ -22,7 +22,7 @@ Grid integer(int bits, int64_t group, formats::GgmlType type) {
           .compressed = CompressedScheme{"int", bits, group == 0 ? "channel" : "group", group},
           .learned = {},
           .fit = [group, half_range](const at::Tensor& x, const at::Tensor&) -> Scales {
-            const at::Tensor peak = group_peaks(x, group == 0 ? x.size(-1) : group);
+            const at::Tensor peak = kernels::group_peaks(x, group == 0 ? x.size(-1) : group);
             return {as_f16(peak / half_range).clamp_min_(std::exp2(-24)), {}, {}, {}};
           }};
 }

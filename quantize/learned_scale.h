@@ -1,8 +1,8 @@
-// Scales that training moves, one a row. The parameter is theta = log(scale): positive by construction, and a
-// step of an optimizer that normalises gradients (Adam) moves every scale by the same *ratio*, whatever its
-// size (Jain et al. 2019, arXiv 1903.08066, train log2 of a threshold for the same reasons). The scale that
-// weights are made of is f16(exp(theta)) within [2^-14, 65504], rounded straight through.
-// Rows are independent, and sums run in a fixed order: the same bits with any number of threads.
+// Scales that training moves, one a row. The parameter is theta = log(scale): the scale is positive by
+// construction, and a step of an optimizer that normalises gradients (Adam) moves every scale by the same
+// *ratio*, whatever its size (Jain et al. 2019, arXiv 1903.08066, train log2 of a threshold for the same
+// reasons). Weights are made with the scale f16(exp(theta)) within [2^-14, 65504], whose rounding the
+// gradient passes unchanged.
 #pragma once
 
 #include "quantize/grid.h"
@@ -18,8 +18,8 @@ struct LearnedGradient {
   at::Tensor weight;  // [rows, in]
   at::Tensor theta;   // [rows, 1]
 };
-// Given the gradient of the values that `grid` makes of w [rows, in] under theta. grid.learned must be there.
-// The weight's is written over `weight`, dense f32, where that is given; it may be `gradient`.
+// From the gradient of the values that a learned `grid` makes of w [rows, in] under theta. The weight's is
+// written into `weight`, dense f32, where that is given; it may be `gradient`.
 LearnedGradient pull_back(const Grid& grid, const at::Tensor& w, const at::Tensor& theta,
                           const at::Tensor& gradient, const at::Tensor& weight = {});
 

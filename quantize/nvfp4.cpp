@@ -4,8 +4,8 @@
 // The number nearest to w / s, ties to the even one: .75 -> 1. Codes
 // are twice the number, so `scale` is s / 2; the header is g, f32, for every row. Since g is the tensor's,
 // all columns are fitted together. GGUF's NVFP4 has no place for g in its blocks.
+#include "kernels/magnitudes.h"
 #include "quantize/grid.h"
-#include "quantize/magnitudes.h"
 
 namespace retort::quantize {
 namespace {
@@ -25,7 +25,7 @@ Grid nvfp4_grid() {
           .compressed = CompressedScheme{"float", 4, "tensor_group", kGroup},
           .learned = {},
           .fit = [](const at::Tensor& x, const at::Tensor&) -> Scales {
-            at::Tensor group = group_peaks(x, kGroup);
+            at::Tensor group = kernels::group_peaks(x, kGroup);
             const at::Tensor global = (448.0 * 6.0 / group.amax().clamp_min(1e-30)).reshape({1});
             group = global * (group / 6.0);
             const Scales one{at::ones_like(group.narrow(-1, 0, 1)), {}, {}, {}};

@@ -34,7 +34,7 @@ void check_method(const models::Parameters& parameters, const QuantizeMap& grids
 
 class PostTraining {
  public:
-  PostTraining(models::Decoder& model, const QuantizeMap& grids, const PostTrainingOptions& options,
+  PostTraining(models::Model& model, const QuantizeMap& grids, const PostTrainingOptions& options,
                const CalibrationInput& input, Log& log)
       : model_(model), grids_(grids), options_(options), input_(input), log_(log) {}
 
@@ -60,7 +60,7 @@ class PostTraining {
  private:
   void by_layers() {
     Calibration calibration(model_, input_.blocks);
-    const int64_t layers = model_.spec().layers;
+    const int64_t layers = model_.layers();
     Progress progress(log_, options_.method, layers);
     for (int64_t layer = 0; layer < layers; ++layer) {
       std::vector<InputGroup> groups = calibration.collect(layer);
@@ -126,7 +126,7 @@ class PostTraining {
     return clipped == clipped_.end() ? grid : &clipped->second;
   }
 
-  models::Decoder& model_;
+  models::Model& model_;
   const QuantizeMap& grids_;
   const PostTrainingOptions& options_;
   const CalibrationInput& input_;
@@ -160,6 +160,12 @@ Rule<std::string> a_scheme_or_none() {
 }
 
 }  // namespace
+
+std::string method_misfit(const PostTrainingOptions& options, models::Model& model) {
+  if (!options.calibrated() || model.layer_stack() != nullptr) return "";
+  return fmt::format("method {} goes layer by layer, and a {} model is no stack of layers; rtn needs none",
+                     options.method, model.spec().family);
+}
 
 std::vector<std::string> method_names() { return {"rtn", "gptq", "awq", "imatrix"}; }
 
@@ -199,12 +205,14 @@ double CodesMap::relative_error(const Parameter& p) const {
   return found == rows_.end() ? 0 : found->second.relative_error;
 }
 
-std::unique_ptr<CodesMap> post_train(models::Decoder& model, const QuantizeMap& grids,
+std::unique_ptr<CodesMap> post_train(models::Model& model, const QuantizeMap& grids,
                                      const PostTrainingOptions& options, const CalibrationInput& input,
                                      Log& log) {
   const at::NoGradGuard no_grad;
   check<ConfigError>(model.spec().lora_rank == 0,
                      "[quantize] a weight merged with its adapter lies on no grid: merge the adapters first");
+  const std::string misfit = method_misfit(options, model);
+  check<ConfigError>(misfit.empty(), "[quantize] {}", misfit);
   check_method(model.parameters(), grids, options);
   check_finite(model.parameters());
   check<ConfigError>(!options.calibrated() || !input.blocks.empty() || input.importance,

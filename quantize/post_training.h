@@ -46,6 +46,8 @@ std::vector<std::string> method_names();
 // Why the method cannot serve a tensor on the grid (`matrix`: of attention and feed-forward layers); "" when
 // it can.
 std::string method_misfit(const PostTrainingOptions& options, const Grid& grid, bool matrix);
+// Why it cannot serve the model, whatever the grids.
+std::string method_misfit(const PostTrainingOptions& options, models::Model& model);
 
 // The identity on masters that are values of grids, with the codes that they are.
 class CodesMap final : public PackingMap {
@@ -76,7 +78,7 @@ struct CalibrationInput {
 
 // `grids` says which grid each parameter takes. ConfigError where the method cannot work on one of them,
 // NonFiniteError for weights that hold no numbers: both before any work.
-std::unique_ptr<CodesMap> post_train(models::Decoder& model, const QuantizeMap& grids,
+std::unique_ptr<CodesMap> post_train(models::Model& model, const QuantizeMap& grids,
                                      const PostTrainingOptions& options, const CalibrationInput& input,
                                      Log& log);
 

@@ -75,7 +75,7 @@ void GridChoice::describe(Section& s) {
 
 void GridException::describe(Section& s) {
   s.field("match", match, "name of a tensor, or a pattern in which * stands for anything: layers.0.*");
-  s.field("grid", grid, "its grid; none: stays f32", a_grid_or_none());
+  s.field("grid", grid, "grid of those tensors; none: they stay f32", a_grid_or_none());
 }
 
 void QuantizeOptions::describe(Section& s) {
@@ -91,7 +91,7 @@ void QuantizeOptions::describe(Section& s) {
           one_of(activation_kinds().names()));
   s.field("from_step", from_step, "first step that trains on the grid; before it weights are f32",
           at_least<int64_t>(0));
-  s.field("until_step", until_step, "first step that does not again; 0: to the end", at_least<int64_t>(0));
+  s.field("until_step", until_step, "first step that trains in f32 again; 0: none", at_least<int64_t>(0));
 }
 
 bool same_grids(const QuantizeOptions& a, const QuantizeOptions& b) {
@@ -107,11 +107,11 @@ QuantizeMap::QuantizeMap(const QuantizeOptions& options, models::Parameters& par
     const std::string& name = grid_name(options, p);
     if (name == kNoGrid) continue;
     const Grid* grid = &grids().at(name);
-    if (p.master.size(-1) % grid->block != 0 && options.fallback != kRefuse) {
+    if (p.shape.back() % grid->block != 0 && options.fallback != kRefuse) {
       if (options.fallback == kNoGrid) continue;
       grid = &grids().at(options.fallback);
     }
-    const std::string why = misfit(*grid, p.name, p.master.size(-1));
+    const std::string why = misfit(*grid, p.name, p.shape.back());
     if (!why.empty()) misfits += "\n  " + why;
     entries_[p.name] = {.grid = grid, .weight = &p, .theta = nullptr, .theta_gradient = {}};
   }
@@ -125,8 +125,9 @@ QuantizeMap::QuantizeMap(const QuantizeOptions& options, models::Parameters& par
     if (!entry.grid->learned) continue;
     const std::string scale = name + "_scale";
     if (!parameters.contains(scale))
-      parameters.add(scale, {entry.weight->master.size(0), 1}, Role::kScale).master.fill_(NAN);
+      parameters.add(scale, {entry.weight->shape[0], 1}, Role::kScale).master.fill_(NAN);
     entry.theta = &parameters.at(scale);
+    if (entry.weight->frozen) entry.theta->freeze();
     weight_of_[scale] = name;
   }
   enable(options.active(0));
@@ -169,6 +170,14 @@ void QuantizeMap::fake_quantize(const Entry& entry, const at::Tensor& x, const a
   kernels::round_values(x, learned_scales(entry.theta->master), entry.grid->rounding, values);
 }
 
+models::RowBlocks QuantizeMap::blocks(const Parameter& p) const {
+  if (const auto weight = weight_of_.find(p.name); weight != weight_of_.end())
+    return blocks(*entries_.at(weight->second).weight);
+  const Grid* grid = grid_of(p);
+  if (grid != nullptr && !grid->rows_alone) return {0, p.shape.front(), p.shape.front()};
+  return PackingMap::blocks(p);
+}
+
 at::Tensor QuantizeMap::apply(const Parameter& p, const at::Tensor& x) {
   const Entry* entry = entry_of(p);
   if (entry == nullptr || !enabled_) return x;
@@ -180,8 +189,8 @@ at::Tensor QuantizeMap::apply(const Parameter& p, const at::Tensor& x) {
 
 void QuantizeMap::apply_into(const Parameter& p, const at::Tensor& x, const at::Tensor& working) {
   const Entry* entry = entry_of(p);
-  if (entry == nullptr || !enabled_ || working.scalar_type() != at::kFloat)
-    return PackingMap::apply_into(p, x, working);
+  const bool direct = working.scalar_type() == at::kFloat && working.sizes() == x.sizes();
+  if (entry == nullptr || !enabled_ || !direct) return PackingMap::apply_into(p, x, working);
   const at::NoGradGuard no_grad;
   fake_quantize(*entry, x, working);
 }

@@ -3,14 +3,8 @@
 // positions stay f32. A tied head is the embedding's storage and so takes the embedding's grid.
 //
 //   gradients   straight through (Bengio et al. 2013); under learned scales by their rule (learned_scale.h)
-//   scales      a function of the master, anew every step; or, of a learned grid, a parameter beside the
-//               weight, "NAME_scale" f32 [out, 1] of role kScale. That is how they get an optimizer state, a
-//               place in checkpoints and the same value on every rank. They are NaN until their first use
-//               fits them to the masters: at from_step, or by fit_scales().
-//   inputs      of the quantized matrices may be fake-quantized too (activations.h), by Linear
+//   scales      a function of the master, made again every step; on a learned grid a parameter of role kScale
 //
-// Keeps no codes: a grid is a deterministic function of master and scales, so pack() makes the codes that
-// apply() made, and nothing can go stale. Round-to-nearest is this map on masters trained without it.
 // One rank owns it. Throws ConfigError; DataError for weights that are not finite.
 #pragma once
 
@@ -51,6 +45,11 @@ struct QuantizeOptions {
 // The grids and so the scales of the one serve the other.
 bool same_grids(const QuantizeOptions& a, const QuantizeOptions& b);
 
+// A learned grid's scales are parameters, "NAME_scale" f32 [out, 1]. That is how they get an optimizer state,
+// a place in checkpoints and the same value on every rank. They are NaN until their first use fits them to
+// the masters: at from_step, or by fit_scales(). A frozen weight's are frozen with it, and fitted all the
+// same. The map keeps no codes: a grid is a deterministic function of master and scales, so pack() makes the
+// codes that apply() made. Round-to-nearest is this map on masters trained without it.
 class QuantizeMap final : public PackingMap {
  public:
   // Checks that every parameter fits its grid before anything runs (one ConfigError naming all that do not),
@@ -61,12 +60,14 @@ class QuantizeMap final : public PackingMap {
   // Off, the map is the identity. A change reaches the working copies with the next refresh_working().
   void enable(bool on);
   bool enabled() const override { return enabled_; }
-  // Enables the map for this step or not, and fits scales at their first use. True when that changed what
-  // apply() makes: call refresh_working() now.
-  bool begin_step(int64_t step);
+  // Enables the map for this step or not, and fits scales at their first use.
+  bool begin_step(int64_t step) override;
   // Fits the scales that have no value yet to the masters as they are. True when there were any.
   bool fit_scales();
 
+  // A parameter whose grid fits scales to the whole tensor is one block; a learned scale's rows go with its
+  // weight's.
+  models::RowBlocks blocks(const models::Parameter& p) const override;
   at::Tensor apply(const models::Parameter& p, const at::Tensor& x) override;
   void apply_into(const models::Parameter& p, const at::Tensor& x, const at::Tensor& working) override;
   // Of a scale, the gradient that its weight's pull_back, which comes first, left for it.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "artifacts/identify.h"
 #include "core/digest.h"
 #include "data/tokenizers/tokenizer.h"
 
@@ -45,9 +46,8 @@ std::string trouble_with_text(const std::string& path) {
 
 std::string trouble_with_shards(const Input& input) {
   const Path path = place_of(input, "");
-  std::error_code ignored;
   std::string trouble = trouble_with_path(input.address);
-  if (!trouble.empty() || fs::exists(path / "shard-00000.h5", ignored)) return trouble;
+  if (!trouble.empty() || artifacts::holds_shards(path)) return trouble;
   return fmt::format("must be a directory of token shards (retort data prepare makes one), got {}",
                      input.address);
 }

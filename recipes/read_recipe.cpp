@@ -83,19 +83,20 @@ Node merged_tree(const Source& source, const std::vector<std::string>& sets, Pro
   return without(std::move(tree), "base");
 }
 
-bool brings_shape(const Node& model) {
-  const Node* from = model.find("from");
-  return from != nullptr && (from->kind != Node::Kind::kScalar || !from->scalar.empty());
+// Whether the section holds the key that comes instead of all its others.
+bool has_instead(const SectionKind& kind, const Node& section) {
+  const Node* key = kind.instead.empty() ? nullptr : section.find(kind.instead);
+  return key != nullptr && (key->kind != Node::Kind::kScalar || !key->scalar.empty());
 }
 
-// Start from a MODEL, or describe a new one: both at once would leave open which shape holds.
-void check_from(Node& model, Problems& problems) {
-  if (!brings_shape(model)) return;
-  for (const Node& child : model.children)
-    if (child.name != "from")
-      problems.push_back(
-          {child.name_mark, child.path, "must not stand beside from, which brings its own shape"});
-  std::erase_if(model.children, [](const Node& child) { return child.name != "from"; });
+// Both at once would leave open which holds: start from a MODEL, or describe a new one.
+void check_instead(const SectionKind& kind, Node& section, Problems& problems) {
+  if (!has_instead(kind, section)) return;
+  for (const Node& child : section.children)
+    if (child.name != kind.instead)
+      problems.push_back({child.name_mark, child.path,
+                          fmt::format("must not stand beside {}, which comes instead of it", kind.instead)});
+  std::erase_if(section.children, [&](const Node& child) { return child.name != kind.instead; });
 }
 
 Node* member_of(Node& map, std::string_view name) {
@@ -156,7 +157,8 @@ class Reader {
       }
     } top{recipe.run, recipe.claim, Sections(all_sections())};
     Node without_stages = without(tree_, "stages");
-    if (Node* model = member_of(without_stages, "model")) check_from(*model, problems_);
+    for (const SectionKind& kind : all_sections())
+      if (Node* section = member_of(without_stages, kind.name)) check_instead(kind, *section, problems_);
     read_section(without_stages, top, problems_);
   }
 
@@ -176,7 +178,7 @@ class Reader {
     effective.path = node.path;
     const std::vector<std::string> sections = names_of(kind_of(stage).sections);
     for (const Node& child : node.children) check_member(child, stage, sections);
-    for (const std::string& section : sections)
+    for (const SectionKind& section : kind_of(stage).sections)
       if (auto merged = merged_section(section, node)) effective.children.push_back(std::move(*merged));
     for (const char* key : {"name", "kind"})
       if (const Node* child = node.find(key)) effective.children.push_back(*child);
@@ -215,13 +217,13 @@ class Reader {
     problems_.push_back({child.name_mark, child.path, (elsewhere ? "of no use here" : "unknown key") + hint});
   }
 
-  std::optional<Node> merged_section(const std::string& section, const Node& stage) {
-    const Node* below = tree_.find(section);
-    const Node* above = stage.find(section);
+  std::optional<Node> merged_section(const SectionKind& kind, const Node& stage) {
+    const Node* below = tree_.find(kind.name);
+    const Node* above = stage.find(kind.name);
     if (below == nullptr && above == nullptr) return std::nullopt;
-    const bool replaces = section == "model" && above != nullptr && brings_shape(*above);
+    const bool replaces = above != nullptr && has_instead(kind, *above);
     Node merged = above == nullptr ? *below : below == nullptr || replaces ? *above : overlay(*below, *above);
-    if (section == "model") check_from(merged, problems_);
+    check_instead(kind, merged, problems_);
     return merged;
   }
 

@@ -19,8 +19,7 @@ void raise_findings(const std::vector<Finding>& findings, const AloneOptions& op
 
 formats::Json run_alone(const Stage& stage, const AloneOptions& options, FileSystem& files, Log& log) {
   const Recipe recipe{options.run, {}, {stage}};
-  raise_findings(validate(recipe), options);
-  raise_findings(missing_files(recipe), options);
+  raise_findings(validate(recipe, 0, /*alone=*/true), options);
   const std::atomic<bool> stop{false};
   const auto comm = comm::make_self_comm();
   if (options.run.threads > 0) at::set_num_threads(static_cast<int>(options.run.threads));

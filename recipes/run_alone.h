@@ -23,7 +23,8 @@ struct AloneOptions {
   std::function<bool(std::string_view)> print = {};  // false when nobody reads any more
 };
 
-// The stage's figures. ConfigError with one line a problem; and what the stage throws.
+// The stage's figures. ConfigError with one line a problem of its keys; files that are missing or wrong are the
+// stage's to find, with its own errors and exit codes.
 formats::Json run_alone(const Stage& stage, const AloneOptions& options, FileSystem& files, Log& log);
 
 }  // namespace retort::recipes

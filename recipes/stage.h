@@ -24,6 +24,7 @@ struct SectionKind {
   std::string name, doc;
   std::any defaults;
   void (*describe)(Section& s, const SectionKind& kind, std::any& options);
+  std::string instead = {};  // a key that comes instead of all others, where it is not empty; "": none
 };
 
 template <class T>
@@ -40,7 +41,8 @@ SectionKind section_kind(std::string name, std::string doc) {
               s.optional(kind.name, values, kind.doc);
             else
               s.section(kind.name, values, kind.doc);
-          }};
+          },
+          {}};
 }
 
 // The values of some sections.

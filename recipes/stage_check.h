@@ -21,12 +21,15 @@ struct Finding {
 
 class StageCheck {
  public:
-  // `ranks`: of the launch; 0: as many as the stage's parallel.ranks.
-  StageCheck(const Recipe& recipe, const Stage& stage, int64_t ranks, std::vector<Finding>& findings)
-      : recipe(recipe), stage(stage), ranks(ranks), findings_(findings) {}
+  // `ranks`: of the launch; 0: as many as the stage's parallel.ranks. `alone`: a stage outside of a run, which is
+  // told where to write (run_alone.h).
+  StageCheck(const Recipe& recipe, const Stage& stage, int64_t ranks, bool alone,
+             std::vector<Finding>& findings)
+      : recipe(recipe), stage(stage), ranks(ranks), alone(alone), findings_(findings) {}
   const Recipe& recipe;
   const Stage& stage;
   const int64_t ranks;
+  const bool alone;
 
   void add(std::vector<std::string> keys, std::string text) {
     findings_.push_back({stage.name, std::move(keys), std::move(text)});

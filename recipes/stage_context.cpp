@@ -1,8 +1,8 @@
 #include "recipes/stage_context.h"
 
-#include "launch/score.h"
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
+#include "recipes/score.h"
 
 namespace retort::recipes {
 
@@ -22,7 +22,7 @@ formats::Json evaluate(const StageContext& context, models::Model& model, models
   const auto& data = context.stage.get<DataOptions>();
   if (data.validation.empty()) return formats::Json::object();
   const auto text = context.shards(data.validation, "validation");
-  return launch::score_json(launch::score_f32(model, map, *text, data.sequence, comm), data.sequence);
+  return score_json(score_f32(model, map, *text, data.sequence, comm), data.sequence);
 }
 
 formats::Json parameter_counts(const models::Model& model) {

@@ -160,10 +160,6 @@ void sweep(const Path& directory, FileSystem& files) {
   for (const Path& half : halves) files.remove_all(half);
 }
 
-bool is_put_aside(const Path& directory) {
-  return directory.filename().string().find(kAside) != std::string::npos;
-}
-
 void write_json(FileSystem& files, const Path& path, const formats::Json& json) {
   write_durably(files, path, json.dump(1, ' ', false, formats::Json::error_handler_t::replace) + "\n");
 }

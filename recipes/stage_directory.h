@@ -9,6 +9,7 @@
 
 #include <string>
 
+#include "artifacts/identify.h"
 #include "core/file.h"
 #include "core/log.h"
 #include "formats/json.h"
@@ -33,8 +34,7 @@ void put_aside(const Path& directory, const std::string& identity, bool anew, Fi
 // Removes the halves of files that a killed run left in a directory.
 void sweep(const Path& directory, FileSystem& files);
 
-// STAGE.replaced and so on.
-bool is_put_aside(const Path& directory);
+using artifacts::is_put_aside;
 
 // A file of JSON. A path may hold bytes that are no UTF-8: they become U+FFFD.
 void write_json(FileSystem& files, const Path& path, const formats::Json& json);

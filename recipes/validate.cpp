@@ -44,12 +44,12 @@ void check_preset(StageCheck& check, const Input& input, const std::string& name
 
 }  // namespace
 
-std::vector<Finding> validate(const Recipe& recipe, int64_t ranks) {
+std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
   std::vector<Finding> findings;
   if (recipe.stages.empty()) findings.push_back({"", {"stages"}, "must name at least one stage, got none"});
   std::set<std::string> names;
   for (const Stage& stage : recipe.stages) {
-    StageCheck check(recipe, stage, ranks, findings);
+    StageCheck check(recipe, stage, ranks, alone, findings);
     if (!names.insert(stage.name).second)
       check.add("name", fmt::format("two stages are called \"{}\"", stage.name));
     for (const Input& input : inputs_of(recipe, stage)) {
@@ -75,7 +75,8 @@ std::vector<Finding> missing_files(const Recipe& recipe) {
       const bool known = std::any_of(out.begin(), out.end(), [&](const Finding& finding) {
         return input.key.starts_with("run.") && finding.keys.front() == input.key && finding.text == trouble;
       });
-      if (!trouble.empty() && !known) out.push_back({stage.name, {input.key}, trouble});
+      const std::string owner = input.key.starts_with("run.") ? "" : stage.name;
+      if (!trouble.empty() && !known) out.push_back({owner, {input.key}, trouble});
     }
   return out;
 }

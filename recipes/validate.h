@@ -10,8 +10,8 @@
 namespace retort::recipes {
 
 // Pure: nothing is read but the recipe and the shipped presets. `ranks`: of the launch; 0: as many as each
-// stage's parallel.ranks.
-std::vector<Finding> validate(const Recipe& recipe, int64_t ranks = 0);
+// stage's parallel.ranks. `alone`: a stage outside of a run (run_alone.h).
+std::vector<Finding> validate(const Recipe& recipe, int64_t ranks = 0, bool alone = false);
 
 // What validate() says of the recipe's claim.
 std::vector<Finding> validate_claim(const Recipe& recipe);

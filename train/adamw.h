@@ -1,9 +1,5 @@
-// AdamW (Loshchilov and Hutter 2019, algorithm 2) in LibTorch's order: epsilon is added after the
-// bias-corrected root.
-//   p *= 1 - lr * wd;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
-//   p -= lr * (m / (1-b1^t)) / (sqrt(v) / sqrt(1-b2^t) + eps)
-// All parameters in one pass over memory (28 bytes an element), every element by the same instructions, so
-// the bits depend neither on the thread count nor on the processor. A row of optimizer.cpp's table.
+// AdamW (kernels/adamw.h has the formula): which parameters decay, and the names and shapes of its state. A
+// frozen parameter has no state. A row of optimizer.cpp's table.
 #pragma once
 
 #include "train/optimizer.h"

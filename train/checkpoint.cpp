@@ -10,6 +10,7 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "core/shape.h"
 
 namespace retort::train {
@@ -41,10 +42,6 @@ bool is_temporary(const std::string& name) {
   return name.starts_with("step_") && name.find(".tmp.") != name.npos;
 }
 
-std::span<const std::byte> bytes_of(const at::Tensor& dense) {
-  return {static_cast<const std::byte*>(dense.const_data_ptr()), dense.nbytes()};
-}
-
 // ---- Saving
 
 // Appends to one file and remembers what the manifest says about it.
@@ -59,15 +56,23 @@ class FileEntry {
     bytes_ += bytes.size();
   }
 
-  void append_tensor(const std::string& name, const at::Tensor& dense) {
+  // Block by block, so that no more of a device's tensor is on the host at once.
+  void append_tensor(const std::string& name, const at::Tensor& tensor) {
     const uint64_t begin = bytes_;
-    append(bytes_of(dense));
+    const at::Tensor rows = tensor.dim() == 0 ? tensor.detach().view({1}) : tensor.detach();
+    Digest digest;
+    const models::RowBlocks blocks = models::cut_into_blocks(rows.sizes());
+    for (int64_t b = 0; b < blocks.count(); ++b) {
+      const at::Tensor host = rows.slice(0, blocks[b].begin, blocks[b].end).cpu().contiguous();
+      append(host_bytes(host));
+      digest.add(host_bytes(host));
+    }
     tensors_.push_back({{"name", name},
-                        {"dtype", toString(dense.scalar_type())},
-                        {"shape", dense.sizes().vec()},
+                        {"dtype", toString(tensor.scalar_type())},
+                        {"shape", tensor.sizes().vec()},
                         {"begin", begin},
                         {"end", bytes_},
-                        {"xxh3", hex(xxh3(bytes_of(dense)))}});
+                        {"xxh3", hex(digest.value())}});
   }
 
   Json finish() {
@@ -133,8 +138,7 @@ void write_files(FileSystem& files, const Path& directory, const CheckpointConte
   Json index = Json::array();
   for (size_t i = 0; i < plans.size(); ++i) {
     entries[i]->append(as_bytes(plans[i].text));
-    for (const auto& [name, tensor] : *plans[i].tensors)
-      entries[i]->append_tensor(name, tensor.detach().cpu().contiguous());
+    for (const auto& [name, tensor] : *plans[i].tensors) entries[i]->append_tensor(name, tensor);
     index.push_back(entries[i]->finish());
   }
   const Json manifest{{"format", kFormat},
@@ -146,7 +150,7 @@ void write_files(FileSystem& files, const Path& directory, const CheckpointConte
   files.sync_directory(directory);
 }
 
-// Removes what is behind us: all but the newest `keep`, futures given up, and leftovers of failed saves.
+// Removes all but the newest `keep`, the steps beyond this one, and what failed saves left.
 void rotate(FileSystem& files, const Path& directory, int64_t step, int64_t keep) {
   std::vector<Path> gone;
   for (const auto& entry : std::filesystem::directory_iterator(directory))
@@ -177,7 +181,7 @@ Json read_manifest(const Path& path) {
   return manifest;
 }
 
-// Size and digest of one file; on a mismatch the message names the tensor that holds it.
+// Checks size and digest of one file; on a mismatch the message names the tensor that is damaged.
 void verify_file(const Path& path, const Json& entry) {
   const std::string source = path.string();
   const auto file = MappedFile::open(path);
@@ -252,7 +256,7 @@ void save_checkpoint(FileSystem& files, const Path& directory, const CheckpointC
     } catch (const Error& error) {
       fail<IoError>("what was written does not read back: {}", error.what());
     }
-    // One of this step is there when it was damaged and a fallback ran over it again.
+    // A damaged checkpoint of this step is there when a fallback has trained up to it again.
     if (std::filesystem::exists(path))
       files.rename(path, path.string() + fmt::format(".tmp.old.{}", ::getpid()));
     files.rename(temporary, path);
@@ -314,6 +318,15 @@ std::vector<Path> list_checkpoints(const Path& directory) {
   return out;
 }
 
+formats::NamedTensors weights_of(const models::Parameters& parameters) {
+  formats::NamedTensors weights;
+  for (const models::Parameter& p : parameters.unique()) {
+    check<InternalError>(p.placement.owns_all(p.shape), "[checkpoint] {} is not all on this rank", p.name);
+    weights.emplace_back(p.name, p.master);
+  }
+  return weights;
+}
+
 void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters) {
   const std::string source = checkpoint.path.string();
   const auto wanted =
@@ -325,13 +338,16 @@ void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parame
   for (const models::Parameter& p : parameters.unique()) {
     const auto found = checkpoint.weights.find(p.name);
     check<CheckpointError>(found != checkpoint.weights.end(), "{}: lacks the weight {}", source, p.name);
-    check<CheckpointError>(
-        found->second.sizes() == p.master.sizes() && found->second.scalar_type() == at::kFloat,
-        "{}: {} must be f32 {}, got {} {}", source, p.name, format_shape(p.master.sizes()),
-        toString(found->second.scalar_type()), format_shape(found->second.sizes()));
+    check<CheckpointError>(found->second.sizes() == p.shape && found->second.scalar_type() == at::kFloat,
+                           "{}: {} must be f32 {}, got {} {}", source, p.name, format_shape(p.shape),
+                           toString(found->second.scalar_type()), format_shape(found->second.sizes()));
   }
   const at::NoGradGuard no_grad;
-  for (models::Parameter& p : parameters.unique()) p.master.copy_(checkpoint.weights.at(p.name));
+  for (models::Parameter& p : parameters.unique()) {
+    const models::RowBlocks& owned = p.placement.owned;
+    p.master.slice(0, owned.begin, owned.end)
+        .copy_(checkpoint.weights.at(p.name).slice(0, owned.begin, owned.end));
+  }
 }
 
 }  // namespace retort::train

@@ -10,8 +10,7 @@ class CrossEntropy final : public Objective {
     const at::Tensor h_BTD = model.hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT});
     const models::Head head = model.head();
     const at::Tensor h_ND = h_BTD.flatten(0, 1).to(head.weight_VD.scalar_type());
-    const at::Tensor sum = kernels::linear_cross_entropy(h_ND, head.weight_VD, batch.labels_BT.flatten(),
-                                                         {.softcap = head.softcap});
+    const at::Tensor sum = kernels::linear_cross_entropy(h_ND, head, batch.labels_BT.flatten());
     return {sum, {sum.detach()}};
   }
   std::vector<std::string> part_names() const override { return {"ce"}; }

@@ -16,7 +16,7 @@ namespace {
 // True when nothing else reads the tensor's memory. Backward may give two parameters views of one tensor.
 bool owned(const at::Tensor& tensor) { return tensor.storage().use_count() == 1; }
 
-// An undefined tensor is a gradient of zeros. Adding it is not nothing: it turns -0 into +0, as zeros would.
+// An undefined tensor stands for zeros, and adding it turns -0 into +0, as zeros would.
 struct AddGradients {
   at::Tensor operator()(at::Tensor left, at::Tensor right) const {
     if (!left.defined()) std::swap(left, right);  // a sum of two does not depend on their order
@@ -32,6 +32,7 @@ struct GradSync::State {
   struct Entry {
     const models::Parameter* parameter = nullptr;
     at::Tensor working;
+    size_t place = 0;                                         // in unique()
     torch::autograd::PostAccumulateGradHook* hook = nullptr;  // ours, owned by `working`
     comm::TreeSum<at::Tensor, AddGradients> sum;              // over this rank's micro-batches
     size_t bucket = 0;
@@ -55,17 +56,13 @@ struct GradSync::State {
   State(models::Parameters& parameters, comm::Comm& group, int64_t count, int64_t bucket_bytes)
       : comm(group), micro_batches(count) {
     check<ConfigError>(count >= 1, "[grad_sync] a step needs at least 1 micro-batch, got {}", count);
-    for (const models::Parameter& p : parameters.unique()) {
-      check<InternalError>(p.working.defined() && p.working.is_leaf(), "[grad_sync] {} needs a working leaf",
-                           p.name);
-      Entry& e = entries.emplace_back();
-      e.parameter = &p;
-      e.working = p.working;
+    for (size_t place = 0; const models::Parameter& p : parameters.unique()) {
+      if (!p.frozen) add(p, place);
+      ++place;
     }
-    gradients.resize(entries.size());
+    gradients.resize(parameters.unique().size());
     if (comm.size() > 1) fill_buckets(bucket_bytes);
     for (size_t i = 0; i < entries.size(); ++i) {
-      if (!entries[i].working.requires_grad()) continue;
       auto hook = std::make_unique<Hook>(*this, i);
       entries[i].hook = hook.get();
       torch::autograd::impl::set_post_acc_grad_hooks(entries[i].working, std::move(hook));
@@ -76,6 +73,15 @@ struct GradSync::State {
     for (Entry& e : entries)  // a younger GradSync may have taken the slot
       if (auto& slot = torch::autograd::impl::post_acc_grad_hooks(e.working); e.hook && slot.get() == e.hook)
         slot.reset();
+  }
+
+  void add(const models::Parameter& p, size_t place) {
+    check<InternalError>(p.working.defined() && p.working.is_leaf() && p.working.requires_grad(),
+                         "[grad_sync] {} needs a working leaf that requires grad", p.name);
+    Entry& e = entries.emplace_back();
+    e.parameter = &p;
+    e.working = p.working;
+    e.place = place;
   }
 
   void fill_buckets(int64_t bucket_bytes) {
@@ -94,12 +100,12 @@ struct GradSync::State {
       const Entry& e = entries[i];
       at::Tensor& flat = buckets[e.bucket].flat;
       if (!flat.defined()) flat = at::empty({elements[e.bucket]}, e.working.options().dtype(at::kFloat));
-      gradients[i] = flat.narrow(0, used[e.bucket], e.working.numel()).view(e.working.sizes());
+      gradients[e.place] = flat.narrow(0, used[e.bucket], e.working.numel()).view(e.working.sizes());
       used[e.bucket] += e.working.numel();
     }
   }
 
-  // Takes parameter i's gradient of this micro-batch, whether backward made one or not.
+  // Takes entry i's gradient of this micro-batch, whether backward made one or not.
   void arrive(size_t i) {
     const at::NoGradGuard no_grad;
     Entry& e = entries[i];
@@ -113,15 +119,15 @@ struct GradSync::State {
     if (*under_way + 1 == micro_batches) settle(i);
   }
 
-  // Parameter i's local sum is complete.
+  // Entry i's local sum is complete.
   void settle(size_t i) {
     Entry& e = entries[i];
     at::Tensor sum = e.sum.finish();
     if (buckets.empty()) {
-      gradients[i] = std::move(sum);
+      gradients[e.place] = std::move(sum);
       return;
     }
-    sum.defined() ? gradients[i].copy_(sum) : gradients[i].zero_();
+    sum.defined() ? gradients[e.place].copy_(sum) : gradients[e.place].zero_();
     --buckets[e.bucket].missing;
     for (; started < buckets.size() && buckets[started].missing == 0; ++started)
       buckets[started].reduction = comm.all_reduce(buckets[started].flat, comm::Reduce::kSum);
@@ -129,7 +135,7 @@ struct GradSync::State {
 
   comm::Comm& comm;
   const int64_t micro_batches;
-  std::vector<Entry> entries;         // as unique()
+  std::vector<Entry> entries;         // the trained parameters, as unique()
   std::vector<Bucket> buckets;        // none in a group of one
   std::vector<at::Tensor> gradients;  // as unique(): views of the buckets, or the local sums themselves
   size_t started = 0;                 // buckets whose reduction has
@@ -151,7 +157,7 @@ void GradSync::begin_step() {
     bucket.missing = bucket.parameters;
   }
   for (State::Entry& e : s.entries) e.sum.clear();
-  if (s.buckets.empty()) s.gradients.assign(s.entries.size(), {});
+  if (s.buckets.empty()) s.gradients.assign(s.gradients.size(), {});
   s.started = 0;
   s.next = 0;
   s.under_way.reset();
@@ -160,7 +166,7 @@ void GradSync::begin_step() {
 void GradSync::begin_micro_batch(int64_t index) {
   State& s = *state_;
   check<InternalError>(!s.under_way && index == s.next && index < s.micro_batches,
-                       "[grad_sync] micro-batch {} of {} must come next, got {}", s.next, s.micro_batches,
+                       "[grad_sync] the next micro-batch must be {} of {}, got {}", s.next, s.micro_batches,
                        index);
   for (State::Entry& e : s.entries) {
     e.arrived = false;
@@ -185,10 +191,9 @@ const std::vector<at::Tensor>& GradSync::finish() {
   for (State::Bucket& bucket : s.buckets) bucket.reduction.wait();
   if (!s.buckets.empty()) return s.gradients;
   const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < s.gradients.size(); ++i) {
-    at::Tensor& gradient = s.gradients[i];
-    if (!gradient.defined())
-      gradient = at::zeros(s.entries[i].working.sizes(), s.entries[i].working.options().dtype(at::kFloat));
+  for (const State::Entry& e : s.entries) {
+    at::Tensor& gradient = s.gradients[e.place];
+    if (!gradient.defined()) gradient = at::zeros(e.working.sizes(), e.working.options().dtype(at::kFloat));
     gradient = gradient.to(at::kFloat).contiguous();
     if (!owned(gradient)) gradient = gradient.clone();
   }

@@ -24,7 +24,7 @@ std::vector<Json> lines_until(std::string_view text, int64_t done, const std::st
     try {
       line = formats::parse_json(text.substr(bytes, end - bytes), source);
       if (formats::json_integer(line, "step", source) > done) break;
-    } catch (const DataError&) {  // a crash can leave garbage behind what was synced
+    } catch (const DataError&) {  // a crash can leave garbage after the lines that were synced
       break;
     }
     lines.push_back(std::move(line));
@@ -70,7 +70,7 @@ void Metrics::step(const StepStats& stats, const Covered& covered) {
   for (size_t i = 0; i < stats.parts.size(); ++i) line[options_.part_names.at(i)] = stats.parts[i];
   line["gradient_norm"] = stats.gradient_norm;
   line["lr"] = stats.lr;
-  line["labels"] = stats.labels;
+  line[options_.counted] = stats.counted;
   line["tokens"] = covered.tokens;
   if (!covered.epochs.empty()) line["epochs"] = covered.epochs;
   if (stats.skipped) line["skipped"] = true;
@@ -103,7 +103,7 @@ void Metrics::sync() {
 
 void Metrics::finish() { progress_.finish(note_); }
 
-// No line: only opens the file, and writes what waits.
+// Without a line it opens the file and writes those that wait.
 void Metrics::write(const Json& line) {
   if (!line.is_null())  // a source's path may be no UTF-8
     pending_ += line.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -115,11 +115,12 @@ void Metrics::write(const Json& line) {
     warned_ = false;
   } catch (const IoError& error) {
     file_.reset();
-    if (!std::exchange(warned_, true)) log_.warn("{}; the lines wait for the next try", error.what());
+    if (!std::exchange(warned_, true))
+      log_.warn("{}; the lines are kept and written at the next try", error.what());
   }
 }
 
-// The lines to keep go to a new file that takes the old one's place, and that then grows.
+// Copies the lines to keep into a new file, which takes the old one's place and then grows.
 void Metrics::open() {
   const std::string kept =
       good_bytes_ > 0 ? read_text(path_).substr(0, static_cast<size_t>(good_bytes_)) : std::string();

@@ -1,15 +1,9 @@
-// What a run says of its steps, in three places: a line of metrics.jsonl, TensorBoard scalars, the console.
-//
-//   metrics.jsonl   {"step": 10, "loss": 5.2, "ce": 5.2, "gradient_norm": 1.1, "lr": 0.001, "labels": 4096,
-//                    "tokens": 40960, "epochs": {"stage:text": 0.12}}
-//                   epochs: passes over each source so far; "skipped": true where nothing was updated;
-//                   NaN is null
-//                   {"step": 10, "validation": {"loss": 5.1, ...}}
-//
-// step counts updates done. The file holds no wall-clock fact, so that runs with one seed write the same
-// bytes; rates are in TensorBoard. On resume it goes on behind the checkpoint's step, later lines dropped,
-// and TensorBoard's events are written anew from it, so neither holds a step twice. A line that cannot be
-// written (full disk) is warned of once and kept for the next try: training goes on. Rank 0 only; one thread.
+// A run's report of its steps, in three places: lines of metrics.jsonl (docs/formats.md has their layout),
+// TensorBoard scalars, and the console. The file holds no wall-clock fact, so that runs with one seed write
+// the same bytes; rates go to TensorBoard. A run that continues drops the lines after its checkpoint's step
+// and writes TensorBoard's events again from the rest, so neither holds a step twice. A line that cannot be
+// written (full disk) causes one warning and waits for the next try: training goes on. Rank 0 only; one
+// thread.
 #pragma once
 
 #include <map>
@@ -30,7 +24,8 @@ struct MetricsOptions {
   int64_t log_every = 10;  // steps between lines
   double tokens_per_step = 0;
   std::vector<std::string> part_names;
-  int64_t tokens = 0;  // of the run until it starts or continues here, and seconds: rates count from there
+  std::string counted = "labels";  // what the objective counts
+  int64_t tokens = 0;  // and seconds that the run had before it starts or continues here
   double seconds = 0;
 };
 
@@ -43,7 +38,7 @@ struct Covered {
 
 class Metrics {
  public:
-  // Continues behind `done` updates; 0 starts anew.
+  // Continues after `done` updates; 0 begins a new file.
   Metrics(FileSystem& files, Log& log, const Path& directory, int64_t done, MetricsOptions options);
   void step(const StepStats& stats, const Covered& covered);  // after the update stats.step
   void validation(int64_t done, const std::map<std::string, double>& figures);
@@ -62,7 +57,7 @@ class Metrics {
   Path path_;
   MetricsOptions options_;
   std::unique_ptr<WritableFile> file_;  // none yet, or none since an error
-  uint64_t good_bytes_ = 0;             // of the file at path_ that are whole lines to keep
+  uint64_t good_bytes_ = 0;             // at the head of the file at path_: whole lines to keep
   std::string pending_;                 // lines not written yet
   bool warned_ = false;
   int64_t validated_ = -1;

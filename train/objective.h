@@ -1,6 +1,8 @@
-// What is minimised: (model, batch) -> a sum over valid tokens. Sums, never means: the step divides by the
-// count over all micro-batches and ranks, so one batch, four micro-batches and four ranks give one gradient.
-// The head product lives here (kernels/linear_loss.h), not in the model. One rank, one thread.
+// What is minimised: a sum over a batch, of a loss for each label (or for each pair of rows). Sums, never
+// means: the step divides by their count over all micro-batches and ranks, so that one batch, four
+// micro-batches and four ranks give one gradient. The head product is made here (kernels/linear_loss.h), not
+// in the model; what a model thinks of a whole row is models/row_log_probability.h. The objectives are rows
+// of a table in distill/objectives.h. One rank, one thread.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -14,8 +16,17 @@
 
 namespace retort::train {
 
+// What an objective's sums have one loss for.
+struct Counted {
+  std::string name;                         // in metrics: "labels"
+  int64_t (*in)(const data::Batch& batch);  // how many of them
+};
+inline Counted labels() {
+  return {"labels", [](const data::Batch& batch) { return batch.valid_labels(); }};
+}
+
 struct LossSum {
-  at::Tensor sum;                 // f32 scalar, differentiable, over the batch's valid labels
+  at::Tensor sum;                 // f32 scalar, differentiable, over what is counted in the batch
   std::vector<at::Tensor> parts;  // detached scalars in the order of part_names(), sums too
 };
 
@@ -26,6 +37,7 @@ class Objective {
   virtual void begin_step(int64_t /*step*/) {}
   virtual LossSum operator()(models::Model& model, const data::Batch& batch) = 0;
   virtual std::vector<std::string> part_names() const = 0;  // what metrics call the parts: "ce", "forward_kl"
+  virtual Counted counted() const { return labels(); }
 };
 
 // -log p(label), nats.

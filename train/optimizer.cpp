@@ -1,5 +1,8 @@
 #include "train/optimizer.h"
 
+#include <algorithm>
+
+#include "core/error.h"
 #include "core/registry.h"
 #include "train/adamw.h"
 
@@ -23,19 +26,24 @@ Rule<double> below_one() {
 }  // namespace
 
 void OptimizerOptions::describe(Section& s) {
-  s.field("kind", kind, "how gradients move the weights", one_of(optimizer_kinds()));
+  s.field("kind", kind, "rule by which gradients move the weights", one_of(optimizer_kinds()));
   s.field("lr", lr, "highest learning rate; the schedule scales it", above(0.0));
   s.field("beta1", beta1, "decay of the first moment", below_one());
   s.field("beta2", beta2, "decay of the second moment; raise it for small batches", below_one());
-  s.field("eps", eps, "added to the root of the second moment", above(0.0));
-  s.field("weight_decay", weight_decay, "decoupled decay of matrices; times the rate, a step", at_least(0.0));
+  s.field("eps", eps, "number added to the root of the second moment", above(0.0));
+  s.field("weight_decay", weight_decay,
+          "decoupled decay of matrices: each step takes this share, times the learning rate, of every weight",
+          at_least(0.0));
   s.field("decay_embeddings", decay_embeddings, "decay embeddings and learned positions too");
   s.field("decay_all", decay_all, "decay every parameter, norms and biases too");
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
                                           const models::Parameters& parameters) {
-  return optimizers().at(options.kind).make(options, parameters);
+  const OptimizerSpec& spec = optimizers().at(options.kind);
+  const bool trains = std::ranges::any_of(parameters.unique(), [](const auto& p) { return !p.frozen; });
+  check<ConfigError>(trains, "[optimizer] every parameter is frozen: there is nothing to train");
+  return spec.make(options, parameters);
 }
 
 std::vector<std::string> optimizer_kinds() { return optimizers().names(); }

@@ -1,6 +1,7 @@
-// Gradients to masters. State is by parameter name, one entry a unique parameter, and says nothing of ranks.
-// The kinds are rows of a table in optimizer.cpp; a new one is a file and a row.
-// One thread, and the same bits with any number of at:: threads. Throws ConfigError for an unknown kind.
+// Gradients to masters. The state has one entry for every unique parameter that is not frozen, by its name,
+// and knows no ranks. The kinds are rows of a table in optimizer.cpp; a new one is a file and a row. One
+// thread, and the same bits with any number of at:: threads. Throws ConfigError for an unknown kind, or when
+// there is nothing to train.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -29,7 +30,8 @@ struct OptimizerOptions {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One update of every master. gradients[i] belongs to parameters.unique()[i], f32, master's shape.
+  // One update of every owned block. gradients[i] belongs to parameters.unique()[i], f32, of the master's
+  // shape; a frozen parameter's is not read.
   virtual void step(models::Parameters& parameters, const std::vector<at::Tensor>& gradients, double lr) = 0;
   // For checkpoints: "adamw.m.layers.0...", views of what step() updates. set_state copies; it demands the
   // same names, dtypes and shapes and changes nothing otherwise (CheckpointError).

@@ -38,12 +38,12 @@ const Registry<ScheduleSpec>& schedules() {
 }  // namespace
 
 void ScheduleOptions::describe(Section& s) {
-  s.field("kind", kind, "how the rate moves after warm-up; wsd lets one run serve several budgets",
+  s.field("kind", kind, "course of the rate after warm-up; wsd lets one run serve several budgets",
           one_of(schedule_kinds()));
   s.field("warmup", warmup, "steps of linear warm-up", at_least(int64_t{0}));
-  s.field("decay", decay, "wsd: share of the steps after warm-up in which the rate falls to zero",
+  s.field("decay", decay, "share of the steps after warm-up in which the rate falls to zero (of wsd)",
           between(0.0, 1.0));
-  s.field("floor", floor, "cosine: the last rate as a share of the peak", between(0.0, 1.0));
+  s.field("floor", floor, "last rate as a share of the peak (of cosine)", between(0.0, 1.0));
 }
 
 double learning_rate(const ScheduleOptions& options, double peak, int64_t step, int64_t steps) {

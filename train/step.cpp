@@ -5,12 +5,13 @@
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
-#include "train/gradient_norm.h"
+#include "core/host_tensor.h"
+#include "kernels/gradient_norm.h"
 
 namespace retort::train {
 namespace {
 
-// The loss and its parts, and how many ranks saw something non-finite: f64 [2 + parts], summed by the tree.
+// The tree sums f64 [2 + parts]: the loss, its parts, and how many ranks saw a norm that is not finite.
 struct Sum {
   at::Tensor operator()(at::Tensor left, const at::Tensor& right) const { return left.add_(right); }
 };
@@ -23,18 +24,25 @@ at::Tensor figures_of(const LossSum& loss) {
   return at::stack(scalars);
 }
 
-int64_t count_labels(const std::vector<data::Batch>& batches, comm::Comm& comm) {
-  int64_t labels = 0;
-  for (const data::Batch& batch : batches) labels += batch.valid_labels();
-  return comm.reduce(labels, comm::Reduce::kSum);
+int64_t count(const Counted& counted, const std::vector<data::Batch>& batches, comm::Comm& comm) {
+  int64_t sum = 0;
+  for (const data::Batch& batch : batches) sum += counted.in(batch);
+  return comm.reduce(sum, comm::Reduce::kSum);
 }
 
-// Fills in the means, and says whether loss and gradient are finite everywhere: one reduction.
+// A frozen parameter has no gradient.
+std::vector<at::Tensor> without_frozen(const std::vector<at::Tensor>& gradients) {
+  std::vector<at::Tensor> out;
+  std::ranges::copy_if(gradients, std::back_inserter(out), &at::Tensor::defined);
+  return out;
+}
+
+// Fills in the means and returns whether loss and gradient are finite on every rank, in one reduction.
 bool share_figures(at::Tensor sums, double count, comm::Comm& comm, StepStats& stats) {
   if (!std::isfinite(stats.gradient_norm)) sums[-1].fill_(1.0);
   sums = sums.cpu();
   comm.all_reduce(sums, comm::Reduce::kSum).wait();
-  const double* sum = sums.const_data_ptr<double>();
+  const std::span<const double> sum = host_values<const double>(sums);
   const int64_t parts = sums.numel() - 2;
   stats.loss = sum[0] / count;
   for (int64_t i = 1; i <= parts; ++i) stats.parts.push_back(sum[i] / count);
@@ -56,37 +64,38 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   stats.lr = lr;
 
   // count: before any backward, since every micro-batch's gradient is divided by the whole
-  stats.labels = count_labels(batches, parts_.comm);
-  const auto count = static_cast<double>(std::max<int64_t>(stats.labels, 1));
+  stats.counted = count(parts_.objective.counted(), batches, parts_.comm);
+  const auto divisor = static_cast<double>(std::max<int64_t>(stats.counted, 1));
 
   // forward and backward
+  models::Parameters& parameters = parts_.model.parameters();
+  if (parts_.map.begin_step(step)) models::refresh_working(parameters, parts_.map);
   LossTree losses;
   parts_.objective.begin_step(step);
   sync_.begin_step();
   for (int64_t g = 0; g < micro_batches_; ++g) {
     sync_.begin_micro_batch(g);
     const LossSum loss = parts_.objective(parts_.model, batches[static_cast<size_t>(g)]);
-    (loss.sum / count).backward();
+    (loss.sum / divisor).backward();
     sync_.end_micro_batch(g);
     losses.push(figures_of(loss));
   }
 
   // finish
-  std::vector<at::Tensor> gradients =
-      models::pull_back(parts_.model.parameters(), parts_.map, sync_.finish());
+  const std::vector<at::Tensor> gradients = models::pull_back(parameters, parts_.map, sync_.finish());
 
   // clip
-  stats.gradient_norm = gradient_norm(gradients);
-  clip_gradients(gradients, stats.gradient_norm, clip_norm_);
+  std::vector<at::Tensor> trained = without_frozen(gradients);
+  stats.gradient_norm = kernels::gradient_norm(trained);
+  kernels::clip_gradients(trained, stats.gradient_norm, clip_norm_);
 
-  // guard: the norm is of reduced gradients, the loss is reduced here, so every rank decides alike
-  stats.skipped = !share_figures(losses.finish(), count, parts_.comm, stats);
+  // guard: norm and loss are of all ranks, so every rank decides alike
+  stats.skipped = !share_figures(losses.finish(), divisor, parts_.comm, stats);
   if (stats.skipped) return stats;
 
   // update
-  models::Parameters& parameters = parts_.model.parameters();
   parts_.optimizer.step(parameters, gradients, lr);
-  models::refresh_working(parameters, parts_.map);
+  models::refresh_trained(parameters, parts_.map);
   return stats;
 }
 

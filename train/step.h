@@ -1,9 +1,9 @@
-// One training step: a page of numerics, each stage named. Collective: every rank runs the same steps.
-//   take, count, forward and backward over G micro-batches, finish, clip, guard, update, report
-// The gradient is of (sum of losses over all micro-batches and ranks) / (count of their valid labels). Losses
-// and gradients are summed by one tree over the global micro-batch numbers (comm/tree_sum.h), so with G a
-// power of two the figures of a step, bit for bit, do not tell how its micro-batches were split over ranks of
-// equal threads. A non-finite loss or gradient on any rank skips the update on all.
+// One training step: count, forward and backward over G micro-batches, finish, clip, guard, update.
+// Collective: every rank runs the same steps. The gradient is that of (sum of losses over all micro-batches
+// and ranks) / (count of what they are losses of). Losses and gradients are summed by one tree over the global
+// micro-batch numbers (comm/tree_sum.h): with G a power of two a step gives the same bits, however its
+// micro-batches are split over ranks of equal threads. A loss or gradient that is not finite on any rank
+// skips the update on all.
 #pragma once
 
 #include <memory>
@@ -22,11 +22,11 @@ namespace retort::train {
 
 struct StepStats {
   int64_t step = 0;
-  double loss = 0;            // mean over valid labels of all ranks
+  double loss = 0;            // mean over what the objective counts, on all ranks
   std::vector<double> parts;  // means, in the objective's order
   double gradient_norm = 0;   // before clipping
   double lr = 0;
-  int64_t labels = 0;    // valid, all ranks
+  int64_t counted = 0;   // Objective::counted(), on all ranks
   bool skipped = false;  // non-finite: nothing was updated
 };
 

@@ -51,7 +51,7 @@ Json sources_of(const data::BatchStream& stream, int64_t samples) {
   return out;
 }
 
-// Seconds trained so far; a file that a crash or a user spoilt is no reason not to train.
+// Seconds trained so far. Training does not depend on this file, so a damaged one counts as 0.
 double read_seconds(const Path& path) {
   try {
     return formats::json_real(formats::read_json(path), "seconds", path.string());
@@ -80,19 +80,22 @@ struct Trainer::State {
 void TrainOptions::describe(Section& s) {
   s.field("steps", steps, "optimizer updates in all", at_least(int64_t{1}));
   s.field("clip_norm", clip_norm, "highest global gradient norm; 0: no clipping", at_least(0.0));
-  s.field("precision", precision, "of weights in products: auto takes bf16 where it is measured to be faster",
+  s.field("precision", precision,
+          "precision of weights in products; auto takes bf16 where it is measured to be faster",
           one_of(precision_names()));
-  s.field("init", init, "how weights start", one_of(models::initialiser_names()));
-  s.field("init_std", init_std, "standard deviation; 0: 1/sqrt(3 width), which is .02 at width 768",
+  s.field("init", init, "distribution of a new model's weights", one_of(models::initialiser_names()));
+  s.field("init_std", init_std,
+          "standard deviation of that distribution; 0: 1/sqrt(3 width), which is .02 at width 768",
           at_least(0.0));
-  s.section("optimizer", optimizer, "how gradients move the weights");
-  s.section("schedule", schedule, "the learning rate over the steps");
+  s.section("optimizer", optimizer, "rule by which gradients move the weights");
+  s.section("schedule", schedule, "learning rate over the steps");
   s.field("log_every", log_every, "steps between lines of metrics.jsonl", at_least(int64_t{1}));
   s.field("validate_every", validate_every, "steps between validations; 0: at the end only",
           at_least(int64_t{0}));
   s.field("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end only",
           at_least(int64_t{0}));
-  s.field("keep_checkpoints", keep_checkpoints, "how many of the newest stay", at_least(int64_t{1}));
+  s.field("keep_checkpoints", keep_checkpoints, "number of checkpoints to keep, the newest",
+          at_least(int64_t{1}));
   s.field("max_skipped", max_skipped, "non-finite updates in a row before the run stops (exit 77)",
           at_least(int64_t{1}));
   s.field("max_failed_saves", max_failed_saves, "failed checkpoints in a row before the run stops (exit 74)",
@@ -117,14 +120,13 @@ TrainReport Trainer::run() {
         parts_.files, parts_.log, parts_.directory, state.step,
         MetricsOptions{options_.steps, options_.log_every,
                        static_cast<double>(all_batches * batch.rows * batch.sequence),
-                       parts_.step.objective.part_names(), state.tokens, state.seconds});
-  // A stop does not wait for a validation that was due: it comes first now.
+                       parts_.step.objective.part_names(), parts_.step.objective.counted().name, state.tokens,
+                       state.seconds});
+  // A stop does not wait for a validation that is due, so a run that continues begins with it.
   const bool validated =
       comm.reduce(int64_t{metrics && metrics->has_validation(state.step)}, comm::Reduce::kMax);
-  if (state.step > 0 && due(state.step, options_.validate_every) && !validated) {
-    if (parts_.before_step) parts_.before_step(state.step - 1);
+  if (state.step > 0 && due(state.step, options_.validate_every) && !validated)
     validate(state, metrics.get());
-  }
 
   TrainStep train_step(parts_.step, micro_batches_, options_.clip_norm);
   const auto number_of = [&](int64_t k) {
@@ -135,7 +137,6 @@ TrainReport Trainer::run() {
   while (state.step < options_.steps && !preempted) {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<data::Batch> batches = take(prefetcher, micro_batches_);
-    if (parts_.before_step) parts_.before_step(state.step);
     const StepStats stats =
         train_step.run(state.step, batches,
                        learning_rate(options_.schedule, options_.optimizer.lr, state.step, options_.steps));
@@ -153,7 +154,7 @@ TrainReport Trainer::run() {
   return report(state, preempted);
 }
 
-// Moves the state behind a step and tells of it.
+// Moves the state past a step and reports the step.
 void Trainer::account(State& state, const StepStats& stats, Metrics* metrics) {
   const data::BatchOptions& batch = parts_.stream.options();
   ++state.step;
@@ -204,10 +205,8 @@ void Trainer::save(State& state, bool last) {
                               .extra = facts_of(state),
                               .recipe = parts_.recipe,
                               .tokenizer = parts_.tokenizer,
-                              .weights = {},
+                              .weights = weights_of(parts_.step.model.parameters()),
                               .optimizer = parts_.step.optimizer.state()};
-    for (const models::Parameter& p : parts_.step.model.parameters().unique())
-      content.weights.emplace_back(p.name, p.master);
     try {
       save_checkpoint(parts_.files, parts_.directory / kCheckpoints, content, options_.keep_checkpoints);
       const Json progress{{"step", state.step}, {"seconds", state.seconds}};
@@ -268,6 +267,7 @@ Trainer::State Trainer::restore() {
   parts_.step.optimizer.set_state(checkpoint->optimizer);
   State state;
   state.step = checkpoint->step;
+  if (state.step > 0) parts_.step.map.begin_step(state.step - 1);
   const std::string source = checkpoint->path.string();
   try {
     const Json& train = checkpoint->extra.at("train");
@@ -278,7 +278,7 @@ Trainer::State Trainer::restore() {
     check<ConfigError>(
         train.at("batch") == now || state.step >= options_.steps,
         "[train] {} was made with batches of {}, this run has {}: continue with the same, or start "
-        "anew in another directory",
+        "a new run in another directory",
         source, train.at("batch").dump(), now.dump());
     refresh_in(formats::json_text(train, "precision", source), source);
   } catch (const Json::exception& error) {
@@ -289,8 +289,8 @@ Trainer::State Trainer::restore() {
   return state;
 }
 
-// Working copies of the restored masters. What `auto` once measured holds: another figure would give other
-// bits.
+// Makes the working copies of the restored masters. A precision that `auto` has chosen stays: another would
+// give other bits.
 void Trainer::refresh_in(const std::string& precision, const std::string& source) {
   models::Parameters& parameters = parts_.step.model.parameters();
   const std::string here = precision_of(parameters);

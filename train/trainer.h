@@ -1,17 +1,9 @@
 // When things happen: steps, metrics, validation, checkpoints, stopping. The numerics are in step.h.
-// Everything a trainer uses is made by its caller (launch/), so train/ knows no recipes, teachers or grids.
+// Everything that a trainer uses is made by its caller (launch/), so train/ knows no recipes, teachers or
+// grids. The files below its directory are in docs/formats.md. Step s takes batch s (R G) + r G + i for
+// micro-batch i of rank r, G micro-batches on each of R ranks, so the step is the data position.
 //
-//   DIRECTORY/checkpoints/    checkpoint.h; in its `extra` the caller's facts and, under "train", the
-//                             trainer's: tokens seen, last loss, skipped updates, the step's batch, how far
-//                             each source was read, precision
-//   DIRECTORY/metrics.jsonl   metrics.h
-//   DIRECTORY/tensorboard/
-//   DIRECTORY/progress.json   {"step", "seconds"}: wall-clock facts, which checkpoints must not hold
-//
-// Step s takes batch s * (R * G) + r * G + i for micro-batch i of rank r, so the step is the data position. A
-// checkpoint is saved every checkpoint_every steps, at the end and when stopped. A save that fails is warned
-// of and training goes on; IoError after max_failed_saves in a row, or when the last one of this process
-// fails. Collective: every rank calls run(), stops at the same step and throws alike. Rank 0 writes.
+// Collective: every rank calls run(), stops at the same step and throws alike. Rank 0 writes.
 #pragma once
 
 #include <atomic>
@@ -43,11 +35,12 @@ struct TrainOptions {
   void describe(Section& s);
 };
 
+// Of the whole run, with what was trained before it continued.
 struct TrainReport {
-  int64_t steps = 0, tokens = 0;  // over the whole run, resumed parts included
-  double seconds = 0;             // training time, resumed parts included, validation and saves excluded
-  double final_loss = 0;          // of the last update
-  bool preempted = false;         // stopped by a signal after saving
+  int64_t steps = 0, tokens = 0;
+  double seconds = 0;      // without validation and saves
+  double final_loss = 0;   // of the last update
+  bool preempted = false;  // stopped by a signal after saving
 };
 
 struct TrainerParts {
@@ -59,24 +52,24 @@ struct TrainerParts {
   std::string recipe;   // resolved, stored in checkpoints
   formats::Json facts;  // model spec, tokenizer: stored in checkpoints as they are
   std::map<std::string, std::string> tokenizer = {};  // its files, stored in checkpoints
-  // Called on all ranks with the updates done; returns named figures (validation loss). May be empty.
+  // All ranks call it with the updates done; it gives figures by name (validation loss). May be empty.
   std::function<std::map<std::string, double>(int64_t done)> validate;
-  // Before the step's forward pass, on all ranks: where a weight map changes its behaviour (QAT start). It
-  // may refresh working copies, but not bind them anew. After a resume its first call may be for the step
-  // before.
-  std::function<void(int64_t step)> before_step;
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler
-  Path resume_from = {};                    // a checkpoint to continue when `directory` has none; or ""
+  Path resume_from = {};                    // the checkpoint to continue when `directory` has none; or ""
 };
 
 class Metrics;  // train/metrics.h
 
+// A checkpoint's `extra` holds the caller's facts and, under "train", the trainer's: tokens seen, last loss,
+// skipped updates, the step's batch, how far each source was read, precision.
 class Trainer {
  public:
   // micro_batches: this rank's G.
   Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches);
-  // Continues from the newest valid checkpoint in `directory`, if there is one. Trains to options.steps; a
-  // run that is there already returns at once.
+  // Continues from the newest whole checkpoint in `directory`, if there is one, and trains to options.steps.
+  // A run that is there already returns at once. A checkpoint is saved every checkpoint_every steps, at the
+  // end and when stopped. A save that fails causes a warning; IoError after max_failed_saves in a row, or
+  // when the last save of this process fails.
   TrainReport run();
 
  private:

@@ -1,8 +1,8 @@
 // The hand-written CPU loops: plain pointers, no tensors, no threads. Their sources are compiled once for
 // each instruction set (AVX2 with FMA, AVX-512) and collected in a Table; cpu_table() picks the best at run
 // time, so one binary serves every machine. The wrappers in kernels/*.cpp check shapes, divide the work and
-// call these. f32 and bf16 elements, all math in f32. Every loop adds in a fixed order that depends on the
-// table alone.
+// call these. f32 and bf16 elements, all math in f32. Every loop adds in an order that depends on the table
+// alone.
 #pragma once
 
 #include <cstdint>
@@ -111,6 +111,6 @@ struct Table {
 };
 
 const Table& cpu_table();  // the best that this processor runs; ConfigError without AVX2 and FMA
-std::vector<const Table*> all_cpu_tables();  // every one that it runs, for tests
+std::vector<const Table*> all_cpu_tables();  // every one that it runs, the best last
 
 }  // namespace retort::kernels::cpu

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/host_tensor.h"
 #include "core/shape.h"
 
 namespace retort::models {
@@ -18,7 +19,7 @@ struct Patch {
   int64_t first, last, document;  // tokens [first, last] of the row
 };
 
-// One row, walked once. `slot` and `next` are written as they come.
+// Walks one row once and writes `slot` and `next` on the way.
 std::vector<Patch> cut(const int64_t* tokens, const int64_t* documents, int64_t count, const PatchRule& rule,
                        int64_t* slot, int64_t* next) {
   std::vector<Patch> out;
@@ -44,13 +45,13 @@ std::vector<Patch> cut(const int64_t* tokens, const int64_t* documents, int64_t 
 Patches find_patches(const at::Tensor& tokens_BT, const at::Tensor& document_BT, const PatchRule& rule) {
   check_shape("patches", "tokens_BT", tokens_BT, {-1, -1});
   const int64_t B = tokens_BT.size(0), T = tokens_BT.size(1);
-  const at::Tensor tokens = tokens_BT.to(at::kCPU).contiguous();
+  const at::Tensor tokens = tokens_BT.cpu().contiguous();
   at::Tensor documents;
   if (document_BT.defined()) {
     check_shape("patches", "document_BT", document_BT, {B, T});
-    documents = document_BT.to(at::kCPU, at::kLong).contiguous();
+    documents = document_BT.cpu().to(at::kLong).contiguous();
   }
-  const auto row = [&](const at::Tensor& x, int64_t b) { return x.mutable_data_ptr<int64_t>() + b * T; };
+  const auto row = [&](const at::Tensor& x, int64_t b) { return host_values<int64_t>(x).data() + b * T; };
   const auto make = [&](at::IntArrayRef shape, int64_t value) { return at::full(shape, value, at::kLong); };
   Patches out;
   out.ended_BT = make({B, T}, 0), out.done_BT = make({B, T}, 0);
@@ -69,8 +70,8 @@ Patches find_patches(const at::Tensor& tokens_BT, const at::Tensor& document_BT,
     for (int64_t p = 0; p < std::ssize(own); ++p) {
       const Patch& patch = own[static_cast<size_t>(p)];
       const int64_t at = b * P + p;
-      out.last_BP.mutable_data_ptr<int64_t>()[at] = b * T + patch.last;
-      out.document_BP.mutable_data_ptr<int64_t>()[at] = patch.document;
+      host_values<int64_t>(out.last_BP)[static_cast<size_t>(at)] = b * T + patch.last;
+      host_values<int64_t>(out.document_BP)[static_cast<size_t>(at)] = patch.document;
       row(out.ended_BT, b)[patch.last] = 1 + at;
       const int64_t* numbers = documents.defined() ? row(documents, b) : nullptr;
       const int64_t end = p + 1 < std::ssize(own) ? own[static_cast<size_t>(p) + 1].last : T;
@@ -78,7 +79,7 @@ Patches find_patches(const at::Tensor& tokens_BT, const at::Tensor& document_BT,
         row(out.done_BT, b)[t] = 1 + at;
       if (rule.longest > 0)
         std::copy(row(tokens, b) + patch.first, row(tokens, b) + patch.last + 1,
-                  out.tokens_BPS.mutable_data_ptr<int64_t>() + at * rule.longest);
+                  host_values<int64_t>(out.tokens_BPS).data() + at * rule.longest);
     }
   }
   for (at::Tensor* x : {&out.last_BP, &out.document_BP, &out.ended_BT, &out.done_BT, &out.slot_BT,

@@ -27,7 +27,7 @@ int64_t block_tokens(const Stage& stage) {
   return std::max(window, stage.get<distill::CaptureOptions>().block_tokens / window * window);
 }
 
-distill::CacheFacts facts_of(const StageContext& context, const launch::OpenedModel& teacher,
+distill::CacheFacts facts_of(const StageContext& context, const artifacts::OpenedModel& teacher,
                              const data::TokenShards& text) {
   const Stage& s = context.stage;
   return {.kind = s.get<distill::CaptureOptions>().kind,
@@ -50,14 +50,14 @@ StageOutcome capture_rank(StageContext& context, comm::Comm& comm, Log& log) {
   const Stage& s = context.stage;
   at::set_num_threads(static_cast<int>(context.threads));
   std::shared_ptr<const data::TokenShards> text;
-  launch::OpenedModel teacher;
+  artifacts::OpenedModel teacher;
   distill::CacheFacts facts;
   comm::together(comm, [&] {
     text = context.shards(s.get<DataOptions>().train, "train");
     teacher = open_teacher("model.from", s.get<ModelOptions>().from, context, *text, log);
     facts = facts_of(context, teacher, *text);
   });
-  models::bind_working(teacher.decoder->parameters(), *teacher.map,
+  models::bind_working(teacher.decoder->parameters(), teacher.map(),
                        train::choose_precision(s.get<distill::CaptureOptions>().precision, comm, log,
                                                [&] { return context.tuning; }));
   const Path cache = context.directory / "cache";

@@ -1,13 +1,26 @@
-// Tasks on any MODEL.
+// Tasks on any MODEL (eval/task.h): their figures in result.json, with the standard error of each as
+// FIGURE_error, and as a table.
 #include "recipes/stages/evaluate.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "artifacts/text_shards.h"
 #include "comm/together.h"
 #include "core/kept_pages.h"
-#include "launch/score.h"
-#include "launch/text_shards.h"
+#include "core/table.h"
+#include "data/prepare.h"
+#include "eval/task.h"
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
+#include "recipes/model_address.h"
 #include "recipes/model_options.h"
+#include "recipes/score.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
 #include "recipes/stages/rows.h"
@@ -15,41 +28,163 @@
 namespace retort::recipes {
 namespace {
 
+// A text file, or token shards.
+Input text_input(const Stage& stage) {
+  const std::string& text = stage.get<EvaluateOptions>().text;
+  if (text.empty()) return validation_input(stage);
+  std::error_code ignored;
+  const bool shards = stage_of(text) || std::filesystem::is_directory(text, ignored);
+  return {"evaluate.text", text, shards ? Thing::kShards : Thing::kText, "validation"};
+}
+
+bool need_text(const EvaluateOptions& options) {
+  return std::any_of(options.tasks.begin(), options.tasks.end(), [](const std::string& name) {
+    const eval::Task* task = eval::tasks().find(name);
+    return task != nullptr && std::count(task->needs.begin(), task->needs.end(), eval::Needs::kText) > 0;
+  });
+}
+
 std::vector<Input> inputs(const Recipe&, const Stage& stage) {
-  const auto& options = stage.get<EvaluateOptions>();
-  if (options.text.empty()) return {model_input(stage), validation_input(stage)};
-  const bool shards = stage_of(options.text) || std::filesystem::is_directory(options.text);
-  return {model_input(stage),
-          {"evaluate.text", options.text, shards ? Thing::kShards : Thing::kText, "validation"}};
+  std::vector<Input> out = {model_input(stage)};
+  if (need_text(stage.get<EvaluateOptions>())) out.push_back(text_input(stage));
+  return out;
 }
 
 void check_stage(StageCheck& check) {
   check.demand_model();
   check.model_spec();
+  const auto& options = check.stage.get<EvaluateOptions>();
+  if (options.tasks.empty()) check.add("evaluate.tasks", "must name at least one task, got none");
+  for (const std::string& name : options.tasks)
+    if (eval::tasks().find(name) == nullptr)
+      check.add("evaluate.tasks", fmt::format("unknown task \"{}\"{}; known: {}", name,
+                                              did_you_mean(name, eval::tasks().names()),
+                                              fmt::join(eval::tasks().names(), ", ")));
+  if (need_text(options) && text_input(check.stage).address.empty())
+    check.add({"evaluate.text", "data.validation"}, "must name a text for these tasks, got none");
+}
+
+// Of `data` only what the tasks read: the window, and the text where evaluate.text names none.
+void forget(Stage& stage) {
+  const DataOptions before = stage.get<DataOptions>();
+  DataOptions& data = stage.get<DataOptions>() = {};
+  data.sequence = before.sequence;
+  if (stage.get<EvaluateOptions>().text.empty()) data.validation = before.validation;
+}
+
+// A directory of its own name, gone with the object.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string name = (std::filesystem::temp_directory_path() / "retort-evaluate-XXXXXX").string();
+    check<IoError>(::mkdtemp(name.data()) != nullptr, "{}: cannot be made: {}", name, std::strerror(errno));
+    path_ = name;
+  }
+  ~TemporaryDirectory() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryDirectory(const TemporaryDirectory&) = delete;
+  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
+  const Path& path() const { return path_; }
+
+ private:
+  Path path_;
+};
+
+// A text file's shards. Their files are mapped, and have no names any more when this returns.
+std::shared_ptr<const data::TokenShards> shards_of(const std::string& text,
+                                                   const data::Tokenizer& tokenizer) {
+  const TemporaryDirectory directory;
+  Log quiet(stderr, "", true);
+  data::PrepareOptions options;
+  options.tokenizer = tokenizer.name();
+  options.text = {text};
+  options.documents.format = "text";  // as it is, whatever it is called
+  options.validation = 0.0;
+  data::prepare(options, directory.path(), /*window=*/1, local_files(), quiet);
+  return std::make_shared<data::TokenShards>(directory.path() / "train");
+}
+
+std::shared_ptr<const data::TokenShards> open_text(const StageContext& context,
+                                                   const artifacts::OpenedModel& model) {
+  const Input input = text_input(context.stage);
+  if (!need_text(context.stage.get<EvaluateOptions>())) return nullptr;
+  if (input.thing == Thing::kText) return shards_of(input.address, model.need_tokenizer());
+  auto shards = open_shards(input, context.run);
+  artifacts::check_tokenizer(model, *shards, input.key);
+  return shards;
+}
+
+std::string table_of(const std::string& model, const eval::Figures& figures) {
+  std::vector<std::vector<std::string>> rows = {{"figure", model, "standard error"}};
+  for (const auto& [name, figure] : figures)
+    rows.push_back(
+        {name, fmt::format("{:.4f}", figure.value),
+         std::isfinite(figure.standard_error) ? fmt::format("{:.4f}", figure.standard_error) : "-"});
+  return markdown_table(rows);
 }
 
 StageOutcome run(StageContext& context) {
   const KeptPages kept;
+  const at::NoGradGuard no_grad;
+  const auto& options = context.stage.get<EvaluateOptions>();
+  const std::string& from = context.stage.get<ModelOptions>().from;
+  artifacts::OpenedModel model;
+  std::shared_ptr<const data::TokenShards> text;
+  comm::together(context.comm, [&] {
+    model = open_model(from, context.run, context.seed(), context.log);
+    text = open_text(context, model);
+  });
+  int64_t sequence = context.stage.get<DataOptions>().sequence;
+  if (sequence <= 0) sequence = std::min<int64_t>(model.decoder->context(), 2048);
+  eval::Evaluation evaluation({.model = *model.decoder,
+                               .comm = context.comm,
+                               .text = text,
+                               .sequence = sequence,
+                               .limit = options.limit,
+                               .tokenizer = model.tokenizer.get()});
+  const eval::Figures figures = evaluation.run(options.tasks);
   StageOutcome outcome;
-  (void)context;
+  outcome.result = parameter_counts(*model.decoder);
+  if (text) outcome.result.update(score_json(evaluation.score(), sequence));
+  for (const auto& [name, figure] : figures) {
+    outcome.result[name] = figure.value;
+    outcome.result[name + "_error"] = figure.standard_error;
+  }
+  comm::on_rank_zero(context.comm, [&] { context.print(table_of(model.source, figures)); });
   return outcome;
+}
+
+// Of every task, whatever the recipe asks for.
+std::vector<std::string> all_figures() {
+  std::vector<std::string> names = {"stored", "expanded", "nats", "tokens_scored", "bytes_scored", "window"};
+  for (const eval::Task& task : eval::tasks())
+    for (const std::string& figure : task.figures) {
+      names.push_back(figure);
+      names.push_back(figure + "_error");
+    }
+  return names;
 }
 
 }  // namespace
 
 void EvaluateOptions::describe(Section& s) {
-  s.field("tasks", tasks, "tasks to run");
-  s.field("text", text, "text file or token shards that text tasks read; data.validation when left out");
+  s.field("tasks", tasks, fmt::format("tasks to run: {}", fmt::join(eval::tasks().names(), ", ")));
+  s.field("text", text, "text file or token shards that tasks on a text read; data.validation when left out");
   s.field("limit", limit, "tokens of the text that count, from its start; 0: all", at_least<int64_t>(0));
 }
 
 StageKind evaluate_stage() {
   return {.name = "evaluate",
-          .doc = "what a model makes of texts and tasks",
+          .doc = "figures of a model on texts and tasks, with their standard errors",
           .sections = {model_section(), data_section(),
-                       section_kind<EvaluateOptions>("evaluate", "tasks, and their text")},
+                       section_kind<EvaluateOptions>("evaluate", "the tasks, and the text that they read")},
+          .figures = all_figures(),
+          .product = "evaluation.md",
           .inputs = inputs,
           .check = check_stage,
+          .forget = forget,
           .run = run};
 }
 

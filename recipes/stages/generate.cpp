@@ -3,7 +3,7 @@
 #include "recipes/stages/generate.h"
 #include "comm/together.h"
 #include "eval/complete.h"
-#include "launch/model_address.h"
+#include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
@@ -35,7 +35,7 @@ std::string json_line(Json line, const std::vector<int32_t>& prompt, const eval:
 }
 
 // Each returns how many tokens were made.
-size_t continue_ids(const StageContext& context, const launch::OpenedModel& model,
+size_t continue_ids(const StageContext& context, const artifacts::OpenedModel& model,
                     const GenerateOptions& options) {
   eval::GenerateHooks hooks;
   hooks.ends = model.ends();
@@ -46,7 +46,7 @@ size_t continue_ids(const StageContext& context, const launch::OpenedModel& mode
   return out.ids.size();
 }
 
-size_t continue_texts(const StageContext& context, const launch::OpenedModel& model,
+size_t continue_texts(const StageContext& context, const artifacts::OpenedModel& model,
                       const GenerateOptions& options) {
   const data::Tokenizer& tokenizer = model.need_tokenizer();
   const bool streams = options.prompt.size() == 1 && !options.json;
@@ -70,15 +70,15 @@ StageOutcome run(StageContext& context) {
   StageOutcome outcome;
   GenerateOptions options = context.stage.get<GenerateOptions>();
   options.sampling.seed = context.seed();
-  launch::OpenedModel model;
+  artifacts::OpenedModel model;
   comm::on_rank_zero(context.comm, [&] {
-    model =
-        launch::open_model(context.stage.get<ModelOptions>().from, context.run, context.seed(), context.log);
+    model = open_model(context.stage.get<ModelOptions>().from, context.run, context.seed(), context.log);
   });
   const at::ScalarType dtype =
       train::choose_precision(options.precision, context.comm, context.log, [&] { return context.tuning; });
   comm::on_rank_zero(context.comm, [&] {
-    models::bind_working(model.decoder->parameters(), *model.map, dtype);
+    models::bind_working(model.decoder->parameters(), model.map(), dtype);
+    if (!context.alone()) context.print(fmt::format("--- {} ---\n", model.source));
     const auto body = options.ids.empty() ? continue_texts : continue_ids;
     outcome.result = {{"model", model.source}, {"generated", body(context, model, options)}};
   });

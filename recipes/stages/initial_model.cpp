@@ -1,7 +1,8 @@
 #include "recipes/stages/initial_model.h"
 
+#include "artifacts/copy_model.h"
+#include "artifacts/text_shards.h"
 #include "core/error.h"
-#include "launch/text_shards.h"
 #include "models/adapters.h"
 #include "models/family.h"
 #include "recipes/data_options.h"
@@ -15,14 +16,14 @@ namespace {
 
 std::unique_ptr<models::Model> plain_teacher(const StageContext& context, const data::TokenShards& text,
                                              Log& log) {
-  launch::OpenedModel teacher =
+  artifacts::OpenedModel teacher =
       open_teacher("model.init.from", init_source(context.stage), context, text, log);
   if (teacher.decoder->spec().lora_rank == 0) return std::move(teacher.decoder);
-  return models::merge_adapters(teacher.need_decoder("layers to start from"), *teacher.map);
+  return models::merge_adapters(*teacher.decoder, teacher.map());
 }
 
 std::vector<models::TokenBlock> sample(const StageContext& context, const std::vector<data::Source>& sources,
-                                       const models::Decoder& teacher) {
+                                       const models::Model& teacher) {
   const DataOptions& data = context.stage.get<DataOptions>();
   const int64_t samples = context.stage.get<ModelOptions>().init->samples,
                 rows = std::min(data.micro_batch, samples);
@@ -39,11 +40,8 @@ std::vector<models::TokenBlock> sample(const StageContext& context, const std::v
 std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
                                                 const std::vector<data::Source>& sources, Log& log) {
   const distill::InitOptions& init = *context.stage.get<ModelOptions>().init;
-  const std::unique_ptr<models::Model> opened = plain_teacher(context, *sources.front().shards, log);
-  auto* teacher = dynamic_cast<models::Decoder*>(opened.get());
-  check<ConfigError>(teacher != nullptr, "model.init.from: a {} model has no layers to start from",
-                     opened->spec().family);
-  auto student = std::make_unique<models::Decoder>(context.stage.get<ModelOptions>().spec());
+  const std::unique_ptr<models::Model> teacher = plain_teacher(context, *sources.front().shards, log);
+  auto student = models::make_model(context.stage.get<ModelOptions>().spec());
   distill::check_start(student->spec(), teacher->spec(), init);
   const distill::Importance importance =
       init.width == "first" ? distill::importance_by_order(teacher->spec())
@@ -57,14 +55,11 @@ std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
 }
 
 // The masters of a model. Learned scales go on where the grids are the same; else they are left behind.
-StartingModel continued(launch::OpenedModel model, const Stage& stage) {
+StartingModel continued(artifacts::OpenedModel model, const Stage& stage) {
   if (!model.quantize ||
       (stage.get<QuantizeSection>() && quantize::same_grids(*model.quantize, *stage.get<QuantizeSection>())))
     return {std::move(model.decoder), std::move(model.generation)};
-  auto plain = models::make_model(model.decoder->spec());
-  for (models::Parameter& p : plain->parameters().unique())
-    p.master.copy_(model.decoder->parameters().at(p.name).master);
-  return {std::move(plain), std::move(model.generation)};
+  return {artifacts::copy_of(*model.decoder), std::move(model.generation)};
 }
 
 }  // namespace
@@ -80,9 +75,8 @@ std::string init_source(const Stage& stage) {
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
   const Stage& s = context.stage;
   if (!s.get<ModelOptions>().from.empty()) {
-    launch::OpenedModel model =
-        launch::open_model(s.get<ModelOptions>().from, context.run, context.seed(), log);
-    launch::check_tokenizer(model, *sources.front().shards, "data.train");
+    artifacts::OpenedModel model = open_model(s.get<ModelOptions>().from, context.run, context.seed(), log);
+    artifacts::check_tokenizer(model, *sources.front().shards, "data.train");
     return continued(std::move(model), s);
   }
   if (s.get<ModelOptions>().init) return {cut_from_teacher(context, sources, log)};

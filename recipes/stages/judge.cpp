@@ -2,44 +2,43 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "artifacts/copy_model.h"
 #include "comm/together.h"
 #include "core/error.h"
 #include "core/table.h"
-#include "launch/score.h"
 #include "models/adapters.h"
+#include "models/family.h"
 #include "quantize/activations.h"
 #include "recipes/data_options.h"
 #include "recipes/model_options.h"
+#include "recipes/score.h"
 
 namespace retort::recipes {
 namespace {
 
 constexpr int64_t kBaselineTokens = 16384;  // that GPTQ reads beside a training run
 
-std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map,
-                                               const models::Decoder& model) {
+std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map, const models::Model& model) {
   return map == nullptr ? std::vector<quantize::TensorReport>() : quantize::report(*map, model.parameters());
 }
 
 }  // namespace
 
-models::Decoder& make_plain(launch::OpenedModel& model) {
-  constexpr const char* kWhat = "post-training quantization";
-  const models::Decoder& opened = model.need_decoder(kWhat);
-  if (opened.spec().lora_rank > 0)
-    model.decoder = models::merge_adapters(opened, *model.map);
+models::Model& make_plain(artifacts::OpenedModel& model) {
+  if (model.decoder->spec().lora_rank > 0)
+    model.decoder = models::merge_adapters(*model.decoder, model.map());
   else if (model.quantize)
-    model.decoder = launch::f32_copy(opened, *model.map);
-  model.map = std::make_unique<models::IdentityMap>();
+    model.decoder = artifacts::f32_copy(*model.decoder, model.map());
+  model.grids.reset();
   model.quantize.reset();
-  return model.need_decoder(kWhat);
+  return *model.decoder;
 }
 
-std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const PostTrainingJob& job,
+std::unique_ptr<quantize::CodesMap> put_on_grids(models::Model& model, const PostTrainingJob& job,
                                                  comm::Comm& comm, Log& log) {
   const at::NoGradGuard no_grad;
-  models::Decoder shape(model.spec(), at::kMeta);  // so that no scales are declared beside the weights
-  const quantize::QuantizeMap grids(job.grids, shape.parameters());  // what does not fit is said here
+  const auto shape = models::make_model(model.spec(), at::kMeta);     // no scales are declared beside weights
+  const quantize::QuantizeMap grids(job.grids, shape->parameters());  // what does not fit is said here
   std::unique_ptr<quantize::CodesMap> map;
   comm::on_rank_zero(comm, [&] {
     quantize::CalibrationInput input;
@@ -47,7 +46,7 @@ std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const P
     const bool measured = job.method.method == "imatrix" && job.importance;
     if (job.method.calibrated() && job.calibration != nullptr && !measured)
       input.blocks = quantize::calibration_blocks(*job.calibration, model.vocabulary(), job.method.tokens,
-                                                  std::min(job.sequence, model.context()), kJudgedRows);
+                                                  std::min(job.sequence, model.context()), kCalibrationRows);
     map = quantize::post_train(model, grids, job.method, input, log);
   });
   const quantize::InputMap& inputs = quantize::activation_kinds().at(job.grids.activations).map;
@@ -61,7 +60,7 @@ std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const P
 Judged judge_reference(models::Model* reference, const JudgeText& text, comm::Comm& comm) {
   Judged row{.name = "full precision"};
   if (text.shards != nullptr)
-    row.score = eval::score_text(*reference, *text.shards, text.sequence, comm, kJudgedRows, text.limit);
+    row.score = eval::score_text(*reference, *text.shards, text.sequence, comm, text.limit);
   return row;
 }
 
@@ -71,24 +70,23 @@ Judged judge(const std::string& name, models::Model* reference, models::Model& c
              .bits_per_weight = quantize::bits_per_weight(tensors),
              .packed_bytes = quantize::packed_bytes(tensors)};
   if (text.shards == nullptr) return row;
-  row.score = eval::score_text(candidate, *text.shards, text.sequence, comm, kJudgedRows, text.limit);
-  row.divergence =
-      eval::divergence(*reference, candidate, *text.shards, text.sequence, comm, kJudgedRows, text.limit);
+  row.score = eval::score_text(candidate, *text.shards, text.sequence, comm, text.limit);
+  row.divergence = eval::divergence(*reference, candidate, *text.shards, text.sequence, comm, text.limit);
   return row;
 }
 
-std::vector<Judged> judge_baselines(models::Decoder& reference, PostTrainingJob job,
-                                    const std::string& except, const JudgeText& text, comm::Comm& comm,
-                                    Log& log) {
+std::vector<Judged> judge_baselines(models::Model& reference, PostTrainingJob job, const std::string& except,
+                                    const JudgeText& text, comm::Comm& comm, Log& log) {
   const at::NoGradGuard no_grad;
   std::vector<Judged> rows;
   job.method.clip_search = job.method.act_order = false;
   for (const std::string method : {"rtn", "gptq"}) {
-    if (method == except || (method == "gptq" && job.calibration == nullptr)) continue;
     job.method.method = method;
+    const bool can = quantize::method_misfit(job.method, reference).empty();
+    if (method == except || !can || (method == "gptq" && job.calibration == nullptr)) continue;
     job.importance.reset();
     models::IdentityMap identity;
-    const auto copy = launch::f32_copy(reference, identity);
+    const auto copy = artifacts::f32_copy(reference, identity);
     const auto map = put_on_grids(*copy, job, comm, log);
     rows.push_back(judge(method, &reference, *copy, tensors_of(map.get(), *copy), text, comm));
   }
@@ -103,26 +101,25 @@ formats::Json report_training(const StageContext& context, const models::Model& 
   comm::together(comm, [&] {
     if (s.get<ModelOptions>().from.empty()) {
       models::IdentityMap identity;
-      reference = launch::f32_copy(model, identity);
+      reference = artifacts::f32_copy(model, identity);
     } else {
-      const launch::OpenedModel from =
-          launch::open_model(s.get<ModelOptions>().from, context.run, context.seed(), log);
-      reference = launch::f32_copy(*from.decoder, *from.map);
+      const artifacts::OpenedModel from =
+          open_model(s.get<ModelOptions>().from, context.run, context.seed(), log);
+      reference = artifacts::f32_copy(*from.decoder, from.map());
     }
   });
   JudgeText text;
   if (!s.get<DataOptions>().validation.empty())
     text = {context.shards(s.get<DataOptions>().validation, "validation"), s.get<DataOptions>().sequence};
   std::vector<Judged> rows = {judge_reference(reference.get(), text, comm)};
-  auto* decoder = dynamic_cast<models::Decoder*>(reference.get());
-  if (!s.get<ModelOptions>().from.empty() && decoder != nullptr) {
+  if (!s.get<ModelOptions>().from.empty()) {
     PostTrainingJob job{*s.get<QuantizeSection>(), {}, std::move(training), s.get<DataOptions>().sequence};
     job.method.tokens = kBaselineTokens;
-    for (Judged& row : judge_baselines(*decoder, std::move(job), "", text, comm, log))
+    for (Judged& row : judge_baselines(*reference, std::move(job), "", text, comm, log))
       rows.push_back(std::move(row));
   }
   const auto tensors = quantize::report(map, model.parameters());
-  rows.push_back(judge("trained", reference.get(), *launch::f32_copy(model, map), tensors, text, comm));
+  rows.push_back(judge("trained", reference.get(), *artifacts::f32_copy(model, map), tensors, text, comm));
   comm::on_rank_zero(comm, [&] {
     write_durably(context.files, context.directory / "quantization.md",
                   tensor_table(tensors) + "\n" + model_table(rows));
@@ -157,7 +154,7 @@ std::string model_table(const std::vector<Judged>& models) {
 
 formats::Json judged_json(const Judged& row, int64_t sequence) {
   formats::Json out = {{"bits_per_weight", row.bits_per_weight}, {"packed_bytes", row.packed_bytes}};
-  if (row.score) out.update(launch::score_json(*row.score, sequence));
+  if (row.score) out.update(score_json(*row.score, sequence));
   if (row.divergence) out.update({{"kl", row.divergence->kl}, {"agreement", row.divergence->agreement}});
   return out;
 }

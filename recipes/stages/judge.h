@@ -13,19 +13,19 @@
 #include "eval/divergence.h"
 #include "eval/perplexity.h"
 #include "formats/json.h"
-#include "launch/model_address.h"
+#include "recipes/model_address.h"
 #include "quantize/post_training.h"
 #include "quantize/report.h"
 #include "recipes/stage_context.h"
 
 namespace retort::recipes {
 
-// The decoder of `model` as f32 values, without adapters or a grid: what post-training starts from. What was
+// The model as f32 values, without adapters or a grid: what post-training starts from. What was
 // opened is replaced where it is anything else.
-models::Decoder& make_plain(launch::OpenedModel& model);
+models::Model& make_plain(artifacts::OpenedModel& model);
 
-// Windows of a forward pass in calibration and judging.
-inline constexpr int64_t kJudgedRows = 8;
+// Windows of a block of the calibration text.
+inline constexpr int64_t kCalibrationRows = 8;
 
 // A way to put a model on grids after training.
 struct PostTrainingJob {
@@ -39,7 +39,7 @@ struct PostTrainingJob {
 // Collective. Masters become values of the grids (quantize/post_training.h): rank 0 does the work and all
 // have its numbers, since another machine's products may round otherwise. The map is rank 0's alone.
 // Everything is checked before any work.
-std::unique_ptr<quantize::CodesMap> put_on_grids(models::Decoder& model, const PostTrainingJob& job,
+std::unique_ptr<quantize::CodesMap> put_on_grids(models::Model& model, const PostTrainingJob& job,
                                                  comm::Comm& comm, Log& log);
 
 // The text that models are judged on.
@@ -64,15 +64,14 @@ Judged judge(const std::string& name, models::Model* reference, models::Model& c
 // The full precision itself, for the first row.
 Judged judge_reference(models::Model* reference, const JudgeText& text, comm::Comm& comm);
 // Collective. What round to nearest and GPTQ make of `reference` on the job's grids, as rows; GPTQ where
-// there is a calibration text. `except`: the method that the job's own row shows.
-std::vector<Judged> judge_baselines(models::Decoder& reference, PostTrainingJob job,
-                                    const std::string& except, const JudgeText& text, comm::Comm& comm,
-                                    Log& log);
+// there is a calibration text, and the model is a stack of layers. `except`: the method that the job's own row shows.
+std::vector<Judged> judge_baselines(models::Model& reference, PostTrainingJob job, const std::string& except,
+                                    const JudgeText& text, comm::Comm& comm, Log& log);
 
 // Collective. What training on a grid ended with: DIRECTORY/quantization.md, and bits_per_weight,
 // packed_bytes, kl and agreement as figures. Full precision is the model that the stage started from, with
 // round to nearest and GPTQ of it beside; of a new model it is the masters. `training`: what GPTQ is
-// calibrated on. Byte-patch models have no baselines.
+// calibrated on.
 formats::Json report_training(const StageContext& context, const models::Model& model,
                               quantize::PackingMap& map, std::shared_ptr<const data::TokenShards> training,
                               comm::Comm& comm, Log& log);

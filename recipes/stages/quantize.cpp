@@ -3,18 +3,18 @@
 // is the report.
 #include <algorithm>
 
+#include "artifacts/copy_model.h"
+#include "artifacts/export_formats.h"
+#include "artifacts/out_path.h"
+#include "artifacts/text_shards.h"
 #include "comm/together.h"
-#include "launch/export_model.h"
-#include "launch/out_path.h"
-#include "launch/score.h"
-#include "launch/text_shards.h"
 #include "models/family.h"
-#include "quantize/hf_packing.h"
 #include "quantize/scheme.h"
 #include "recipes/data_options.h"
-#include "recipes/export_options.h"
 #include "recipes/inputs.h"
+#include "recipes/model_address.h"
 #include "recipes/model_options.h"
+#include "recipes/score.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
 #include "recipes/stages/judge.h"
@@ -93,21 +93,24 @@ void check_method(StageCheck& check, const quantize::QuantizeOptions& grids) {
 
 // Every grid must be one that the stage's file can hold.
 void check_file(StageCheck& check, const quantize::QuantizeOptions& grids) {
-  const auto& options = check.stage.get<ExportOptions>();
-  if (options.format == "gguf" && options.type != "own")
+  const auto& options = check.stage.get<artifacts::ExportOptions>();
+  const auto& format = artifacts::export_formats().at(options.format);
+  if (format.packs == artifacts::Packs::kEverything && options.type != "own")
     check.add("export.type", fmt::format("a quantize stage writes its own grids, got {}", options.type));
-  if (options.format == "hf") return;  // values
-  if (options.format != "gguf") {
-    const std::string& name = grids.weights.grid;
-    if (name == "none") return check.add("quantize.weights.grid", "names no grid to pack");
-    const std::string misfit = quantize::layout_misfit(options.format, quantize::grids().at(name));
-    if (!misfit.empty()) check.add({"quantize.weights.grid", "export.format"}, misfit);
-    return;
-  }
-  for (const auto& [key, name] : named_grids(grids))
-    if (!quantize::grids().at(name).ggml)
-      check.add({key, "export.format"},
-                fmt::format("a GGUF cannot hold grid {}; export.format compressed-tensors can", name));
+  for (const auto& [part, why] : artifacts::grid_misfits(format, grids))
+    check.add({fmt::format("quantize.{}.grid", part), "export.format"}, why);
+}
+
+void check_model(StageCheck& check, const quantize::QuantizeOptions& grids) {
+  const auto spec = check.model_spec();
+  if (!spec) return;
+  const std::string refused =
+      artifacts::format_misfit(check.stage.get<artifacts::ExportOptions>().format, *spec);
+  if (!refused.empty()) check.add({"export.format", "model.from"}, refused);
+  const auto shape = models::make_model(*spec, at::kMeta);
+  const std::string misfit = quantize::method_misfit(method_of(check.stage), *shape);
+  if (!misfit.empty()) check.add({"post_training.method", "model.from"}, misfit);
+  check.check_grids(*spec, grids);
 }
 
 void check_stage(StageCheck& check) {
@@ -116,18 +119,8 @@ void check_stage(StageCheck& check) {
     return check.add({"quantize", "post_training.scheme"}, "a quantize stage needs its grids, got none");
   const quantize::QuantizeOptions grids = grids_of(check.stage);
   check_method(check, grids);
-  check_file(check, grids);
-  const auto spec = check.model_spec();
-  if (!spec) return;
-  if (spec->patch)
-    return check.add("model.from", fmt::format("a {} model is in no file of other software", spec->family));
-  try {
-    if (check.stage.get<ExportOptions>().format == "gguf")
-      models::families().at(spec->family).gguf_metadata(*spec);
-  } catch (const ConfigError& error) {
-    check.add("export.format", error.what());
-  }
-  check.check_grids(*spec, grids);
+  if (!check.alone) check_file(check, grids);
+  check_model(check, grids);
 }
 
 void forget(Stage& stage) {
@@ -145,68 +138,66 @@ void forget(Stage& stage) {
 
 struct Target {
   Path path;
-  ExportOptions options;
+  artifacts::ExportOptions options;
 };
 
 // A place of a stage by itself says by its name what it is: a .gguf, or a folder.
-ExportOptions format_of(const Path& out, ExportOptions options, const quantize::Grid& grid) {
-  if (out.extension() == ".gguf")
-    options.format = "gguf";
-  else if (options.format == "gguf")
-    options.format =
-        quantize::layout_misfit("compressed-tensors", grid).empty() ? "compressed-tensors" : "checkpoint";
-  return options;
+std::string format_of(const Path& out, const std::string& wanted, const quantize::Grid& grid) {
+  if (out.extension() == ".gguf") return "gguf";
+  if (wanted != "gguf") return wanted;
+  const bool held = artifacts::export_formats().at("compressed-tensors").grid_misfit(grid).empty();
+  return held ? "compressed-tensors" : "checkpoint";
 }
 
 // ConfigError for a file that cannot hold the grids.
 std::vector<Target> targets_of(const StageContext& context, const quantize::QuantizeOptions& grids) {
-  ExportOptions options = context.stage.get<ExportOptions>();
+  const auto& options = context.stage.get<artifacts::ExportOptions>();
+  const auto& formats = artifacts::export_formats();
   const quantize::Scheme* scheme = scheme_of(context.stage);
-  const bool activations = scheme != nullptr && scheme->activations;
-  options.activations = options.activations || activations;
-  if (!context.alone()) return {{context.out("model.gguf", options.format == "gguf"), options}};
-  const quantize::Grid& grid = quantize::grids().at(grids.weights.grid);
+  const bool rounds = options.activations || (scheme != nullptr && scheme->activations);
   std::vector<Target> targets;
+  if (!context.alone())
+    targets.push_back({context.out("model.gguf", formats.at(options.format).one_file), options});
+  const quantize::Grid* grid = quantize::grids().find(grids.weights.grid);
   for (const Path& out : context.outs) {
-    Target target{out, format_of(out, options, grid)};
-    const std::string& format = target.options.format;
-    check<ConfigError>(format != "gguf" || (grid.ggml && !activations),
-                       "--out {}: a GGUF cannot hold grid {}{}; name a folder", out.string(), grid.name,
-                       activations ? " with rounded activations" : "");
-    if (format != "gguf" && format != "checkpoint") {
-      const std::string misfit = quantize::layout_misfit(format, grid);
-      check<ConfigError>(misfit.empty(), "--out {}: {}", out.string(), misfit);
-      check<ConfigError>(!activations || format == "compressed-tensors",
-                         "--out {}: a {} folder cannot say that activations are rounded", out.string(),
-                         format);
-    }
+    Target target{out, options};
+    target.options.format = grid == nullptr ? options.format : format_of(out, options.format, *grid);
+    const auto& format = formats.at(target.options.format);
+    const std::string misfit = grid == nullptr ? "" : format.grid_misfit(*grid);
+    check<ConfigError>(misfit.empty(), "--out {}: {}", out.string(), misfit);
+    check<ConfigError>(!rounds || format.activations || format.packs == artifacts::Packs::kValues,
+                       "--out {}: {} cannot say that activations are rounded; name a folder of "
+                       "compressed-tensors",
+                       out.string(), format.noun);
     targets.push_back(std::move(target));
   }
+  for (Target& target : targets)
+    target.options.activations = rounds && formats.at(target.options.format).activations;
   return targets;
 }
 
-PostTrainingJob job_of(const StageContext& context, launch::OpenedModel& model) {
+PostTrainingJob job_of(const StageContext& context, artifacts::OpenedModel& model) {
   PostTrainingJob job{grids_of(context.stage), method_of(context.stage), nullptr,
                       context.stage.get<DataOptions>().sequence};
   if (job.sequence <= 0) job.sequence = std::min<int64_t>(model.decoder->context(), 2048);
   if (!job.method.calibrated()) return job;
   const Input calibration = calibration_input(context.stage);
   if (calibration.thing == Thing::kFile) {
-    job.importance = quantize::load_importance(calibration.address, model.need_decoder("importance matrix"));
+    job.importance = quantize::load_importance(calibration.address, *model.decoder);
   } else {
     job.calibration = open_shards(calibration, context.run);
-    launch::check_tokenizer(model, *job.calibration, calibration.key);
+    artifacts::check_tokenizer(model, *job.calibration, calibration.key);
   }
   return job;
 }
 
 // As its file has it, so that a run with the file gives the same.
-void measure_importance(const StageContext& context, models::Decoder& model, PostTrainingJob& job) {
+void measure_importance(const StageContext& context, models::Model& model, PostTrainingJob& job) {
   if (job.method.importance_out.empty()) return;
   check<ConfigError>(job.calibration != nullptr,
                      "post_training.importance_out needs token shards to measure on");
   const auto blocks = quantize::calibration_blocks(*job.calibration, model.vocabulary(), job.method.tokens,
-                                                   job.sequence, kJudgedRows);
+                                                   job.sequence, kCalibrationRows);
   quantize::save_importance(context.files, job.method.importance_out, model,
                             quantize::measure_importance(model, blocks, context.log),
                             job.calibration->source(), job.sequence);
@@ -230,8 +221,8 @@ Json tables_json(const std::vector<Judged>& rows, const std::vector<quantize::Te
 
 // What is read and written, all of it tried before any work.
 struct Opened {
-  launch::OpenedModel model;
-  std::unique_ptr<models::Decoder> reference;  // with a text to judge on
+  artifacts::OpenedModel model;
+  std::unique_ptr<models::Model> reference;  // with a text to judge on
   std::vector<Target> targets;
   PostTrainingJob job;
   JudgeText text;
@@ -241,21 +232,20 @@ Opened open(const StageContext& context) {
   const auto& data = context.stage.get<DataOptions>();
   Opened out;
   out.targets = targets_of(context, grids_of(context.stage));
-  out.model =
-      launch::open_model(context.stage.get<ModelOptions>().from, context.run, context.seed(), context.log);
+  out.model = open_model(context.stage.get<ModelOptions>().from, context.run, context.seed(), context.log);
   if (context.alone())
     for (const Target& target : out.targets)
-      launch::probe_out("--out", target.path, target.options.format == "gguf", out.model.source);
+      artifacts::probe_export("--out", target.options.format, target.path, out.model.source);
   if (const std::string& file = context.stage.get<PostTrainingOptions>().importance_out; !file.empty())
-    launch::probe_out("importance_out", file, true, out.model.source);
-  const models::Decoder& decoder = make_plain(out.model);
+    artifacts::probe_out("importance_out", file, true, out.model.source);
+  const models::Model& decoder = make_plain(out.model);
   out.job = job_of(context, out.model);
   out.text.sequence = out.job.sequence;
   out.text.limit = out.job.method.limit;
   if (data.validation.empty()) return out;
   out.text.shards = context.shards(data.validation, "validation");
-  launch::check_tokenizer(out.model, *out.text.shards, "data.validation");
-  out.reference = launch::f32_copy(decoder, *out.model.map);
+  artifacts::check_tokenizer(out.model, *out.text.shards, "data.validation");
+  out.reference = artifacts::f32_copy(decoder, out.model.map());
   return out;
 }
 
@@ -272,14 +262,14 @@ StageOutcome run(StageContext& context) {
   const at::NoGradGuard no_grad;
   Opened opened;
   comm::together(context.comm, [&] { opened = open(context); });
-  launch::OpenedModel& model = opened.model;
-  models::Decoder& decoder = model.need_decoder("quantize stage");
+  artifacts::OpenedModel& model = opened.model;
+  models::Model& decoder = *model.decoder;
   comm::on_rank_zero(context.comm, [&] { measure_importance(context, decoder, opened.job); });
   auto map = put_on_grids(decoder, opened.job, context.comm, context.log);
   std::vector<quantize::TensorReport> tensors;
   if (map) tensors = quantize::report(*map, decoder.parameters());
 
-  models::Decoder* reference = opened.reference.get();
+  models::Model* reference = opened.reference.get();
   const std::string& scheme = opened.job.method.scheme;
   std::vector<Judged> rows = {judge_reference(reference, opened.text, context.comm)};
   if (opened.job.method.baselines && reference != nullptr)
@@ -292,9 +282,11 @@ StageOutcome run(StageContext& context) {
   outcome.result = parameter_counts(decoder);
   comm::on_rank_zero(context.comm, [&] {
     Judged& row = rows.back();
-    model.map = std::move(map);
+    model.grids = std::move(map);
     for (const Target& target : opened.targets) {
-      row.file_bytes = launch::export_model(model, target.options, target.path, context.files);
+      row.file_bytes = artifacts::export_model(
+          model, target.options, target.path, context.files,
+          fmt::format("quantize {} --scheme {}", model.source, scheme.empty() ? "grids" : scheme));
       context.log.info("{}: {} at {:.2f} bits a weight ({})", target.path.string(),
                        format_bytes(*row.file_bytes), row.bits_per_weight, target.options.format);
     }

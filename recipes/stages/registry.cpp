@@ -1,7 +1,7 @@
 // The table of stage kinds, in the order of documentation.
+#include "artifacts/export_model.h"
 #include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
-#include "recipes/export_options.h"
 #include "recipes/model_options.h"
 #include "recipes/stages/rows.h"
 
@@ -15,7 +15,9 @@ const Registry<StageKind>& stage_kinds() {
 }
 
 SectionKind model_section() {
-  return section_kind<ModelOptions>("model", "the model: a new one, or one to start from");
+  SectionKind kind = section_kind<ModelOptions>("model", "the model: a new one, or one to start from");
+  kind.instead = "from";
+  return kind;
 }
 SectionKind data_section() {
   return section_kind<DataOptions>("data", "what is trained and evaluated on, and the shape of a batch");
@@ -26,7 +28,7 @@ SectionKind quantize_section() {
 SectionKind parallel_section() {
   return section_kind<ParallelOptions>("parallel", "how many ranks share the work");
 }
-SectionKind export_section() { return section_kind<ExportOptions>("export", "the file to write"); }
+SectionKind export_section() { return section_kind<artifacts::ExportOptions>("export", "the file to write"); }
 
 Input model_input(const Stage& stage) {
   return {"model.from", stage.get<ModelOptions>().from, Thing::kModel};

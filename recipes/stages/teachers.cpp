@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "artifacts/copy_model.h"
 #include "comm/together.h"
 #include "core/digest.h"
 #include "core/error.h"
@@ -41,14 +42,6 @@ bool needs_teacher(const DistillOptions& options) {
   });
 }
 
-std::unique_ptr<models::Model> copy_of(const models::Model& model) {
-  auto copy = models::make_model(model.spec());
-  const at::NoGradGuard no_grad;
-  for (models::Parameter& p : copy->parameters().unique())
-    p.master.copy_(model.parameters().at(p.name).master);
-  return copy;
-}
-
 // What all kinds of teachers are made from.
 struct Maker {
   const StageContext& context;
@@ -64,20 +57,19 @@ struct Maker {
  private:
   std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
     const bool bridge = options.bridge == "bytes";
-    launch::OpenedModel teacher;
+    artifacts::OpenedModel teacher;
     comm::together(comm, [&] {
       if (bridge) {
-        teacher = launch::open_model(options.model, context.run, context.seed(), log);
+        teacher = open_model(options.model, context.run, context.seed(), log);
         teacher.need_tokenizer();
       } else if (options.kind == "live") {
         teacher = open_teacher(key + ".model", options.model, context, text(), log);
       } else {
-        teacher.map = std::make_unique<models::IdentityMap>();
-        teacher.decoder = copy_of(student);
+        teacher.decoder = artifacts::copy_of(student);
       }
     });
     models::bind_working(
-        teacher.decoder->parameters(), *teacher.map,
+        teacher.decoder->parameters(), teacher.map(),
         train::choose_precision(options.precision, comm, log, [&] { return context.tuning; }));
     if (bridge) return bridged(std::move(teacher));
     const int64_t reads = teacher.decoder->context(), sequence = context.stage.get<DataOptions>().sequence;
@@ -86,7 +78,7 @@ struct Maker {
     return distill::make_live_teacher(std::move(teacher.decoder));
   }
 
-  std::unique_ptr<distill::Teacher> bridged(launch::OpenedModel teacher) const {
+  std::unique_ptr<distill::Teacher> bridged(artifacts::OpenedModel teacher) const {
     std::vector<std::shared_ptr<const data::TokenShards>> texts;
     for (const data::Source& source : sources) texts.push_back(source.shards);
     std::unique_ptr<distill::Teacher> out;
@@ -105,7 +97,8 @@ struct Maker {
     });
     if (!options.model.empty())
       comm::on_rank_zero(comm, [&] {
-        const launch::OpenedModel model = open_teacher(key + ".model", options.model, context, text(), log);
+        const artifacts::OpenedModel model =
+            open_teacher(key + ".model", options.model, context, text(), log);
         for (const auto& cache : caches)
           cache->check_teacher(distill::fingerprint(model.decoder->parameters()), model.source);
       });
@@ -144,9 +137,9 @@ struct Maker {
 
 }  // namespace
 
-launch::OpenedModel open_teacher(const std::string& key, const std::string& address,
-                                 const StageContext& context, const data::TokenShards& text, Log& log) {
-  launch::OpenedModel model = launch::open_model(address, context.run, context.seed(), log);
+artifacts::OpenedModel open_teacher(const std::string& key, const std::string& address,
+                                    const StageContext& context, const data::TokenShards& text, Log& log) {
+  artifacts::OpenedModel model = open_model(address, context.run, context.seed(), log);
   check<ConfigError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
                      "{}: {} reads tokenizer {}, the text is of {}{}{}", key, model.source,
                      model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name(),

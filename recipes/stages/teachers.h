@@ -16,14 +16,14 @@
 
 #include "data/batch_stream.h"
 #include "distill/teacher.h"
-#include "launch/model_address.h"
+#include "recipes/model_address.h"
 #include "recipes/stage_context.h"
 
 namespace retort::recipes {
 
 // A model that is to read `text`. ConfigError, with the first tokens that differ, unless its tokenizer is the
 // text's where it is known, and its vocabulary large enough. `key` names the model in errors.
-launch::OpenedModel open_teacher(const std::string& key, const std::string& address,
+artifacts::OpenedModel open_teacher(const std::string& key, const std::string& address,
                                  const StageContext& context, const data::TokenShards& text, Log& log);
 
 // What the stage's objective learns from; nullptr when no loss needs a teacher. Collective. `student` has the

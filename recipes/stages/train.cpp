@@ -2,10 +2,11 @@
 // validation text. Ranks are the launch's processes, or threads of this one.
 #include <ATen/Parallel.h>
 
+#include "artifacts/model_facts.h"
 #include "comm/together.h"
 #include "core/error.h"
 #include "core/kept_pages.h"
-#include "distill/objective.h"
+#include "distill/objectives.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -47,12 +48,15 @@ std::unique_ptr<data::BatchStream> open_stream(const StageContext& context) {
 std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,
                                                  const std::vector<data::Source>& sources,
                                                  models::Model& student) {
-  const auto& distill = context.stage.get<DistillSection>();
-  if (!distill) return train::make_cross_entropy();
-  std::unique_ptr<distill::Teacher> teacher = make_teacher(context, student, sources, comm, log);
+  const auto& options = context.stage.get<DistillSection>();
+  distill::ObjectiveInput input{.model = student, .seed = context.seed()};
+  if (options) {
+    input.teacher = make_teacher(context, student, sources, comm, log);
+    input.losses = options->losses;
+  }
   std::unique_ptr<train::Objective> objective;
   comm::together(comm, [&] {
-    objective = distill::make_distillation(std::move(teacher), distill->losses, student, context.seed());
+    objective = distill::objectives().at(options ? "distillation" : "cross_entropy").make(std::move(input));
   });
   return objective;
 }
@@ -105,7 +109,7 @@ uint64_t weights_bytes(const Path& directory, const models::Parameters& paramete
   if (checkpoints.empty()) return 0;
   uint64_t bytes = std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
   for (const models::Parameter& p : parameters.unique())
-    if (p.role == models::Role::kObjective) bytes -= p.master.nbytes();
+    if (p.role == models::Role::kObjective) bytes -= static_cast<uint64_t>(p.numel()) * sizeof(float);
   return bytes;
 }
 
@@ -140,11 +144,6 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   const int64_t micro_batches = micro_batches_of(s.get<DataOptions>(), comm.size());
   Parts parts = make_parts(context, comm, log);
   models::Parameters& parameters = parts.model->parameters();
-  const auto move_to = [&](int64_t step) {
-    if (parts.quantizing == nullptr || !parts.quantizing->begin_step(step)) return;
-    const at::NoGradGuard no_grad;
-    models::refresh_working(parameters, *parts.map);
-  };
   Judge judge(context, parts, comm);
   train::Trainer trainer({.step = {*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
                           .stream = *parts.stream,
@@ -152,11 +151,10 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
                           .log = log,
                           .directory = context.directory,
                           .recipe = context.identity,
-                          .facts = launch::model_facts(parts.model->spec(), parts.text().tokenizer_name(),
-                                                       s.get<QuantizeSection>(), parts.generation),
+                          .facts = artifacts::model_facts({parts.model->spec(), parts.text().tokenizer_name(),
+                                                           s.get<QuantizeSection>(), parts.generation}),
                           .tokenizer = data::tokenizer_files(*parts.text().tokenizer()),
                           .validate = [&](int64_t done) { return judge.validate(done); },
-                          .before_step = move_to,
                           .stop = &context.stop,
                           .resume_from = context.resume_from},
                          s.get<train::TrainOptions>(), micro_batches);
@@ -164,7 +162,6 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   StageOutcome outcome;
   outcome.preempted = report.preempted || comm.reduce(int64_t{context.stop.load()}, comm::Reduce::kMax) > 0;
   if (outcome.preempted) return outcome;
-  move_to(s.get<train::TrainOptions>().steps - 1);  // a run that was complete already never began a step
   outcome.result = parameter_counts(*parts.model);
   outcome.result.update(judge.at(s.get<train::TrainOptions>().steps));
   if (parts.quantizing != nullptr)

@@ -5,10 +5,10 @@
 
 #include "core/log.h"
 #include "data/token_shards.h"
-#include "launch/model_shape.h"
 #include "models/family.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
+#include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
 #include "train/trainer.h"
@@ -18,7 +18,7 @@ namespace {
 
 std::optional<models::DecoderSpec> shape_of(const Recipe& recipe, const std::string& address) {
   if (auto spec = spec_of(recipe, address)) return spec;
-  return launch::model_shape(address, recipe.run.dir);
+  return model_shape(address, recipe.run.dir);
 }
 
 // The stage that makes a cached teacher's labels, when it is one of the recipe's.
@@ -40,7 +40,7 @@ double tokens_of(const Recipe& recipe, const Stage& stage) {
   for (const SourceOptions& source : stage.get<DataOptions>().sources()) {
     const auto name = stage_of(source.train);
     const Path path = name ? Path(recipe.run.dir) / *name / "train" : Path(source.train);
-    if (!std::filesystem::exists(path / "shard-00000.h5")) return 0;
+    if (!artifacts::holds_shards(path)) return 0;
     sum += static_cast<double>(data::TokenShards(path).size());
   }
   return sum;

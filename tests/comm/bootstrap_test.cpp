@@ -92,7 +92,7 @@ TEST(Bootstrap, SaysWhatItFoundAndWhatToDo) {
       [] {
         find_launch("auto", of({{"OMPI_COMM_WORLD_SIZE", "many"}}));
       },
-      ThrowsMessage<ConfigError>(HasSubstr("OMPI_COMM_WORLD_SIZE must be a number from 1 on, got \"many\"")));
+      ThrowsMessage<ConfigError>(HasSubstr("OMPI_COMM_WORLD_SIZE must be a number >= 1, got \"many\"")));
   EXPECT_THAT([] { find_launch("mpj", of({})); },
               ThrowsMessage<ConfigError>(HasSubstr("unknown back end \"mpj\"; did you mean \"mpi\"?")));
 }

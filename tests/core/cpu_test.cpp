@@ -1,5 +1,7 @@
 #include "core/cpu.h"
 
+#include "core/each_target.h"
+
 #include <gtest/gtest.h>
 
 namespace retort {
@@ -12,6 +14,21 @@ TEST(Cpu, AgreesWithTheCompilersOwnDetection) {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   EXPECT_EQ(features.avx512, avx512);
   EXPECT_FALSE(features.model.empty());
+}
+
+namespace {
+
+RETORT_EACH_TARGET float sum_of(const float* x, int count) {
+  float sum = 0;
+  for (int i = 0; i < count; ++i) sum += x[i];
+  return sum;
+}
+
+}  // namespace
+
+TEST(EachTarget, ComputesOnThisMachine) {
+  const float x[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  EXPECT_EQ(sum_of(x, 9), 45.0f);
 }
 
 }  // namespace retort

@@ -92,7 +92,7 @@ const std::set<std::string> kSources = {".h", ".cpp", ".cu", ".cuh"};
 
 TEST(Layers, EveryRoomExistsAndIncludesOnlyWhatStandsBelow) {
   const Layers layers = read_layers();
-  ASSERT_EQ(layers.may_include.size(), 12u);
+  ASSERT_EQ(layers.may_include.size(), 13u);
   for (const auto& [room, below] : layers.may_include) {
     const Path folder = testing::source_directory() / room;
     ASSERT_TRUE(std::filesystem::is_directory(folder)) << room;
@@ -134,6 +134,35 @@ TEST(Layers, NoCudaSourceIncludesLibTorch) {
       EXPECT_FALSE(include.starts_with("ATen/") || include.starts_with("torch/") ||
                    include.starts_with("c10/"))
           << path << " includes " << include;
+}
+
+// A pointer into a tensor that lives on a device is a crash on the host. Loops over memory are the business
+// of kernels/ and formats/; others go through core/host_tensor.h, which refuses such tensors.
+TEST(Layers, PointersOfTensorsStayInKernelsAndFormats) {
+  const std::map<std::string, std::string> exceptions = {
+      {"core/host_tensor.h", "the way for everybody else"},
+      {"core/host_tensor.cpp", "the same"},
+      {"comm/nccl_comm.cpp", "hands device memory to NCCL"},
+      {"data/batch_stream.cpp", "fills batches, which are host tensors by definition"},
+      {"distill/byte_teacher.cpp", "reads probabilities that it has copied to the host"},
+      {"distill/capture.cpp", "writes labels of tensors that it has copied to the host"},
+      {"distill/labels.cpp", "draws on the host"},
+      {"distill/live_teacher.cpp", "a digest of weights before they move to a device"},
+      {"distill/teacher_cache.cpp", "reads labels from a file into host tensors"},
+      {"eval/perplexity.cpp", "reads windows of a text, and sums on the host"},
+      {"eval/sampling.cpp", "samples on the host"},
+  };
+  for (const auto& [room, below] : read_layers().may_include) {
+    if (room == "kernels" || room == "formats") continue;
+    for (const Path& path : files_below(testing::source_directory() / room, kSources)) {
+      const std::string name = from_root(path);
+      EXPECT_TRUE(exceptions.contains(name) || read_text(path).find("data_ptr") == std::string::npos)
+          << name << " takes a pointer of a tensor";
+    }
+  }
+  for (const auto& [name, reason] : exceptions)
+    EXPECT_NE(read_text(testing::source_directory() / name).find("data_ptr"), std::string::npos)
+        << name << " takes no pointer any more";
 }
 
 TEST(Layers, EveryHeaderIsTouchedByATestOfItsRoom) {

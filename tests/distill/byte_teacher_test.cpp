@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "distill/objective.h"
+#include "models/decoder.h"
 #include "models/weight_map.h"
 #include "tests/data/corpus.h"
 #include "tests/distill/word_tokenizer.h"
@@ -78,7 +79,7 @@ TEST_F(ByteTeacherTest, GivesTheMarginalsOfEveryByte) {
   const auto teacher =
       make_byte_teacher(model_of(10, 64), std::make_unique<WordTokenizer>(tokenizer), {corpus}, 32);
   const int64_t T = corpus->size();
-  const at::Tensor log_p = teacher->signal(data::windows(*corpus, {0}, T, false)).heads[0].hidden_ND;
+  const at::Tensor log_p = teacher->signal(data::windows(*corpus, {0}, T, false), {}).rows.heads[0].hidden_ND;
   ASSERT_EQ(log_p.sizes(), at::IntArrayRef({T, 256}));
   const auto check_row = [&](int64_t row, const at::Tensor& p) {
     EXPECT_LT((log_p[row].exp().to(at::kDouble) - p).abs().max().item<double>(), 1e-6) << row;
@@ -97,10 +98,11 @@ TEST_F(ByteTeacherTest, RowsThatBeginInADocumentReadTheTokensBefore) {
   const auto model = model_of(10, 64);
   const auto teacher =
       make_byte_teacher(model_of(10, 64), std::make_unique<WordTokenizer>(tokenizer), {corpus}, 32);
-  const TeacherSignal signal = teacher->signal(data::windows(*corpus, {8, 16}, 8, false));
+  const TeacherSignal signal = teacher->signal(data::windows(*corpus, {8, 16}, 8, false), {});
   for (int64_t row = 0; row < 16; ++row) {
     const at::Tensor p = expected(*model, tokenizer, text, static_cast<size_t>(8 + row + 1), true);
-    EXPECT_LT((signal.heads[0].hidden_ND[row].exp().to(at::kDouble) - p).abs().max().item<double>(), 1e-6)
+    EXPECT_LT((signal.rows.heads[0].hidden_ND[row].exp().to(at::kDouble) - p).abs().max().item<double>(),
+              1e-6)
         << row;
   }
 }
@@ -111,9 +113,10 @@ TEST_F(ByteTeacherTest, OfABytesTokenizerIsTheLiveTeacher) {
   const auto live = make_live_teacher(model_of(256, 64));
   const auto bridge = make_byte_teacher(model_of(256, 64), data::make_byte_tokenizer(), {corpus}, 32);
   const data::Batch batch = data::windows(*corpus, {0}, 11, false);
-  const kernels::TeacherHead a = live->signal(batch).heads[0], b = bridge->signal(batch).heads[0];
-  const at::Tensor log_p = at::log_softmax(at::linear(a.hidden_ND, a.weight_VD), -1);
-  EXPECT_LT((at::linear(b.hidden_ND, b.weight_VD) - log_p).abs().max().item<float>(), 1e-5);
+  const kernels::TeacherHead a = live->signal(batch, {}).rows.heads[0],
+                             b = bridge->signal(batch, {}).rows.heads[0];
+  const at::Tensor log_p = at::log_softmax(at::linear(a.hidden_ND, a.head.weight_VD), -1);
+  EXPECT_LT((at::linear(b.hidden_ND, b.head.weight_VD) - log_p).abs().max().item<float>(), 1e-5);
 }
 
 TEST_F(ByteTeacherTest, LongRowsAreReadInSeveralWindows) {
@@ -122,7 +125,8 @@ TEST_F(ByteTeacherTest, LongRowsAreReadInSeveralWindows) {
   const auto corpus = write({text});
   const auto teacher = make_byte_teacher(
       model_of(10, 9), std::make_unique<WordTokenizer>(kWords, std::vector<int32_t>{0}), {corpus}, 4);
-  const at::Tensor p = teacher->signal(data::windows(*corpus, {0}, 79, false)).heads[0].hidden_ND.exp();
+  const at::Tensor p =
+      teacher->signal(data::windows(*corpus, {0}, 79, false), {}).rows.heads[0].hidden_ND.exp();
   EXPECT_LT((p.sum(-1) - 1).abs().max().item<float>(), 1e-5);
   EXPECT_GT(std::get<0>(p.max(-1)).min().item<float>(), 0.05f) << "no row was left uniform";
 }
@@ -132,7 +136,8 @@ TEST_F(ByteTeacherTest, ASpaceThatTheTokenizerAddsIsKnown) {
   const auto corpus = write({"ab a", "ab c"});
   const auto teacher =
       make_byte_teacher(model_of(10, 64), std::make_unique<WordTokenizer>(tokenizer), {corpus}, 8);
-  const at::Tensor p = teacher->signal(data::windows(*corpus, {0}, 8, false)).heads[0].hidden_ND.exp();
+  const at::Tensor p =
+      teacher->signal(data::windows(*corpus, {0}, 8, false), {}).rows.heads[0].hidden_ND.exp();
   EXPECT_NEAR(p[3]['a'].item<float>(), 1.0f, 1e-6) << "behind the space that opens \" ab\" stands \"a\" only";
 }
 
@@ -145,9 +150,9 @@ TEST_F(ByteTeacherTest, RowsKnowTheirSource) {
       make_byte_teacher(model_of(10, 64), std::make_unique<WordTokenizer>(tokenizer), {other}, 8);
   data::Batch batch = data::windows(*other, {0}, 8, false);
   batch.source_B = at::Tensor();
-  const at::Tensor expected = alone->signal(batch).heads[0].hidden_ND;
+  const at::Tensor expected = alone->signal(batch, {}).rows.heads[0].hidden_ND;
   batch.source_B = at::ones({1}, at::kLong);
-  EXPECT_TRUE(testing::same_bits(mixed->signal(batch).heads[0].hidden_ND, expected));
+  EXPECT_TRUE(testing::same_bits(mixed->signal(batch, {}).rows.heads[0].hidden_ND, expected));
 }
 
 TEST_F(ByteTeacherTest, TeachesAStudent) {

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "models/decoder.h"
 #include "models/weight_map.h"
 #include "tests/testing.h"
 
@@ -49,7 +50,7 @@ TEST(HiddenLoss, LayersArePairedByDepth) {
 struct Pair {
   std::unique_ptr<models::Decoder> student = tiny_model(1, 2, 16);
   std::unique_ptr<Teacher> teacher = make_live_teacher(tiny_model(2, 4, 24));
-  Sides sides(const std::string& name) { return {*student, *teacher, name}; }
+  Sides sides(const std::string& name) { return {*student, *teacher, student->parameters(), name}; }
 };
 
 TEST(HiddenLoss, ProjectionsBelongToTheObjective) {
@@ -151,12 +152,10 @@ TEST(LiveTeacher, TapsItsLayers) {
   Pair both;
   EXPECT_EQ(both.teacher->layers().count, 4);
   EXPECT_EQ(both.teacher->layers().width, 24);
-  both.teacher->tap({{.layer = 3}, {.layer = 1}});
   data::Batch batch;
   batch.tokens_BT = at::arange(8).view({2, 4});
   batch.labels_BT = batch.tokens_BT;
-  both.teacher->signal(batch);
-  const auto taps = both.teacher->taps();
+  const auto taps = both.teacher->signal(batch, {3, 1}).taps;
   ASSERT_EQ(taps.size(), 2u);
   std::vector<models::LayerTap> expected = {{.layer = 3}, {.layer = 1}};
   const at::NoGradGuard no_grad;  // few rows are multiplied otherwise then

@@ -5,6 +5,7 @@
 // vocabulary.
 #include "core/random.h"
 #include "distill/objective.h"
+#include "models/decoder.h"
 #include "models/weight_map.h"
 #include "tests/testing.h"
 #include "train/schedule.h"
@@ -77,9 +78,9 @@ class Hmm {
 class HmmTeacher final : public Teacher {
  public:
   explicit HmmTeacher(const Hmm& hmm) : hmm_(hmm) {}
-  TeacherSignal signal(const data::Batch& batch) override {
-    return {.heads = {{hmm_.next_token(batch.tokens_BT).log().to(at::kFloat).flatten(0, 1),
-                       at::eye(hmm_.vocabulary())}}};
+  TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>&) override {
+    return {.rows = {.heads = {{hmm_.next_token(batch.tokens_BT).log().to(at::kFloat).flatten(0, 1),
+                                at::eye(hmm_.vocabulary())}}}};
   }
   int64_t vocabulary() const override { return hmm_.vocabulary(); }
 

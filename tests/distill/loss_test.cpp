@@ -200,7 +200,7 @@ TEST(Losses, IgnoredRowsTakeNoPartThroughLinearDistill) {
       at::Tensor leaf = h.clone().set_requires_grad(true);
       const kernels::LinearDistillResult result =
           kernels::linear_distill(leaf, weight, {.heads = {{teacher_h, teacher_w}}, .places_N = places},
-                                  labels, {{c.loss, 0.5}}, {.chunk_rows = chunk});
+                                  labels, {{c.loss, 0.5}}, chunk);
       result.sum.backward();
       EXPECT_NEAR(result.parts.at(0).item<double>(), expected, 32 * kEpsilon * expected) << name(c);
       EXPECT_NEAR(result.sum.item<double>(), 0.5 * expected, 32 * kEpsilon * expected) << name(c);

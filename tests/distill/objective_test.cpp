@@ -2,6 +2,7 @@
 
 #include "core/random.h"
 #include "distill/labels.h"
+#include "models/decoder.h"
 #include "models/weight_map.h"
 #include "tests/testing.h"
 #include "train/step.h"
@@ -42,12 +43,12 @@ data::Batch sample_batch() {
 class FixedTeacher final : public Teacher {
  public:
   FixedTeacher(at::Tensor hidden_ND, int64_t vocabulary, int* calls)
-      : signal_{.heads = {{std::move(hidden_ND), at::eye(vocabulary)}}}, calls_(calls) {}
-  TeacherSignal signal(const data::Batch&) override {
+      : signal_{.rows = {.heads = {{std::move(hidden_ND), at::eye(vocabulary)}}}}, calls_(calls) {}
+  TeacherSignal signal(const data::Batch&, const std::vector<int64_t>&) override {
     ++*calls_;
     return signal_;
   }
-  int64_t vocabulary() const override { return signal_.heads.front().weight_VD.size(0); }
+  int64_t vocabulary() const override { return signal_.rows.heads.front().head.weight_VD.size(0); }
 
  private:
   TeacherSignal signal_;
@@ -92,7 +93,9 @@ class LabelTeacher final : public Teacher {
  public:
   explicit LabelTeacher(SignalKind kind, kernels::SparseLabels labels = {})
       : kind_(std::move(kind)), labels_(std::move(labels)) {}
-  TeacherSignal signal(const data::Batch&) override { return {.labels = labels_}; }
+  TeacherSignal signal(const data::Batch&, const std::vector<int64_t>&) override {
+    return {.rows = {.labels = labels_}};
+  }
   SignalKind kind() const override { return kind_; }
   int64_t vocabulary() const override { return kVocabulary; }
 
@@ -119,7 +122,7 @@ TEST(Distillation, LabelsServeTheLossesThatReadThem) {
   EXPECT_EQ(refusal({"sampled", 20, 2.0}, {.fn = "sampled"}),
             "[distill] sampled: temperature must be that of the teacher's labels, 2, got 1");
   EXPECT_EQ(refusal({"sampled", 20, 1.0}, {.fn = "sampled", .draws = 50}),
-            "[distill] sampled: draws must be the cache's 20 (or 0), got 50");
+            "[distill] sampled: draws must be the cache's 20 or 0, got 50");
   EXPECT_EQ(refusal({"top_k", 20, 1.0}, {.fn = "top_k_ghost", .k = 21}),
             "[distill] top_k_ghost: k must be at most the cache's 20, got 21");
 }
@@ -179,7 +182,7 @@ TEST(Distillation, ATeacherThatIsNotFiniteIsNamedByTheToken) {
   };
   EXPECT_NE(error().find("not finite at row 1, token 5"), std::string::npos) << error();
   batch.corpus_BT = at::arange(900, 924).view({3, 8});
-  EXPECT_NE(error().find("not finite at token 913 of its text"), std::string::npos) << error();
+  EXPECT_NE(error().find("not finite at token 913 of the text"), std::string::npos) << error();
   hidden[13][2] = 3e38;  // finite, and its sum with others is not
   hidden[14][2] = 3e38;
   EXPECT_EQ(error(), "no error");

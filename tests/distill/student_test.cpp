@@ -301,7 +301,7 @@ TEST(Student, NamesWhatDoesNotFit) {
       {"model.ffn_width must be at most the teacher's 24, got 32", [](auto& s, auto&) { s.ffn_width = 32; }},
       {"model.layers must be at most the teacher's 3, got 4", [](auto& s, auto&) { s.layers = 4; }},
       {"model.kv_heads must be at most the teacher's 2, got 4", [](auto& s, auto&) { s.kv_heads = 4; }},
-      {"model.heads must be at most 2 a key/value head, as the teacher has, got 3 on 1",
+      {"model.heads must be at most 2 for each key/value head, as in the teacher, got 3 for 1",
        [](auto& s, auto&) {
          s.heads = 3;
          s.kv_heads = 1;
@@ -310,7 +310,7 @@ TEST(Student, NamesWhatDoesNotFit) {
       {"model.vocabulary must be 32 as in", [](auto& s, auto&) { s.vocabulary = 64; }},
       {"model.norm_eps must be 1e-05 as in", [](auto& s, auto&) { s.norm_eps = 1e-6; }},
       {"model.attention_bias must be false as in", [](auto& s, auto&) { s.attention_bias = true; }},
-      {"model.init.layers must be first, uniform or one of the teacher's layers for each of 3, got 0, 1",
+      {"model.init.layers must be first, uniform or a list of 3 of the teacher's layers, got 0, 1",
        [](auto&, auto& o) {
          o.layers = {"0", "1"};
        }},

@@ -173,7 +173,7 @@ TEST(TeacherCache, ATruncatedCacheIsRefused) {
   EXPECT_THAT(refusal([&] { TeacherCache cache(directory.path()); }), HasSubstr("block-00002.h5"));
   std::filesystem::remove(last);
   EXPECT_THAT(refusal([&] { TeacherCache cache(directory.path()); }),
-              HasSubstr("block-00002.h5: block is missing: capture was not finished"));
+              HasSubstr("block-00002.h5 is missing: the capture was not finished"));
   std::string why;
   EXPECT_FALSE(block_is_done(directory.path(), facts, 2, why));
   EXPECT_EQ(why, "");

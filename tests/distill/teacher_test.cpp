@@ -1,6 +1,7 @@
 #include "distill/teacher.h"
 
 #include "core/error.h"
+#include "models/decoder.h"
 #include "models/weight_map.h"
 #include "tests/testing.h"
 
@@ -36,10 +37,10 @@ TEST(LiveTeacher, GivesTheModelsLastHiddenStateAndHead) {
   std::unique_ptr<models::Decoder> same = tiny_model(1);
   const std::unique_ptr<Teacher> teacher = make_live_teacher(tiny_model(1));
   const data::Batch batch = batch_of(3, 8);
-  const TeacherSignal signal = teacher->signal(batch);
-  EXPECT_EQ(signal.heads.at(0).hidden_ND.sizes(), at::IntArrayRef({24, 16}));
-  EXPECT_TRUE(same_bits(signal.heads.at(0).hidden_ND, same->hidden({batch.tokens_BT}).flatten(0, 1)));
-  EXPECT_TRUE(same_bits(signal.heads.at(0).weight_VD, same->head().weight_VD));
+  const TeacherSignal signal = teacher->signal(batch, {});
+  EXPECT_EQ(signal.rows.heads.at(0).hidden_ND.sizes(), at::IntArrayRef({24, 16}));
+  EXPECT_TRUE(same_bits(signal.rows.heads.at(0).hidden_ND, same->hidden({batch.tokens_BT}).flatten(0, 1)));
+  EXPECT_TRUE(same_bits(signal.rows.heads.at(0).head.weight_VD, same->head().weight_VD));
   EXPECT_EQ(teacher->vocabulary(), 32);
 }
 
@@ -60,9 +61,9 @@ TEST(LiveTeacher, MayHaveLearnedScalesWithoutAValue) {
 
 TEST(LiveTeacher, SignalsCarryNoGradient) {
   const std::unique_ptr<Teacher> teacher = make_live_teacher(tiny_model(1));
-  const TeacherSignal signal = teacher->signal(batch_of(2, 8));
-  EXPECT_FALSE(signal.heads.at(0).hidden_ND.requires_grad());
-  EXPECT_FALSE(signal.heads.at(0).weight_VD.requires_grad());
+  const TeacherSignal signal = teacher->signal(batch_of(2, 8), {});
+  EXPECT_FALSE(signal.rows.heads.at(0).hidden_ND.requires_grad());
+  EXPECT_FALSE(signal.rows.heads.at(0).head.weight_VD.requires_grad());
 }
 
 // 40 tokens in windows of 16, 16 and 8.
@@ -76,9 +77,9 @@ TEST(LiveTeacher, ReadsLongRowsInWindowsOfItsContext) {
   const auto cut = [](const at::Tensor& x, int64_t begin, int64_t tokens) {
     return x.narrow(1, begin, tokens).contiguous();
   };
-  EXPECT_TRUE(same_bits(teacher->signal(batch).heads.at(0).hidden_ND, windows([&](int64_t at, int64_t n) {
-                          return same->hidden({cut(batch.tokens_BT, at, n)});
-                        })));
+  EXPECT_TRUE(
+      same_bits(teacher->signal(batch, {}).rows.heads.at(0).hidden_ND,
+                windows([&](int64_t at, int64_t n) { return same->hidden({cut(batch.tokens_BT, at, n)}); })));
 
   // Documents from token 5 and 20 on: positions in a window count from its start or the document's.
   const at::Tensor place_T = at::arange(40);
@@ -90,10 +91,11 @@ TEST(LiveTeacher, ReadsLongRowsInWindowsOfItsContext) {
       at::cat({batch.positions_BT[0].narrow(0, 0, 16), at::arange(4), at::arange(12), at::arange(8)})
           .expand({2, 40})
           .contiguous();
-  EXPECT_TRUE(same_bits(teacher->signal(batch).heads.at(0).hidden_ND, windows([&](int64_t at, int64_t n) {
-                          return same->hidden({cut(batch.tokens_BT, at, n), cut(positions_BT, at, n),
-                                               cut(batch.document_BT, at, n)});
-                        })));
+  EXPECT_TRUE(
+      same_bits(teacher->signal(batch, {}).rows.heads.at(0).hidden_ND, windows([&](int64_t at, int64_t n) {
+                  return same->hidden(
+                      {cut(batch.tokens_BT, at, n), cut(positions_BT, at, n), cut(batch.document_BT, at, n)});
+                })));
 }
 
 TEST(LiveTeacher, RefusesWeightsThatAreNotFinite) {
@@ -120,7 +122,7 @@ TEST(LiveTeacher, KeepsNoMasters) {
   const std::unique_ptr<Teacher> teacher = make_live_teacher(std::move(model));
   for (const models::Parameter& p : seen.parameters().unique())
     EXPECT_EQ(p.master.const_data_ptr(), p.working.const_data_ptr()) << p.name;
-  EXPECT_EQ(teacher->signal(batch_of(1, 8)).heads.at(0).weight_VD.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(teacher->signal(batch_of(1, 8), {}).rows.heads.at(0).head.weight_VD.scalar_type(), at::kBFloat16);
 }
 
 // ---- Several
@@ -133,16 +135,18 @@ TEST(MixedTeacher, WeighsEachTeacherBySourceAndRunsNoneForNothing) {
   EXPECT_EQ(teacher->vocabulary(), 32);
   data::Batch batch = batch_of(3, 2);
   batch.source_B = at::tensor({2, 0, 1}, at::kLong);
-  const TeacherSignal both = teacher->signal(batch);
-  ASSERT_EQ(both.heads.size(), 2u);
-  EXPECT_TRUE(at::equal(both.heads[0].weight_N, at::tensor({.25f, .25f, .75f, .75f, 0.f, 0.f}, at::kFloat)));
-  EXPECT_TRUE(at::equal(both.heads[1].weight_N, at::full({6}, 2.0f)));
+  const TeacherSignal both = teacher->signal(batch, {});
+  ASSERT_EQ(both.rows.heads.size(), 2u);
+  EXPECT_TRUE(
+      at::equal(both.rows.heads[0].weight_N, at::tensor({.25f, .25f, .75f, .75f, 0.f, 0.f}, at::kFloat)));
+  EXPECT_TRUE(at::equal(both.rows.heads[1].weight_N, at::full({6}, 2.0f)));
   const at::NoGradGuard no_grad;  // few rows are multiplied otherwise then
-  EXPECT_TRUE(same_bits(both.heads[1].hidden_ND, tiny_model(2)->hidden({batch.tokens_BT}).flatten(0, 1)));
+  EXPECT_TRUE(
+      same_bits(both.rows.heads[1].hidden_ND, tiny_model(2)->hidden({batch.tokens_BT}).flatten(0, 1)));
   batch.source_B.fill_(1);
-  const TeacherSignal one = teacher->signal(batch);
-  ASSERT_EQ(one.heads.size(), 1u);
-  EXPECT_TRUE(same_bits(one.heads[0].hidden_ND, both.heads[1].hidden_ND));
+  const TeacherSignal one = teacher->signal(batch, {});
+  ASSERT_EQ(one.rows.heads.size(), 1u);
+  EXPECT_TRUE(same_bits(one.rows.heads[0].hidden_ND, both.rows.heads[1].hidden_ND));
 }
 
 // ---- Cached
@@ -183,24 +187,25 @@ TEST(CachedTeacher, GivesLabelsByPlaceInAnyBatch) {
   EXPECT_EQ(teacher->vocabulary(), 30);
   data::Batch batch = batch_of(2, 3);
   batch.corpus_BT = at::tensor({9, 10, 11, 3, 4, 5}, at::kLong).view({2, 3});
-  const TeacherSignal signal = teacher->signal(batch);
-  EXPECT_TRUE(signal.heads.empty());
-  EXPECT_TRUE(at::equal(signal.labels.ids_NK.select(1, 0), batch.corpus_BT.flatten()));
-  EXPECT_TRUE(at::equal(signal.labels.ids_NK.select(1, 1), at::full({6}, 29, at::kLong)));
-  EXPECT_TRUE(at::allclose(signal.labels.weights_NK, at::tensor({2.f / 3, 1.f / 3}).expand({6, 2})));
+  const TeacherSignal signal = teacher->signal(batch, {});
+  EXPECT_TRUE(signal.rows.heads.empty());
+  EXPECT_TRUE(at::equal(signal.rows.labels.ids_NK.select(1, 0), batch.corpus_BT.flatten()));
+  EXPECT_TRUE(at::equal(signal.rows.labels.ids_NK.select(1, 1), at::full({6}, 29, at::kLong)));
+  EXPECT_TRUE(at::allclose(signal.rows.labels.weights_NK, at::tensor({2.f / 3, 1.f / 3}).expand({6, 2})));
 
   std::filesystem::create_directories(directory / "other");
   const auto other = cache_of(directory / "other", 12);
   batch.source_B = at::tensor({0, 1}, at::kLong);
-  const TeacherSignal both = make_cached_teacher({cache_of(directory.path(), 0), other})->signal(batch);
-  EXPECT_TRUE(at::equal(both.labels.ids_NK.select(1, 0), at::tensor({9, 10, 11, 15, 16, 17}, at::kLong)));
-  EXPECT_TRUE(at::equal(both.labels.weights_NK, signal.labels.weights_NK));
+  const TeacherSignal both = make_cached_teacher({cache_of(directory.path(), 0), other})->signal(batch, {});
+  EXPECT_TRUE(
+      at::equal(both.rows.labels.ids_NK.select(1, 0), at::tensor({9, 10, 11, 15, 16, 17}, at::kLong)));
+  EXPECT_TRUE(at::equal(both.rows.labels.weights_NK, signal.rows.labels.weights_NK));
   EXPECT_THROW(make_cached_teacher({cache_of(directory.path(), 0, 1.0), other}), ConfigError);
 
   batch.corpus_BT[1][2] = 12;
-  EXPECT_THROW(teacher->signal(batch), DataError);
+  EXPECT_THROW(teacher->signal(batch, {}), DataError);
   batch.corpus_BT = at::Tensor();
-  EXPECT_THROW(teacher->signal(batch), InternalError);
+  EXPECT_THROW(teacher->signal(batch, {}), InternalError);
 }
 
 }  // namespace

@@ -69,7 +69,7 @@ TEST(Perplexity, EqualsTheRuleAppliedByHand) {
   const auto comm = comm::make_self_comm();
   const auto model = make_decoder(256, 64);
   for (const int64_t sequence : {1, 2, 7, 16, 64}) {
-    const TextScore score = score_text(*model, *text, sequence, *comm, 3);
+    const TextScore score = score_text(*model, *text, sequence, *comm, 0, 3);
     const Expected expected = by_hand(*model, ids(*text, text->size()), sequence);
     // Batches of another shape round the hidden states differently: their error is of the logits' order.
     EXPECT_NEAR(score.nats, expected.nats, 4 * expected.bound) << sequence;
@@ -102,13 +102,13 @@ TEST(Perplexity, IsTheSameForEveryRankCount) {
   const auto self = comm::make_self_comm();
   for (const int64_t rows : {1, 4, 100}) {  // more ranks than batches, too
     const auto model = make_decoder(256, 64);
-    const double alone = score_text(*model, *text, 9, *self, rows).nats;
+    const double alone = score_text(*model, *text, 9, *self, 0, rows).nats;
     for (const int ranks : {1, 2, 3}) {
       std::mutex mutex;
       std::vector<double> nats;
       comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
         const auto mine = make_decoder(256, 64);
-        const double got = score_text(*mine, *text, 9, comm, rows).nats;
+        const double got = score_text(*mine, *text, 9, comm, 0, rows).nats;
         const std::lock_guard lock(mutex);
         nats.push_back(got);
       });
@@ -123,12 +123,12 @@ TEST(Perplexity, RowsOfABatchChangeNothingButTheModelsRounding) {
   const auto text = write_corpus(directory / "c", random_documents(4, 12, 40, 256), 60);
   const auto self = comm::make_self_comm();
   LookupModel exact(256, 64);  // hidden states without arithmetic: bit for bit
-  const double one = score_text(exact, *text, 10, *self, 1).nats;
-  for (const int64_t rows : {2, 5, 1000}) EXPECT_EQ(score_text(exact, *text, 10, *self, rows).nats, one);
+  const double one = score_text(exact, *text, 10, *self, 0, 1).nats;
+  for (const int64_t rows : {2, 5, 1000}) EXPECT_EQ(score_text(exact, *text, 10, *self, 0, rows).nats, one);
   const auto decoder = make_decoder(256, 64);
   const Expected expected = by_hand(*decoder, ids(*text, text->size()), 10);
   for (const int64_t rows : {1, 2, 5, 1000})
-    EXPECT_NEAR(score_text(*decoder, *text, 10, *self, rows).nats, expected.nats, 4 * expected.bound);
+    EXPECT_NEAR(score_text(*decoder, *text, 10, *self, 0, rows).nats, expected.nats, 4 * expected.bound);
 }
 
 TEST(Perplexity, ALimitScoresTheFirstTokensAndTheirShareOfTheBytes) {
@@ -139,13 +139,62 @@ TEST(Perplexity, ALimitScoresTheFirstTokensAndTheirShareOfTheBytes) {
   const data::TokenShards text(directory / "c");
   const auto comm = comm::make_self_comm();
   LookupModel model(256, 64);
-  const TextScore part = score_text(model, text, 8, *comm, 2, 21);
+  const TextScore part = score_text(model, text, 8, *comm, 21, 2);
   const Expected expected = by_hand(model, ids(text, 21), 8);
   EXPECT_NEAR(part.nats, expected.nats, expected.bound);
   EXPECT_EQ(part.tokens, 21);
   EXPECT_EQ(part.bytes, 63u);
-  EXPECT_EQ(score_text(model, text, 8, *comm, 2, 1000).tokens, 100);
-  EXPECT_DOUBLE_EQ(score_text(model, text, 8, *comm, 2, 1).nats, std::log(256.0));  // the first token alone
+  EXPECT_EQ(score_text(model, text, 8, *comm, 1000, 2).tokens, 100);
+  EXPECT_DOUBLE_EQ(score_text(model, text, 8, *comm, 1, 2).nats, std::log(256.0));  // the first token alone
+}
+
+// The standard error against its definition: windows drawn again and again from the ones there are, in f64.
+TEST(Perplexity, TheErrorIsThatOfWindowsDrawnAnew) {
+  const TemporaryDirectory directory;
+  const auto text = write_corpus(directory / "c", random_documents(6, 200, 40, 256));
+  const auto comm = comm::make_self_comm();
+  LookupModel model(256, 64);
+  const int64_t sequence = 16;
+  const TextScore score = score_text(model, *text, sequence, *comm);
+  // The windows' own nats: what each adds to the score of the text before it.
+  std::vector<double> nats, tokens;
+  double before = 0;
+  for (int64_t end = sequence; end - sequence < text->size(); end += sequence) {
+    const TextScore part = score_text(model, *text, sequence, *comm, std::min(end, text->size()));
+    nats.push_back(part.nats - before);
+    tokens.push_back(static_cast<double>(std::min(sequence, text->size() - (end - sequence))));
+    before = part.nats;
+  }
+  const Random random(1, "test/bootstrap");
+  const auto windows = static_cast<uint64_t>(nats.size());
+  constexpr int kDraws = 4000;
+  double mean = 0, squares = 0;
+  for (uint64_t draw = 0; draw < kDraws; ++draw) {
+    double x = 0, n = 0;
+    for (uint64_t w = 0; w < windows; ++w) {
+      const auto chosen = static_cast<size_t>(random.below(draw * windows + w, windows));
+      x += nats[chosen];
+      n += tokens[chosen];
+    }
+    mean += x / n / kDraws;
+    squares += x / n * (x / n) / kDraws;
+  }
+  const double drawn = std::sqrt(squares - mean * mean);
+  ASSERT_GT(windows, 200u);
+  EXPECT_NEAR(score.error, drawn, 0.06 * drawn);  // 4000 draws err by 1.1%, the linear part by some 1/windows
+  EXPECT_TRUE(std::isnan(score_text(model, *text, sequence, *comm, sequence).error));
+}
+
+// Two windows by hand, the second one shorter.
+TEST(Perplexity, TheErrorCountsWindowsByTheirTokens) {
+  const TemporaryDirectory directory;
+  const auto text = write_corpus(directory / "c", random_documents(7, 3, 40, 256));
+  const auto comm = comm::make_self_comm();
+  LookupModel model(256, 64);
+  const double first = score_text(model, *text, 10, *comm, 10, 1).nats;
+  const TextScore both = score_text(model, *text, 10, *comm, 14, 1);
+  const double ratio = both.nats / 14, d1 = first - 10 * ratio, d2 = both.nats - first - 4 * ratio;
+  EXPECT_NEAR(both.error, std::sqrt(2 * (d1 * d1 + d2 * d2)) / 14, 1e-9);
 }
 
 TEST(Perplexity, RefusesWhatTheModelCannotRead) {
@@ -155,7 +204,7 @@ TEST(Perplexity, RefusesWhatTheModelCannotRead) {
   LookupModel model(256, 16), small(255, 16);
   EXPECT_THROW(score_text(model, *text, 17, *comm), ConfigError);
   EXPECT_THROW(score_text(model, *text, 0, *comm), ConfigError);
-  EXPECT_THROW(score_text(model, *text, 4, *comm, 0), ConfigError);
+  EXPECT_THROW(score_text(model, *text, 4, *comm, 0, 0), ConfigError);
   EXPECT_THROW(score_text(small, *text, 4, *comm), DataError);
 }
 

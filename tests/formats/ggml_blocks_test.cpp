@@ -180,7 +180,7 @@ TEST(GgmlBlocks, ColumnsRoundUnderScalesThatWereFixedBefore) {
     const int64_t half = 128 / ggml_type_info(type).block * ggml_type_info(type).block;
     if (half == 0) continue;  // a block is the whole row
     const kernels::BlockScales parts =
-        concatenate({fit_blocks(type, x.slice(1, 0, half)), fit_blocks(type, x.slice(1, half))});
+        kernels::concatenate({fit_blocks(type, x.slice(1, 0, half)), fit_blocks(type, x.slice(1, half))});
     EXPECT_TRUE(text(pack_blocks(type, {whole.codes, parts})) == text(pack_blocks(type, whole)));
   }
 }
@@ -382,6 +382,19 @@ TEST(AsHalf, RoundsAsTheConversion) {
   }
   for (const float x : {1e30f, 3e38f, INFINITY, -INFINITY, 1e-30f, 1e-40f}) expect_same(x);
   EXPECT_TRUE(std::isnan(as_half(NAN)));
+}
+
+// Six bits of scale and minimum, packed two ways round, come back.
+TEST(KQuantHeader, SixBitPairsComeBack) {
+  ScaleAndMinimum pairs[8];
+  for (int j = 0; j < 8; ++j)
+    pairs[j] = {static_cast<uint8_t>((37 * j + 11) % 64), static_cast<uint8_t>((23 * j + 60) % 64)};
+  uint8_t bytes[12];
+  store_six_bits(pairs, bytes);
+  for (int j = 0; j < 8; ++j) {
+    EXPECT_EQ(six_bits(bytes, j).scale, pairs[j].scale) << j;
+    EXPECT_EQ(six_bits(bytes, j).minimum, pairs[j].minimum) << j;
+  }
 }
 
 }  // namespace

@@ -174,18 +174,5 @@ TEST(BlockCodes, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(round_values(x, {at::ones({4, 3}), {}, {}, {}}, rule, at::empty({30, 4}).t()), ShapeError);
 }
 
-// Six bits of scale and minimum, packed two ways round, come back.
-TEST(KQuantHeader, SixBitPairsComeBack) {
-  ScaleAndMinimum pairs[8];
-  for (int j = 0; j < 8; ++j)
-    pairs[j] = {static_cast<uint8_t>((37 * j + 11) % 64), static_cast<uint8_t>((23 * j + 60) % 64)};
-  uint8_t bytes[12];
-  store_six_bits(pairs, bytes);
-  for (int j = 0; j < 8; ++j) {
-    EXPECT_EQ(six_bits(bytes, j).scale, pairs[j].scale) << j;
-    EXPECT_EQ(six_bits(bytes, j).minimum, pairs[j].minimum) << j;
-  }
-}
-
 }  // namespace
 }  // namespace retort::kernels

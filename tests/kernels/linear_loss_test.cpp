@@ -20,8 +20,8 @@ at::Tensor plain_logits(const at::Tensor& h_ND, const at::Tensor& weight_VD, dou
   return softcap > 0 ? at::tanh(logits / softcap) * softcap : logits;
 }
 
-Operation ours_ce(const at::Tensor& labels, const LinearLossOptions& options = {}) {
-  return [=](const Tensors& t) { return linear_cross_entropy(t[0], t[1], labels, options); };
+Operation ours_ce(const at::Tensor& labels, int64_t chunk_rows = 0, double softcap = 0.0) {
+  return [=](const Tensors& t) { return linear_cross_entropy(t[0], {t[1], softcap}, labels, chunk_rows); };
 }
 // The sum comes back in f32 whatever the logits' dtype, as ours does.
 Operation plain_ce(const at::Tensor& labels, double softcap = 0) {
@@ -41,7 +41,7 @@ TEST(LinearCrossEntropy, MatchesFp64OnOddShapes) {
 
 TEST(LinearCrossEntropy, MatchesFp64InBf16) {
   const at::Tensor labels = random_labels(123, 257, 7, 5);
-  expect_as_good("bf16", ours_ce(labels, {50}), plain_ce(labels),
+  expect_as_good("bf16", ours_ce(labels, 50), plain_ce(labels),
                  {normal({123, 64}, 1), normal({257, 64}, 2, 0.3)}, at::kBFloat16);
 }
 
@@ -59,7 +59,7 @@ TEST(LinearCrossEntropy, IsTheSameForEveryChunkSize) {
   const at::Tensor labels = random_labels(n, 257, 7, 3);
   const Tensors inputs{normal({n, 64}, 1), normal({257, 64}, 2, 0.3)};
   for (int64_t chunk : {int64_t{1}, int64_t{7}, n, 10 * n})
-    expect_as_good(fmt::format("chunk {}", chunk), ours_ce(labels, {chunk}), plain_ce(labels), inputs);
+    expect_as_good(fmt::format("chunk {}", chunk), ours_ce(labels, chunk), plain_ce(labels), inputs);
 }
 
 TEST(LinearCrossEntropy, RepeatsBitForBit) {
@@ -76,7 +76,7 @@ TEST(LinearCrossEntropy, RepeatsBitForBit) {
 
 TEST(LinearCrossEntropy, AppliesTheSoftcap) {
   const at::Tensor labels = random_labels(123, 257, 7, 4);
-  expect_as_good("softcap", ours_ce(labels, {50, 5.0}), plain_ce(labels, 5.0),
+  expect_as_good("softcap", ours_ce(labels, 50, 5.0), plain_ce(labels, 5.0),
                  {normal({123, 64}, 1), normal({257, 64}, 2)});
 }
 
@@ -134,6 +134,72 @@ TEST(LinearCrossEntropy, NamesWrongInputs) {
   EXPECT_THROW(linear_cross_entropy(h, w, at::full({4}, -1, at::kLong)), ShapeError);  // negative, not -100
 }
 
+// ---- A loss for each row
+
+// A factor for each row, so that gradients show that it is applied.
+Operation weighted(const Operation& losses, int64_t rows) {
+  return [=](const Tensors& t) {
+    const at::Tensor values = losses(t);
+    const at::Tensor sum = (values * normal({rows}, 9).to(values.scalar_type())).sum();
+    return t[0].scalar_type() == at::kDouble ? sum : sum.to(at::kFloat);
+  };
+}
+Operation ours_of_tokens(const at::Tensor& labels, int64_t chunk_rows = 0, double softcap = 0.0) {
+  return [=](const Tensors& t) { return linear_token_losses(t[0], {t[1], softcap}, labels, chunk_rows); };
+}
+Operation plain_of_tokens(const at::Tensor& labels, double softcap = 0.0) {
+  return [=](const Tensors& t) {
+    const at::Tensor z = plain_logits(t[0], t[1], softcap);
+    const at::Tensor log_q = at::log_softmax(z.scalar_type() == at::kDouble ? z : z.to(at::kFloat), 1);
+    const at::Tensor known = labels.clamp_min(0).unsqueeze(1);
+    return at::where(labels != kIgnoredLabel, log_q.gather(1, known).squeeze(1).neg(),
+                     at::zeros({}, log_q.options()));
+  };
+}
+
+TEST(LinearTokenLosses, MatchFp64WithAFactorForEachRow) {
+  for (const double softcap : {0.0, 5.0})
+    for (const int64_t chunk : {0, 7}) {
+      const at::Tensor labels = random_labels(123, 257, 7, 4);
+      const std::string what = fmt::format("token losses, softcap {}, chunk {}", softcap, chunk);
+      const Tensors inputs{normal({123, 64}, 1), normal({257, 64}, 2, 0.3)};
+      expect_as_good(what, weighted(ours_of_tokens(labels, chunk, softcap), 123),
+                     weighted(plain_of_tokens(labels, softcap), 123), inputs);
+      expect_as_good(what + ", bf16", weighted(ours_of_tokens(labels, chunk, softcap), 123),
+                     weighted(plain_of_tokens(labels, softcap), 123), inputs, at::kBFloat16);
+    }
+}
+
+// One number for each row, and in their order the numbers of which linear_cross_entropy is the sum.
+TEST(LinearTokenLosses, AddUpToTheCrossEntropy) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor h = normal({123, 64}, 1).to(dtype), w = normal({257, 64}, 2, 0.3).to(dtype);
+    const at::Tensor labels = random_labels(123, 257, 7, 4);
+    const at::Tensor losses = linear_token_losses(h, w, labels);
+    EXPECT_EQ(losses.scalar_type(), at::kDouble);
+    EXPECT_EQ(losses.sizes(), labels.sizes());
+    EXPECT_TRUE(at::equal(losses.eq(0), labels.eq(kIgnoredLabel)));
+    double sum = 0;
+    for (int64_t row = 0; row < 123; ++row) sum += losses[row].item<double>();
+    EXPECT_EQ(linear_cross_entropy(h, w, labels).item<float>(), static_cast<float>(sum));
+  }
+}
+
+TEST(LinearTokenLosses, GiveOnlyWhatIsWanted) {
+  const at::Tensor h = normal({6, 8}, 1).to(at::kFloat).requires_grad_(true);
+  const at::Tensor w = normal({9, 8}, 2).to(at::kFloat);
+  const at::Tensor labels = random_labels(6, 9, 3, 2);
+  EXPECT_FALSE(linear_token_losses(h.detach(), w, labels).requires_grad());
+  const at::Tensor losses = linear_token_losses(h, w, labels);
+  const at::Tensor g = torch::autograd::grad({losses.sum()}, {h})[0];
+  EXPECT_TRUE(same_bits(g, torch::autograd::grad({linear_cross_entropy(h, w, labels)}, {h})[0]));
+  const at::Tensor none = at::full({6}, kIgnoredLabel, at::kLong);
+  const at::Tensor of_none = torch::autograd::grad({linear_token_losses(h, w, none).sum()}, {h})[0];
+  EXPECT_EQ(of_none.abs().max().item<float>(), 0.f);
+  EXPECT_THROW(linear_token_losses(h, w, at::full({6}, 9, at::kLong)), ShapeError);
+  EXPECT_THROW(linear_token_losses(h, w, at::zeros({5}, at::kLong)), ShapeError);
+}
+
 struct Teacher {
   at::Tensor hidden, weight;
   double softcap;
@@ -143,9 +209,9 @@ struct Teacher {
 Operation ours_distill(const at::Tensor& labels, const Teacher& teacher, double softcap, int64_t chunk) {
   return [=](const Tensors& t) {
     const TeacherSignal head{.heads = {{teacher.hidden.to(t[0].scalar_type()),
-                                        teacher.weight.to(t[0].scalar_type()), teacher.softcap}}};
+                                        {teacher.weight.to(t[0].scalar_type()), teacher.softcap}}}};
     const std::vector<LossTerm> terms{{cross_entropy_rows(), 0.25}, {forward_kl_rows(2.0), 0.75}};
-    return linear_distill(t[0], t[1], head, labels, terms, {chunk, softcap}).sum;
+    return linear_distill(t[0], {t[1], softcap}, head, labels, terms, chunk).sum;
   };
 }
 Operation plain_distill(const at::Tensor& labels, const Teacher& teacher, double softcap) {
@@ -190,7 +256,7 @@ TEST(LinearDistill, ReportsUnweightedParts) {
   const TeacherSignal teacher{
       .heads = {{normal({50, 5}, 3).to(at::kFloat), normal({31, 5}, 4).to(at::kFloat)}}};
   const LinearDistillResult out =
-      linear_distill(h, w, teacher, labels, {{cross_entropy_rows(), 0.5}, {forward_kl_rows(1.0), 2.0}}, {7});
+      linear_distill(h, w, teacher, labels, {{cross_entropy_rows(), 0.5}, {forward_kl_rows(1.0), 2.0}}, 7);
   ASSERT_EQ(out.parts.size(), 2u);
   EXPECT_NEAR(out.parts[0].item<double>(), linear_cross_entropy(h, w, labels).item<double>(), 1e-4);
   EXPECT_NEAR(out.sum.item<double>(), 0.5 * out.parts[0].item<double>() + 2.0 * out.parts[1].item<double>(),
@@ -224,7 +290,7 @@ TEST(LinearDistill, TakesAnyRowLoss) {
   expect_as_good(
       "squares",
       [&](const Tensors& t) {
-        return linear_distill(t[0], t[1], {}, labels, {{squares, 3.0}}, {7}).sum;
+        return linear_distill(t[0], t[1], {}, labels, {{squares, 3.0}}, 7).sum;
       },
       [&](const Tensors& t) {
         const at::Tensor rows = (labels != kIgnoredLabel).nonzero().view({-1});
@@ -244,9 +310,9 @@ TEST(LinearDistill, MixesTeachersOverTheTokensInCommon) {
     const at::Tensor a = by_row ? share : at::full({41}, 3.0, at::kDouble);
     const Operation ours = [&](const Tensors& t) {
       const auto dtype = t[0].scalar_type();
-      TeacherSignal teacher{.heads = {{h1.to(dtype), w1.to(dtype), 0.0, 3.0}, {h2.to(dtype), w2.to(dtype)}}};
+      TeacherSignal teacher{.heads = {{h1.to(dtype), {w1.to(dtype)}, 3.0}, {h2.to(dtype), {w2.to(dtype)}}}};
       if (by_row) teacher.heads[0].weight_N = share.to(at::kFloat);
-      return linear_distill(t[0], t[1], teacher, labels, {{forward_kl_rows(2.0), 1.0}}, {7}).sum;
+      return linear_distill(t[0], t[1], teacher, labels, {{forward_kl_rows(2.0), 1.0}}, 7).sum;
     };
     const Operation plain = [&](const Tensors& t) {
       const auto dtype = t[0].scalar_type();
@@ -297,7 +363,7 @@ TEST(LinearDistill, NamesAWrongTeacher) {
   EXPECT_THROW(linear_distill(h, w, {.heads = {{h, at::zeros({6, 7})}}}, labels, {}), ShapeError);
   EXPECT_THROW(linear_distill(h, w, {}, labels, {{forward_kl_rows(1.0), 1.0}}), ShapeError);
   EXPECT_THROW(linear_distill(h, w, {.heads = {{h, w}}, .vocabulary = 6}, labels, {}), ShapeError);
-  EXPECT_THROW(linear_distill(h, w, {.heads = {{h, w, 0, 0.0}, {h, w, 0, 0.0}}}, labels, {}), ShapeError);
+  EXPECT_THROW(linear_distill(h, w, {.heads = {{h, w, 0.0}, {h, w, 0.0}}}, labels, {}), ShapeError);
   EXPECT_THROW(linear_distill(h, w, {.places_N = at::zeros({3}, at::kLong)}, labels, {}), ShapeError);
   const SparseLabels sparse{at::zeros({4, 2}, at::kLong), at::zeros({4, 3})};
   EXPECT_THROW(linear_distill(h, w, {.labels = sparse}, labels, {}), ShapeError);

@@ -43,7 +43,7 @@ TEST(CommandLine, HelpOnEveryVerb) {
 }
 
 TEST(CommandLine, MistakesAreUsageErrors) {
-  EXPECT_THAT(error_of({}), HasSubstr("subcommand is required"));
+  EXPECT_THAT(output_of({}), HasSubstr("Usage: retort"));  // without a verb the help is shown
   EXPECT_THAT(error_of({"evla"}), HasSubstr("unknown verb \"evla\"; did you mean \"eval\"?"));
   EXPECT_THAT(error_of({"run"}), HasSubstr("RECIPE is required"));
   EXPECT_THAT(error_of({"run", "r.yaml", "--resume", "maybe"}), HasSubstr("--resume"));
@@ -83,9 +83,9 @@ TEST(CommandLine, NumbersKeepTheirRange) {
   EXPECT_THAT(said({"data", "prepare", "a", "--out", "o"}, "--threads", "-1"),
               HasSubstr("in [0, 1024], got \"-1\""));
   EXPECT_THAT(said({"tokenizer", "train", "a", "--out", "o"}, "--threads", "-1"), HasSubstr("in [0, 1024]"));
-  EXPECT_THAT(said(quantize, "--tokens", "0"), HasSubstr("must be a whole number >= 1, got \"0\""));
+  EXPECT_THAT(said(quantize, "--tokens", "0"), HasSubstr("--tokens must be >= 1, got 0"));
   EXPECT_THAT(said(eval, "--sequence", "-3"), HasSubstr(">= 1"));
-  EXPECT_THAT(said(eval, "--limit", "-5"), HasSubstr(">= 1"));
+  EXPECT_THAT(said(eval, "--limit", "-5"), HasSubstr(">= 0"));
   EXPECT_THAT(said(generate, "--seed", "-1"), HasSubstr(">= 0"));
   for (const char* ids : {"4294967297", "", "1,-1", "x"})
     EXPECT_THAT(said({"generate", "m"}, "--ids", ids), HasSubstr("--ids")) << ids;

@@ -37,7 +37,7 @@ struct Options {
 struct Parsed {
   Options options;
   CLI::App app;
-  FlagSection flags{app, {"hidden"}};
+  FlagSection flags{app, {}, {"hidden"}};
   explicit Parsed(std::vector<std::string> arguments) {
     options.describe(flags);
     std::reverse(arguments.begin(), arguments.end());

@@ -7,11 +7,14 @@
 #include "core/file.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
-#include "tests/recipes/tiny.h"
+#include "tests/artifacts/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::launch {
 namespace {
+
+using artifacts::save_tiny;
+using artifacts::tiny_model;
 
 using ::testing::HasSubstr;
 
@@ -50,6 +53,11 @@ TEST(Verbs, InspectKnowsPresetsAndFiles) {
   EXPECT_THAT(output_of(inspect_verb, {path.string()}), HasSubstr("a  F32  [2, 3]"));
   EXPECT_THROW(inspect_verb({(directory / "nothing").string()}), IoError);
   EXPECT_THROW(inspect_verb({directory.path().string()}), DataError);
+}
+
+TEST(Verbs, InspectTakesShardsForACacheOnly) {
+  testing::TemporaryDirectory directory;
+  EXPECT_THROW(inspect_verb({directory.path().string(), "x", ""}), ConfigError);
 }
 
 TEST(Verbs, TokenizerEncodesAndDecodes) {

@@ -31,7 +31,7 @@ std::unique_ptr<Decoder> adapted_model() {
   return model;
 }
 
-at::Tensor logits_of(Decoder& model) {
+at::Tensor logits_of(Model& model) {
   const at::NoGradGuard no_grad;
   return testing::logits(model, {testing::random_tokens(2, 9, 96), {}, {}});
 }

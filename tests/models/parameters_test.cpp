@@ -16,7 +16,7 @@ TEST(Parameters, AnAliasIsTheSameParameter) {
   p.alias("layers.2.ffn.up.weight", "layers.1.ffn.up.weight");  // through an alias
   p.alias("lm_head.weight", "embed.weight");
   EXPECT_EQ(&p.at("layers.2.ffn.up.weight"), &p.at("layers.0.ffn.up.weight"));
-  EXPECT_EQ(p.aliases().at("layers.2.ffn.up.weight"), "layers.0.ffn.up.weight");
+  EXPECT_EQ(p.at("layers.2.ffn.up.weight").name, "layers.0.ffn.up.weight");
   EXPECT_THAT(
       p.at("layers.1.ffn.up.weight").uses,
       ::testing::ElementsAre("layers.0.ffn.up.weight", "layers.1.ffn.up.weight", "layers.2.ffn.up.weight"));
@@ -57,18 +57,29 @@ TEST(Parameters, OnTheMetaDeviceNothingIsAllocated) {
   EXPECT_EQ(p.stored(), int64_t{1} << 44);
 }
 
-TEST(Parameters, ZeroGradientsInPlace) {
+TEST(Parameters, KnowTheirShapeAndPlaceWithoutAMaster) {
+  Parameters p(at::kMeta);
+  Parameter& w = p.add("w", {300, 131}, Role::kMatrix);
+  w.master = at::Tensor();
+  EXPECT_EQ(w.shape, (std::vector<int64_t>{300, 131}));
+  EXPECT_EQ(w.numel(), 300 * 131);
+  EXPECT_EQ(p.stored(), 300 * 131);
+  EXPECT_EQ(w.placement.device, at::kMeta);
+  EXPECT_EQ(w.placement.owned, cut_into_blocks({300, 131}));
+  EXPECT_THROW(p.add("scalar", {}, Role::kBias), ShapeError);
+}
+
+TEST(Parameters, AFrozenOneTakesNoGradient) {
   Parameters p;
-  Parameter& a = p.add("a", {2}, Role::kMatrix);
-  p.add("b", {2}, Role::kMatrix);
-  a.master.fill_(1.0);
-  (a.working * 3.0).sum().backward();
-  const at::Tensor gradient = a.working.grad();
-  EXPECT_EQ(gradient.sum().item<float>(), 6.0f);
-  p.zero_gradients();
-  EXPECT_EQ(gradient.sum().item<float>(), 0.0f);
-  EXPECT_TRUE(a.working.grad().is_same(gradient));
-  EXPECT_FALSE(p.at("b").working.grad().defined());
+  Parameter& embed = p.add("embed.weight", {2}, Role::kEmbedding);
+  Parameter& other = p.add("other", {2}, Role::kMatrix);
+  p.alias("lm_head.weight", "embed.weight");
+  p.at("lm_head.weight").freeze();
+  EXPECT_TRUE(embed.frozen);
+  EXPECT_FALSE(other.frozen);
+  (embed.working * other.working).sum().backward();
+  EXPECT_FALSE(embed.working.grad().defined());
+  EXPECT_TRUE(other.working.grad().defined());
 }
 
 }  // namespace

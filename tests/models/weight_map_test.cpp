@@ -127,18 +127,52 @@ TEST(WeightMap, PullBackReachesEveryParameterAndScalesLast) {
     EXPECT_TRUE(at::equal(masters[i], working[i] * static_cast<double>(i))) << i;
 }
 
-TEST(WeightMap, AChainAppliesInOrderAndPullsBackInReverse) {
+// A frozen master does not move, so an optimizer step does not make its working copy again.
+TEST(WeightMap, FrozenParametersStayOutOfTraining) {
   Parameters parameters;
-  Parameter& p = parameters.add("w", {3}, Role::kMatrix);
-  p.master.copy_(at::tensor({1.0f, -2.0f, 0.5f}));
-  std::vector<std::unique_ptr<WeightMap>> maps;
-  maps.push_back(std::make_unique<ScaleMap>(0.0, /*squares=*/true));
-  maps.push_back(std::make_unique<ScaleMap>(3.0));
-  ChainMap chain(std::move(maps));
-  EXPECT_TRUE(at::equal(chain.apply(p, p.master), at::tensor({3.0f, 12.0f, 0.75f})));  // 3 x^2
-  EXPECT_TRUE(at::equal(chain.pull_back(p, at::ones(3)), at::tensor({6.0f, -12.0f, 3.0f})));
-  EXPECT_FALSE(chain.identity_for(p));
-  EXPECT_TRUE(ChainMap({}).identity_for(p));
+  add_many_sizes(parameters);
+  for (const char* name : {"w3", "w7"}) parameters.at(name).freeze();  // a small and a large one
+  ScaleMap map(2.0);
+  bind_working(parameters, map, at::kFloat);
+  for (const Parameter& p : parameters.unique()) EXPECT_EQ(p.working.requires_grad(), !p.frozen) << p.name;
+
+  std::vector<at::Tensor> gradients;
+  for (Parameter& p : parameters.unique()) {
+    p.master.fill_(3.0);
+    gradients.push_back(p.frozen ? at::Tensor() : at::ones_like(p.master));
+  }
+  const std::vector<at::Tensor> masters = pull_back(parameters, map, gradients);
+  refresh_trained(parameters, map);
+  for (size_t i = 0; const Parameter& p : parameters.unique()) {
+    EXPECT_EQ(masters[i++].defined(), !p.frozen) << p.name;
+    const double expected = p.frozen ? 2.0 : p.name == "norm" ? 3.0 : 6.0;
+    EXPECT_TRUE(at::all(p.working == expected).item<bool>()) << p.name;
+  }
+  refresh_working(parameters, map);  // a map that has changed makes all of them again
+  EXPECT_TRUE(at::all(parameters.at("w3").working == 6.0).item<bool>());
+}
+
+// A rank that multiplies with a part of a parameter has working values of that part only.
+TEST(WeightMap, WorkingIsTheUsedPart) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    Parameters parameters;
+    Parameter& rows = parameters.add("rows", {6, 4}, Role::kMatrix);
+    Parameter& columns = parameters.add("columns", {6, 4}, Role::kEmbedding);  // identity
+    for (Parameter* p : {&rows, &columns}) p->master.copy_(at::arange(24, at::kFloat).view({6, 4}));
+    rows.placement.used = {0, 2, 5};
+    columns.placement.used = {1, 1, 3};
+    ScaleMap map(2.0);
+    bind_working(parameters, map, dtype);
+    for (int time = 0; time < 2; ++time) {
+      EXPECT_TRUE(testing::same_bits(rows.working, (rows.master * 2).slice(0, 2, 5).to(dtype)));
+      // ScaleMap scales whatever it is asked for; f32 shares the master, and asks for nothing.
+      const at::Tensor values = dtype == at::kFloat ? columns.master : columns.master * 2;
+      EXPECT_TRUE(at::equal(columns.working, values.slice(1, 1, 3).to(dtype)));
+      rows.master.add_(1.0);
+      columns.master.add_(1.0);
+      refresh_working(parameters, map);
+    }
+  }
 }
 
 TEST(WeightMap, OnlyParametersThatTheMapChangesLeaveTheirMaster) {

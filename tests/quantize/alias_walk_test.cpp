@@ -88,7 +88,6 @@ TEST_F(AliasWalk, GradientsAreSummedOverTheUses) {
   for (Parameter& p : twin.parameters().unique()) p.master.copy_(parameters().at(p.name).master);
   QuantizeMap twin_map({}, twin.parameters());
   models::bind_working(twin.parameters(), twin_map, at::kFloat);
-  parameters().zero_gradients();
   const auto objective = train::make_cross_entropy();
   (*objective)(model_, sample_batch(77)).sum.backward();
   (*objective)(twin, sample_batch(77)).sum.backward();
@@ -115,7 +114,7 @@ TEST_F(AliasWalk, CheckpointHoldsOneCopyAndBringsBackEveryBit) {
   train::CheckpointContent content;
   content.step = 3;
   content.optimizer = optimizer_->state();
-  for (const Parameter& p : parameters().unique()) content.weights.emplace_back(p.name, p.master);
+  content.weights = train::weights_of(parameters());
   train::save_checkpoint(local_files(), directory_.path(), content, 1);
   const train::LoadedCheckpoint loaded =
       train::load_checkpoint(train::list_checkpoints(directory_.path()).at(0));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/random.h"
+#include "models/decoder.h"
 #include "quantize/gptq.h"
 #include "tests/testing.h"
 

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "models/decoder.h"
 #include "tests/data/corpus.h"
 #include "tests/testing.h"
 

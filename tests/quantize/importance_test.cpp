@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "formats/gguf.h"
+#include "models/decoder.h"
 #include "tests/testing.h"
 
 namespace retort::quantize {

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "models/decoder.h"
 #include "quantize/packing_map.h"
 #include "tests/process_memory.h"
 #include "tests/testing.h"

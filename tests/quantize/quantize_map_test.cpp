@@ -208,6 +208,41 @@ TEST(QuantizeMap, LearnedScalesAreParametersFittedAtTheFirstStep) {
   EXPECT_TRUE(same_bits(theta.master, fitted));
 }
 
+TEST(QuantizeMap, AFrozenWeightFreezesItsScale) {
+  WideParameters parameters;
+  Parameter& up = parameters.at("layers.0.ffn.up.weight");
+  up.freeze();
+  QuantizeMap map(all("lsq4"), parameters);
+  models::bind_working(parameters, map, at::kFloat);
+  const Parameter& theta = scale_of(parameters, up.name);
+  EXPECT_TRUE(theta.frozen);
+  EXPECT_FALSE(theta.working.requires_grad());
+  EXPECT_FALSE(scale_of(parameters, "embed.weight").frozen);
+  ASSERT_TRUE(map.begin_step(0));
+  EXPECT_TRUE(same_bits(theta.master, theta_of(grids().at("lsq4").fit(up.master, {}))))
+      << "fitted all the same";
+}
+
+// Blocks are what owners are given: a tensor's own scale must not be torn apart, and a row's goes with the
+// row.
+TEST(QuantizeMap, BlocksKeepTogetherWhatSharesAScale) {
+  Parameters parameters;
+  for (const char* name : {"rows", "tensor", "learned"})
+    parameters.add(name, {600, 256}, Role::kMatrix).master.fill_(1.0);
+  QuantizeMap map({.weights = {"ternary_row"},
+                   .embedding = {"none"},
+                   .head = {"none"},
+                   .except = {{"tensor", "ternary"}, {"learned", "lsq4"}}},
+                  parameters);
+  models::bind_working(parameters, map, at::kFloat);
+  const auto blocks = [&](const char* name) { return parameters.at(name).placement.owned; };
+  EXPECT_EQ(blocks("rows").count(), 5);
+  EXPECT_EQ(blocks("rows"), models::cut_into_blocks({600, 256}));
+  EXPECT_EQ(blocks("tensor").count(), 1);
+  EXPECT_EQ(blocks("learned"), blocks("rows"));
+  EXPECT_EQ(blocks("learned_scale"), blocks("learned"));
+}
+
 TEST(QuantizeMap, AScaleGetsTheGradientOfItsWeight) {
   WideParameters parameters;
   QuantizeMap map(all("lsq3"), parameters);
@@ -331,7 +366,7 @@ TEST(QuantizeMap, ValuesReachATargetThroughTheMasters) {
   };
   EXPECT_NEAR(distance(), 2.0, 0.1);
   for (int step = 0; step < 200; ++step) {
-    parameters.zero_gradients();
+    p.working.mutable_grad().reset();
     (0.5 * (p.working - target).square().sum()).backward();
     p.master.sub_(map.pull_back(p, p.working.grad()), 0.02);
     models::refresh_working(parameters, map);

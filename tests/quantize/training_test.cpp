@@ -1,6 +1,8 @@
 // Training on every grid, as a whole: a decoder whose head is tied and whose layers share one FFN, some steps
 // of an optimizer, ranks, a checkpoint in between, the file, and the file read back.
+#include <map>
 #include <mutex>
+#include <set>
 
 #include "comm/comm.h"
 #include "core/random.h"
@@ -51,8 +53,10 @@ QuantizeOptions on(const std::string& grid, int64_t from_step = 0) {
 // One rank's model, map and optimizer.
 struct Training {
   explicit Training(const QuantizeOptions& options, at::ScalarType dtype = at::kFloat,
-                    const models::DecoderSpec& spec = shared_spec())
-      : model(spec), map(options, model.parameters()), objective(train::make_cross_entropy()) {
+                    const models::DecoderSpec& spec = shared_spec(), const std::set<std::string>& frozen = {})
+      : model(spec),
+        map(options, freeze(model.parameters(), frozen)),
+        objective(train::make_cross_entropy()) {
     models::initialise(model.parameters(), "gpt2", 0.05, 7);
     optimizer = train::make_optimizer({.lr = 3e-3}, model.parameters());
     models::bind_working(model.parameters(), map, dtype);
@@ -60,13 +64,17 @@ struct Training {
   void train(int64_t begin, int64_t end, comm::Comm& comm, int64_t micro_batches) {
     train::TrainStep step({model, map, *objective, *optimizer, comm}, micro_batches, 1.0);
     for (int64_t s = begin; s < end; ++s) {
-      if (map.begin_step(s)) models::refresh_working(model.parameters(), map);
       std::vector<data::Batch> batches;
       for (int64_t g = 0; g < micro_batches; ++g)
         batches.push_back(
             sample_batch(static_cast<uint64_t>((s * comm.size() + comm.rank()) * micro_batches + g)));
       losses.push_back(step.run(s, batches, 3e-3).loss);
     }
+  }
+
+  static models::Parameters& freeze(models::Parameters& parameters, const std::set<std::string>& names) {
+    for (const std::string& name : names) parameters.at(name).freeze();
+    return parameters;
   }
 
   models::Decoder model;
@@ -202,8 +210,7 @@ TEST(GridTraining, ResumeContinuesWithEveryBit) {
     train::CheckpointContent content;
     content.step = stop;
     content.optimizer = before.optimizer->state();
-    for (const Parameter& p : before.model.parameters().unique())
-      content.weights.emplace_back(p.name, p.master);
+    content.weights = train::weights_of(before.model.parameters());
     train::save_checkpoint(local_files(), directory.path(), content, 1);
 
     const train::LoadedCheckpoint loaded =
@@ -214,6 +221,52 @@ TEST(GridTraining, ResumeContinuesWithEveryBit) {
     after.optimizer->set_state(loaded.optimizer);
     after.train(stop, 5, *comm, 1);
     expect_same_masters(whole, after, fmt::format("stopped at {}", stop));
+  }
+}
+
+// Frozen weights, one of which two layers share and one of which is the head too, keep their bits, and their
+// scales the ones that were fitted; a run that stops and continues ends like one that does not.
+TEST(GridTraining, FrozenWeightsStayOnTheirGrid) {
+  const auto comm = comm::make_self_comm();
+  const std::set<std::string> names = {"embed.weight", "layers.0.ffn.up.weight"};
+  for (const char* grid : {"q4_0", "lsq4", "ternary"}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const auto start = [&] { return std::make_unique<Training>(on(grid, 1), dtype, shared_spec(), names); };
+      const auto whole = start(), before = start(), after = start();
+      std::map<std::string, at::Tensor> masters;
+      for (const std::string& name : names) masters[name] = whole->model.parameters().at(name).master.clone();
+      whole->train(0, 5, *comm, 1);
+      EXPECT_LT(whole->losses.back(), whole->losses.front()) << grid;
+
+      before->train(0, 3, *comm, 1);
+      const testing::TemporaryDirectory directory;
+      train::CheckpointContent content;
+      content.step = 3;
+      content.optimizer = before->optimizer->state();
+      content.weights = train::weights_of(before->model.parameters());
+      train::save_checkpoint(local_files(), directory.path(), content, 1);
+      const auto loaded = train::load_checkpoint(train::list_checkpoints(directory.path()).at(0));
+      train::copy_weights(loaded, after->model.parameters());
+      after->optimizer->set_state(loaded.optimizer);
+      after->map.begin_step(2);
+      models::refresh_working(after->model.parameters(), after->map);
+      after->train(3, 5, *comm, 1);
+      expect_same_masters(*whole, *after, grid);
+
+      const at::NoGradGuard no_grad;
+      for (const auto& [name, master] : masters) {
+        const Parameter& p = whole->model.parameters().at(name);
+        EXPECT_TRUE(same_bits(p.master, master)) << grid << " " << name;
+        EXPECT_TRUE(same_bits(p.working, whole->map.apply(p, p.master).to(dtype))) << grid << " " << name;
+        EXPECT_FALSE(same_bits(p.working.to(at::kFloat), master)) << grid << ": the grid is on";
+        if (!grids().at(grid).learned) continue;
+        EXPECT_TRUE(same_bits(whole->model.parameters().at(name + "_scale").master,
+                              theta_of(grids().at(grid).fit(master, {}))))
+            << grid << " " << name;
+      }
+      for (const auto& [name, tensor] : whole->optimizer->state())
+        for (const std::string& still : names) EXPECT_EQ(name.find(still), name.npos) << name;
+    }
   }
 }
 

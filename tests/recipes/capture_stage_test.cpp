@@ -1,7 +1,7 @@
 #include <gmock/gmock.h>
 
+#include "distill/inspect_cache.h"
 #include "distill/teacher_cache.h"
-#include "launch/verbs.h"
 #include "recipes/on_ranks.h"
 #include "tests/recipes/recipe_run.h"
 
@@ -37,10 +37,10 @@ std::string bytes_below(const Path& directory) {
   return out;
 }
 
-std::string output_of(const InspectArguments& arguments) {
-  ::testing::internal::CaptureStdout();
-  EXPECT_EQ(inspect_verb(arguments), ExitCode::kDone);
-  return ::testing::internal::GetCapturedStdout();
+std::string inspected(const Path& cache, const std::string& shards, const std::string& tokenizer) {
+  std::string out;
+  distill::inspect_cache(cache, shards, tokenizer, [&](std::string_view line) { (out += line) += "\n"; });
+  return out;
 }
 
 }  // namespace
@@ -101,20 +101,18 @@ TEST_F(CaptureStage, BelongsToTextAndTeacherAndNotToBatches) {
 
 TEST_F(CaptureStage, InspectSaysWhatACacheHoldsAndWhetherItFits) {
   run(recipe(kRecipe));
-  const std::string cache = in_run("labels").string();
-  const std::string said = output_of({cache, in_run("text/train").string(), "bytes"});
+  const Path cache = in_run("labels/cache");
+  const std::string said = inspected(cache, in_run("text/train").string(), "bytes");
   for (const char* part : {"sampled of ", "20 draws a token at temperature 1", "checksums hold",
                            "windows of 32 tokens", "fits the shards", "fits the tokenizer bytes"})
     EXPECT_THAT(said, HasSubstr(part));
-  EXPECT_THAT(output_of({cache, "", ""}), Not(HasSubstr("fits")));
+  EXPECT_THAT(inspected(cache, "", ""), Not(HasSubstr("fits")));
   try {
-    output_of({cache, in_run("text/validation").string(), ""});
+    inspected(cache, in_run("text/validation").string(), "");
     FAIL();
   } catch (const DataError& error) {
     EXPECT_THAT(error.what(), HasSubstr("captured on other text"));
   }
-  ::testing::internal::GetCapturedStdout();
-  EXPECT_THROW(inspect_verb({in_run("text").string(), "x", ""}), ConfigError);
 }
 
 TEST_F(CaptureStage, OnlyAskedForWhereThereIsOne) {

@@ -2,8 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <set>
+
 #include "core/error.h"
 #include "core/file.h"
+#include "recipes/explain_section.h"
+#include "recipes/read_recipe.h"
 #include "recipes/recipe.h"
 #include "recipes/shipped.h"
 #include "tests/testing.h"
@@ -44,6 +48,30 @@ TEST(Docs, NoRecipeIsForgotten) {
        std::filesystem::recursive_directory_iterator(testing::source_directory() / "recipes"))
     files += entry.path().extension() == ".yaml";
   EXPECT_EQ(shipped_names().size(), files);
+}
+
+// A description is of a thing or an act: it begins with a noun or a verb.
+TEST(Docs, DescriptionsBeginWithANounOrAVerb) {
+  const std::set<std::string> refused = {
+      "a",   "an", "and", "as", "at",   "by",  "for", "from", "how",  "in",    "is",    "it",   "its",
+      "not", "of", "on",  "so", "that", "the", "to",  "what", "when", "where", "which", "with", "without"};
+  for (const KeyDoc& row : explain_section<RecipeFile>()) {
+    if (row.is_section() || row.key == "claim.bars[].says") continue;
+    const std::string first = row.doc.substr(0, row.doc.find_first_of(" ,;:"));
+    EXPECT_FALSE(refused.contains(first)) << row.key << ": " << row.doc;
+    EXPECT_FALSE(row.doc.empty()) << row.key;
+  }
+}
+
+// The recipe on README's first screen is one.
+TEST(Docs, ReadmesRecipeHasNoProblems) {
+  const std::string readme = read_text(testing::source_directory() / "README.md");
+  const std::string fence = "```yaml\n";
+  const size_t begin = readme.find(fence);
+  ASSERT_NE(begin, std::string::npos);
+  const std::string recipe =
+      readme.substr(begin + fence.size(), readme.find("```", begin + fence.size()) - begin - fence.size());
+  EXPECT_EQ(parse_recipe(recipe, "README.md", {"run.text=/dev/null"}).stages.size(), 8u);
 }
 
 }  // namespace retort::recipes

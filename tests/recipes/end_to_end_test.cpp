@@ -1,4 +1,4 @@
-// The binary, as a user runs it: tests/launch/mini.yaml, killed, interrupted, and under mpirun.
+// The binary, as a user runs it: tests/recipes/mini.yaml, killed, interrupted, and under mpirun.
 #include <gmock/gmock.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -79,7 +79,7 @@ class SlowEndToEnd : public ::testing::Test {
   std::vector<std::string> command(const std::string& run, const std::vector<std::string>& sets = {}) const {
     std::vector<std::string> out = {binary().string(),
                                     "run",
-                                    (testing::source_directory() / "tests/launch/mini.yaml").string(),
+                                    (testing::source_directory() / "tests/recipes/mini.yaml").string(),
                                     "--set",
                                     "run.text=" + (directory_ / "a.txt").string(),
                                     "--set",
@@ -304,7 +304,7 @@ TEST_F(SlowEndToEnd, BadInputHasDocumentedCodes) {
   EXPECT_EQ(execute({binary().string(), "fly"}, "e"), 2);
   fs::create_directory(directory_ / "own");  // whose recipe.yaml the resolved one would replace
   const Path recipe = directory_ / "own" / "recipe.yaml";
-  fs::copy_file(testing::source_directory() / "tests" / "launch" / "mini.yaml", recipe);
+  fs::copy_file(testing::source_directory() / "tests" / "recipes" / "mini.yaml", recipe);
   const std::string written = read_text(recipe);
   std::vector<std::string> run = command("own", {});
   *std::find_if(run.begin(), run.end(), [](const std::string& word) { return word.ends_with("mini.yaml"); }) =

@@ -1,7 +1,7 @@
 #include "recipes/stages/initial_model.h"
 
-#include "launch/model_address.h"
 #include "models/hf_folder.h"
+#include "recipes/model_address.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -74,7 +74,7 @@ stages:
 )",
                                     directory_.path().string())));
   Log quiet(stderr, "", true);
-  const OpenedModel tuned = open_model(in_run("tuned").string(), "", 0, quiet);
+  const artifacts::OpenedModel tuned = open_model(in_run("tuned").string(), "", 0, quiet);
   EXPECT_EQ(tuned.ends(), (std::vector<int32_t>{3, 5}));
   EXPECT_EQ(tuned.generation, extras.generation);
 }

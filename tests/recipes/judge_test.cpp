@@ -12,7 +12,7 @@ TEST(QuantizationTables, ShowWhatThereIs) {
                                           .bits_per_weight = 4.5,
                                           .file_bytes = 1234567,
                                           .score = eval::TextScore{100, 10, 40},
-                                          .divergence = eval::Divergence{0.25, 0.5, 10}}});
+                                          .divergence = eval::Divergence{0.25, 0.5}}});
   EXPECT_THAT(table, HasSubstr("1,234,567"));
   EXPECT_THAT(table, HasSubstr("0.25000"));
   EXPECT_THAT(table, HasSubstr("50.0%"));

@@ -1,7 +1,10 @@
 // A byte-patch model is trained, stopped, continued, spread over ranks, scored and sampled like any other;
-// only other software's files are refused.
+// only other software's files are refused, and quantization that goes layer by layer.
+#include "artifacts/copy_model.h"
+#include "artifacts/export_model.h"
 #include "formats/json.h"
-#include "launch/export_model.h"
+#include "recipes/model_address.h"
+#include "recipes/stages/judge.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -57,19 +60,47 @@ TEST_P(PatchModels, RanksAndAStopChangeNoBit) {
 TEST_P(PatchModels, OpensFromItsCheckpointAndStaysThere) {
   run(recipe());
   Log quiet(stderr, "", true);
-  const OpenedModel model = open_model(checkpoint(4).string(), "", 0, quiet);
+  const artifacts::OpenedModel model = open_model(checkpoint(4).string(), "", 0, quiet);
   EXPECT_TRUE(model.decoder->spec() == recipe().stages[1].get<ModelOptions>().spec());
   EXPECT_EQ(model.need_tokenizer().name(), GetParam().tokenizer);
   for (const char* format : {"gguf", "hf"}) {
-    ExportOptions options;
+    artifacts::ExportOptions options;
     options.format = format;
     try {
       export_model(model, options, directory_ / "out", local_files());
       FAIL() << format;
     } catch (const ConfigError& error) {
-      EXPECT_THAT(error.what(), HasSubstr("a " + GetParam().family + " model has no architecture in"));
+      EXPECT_THAT(error.what(), HasSubstr("a " + GetParam().family + " model cannot be written as a"));
     }
   }
+}
+
+// Rounding needs no layers, and a checkpoint holds any model.
+TEST_P(PatchModels, IsRoundedToGridsIntoACheckpoint) {
+  run(recipe());
+  Log quiet(stderr, "", true);
+  artifacts::OpenedModel model = open_model(checkpoint(4).string(), "", 0, quiet);
+  quantize::QuantizeOptions grids;
+  grids.weights.grid = "fp8";
+  grids.embedding.grid = grids.head.grid = "none";
+  const auto comm = comm::make_self_comm();
+  PostTrainingJob job{grids, {}, nullptr, 24};
+  job.method.method = "gptq";
+  EXPECT_THAT([&] { put_on_grids(*model.decoder, job, *comm, quiet); },
+              ::testing::ThrowsMessage<ConfigError>(HasSubstr("method gptq goes layer by layer, and a " +
+                                                              GetParam().family + " model is no stack")));
+  job.method.method = "rtn";
+  const auto before = artifacts::copy_of(*model.decoder);
+  model.grids = put_on_grids(*model.decoder, job, *comm, quiet);
+  artifacts::export_model(model, {.format = "checkpoint"}, directory_ / "rounded", local_files());
+  const artifacts::OpenedModel back = open_model((directory_ / "rounded").string(), "", 0, quiet);
+  EXPECT_EQ(back.need_tokenizer().name(), GetParam().tokenizer);
+  int rounded = 0;
+  for (const models::Parameter& p : back.decoder->parameters().unique()) {
+    EXPECT_TRUE(testing::same_bits(p.master, model.decoder->parameters().at(p.name).master)) << p.name;
+    rounded += at::equal(p.master, before->parameters().at(p.name).master) ? 0 : 1;
+  }
+  EXPECT_GT(rounded, 5);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -105,7 +105,7 @@ TEST_F(PipelineTest, TextsOfOneStageAreOfOneVocabulary) {
   writer.add(std::vector<int32_t>(100, 2), 200);
   writer.finish();
   EXPECT_THAT(error_of(recipe({"data.validation=" + (directory_ / "words").string()})),
-              HasSubstr("the training text with bytes"));
+              HasSubstr("the text of data.train with bytes"));
   run(recipe());
   Recipe further = recipe();
   further.stages[1].get<ModelOptions>().from = in_run("model").string();

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "core/error.h"
+#include "models/decoder.h"
 
 namespace retort::recipes {
 namespace {

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "models/decoder.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -12,6 +13,7 @@
 #include "recipes/recipe.h"
 #include "recipes/shipped.h"
 #include "recipes/stage_kind.h"
+#include "recipes/stages/initial_model.h"
 #include "tests/testing.h"
 #include "train/trainer.h"
 
@@ -116,7 +118,8 @@ TEST(ReadRecipe, TheFeedForwardNetworkFollowsTheFamily) {
   const auto ffn_of = [&](const std::string& model) {
     return parse_recipe(fmt::format("data: {{ train: {} }}\nmodel: {{ {} }}\n", text.path(), model), "r.yaml")
         .stages[0]
-        .model.choices.ffn;
+        .get<ModelOptions>()
+        .choices.ffn;
   };
   EXPECT_EQ(ffn_of("family: llama"), models::FfnKind::kSwiglu);
   EXPECT_EQ(ffn_of("family: bitnet"), models::FfnKind::kRelu2glu);
@@ -161,7 +164,7 @@ TEST(ReadRecipe, StageMistakesPointIntoTheStage) {
   const std::string text = kPipeline;
   EXPECT_EQ(
       error_of(text + "  - { name: rtn, kind: quantise }\n"),
-      "r.yaml:12:24: stages.rtn.kind: must be one of tokenizer, prepare, train, capture, quantize, export, "
+      "r.yaml:12:24: stages.rtn.kind: must be one of tokenizer, prepare, train, capture, quantize, export, evaluate, "
       "generate, report, got "
       "\"quantise\"; did you mean \"quantize\"?");
   EXPECT_EQ(error_of(text + "  - { name: out, kind: report, train: { steps: 3 } }\n"),
@@ -172,7 +175,7 @@ TEST(ReadRecipe, StageMistakesPointIntoTheStage) {
   EXPECT_EQ(error_of(text + "  - { name: x, model: { from: stage:studnet } }\n"),
             "r.yaml:12:31: stages.x.model.from: no earlier stage \"studnet\"; did you mean \"student\"?");
   EXPECT_EQ(error_of(text + "  - { name: x, model: { from: stage:student, width: 3 } }\n"),
-            "r.yaml:12:46: stages.x.model.width: must not stand beside from, which brings its own shape");
+            "r.yaml:12:46: stages.x.model.width: must not stand beside from, which comes instead of it");
 }
 
 TEST(ReadRecipe, AStageCanDropAnOptionalSection) {
@@ -264,7 +267,7 @@ TEST(ReadRecipe, SharingAndInitAreChosenInYaml) {
   EXPECT_TRUE(spec.share_ffn && spec.share_output);
   EXPECT_EQ(std::vector({spec.keep_first, spec.keep_last, spec.lora_rank}), (std::vector<int64_t>{1, 0, 4}));
   EXPECT_THAT(model.init->layers, ElementsAre("1", "0"));
-  EXPECT_EQ(recipe.find("small")->init_source(), "stage:teacher");
+  EXPECT_EQ(init_source(*recipe.find("small")), "stage:teacher");
   const std::string printed = print_section(recipe);
   EXPECT_EQ(print_section(parse_recipe(printed, "r.yaml")), printed);
   EXPECT_THAT(error_of(text, {"stages.small.model.share.keep_first=2"}),
@@ -282,7 +285,7 @@ stages:
   - { name: m, kind: train }
 )",
                                      "mixed.yaml", {"run.dir=/tmp/mixed"});
-  EXPECT_EQ(recipe.stages[1].text(recipe.run), std::vector<std::string>{"/dev/zero"});
+  EXPECT_EQ(inputs_of(recipe, recipe.stages[1]).back().address, "/dev/zero");
   const std::vector<SourceOptions> sources = recipe.stages[2].get<DataOptions>().sources();
   ASSERT_EQ(sources.size(), 2u);
   EXPECT_EQ(sources[1].train, "stage:b");
@@ -303,7 +306,7 @@ TEST(ReadRecipe, QuickstartStudentStoresAtMostAnEighthOfItsTeacher) {
   const Recipe recipe = read_recipe("quickstart", {"run.text=/dev/null"});
   const models::Decoder teacher(recipe.find("teacher")->get<ModelOptions>().spec(), at::kMeta);
   for (const char* name : {"scratch", "distilled"}) {
-    const models::Decoder student(recipe.find(name)->model.spec(), at::kMeta);
+    const models::Decoder student(recipe.find(name)->get<ModelOptions>().spec(), at::kMeta);
     EXPECT_LE(8 * student.parameters().stored(), teacher.parameters().stored()) << name;
     EXPECT_TRUE(student.spec().tie_embeddings && student.spec().share_ffn) << name;
   }

@@ -11,11 +11,12 @@
 #include "recipes/stage_context.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
-#include "recipes/export_options.h"
+#include "artifacts/export_model.h"
 #include "recipes/identity.h"
 #include "recipes/model_options.h"
 #include "recipes/read_recipe.h"
 #include "tests/testing.h"
+#include "train/checkpoint.h"
 
 namespace retort::recipes {
 

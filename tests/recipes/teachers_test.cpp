@@ -4,12 +4,15 @@
 
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
+#include "tests/artifacts/tiny.h"
 #include "tests/data/corpus.h"
 #include "tests/recipes/recipe_run.h"
-#include "tests/recipes/tiny.h"
 
 namespace retort::recipes {
 namespace {
+
+using artifacts::save_tiny;
+using artifacts::tiny_model;
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;

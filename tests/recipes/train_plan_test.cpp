@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "models/decoder.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {

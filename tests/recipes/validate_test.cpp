@@ -4,14 +4,16 @@
 
 #include <fstream>
 
+#include "artifacts/export_model.h"
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
 #include "models/family.h"
 #include "quantize/post_training.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
-#include "recipes/export_options.h"
 #include "recipes/model_options.h"
+#include "recipes/stage_check.h"
+#include "recipes/stages/train_check.h"
 #include "tests/testing.h"
 #include "train/trainer.h"
 
@@ -63,7 +65,7 @@ TEST(Validate, TrainedGridsMustFitTheFile) {
     recipe.stages[2].get<QuantizeSection>()->weights.grid = grid;
     Stage out("export", "out");
     out.get<ModelOptions>().from = "stage:student";
-    out.get<ExportOptions>().format = format;
+    out.get<artifacts::ExportOptions>().format = format;
     recipe.stages.push_back(out);
     return findings_of(recipe);
   };
@@ -83,7 +85,7 @@ TEST(Validate, MethodsMustServeTheirGrids) {
   s.get<ModelOptions>().from = "stage:teacher";
   s.get<QuantizeSection>().emplace();
   s.get<QuantizeSection>()->weights.grid = "nvfp4";
-  s.get<ExportOptions>().format = "hf";
+  s.get<artifacts::ExportOptions>().format = "hf";
   s.get<quantize::PostTrainingOptions>().clip_search = true;
   recipe.stages.push_back(s);
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize.weights.grid: a clip search")));
@@ -101,9 +103,26 @@ TEST(Validate, BytePatchModelsStayCheckpoints) {
   out.get<ModelOptions>().from = "stage:student";
   recipe.stages.push_back(out);
   recipe.stages[2].get<ModelOptions>().init.emplace();
-  EXPECT_THAT(findings_of(recipe),
-              ElementsAre("student model.init: a byte-patch model is cut from none, and none from it",
-                          "out model.from: a spacebyte model is in no file of other software"));
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre("student model.init: a byte-patch model is cut from none, and none from it",
+                  "out export.format: a spacebyte model cannot be written as a GGUF: llama.cpp has no such "
+                  "architecture; it stays a checkpoint of retort"));
+  recipe.stages[2].get<ModelOptions>().init.reset();
+  recipe.stages[3].get<artifacts::ExportOptions>().format = "checkpoint";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  Stage quantize("quantize", "out");
+  quantize.get<ModelOptions>().from = "stage:student";
+  quantize.get<artifacts::ExportOptions>().format = "checkpoint";
+  quantize.get<QuantizeSection>().emplace().weights.grid = "fp8";
+  recipe.stages[3] = quantize;
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  recipe.stages[3].get<quantize::PostTrainingOptions>().method = "gptq";
+  recipe.stages[3].get<DataOptions>().train = "stage:text";
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre("out post_training.method: method gptq goes layer by layer, and a spacebyte model is no "
+                  "stack of layers; rtn needs none"));
 }
 
 // Before anything is trained for a file that cannot hold it.
@@ -119,7 +138,7 @@ TEST(Validate, WhatAGgufCannotSayIsKnownAtOnce) {
   recipe.stages[2].get<ModelOptions>().choices.ffn = models::FfnKind::kSwiglu;
   EXPECT_THAT(findings_of(recipe), IsEmpty());
   recipe.stages[2].get<ModelOptions>().choices.ffn = models::FfnKind::kRelu2glu;
-  recipe.stages[3].get<ExportOptions>().format = "hf";
+  recipe.stages[3].get<artifacts::ExportOptions>().format = "hf";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
 }
 
@@ -267,16 +286,16 @@ TEST(Validate, QuantizeStagesReadTextForTheirMethodAndWriteFilesThatHoldTheGrid)
   s.get<DataOptions>().train = "stage:teacher";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize data.train: stage \"teacher\" must be")));
   s.get<DataOptions>().train = "stage:text";
-  s.get<ExportOptions>().format = "compressed-tensors";
+  s.get<artifacts::ExportOptions>().format = "compressed-tensors";
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("a compressed-tensors folder cannot hold grid q4_0")));
   s.get<QuantizeSection>()->weights.grid = "fp8";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
-  s.get<ExportOptions>().format = "gguf";
+  s.get<artifacts::ExportOptions>().format = "gguf";
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("quantize quantize.weights.grid: a GGUF cannot hold")));
   s.get<QuantizeSection>()->weights.grid = "q4_0";
-  s.get<ExportOptions>().type = "f16";
+  s.get<artifacts::ExportOptions>().type = "f16";
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize export.type")));
 }
 
@@ -360,9 +379,9 @@ TEST(Validate, ExportTypesFitTheFormat) {
   Recipe recipe = pipeline();
   Stage stage("export", "hf");
   stage.get<ModelOptions>().from = "stage:teacher";
-  stage.get<ExportOptions>().format = "hf";
-  stage.get<ExportOptions>().type = "q4_0";
-  stage.get<ExportOptions>().evaluate = true;
+  stage.get<artifacts::ExportOptions>().format = "hf";
+  stage.get<artifacts::ExportOptions>().type = "q4_0";
+  stage.get<artifacts::ExportOptions>().evaluate = true;
   recipe.stages.push_back(stage);
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("an HF folder holds f32, f16 or bf16, got q4_0"),
                                                HasSubstr("hf data.validation")));
@@ -372,14 +391,14 @@ TEST(Validate, RowsOfAnExportDivideIntoItsBlocks) {
   Recipe recipe = pipeline();
   Stage stage("export", "out");
   stage.get<ModelOptions>().from = "stage:teacher";
-  stage.get<ExportOptions>().type = "q4_k";
+  stage.get<artifacts::ExportOptions>().type = "q4_k";
   recipe.stages[1].get<ModelOptions>().choices.width = 288;
   recipe.stages.push_back(stage);
   EXPECT_THAT(
       findings_of(recipe),
       ElementsAre("out export.type: embed.weight has rows of 288, and q4_k wants a multiple of 256; q8_0 "
                   "takes them"));
-  recipe.stages.back().get<ExportOptions>().type = "q4_0";
+  recipe.stages.back().get<artifacts::ExportOptions>().type = "q4_0";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
 }
 

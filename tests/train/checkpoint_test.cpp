@@ -301,6 +301,44 @@ TEST(Checkpoint, WeightsGoIntoTheSameModelOnly) {
   EXPECT_THROW(copy_weights(loaded, fewer), CheckpointError);
 }
 
+// Several blocks of a tensor, one that is not contiguous and one without dimensions, are written block by
+// block and read as what they were, digests included.
+TEST(Checkpoint, TensorsOfManyBlocksRoundTrip) {
+  TemporaryDirectory run;
+  const at::Tensor wide = at::arange(300 * 131, at::kFloat).view({300, 131});
+  ASSERT_GT(models::cut_into_blocks(wide.sizes()).count(), 1);
+  CheckpointContent many = content(10);
+  many.weights = {{"wide", wide}, {"turned", wide.t()}, {"none", at::empty({0, 3})}};
+  save_checkpoint(quick_files(), run.path(), many, 1);
+  const LoadedCheckpoint loaded = load_checkpoint(run / "step_00000010");
+  for (const auto& [name, tensor] : many.weights)
+    EXPECT_TRUE(testing::same_bits(loaded.weights.at(name), tensor.contiguous())) << name;
+  flip_bit(run / "step_00000010" / "weights.safetensors",
+           std::filesystem::file_size(run / "step_00000010" / "weights.safetensors") - 1);
+  EXPECT_NE(error_of(run / "step_00000010").find("turned"), std::string::npos)
+      << error_of(run / "step_00000010");
+}
+
+TEST(Checkpoint, ARankTakesTheBlocksThatItOwns) {
+  models::Parameters whole, part;
+  models::Parameter& w = whole.add("w", {300, 131}, models::Role::kMatrix);
+  w.master.copy_(at::arange(300 * 131, at::kFloat).view({300, 131}));
+  const formats::NamedTensors weights = weights_of(whole);
+  ASSERT_EQ(weights.size(), 1u);
+  EXPECT_TRUE(weights[0].second.is_same(w.master));
+
+  models::Parameter& p = part.add("w", {300, 131}, models::Role::kMatrix);
+  p.master.zero_();
+  const models::RowBlock owned = p.placement.owned[1];
+  p.placement.owned.begin = owned.begin;
+  LoadedCheckpoint loaded;
+  loaded.weights = {{"w", w.master}};
+  copy_weights(loaded, part);
+  EXPECT_TRUE(at::equal(p.master.slice(0, owned.begin), w.master.slice(0, owned.begin)));
+  EXPECT_EQ(p.master.slice(0, 0, owned.begin).count_nonzero().item<int64_t>(), 0);
+  EXPECT_THROW(weights_of(part), InternalError) << "a checkpoint of this rank would have a hole";
+}
+
 // The model alone leaves an objective's weights; the model with its objective takes and demands them.
 TEST(Checkpoint, AnObjectivesWeightsAreNoModels) {
   LoadedCheckpoint loaded;

@@ -335,12 +335,40 @@ TEST(GradSync, TakesGradientsOnlyDuringItsMicroBatches) {
   EXPECT_TRUE(leaves_gradients());
 }
 
-TEST(GradSync, AFrozenParameterHasZeros) {
+// A frozen parameter is no part of the reduction, and the others' gradients do not notice.
+TEST(GradSync, AFrozenParameterHasNoGradient) {
+  const Gradients all = run_split(1, 4);
+  for (const int ranks : {1, 2, 4}) {
+    comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
+      TinyParameters parameters;
+      for (const size_t i : {size_t{1}, size_t{6}}) parameters.unique()[i].freeze();
+      const int64_t each = 4 / ranks;
+      GradSync sync(parameters, comm, each, 256);
+      for (int step = 0; step < 2; ++step) {
+        sync.begin_step();
+        for (int64_t g = 0; g < each; ++g) {
+          sync.begin_micro_batch(g);
+          tiny_loss(parameters, comm.rank() * each + g).backward();
+          sync.end_micro_batch(g);
+        }
+        const Gradients& got = sync.finish();
+        ASSERT_EQ(got.size(), all.size());
+        for (size_t i = 0; i < got.size(); ++i) {
+          EXPECT_EQ(got[i].defined(), i != 1 && i != 6) << i;
+          if (got[i].defined()) {
+            EXPECT_TRUE(testing::same_bits(got[i], all[i])) << ranks << " ranks: " << i;
+          }
+        }
+      }
+    });
+  }
+}
+
+TEST(GradSync, RefusesAWorkingCopyThatIsNeitherTrainedNorFrozen) {
   const auto self = comm::make_self_comm();
   TinyParameters parameters;
   parameters.unique()[3].working.requires_grad_(false);
-  GradSync sync(parameters, *self, 1);
-  EXPECT_TRUE(testing::same_bits(run_step(parameters, sync, 0, 1)[3], at::zeros({D, F})));
+  EXPECT_THROW(GradSync(parameters, *self, 1), InternalError);
 }
 
 // Under mpirun (label mpi).

@@ -23,7 +23,7 @@ StepStats stats_of(int64_t step) {
   stats.parts = {stats.loss, 0.25};
   stats.gradient_norm = 1.5;
   stats.lr = 1e-3;
-  stats.labels = 60;
+  stats.counted = 60;
   return stats;
 }
 
@@ -69,6 +69,18 @@ TEST(Metrics, WritesALineEveryFewSteps) {
   metrics.validation(7, {{"loss", 2.5}});
   EXPECT_TRUE(log.says("validation") && log.says("2.5000")) << log.text();
   EXPECT_NE(lines(run.path()).find("{\"step\":7,\"validation\":{\"loss\":2.5}}\n"), std::string::npos);
+}
+
+// An objective that compares pairs has no mean over labels.
+TEST(Metrics, NamesWhatTheObjectiveCounts) {
+  testing::TemporaryDirectory run;
+  CapturedLog log;
+  MetricsOptions options = kOptions;
+  options.counted = "pairs";
+  Metrics metrics(quick_files(), *log, run.path(), 0, options);
+  take_steps(metrics, 0, 5);
+  EXPECT_EQ(count(lines(run.path()), "\"pairs\":60"), 1);
+  EXPECT_EQ(count(lines(run.path()), "labels"), 0);
 }
 
 TEST(Metrics, TheNonFiniteIsNullAndASkippedStepAlwaysSaysSo) {

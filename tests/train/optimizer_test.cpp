@@ -160,9 +160,52 @@ TEST(AdamW, RefusesForeignState) {
   optimizer->set_state(state);
 }
 
-TEST(Optimizer, RefusesAnUnknownKindByName) {
+TEST(AdamW, AFrozenParameterHasNoStateAndDoesNotDecay) {
+  Problem all, some;
+  some.parameters.at("matrix").freeze();
+  const auto of_all = make_optimizer({}, all.parameters), optimizer = make_optimizer({}, some.parameters);
+  EXPECT_EQ(optimizer->state().size(), 1 + 2 * 4u);
+  for (const auto& [name, tensor] : optimizer->state()) EXPECT_EQ(name.find("matrix"), name.npos) << name;
+  const std::vector<at::Tensor> start = masters(all.parameters);
+  for (int t = 1; t <= 3; ++t) {
+    all.fill_gradients(static_cast<uint64_t>(t));
+    of_all->step(all.parameters, all.gradients, 1e-2);
+    some.gradients = all.gradients;
+    some.gradients[1] = at::Tensor();
+    optimizer->step(some.parameters, some.gradients, 1e-2);
+  }
+  std::vector<at::Tensor> expected = masters(all.parameters);
+  expected[1] = start[1];
+  expect_same(masters(some.parameters), expected);
+  std::map<std::string, at::Tensor> state;
+  for (const auto& [name, tensor] : of_all->state()) state.emplace(name, tensor);
+  EXPECT_THROW(optimizer->set_state(state), CheckpointError) << "of a run that trained it";
+}
+
+TEST(AdamW, StepsOwnedBlocksOnly) {
+  Problem all, some;
+  models::Parameter& matrix = some.parameters.at("matrix");
+  ASSERT_EQ(matrix.placement.owned.count(), 2);
+  const int64_t kept = matrix.placement.owned[0].end;
+  matrix.placement.owned.begin = kept;
+  const at::Tensor before = matrix.master.clone();
+  take_steps(all, *make_optimizer({}, all.parameters), 1, 2);
+  take_steps(some, *make_optimizer({}, some.parameters), 1, 2);
+  EXPECT_TRUE(testing::same_bits(matrix.master.slice(0, 0, kept), before.slice(0, 0, kept)));
+  EXPECT_TRUE(
+      testing::same_bits(matrix.master.slice(0, kept), all.parameters.at("matrix").master.slice(0, kept)));
+}
+
+TEST(Optimizer, RefusesARunWithoutAnythingToTrain) {
   Parameters parameters;
-  EXPECT_THROW(make_optimizer({.kind = "adam"}, parameters), ConfigError);
+  EXPECT_THROW(make_optimizer({}, parameters), ConfigError);
+  parameters.add("p", {3}, Role::kMatrix).freeze();
+  EXPECT_THROW(make_optimizer({}, parameters), ConfigError);
+}
+
+TEST(Optimizer, RefusesAnUnknownKindByName) {
+  Problem problem;
+  EXPECT_THROW(make_optimizer({.kind = "adam"}, problem.parameters), ConfigError);
   EXPECT_EQ(optimizer_kinds(), std::vector<std::string>{"adamw"});
 }
 

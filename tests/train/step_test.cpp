@@ -7,9 +7,9 @@
 #include <limits>
 
 #include "core/error.h"
+#include "kernels/gradient_norm.h"
 #include "tests/testing.h"
 #include "tests/train/tiny_model.h"
-#include "train/gradient_norm.h"
 
 namespace retort::train {
 namespace {
@@ -57,7 +57,7 @@ void expect_same(const Outcome& a, const Outcome& b) {
     EXPECT_TRUE(same_bits(a.stats[s].gradient_norm, b.stats[s].gradient_norm)) << s;
     ASSERT_EQ(a.stats[s].parts.size(), b.stats[s].parts.size());
     EXPECT_TRUE(same_bits(a.stats[s].parts[0], b.stats[s].parts[0])) << s;
-    EXPECT_EQ(a.stats[s].labels, b.stats[s].labels);
+    EXPECT_EQ(a.stats[s].counted, b.stats[s].counted);
     EXPECT_EQ(a.stats[s].skipped, b.stats[s].skipped);
   }
   for (size_t i = 0; i < a.weights.size(); ++i)
@@ -69,7 +69,7 @@ class Recorder final : public Optimizer {
  public:
   void step(models::Parameters&, const std::vector<at::Tensor>& gradients, double) override {
     gradients_.clear();
-    for (const at::Tensor& g : gradients) gradients_.push_back(g.clone());
+    for (const at::Tensor& g : gradients) gradients_.push_back(g.defined() ? g.clone() : g);
   }
   formats::NamedTensors state() const override { return {}; }
   void set_state(const std::map<std::string, at::Tensor>&) override {}
@@ -134,6 +134,89 @@ TEST(TrainStep, TellsTheObjectiveWhichStepItIs) {
   EXPECT_EQ(listener.heard_, (std::vector<int64_t>{0, -1, -1, 1, -1, -1}));
 }
 
+// Once a step, before its forward pass; what the map then makes otherwise is what the step multiplies with.
+TEST(TrainStep, MovesTheWeightMapToItsStep) {
+  struct Growing final : models::WeightMap {
+    std::vector<int64_t> heard;
+    double factor = 1.0;
+    bool begin_step(int64_t step) override {
+      heard.push_back(step);
+      if (step != 1) return false;
+      factor = 2.0;
+      return true;
+    }
+    at::Tensor apply(const models::Parameter&, const at::Tensor& x) override { return x * factor; }
+    at::Tensor pull_back(const models::Parameter&, const at::Tensor& g) override { return g * factor; }
+  } map;
+  TinyModel tiny, doubled;
+  models::bind_working(tiny.model.parameters(), map, at::kFloat);
+  for (models::Parameter& p : doubled.model.parameters().unique()) p.master.mul_(2.0);
+  const auto comm = comm::make_self_comm();
+  const auto objective = make_cross_entropy();
+  Recorder recorder;  // the masters stay
+  TrainStep step({tiny.model, map, *objective, recorder, *comm}, 1, 0.0),
+      of_doubled({doubled.model, doubled.map, *objective, recorder, *comm}, 1, 0.0);
+  const double plain = step.run(0, {tiny_batch(0)}, 1.0).loss, twice = step.run(1, {tiny_batch(0)}, 1.0).loss;
+  EXPECT_NE(plain, twice);
+  EXPECT_EQ(twice, of_doubled.run(0, {tiny_batch(0)}, 1.0).loss);
+  EXPECT_EQ(map.heard, (std::vector<int64_t>{0, 1}));
+}
+
+// The head and the embedding, and the one feed-forward network of both layers, stay as they are, bit for bit,
+// and the norm is that of the others.
+TEST(TrainStep, FrozenParametersKeepTheirBits) {
+  const auto frozen = [](const models::Parameter& p) {
+    return p.name == "embed.weight" || p.name == "layers.0.ffn.up.weight";
+  };
+  const auto run = [&](comm::Comm& comm, int64_t micro_batches, at::ScalarType dtype) {
+    TinyModel tiny;
+    for (models::Parameter& p : tiny.model.parameters().unique())
+      if (frozen(p)) p.freeze();
+    models::bind_working(tiny.model.parameters(), tiny.map, dtype);
+    const std::vector<at::Tensor> before = tiny.weights();
+    const auto objective = make_cross_entropy();
+    const auto optimizer = make_optimizer({.lr = 1e-2, .decay_all = true}, tiny.model.parameters());
+    TrainStep step({tiny.model, tiny.map, *objective, *optimizer, comm}, micro_batches, 1.0);
+    Outcome outcome;
+    for (int64_t s = 0; s < 5; ++s) {
+      std::vector<data::Batch> batches;
+      for (int64_t i = 0; i < micro_batches; ++i)
+        batches.push_back(tiny_batch((s * comm.size() + comm.rank()) * micro_batches + i));
+      outcome.stats.push_back(step.run(s, batches, 1e-2));
+    }
+    outcome.weights = tiny.weights();
+    for (size_t i = 0; const models::Parameter& p : tiny.model.parameters().unique()) {
+      EXPECT_EQ(testing::same_bits(before[i], outcome.weights[i]), frozen(p)) << p.name;
+      ++i;
+    }
+    EXPECT_LT(outcome.stats.back().loss, outcome.stats.front().loss);
+    return outcome;
+  };
+  const testing::Threads one_thread(1);
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const Outcome alone = run(*comm::make_self_comm(), 2, dtype);
+    std::vector<Outcome> split(2);
+    comm::run_thread_ranks(2, [&](comm::Comm& comm) { split[comm.rank()] = run(comm, 1, dtype); });
+    for (const Outcome& outcome : split) expect_same(outcome, alone);
+  }
+
+  TinyModel all, some;
+  const auto free = gradients_of(all, all.map, {tiny_batch(0)});
+  for (models::Parameter& p : some.model.parameters().unique())
+    if (frozen(p)) p.freeze();
+  Recorder recorder;
+  const auto comm = comm::make_self_comm();
+  const auto objective = make_cross_entropy();
+  TrainStep step({some.model, some.map, *objective, recorder, *comm}, 1, 0.0);
+  const double norm = step.run(0, {tiny_batch(0)}, 1.0).gradient_norm;
+  double squares = 0;
+  for (size_t i = 0; const models::Parameter& p : some.model.parameters().unique()) {
+    if (!frozen(p)) squares += free[i].to(at::kDouble).square().sum().item<double>();
+    ++i;
+  }
+  EXPECT_NEAR(norm, std::sqrt(squares), 1e-12 * norm);
+}
+
 TEST(TrainStep, MicroBatchesWithFewAndManyLabelsEqualOneBigBatch) {
   const std::vector<data::Batch> parts{tiny_batch(0), tiny_batch(4)};  // 24 and 8 valid labels
   ASSERT_EQ(parts[0].valid_labels(), 3 * parts[1].valid_labels());
@@ -150,6 +233,33 @@ TEST(TrainStep, MicroBatchesWithFewAndManyLabelsEqualOneBigBatch) {
     EXPECT_LT(testing::relative_error(split[i], big[i]), 1e-5) << i;
     EXPECT_GT(testing::relative_error((first[i] + second[i]) / 2, big[i]), 1e-2) << i;  // the mean of means
   }
+}
+
+// A loss for each row instead of each label: gradient and figures are means over rows of all ranks.
+TEST(TrainStep, DividesByWhatTheObjectiveCounts) {
+  class OfRows final : public Objective {
+   public:
+    LossSum operator()(models::Model& model, const data::Batch& batch) override {
+      return (*inner_)(model, batch);
+    }
+    std::vector<std::string> part_names() const override { return inner_->part_names(); }
+    Counted counted() const override {
+      return {"rows", [](const data::Batch& batch) { return batch.tokens_BT.size(0); }};
+    }
+
+   private:
+    std::unique_ptr<Objective> inner_ = make_cross_entropy();
+  };
+  const auto first_step = [](const std::function<std::unique_ptr<Objective>(int)>& objective) {
+    return train_ranks(2, 2, 1, objective).front().stats.front();
+  };
+  const StepStats labels = first_step([](int) { return make_cross_entropy(); });
+  const StepStats rows = first_step([](int) { return std::make_unique<OfRows>(); });
+  ASSERT_EQ(rows.counted, 2 * 2 * 2);  // ranks, micro-batches, rows of each
+  const double ratio = static_cast<double>(labels.counted) / static_cast<double>(rows.counted);
+  EXPECT_NEAR(rows.loss / labels.loss, ratio, 1e-9 * ratio);
+  EXPECT_NEAR(rows.parts[0] / labels.parts[0], ratio, 1e-9 * ratio);
+  EXPECT_NEAR(rows.gradient_norm / labels.gradient_norm, ratio, 1e-5 * ratio);
 }
 
 TEST(TrainStep, NanOnOneRankSkipsTheUpdateOnAll) {
@@ -188,9 +298,9 @@ TEST(TrainStep, ASkippedStepLeavesNoTrace) {
 TEST(TrainStep, ClipsTheGlobalNorm) {
   TinyModel tiny;
   const auto free = gradients_of(tiny, tiny.map, {tiny_batch(0)});
-  const double norm = gradient_norm(free);
+  const double norm = kernels::gradient_norm(free);
   const auto clipped = gradients_of(tiny, tiny.map, {tiny_batch(0)}, norm / 4);
-  EXPECT_NEAR(gradient_norm(clipped), norm / 4, 1e-6 * norm);
+  EXPECT_NEAR(kernels::gradient_norm(clipped), norm / 4, 1e-6 * norm);
   for (size_t i = 0; i < free.size(); ++i) EXPECT_LT(testing::relative_error(clipped[i] * 4, free[i]), 1e-6);
 }
 

@@ -48,9 +48,11 @@ struct TinyRun {
   bool isolate_documents = false;
   int64_t limit = 0;
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
+  std::vector<std::string> frozen;       // parameters
 
   std::string log;                 // rank 0's, after run
   std::vector<int64_t> validated;  // rank 0's
+  std::vector<int64_t> map_steps;  // to which rank 0's weight map was moved
 
   TrainReport operator()(const Path& directory) {
     const testing::Threads one_thread(1);
@@ -77,17 +79,27 @@ struct TinyRun {
   }
 
  private:
-  // Cross-entropy that is NaN while the test says so.
+  // Cross-entropy that tells of its steps and is NaN in those that the test poisons.
   struct Loss final : Objective {
-    const bool* poisoned;
+    std::function<bool(int64_t step)> poisons;
+    bool poisoned = false;
     std::unique_ptr<Objective> inner = make_cross_entropy();
-    explicit Loss(const bool* p) : poisoned(p) {}
+    void begin_step(int64_t step) override { poisoned = poisons(step); }
     LossSum operator()(models::Model& model, const data::Batch& batch) override {
       LossSum loss = (*inner)(model, batch);
-      if (*poisoned) loss.sum = loss.sum * std::numeric_limits<double>::quiet_NaN();
+      if (poisoned) loss.sum = loss.sum * std::numeric_limits<double>::quiet_NaN();
       return loss;
     }
     std::vector<std::string> part_names() const override { return inner->part_names(); }
+  };
+
+  // The identity, which writes down the steps that it is moved to.
+  struct Map final : models::WeightMap {
+    std::vector<int64_t> steps;
+    bool begin_step(int64_t step) override { return steps.push_back(step), false; }
+    at::Tensor apply(const models::Parameter&, const at::Tensor& x) override { return x; }
+    at::Tensor pull_back(const models::Parameter&, const at::Tensor& gradient) override { return gradient; }
+    bool identity_for(const models::Parameter&) const override { return true; }
   };
 
   static const std::shared_ptr<const data::TokenShards>& corpus() {
@@ -105,9 +117,10 @@ struct TinyRun {
 
   TrainReport rank(comm::Comm& comm, const Path& directory, Log& log_of_rank) {
     TinyModel tiny;
-    models::bind_working(tiny.model.parameters(), tiny.map, measured);
-    bool poisoned = false;
-    Loss objective(&poisoned);
+    for (const std::string& name : frozen) tiny.model.parameters().at(name).freeze();
+    Map map;
+    models::bind_working(tiny.model.parameters(), map, measured);
+    Loss objective;
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, tiny.model.parameters());
     std::vector<data::Source> sources = {{"first", other_text ? second_corpus() : corpus()}};
@@ -115,7 +128,7 @@ struct TinyRun {
     const data::BatchStream stream(
         sources,
         {.sequence = 12, .rows = rows, .seed = 3, .isolate_documents = isolate_documents, .limit = limit});
-    TrainerParts parts{.step = {tiny.model, tiny.map, objective, *optimizer, comm},
+    TrainerParts parts{.step = {tiny.model, map, objective, *optimizer, comm},
                        .stream = stream,
                        .files = *files,
                        .log = log_of_rank,
@@ -123,18 +136,19 @@ struct TinyRun {
                        .recipe = "run: { name: tiny }\n",
                        .facts = {{"model", "a tiny decoder"}},
                        .validate = {},
-                       .before_step = {},
                        .stop = &stop};
-    parts.before_step = [&, this](int64_t step) {
+    objective.poisons = [&, this](int64_t step) {
       const auto s = static_cast<double>(step);
-      poisoned = comm.rank() == 0 && s >= poison_from && s < poison_until;
       if (before_step) before_step(comm.rank(), step, stop);
+      return comm.rank() == 0 && s >= poison_from && s < poison_until;
     };
     parts.validate = [&, this](int64_t done) -> std::map<std::string, double> {
       if (comm.rank() == 0) validated.push_back(done);
       return {{"norm", tiny.model.parameters().unique()[0].master.norm().item<double>()}};
     };
-    return Trainer(std::move(parts), options, micro_batches).run();
+    const TrainReport report = Trainer(std::move(parts), options, micro_batches).run();
+    if (comm.rank() == 0) map_steps = map.steps;
+    return report;
   }
 };
 
@@ -219,6 +233,47 @@ TEST(Trainer, StoppingAndResumingDoesNotChangeABit) {
     EXPECT_EQ(report.final_loss, expected.final_loss);
     EXPECT_GT(report.seconds, stopped.seconds);
     expect_same(whole_run.path(), parts_run.path());
+  }
+}
+
+// A run that continues moves its map to the last update that was done, so that a validation which was due,
+// and whatever follows a run that is complete, see the map of that update.
+TEST(Trainer, MovesTheWeightMapToEveryStep) {
+  TemporaryDirectory run;
+  TinyRun first, second, again;
+  for (TinyRun* each : {&first, &second, &again}) each->options.steps = 4;
+  first.before_step = stop_at(1, 0);
+  first(run.path());
+  second(run.path());
+  again(run.path());
+  EXPECT_THAT(first.map_steps, ElementsAre(0, 1));
+  EXPECT_THAT(second.map_steps, ElementsAre(1, 2, 3));
+  EXPECT_THAT(again.map_steps, ElementsAre(3));
+}
+
+// Frozen weights are in checkpoints, hold no optimizer state, and a run without them does not continue one
+// with.
+TEST(Trainer, FrozenParametersResume) {
+  const std::vector<std::string> frozen = {"lm_head.weight", "layers.1.ffn.up.weight"};  // by their aliases
+  TemporaryDirectory whole_run, parts_run;
+  TinyRun whole, first, second, other;
+  whole.frozen = first.frozen = second.frozen = frozen;
+  whole(whole_run.path());
+  first.before_step = stop_at(9, 0);
+  first(parts_run.path());
+  EXPECT_THROW(other(parts_run.path()), CheckpointError);
+  second.ranks = 2;
+  second.micro_batches = 1;
+  second(parts_run.path());
+  expect_same(whole_run.path(), parts_run.path());
+
+  const LoadedCheckpoint last = load_checkpoint(parts_run / "checkpoints/step_00000020");
+  const TinyModel start;
+  for (const models::Parameter& p : start.model.parameters().unique()) {
+    const bool still = p.name == "embed.weight" || p.name == "layers.0.ffn.up.weight";
+    EXPECT_EQ(testing::same_bits(last.weights.at(p.name), p.master), still) << p.name;
+    EXPECT_EQ(last.optimizer.contains("adamw.m." + p.name), !still) << p.name;
+    EXPECT_EQ(last.optimizer.contains("adamw.v." + p.name), !still) << p.name;
   }
 }
 

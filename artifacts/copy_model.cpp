@@ -1,0 +1,30 @@
+#include "artifacts/copy_model.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include "models/family.h"
+
+namespace retort::artifacts {
+
+std::unique_ptr<models::Model> copy_of(const models::Model& model) {
+  const at::NoGradGuard no_grad;
+  auto copy = models::make_model(model.spec());
+  for (models::Parameter& p : copy->parameters().unique())
+    p.master.copy_(model.parameters().at(p.name).master);
+  return copy;
+}
+
+std::unique_ptr<models::Model> f32_copy(const models::Model& model, models::WeightMap& map) {
+  const at::NoGradGuard no_grad;
+  auto copy = models::make_model(model.spec());
+  for (models::Parameter& p : copy->parameters().unique()) {
+    const models::Parameter& own = model.parameters().at(p.name);
+    p.master.copy_(map.apply(own, own.master));
+    p.input_map = own.input_map;
+  }
+  models::IdentityMap identity;
+  models::bind_working(copy->parameters(), identity, at::kFloat);
+  return copy;
+}
+
+}  // namespace retort::artifacts

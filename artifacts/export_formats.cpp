@@ -1,0 +1,43 @@
+#include "artifacts/export_formats.h"
+
+namespace retort::artifacts {
+
+ExportFormat gguf_export();        // export_gguf.cpp
+ExportFormat hf_export();          // export_hf.cpp
+ExportFormat checkpoint_export();  // export_checkpoint.cpp
+// export_hf.cpp: in a layout of quantize/hf_packing.h
+ExportFormat packed_export(const std::string& layout, std::string holds, bool activations = false);
+
+const Registry<ExportFormat>& export_formats() {
+  static const Registry<ExportFormat> table(
+      "export format",
+      {
+          gguf_export(),
+          hf_export(),
+          packed_export("compressed-tensors", "a folder of the model's own codes, for vLLM and transformers",
+                        true),
+          packed_export("gptq", "the same in AutoGPTQ's layout"),
+          packed_export("gptq_v2", "the same in its second version"),
+          checkpoint_export(),
+      });
+  return table;
+}
+
+std::vector<GridMisfit> grid_misfits(const ExportFormat& format, const quantize::QuantizeOptions& grids) {
+  if (format.packs == Packs::kValues) return {};
+  const std::string& weights = grids.weights.grid;
+  if (format.packs == Packs::kMatrices && weights == "none") return {{"weights", "names no grid to pack"}};
+  std::vector<GridMisfit> out;
+  const auto ask = [&](const char* part, const std::string& grid) {
+    if (grid == "none") return;
+    const std::string why = format.grid_misfit(quantize::grids().at(grid));
+    if (!why.empty()) out.push_back({part, why});
+  };
+  ask("weights", weights);
+  if (format.packs == Packs::kMatrices) return out;
+  ask("embedding", grids.embedding.grid);
+  ask("head", grids.head.grid);
+  return out;
+}
+
+}  // namespace retort::artifacts

@@ -1,0 +1,56 @@
+// The forms that a model leaves in, one file and one row each. What recipes, verbs and messages say of a
+// format derives from its row.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "artifacts/export_model.h"
+#include "core/registry.h"
+
+namespace retort::artifacts {
+
+// What is written: a model as it was opened, or without its adapters.
+struct ExportSource {
+  const models::Model& model;
+  models::WeightMap& map;
+  const quantize::PackingMap* grids;  // the map where its values are on grids, else nullptr
+  const data::Tokenizer* tokenizer;   // nullptr: none
+  const formats::Json& generation;
+  std::vector<int32_t> ends;
+  std::string command;  // ExportModel's
+};
+
+enum class Packs { kValues, kMatrices, kEverything };
+
+struct ExportFormat {
+  std::string name;                // "gguf"
+  std::string noun;                // "a GGUF"
+  std::string holds;               // for people, in a few words
+  std::vector<std::string> types;  // of the values that it can hold
+  bool one_file = false;           // else a folder
+  Packs packs = Packs::kValues;    // what leaves as codes of the model's own grids
+  bool merges = true;              // adapters and sharing are expanded: it knows neither
+  bool activations = false;        // can say that whoever loads it rounds them
+
+  // Why codes on the grid have no place in it; "" when they have.
+  std::function<std::string(const quantize::Grid&)> grid_misfit = [](const auto&) { return std::string(); };
+  // Why it has no such architecture; "" when it has.
+  std::function<std::string(const models::DecoderSpec&)> architecture_misfit = [](const auto&) {
+    return std::string();
+  };
+  // IoError where something at `out` must not be replaced, known before any work; `source` is what is read.
+  std::function<void(const Path& out, const Path& source)> check_place = [](const auto&, const auto&) {};
+  std::function<void(const ExportSource&, const ExportOptions&, const Path& out, FileSystem&)> write;
+};
+
+const Registry<ExportFormat>& export_formats();
+
+// The parts of a quantize section ("weights", "embedding", "head") whose codes the format cannot hold.
+struct GridMisfit {
+  std::string part, why;
+};
+std::vector<GridMisfit> grid_misfits(const ExportFormat& format, const quantize::QuantizeOptions& grids);
+
+}  // namespace retort::artifacts

@@ -1,0 +1,130 @@
+#include "artifacts/export_model.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "artifacts/export_formats.h"
+#include "artifacts/out_path.h"
+#include "core/error.h"
+#include "formats/ggml_blocks.h"
+#include "models/adapters.h"
+
+namespace retort::artifacts {
+namespace {
+
+std::vector<std::string> types_and(const std::string& first) {
+  std::vector<std::string> out = {first};
+  for (const std::string& type : formats::written_ggml_types()) out.push_back(type);
+  return out;
+}
+
+// "f32, f16 or bf16".
+std::string either(const std::vector<std::string>& names) {
+  std::string out;
+  for (size_t i = 0; i < names.size(); ++i)
+    out += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + names[i];
+  return out;
+}
+
+// The model that is read would be gone once its own file holds it in another form.
+void check_not_source(const std::string& source, const Path& out) {
+  std::error_code no_path;  // preset:NAME is no file
+  check<IoError>(!std::filesystem::equivalent(source, out, no_path),
+                 "{}: is the model that is read; name another place for the export", out.string());
+}
+
+}  // namespace
+
+void ExportOptions::describe(Section& s) {
+  std::string holds;
+  for (const ExportFormat& row : export_formats())
+    holds += fmt::format("{}{}: {}", holds.empty() ? "" : "; ", row.name, row.holds);
+  s.field("format", format, "format. " + holds, one_of(export_formats().names()));
+  s.field("type", type, "type of matrices; own: the grids of the model's quantize section, f32 without one",
+          one_of(types_and("own")));
+  s.field("embedding_type", embedding_type, "type of the token embedding and the head, when type is not own",
+          one_of(types_and("same")));
+  s.field("activations", activations,
+          "tell whoever loads it to round activations to 8 bits too, per token (compressed-tensors)");
+  s.field("evaluate", evaluate, "score the validation text with the file as read back");
+}
+
+std::string format_misfit(const std::string& format, const models::DecoderSpec& spec) {
+  return export_formats().at(format).architecture_misfit(spec);
+}
+
+std::string type_misfit(const std::string& format, const std::string& type) {
+  const ExportFormat& row = export_formats().at(format);
+  const auto& types = row.types;
+  if (type == "own" || type == "same" || std::find(types.begin(), types.end(), type) != types.end())
+    return "";
+  return fmt::format("{} holds {}, got {}", row.noun, either(types), type);
+}
+
+std::string rows_misfit(const ExportOptions& options, const models::Parameters& parameters) {
+  if (options.type == "own" || !type_misfit(options.format, options.type).empty()) return "";
+  for (const models::Parameter& p : parameters.unique()) {
+    const bool table = p.role == models::Role::kEmbedding || p.role == models::Role::kHead;
+    if (!table && p.role != models::Role::kMatrix) continue;
+    const bool other = table && options.embedding_type != "same";
+    const auto& type = formats::ggml_type_named(other ? options.embedding_type : options.type);
+    const int64_t row = p.master.size(-1);
+    if (row % type.block != 0)
+      return fmt::format("{} has rows of {}, and {} wants a multiple of {}; {} takes them", p.name, row,
+                         type.name, type.block, row % 32 == 0 ? "q8_0" : "f16");
+  }
+  return "";
+}
+
+std::string export_misfit(const ExportOptions& options, const models::Model& model) {
+  std::string why = format_misfit(options.format, model.spec());
+  if (why.empty()) why = type_misfit(options.format, options.type);
+  if (why.empty()) why = type_misfit(options.format, options.embedding_type);
+  if (why.empty() && options.activations && !export_formats().at(options.format).activations)
+    why = fmt::format("only compressed-tensors says that activations are rounded, got format {}",
+                      options.format);
+  if (why.empty()) why = rows_misfit(options, model.parameters());
+  return why;
+}
+
+void probe_export(const char* option, const std::string& format, const Path& out, const Path& source) {
+  const ExportFormat& row = export_formats().at(format);
+  probe_out(option, out, row.one_file, source);
+  row.check_place(out, source);
+}
+
+uint64_t export_model(const OpenedModel& model, const ExportOptions& options, const Path& out,
+                      FileSystem& files, const std::string& command) {
+  const at::NoGradGuard no_grad;
+  const ExportFormat& format = export_formats().at(options.format);
+  check_not_source(model.source, out);
+  format.check_place(out, model.source);
+  const std::string misfit = export_misfit(options, *model.decoder);
+  check<ConfigError>(misfit.empty(), "{}: {}", model.source, misfit);
+  ExportSource source{*model.decoder, model.map(), model.grids.get(), model.tokenizer.get(), model.generation,
+                      model.ends(),   command};
+  if (command.empty()) source.command = fmt::format("export {} --format {}", model.source, options.format);
+  if (!format.merges || model.decoder->spec().lora_rank == 0) {
+    format.write(source, options, out, files);
+  } else {
+    check<ConfigError>(options.type != "own" || !model.grids,
+                       "{}: a weight that is merged with its adapter is on no grid; name a type", model.source);
+    const auto merged = models::merge_adapters(*model.decoder, model.map());
+    models::IdentityMap identity;
+    format.write(
+        {*merged, identity, nullptr, source.tokenizer, source.generation, source.ends, source.command},
+        options, out, files);
+  }
+  return bytes_below(out);
+}
+
+uint64_t bytes_below(const Path& path) {
+  if (!std::filesystem::is_directory(path)) return std::filesystem::file_size(path);
+  uint64_t bytes = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(path))
+    if (entry.is_regular_file()) bytes += entry.file_size();
+  return bytes;
+}
+
+}  // namespace retort::artifacts

@@ -1,0 +1,48 @@
+// A model from disk, whatever it is kept as (identify.h), ready to compute: weights, tokenizer, and what its
+// files say of generating. A checkpoint that was trained on a grid is opened with the values on its grids:
+// what an export holds.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "artifacts/identify.h"
+#include "core/log.h"
+#include "data/tokenizers/tokenizer.h"
+#include "formats/json.h"
+#include "models/model.h"
+#include "models/weight_map.h"
+#include "quantize/quantize_map.h"
+
+namespace retort::artifacts {
+
+struct OpenedModel {
+  std::string source;                                 // the file or directory that was read
+  std::unique_ptr<models::Model> decoder;             // working weights are the map's, f32
+  std::unique_ptr<quantize::PackingMap> grids;        // that its weights are on; nullptr: none
+  std::unique_ptr<data::Tokenizer> tokenizer;         // nullptr when there is none, or none that is supported
+  std::optional<quantize::QuantizeOptions> quantize;  // of a checkpoint that was trained on a grid
+  formats::Json generation = formats::Json::object();  // models/generation_facts.h
+
+  // From masters to values: the grids', or the identity.
+  models::WeightMap& map() const;
+  // Tokens that end a text or a turn: the tokenizer's separator, and what the files say.
+  std::vector<int32_t> ends() const;
+  const data::Tokenizer& need_tokenizer() const;  // DataError without one
+
+ private:
+  std::unique_ptr<models::IdentityMap> identity_ = std::make_unique<models::IdentityMap>();
+};
+
+// The model that a path leads to; errors as find_model()'s and its reader's. Its own tokenizer fits it.
+OpenedModel open_model(const Path& path, Log& log);
+// One of `spec` with random weights, as a train stage without more to say begins with. Bytes are the tokenizer
+// of 256 tokens. `source`: its name in messages.
+OpenedModel new_model(const models::DecoderSpec& spec, uint64_t seed, std::string source);
+
+// DataError when the tokenizer gives ids that the embedding has no row for. More rows than tokens are
+// padding.
+void check_fits(const data::Tokenizer& tokenizer, const models::Model& decoder, const std::string& source);
+
+}  // namespace retort::artifacts

@@ -1,0 +1,21 @@
+// The YAML that manifests kept options as before they kept JSON: what recipes/print_section.h writes, and
+// nothing else of YAML. Two spaces a level, one key a line:
+//
+//   key: value        a section:  key:             a list of them:  key:
+//   key: [a, "b c"]                 key: value                        - key: value
+//   key: []                                                             key: value
+//
+// A value is true or false, a number, a word, or text in quotes with the escapes \" \\ \n \xNN.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "formats/json.h"
+
+namespace retort::artifacts {
+
+// The same as JSON, for formats::section_from_json. DataError naming source and line. Any thread.
+formats::Json parse_printed(std::string_view text, const std::string& source);
+
+}  // namespace retort::artifacts

@@ -1,0 +1,33 @@
+// The objectives that a stage can minimise: a new one is a file (train/cross_entropy.cpp) and a row here,
+// where both plain training's and distillation's can be seen.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/registry.h"
+#include "distill/loss.h"
+#include "distill/teacher.h"
+#include "train/objective.h"
+
+namespace retort::distill {
+
+// What objectives are made from; each takes what it needs.
+struct ObjectiveInput {
+  models::Model& model;                   // as it is before the first step
+  std::unique_ptr<Teacher> teacher = {};  // nullptr: none
+  std::vector<LossOptions> losses = {};
+  uint64_t seed = 0;
+};
+
+struct ObjectiveSpec {
+  std::string name;
+  std::string doc;         // one line
+  train::Counted counted;  // what its loss is a mean over
+  std::string batches;     // what its batches are: "rows" of text with a label for each token
+  std::unique_ptr<train::Objective> (*make)(ObjectiveInput input);
+};
+const Registry<ObjectiveSpec>& objectives();
+
+}  // namespace retort::distill

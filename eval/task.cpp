@@ -1,0 +1,43 @@
+#include "eval/task.h"
+
+#include "core/error.h"
+
+namespace retort::eval {
+
+// Each in the file of its name in eval/tasks/.
+Task perplexity();
+Task bits_per_byte();
+
+const Registry<Task>& tasks() {
+  static const Registry<Task> table("task", {perplexity(), bits_per_byte()});
+  return table;
+}
+
+namespace {
+
+void check_needs(const Task& task, const TaskInput& input) {
+  for (const Needs need : task.needs) {
+    const bool there = need == Needs::kText ? input.text != nullptr : input.tokenizer != nullptr;
+    check<ConfigError>(there, "[eval] task {} needs {}, and there is none", task.name,
+                       need == Needs::kText ? "a text" : "the model's tokenizer");
+  }
+}
+
+}  // namespace
+
+const TextScore& Evaluation::score() {
+  if (!score_) score_ = score_text(input_.model, *input_.text, input_.sequence, input_.comm, input_.limit);
+  return *score_;
+}
+
+Figures Evaluation::run(const std::vector<std::string>& names) {
+  for (const std::string& name : names) check_needs(tasks().at(name), input_);
+  Figures out;
+  for (const std::string& name : names)
+    for (auto& [figure, value] : tasks().at(name).run(*this))
+      check<ConfigError>(out.emplace(figure, value).second,
+                         "[eval] the figure {} must come from one task, named once", figure);
+  return out;
+}
+
+}  // namespace retort::eval

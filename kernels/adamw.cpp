@@ -1,0 +1,110 @@
+#include "kernels/adamw.h"
+
+#include <ATen/Parallel.h>
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/shape.h"
+
+namespace retort::kernels {
+namespace {
+
+// The constants of one step, rounded once from double.
+struct Rates {
+  float beta1, one_minus_beta1, beta2, one_minus_beta2;
+  float step;  // lr / (1 - b1^t)
+  float root;  // 1 / sqrt(1 - b2^t)
+  float eps;
+};
+
+Rates rates_of(const AdamwStep& s) {
+  const auto t = static_cast<double>(s.t);
+  return {.beta1 = static_cast<float>(s.beta1),
+          .one_minus_beta1 = static_cast<float>(1.0 - s.beta1),
+          .beta2 = static_cast<float>(s.beta2),
+          .one_minus_beta2 = static_cast<float>(1.0 - s.beta2),
+          .step = static_cast<float>(s.lr / (1.0 - std::pow(s.beta1, t))),
+          .root = static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(s.beta2, t))),
+          .eps = static_cast<float>(s.eps)};
+}
+
+// A run of elements of one tensor: the unit of work of a thread.
+struct Piece {
+  float *p, *m, *v;
+  const float* g;
+  int64_t count;
+  float keep;  // 1 - lr * decay
+};
+constexpr int64_t kPieceElements = 1 << 14;  // 4 x 64 KiB: a second-level cache holds it
+
+// Eight elements. Every multiply-add is written out, so that no compiler or neighbour changes a rounding.
+__attribute__((target("avx2,fma"))) inline void update_eight(float* p, float* m, float* v, const float* g,
+                                                             const Rates& r, float keep) {
+  const __m256 g8 = _mm256_loadu_ps(g);
+  const __m256 m8 = _mm256_fmadd_ps(_mm256_set1_ps(r.beta1), _mm256_loadu_ps(m),
+                                    _mm256_mul_ps(_mm256_set1_ps(r.one_minus_beta1), g8));
+  const __m256 g8_part = _mm256_mul_ps(_mm256_set1_ps(r.one_minus_beta2), g8);
+  const __m256 v8 = _mm256_fmadd_ps(_mm256_set1_ps(r.beta2), _mm256_loadu_ps(v), _mm256_mul_ps(g8_part, g8));
+  const __m256 divisor = _mm256_fmadd_ps(_mm256_sqrt_ps(v8), _mm256_set1_ps(r.root), _mm256_set1_ps(r.eps));
+  const __m256 kept = _mm256_mul_ps(_mm256_loadu_ps(p), _mm256_set1_ps(keep));
+  _mm256_storeu_ps(m, m8);
+  _mm256_storeu_ps(v, v8);
+  _mm256_storeu_ps(p, _mm256_fnmadd_ps(_mm256_set1_ps(r.step), _mm256_div_ps(m8, divisor), kept));
+}
+
+__attribute__((target("avx2,fma"))) void update(const Piece& x, const Rates& r) {
+  int64_t i = 0;
+  for (; i + 8 <= x.count; i += 8) update_eight(x.p + i, x.m + i, x.v + i, x.g + i, r, x.keep);
+  const size_t rest = static_cast<size_t>(x.count - i) * sizeof(float);
+  if (rest == 0) return;
+  float p[8] = {}, m[8] = {}, v[8] = {}, g[8] = {};
+  std::memcpy(p, x.p + i, rest);
+  std::memcpy(m, x.m + i, rest);
+  std::memcpy(v, x.v + i, rest);
+  std::memcpy(g, x.g + i, rest);
+  update_eight(p, m, v, g, r, x.keep);
+  std::memcpy(x.p + i, p, rest);
+  std::memcpy(x.m + i, m, rest);
+  std::memcpy(x.v + i, v, rest);
+}
+
+void check_tensor(const char* name, const at::Tensor& tensor, const at::Tensor& p) {
+  check(tensor.defined() && tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous() &&
+            tensor.sizes() == p.sizes(),
+        "[adamw] {} must be contiguous f32 {} on the CPU, got {} {}", name, format_shape(p.sizes()),
+        tensor.toString(), tensor.defined() ? format_shape(tensor.sizes()) : "");
+}
+
+void add_pieces(std::vector<Piece>& pieces, const AdamwTensor& x, float keep) {
+  check_tensor("p", x.p, x.p);
+  check_tensor("m", x.m, x.p);
+  check_tensor("v", x.v, x.p);
+  check_tensor("the gradient", x.gradient, x.p);
+  float* p = x.p.mutable_data_ptr<float>();
+  float* m = x.m.mutable_data_ptr<float>();
+  float* v = x.v.mutable_data_ptr<float>();
+  const float* g = x.gradient.const_data_ptr<float>();
+  for (int64_t b = 0; b < x.blocks.count(); ++b) {
+    const Run run = elements_of(x.p, x.blocks[b]);
+    for (int64_t i = run.first, end = run.first + run.count; i < end; i += kPieceElements)
+      pieces.push_back({p + i, m + i, v + i, g + i, std::min(kPieceElements, end - i), keep});
+  }
+}
+
+}  // namespace
+
+void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step) {
+  const Rates rates = rates_of(step);
+  std::vector<Piece> pieces;
+  for (const AdamwTensor& tensor : tensors)
+    add_pieces(pieces, tensor, static_cast<float>(1.0 - step.lr * tensor.decay));
+  at::parallel_for(0, static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) update(pieces[static_cast<size_t>(i)], rates);
+  });
+}
+
+}  // namespace retort::kernels

@@ -1,0 +1,31 @@
+// One step of AdamW (Loshchilov and Hutter 2019, algorithm 2) in LibTorch's order: epsilon is added after the
+// bias-corrected root.
+//   p *= 1 - lr * decay;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
+//   p -= lr * (m / (1-b1^t)) / (sqrt(v) / sqrt(1-b2^t) + eps)
+// All tensors in one pass over memory (28 bytes an element), every element by the same instructions, so the
+// bits depend neither on the thread count nor on the processor. f32 on the CPU; ShapeError for others.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <vector>
+
+#include "kernels/row_blocks.h"
+
+namespace retort::kernels {
+
+struct AdamwStep {
+  double lr, beta1, beta2, eps;
+  int64_t t;  // counts steps from 1
+};
+
+// Contiguous tensors of one shape; p, m and v change in place, in the rows of the blocks.
+struct AdamwTensor {
+  at::Tensor p, m, v, gradient;
+  RowBlocks blocks;
+  double decay = 0;
+};
+
+void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step);
+
+}  // namespace retort::kernels

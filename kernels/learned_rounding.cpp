@@ -1,0 +1,89 @@
+#include "kernels/learned_rounding.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/each_target.h"
+#include "core/error.h"
+#include "core/shape.h"
+#include "kernels/rounding.h"
+
+namespace retort::kernels {
+namespace {
+
+constexpr int64_t kWorth = 1 << 17;  // values that are worth a thread: some 50 us
+
+using Eight = float __attribute__((vector_size(32)));
+
+// One row's dL/dx, and scale * dL/dscale: the sum of g (value - x where it is inside and the rule follows it;
+// value elsewhere). Eight f32 sums of 256 values at a time, then f64. `out` may be g.
+RETORT_EACH_TARGET
+double backward_row(const float* w, const float* g, const float* value, float low, float high, float follows,
+                    float* out, int64_t count) {
+  const Eight zero = {}, one = zero + 1.0f;
+  double total = 0;
+  for (int64_t i = 0; i < count;) {
+    Eight lanes = {};
+    const int64_t end = std::min(count, i + 256);
+    for (; i + 8 <= end; i += 8) {
+      Eight x, slope, y;
+      std::memcpy(&x, w + i, sizeof x);
+      std::memcpy(&slope, g + i, sizeof slope);
+      std::memcpy(&y, value + i, sizeof y);
+      const Eight inside = (x >= low) & (x <= high) ? one : zero, kept = inside * slope;
+      std::memcpy(out + i, &kept, sizeof kept);
+      lanes += slope * (y - follows * inside * x);
+    }
+    for (; i < end; ++i) {
+      const float slope = g[i], inside = w[i] >= low && w[i] <= high ? 1.0f : 0.0f;
+      out[i] = inside * slope;
+      lanes[0] += slope * (value[i] - follows * inside * w[i]);
+    }
+    for (int l = 0; l < 8; ++l) total += static_cast<double>(lanes[l]);
+  }
+  return total;
+}
+
+void check_tensor(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) {
+  check(tensor.defined() && tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.sizes() == shape,
+        "[round_backward] {} must be f32 {} on the CPU, got {} {}", name, format_shape(shape),
+        tensor.toString(), tensor.defined() ? format_shape(tensor.sizes()) : "");
+}
+
+}  // namespace
+
+at::Tensor round_backward(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& gradient,
+                          const LearnedRounding& rule, const at::Tensor& out) {
+  check(x.defined() && x.dim() == 2, "[round_backward] x must be [rows, row], got {}",
+        x.defined() ? format_shape(x.sizes()) : "an undefined tensor");
+  const int64_t rows = x.size(0), row = x.size(1);
+  check_tensor("x", x, x.sizes());
+  check_tensor("scale", scale, {rows, 1});
+  check_tensor("the gradient", gradient, x.sizes());
+  check_tensor("out", out, x.sizes());
+  check(out.is_contiguous(), "[round_backward] out must be contiguous");
+  const at::Tensor dense_x = x.contiguous(), dense_g = gradient.contiguous(),
+                   dense_scale = scale.contiguous();
+  const float *xs = dense_x.const_data_ptr<float>(), *gs = dense_g.const_data_ptr<float>(),
+              *scales = dense_scale.const_data_ptr<float>();
+  at::Tensor sums = at::empty({rows, 1}, at::kDouble);
+  float* outs = out.mutable_data_ptr<float>();
+  double* totals = sums.mutable_data_ptr<double>();
+  const int64_t grain = std::max<int64_t>(1, kWorth / std::max<int64_t>(1, row));
+  at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
+    std::vector<float> values(static_cast<size_t>(row));
+    for (int64_t r = begin; r < end; ++r) {
+      const float low = static_cast<float>(rule.low) * scales[r],
+                  high = static_cast<float>(rule.high) * scales[r];
+      round_to_values(xs + r * row, scales + r, scales + r, nullptr, values.data(), 1, row, rule.rounding);
+      totals[r] = backward_row(xs + r * row, gs + r * row, values.data(), low, high,
+                               rule.follows ? 1.0f : 0.0f, outs + r * row, row);
+    }
+  });
+  return sums;
+}
+
+}  // namespace retort::kernels

@@ -1,0 +1,21 @@
+#include "models/row_log_probability.h"
+
+#include "core/shape.h"
+#include "kernels/linear_loss.h"
+
+namespace retort::models {
+
+RowLogProbability row_log_probability(Model& model, const TokenBlock& block, const at::Tensor& labels_BT) {
+  check_shape("row_log_probability", "labels_BT", labels_BT,
+              {block.tokens_BT.size(0), block.tokens_BT.size(1)});
+  const at::Tensor h_BTD = model.hidden(block);
+  const Head head = model.head();
+  std::vector<at::Tensor> sums;
+  for (int64_t b = 0; b < h_BTD.size(0); ++b) {
+    const at::Tensor nats_T = kernels::linear_token_losses(h_BTD[b], head, labels_BT[b]);
+    sums.push_back(nats_T.cumsum(0)[-1].neg().to(at::kFloat));  // sum() would add them in an order of its own
+  }
+  return {at::stack(sums), labels_BT.ne(kernels::kIgnoredLabel).sum(1)};
+}
+
+}  // namespace retort::models

@@ -1,0 +1,28 @@
+#include "recipes/score.h"
+
+#include "artifacts/copy_model.h"
+
+namespace retort::recipes {
+namespace {
+
+bool all_f32(const models::Parameters& parameters) {
+  for (const models::Parameter& p : parameters.unique())
+    if (p.working.scalar_type() != at::kFloat) return false;
+  return true;
+}
+
+}  // namespace
+
+eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const data::TokenShards& text,
+                          int64_t sequence, comm::Comm& comm, int64_t limit) {
+  const at::NoGradGuard no_grad;
+  if (all_f32(model.parameters())) return eval::score_text(model, text, sequence, comm, limit);
+  return eval::score_text(*artifacts::f32_copy(model, map), text, sequence, comm, limit);
+}
+
+formats::Json score_json(const eval::TextScore& score, int64_t sequence) {
+  return {{"bits_per_byte", score.bits_per_byte()}, {"perplexity", score.perplexity()}, {"nats", score.nats},
+          {"tokens_scored", score.tokens},          {"bytes_scored", score.bytes},      {"window", sequence}};
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,116 @@
+#include "artifacts/export_formats.h"
+
+#include <gmock/gmock.h>
+
+#include "core/error.h"
+#include "models/family.h"
+#include "quantize/hf_packing.h"
+#include "quantize/post_training.h"
+#include "tests/artifacts/tiny.h"
+#include "tests/testing.h"
+
+namespace retort::artifacts {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::ThrowsMessage;
+
+// A model whose matrices lie on a grid and whose tables stay f32.
+OpenedModel on_grid(const std::string& grid) {
+  OpenedModel model = new_model(tiny_model(1)->spec(), 3, "made");
+  quantize::QuantizeOptions options;
+  options.weights.grid = grid;
+  options.embedding.grid = options.head.grid = "none";
+  Log quiet(stderr, "", true);
+  model.grids = quantize::post_train(
+      *model.decoder, quantize::QuantizeMap(options, model.decoder->parameters()), {}, {}, quiet);
+  return model;
+}
+
+void expect_same_values(const models::Model& a, const models::Model& b, const std::string& what) {
+  for (const models::Parameter& p : a.parameters().unique())
+    for (const std::string& use : p.uses)
+      EXPECT_TRUE(at::equal(p.master, b.parameters().at(use).master)) << what << " " << use;
+}
+
+}  // namespace
+
+// Each format, with each of the grids that it says it holds, gives back the values.
+TEST(ExportFormats, HoldWhatTheySay) {
+  testing::TemporaryDirectory directory;
+  Log quiet(stderr, "", true);
+  int pairs = 0;
+  for (const quantize::Grid& grid : quantize::grids()) {
+    if (grid.learned || 32 % grid.block != 0) continue;  // scales that training finds; wider than this model
+    const OpenedModel model = on_grid(grid.name);
+    for (const ExportFormat& format : export_formats()) {
+      quantize::QuantizeOptions grids;
+      grids.weights.grid = grid.name;
+      grids.embedding.grid = grids.head.grid = "none";
+      const Path out = directory / (grid.name + "-" + format.name);
+      ExportOptions options;
+      options.format = format.name;
+      if (!grid_misfits(format, grids).empty()) {
+        EXPECT_THROW(export_model(model, options, out, local_files()), ConfigError) << out;
+        continue;
+      }
+      probe_export("--out", format.name, out, "");
+      const uint64_t written = export_model(model, options, out, local_files());
+      EXPECT_EQ(written, bytes_below(out));
+      EXPECT_EQ(std::filesystem::is_regular_file(out), format.one_file);
+      expect_same_values(*model.decoder, *open_model(out, quiet).decoder, out.string());
+      ++pairs;
+    }
+  }
+  EXPECT_GT(pairs, 30);
+}
+
+TEST(ExportFormats, AModelOfOurOwnIsACheckpointOnly) {
+  const models::DecoderSpec spec = models::families().at("stlm").defaults;
+  EXPECT_EQ(
+      format_misfit("gguf", spec),
+      "a stlm model cannot be written as a GGUF: llama.cpp has no such architecture; it stays a checkpoint "
+      "of retort");
+  EXPECT_THAT(format_misfit("hf", spec), HasSubstr("transformers has no such architecture"));
+  EXPECT_THAT(format_misfit("gptq", spec), HasSubstr("cannot be written as a gptq folder"));
+  EXPECT_EQ(format_misfit("checkpoint", spec), "");
+  EXPECT_THAT(format_misfit("gguf", models::families().at("bitnet").defaults),
+              HasSubstr("[gguf] llama.cpp's architecture bitnet computes SiLU"));
+}
+
+TEST(ExportFormats, TypesAreThoseOfTheRow) {
+  EXPECT_EQ(type_misfit("hf", "bf16"), "");
+  EXPECT_EQ(type_misfit("hf", "own"), "");
+  EXPECT_EQ(type_misfit("hf", "q4_0"), "an HF folder holds f32, f16 or bf16, got q4_0");
+  EXPECT_EQ(type_misfit("gptq", "bf16"), "a gptq folder holds f32 or f16, got bf16");
+  EXPECT_EQ(type_misfit("checkpoint", "f16"), "a checkpoint holds f32, got f16");
+  EXPECT_EQ(type_misfit("gguf", "q4_k"), "");
+  EXPECT_THROW(type_misfit("ggml", "f32"), ConfigError);
+}
+
+TEST(ExportFormats, CodesNeedAPlaceInTheFile) {
+  quantize::QuantizeOptions grids;
+  EXPECT_THAT(grid_misfits(export_formats().at("gguf"), grids), IsEmpty());
+  grids.weights.grid = "nvfp4";
+  grids.head.grid = "fp8";
+  const auto gguf = grid_misfits(export_formats().at("gguf"), grids);
+  ASSERT_EQ(gguf.size(), 2u);
+  EXPECT_EQ(gguf[0].part, "weights");
+  EXPECT_EQ(gguf[0].why, "a GGUF cannot hold grid nvfp4; format compressed-tensors can");
+  EXPECT_EQ(gguf[1].part, "head");
+  EXPECT_THAT(grid_misfits(export_formats().at("compressed-tensors"), grids),
+              IsEmpty());  // tables are values
+  EXPECT_THAT(grid_misfits(export_formats().at("hf"), grids), IsEmpty());
+  grids.weights.grid = "none";
+  EXPECT_EQ(grid_misfits(export_formats().at("gptq"), grids).front().why, "names no grid to pack");
+}
+
+TEST(ExportFormats, EveryPackedOneIsALayoutOfItsName) {
+  std::vector<std::string> packed;
+  for (const ExportFormat& format : export_formats())
+    if (format.packs == Packs::kMatrices) packed.push_back(format.name);
+  EXPECT_EQ(packed, quantize::hf_layout_names());
+}
+
+}  // namespace retort::artifacts

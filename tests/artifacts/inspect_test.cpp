@@ -1,0 +1,85 @@
+#include "artifacts/inspect.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "artifacts/export_model.h"
+#include "core/error.h"
+#include "data/token_shards.h"
+#include "formats/gguf.h"
+#include "formats/safetensors.h"
+#include "tests/artifacts/tiny.h"
+#include "tests/testing.h"
+
+namespace retort::artifacts {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string said_of(const Path& path) {
+  std::string out;
+  Log quiet(stderr, "", true);
+  inspect(
+      path, [&](std::string_view line) { (out += line) += "\n"; }, quiet);
+  return out;
+}
+
+}  // namespace
+
+TEST(Inspect, ModelsOfEveryKind) {
+  testing::TemporaryDirectory directory;
+  save_tiny(*tiny_model(1), directory / "run" / "stage", 3, std::nullopt);
+  Log quiet(stderr, "", true);
+  const OpenedModel model = open_model(directory / "run", quiet);
+  export_model(model, {.format = "gguf"}, directory / "x.gguf", local_files());
+  export_model(model, {.format = "hf"}, directory / "hf", local_files());
+  const auto checkpoint = AllOf(HasSubstr("checkpoint of step 3; checksums hold\nllama decoder: 2 layers"),
+                                HasSubstr("layers.0.ffn.up.weight  [64, 32]  used 2 times\n"));
+  EXPECT_THAT(said_of(directory / "run" / "stage"), checkpoint);
+  EXPECT_THAT(said_of(directory / "run" / "stage" / "checkpoints"), checkpoint);
+  EXPECT_THAT(said_of(directory / "run"), "holds: stage\n");
+  EXPECT_THAT(said_of(directory / "x.gguf"),
+              AllOf(HasSubstr("llama decoder: 2 layers"), HasSubstr("general.architecture: \"llama\"\n"),
+                    HasSubstr("token_embd.weight  f32  [256, 32]\n")));
+  EXPECT_THAT(said_of(directory / "hf"),
+              AllOf(HasSubstr("llama decoder: 2 layers"), HasSubstr("format: pt\n"),
+                    HasSubstr("model.embed_tokens.weight  F32  [256, 32]\n")));
+}
+
+TEST(Inspect, AFileThatOnlyOthersRunIsNoError) {
+  testing::TemporaryDirectory directory;
+  formats::write_gguf(local_files(), directory / "m.gguf", {{"general.architecture", std::string("mamba")}},
+                      {{"a.weight", formats::pack(formats::GgmlType::F32, at::ones({2, 32}))}});
+  EXPECT_THAT(said_of(directory / "m.gguf"),
+              AllOf(HasSubstr("not a model that retort runs: "),
+                    HasSubstr("architecture \"mamba\" is not known"), HasSubstr("a.weight  f32  [2, 32]\n")));
+}
+
+TEST(Inspect, DataAndWhatAStageLeft) {
+  testing::TemporaryDirectory directory;
+  const auto bytes = data::make_byte_tokenizer();
+  data::TokenShardWriter writer(local_files(), directory / "text" / "train", *bytes, "here");
+  writer.add(std::vector<int32_t>(10, 65), 10);
+  writer.finish();
+  std::ofstream(directory / "text" / "result.json") << "{\"tokens\": 10}\n";
+  EXPECT_THAT(
+      said_of(directory / "text"),
+      AllOf(HasSubstr("{\"tokens\": 10}\ntrain: token shards: 10 tokens of 10 bytes in 1 document(s)"),
+            HasSubstr("source: here\nchecksums hold\n")));
+  EXPECT_THAT(said_of(directory / "text" / "train" / "shard-00000.h5"), HasSubstr("format: retort-tokens\n"));
+  EXPECT_THAT(said_of(directory / "text" / "result.json"), "{\n  \"tokens\": 10\n}\n");
+}
+
+TEST(Inspect, SaysWhatItCannot) {
+  testing::TemporaryDirectory directory;
+  EXPECT_THROW(said_of(directory / "nothing"), IoError);
+  EXPECT_THROW(said_of(directory.path()), DataError);
+  std::ofstream(directory / "a.txt") << "text";
+  EXPECT_THROW(said_of(directory / "a.txt"), DataError);
+  std::ofstream(directory / "pytorch_model.bin") << "PK\3\4";
+  EXPECT_THROW(said_of(directory / "pytorch_model.bin"), DataError);
+}
+
+}  // namespace retort::artifacts

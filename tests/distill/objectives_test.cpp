@@ -1,0 +1,62 @@
+#include "distill/objectives.h"
+
+#include "core/error.h"
+#include "models/decoder.h"
+#include "models/weight_map.h"
+#include "tests/testing.h"
+
+namespace retort::distill {
+namespace {
+
+std::unique_ptr<models::Decoder> tiny_model(uint64_t seed) {
+  auto model = std::make_unique<models::Decoder>(models::DecoderSpec{.vocabulary = 32,
+                                                                     .context = 16,
+                                                                     .layers = 2,
+                                                                     .width = 16,
+                                                                     .heads = 2,
+                                                                     .kv_heads = 2,
+                                                                     .head_dim = 8,
+                                                                     .ffn_width = 32});
+  models::initialise(model->parameters(), "normal", 0.3, seed);
+  models::IdentityMap identity;
+  models::bind_working(model->parameters(), identity, at::kFloat);
+  return model;
+}
+
+// Whatever the row: what it makes counts what the row says, and gives a loss of a batch.
+TEST(Objectives, MakeWhatTheirRowsSay) {
+  data::Batch batch;
+  batch.tokens_BT = (at::arange(24) * 7 % 31).view({3, 8});
+  batch.labels_BT = (batch.tokens_BT + 1) % 32;
+  batch.labels_BT[1][3] = data::kIgnored;
+  for (const ObjectiveSpec& spec : objectives()) {
+    EXPECT_FALSE(spec.doc.empty());
+    const auto model = tiny_model(2);
+    const auto objective = spec.make(
+        {.model = *model, .teacher = make_live_teacher(tiny_model(1)), .losses = {{.fn = "forward_kl"}}});
+    EXPECT_EQ(objective->counted().name, spec.counted.name) << spec.name;
+    EXPECT_EQ(objective->counted().in(batch), spec.counted.in(batch)) << spec.name;
+    const train::LossSum loss = (*objective)(*model, batch);
+    EXPECT_GT(loss.sum.item<double>(), 0.0) << spec.name;
+    EXPECT_EQ(loss.parts.size(), objective->part_names().size()) << spec.name;
+  }
+  EXPECT_EQ(train::labels().in(batch), 23);
+}
+
+TEST(Objectives, CrossEntropyIsDistillationWithoutATeacher) {
+  data::Batch batch;
+  batch.tokens_BT = (at::arange(24) * 7 % 31).view({3, 8});
+  batch.labels_BT = (batch.tokens_BT + 1) % 32;
+  const auto loss_of = [&](const char* name, std::vector<LossOptions> losses) {
+    const auto model = tiny_model(2);
+    const auto objective = objectives().at(name).make({.model = *model, .losses = std::move(losses)});
+    return (*objective)(*model, batch).sum.item<double>();
+  };
+  const double plain = loss_of("cross_entropy", {});
+  EXPECT_NEAR(loss_of("distillation", {{.fn = "cross_entropy"}}), plain, 1e-6 * plain);
+  EXPECT_THROW(loss_of("distillation", {}), ConfigError);
+  EXPECT_THROW(objectives().at("distilation"), ConfigError);
+}
+
+}  // namespace
+}  // namespace retort::distill

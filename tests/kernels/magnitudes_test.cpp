@@ -1,0 +1,63 @@
+#include "kernels/magnitudes.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "tests/testing.h"
+
+namespace retort::kernels {
+namespace {
+
+TEST(GroupPeaks, AreTheLargestMagnitudes) {
+  at::Tensor x = at::empty({900, 672});
+  Random(7, "magnitudes_test").fill_normal(x, 1.0);
+  x[1].zero_();
+  x[2][5] = -INFINITY;
+  for (const int64_t group : {1, 16, 21, 32, 672})
+    EXPECT_TRUE(
+        testing::same_bits(group_peaks(x, group), x.abs().unflatten(-1, {672 / group, group}).amax(-1)))
+        << group;
+}
+
+TEST(GroupPeaks, AreNaNWhereAValueIs) {
+  at::Tensor x = at::ones({2, 64});
+  x[1][40] = NAN;
+  x[1][41] = INFINITY;
+  EXPECT_EQ(group_peaks(x, 32)[1][0].item<float>(), 1.0f);
+  EXPECT_TRUE(std::isnan(group_peaks(x, 32)[1][1].item<float>()));
+}
+
+TEST(RowMeans, AreTheMeanMagnitudes) {
+  at::Tensor x = at::empty({300, 679});  // no multiple of a vector
+  Random(8, "magnitudes_test").fill_normal(x, 1.0);
+  x[1].zero_();
+  const at::Tensor exact = x.to(at::kDouble).abs().mean(-1, /*keepdim=*/true), means = row_means(x);
+  EXPECT_EQ(means.sizes(), exact.sizes());
+  EXPECT_LT((means - exact).abs().max().item<double>(), 1e-7);
+  x[2][678] = NAN;
+  EXPECT_TRUE(std::isnan(row_means(x)[2][0].item<float>()));
+}
+
+TEST(MeanInOrder, AddsOneElementAfterAnother) {
+  const at::Tensor x = at::tensor({1e30f, 3.0f, -1e30f, 2.0f, 5.0f});  // 3 is lost beside 1e30
+  EXPECT_EQ(mean_in_order(x), 7.0 / 5.0);
+  EXPECT_EQ(mean_in_order(at::tensor({2.0f, 1e30f, -1e30f})), 0.0);
+}
+
+TEST(Magnitudes, RefuseWhatTheyCannotRead) {
+  EXPECT_THROW(group_peaks(at::empty({2, 8}, at::kMeta), 4), ShapeError);
+  EXPECT_THROW(row_means(at::empty({2, 8}, at::kDouble)), ShapeError);
+  EXPECT_THROW(mean_in_order(at::empty({2}, at::kMeta)), ShapeError);
+  EXPECT_THROW(group_peaks(at::zeros({2, 8}), 3), ShapeError);
+}
+
+TEST(RowMeans, AreTheSameOnAnyNumberOfThreads) {
+  at::Tensor x = at::empty({2000, 512});
+  Random(9, "magnitudes_test").fill_normal(x, 1.0);
+  const at::Tensor many = row_means(x);
+  EXPECT_TRUE(testing::same_bits(many.narrow(0, 700, 1), row_means(x.narrow(0, 700, 1))));
+}
+
+}  // namespace
+}  // namespace retort::kernels

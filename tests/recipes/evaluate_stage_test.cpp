@@ -1,0 +1,81 @@
+#include "recipes/stages/evaluate.h"
+
+#include "recipes/run_alone.h"
+#include "tests/recipes/recipe_run.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kRecipe = R"(
+run: { seed: 1 }
+data: { train: stage:text, validation: stage:text, sequence: 16, batch_tokens: 64, micro_batch: 4 }
+model: { context: 32, layers: 1, width: 32, heads: 1, ffn_width: 32 }
+train: { steps: 2, precision: fp32, schedule: { warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: model, kind: train }
+  - { name: scores, kind: evaluate, model: { from: stage:model } }
+  - { name: random, kind: evaluate, model: { from: "preset:stlm-10m" }, evaluate: { limit: 64 } }
+)";
+
+using EvaluateStage = RecipeRun;
+
+}  // namespace
+
+// The figures are those that training ends with, bit for bit, and have errors beside them.
+TEST_F(EvaluateStage, MeasuresWhatTrainingMeasured) {
+  const std::string said = run(recipe(kRecipe), {.only = "evaluate"});
+  EXPECT_THAT(said, HasSubstr("| bits_per_byte"));
+  EXPECT_EQ(figure("scores", "bits_per_byte"), figure("model", "bits_per_byte"));
+  EXPECT_EQ(figure("scores", "perplexity"), figure("model", "perplexity"));
+  EXPECT_GT(figure("scores", "bits_per_byte_error"), 0.0);
+  EXPECT_LT(figure("scores", "bits_per_byte_error"), figure("scores", "bits_per_byte"));
+  EXPECT_EQ(figure("scores", "window"), 16);
+  EXPECT_GT(figure("random", "bits_per_byte"), 7.0) << "random weights know nothing";
+}
+
+TEST_F(EvaluateStage, ChecksItsTasksAndItsText) {
+  const auto refused = [&](const std::string& set) {
+    try {
+      recipe(kRecipe, {set});
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(refused("stages.scores.evaluate.tasks=[perplexty]"), HasSubstr("did you mean \"perplexity\"?"));
+  EXPECT_THAT(refused("stages.scores.evaluate.tasks=[]"), HasSubstr("must name at least one task"));
+  EXPECT_THAT(refused("stages.scores.data.validation=\"\""), HasSubstr("must name a text for these tasks"));
+  EXPECT_THAT(refused("stages.scores.evaluate.text=/nowhere.txt"), HasSubstr("/nowhere.txt"));
+}
+
+// A verb's stage: no run, and figures to whoever asks.
+TEST_F(EvaluateStage, RunsAlone) {
+  run(recipe(kRecipe), {.only = "train"});
+  Stage stage("evaluate", "evaluate");
+  stage.get<ModelOptions>().from = in_run("model").string();
+  stage.get<EvaluateOptions>().text = (directory_ / "a.txt").string();
+  stage.get<DataOptions>().sequence = 16;
+  std::string printed;
+  AloneOptions options;
+  options.name_of = [](const std::string& key) { return "--" + key; };
+  options.print = [&](std::string_view text) {
+    printed += text;
+    return true;
+  };
+  Log quiet(stderr, "", true);
+  const formats::Json figures = run_alone(stage, options, local_files(), quiet);
+  EXPECT_GT(figures.at("bits_per_byte").get<double>(), 0.0);
+  EXPECT_THAT(printed, HasSubstr("| perplexity"));
+  stage.get<ModelOptions>().from.clear();
+  try {
+    run_alone(stage, options, local_files(), quiet);
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("--model.from: a stage of kind evaluate needs a MODEL"));
+  }
+}
+
+}  // namespace retort::recipes

@@ -1,0 +1,49 @@
+#include "recipes/inputs.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "tests/testing.h"
+
+namespace retort::recipes {
+
+using ::testing::HasSubstr;
+
+TEST(Inputs, LieWhereTheirMakersPutThem) {
+  EXPECT_EQ(place_of({"data.train", "stage:text", Thing::kShards, "train"}, "run"), Path("run/text/train"));
+  EXPECT_EQ(place_of({"distill.teacher.cache", "stage:labels", Thing::kCache}, "run"),
+            Path("run/labels/cache"));
+  EXPECT_EQ(place_of({"model.from", "stage:model", Thing::kModel}, "run"), Path("run/model"));
+  EXPECT_EQ(place_of({"report.stages", "stage:model", Thing::kResult}, "run"), Path("run/model/result.json"));
+  EXPECT_EQ(place_of({"model.from", "some/folder", Thing::kModel}, "run"), Path("some/folder"));
+}
+
+TEST(Inputs, SayWhatIsWrongWithThem) {
+  const testing::TemporaryDirectory directory;
+  std::ofstream(directory / "file") << "text\n";
+  const auto trouble = [&](const std::string& name, Thing thing) {
+    return trouble_with({"key", (directory / name).string(), thing, "train"});
+  };
+  EXPECT_EQ(trouble("file", Thing::kText), "");
+  EXPECT_THAT(trouble("none", Thing::kText), HasSubstr("no such file"));
+  EXPECT_THAT(trouble("", Thing::kText), HasSubstr("must be a file of text"));
+  EXPECT_THAT(trouble("file", Thing::kShards), HasSubstr("must be a directory of token shards"));
+  EXPECT_THAT(trouble("none", Thing::kModel), HasSubstr("no such file or directory"));
+  EXPECT_NE(trouble("file", Thing::kTokenizer), "");
+  EXPECT_EQ(trouble_with({"key", "bytes", Thing::kTokenizer}), "");
+  EXPECT_EQ(trouble_with({"key", "stage:anything", Thing::kShards, "train"}), "") << "a stage makes it";
+}
+
+TEST(Inputs, StandForWhatTheyHold) {
+  const testing::TemporaryDirectory directory;
+  const auto state = [&](const std::string& name, const char* text) {
+    std::ofstream(directory / name) << text;
+    return state_of({"run.text", (directory / name).string(), Thing::kText}, "");
+  };
+  EXPECT_EQ(state("a", "one"), state("b", "one")) << "names of text files do not count";
+  EXPECT_NE(state("a", "two"), state("b", "one"));
+  EXPECT_EQ(state_of({"model.from", "preset:llama3-8b", Thing::kModel}, ""), "") << "its name is in the keys";
+}
+
+}  // namespace retort::recipes
