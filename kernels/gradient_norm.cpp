@@ -2,15 +2,12 @@
 
 #include <ATen/Parallel.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
 
 namespace retort::kernels {
 namespace {
-
-constexpr int64_t kBlock = 1 << 15;
 
 // Eight running sums keep the adders busy; their order is part of the result.
 double sum_of_squares(const float* x, int64_t count) {
@@ -27,20 +24,21 @@ double sum_of_squares(const float* x, int64_t count) {
 
 }  // namespace
 
-double gradient_norm(const std::vector<at::Tensor>& gradients) {
+double gradient_norm(const std::vector<BlockedGradient>& gradients) {
   double total = 0.0;
-  for (const at::Tensor& gradient : gradients) {
+  for (const auto& [gradient, blocks] : gradients) {
     check(gradient.is_cpu() && gradient.scalar_type() == at::kFloat,
           "[gradient_norm] needs f32 tensors on the CPU, got {}", gradient.toString());
     const at::Tensor dense = gradient.contiguous();
     const float* x = dense.const_data_ptr<float>();
-    const int64_t count = dense.numel();
-    std::vector<double> blocks(static_cast<size_t>((count + kBlock - 1) / kBlock));
-    at::parallel_for(0, static_cast<int64_t>(blocks.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t b = begin; b < end; ++b)
-        blocks[static_cast<size_t>(b)] = sum_of_squares(x + b * kBlock, std::min(kBlock, count - b * kBlock));
+    std::vector<double> sums(static_cast<size_t>(blocks.count()));
+    at::parallel_for(0, blocks.count(), 1, [&, &blocks = blocks](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) {
+        const Run run = elements_of(dense, blocks[b]);
+        sums[static_cast<size_t>(b)] = sum_of_squares(x + run.first, run.count);
+      }
     });
-    for (const double block : blocks) total += block;
+    for (const double sum : sums) total += sum;
   }
   return std::sqrt(total);
 }

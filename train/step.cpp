@@ -30,10 +30,21 @@ int64_t count(const Counted& counted, const std::vector<data::Batch>& batches, c
   return comm.reduce(sum, comm::Reduce::kSum);
 }
 
-// A frozen parameter has no gradient.
-std::vector<at::Tensor> without_frozen(const std::vector<at::Tensor>& gradients) {
-  std::vector<at::Tensor> out;
-  std::ranges::copy_if(gradients, std::back_inserter(out), &at::Tensor::defined);
+// Those of the parameters that train, in declaration order; a frozen one has none.
+struct Trained {
+  std::vector<at::Tensor> gradients;
+  std::vector<kernels::BlockedGradient> blocked;
+};
+
+Trained trained_of(const models::Parameters& parameters, const std::vector<at::Tensor>& gradients) {
+  Trained out;
+  size_t i = 0;
+  for (const models::Parameter& p : parameters.unique()) {
+    const at::Tensor& gradient = gradients[i++];
+    if (!gradient.defined()) continue;
+    out.gradients.push_back(gradient);
+    out.blocked.push_back({gradient, p.placement.owned});
+  }
   return out;
 }
 
@@ -85,9 +96,9 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   const std::vector<at::Tensor> gradients = models::pull_back(parameters, parts_.map, sync_.finish());
 
   // clip
-  std::vector<at::Tensor> trained = without_frozen(gradients);
-  stats.gradient_norm = kernels::gradient_norm(trained);
-  kernels::clip_gradients(trained, stats.gradient_norm, clip_norm_);
+  Trained trained = trained_of(parameters, gradients);
+  stats.gradient_norm = kernels::gradient_norm(trained.blocked);
+  kernels::clip_gradients(trained.gradients, stats.gradient_norm, clip_norm_);
 
   // guard: norm and loss are of all ranks, so every rank decides alike
   stats.skipped = !share_figures(losses.finish(), divisor, parts_.comm, stats);
