@@ -4,6 +4,7 @@
 //
 //   gradients   straight through (Bengio et al. 2013); under learned scales by their rule (learned_scale.h)
 //   scales      a function of the master, made again every step; on a learned grid a parameter of role kScale
+//   inputs      Linear may fake-quantize what the quantized matrices multiply (activations.h)
 //
 // One rank owns it. Throws ConfigError; DataError for weights that are not finite.
 #pragma once
