@@ -69,7 +69,7 @@ std::string rows_misfit(const ExportOptions& options, const models::Parameters& 
     if (!table && p.role != models::Role::kMatrix) continue;
     const bool other = table && options.embedding_type != "same";
     const auto& type = formats::ggml_type_named(other ? options.embedding_type : options.type);
-    const int64_t row = p.master.size(-1);
+    const int64_t row = p.shape.back();
     if (row % type.block != 0)
       return fmt::format("{} has rows of {}, and {} wants a multiple of {}; {} takes them", p.name, row,
                          type.name, type.block, row % 32 == 0 ? "q8_0" : "f16");

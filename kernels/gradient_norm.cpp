@@ -3,6 +3,8 @@
 #include <ATen/Parallel.h>
 
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 #include "core/error.h"
 
@@ -25,27 +27,27 @@ double sum_of_squares(const float* x, int64_t count) {
 }  // namespace
 
 double gradient_norm(const std::vector<BlockedGradient>& gradients) {
-  double total = 0.0;
-  for (const auto& [gradient, blocks] : gradients) {
-    check(gradient.is_cpu() && gradient.scalar_type() == at::kFloat,
-          "[gradient_norm] needs f32 tensors on the CPU, got {}", gradient.toString());
-    const at::Tensor dense = gradient.contiguous();
-    const float* x = dense.const_data_ptr<float>();
-    std::vector<double> sums(static_cast<size_t>(blocks.count()));
-    at::parallel_for(0, blocks.count(), 1, [&, &blocks = blocks](int64_t begin, int64_t end) {
-      for (int64_t b = begin; b < end; ++b) {
-        const Run run = elements_of(dense, blocks[b]);
-        sums[static_cast<size_t>(b)] = sum_of_squares(x + run.first, run.count);
-      }
-    });
-    for (const double sum : sums) total += sum;
+  std::vector<std::pair<const float*, int64_t>> blocks;
+  for (const auto& [values, rows] : gradients) {
+    check(values.defined() && values.is_cpu() && values.scalar_type() == at::kFloat && values.is_contiguous(),
+          "[gradient_norm] needs contiguous f32 tensors on the CPU, got {}", values.toString());
+    const float* x = values.const_data_ptr<float>();
+    for (int64_t b = 0; b < rows.count(); ++b) {
+      const Run run = elements_of(values, rows[b]);
+      blocks.emplace_back(x + run.first, run.count);
+    }
   }
-  return std::sqrt(total);
+  std::vector<double> sums(blocks.size());
+  at::parallel_for(0, std::ssize(blocks), 1, [&](int64_t begin, int64_t end) {
+    for (auto b = static_cast<size_t>(begin); b < static_cast<size_t>(end); ++b)
+      sums[b] = sum_of_squares(blocks[b].first, blocks[b].second);
+  });
+  return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
 }
 
-void clip_gradients(std::vector<at::Tensor>& gradients, double norm, double limit) {
+void clip_gradients(const std::vector<BlockedGradient>& gradients, double norm, double limit) {
   if (limit <= 0.0 || !(norm > limit)) return;
-  for (at::Tensor& gradient : gradients) gradient.mul_(limit / norm);
+  for (const BlockedGradient& gradient : gradients) gradient.values.mul_(limit / norm);
 }
 
 }  // namespace retort::kernels

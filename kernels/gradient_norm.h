@@ -1,6 +1,6 @@
-// The global norm of gradients, and clipping by it. The sum of squares is, in f64, the sum of all block sums in
-// the order given. Blocks are those that a parameter's owners share (models/placement.h), so the bits depend
-// neither on the thread count nor on who owns which block. f32 tensors on the CPU; ShapeError for others.
+// The global norm of gradients, and clipping by it. The squares of a block of rows are added in f64, and the
+// blocks' sums one after another in the order of the gradients and their rows. So the norm's bits depend
+// neither on the thread count nor on which rank has a block. f32 tensors on the CPU; ShapeError for others.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,13 +12,13 @@
 namespace retort::kernels {
 
 struct BlockedGradient {
-  at::Tensor gradient;
-  RowBlocks blocks;
+  at::Tensor values;  // contiguous
+  RowBlocks blocks;   // those that count
 };
 
 // sqrt(sum of squares); NaN or infinite when an element is.
 double gradient_norm(const std::vector<BlockedGradient>& gradients);
 // Scales all in place by limit / norm when norm > limit. limit 0: never.
-void clip_gradients(std::vector<at::Tensor>& gradients, double norm, double limit);
+void clip_gradients(const std::vector<BlockedGradient>& gradients, double norm, double limit);
 
 }  // namespace retort::kernels

@@ -15,8 +15,8 @@ namespace retort::models {
 using kernels::RowBlock, kernels::RowBlocks;
 
 // All rows of a parameter as blocks, in order: the fewest whole rows that hold 2^15 elements each. Blocks are
-// what a rank owns and what the optimizer and checkpoints walk over. A weight map that makes values from more
-// than a row may ask for larger ones (WeightMap::blocks).
+// what a rank owns, what the gradient norm adds up by, and what the optimizer and checkpoints walk over. A
+// weight map that makes values from more than a row may ask for larger ones (WeightMap::blocks).
 RowBlocks cut_into_blocks(at::IntArrayRef shape);
 
 // Indices [begin, end) of one dimension.

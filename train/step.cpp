@@ -30,20 +30,15 @@ int64_t count(const Counted& counted, const std::vector<data::Batch>& batches, c
   return comm.reduce(sum, comm::Reduce::kSum);
 }
 
-// Those of the parameters that train, in declaration order; a frozen one has none.
-struct Trained {
-  std::vector<at::Tensor> gradients;
-  std::vector<kernels::BlockedGradient> blocked;
-};
-
-Trained trained_of(const models::Parameters& parameters, const std::vector<at::Tensor>& gradients) {
-  Trained out;
-  size_t i = 0;
-  for (const models::Parameter& p : parameters.unique()) {
-    const at::Tensor& gradient = gradients[i++];
-    if (!gradient.defined()) continue;
-    out.gradients.push_back(gradient);
-    out.blocked.push_back({gradient, p.placement.owned});
+// The owned blocks of all gradients, which it makes contiguous; a frozen parameter has none.
+std::vector<kernels::BlockedGradient> owned_blocks(const models::Parameters& parameters,
+                                                   std::vector<at::Tensor>& gradients) {
+  std::vector<kernels::BlockedGradient> out;
+  for (size_t i = 0; const models::Parameter& p : parameters.unique()) {
+    at::Tensor& gradient = gradients[i++];
+    if (p.frozen) continue;
+    gradient = gradient.contiguous();
+    out.push_back({gradient, p.placement.owned});
   }
   return out;
 }
@@ -93,12 +88,12 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   }
 
   // finish
-  const std::vector<at::Tensor> gradients = models::pull_back(parameters, parts_.map, sync_.finish());
+  std::vector<at::Tensor> gradients = models::pull_back(parameters, parts_.map, sync_.finish());
 
   // clip
-  Trained trained = trained_of(parameters, gradients);
-  stats.gradient_norm = kernels::gradient_norm(trained.blocked);
-  kernels::clip_gradients(trained.gradients, stats.gradient_norm, clip_norm_);
+  const std::vector<kernels::BlockedGradient> owned = owned_blocks(parameters, gradients);
+  stats.gradient_norm = kernels::gradient_norm(owned);
+  kernels::clip_gradients(owned, stats.gradient_norm, clip_norm_);
 
   // guard: norm and loss are of all ranks, so every rank decides alike
   stats.skipped = !share_figures(losses.finish(), divisor, parts_.comm, stats);

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -13,75 +14,94 @@
 namespace retort::kernels {
 namespace {
 
-std::vector<at::Tensor> gradients() {
-  std::vector<at::Tensor> out{at::empty({3}), at::empty({501, 203}), at::empty({8, 2})};
-  for (size_t i = 0; i < out.size(); ++i) Random(3, "gradient", i).fill_normal(out[i], 2.0);
+using Gradients = std::vector<BlockedGradient>;
+
+BlockedGradient whole(const at::Tensor& values, int64_t rows_of_a_block = 7) {
+  return {values, {0, values.size(0), rows_of_a_block}};
+}
+
+Gradients gradients() {
+  Gradients out{whole(at::empty({3})), whole(at::empty({501, 203})), whole(at::empty({8, 2}))};
+  for (size_t i = 0; i < out.size(); ++i) Random(3, "gradient", i).fill_normal(out[i].values, 2.0);
   return out;
 }
 
-// In blocks of so many rows; 0: one block each.
-std::vector<BlockedGradient> in_blocks(const std::vector<at::Tensor>& gradients, int64_t rows = 0) {
-  std::vector<BlockedGradient> out;
-  for (const at::Tensor& g : gradients) out.push_back({g, {0, g.size(0), rows > 0 ? rows : g.size(0)}});
-  return out;
-}
-
-double norm_of(const std::vector<at::Tensor>& gradients, int64_t rows = 0) {
-  return gradient_norm(in_blocks(gradients, rows));
+// The sum of squares of f64 elements in the order of the kernel: eight running sums, then pairs of them.
+double block_sum(const at::Tensor& rows) {
+  const double* x = rows.const_data_ptr<double>();
+  double lanes[8] = {};
+  const int64_t count = rows.numel(), eights = count / 8 * 8;
+  for (int64_t i = 0; i < count; ++i) lanes[i < eights ? i % 8 : 0] += x[i] * x[i];
+  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
 }  // namespace
 
-// The sum of all block sums in order: not of tensors' sums.
-TEST(GradientNorm, AddsBlocksInDeclarationOrder) {
-  double total = 0;
-  for (const at::Tensor& g : gradients())
-    for (int64_t row = 0; row < g.size(0); row += 7) {
-      const double block = norm_of({g.slice(0, row, std::min(row + 7, g.size(0))).contiguous()});
-      total += block * block;
-    }
-  EXPECT_NEAR(norm_of(gradients(), 7), std::sqrt(total), 1e-14 * std::sqrt(total));
-  EXPECT_EQ(norm_of(gradients(), 7), norm_of(gradients(), 7));
-}
-
 TEST(GradientNorm, IsTheRootOfAllSquares) {
   double squares = 0;
-  for (const at::Tensor& g : gradients()) squares += g.to(at::kDouble).square().sum().item<double>();
-  EXPECT_NEAR(norm_of(gradients()), std::sqrt(squares), 1e-12 * std::sqrt(squares));
-  EXPECT_EQ(norm_of({at::full({2}, 3.0), at::ones({7})}), 5.0);
+  for (const BlockedGradient& g : gradients())
+    squares += g.values.to(at::kDouble).square().sum().item<double>();
+  EXPECT_NEAR(gradient_norm(gradients()), std::sqrt(squares), 1e-12 * std::sqrt(squares));
+  EXPECT_EQ(gradient_norm({whole(at::full({2}, 3.0)), whole(at::ones({7}))}), 5.0);
+}
+
+// What ranks that own some of the blocks each exchange are sums of blocks. Added in declaration order they give
+// the norm's bits, and another order gives others.
+TEST(GradientNorm, AddsTheSumsOfBlocksInOrder) {
+  const Gradients all = gradients();
+  std::vector<double> sums;
+  for (const auto& [values, blocks] : all)
+    for (int64_t b = 0; b < blocks.count(); ++b) {
+      const double norm = gradient_norm({{values, {blocks[b].begin, blocks[b].end, blocks.step}}});
+      const at::Tensor rows = values.slice(0, blocks[b].begin, blocks[b].end).to(at::kDouble);
+      sums.push_back(block_sum(rows.contiguous()));
+      EXPECT_EQ(norm, std::sqrt(sums.back()));
+    }
+  ASSERT_GT(sums.size(), 70u);
+  const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
+  EXPECT_EQ(gradient_norm(all), std::sqrt(total));
+  EXPECT_NE(std::accumulate(sums.rbegin(), sums.rend(), 0.0), total)
+      << "an order that the test would not see";
+}
+
+TEST(GradientNorm, CountsTheRowsOfItsBlocksOnly) {
+  const at::Tensor x = at::ones({10, 4});
+  x.slice(0, 0, 3).fill_(100.0);
+  EXPECT_EQ(gradient_norm({{x, {3, 7, 3}}}), 4.0);
 }
 
 TEST(GradientNorm, DoesNotOverflowAndTellsOfTheNonFinite) {
-  EXPECT_NEAR(norm_of({at::full({4}, 3e38)}) / 6e38, 1.0, 1e-7);
+  EXPECT_NEAR(gradient_norm({whole(at::full({4}, 3e38))}) / 6e38, 1.0, 1e-7);
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_TRUE(std::isnan(norm_of({at::zeros({9}), at::full({1}, nan)})));
-  EXPECT_TRUE(std::isinf(norm_of({at::full({1}, std::numeric_limits<double>::infinity())})));
+  EXPECT_TRUE(std::isnan(gradient_norm({whole(at::zeros({9})), whole(at::full({1}, nan))})));
+  EXPECT_TRUE(std::isinf(gradient_norm({whole(at::full({1}, std::numeric_limits<double>::infinity()))})));
 }
 
 TEST(GradientNorm, RefusesWhatItCannotRead) {
-  EXPECT_THROW(norm_of({at::empty({3}, at::kMeta)}), ShapeError);
-  EXPECT_THROW(norm_of({at::zeros({3}, at::kDouble)}), ShapeError);
+  EXPECT_THROW(gradient_norm({whole(at::empty({3}, at::kMeta))}), ShapeError);
+  EXPECT_THROW(gradient_norm({whole(at::zeros({3}, at::kDouble))}), ShapeError);
+  EXPECT_THROW(gradient_norm({whole(at::zeros({3, 2}).t())}), ShapeError);
 }
 
 TEST(GradientNorm, TakesNoPartOfTheThreadCount) {
   const int before = at::get_num_threads();
   at::set_num_threads(1);
-  const double one = norm_of(gradients());
+  const double one = gradient_norm(gradients());
   at::set_num_threads(3);
-  const double three = norm_of(gradients());
+  const double three = gradient_norm(gradients());
   at::set_num_threads(before);
   EXPECT_EQ(one, three);
 }
 
 TEST(GradientNorm, ClipsToTheLimitAndOnlyAboveIt) {
-  std::vector<at::Tensor> clipped = gradients();
-  const double norm = norm_of(clipped);
+  const Gradients clipped = gradients();
+  const double norm = gradient_norm(clipped);
   clip_gradients(clipped, norm, 1.5);
-  EXPECT_NEAR(norm_of(clipped), 1.5, 1e-6);
+  EXPECT_NEAR(gradient_norm(clipped), 1.5, 1e-6);
   for (const double limit : {0.0, norm, 2 * norm}) {
-    std::vector<at::Tensor> untouched = gradients();
+    const Gradients untouched = gradients();
     clip_gradients(untouched, norm, limit);
-    EXPECT_TRUE(testing::same_bits(untouched[1], gradients()[1])) << limit;
+    EXPECT_TRUE(testing::same_bits(untouched[1].values, gradients()[1].values)) << limit;
   }
 }
 

@@ -310,6 +310,41 @@ TEST(TrainStep, ClipsTheGlobalNorm) {
   for (size_t i = 0; i < free.size(); ++i) EXPECT_LT(testing::relative_error(clipped[i] * 4, free[i]), 1e-6);
 }
 
+// A map may give its gradients in any layout; clipping reaches them all the same.
+TEST(TrainStep, ClipsGradientsOfAnyLayout) {
+  struct Turning final : models::WeightMap {
+    at::Tensor apply(const models::Parameter&, const at::Tensor& x) override { return x; }
+    at::Tensor pull_back(const models::Parameter&, const at::Tensor& g) override {
+      return g.dim() == 2 ? g.t().contiguous().t() : g;
+    }
+  } turning;
+  TinyModel tiny;
+  const auto straight = gradients_of(tiny, tiny.map, {tiny_batch(0)}, 1e-3);
+  models::bind_working(tiny.model.parameters(), turning, at::kFloat);
+  const auto turned = gradients_of(tiny, turning, {tiny_batch(0)}, 1e-3);
+  for (size_t i = 0; i < turned.size(); ++i) EXPECT_TRUE(testing::same_bits(turned[i], straight[i])) << i;
+}
+
+TEST(TrainStep, TheNormIsOfTheBlocksThatTheRankOwns) {
+  const auto norm = [](TinyModel& tiny) {
+    Recorder recorder;
+    const auto comm = comm::make_self_comm();
+    const auto objective = make_cross_entropy();
+    TrainStep step({tiny.model, tiny.map, *objective, recorder, *comm}, 1, 0.0);
+    return step.run(0, {tiny_batch(0)}, 1.0).gradient_norm;
+  };
+  TinyModel whole, part;
+  std::vector<at::Tensor> owned = gradients_of(whole, whole.map, {tiny_batch(0)});
+  EXPECT_EQ(norm(whole), norm_of(owned));
+  for (size_t i = 0; models::Parameter & p : part.model.parameters().unique()) {
+    p.placement.owned.begin = p.shape[0] / 3;
+    owned[i] = owned[i].slice(0, p.shape[0] / 3).contiguous();
+    ++i;
+  }
+  EXPECT_EQ(norm(part), norm_of(owned));
+  EXPECT_LT(norm(part), norm(whole));
+}
+
 TEST(TrainStep, GradientsComeBackThroughTheWeightMap) {
   struct Double final : models::WeightMap {
     at::Tensor apply(const models::Parameter&, const at::Tensor& x) override { return 2 * x; }
