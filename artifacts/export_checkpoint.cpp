@@ -1,5 +1,5 @@
-// A checkpoint of retort without a run: values in DIRECTORY/checkpoints/step_00000000, sharing and adapters as
-// they are. It holds what no other software has a form for, a byte-patch model or a grid of ours.
+// A checkpoint of retort without a run: values in DIRECTORY/checkpoints/step_00000000, sharing and adapters
+// kept. It holds what no other software has a form for, a byte-patch model or a grid of ours.
 #include "artifacts/export_formats.h"
 #include "artifacts/model_facts.h"
 #include "core/error.h"

@@ -109,7 +109,7 @@ uint64_t export_model(const OpenedModel& model, const ExportOptions& options, co
     format.write(source, options, out, files);
   } else {
     check<ConfigError>(options.type != "own" || !model.grids,
-                       "{}: a weight that is merged with its adapter is on no grid; name a type", model.source);
+                       "{}: a weight merged with its adapter is on no grid; name a type", model.source);
     const auto merged = models::merge_adapters(*model.decoder, model.map());
     models::IdentityMap identity;
     format.write(

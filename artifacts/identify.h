@@ -1,14 +1,7 @@
 // What is at a path, and where: the one place that tells files and directories apart. A file is known by its
-// first bytes, and by its name only where the format has no mark of its own (.bin, .safetensors, .json). A
-// directory is known by what it holds, models before data:
-//
-//   manifest.json                  a checkpoint           checkpoints/ or step_N/    checkpoints; the newest
-//   config.json                    a Hugging Face folder                             whole one counts
-//   model.gguf                     a GGUF                 block-00000.h5 (also in cache/)  a teacher cache
-//   shard-00000.h5                 token shards           stages with models, or a recipe.yaml  a run
-//   shards in train/, validation/  a prepared text        result.json                a stage without a model
-//
-// Only names and first bytes are read. Throws nothing: what cannot be looked at is not there.
+// first bytes, and by its name only where the format has no mark of its own (.bin, .safetensors, .json); a
+// directory by what it holds, models before data. Only names and first bytes are read. What cannot be looked
+// at is not there.
 #pragma once
 
 #include <string>
@@ -19,22 +12,22 @@
 namespace retort::artifacts {
 
 enum class Kind {
-  kNothing,      // no such path
-  kUnknown,      // something, but nothing of these
-  kCheckpoint,   // train/checkpoint.h
-  kCheckpoints,  // a directory of those
-  kHfFolder,     // models/hf_folder.h
-  kGguf,         // a file
-  kLlama2c,      // a file
-  kRun,          // a directory of stages
-  kStage,        // the directory of a stage that made neither a model nor data
-  kShards,       // data/token_shards.h
-  kPrepared,     // a directory with shards in train/ and validation/
-  kTeacherCache,
-  kSafetensors,
-  kHdf5,
-  kJson,
-  kForeign,  // of other software: known by name, and not read
+  kNothing,       // no such path
+  kUnknown,       // something, but nothing of these
+  kCheckpoint,    // a directory with a manifest.json (train/checkpoint.h)
+  kCheckpoints,   // a directory with step_N/, or with such a checkpoints/; the newest whole one counts
+  kHfFolder,      // a directory with a config.json (models/hf_folder.h)
+  kGguf,          // a file, or a directory's model.gguf
+  kLlama2c,       // a file
+  kRun,           // a directory with a recipe.yaml, or with stages that hold models
+  kStage,         // a directory with a result.json, of a stage that makes neither a model nor data
+  kShards,        // a directory with a shard-00000.h5 (data/token_shards.h)
+  kPrepared,      // a directory with those in train/ or validation/
+  kTeacherCache,  // a directory with a block-00000.h5, or with that in cache/
+  kSafetensors,   // a file
+  kHdf5,          // a file
+  kJson,          // a file
+  kForeign,       // of other software: known by name, and not read
 };
 
 struct Artifact {

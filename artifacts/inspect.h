@@ -13,7 +13,8 @@ namespace retort::artifacts {
 
 using Say = std::function<void(std::string_view line)>;  // takes each line as soon as it is known
 
-// Of a stage's directory, its result too. IoError for no such path, DataError for what is damaged or not known.
+// Of a stage's directory, its result too. IoError for no such path, DataError for what is damaged or not
+// known.
 void inspect(const Path& path, const Say& say, Log& log);
 // Of a shape alone: parameters, FLOPs and bytes.
 void inspect_spec(const models::DecoderSpec& spec, const Say& say);

@@ -10,8 +10,8 @@
 
 namespace retort::artifacts {
 
-// What open_model() of the path would have; nothing where the path leads to no model, or to several. DataError
-// for a damaged file, or an architecture that is not known.
+// What open_model() of the path would have; nothing where the path leads to no model, or to several.
+// DataError for a damaged file, or an architecture that is not known.
 std::optional<models::DecoderSpec> model_shape(const Path& path);
 
 }  // namespace retort::artifacts

@@ -37,8 +37,8 @@ struct OpenedModel {
 
 // The model that a path leads to; errors as find_model()'s and its reader's. Its own tokenizer fits it.
 OpenedModel open_model(const Path& path, Log& log);
-// One of `spec` with random weights, as a train stage without more to say begins with. Bytes are the tokenizer
-// of 256 tokens. `source`: its name in messages.
+// One of `spec` with random weights, as a train stage begins with when its recipe says no more. Bytes are the
+// tokenizer of 256 tokens. `source`: its name in messages.
 OpenedModel new_model(const models::DecoderSpec& spec, uint64_t seed, std::string source);
 
 // DataError when the tokenizer gives ids that the embedding has no row for. More rows than tokens are

@@ -1,11 +1,5 @@
 // The YAML that manifests kept options as before they kept JSON: what recipes/print_section.h writes, and
-// nothing else of YAML. Two spaces a level, one key a line:
-//
-//   key: value        a section:  key:             a list of them:  key:
-//   key: [a, "b c"]                 key: value                        - key: value
-//   key: []                                                             key: value
-//
-// A value is true or false, a number, a word, or text in quotes with the escapes \" \\ \n \xNN.
+// nothing else of YAML.
 #pragma once
 
 #include <string>
@@ -15,7 +9,13 @@
 
 namespace retort::artifacts {
 
-// The same as JSON, for formats::section_from_json. DataError naming source and line. Any thread.
+// The text as JSON, for formats::section_from_json. DataError naming source and line. Any thread. Two spaces
+// a level, one key a line; a value is true or false, a number, a word, or text in quotes with the escapes \"
+// \\ \n \xNN:
+//
+//   key: value        a section:  key:             a list of them:  key:
+//   key: [a, "b c"]                 key: value                        - key: value
+//   key: []                                                             key: value
 formats::Json parse_printed(std::string_view text, const std::string& source);
 
 }  // namespace retort::artifacts

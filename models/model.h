@@ -34,8 +34,8 @@ class KvCache;  // models/kv_cache.h
 using Head = kernels::Head;  // of the working copy, which is differentiable
 
 // A model that is a stack of Model::layers() layers, for work that goes through them one by one
-// (quantize/calibration.h): hidden() is embed(), then run_layer() of each, then the final norm. `block` is the
-// same in every piece.
+// (quantize/calibration.h): hidden() is embed(), then run_layer() of each, then the final norm. `block` is
+// the same in every piece.
 class LayerStack {
  public:
   virtual ~LayerStack() = default;

@@ -122,7 +122,8 @@ TEST(OpenModel, ACheckpointBringsItsTokenizer) {
   hf.format = "hf";
   export_model(opened, gguf, directory / "model.gguf", local_files());
   export_model(opened, hf, directory / "hf", local_files());
-  for (const char* name : {"model.gguf", "hf"}) {
+  export_model(opened, {.format = "checkpoint"}, directory / "own", local_files());
+  for (const char* name : {"model.gguf", "hf", "own"}) {
     const OpenedModel back = open_model(directory / name, log);
     EXPECT_EQ(back.need_tokenizer().encode("ab ab</s>"), ids) << name;
     EXPECT_EQ(back.need_tokenizer().separator(), 4) << name;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "artifacts/printed_options.h"
+#include "formats/json_section.h"
 #include "recipes/yaml_section.h"
 
 namespace retort::recipes {
@@ -61,6 +63,10 @@ TEST(PrintSection, ReadsBackToTheSameStruct) {
   EXPECT_EQ(back.rate, options.rate);
   EXPECT_EQ(back.maybe->text, "~");
   for (size_t i = 0; i < options.many.size(); ++i) EXPECT_EQ(back.many[i].text, options.many[i].text);
+
+  // The reader of older checkpoints, which knows no YAML beyond this.
+  const formats::Json json = artifacts::parse_printed(text, "printed");
+  EXPECT_EQ(print_section(formats::section_from_json<Options>(json, "printed")), text);
 }
 
 }  // namespace retort::recipes
