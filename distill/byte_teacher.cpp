@@ -8,6 +8,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "distill/next_byte.h"
 
 namespace retort::distill {
@@ -72,11 +73,13 @@ class ByteTeacher final : public Teacher {
     at::Tensor log_p_NV = at::full({B * T, kByteValues}, -std::log(static_cast<double>(kByteValues)));
     std::vector<Window> windows;
     for (int64_t b = 0; b < B; ++b) {
-      const int64_t* places = places_BT.const_data_ptr<int64_t>() + b * T;
-      check(places[T - 1] - places[0] == T - 1, "[distill] the bytes bridge needs rows of adjacent places");
+      const std::span<const int64_t> places =
+          host_values<const int64_t>(places_BT).subspan(static_cast<size_t>(b * T), static_cast<size_t>(T));
+      check(places.back() - places.front() == T - 1,
+            "[distill] the bytes bridge needs rows of adjacent places");
       const auto source = static_cast<size_t>(source_B.defined() ? source_B[b].item<int64_t>() : 0);
-      add_windows(source, places[0] + 1, std::min(places[0] + T + 1, sources_.at(source)->size()), b * T,
-                  windows);
+      add_windows(source, places.front() + 1, std::min(places.front() + T + 1, sources_.at(source)->size()),
+                  b * T, windows);
     }
     for (size_t first = 0; first < windows.size(); first += static_cast<size_t>(B))
       predict({windows.data() + first, std::min(static_cast<size_t>(B), windows.size() - first)}, log_p_NV);
@@ -190,18 +193,19 @@ class ByteTeacher final : public Teacher {
     }
   }
 
-  // Both tensors are on the CPU.
+  // Both tensors are on the host.
   void write(std::span<const Prediction> predictions, const at::Tensor& logits_RV,
              at::Tensor& log_p_NV) const {
     const auto V = static_cast<size_t>(logits_RV.size(1));
-    const float* logits = logits_RV.const_data_ptr<float>();
-    float* out = log_p_NV.mutable_data_ptr<float>();
+    const std::span<const float> logits = host_values<const float>(logits_RV);
+    const std::span<float> out = host_values<float>(log_p_NV);
     at::parallel_for(0, std::ssize(predictions), 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const Prediction& p = predictions[static_cast<size_t>(r)];
         for (size_t byte = p.first; byte < p.last; ++byte)
-          next_byte_.log_probabilities({logits + static_cast<size_t>(r) * V, V}, p.token.substr(0, byte),
-                                       out + (p.row + static_cast<int64_t>(byte - p.first)) * kByteValues);
+          next_byte_.log_probabilities(
+              logits.subspan(static_cast<size_t>(r) * V, V), p.token.substr(0, byte),
+              out.subspan((static_cast<size_t>(p.row) + byte - p.first) * kByteValues, kByteValues));
       }
     });
   }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "core/random.h"
 #include "core/shape.h"
 #include "data/batch_stream.h"
@@ -20,7 +21,8 @@ constexpr int64_t kChunkValues = int64_t{1} << 22;  // logits at a time
 // them. Eight partial sums can be added side by side, and always in the same order.
 constexpr int64_t kRun = 256;
 
-std::vector<double> run_sums(const float* p, int64_t vocabulary) {
+std::vector<double> run_sums(std::span<const float> p) {
+  const auto vocabulary = static_cast<int64_t>(p.size());
   std::vector<double> sums;
   for (int64_t begin = 0; begin < vocabulary; begin += kRun) {
     const int64_t end = std::min(begin + kRun, vocabulary);
@@ -39,9 +41,11 @@ std::vector<double> run_sums(const float* p, int64_t vocabulary) {
 // The ids of `draws` independent draws from p, in rising order, and how often each was drawn. The points on
 // the running sum are sorted, so that one walk finds them all and skips runs without a point. An id of
 // probability 0 is never drawn.
-void draw_row(const float* p, int64_t vocabulary, const Random& random, int64_t draws,
-              std::vector<uint32_t>& ids, std::vector<uint16_t>& counts) {
-  const std::vector<double> sums = run_sums(p, vocabulary);
+void draw_row(std::span<const float> row, const Random& random, int64_t draws, std::vector<uint32_t>& ids,
+              std::vector<uint16_t>& counts) {
+  const auto vocabulary = static_cast<int64_t>(row.size());
+  const float* const p = row.data();
+  const std::vector<double> sums = run_sums(row);
   const double total = std::accumulate(sums.begin(), sums.end(), 0.0);
   std::vector<double> points(static_cast<size_t>(draws));
   for (size_t i = 0; i < points.size(); ++i) points[i] = random.uniform(i) * total;
@@ -66,15 +70,17 @@ void draw_row(const float* p, int64_t vocabulary, const Random& random, int64_t 
 }
 
 void add_sampled(const CacheFacts& facts, const at::Tensor& p_CV, int64_t place, BlockLabels& out) {
-  const int64_t rows = p_CV.size(0), vocabulary = p_CV.size(1);
+  const int64_t rows = p_CV.size(0);
+  const auto vocabulary = static_cast<size_t>(p_CV.size(1));
+  const std::span<const float> p = host_values<const float>(p_CV);
   std::vector<std::vector<uint32_t>> ids(static_cast<size_t>(rows));
   std::vector<std::vector<uint16_t>> counts(static_cast<size_t>(rows));
   at::parallel_for(0, rows, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const Random random(static_cast<uint64_t>(facts.seed), "capture", 0,
                           static_cast<uint64_t>(place + row));
-      draw_row(p_CV.const_data_ptr<float>() + row * vocabulary, vocabulary, random, facts.size,
-               ids[static_cast<size_t>(row)], counts[static_cast<size_t>(row)]);
+      const auto r = static_cast<size_t>(row);
+      draw_row(p.subspan(r * vocabulary, vocabulary), random, facts.size, ids[r], counts[r]);
     }
   });
   for (size_t row = 0; row < ids.size(); ++row) {
@@ -89,13 +95,11 @@ void add_top_k(const CacheFacts& facts, const at::Tensor& p_CV, BlockLabels& out
   const auto [p_CK, ids_CK] = at::topk(p_CV, k);
   const at::Tensor rest_C = (1.0 - p_CK.to(at::kDouble).sum(1)).clamp_min(0.0);
   const auto half = [](double value) { return at::Half(static_cast<float>(value)).x; };
-  for (int64_t i = 0; i < p_CK.numel(); ++i) {
-    out.ids.push_back(static_cast<uint32_t>(ids_CK.const_data_ptr<int64_t>()[i]));
-    out.values.push_back(half(static_cast<double>(p_CK.const_data_ptr<float>()[i])));
-  }
-  for (int64_t row = 0; row < rest_C.numel(); ++row) {
+  for (const int64_t id : host_values<const int64_t>(ids_CK)) out.ids.push_back(static_cast<uint32_t>(id));
+  for (const float p : host_values<const float>(p_CK)) out.values.push_back(half(static_cast<double>(p)));
+  for (const double rest : host_values<const double>(rest_C)) {
     out.labels.push_back(static_cast<uint16_t>(k));
-    out.rest.push_back(half(rest_C.const_data_ptr<double>()[row]));
+    out.rest.push_back(half(rest));
   }
 }
 

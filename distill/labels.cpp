@@ -1,6 +1,7 @@
 #include "distill/labels.h"
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "core/random.h"
 
 namespace retort::distill {
@@ -16,10 +17,10 @@ kernels::SparseLabels draw_labels(const at::Tensor& p_CU, int64_t draws, uint64_
                      "[distill] draws from a live teacher need batches with places in the corpus");
   const int64_t rows = p_CU.size(0);
   const at::Tensor places = places_C.cpu().contiguous();
-  at::Tensor points_CK = at::empty({rows, draws}, at::kDouble);
-  double* point = points_CK.mutable_data_ptr<double>();
-  for (int64_t row = 0; row < rows; ++row) {
-    const Random random(seed, "capture", 0, static_cast<uint64_t>(places.const_data_ptr<int64_t>()[row]));
+  const at::Tensor points_CK = at::empty({rows, draws}, at::kDouble);
+  auto point = host_values<double>(points_CK).begin();
+  for (const int64_t place : host_values<const int64_t>(places)) {
+    const Random random(seed, "capture", 0, static_cast<uint64_t>(place));
     for (int64_t i = 0; i < draws; ++i) *point++ = random.uniform(static_cast<uint64_t>(i));
   }
   // A point belongs to the first id whose running sum is above it, so an id of probability 0 is never drawn.

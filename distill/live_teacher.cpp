@@ -4,6 +4,7 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/host_tensor.h"
 #include "core/shape.h"
 #include "distill/teacher.h"
 
@@ -71,7 +72,7 @@ std::string fingerprint(const models::Parameters& parameters) {
   for (const models::Parameter& p : parameters.unique()) {
     const at::Tensor values = p.working.detach().cpu().contiguous();
     digest.add(as_bytes(fmt::format("{}{}", p.name, format_shape(values.sizes()))));
-    digest.add({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
+    digest.add(host_bytes(values));
   }
   return hex(digest.value());
 }

@@ -38,7 +38,8 @@ std::span<const NextByte::Token> NextByte::range(std::string_view u) const {
   return {first, last};
 }
 
-void NextByte::log_probabilities(std::span<const float> logits, std::string_view u, float* out) const {
+void NextByte::log_probabilities(std::span<const float> logits, std::string_view u,
+                                 std::span<float> out) const {
   const std::span<const Token> tokens = range(u);
   RETORT_ASSERT(!tokens.empty());
   // Relative to the greatest, in f64 and without a difference of large numbers: a ratio keeps its digits

@@ -26,9 +26,9 @@ class NextByte {
  public:
   // DataError for a vocabulary in which no token writes text.
   explicit NextByte(const data::Tokenizer& tokenizer);
-  // Writes log P(b | u) to out[256]. At least one token begins with u and is longer. `logits`: of the
+  // Writes log P(b | u) to the 256 of `out`. At least one token begins with u and is longer. `logits`: of the
   // tokenizer's ids; more are not read.
-  void log_probabilities(std::span<const float> logits, std::string_view u, float* out) const;
+  void log_probabilities(std::span<const float> logits, std::string_view u, std::span<float> out) const;
 
  private:
   struct Token {

@@ -6,6 +6,7 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "formats/hdf5.h"
 
 namespace retort::distill {
@@ -359,7 +360,7 @@ void TeacherCache::verify(int64_t first, int64_t step) const {
 kernels::SparseLabels TeacherCache::read(const at::Tensor& places_N) const {
   const at::Tensor places = places_N.cpu().contiguous();
   const int64_t rows = places.numel();
-  const int64_t* place = places.const_data_ptr<int64_t>();
+  const std::span<const int64_t> place = host_values<const int64_t>(places);
   struct Row {
     const Block* block;
     int64_t token;
@@ -382,10 +383,13 @@ kernels::SparseLabels TeacherCache::read(const at::Tensor& places_N) const {
   const bool top_k = facts().kind == "top_k";
   kernels::SparseLabels out{at::zeros({rows, width}, at::kLong), at::zeros({rows, width}, at::kFloat),
                             top_k ? at::zeros({rows}, at::kFloat) : at::Tensor()};
-  int64_t* ids = out.ids_NK.mutable_data_ptr<int64_t>();
-  float* weights = out.weights_NK.mutable_data_ptr<float>();
-  for (size_t i = 0; i < found.size(); ++i, ids += width, weights += width) {
+  const std::span<int64_t> all_ids = host_values<int64_t>(out.ids_NK);
+  const std::span<float> all_weights = host_values<float>(out.weights_NK);
+  const std::span<float> rests = top_k ? host_values<float>(out.rest_N) : std::span<float>();
+  for (size_t i = 0; i < found.size(); ++i) {
     const Row& row = found[i];
+    const auto ids = all_ids.subspan(i * widest, widest);
+    const auto weights = all_weights.subspan(i * widest, widest);
     const float rest =
         top_k ? float(at::Half(row.block->rest[static_cast<size_t>(row.token)], at::Half::from_bits()))
               : 0.0f;
@@ -403,7 +407,7 @@ kernels::SparseLabels TeacherCache::read(const at::Tensor& places_N) const {
                      "{}: weights of token {} must add up to {}, got {}", row.block->where(), row.token,
                      top_k ? 1 : facts().size, sum);
     for (uint64_t k = 0; k < row.count; ++k) weights[k] /= sum;
-    if (top_k) out.rest_N.mutable_data_ptr<float>()[i] = rest / sum;
+    if (top_k) rests[i] = rest / sum;
   }
   return out;
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 
 namespace retort::eval {
 namespace {
@@ -67,16 +68,16 @@ Divergence divergence(models::Model& reference, models::Model& candidate, const 
   const at::NoGradGuard no_grad;
   const int64_t tokens = limit > 0 ? std::min(limit, text.size()) : text.size();
   const int64_t whole = tokens / sequence, windows = (tokens + sequence - 1) / sequence;
-  const at::Tensor sums_W2 = at::zeros({windows, 2}, at::kDouble);
-  auto sums = sums_W2.accessor<double, 2>();
+  const at::Tensor sums_2W = at::zeros({2, windows}, at::kDouble);
+  const std::span<double> kl = host_values<double>(sums_2W[0]), agreed = host_values<double>(sums_2W[1]);
   const models::Head p = reference.head(), q = candidate.head();
   const auto compare = [&](int64_t first, const at::Tensor& tokens_BT) {
     const at::Tensor p_BTD = reference.hidden({.tokens_BT = tokens_BT.to(p.weight_VD.device())});
     const at::Tensor q_BTD = candidate.hidden({.tokens_BT = tokens_BT.to(q.weight_VD.device())});
     for (int64_t row = 0; row < tokens_BT.size(0); ++row) {
       const Sums window = compare_rows(p, p_BTD[row], q, q_BTD[row]);
-      sums[first + row][0] = window.kl;
-      sums[first + row][1] = window.agreed;
+      kl[static_cast<size_t>(first + row)] = window.kl;
+      agreed[static_cast<size_t>(first + row)] = window.agreed;
     }
   };
   const int64_t batches = (whole + rows - 1) / rows;
@@ -86,13 +87,11 @@ Divergence divergence(models::Model& reference, models::Model& candidate, const 
   }
   if (whole < windows && comm.rank() == batches % comm.size())  // the ragged last window, by itself
     compare(whole, read_windows(text, whole * sequence, 1, tokens - whole * sequence));
-  comm.all_reduce(sums_W2, comm::Reduce::kSum).wait();  // each entry has one rank's number and zeros
+  comm.all_reduce(sums_2W, comm::Reduce::kSum).wait();  // each entry has one rank's number and zeros
 
   Divergence out;
-  for (int64_t w = 0; w < windows; ++w) {
-    out.kl += sums[w][0];
-    out.agreement += sums[w][1];
-  }
+  for (const double of_window : kl) out.kl += of_window;
+  for (const double of_window : agreed) out.agreement += of_window;
   out.kl /= static_cast<double>(tokens);
   out.agreement /= static_cast<double>(tokens);
   return out;

@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "kernels/linear_loss.h"
 #include "models/row_log_probability.h"
 
@@ -87,7 +88,8 @@ TextScore score_text(models::Model& model, const data::TokenShards& text, int64_
   comm.all_reduce(nats_W, comm::Reduce::kSum).wait();  // each entry has one rank's number and zeros
 
   const double unknown = std::log(static_cast<double>(text.vocabulary()));  // the first token
-  std::vector<double> nats(nats_W.const_data_ptr<double>(), nats_W.const_data_ptr<double>() + windows);
+  const std::span<const double> of_windows = host_values<const double>(nats_W);
+  std::vector<double> nats(of_windows.begin(), of_windows.end());
   TextScore score{.nats = unknown, .tokens = tokens};
   for (const double of_window : nats) score.nats += of_window;
   const double share = static_cast<double>(tokens) / static_cast<double>(text.size());

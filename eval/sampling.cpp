@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 
 namespace retort::eval {
 namespace {
@@ -84,8 +85,8 @@ int32_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options,
         dense.dim());
   check<NonFiniteError>(at::isfinite(dense).all().item<bool>(),
                         "[generate] the logits of new token {} are not finite", index);
-  const float* values = dense.const_data_ptr<float>();
-  std::vector<float> logits(values, values + dense.numel());
+  const std::span<const float> values = host_values<const float>(dense);
+  std::vector<float> logits(values.begin(), values.end());
   penalise(logits, seen, options.repetition_penalty);
   const auto best = static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   if (options.temperature == 0.0) return static_cast<int32_t>(best);

@@ -144,13 +144,6 @@ TEST(Layers, PointersOfTensorsStayInKernelsAndFormats) {
       {"core/host_tensor.cpp", "the same"},
       {"comm/nccl_comm.cpp", "hands device memory to NCCL"},
       {"data/batch_stream.cpp", "fills batches, which are host tensors by definition"},
-      {"distill/byte_teacher.cpp", "reads probabilities that it has copied to the host"},
-      {"distill/capture.cpp", "writes labels of tensors that it has copied to the host"},
-      {"distill/labels.cpp", "draws on the host"},
-      {"distill/live_teacher.cpp", "a digest of weights before they move to a device"},
-      {"distill/teacher_cache.cpp", "reads labels from a file into host tensors"},
-      {"eval/perplexity.cpp", "reads windows of a text, and sums on the host"},
-      {"eval/sampling.cpp", "samples on the host"},
   };
   for (const auto& [room, below] : read_layers().may_include) {
     if (room == "kernels" || room == "formats") continue;

@@ -39,7 +39,7 @@ std::array<double, 256> by_enumeration(const data::Tokenizer& tokenizer, const s
 
 std::array<float, 256> asked(const NextByte& next, const std::vector<float>& logits, std::string_view u) {
   std::array<float, 256> out{};
-  next.log_probabilities(logits, u, out.data());
+  next.log_probabilities(logits, u, out);
   return out;
 }
 
