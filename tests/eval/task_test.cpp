@@ -93,6 +93,19 @@ TEST(Tasks, ErrorsFollowTheSlopeOfEachFigure) {
               tokens / bytes / std::numbers::ln2, 1e-12);
 }
 
+TEST(Tasks, RowsNameTheirFigures) {
+  Text text;
+  const auto comm = comm::make_self_comm();
+  LookupModel model(256, 64);
+  for (const Task& task : tasks()) {
+    std::vector<std::string> names;
+    for (const auto& [name, figure] :
+         Evaluation({.model = model, .comm = *comm, .text = text.shards, .sequence = 8}).run({task.name}))
+      names.push_back(name);
+    EXPECT_THAT(task.figures, ::testing::UnorderedElementsAreArray(names)) << task.name;
+  }
+}
+
 TEST(Tasks, ATextIsScoredOnceForAllOfThem) {
   Text text;
   const auto comm = comm::make_self_comm();
