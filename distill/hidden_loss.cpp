@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "train/objective.h"
 
 namespace retort::distill {
 namespace {
@@ -17,7 +18,7 @@ void check_layers(const char* key, const std::vector<int64_t>& layers, int64_t c
 const models::Parameter& projection(const Sides& sides, uint64_t seed, size_t index, int64_t width_t) {
   const int64_t width_s = sides.student.width();
   models::Parameter& weight =
-      sides.learned.add(fmt::format("{}{}.{}.weight", models::kObjectivePrefix, sides.name, index),
+      sides.learned.add(fmt::format("{}{}.{}.weight", train::kLearnedPrefix, sides.name, index),
                         {width_t, width_s}, models::Role::kObjective);
   const at::NoGradGuard no_grad;
   Random(seed, "init/" + weight.name)

@@ -52,9 +52,11 @@ void check_finite(const at::Tensor& hidden_ND, const data::Batch& batch) {
 
 class Distillation final : public train::Objective {
  public:
-  Distillation(std::unique_ptr<Teacher> teacher, std::vector<Term> terms)
+  Distillation(std::unique_ptr<Teacher> teacher, std::vector<Term> terms,
+               std::unique_ptr<models::Parameters> learned)
       : teacher_(std::move(teacher)),
         terms_(std::move(terms)),
+        learned_(std::move(learned)),
         student_layers_(layers_of(terms_, &PairLoss::student)),
         teacher_layers_(layers_of(terms_, &PairLoss::teacher)) {}
 
@@ -88,6 +90,8 @@ class Distillation final : public train::Objective {
     for (const Term& term : terms_) names.push_back(term.name);
     return names;
   }
+
+  models::Parameters* learned() override { return learned_.get(); }
 
  private:
   // The losses on logits, in the order of the list; an undefined sum when there are none.
@@ -125,6 +129,7 @@ class Distillation final : public train::Objective {
 
   std::unique_ptr<Teacher> teacher_;  // nullptr: no loss needs one
   std::vector<Term> terms_;
+  std::unique_ptr<models::Parameters> learned_;  // the terms' projections
   std::vector<int64_t> student_layers_, teacher_layers_;
   int64_t step_ = 0;
 };
@@ -175,10 +180,11 @@ void check_teacher(const LossSpec& spec, const LossOptions& loss, const Teacher*
 
 std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> teacher,
                                                     const std::vector<LossOptions>& options,
-                                                    models::Model& student, uint64_t seed) {
+                                                    const models::Model& student, uint64_t seed) {
   check<ConfigError>(!options.empty(), "[distill] losses must not be empty; known: {}",
                      fmt::join(losses().names(), ", "));
   std::vector<Term> terms;
+  auto learned = std::make_unique<models::Parameters>();
   std::map<std::string, int> uses;
   bool needs_teacher = false;
   for (const LossOptions& loss : options) {
@@ -193,11 +199,11 @@ std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> tea
     if (spec.make)
       term.on_rows = spec.make(seeded);
     else
-      term.on_layers = spec.make_hidden(seeded, {student, *teacher, student.parameters(), term.name});
+      term.on_layers = spec.make_hidden(seeded, {student, *teacher, *learned, term.name});
     terms.push_back(std::move(term));
   }
   if (!needs_teacher) teacher.reset();
-  return std::make_unique<Distillation>(std::move(teacher), std::move(terms));
+  return std::make_unique<Distillation>(std::move(teacher), std::move(terms), std::move(learned));
 }
 
 }  // namespace retort::distill

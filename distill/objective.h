@@ -1,7 +1,7 @@
 // Distillation as an Objective: sum_i weight_i(step) * loss_i over the student's rows and the teacher's
 // signal. A row counts where it has a label, for every loss. Parts are named by their fn; the second of one
 // fn is "forward_kl_2". The teacher runs only when a loss needs it. The projections of losses on layers are
-// declared among the student's parameters. Where vocabularies differ in size, the ids below both are
+// the objective's own (learned()). Where vocabularies differ in size, the ids below both are
 // compared: the caller has checked that the others are padding. make_distillation throws ConfigError for
 // losses that do not fit the teacher; a call throws NonFiniteError, naming the token, for hidden states of
 // the teacher that are not finite.
@@ -19,6 +19,6 @@ namespace retort::distill {
 // `seed`: of draws and projections.
 std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> teacher,
                                                     const std::vector<LossOptions>& losses,
-                                                    models::Model& student, uint64_t seed = 0);
+                                                    const models::Model& student, uint64_t seed = 0);
 
 }  // namespace retort::distill

@@ -15,7 +15,7 @@ namespace retort::distill {
 
 // What objectives are made from; each takes what it needs.
 struct ObjectiveInput {
-  models::Model& model;                   // as it is before the first step
+  const models::Model& model;             // as it is before the first step
   std::unique_ptr<Teacher> teacher = {};  // nullptr: none
   std::vector<LossOptions> losses = {};
   uint64_t seed = 0;

@@ -55,7 +55,7 @@ bool Parameters::is_tied_head(std::string_view name) const {
 int64_t Parameters::stored() const {
   int64_t total = 0;
   for (const Parameter& p : unique_)
-    if (p.role != Role::kObjective && p.role != Role::kScale) total += p.numel();
+    if (p.role != Role::kScale) total += p.numel();
   return total;
 }
 

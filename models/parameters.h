@@ -23,11 +23,8 @@ namespace retort::models {
 
 // What a parameter is for: initialisers, weight decay and quantizers choose by it. kScale: a scale of a
 // weight's grid, trained beside the weight (quantize/quantize_map.h); checkpoints hold it, and other files
-// hold it as part of the weight. kObjective: part of what is minimised, not of the model (a projection
-// between teacher and student); it is trained and kept in checkpoints, lies on no grid and is in no other
-// file. Its name starts with kObjectivePrefix.
+// hold it as part of the weight. kObjective: what an objective learns beside the model (train/objective.h).
 enum class Role { kMatrix, kEmbedding, kHead, kPositions, kNorm, kBias, kLoraA, kLoraB, kScale, kObjective };
-inline constexpr std::string_view kObjectivePrefix = "objective.";
 inline bool is_adapter(Role role) { return role == Role::kLoraA || role == Role::kLoraB; }
 
 struct Parameter {
@@ -51,7 +48,7 @@ struct Parameter {
   // What a file without sharing holds: one for every use, but none for a tied head (GGUF keeps none) and
   // none of an adapter, which is merged (adapters.h).
   int64_t copies() const {
-    if (is_adapter(role) || role == Role::kScale || role == Role::kObjective) return 0;
+    if (is_adapter(role) || role == Role::kScale) return 0;
     return role == Role::kEmbedding ? 1 : static_cast<int64_t>(uses.size());
   }
 };

@@ -8,8 +8,7 @@ namespace retort::models {
 namespace {
 
 bool stays_f32(Role role) {
-  return role == Role::kNorm || role == Role::kBias || role == Role::kPositions || role == Role::kScale ||
-         role == Role::kObjective;
+  return role == Role::kNorm || role == Role::kBias || role == Role::kPositions || role == Role::kScale;
 }
 
 // From here on a parameter is worth all threads; below, one, since starting them takes as long as its work.

@@ -5,8 +5,7 @@ namespace retort::quantize {
 std::vector<TensorReport> report(const PackingMap& map, const models::Parameters& parameters) {
   std::vector<TensorReport> rows;
   for (const models::Parameter& p : parameters.unique()) {
-    if (p.role == models::Role::kScale) continue;      // part of its weight's bits
-    if (p.role == models::Role::kObjective) continue;  // of no file
+    if (p.role == models::Role::kScale) continue;  // part of its weight's bits
     TensorReport row{.name = p.name, .elements = p.numel()};
     if (const Grid* grid = map.grid_of(p); grid != nullptr && map.enabled()) {
       row.grid = grid->name;

@@ -11,28 +11,28 @@ namespace {
 
 class AdamW final : public Optimizer {
  public:
-  AdamW(const OptimizerOptions& options, const models::Parameters& parameters)
+  AdamW(const OptimizerOptions& options, const Trained& trained)
       : options_(options), step_(at::zeros({}, at::kLong)) {
-    for (const models::Parameter& p : parameters.unique())
-      if (!p.frozen)
-        slots_.push_back({p.name, decays(p.role) ? options.weight_decay : 0.0, at::zeros_like(p.master),
-                          at::zeros_like(p.master)});
+    for (const models::Parameter* p : trained.all())
+      if (!p->frozen)
+        slots_.push_back({p->name, decays(p->role) ? options.weight_decay : 0.0, at::zeros_like(p->master),
+                          at::zeros_like(p->master)});
   }
 
-  void step(models::Parameters& parameters, const std::vector<at::Tensor>& gradients, double lr) override {
-    RETORT_ASSERT(gradients.size() == parameters.unique().size());
+  void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr) override {
+    RETORT_ASSERT(gradients.size() == trained.all().size());
     const at::NoGradGuard no_grad;
     std::vector<kernels::AdamwTensor> tensors;
-    for (size_t i = 0; const models::Parameter& p : parameters.unique()) {
+    for (size_t i = 0; const models::Parameter* p : trained.all()) {
       const at::Tensor& gradient = gradients[i++];
-      if (p.frozen) continue;
-      RETORT_ASSERT(tensors.size() < slots_.size() && p.name == slots_[tensors.size()].name);
+      if (p->frozen) continue;
+      RETORT_ASSERT(tensors.size() < slots_.size() && p->name == slots_[tensors.size()].name);
       const Slot& slot = slots_[tensors.size()];
-      tensors.push_back({.p = p.master,
+      tensors.push_back({.p = p->master,
                          .m = slot.m,
                          .v = slot.v,
                          .gradient = gradient.contiguous(),
-                         .blocks = p.placement.owned,
+                         .blocks = p->placement.owned,
                          .decay = slot.decay});
     }
     RETORT_ASSERT(tensors.size() == slots_.size());
@@ -91,8 +91,8 @@ class AdamW final : public Optimizer {
 
 }  // namespace
 
-std::unique_ptr<Optimizer> make_adamw(const OptimizerOptions& options, const models::Parameters& parameters) {
-  return std::make_unique<AdamW>(options, parameters);
+std::unique_ptr<Optimizer> make_adamw(const OptimizerOptions& options, const Trained& trained) {
+  return std::make_unique<AdamW>(options, trained);
 }
 
 }  // namespace retort::train

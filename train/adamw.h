@@ -6,6 +6,6 @@
 
 namespace retort::train {
 
-std::unique_ptr<Optimizer> make_adamw(const OptimizerOptions& options, const models::Parameters& parameters);
+std::unique_ptr<Optimizer> make_adamw(const OptimizerOptions& options, const Trained& trained);
 
 }  // namespace retort::train

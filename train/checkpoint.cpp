@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/host_tensor.h"
 #include "core/shape.h"
+#include "train/objective.h"
 
 namespace retort::train {
 namespace {
@@ -234,7 +235,13 @@ LoadedCheckpoint load_verified(const Path& path) {
                        .extra = manifest.at("extra"),
                        .recipe = read_text(path / kRecipe),
                        .weights = open_tensors(path / kWeights),
+                       .learned = {},
                        .optimizer = open_tensors(path / kOptimizer)};
+  for (auto weight = out.weights.begin(); weight != out.weights.end();) {
+    const auto next = std::next(weight);
+    if (weight->first.starts_with(kLearnedPrefix)) out.learned.insert(out.weights.extract(weight));
+    weight = next;
+  }
   const auto named = step_of(path.filename().string());
   check<CheckpointError>(!named || *named == out.step, "{}: holds step {}", path.string(), out.step);
   return out;
@@ -327,27 +334,35 @@ formats::NamedTensors weights_of(const models::Parameters& parameters) {
   return weights;
 }
 
-void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters) {
-  const std::string source = checkpoint.path.string();
-  const auto wanted =
-      std::count_if(checkpoint.weights.begin(), checkpoint.weights.end(), [&](const auto& weight) {
-        return !weight.first.starts_with(models::kObjectivePrefix) || parameters.contains(weight.first);
-      });
-  check<CheckpointError>(wanted == std::ssize(parameters.unique()), "{}: holds {} weights, the model has {}",
-                         source, wanted, parameters.unique().size());
+namespace {
+
+// `owner`: whose the parameters are.
+void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& tensors, const char* owner,
+                  models::Parameters& parameters) {
+  check<CheckpointError>(tensors.size() == parameters.unique().size(), "{}: holds {} weights, the {} has {}",
+                         source.string(), tensors.size(), owner, parameters.unique().size());
   for (const models::Parameter& p : parameters.unique()) {
-    const auto found = checkpoint.weights.find(p.name);
-    check<CheckpointError>(found != checkpoint.weights.end(), "{}: lacks the weight {}", source, p.name);
+    const auto found = tensors.find(p.name);
+    check<CheckpointError>(found != tensors.end(), "{}: lacks the weight {}", source.string(), p.name);
     check<CheckpointError>(found->second.sizes() == p.shape && found->second.scalar_type() == at::kFloat,
-                           "{}: {} must be f32 {}, got {} {}", source, p.name, format_shape(p.shape),
+                           "{}: {} must be f32 {}, got {} {}", source.string(), p.name, format_shape(p.shape),
                            toString(found->second.scalar_type()), format_shape(found->second.sizes()));
   }
   const at::NoGradGuard no_grad;
   for (models::Parameter& p : parameters.unique()) {
     const models::RowBlocks& owned = p.placement.owned;
-    p.master.slice(0, owned.begin, owned.end)
-        .copy_(checkpoint.weights.at(p.name).slice(0, owned.begin, owned.end));
+    p.master.slice(0, owned.begin, owned.end).copy_(tensors.at(p.name).slice(0, owned.begin, owned.end));
   }
+}
+
+}  // namespace
+
+void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters) {
+  copy_tensors(checkpoint.path, checkpoint.weights, "model", parameters);
+}
+
+void copy_learned(const LoadedCheckpoint& checkpoint, models::Parameters& learned) {
+  copy_tensors(checkpoint.path, checkpoint.learned, "objective", learned);
 }
 
 }  // namespace retort::train

@@ -39,7 +39,8 @@ struct LoadedCheckpoint {
   int64_t step = 0;
   formats::Json extra;
   std::string recipe;
-  std::map<std::string, at::Tensor> weights, optimizer;  // views of mappings: copy out of them
+  // By name, as views of mappings: copy out of them. `learned`: what the objective had beside the model.
+  std::map<std::string, at::Tensor> weights, learned, optimizer;
 };
 
 // One checkpoint directory, all of it verified; CheckpointError names the file or tensor that is damaged.
@@ -53,9 +54,9 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
 std::vector<Path> list_checkpoints(const Path& directory);
 // The masters by name, for a checkpoint; this rank must own all of them.
 formats::NamedTensors weights_of(const models::Parameters& parameters);
-// Copies the weights into the owned blocks of the masters. CheckpointError, and nothing is copied, unless
-// names and shapes are the same; only an objective's weights (models/parameters.h) may be more than the model
-// has.
+// Copies the model's weights, or the objective's, into the owned blocks of the masters. CheckpointError, and
+// nothing is copied, unless names and shapes are the same.
 void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters);
+void copy_learned(const LoadedCheckpoint& checkpoint, models::Parameters& learned);
 
 }  // namespace retort::train

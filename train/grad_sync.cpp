@@ -32,7 +32,7 @@ struct GradSync::State {
   struct Entry {
     const models::Parameter* parameter = nullptr;
     at::Tensor working;
-    size_t place = 0;                                         // in unique()
+    size_t place = 0;                                         // in all()
     torch::autograd::PostAccumulateGradHook* hook = nullptr;  // ours, owned by `working`
     comm::TreeSum<at::Tensor, AddGradients> sum;              // over this rank's micro-batches
     size_t bucket = 0;
@@ -53,14 +53,14 @@ struct GradSync::State {
     size_t index;
   };
 
-  State(models::Parameters& parameters, comm::Comm& group, int64_t count, int64_t bucket_bytes)
+  State(const Trained& trained, comm::Comm& group, int64_t count, int64_t bucket_bytes)
       : comm(group), micro_batches(count) {
     check<ConfigError>(count >= 1, "[grad_sync] a step needs at least 1 micro-batch, got {}", count);
-    for (size_t place = 0; const models::Parameter& p : parameters.unique()) {
-      if (!p.frozen) add(p, place);
+    for (size_t place = 0; const models::Parameter* p : trained.all()) {
+      if (!p->frozen) add(*p, place);
       ++place;
     }
-    gradients.resize(parameters.unique().size());
+    gradients.resize(trained.all().size());
     if (comm.size() > 1) fill_buckets(bucket_bytes);
     for (size_t i = 0; i < entries.size(); ++i) {
       auto hook = std::make_unique<Hook>(*this, i);
@@ -135,17 +135,16 @@ struct GradSync::State {
 
   comm::Comm& comm;
   const int64_t micro_batches;
-  std::vector<Entry> entries;         // the trained parameters, as unique()
+  std::vector<Entry> entries;         // the trained parameters, as all()
   std::vector<Bucket> buckets;        // none in a group of one
-  std::vector<at::Tensor> gradients;  // as unique(): views of the buckets, or the local sums themselves
+  std::vector<at::Tensor> gradients;  // as all(): views of the buckets, or the local sums themselves
   size_t started = 0;                 // buckets whose reduction has
   int64_t next = 0;                   // micro-batch
   std::optional<int64_t> under_way;   // micro-batch between begin and end
 };
 
-GradSync::GradSync(models::Parameters& parameters, comm::Comm& comm, int64_t micro_batches,
-                   int64_t bucket_bytes)
-    : state_(std::make_unique<State>(parameters, comm, micro_batches, bucket_bytes)) {}
+GradSync::GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batches, int64_t bucket_bytes)
+    : state_(std::make_unique<State>(trained, comm, micro_batches, bucket_bytes)) {}
 
 GradSync::~GradSync() = default;
 

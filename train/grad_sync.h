@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "comm/comm.h"
-#include "models/parameters.h"
+#include "train/trained.h"
 
 namespace retort::train {
 
@@ -26,9 +26,9 @@ namespace retort::train {
 // group of one has no buckets and copies no f32 gradient.
 class GradSync {
  public:
-  // Puts the hooks on the working copies that bind_working() has made; parameters and comm outlive it.
+  // Puts the hooks on the working copies that bind_working() has made; their parameters and comm outlive it.
   // micro_batches: this rank's G, the same on every rank.
-  GradSync(models::Parameters& parameters, comm::Comm& comm, int64_t micro_batches,
+  GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batches,
            int64_t bucket_bytes = int64_t{8} << 20);
   ~GradSync();
   // Also after an exception in a hook, which surfaces from backward(), as long as the group is whole.
@@ -36,7 +36,7 @@ class GradSync {
   // Before backward of micro-batch `index` of this rank. Clears `.grad`.
   void begin_micro_batch(int64_t index);
   void end_micro_batch(int64_t index);  // after it: what has no gradient by now counts as zeros
-  // Waits for the reductions. Element i is the gradient with respect to unique()[i].working, f32; undefined
+  // Waits for the reductions. Element i is the gradient with respect to all()[i]->working, f32; undefined
   // for a frozen parameter. They are valid until the next begin_step(), the caller may change them in place,
   // and no two use the same memory.
   const std::vector<at::Tensor>& finish();

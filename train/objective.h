@@ -9,6 +9,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/batch_stream.h"
@@ -25,6 +26,9 @@ inline Counted labels() {
   return {"labels", [](const data::Batch& batch) { return batch.valid_labels(); }};
 }
 
+// Begins the names of what objectives learn, so that checkpoints can tell it from the model.
+inline constexpr std::string_view kLearnedPrefix = "objective.";
+
 struct LossSum {
   at::Tensor sum;                 // f32 scalar, differentiable, over what is counted in the batch
   std::vector<at::Tensor> parts;  // detached scalars in the order of part_names(), sums too
@@ -38,6 +42,8 @@ class Objective {
   virtual LossSum operator()(models::Model& model, const data::Batch& batch) = 0;
   virtual std::vector<std::string> part_names() const = 0;  // what metrics call the parts: "ce", "forward_kl"
   virtual Counted counted() const { return labels(); }
+  // What it learns beside the model, f32, or nullptr: trained and kept in checkpoints, and in no other file.
+  virtual models::Parameters* learned() { return nullptr; }
 };
 
 // -log p(label), nats.

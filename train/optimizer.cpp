@@ -11,7 +11,7 @@ namespace {
 
 struct OptimizerSpec {
   std::string name;
-  std::unique_ptr<Optimizer> (*make)(const OptimizerOptions&, const models::Parameters&);
+  std::unique_ptr<Optimizer> (*make)(const OptimizerOptions&, const Trained&);
 };
 
 const Registry<OptimizerSpec>& optimizers() {
@@ -38,12 +38,11 @@ void OptimizerOptions::describe(Section& s) {
   s.field("decay_all", decay_all, "decay every parameter, norms and biases too");
 }
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
-                                          const models::Parameters& parameters) {
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options, const Trained& trained) {
   const OptimizerSpec& spec = optimizers().at(options.kind);
-  const bool trains = std::ranges::any_of(parameters.unique(), [](const auto& p) { return !p.frozen; });
+  const bool trains = std::ranges::any_of(trained.all(), [](const auto* p) { return !p->frozen; });
   check<ConfigError>(trains, "[optimizer] every parameter is frozen: there is nothing to train");
-  return spec.make(options, parameters);
+  return spec.make(options, trained);
 }
 
 std::vector<std::string> optimizer_kinds() { return optimizers().names(); }

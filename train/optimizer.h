@@ -13,7 +13,7 @@
 
 #include "core/section.h"
 #include "formats/safetensors.h"
-#include "models/parameters.h"
+#include "train/trained.h"
 
 namespace retort::train {
 
@@ -30,17 +30,16 @@ struct OptimizerOptions {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One update of every owned block. gradients[i] belongs to parameters.unique()[i], f32, of the master's
-  // shape; a frozen parameter's is not read.
-  virtual void step(models::Parameters& parameters, const std::vector<at::Tensor>& gradients, double lr) = 0;
+  // One update of every owned block. gradients[i] belongs to trained.all()[i], f32, of the master's shape; a
+  // frozen parameter's is not read.
+  virtual void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr) = 0;
   // For checkpoints: "adamw.m.layers.0...", views of what step() updates. set_state copies; it demands the
   // same names, dtypes and shapes and changes nothing otherwise (CheckpointError).
   virtual formats::NamedTensors state() const = 0;
   virtual void set_state(const std::map<std::string, at::Tensor>& state) = 0;
 };
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options,
-                                          const models::Parameters& parameters);
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options, const Trained& trained);
 std::vector<std::string> optimizer_kinds();
 
 }  // namespace retort::train

@@ -30,15 +30,24 @@ int64_t count(const Counted& counted, const std::vector<data::Batch>& batches, c
   return comm.reduce(sum, comm::Reduce::kSum);
 }
 
+// Of the masters. What the objective learns comes last and is on no map.
+std::vector<at::Tensor> pull_back(const StepParts& parts, const std::vector<at::Tensor>& working) {
+  const models::Parameters& model = parts.model.parameters();
+  const auto learned = working.begin() + std::ssize(model.unique());
+  std::vector<at::Tensor> masters = models::pull_back(model, parts.map, {working.begin(), learned});
+  masters.insert(masters.end(), learned, working.end());
+  return masters;
+}
+
 // The owned blocks of all gradients, which it makes contiguous; a frozen parameter has none.
-std::vector<kernels::BlockedGradient> owned_blocks(const models::Parameters& parameters,
+std::vector<kernels::BlockedGradient> owned_blocks(const Trained& trained,
                                                    std::vector<at::Tensor>& gradients) {
   std::vector<kernels::BlockedGradient> out;
-  for (size_t i = 0; const models::Parameter& p : parameters.unique()) {
+  for (size_t i = 0; const models::Parameter* p : trained.all()) {
     at::Tensor& gradient = gradients[i++];
-    if (p.frozen) continue;
+    if (p->frozen) continue;
     gradient = gradient.contiguous();
-    out.push_back({gradient, p.placement.owned});
+    out.push_back({gradient, p->placement.owned});
   }
   return out;
 }
@@ -61,7 +70,8 @@ TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
     : parts_(parts),
       micro_batches_(micro_batches),
       clip_norm_(clip_norm),
-      sync_(parts.model.parameters(), parts.comm, micro_batches) {}
+      trained_(parts.model.parameters(), parts.objective.learned()),
+      sync_(trained_, parts.comm, micro_batches) {}
 
 StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, double lr) {
   RETORT_ASSERT(static_cast<int64_t>(batches.size()) == micro_batches_);
@@ -88,10 +98,10 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   }
 
   // finish
-  std::vector<at::Tensor> gradients = models::pull_back(parameters, parts_.map, sync_.finish());
+  std::vector<at::Tensor> gradients = pull_back(parts_, sync_.finish());
 
   // clip
-  const std::vector<kernels::BlockedGradient> owned = owned_blocks(parameters, gradients);
+  const std::vector<kernels::BlockedGradient> owned = owned_blocks(trained_, gradients);
   stats.gradient_norm = kernels::gradient_norm(owned);
   kernels::clip_gradients(owned, stats.gradient_norm, clip_norm_);
 
@@ -100,7 +110,7 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   if (stats.skipped) return stats;
 
   // update
-  parts_.optimizer.step(parameters, gradients, lr);
+  parts_.optimizer.step(trained_, gradients, lr);
   models::refresh_trained(parameters, parts_.map);
   return stats;
 }

@@ -49,6 +49,7 @@ class TrainStep {
   StepParts parts_;
   int64_t micro_batches_;
   double clip_norm_;
+  Trained trained_;
   GradSync sync_;
 };
 

@@ -207,6 +207,8 @@ void Trainer::save(State& state, bool last) {
                               .tokenizer = parts_.tokenizer,
                               .weights = weights_of(parts_.step.model.parameters()),
                               .optimizer = parts_.step.optimizer.state()};
+    if (models::Parameters* learned = parts_.step.objective.learned())
+      for (auto& weight : weights_of(*learned)) content.weights.push_back(std::move(weight));
     try {
       save_checkpoint(parts_.files, parts_.directory / kCheckpoints, content, options_.keep_checkpoints);
       const Json progress{{"step", state.step}, {"seconds", state.seconds}};
@@ -264,6 +266,7 @@ Trainer::State Trainer::restore() {
   if (!checkpoint && !parts_.resume_from.empty()) checkpoint = load_checkpoint(parts_.resume_from);
   if (!checkpoint) return {};
   copy_weights(*checkpoint, parts_.step.model.parameters());
+  if (models::Parameters* learned = parts_.step.objective.learned()) copy_learned(*checkpoint, *learned);
   parts_.step.optimizer.set_state(checkpoint->optimizer);
   State state;
   state.step = checkpoint->step;

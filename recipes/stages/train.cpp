@@ -87,8 +87,10 @@ Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
     }
   });
   parts.objective = make_objective(context, comm, log, parts.stream->sources(), *parts.model);
-  comm::together(
-      comm, [&] { parts.optimizer = train::make_optimizer(options.optimizer, parts.model->parameters()); });
+  comm::together(comm, [&] {
+    parts.optimizer =
+        train::make_optimizer(options.optimizer, {parts.model->parameters(), parts.objective->learned()});
+  });
   models::bind_working(parts.model->parameters(), *parts.map,
                        train::choose_precision(options.precision, comm, log, [&] { return context.tuning; }));
   return parts;
@@ -103,14 +105,12 @@ int64_t micro_batches_of(const DataOptions& data, int ranks) {
   return data.batch_tokens / unit;
 }
 
-// Of the model's in the newest checkpoint, where those that an objective learns stand too.
-uint64_t weights_bytes(const Path& directory, const models::Parameters& parameters) {
+// Of the model in the newest checkpoint, whose file also holds what the objective has learned.
+uint64_t weights_bytes(const Path& directory, models::Parameters* learned) {
   const auto checkpoints = train::list_checkpoints(directory / "checkpoints");
   if (checkpoints.empty()) return 0;
-  uint64_t bytes = std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
-  for (const models::Parameter& p : parameters.unique())
-    if (p.role == models::Role::kObjective) bytes -= static_cast<uint64_t>(p.numel()) * sizeof(float);
-  return bytes;
+  const uint64_t bytes = std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
+  return learned == nullptr ? bytes : bytes - sizeof(float) * static_cast<uint64_t>(learned->stored());
 }
 
 // The figures that a run says of its model: made during training, and once more at the end unless the last
@@ -170,7 +170,7 @@ StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
   if (comm.rank() != 0) return outcome;
   const Spent before =
       spent_before(context, s.get<ModelOptions>().init ? init_source(s) : s.get<ModelOptions>().from);
-  outcome.result.update({{"file_bytes", weights_bytes(context.directory, parameters)},
+  outcome.result.update({{"file_bytes", weights_bytes(context.directory, parts.objective->learned())},
                          {"steps", report.steps},
                          {"final_loss", report.final_loss},
                          {"precision", train::precision_of(parameters)},

@@ -269,8 +269,10 @@ TEST(Distillation, AnyLossesCombine) {
   }
   EXPECT_NEAR(loss.sum.item<double>(), sum, 1e-5 * sum);
   loss.sum.backward();
-  for (const models::Parameter& p : student->parameters().unique())
-    EXPECT_TRUE(p.working.grad().defined()) << p.name << ": projections learn as well";
+  ASSERT_EQ(objective->learned()->unique().size(), 4u);  // projections of two losses, a pair of layers each
+  const train::Trained trained(student->parameters(), objective->learned());
+  for (const models::Parameter* p : trained.all())
+    EXPECT_TRUE(p->working.grad().defined()) << p->name;
 }
 
 TEST(Distillation, WeightsFollowTheStep) {
@@ -302,7 +304,8 @@ TEST(Distillation, HowMicroBatchesAreSplitDoesNotChangeABit) {
                             {{.fn = spec.name}, {.fn = "cross_entropy", .weight = 0.1}}, *student);
       models::IdentityMap map;
       models::bind_working(student->parameters(), map, at::kFloat);
-      const auto optimizer = train::make_optimizer({.lr = 1e-2}, student->parameters());
+      const train::Trained trained(student->parameters(), objective->learned());
+      const auto optimizer = train::make_optimizer({.lr = 1e-2}, trained);
       train::TrainStep step({*student, map, *objective, *optimizer, comm}, micro_batches, 1.0);
       for (int64_t s = 0; s < 2; ++s) {
         std::vector<data::Batch> batches;
@@ -318,7 +321,7 @@ TEST(Distillation, HowMicroBatchesAreSplitDoesNotChangeABit) {
         step.run(s, batches, 1e-2);
       }
       std::vector<at::Tensor> weights;
-      for (const models::Parameter& p : student->parameters().unique()) weights.push_back(p.master.clone());
+      for (const models::Parameter* p : trained.all()) weights.push_back(p->master.clone());
       return weights;
     };
     const auto alone = train(*comm::make_self_comm(), 2);

@@ -15,7 +15,6 @@ TEST(Report, CountsEachStoredTensorOnce) {
   parameters.add("norm.weight", {64}, models::Role::kNorm);
   for (models::Parameter& p : parameters.unique()) Random(1, p.name).fill_normal(p.master, 0.1);
   parameters.at("norm.weight").master.zero_();
-  parameters.add("objective.hidden_mse.0.weight", {64, 32}, models::Role::kObjective).master.fill_(1.0);
 
   QuantizeMap map({}, parameters);  // q4_0, embedding q8_0
   const std::vector<TensorReport> rows = report(map, parameters);

@@ -280,7 +280,7 @@ TEST_F(Teachers, ProjectionsAreNotExported) {
   const Path newest = train::list_checkpoints(in_run("student/checkpoints")).front();
   const auto projections = [](const auto& names) {
     return std::count_if(names.begin(), names.end(), [](const auto& entry) {
-      return entry.first.find(models::kObjectivePrefix) != std::string::npos;
+      return entry.first.find(train::kLearnedPrefix) != std::string::npos;
     });
   };
   EXPECT_EQ(projections(formats::SafetensorsFile(newest / "weights.safetensors").entries()), 1);

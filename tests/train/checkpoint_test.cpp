@@ -339,23 +339,25 @@ TEST(Checkpoint, ARankTakesTheBlocksThatItOwns) {
   EXPECT_THROW(weights_of(part), InternalError) << "a checkpoint of this rank would have a hole";
 }
 
-// The model alone leaves an objective's weights; the model with its objective takes and demands them.
-TEST(Checkpoint, AnObjectivesWeightsAreNoModels) {
-  LoadedCheckpoint loaded;
-  loaded.weights = {{"a", at::full({3}, 1.0)}, {"objective.p.0.weight", at::full({2}, 2.0)}};
-  models::Parameters model, whole, other;
-  model.add("a", {3}, models::Role::kNorm);
+// They lie in one file, and are told apart by their names.
+TEST(Checkpoint, WhatAnObjectiveLearnedIsNotTheModels) {
+  testing::TemporaryDirectory directory;
+  CheckpointContent written = content(10);
+  written.weights.emplace_back("objective.p.0.weight", at::full({2}, 2.0));
+  save_checkpoint(quick_files(), directory.path(), written, 1);
+  const LoadedCheckpoint loaded = load_checkpoint(list_checkpoints(directory.path()).front());
+  EXPECT_EQ(loaded.weights.size(), 2u);
+  models::Parameters model, learned, other;
+  model.add("a", {3, 5}, models::Role::kMatrix);
+  model.add("b", {7}, models::Role::kNorm);
   copy_weights(loaded, model);
-  EXPECT_TRUE(at::equal(model.at("a").master, at::full({3}, 1.0)));
-  whole.add("a", {3}, models::Role::kNorm);
-  whole.add("objective.p.0.weight", {2}, models::Role::kObjective);
-  copy_weights(loaded, whole);
-  EXPECT_TRUE(at::equal(whole.at("objective.p.0.weight").master, at::full({2}, 2.0)));
-  EXPECT_EQ(whole.stored(), 3);
-  EXPECT_EQ(whole.expanded(), 3);
-  other.add("a", {3}, models::Role::kNorm);
+  EXPECT_TRUE(testing::same_bits(model.at("a").master, written.weights[0].second));
+  learned.add("objective.p.0.weight", {2}, models::Role::kObjective);
+  copy_learned(loaded, learned);
+  EXPECT_TRUE(at::equal(learned.at("objective.p.0.weight").master, at::full({2}, 2.0)));
+  EXPECT_THROW(copy_learned(loaded, other), CheckpointError);
   other.add("objective.q.0.weight", {2}, models::Role::kObjective);
-  EXPECT_THROW(copy_weights(loaded, other), CheckpointError);
+  EXPECT_THROW(copy_learned(loaded, other), CheckpointError);
 }
 
 }  // namespace retort::train

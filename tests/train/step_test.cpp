@@ -10,6 +10,7 @@
 #include "kernels/gradient_norm.h"
 #include "tests/testing.h"
 #include "tests/train/tiny_model.h"
+#include "train/trained.h"
 
 namespace retort::train {
 namespace {
@@ -73,7 +74,7 @@ void expect_same(const Outcome& a, const Outcome& b) {
 // Keeps what it is given and changes nothing.
 class Recorder final : public Optimizer {
  public:
-  void step(models::Parameters&, const std::vector<at::Tensor>& gradients, double) override {
+  void step(const Trained&, const std::vector<at::Tensor>& gradients, double) override {
     gradients_.clear();
     for (const at::Tensor& g : gradients) gradients_.push_back(g.defined() ? g.clone() : g);
   }
@@ -266,6 +267,62 @@ TEST(TrainStep, DividesByWhatTheObjectiveCounts) {
   EXPECT_NEAR(rows.loss / labels.loss, ratio, 1e-9 * ratio);
   EXPECT_NEAR(rows.parts[0] / labels.parts[0], ratio, 1e-9 * ratio);
   EXPECT_NEAR(rows.gradient_norm / labels.gradient_norm, ratio, 1e-5 * ratio);
+}
+
+// Cross-entropy plus a penalty on what the objective itself learns: sum over labels of |w - tokens|^2.
+class Learning final : public Objective {
+ public:
+  Learning() { learned_.add("objective.w", {5}, models::Role::kObjective).master.zero_(); }
+  LossSum operator()(models::Model& model, const data::Batch& batch) override {
+    LossSum loss = (*inner_)(model, batch);
+    const at::Tensor target = batch.tokens_BT[0].narrow(0, 0, 5).to(at::kFloat) / 31;
+    const at::Tensor penalty = (learned_.at("objective.w").working - target).square().sum();
+    return {loss.sum + penalty * batch.valid_labels(), loss.parts};
+  }
+  std::vector<std::string> part_names() const override { return inner_->part_names(); }
+  models::Parameters* learned() override { return &learned_; }
+  at::Tensor w() { return learned_.at("objective.w").master; }
+
+ private:
+  std::unique_ptr<Objective> inner_ = make_cross_entropy();
+  models::Parameters learned_;
+};
+
+TEST(TrainStep, WhatTheObjectiveLearnsIsTrainedBesideTheModel) {
+  TinyModel tiny;
+  const auto comm = comm::make_self_comm();
+  Recorder recorder;
+  Learning objective;
+  TrainStep step({tiny.model, tiny.map, objective, recorder, *comm}, 1, /*clip_norm=*/0.0);
+  const StepStats stats = step.run(0, {tiny_batch(0)}, 1.0);
+  ASSERT_EQ(recorder.gradients_.size(), tiny.weights().size() + 1);
+  const at::Tensor expected = -2.0 * tiny_batch(0).tokens_BT[0].narrow(0, 0, 5).to(at::kFloat) / 31;
+  EXPECT_LT(testing::relative_error(recorder.gradients_.back(), expected), 1e-6);
+  double squares = 0;
+  for (const at::Tensor& g : recorder.gradients_) squares += g.to(at::kDouble).square().sum().item<double>();
+  EXPECT_NEAR(stats.gradient_norm, std::sqrt(squares), 1e-12 * stats.gradient_norm);
+}
+
+TEST(TrainStep, WhatTheObjectiveLearnsIsTheSameOnAnyRanks) {
+  const testing::Threads one_thread(1);
+  const auto learned_by = [](comm::Comm& comm, int64_t micro_batches) {
+    TinyModel tiny;
+    Learning objective;
+    const auto optimizer = make_optimizer({.lr = 1e-2}, {tiny.model.parameters(), objective.learned()});
+    TrainStep step({tiny.model, tiny.map, objective, *optimizer, comm}, micro_batches, 1.0);
+    for (int64_t s = 0; s < 4; ++s) {
+      std::vector<data::Batch> batches;
+      for (int64_t i = 0; i < micro_batches; ++i)
+        batches.push_back(tiny_batch((s * comm.size() + comm.rank()) * micro_batches + i));
+      step.run(s, batches, 1e-2);
+    }
+    return objective.w().clone();
+  };
+  const at::Tensor alone = learned_by(*comm::make_self_comm(), 2);
+  EXPECT_GT(alone.abs().min().item<float>(), 0.0f);
+  comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+    EXPECT_TRUE(testing::same_bits(learned_by(comm, 1), alone)) << comm.rank();
+  });
 }
 
 TEST(TrainStep, NanOnOneRankSkipsTheUpdateOnAll) {

@@ -49,6 +49,7 @@ struct TinyRun {
   int64_t limit = 0;
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
   std::vector<std::string> frozen;       // parameters
+  bool learns = false;                   // the objective has a parameter of its own
 
   std::string log;                 // rank 0's, after run
   std::vector<int64_t> validated;  // rank 0's
@@ -79,14 +80,25 @@ struct TinyRun {
   }
 
  private:
-  // Cross-entropy that tells of its steps and is NaN in those that the test poisons.
+  // Cross-entropy that tells of its steps and is NaN in those that the test poisons. It may learn a scale of the
+  // first norm's weights.
   struct Loss final : Objective {
+    explicit Loss(bool learns) : own(learns ? std::make_unique<models::Parameters>() : nullptr) {
+      if (own) own->add("objective.scale", {1}, models::Role::kObjective).master.fill_(1.0);
+    }
     std::function<bool(int64_t step)> poisons;
     bool poisoned = false;
     std::unique_ptr<Objective> inner = make_cross_entropy();
+    std::unique_ptr<models::Parameters> own;
     void begin_step(int64_t step) override { poisoned = poisons(step); }
+    models::Parameters* learned() override { return own.get(); }
     LossSum operator()(models::Model& model, const data::Batch& batch) override {
       LossSum loss = (*inner)(model, batch);
+      if (own)
+        loss.sum = loss.sum +
+                   (own->at("objective.scale").working * model.parameters().at("final_norm.weight").working)
+                       .square()
+                       .sum();
       if (poisoned) loss.sum = loss.sum * std::numeric_limits<double>::quiet_NaN();
       return loss;
     }
@@ -120,9 +132,9 @@ struct TinyRun {
     for (const std::string& name : frozen) tiny.model.parameters().at(name).freeze();
     Map map;
     models::bind_working(tiny.model.parameters(), map, measured);
-    Loss objective;
+    Loss objective(learns);
     std::atomic<bool> stop = false;
-    const auto optimizer = make_optimizer(options.optimizer, tiny.model.parameters());
+    const auto optimizer = make_optimizer(options.optimizer, {tiny.model.parameters(), objective.learned()});
     std::vector<data::Source> sources = {{"first", other_text ? second_corpus() : corpus()}};
     if (second_weight > 0) sources.push_back({"second", second_corpus(), second_weight});
     const data::BatchStream stream(
@@ -275,6 +287,26 @@ TEST(Trainer, FrozenParametersResume) {
     EXPECT_EQ(last.optimizer.contains("adamw.m." + p.name), !still) << p.name;
     EXPECT_EQ(last.optimizer.contains("adamw.v." + p.name), !still) << p.name;
   }
+}
+
+// What an objective learns is in checkpoints after the model, with its optimizer state, and is continued.
+TEST(Trainer, WhatTheObjectiveLearnsResumes) {
+  TemporaryDirectory whole_run, parts_run;
+  TinyRun whole, first, second, without;
+  whole.learns = first.learns = second.learns = true;
+  whole(whole_run.path());
+  first.before_step = stop_at(9, 0);
+  first(parts_run.path());
+  EXPECT_THROW(without(parts_run.path()), CheckpointError);
+  second.ranks = 2;
+  second.micro_batches = 1;
+  second(parts_run.path());
+  expect_same(whole_run.path(), parts_run.path());
+
+  const LoadedCheckpoint last = load_checkpoint(parts_run / "checkpoints/step_00000020");
+  EXPECT_LT(last.learned.at("objective.scale").item<float>(), 0.99f);
+  EXPECT_TRUE(last.optimizer.contains("adamw.m.objective.scale"));
+  EXPECT_EQ(last.weights.size(), TinyModel().model.parameters().unique().size());
 }
 
 TEST(Trainer, AKillBetweenCheckpointsDoesNotChangeABit) {
