@@ -1,8 +1,8 @@
 // silu and gelu_tanh are x s(k(x)), s the logistic function: silu has k = x, gelu_tanh
-// k = 2 sqrt(2/pi) (x + 0.044715 x^3).
+// k = 2 sqrt(2/pi) (x + 0.044715 x^3). A thread takes one run.
 #include "kernels/cuda/device.cuh"
 
-namespace retort::kernels::cuda {
+namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 namespace {
 
@@ -50,48 +50,115 @@ struct Relu2 {
   }
 };
 
-template <class G, class T>
-__global__ void forward(const T* a, const T* u, T* y, int64_t n) {
-  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < n; i += int64_t{gridDim.x} * kThreads)
-    put(y + i, G::value(to_float(a[i])) * (u == nullptr ? 1.0f : to_float(u[i])));
+template <class T>
+struct Forward {
+  const T *a, *u;
+  T* y;
+};
+
+template <class G, bool kFactor, int N, class T>
+__device__ void forward_run(const Forward<T>& p, int64_t i) {
+  float a[N], u[N];
+  get(p.a + i, a);
+  if constexpr (kFactor) get(p.u + i, u);
+#pragma unroll
+  for (int j = 0; j < N; ++j) a[j] = G::value(a[j]) * (kFactor ? u[j] : 1.0f);
+  put(p.y + i, a);
 }
 
-template <class G, class T>
-__global__ void backward(const T* dy, const T* a, const T* u, T* da, T* du, int64_t n) {
-  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < n; i += int64_t{gridDim.x} * kThreads) {
+template <class T>
+struct Backward {
+  const T *dy, *a, *u;
+  T *da, *du;
+};
+
+template <class G, bool kFactor, int N, class T>
+__device__ void backward_run(const Backward<T>& p, int64_t i) {
+  float g[N], a[N], u[N];
+  get(p.dy + i, g);
+  get(p.a + i, a);
+  if constexpr (kFactor) get(p.u + i, u);
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
     float value;
-    const float g = to_float(dy[i]), slope = G::slope(to_float(a[i]), value);
-    put(da + i, u == nullptr ? g * slope : g * slope * to_float(u[i]));
-    if (u != nullptr) put(du + i, g * value);
+    const float slope = G::slope(a[j], value);
+    a[j] = kFactor ? g[j] * slope * u[j] : g[j] * slope;
+    u[j] = g[j] * value;
   }
+  put(p.da + i, a);
+  if constexpr (kFactor) put(p.du + i, u);
 }
 
-}  // namespace
+// The run of thread t, or its single elements where a run does not fit.
+template <int N, class Run, class One>
+__device__ void over_runs(int64_t n, Run run, One one) {
+  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * N;
+  if (i + N <= n) return run(i);
+#pragma unroll 1
+  for (int64_t j = i; j < n; ++j) one(j);
+}
+
+template <class G, bool kFactor, int N, class T>
+__global__ void __launch_bounds__(kThreads) forward(Forward<T> p, int64_t n) {
+  over_runs<N>(
+      n, [&](int64_t i) { forward_run<G, kFactor, N>(p, i); },
+      [&](int64_t i) { forward_run<G, kFactor, 1>(p, i); });
+}
+
+template <class G, bool kFactor, int N, class T>
+__global__ void __launch_bounds__(kThreads) backward(Backward<T> p, int64_t n) {
+  over_runs<N>(
+      n, [&](int64_t i) { backward_run<G, kFactor, N>(p, i); },
+      [&](int64_t i) { backward_run<G, kFactor, 1>(p, i); });
+}
+
+template <class F>
+void with_gate(Gate gate, F f) {
+  if (gate == Gate::kSilu) return f(Silu());
+  if (gate == Gate::kGeluTanh) return f(GeluTanh());
+  f(Relu2());
+}
 
 void gate(Gate gate, Element element, const void* a, const void* u, void* y, int64_t n, Stream stream) {
   if (n == 0) return;
+  const bool runs = aligned(static_cast<const char*>(a), static_cast<const char*>(u), static_cast<char*>(y));
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    const auto kernel = gate == Gate::kSilu       ? forward<Silu, T>
-                        : gate == Gate::kGeluTanh ? forward<GeluTanh, T>
-                                                  : forward<Relu2, T>;
-    kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const T*>(a), static_cast<const T*>(u),
-                                                   static_cast<T*>(y), n);
+    const Forward<T> p{static_cast<const T*>(a), static_cast<const T*>(u), static_cast<T*>(y)};
+    with_gate(gate, [&](auto kind) {
+      using G = decltype(kind);
+      const auto with_runs = u == nullptr ? forward<G, false, kRun, T> : forward<G, true, kRun, T>;
+      const auto one_by_one = u == nullptr ? forward<G, false, 1, T> : forward<G, true, 1, T>;
+      launch(runs ? with_runs : one_by_one, {blocks_for(n, kThreads * (runs ? kRun : 1)), kThreads}, stream,
+             p, n);
+    });
   });
 }
 
 void gate_backward(Gate gate, Element element, const void* dy, const void* a, const void* u, void* da,
                    void* du, int64_t n, Stream stream) {
   if (n == 0) return;
+  const bool runs = aligned(static_cast<const char*>(dy), static_cast<const char*>(a),
+                            static_cast<const char*>(u), static_cast<char*>(da), static_cast<char*>(du));
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    const auto kernel = gate == Gate::kSilu       ? backward<Silu, T>
-                        : gate == Gate::kGeluTanh ? backward<GeluTanh, T>
-                                                  : backward<Relu2, T>;
-    kernel<<<blocks_for(n), kThreads, 0, stream>>>(static_cast<const T*>(dy), static_cast<const T*>(a),
-                                                   static_cast<const T*>(u), static_cast<T*>(da),
-                                                   static_cast<T*>(du), n);
+    const Backward<T> p{static_cast<const T*>(dy), static_cast<const T*>(a), static_cast<const T*>(u),
+                        static_cast<T*>(da), static_cast<T*>(du)};
+    with_gate(gate, [&](auto kind) {
+      using G = decltype(kind);
+      const auto with_runs = u == nullptr ? backward<G, false, kRun, T> : backward<G, true, kRun, T>;
+      const auto one_by_one = u == nullptr ? backward<G, false, 1, T> : backward<G, true, 1, T>;
+      launch(runs ? with_runs : one_by_one, {blocks_for(n, kThreads * (runs ? kRun : 1)), kThreads}, stream,
+             p, n);
+    });
   });
 }
 
-}  // namespace retort::kernels::cuda
+}  // namespace
+
+void add_gate(Table& table) {
+  table.gate = gate;
+  table.gate_backward = gate_backward;
+}
+
+}  // namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER

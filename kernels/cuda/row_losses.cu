@@ -1,105 +1,106 @@
-// One thread block a row of logits. The maximum and the sum of exponentials come out of one pass (each thread
-// rescales its own running sum), the gradient out of a second; logits are read twice and written once.
-#include "kernels/cuda/device.cuh"
+// Cross-entropy by itself, the squared difference of centred logits, and the choice among the kernels.
+#include "kernels/cuda/row_losses.cuh"
 
-namespace retort::kernels::cuda {
+namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 namespace {
 
-struct Softmax {
-  float top, total;  // exp(z - top) / total
-};
+template <class T, int kLanes>
+__global__ void __launch_bounds__(kLanes, 1) cross_entropy_kernel(RowLosses a) {
+  const Row<T, kLanes> row(a);
+  if (row.kind == Label::kIgnored) return row.leave_out(a);
+  Online mine[1];
+  sweep<kLanes, false, 2>(row.all(), [&](auto count, int64_t i) {
+    float z[decltype(count)::value];
+    get(row.z + i, z);
+    mine[0].add(z, kLog2E);
+  });
+  Softmax s[1];
+  joined<kLanes>(mine, {kLog2E}, s);
+  row.write_losses(a, 0.0f, s[0]);
+  if (!a.gradient) return;
+  sweep<kLanes, true, 2>(row.all(), [&](auto count, int64_t i) {
+    constexpr int N = decltype(count)::value;
+    float z[N], out[N] = {};
+    get(row.z + i, z);
+    row.add_cross_entropy(s[0], z, i, out);
+    put_stream(row.z + i, out);
+  });
+}
 
-// The softmax of cold * z, where z is a row.
-template <class T>
-__device__ Softmax softmax_of(const T* z, int64_t n, float cold) {
-  float top = -INFINITY, total = 0.0f;
-  for (int64_t i = threadIdx.x; i < n; i += kThreads) {
-    const float v = to_float(z[i]) * cold;
-    if (v == -INFINITY) continue;  // a masked logit: -inf minus -inf is no number
-    if (v > top) {
-      total *= expf(top - v);
-      top = v;
+// The sum over a row's common columns of the logits' differences, and how many: ids that the teacher rules out
+// (-infinity) are left out. Cross-entropy's softmax comes from the same pass.
+template <class T, int kLanes>
+__device__ void add_differences(const Row<T, kLanes>& row, float (&sums)[2], Online (&student)[1]) {
+  sweep<kLanes, false>(row.compared(), [&](auto count, int64_t i) {
+    constexpr int N = decltype(count)::value;
+    float z[N], t[N];
+    get(row.z + i, z);
+    get(row.teacher + i, t);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const bool inside = t[j] != -INFINITY;
+      sums[0] += inside ? z[j] - t[j] : 0.0f;
+      sums[1] += inside ? 1.0f : 0.0f;
     }
-    total += expf(v - top);
-  }
-  const float all = over_block<Max>(top);
-  return {all, over_block<Sum>(total == 0.0f ? 0.0f : total * expf(top - all))};  // NaN stays
+    if (row.labelled) student[0].add(z, kLog2E);
+  });
+  if (row.labelled)
+    sweep<kLanes, false>(row.others(), [&](auto count, int64_t i) {
+      float z[decltype(count)::value];
+      get(row.z + i, z);
+      student[0].add(z, kLog2E);
+    });
 }
 
-__device__ float label_loss(const Softmax& s, float at_label) { return logf(s.total) - (at_label - s.top); }
-
-__device__ bool known(int64_t label, int64_t vocabulary) { return label >= 0 && label < vocabulary; }
-
-template <class T>
-__global__ void cross_entropy_kernel(T* z, const int64_t* labels, float* loss, int64_t vocabulary,
-                                     bool gradient) {
-  z += blockIdx.x * vocabulary;
-  const int64_t label = labels[blockIdx.x];
-  const Softmax s = softmax_of(z, vocabulary, 1.0f);
-  if (threadIdx.x == 0) loss[blockIdx.x] = known(label, vocabulary) ? label_loss(s, to_float(z[label])) : NAN;
-  if (!gradient) return;
-  __syncthreads();  // the label's logit was read
-  const float inverse = 1.0f / s.total;
-  for (int64_t i = threadIdx.x; i < vocabulary; i += kThreads)
-    put(z + i, expf(to_float(z[i]) - s.top) * inverse - (i == label ? 1.0f : 0.0f));
+// mean_j D_j^2 with D the difference of the centred rows.
+template <class T, int kLanes>
+__global__ void __launch_bounds__(kLanes, 1) logit_mse_kernel(RowLosses a) {
+  const Row<T, kLanes> row(a);
+  if (row.kind == Label::kIgnored) return row.leave_out(a);
+  Online mine[1];
+  float sums[2] = {0.0f, 0.0f};
+  add_differences(row, sums, mine);
+  over_group<Sum, kLanes>(sums);
+  Softmax plain[1] = {};
+  if (row.labelled) joined<kLanes>(mine, {kLog2E}, plain);
+  const Softmaxes s{{}, {}, plain[0], true};
+  const float share = 1.0f / sums[1], mean = sums[0] * share, factor = a.weight * 2.0f * share;
+  float square = 0.0f;
+  sweep<kLanes, true>(row.compared(), [&](auto count, int64_t i) {
+    constexpr int N = decltype(count)::value;
+    float z[N], t[N], out[N];
+    get(row.z + i, z);
+    get_stream(row.teacher + i, t);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const float d = t[j] != -INFINITY ? z[j] - t[j] - mean : 0.0f;
+      square += d * d;
+      out[j] = factor * d;
+    }
+    if (!a.gradient) return;
+    row.add_cross_entropy(s, z, i, out);
+    put_stream(row.z + i, out);
+  });
+  square = over_group<Sum, kLanes>(square);
+  row.write_losses(a, square * share, s.plain);
+  if (a.gradient) row.write_others(s);
 }
 
-__global__ void cross_entropy_add_kernel(const float* z, const int64_t* labels, float* loss, float* gradient,
-                                         float scale, int64_t vocabulary) {
-  z += blockIdx.x * vocabulary;
-  const int64_t label = labels[blockIdx.x];
-  const Softmax s = softmax_of(z, vocabulary, 1.0f);
-  if (threadIdx.x == 0) loss[blockIdx.x] = known(label, vocabulary) ? label_loss(s, z[label]) : NAN;
-  if (gradient == nullptr) return;
-  gradient += blockIdx.x * vocabulary;
-  const float inverse = 1.0f / s.total;
-  for (int64_t i = threadIdx.x; i < vocabulary; i += kThreads)
-    gradient[i] += scale * (expf(z[i] - s.top) * inverse - (i == label ? 1.0f : 0.0f));
-}
-
-__global__ void forward_kl_kernel(const float* student, const float* teacher, float* loss, float* gradient,
-                                  float scale, float temperature, int64_t vocabulary) {
-  student += blockIdx.x * vocabulary;
-  teacher += blockIdx.x * vocabulary;
-  const float cold = 1.0f / temperature;
-  const Softmax q = softmax_of(student, vocabulary, cold), p = softmax_of(teacher, vocabulary, cold);
-  const float q_inverse = 1.0f / q.total, p_inverse = 1.0f / p.total, step = scale * temperature;
-  float difference = 0.0f;
-  for (int64_t i = threadIdx.x; i < vocabulary; i += kThreads) {
-    const float a = teacher[i] * cold - p.top, b = student[i] * cold - q.top;
-    const float weight = expf(a) * p_inverse;
-    if (weight > 0.0f) difference += weight * (a - b);
-    if (gradient != nullptr) gradient[blockIdx.x * vocabulary + i] += step * (expf(b) * q_inverse - weight);
-  }
-  const float sum = over_block<Sum>(difference);
-  if (threadIdx.x == 0) loss[blockIdx.x] = temperature * temperature * (sum - logf(p.total) + logf(q.total));
+void row_losses(Element element, const RowLosses& losses, Stream stream) {
+  if (losses.rows == 0) return;
+  if (losses.kind != RowLoss::kNone && losses.kind != RowLoss::kLogitMse)
+    return divergences(element, losses, stream);
+  with_row_kernel(element, losses.vocabulary, [&](auto* typed, auto lanes) {
+    using T = std::remove_pointer_t<decltype(typed)>;
+    constexpr int kLanes = decltype(lanes)::value;
+    launch(losses.kind == RowLoss::kNone ? cross_entropy_kernel<T, kLanes> : logit_mse_kernel<T, kLanes>,
+           {static_cast<unsigned int>(losses.rows), kLanes}, stream, losses);
+  });
 }
 
 }  // namespace
 
-void cross_entropy(Element element, void* z, const int64_t* labels, float* loss, int64_t rows,
-                   int64_t vocabulary, bool gradient, Stream stream) {
-  if (rows == 0) return;
-  with_element(element, [&](auto* typed) {
-    using T = std::remove_pointer_t<decltype(typed)>;
-    cross_entropy_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(
-        static_cast<T*>(z), labels, loss, vocabulary, gradient);
-  });
-}
+void add_row_losses(Table& table) { table.row_losses = row_losses; }
 
-void cross_entropy_add(const float* z, const int64_t* labels, float* loss, float* gradient, float scale,
-                       int64_t rows, int64_t vocabulary, Stream stream) {
-  if (rows == 0) return;
-  cross_entropy_add_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(
-      z, labels, loss, gradient, scale, vocabulary);
-}
-
-void forward_kl(const float* student, const float* teacher, float* loss, float* gradient, float scale,
-                float temperature, int64_t rows, int64_t vocabulary, Stream stream) {
-  if (rows == 0) return;
-  forward_kl_kernel<<<static_cast<unsigned int>(rows), kThreads, 0, stream>>>(
-      student, teacher, loss, gradient, scale, temperature, vocabulary);
-}
-
-}  // namespace retort::kernels::cuda
+}  // namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER

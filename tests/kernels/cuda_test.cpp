@@ -1,8 +1,11 @@
-// The CUDA kernels against the same fp64 oracle as the CPU's. Without a device they skip aloud.
+// The room's operations on a device against the same fp64 oracle as the CPU's. Without one they skip aloud;
+// tests/cuda_emulation runs every kernel without one.
 #include <gtest/gtest.h>
 
+#include "core/error.h"
 #include "kernels/activation.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/ops.h"
+#include "kernels/cuda/table.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/linear_loss.h"
 #include "kernels/norm.h"
@@ -38,6 +41,13 @@ Operation on_device(const Operation& operation) {
 TEST(Cuda, AnswersWithoutADevice) {
   EXPECT_FALSE(cuda::takes(at::zeros({2, 2})));
   EXPECT_EQ(cuda::load().empty(), at::hasCUDA());
+  if (cuda::load() == "this program was built without CUDA") {
+    EXPECT_THROW(cuda::device_ops(), InternalError);
+  } else {
+    const cuda::Ops& ops = cuda::device_ops();
+    EXPECT_STREQ(ops.table().name, "device");
+    EXPECT_NE(ops.table().adamw, nullptr);
+  }
 }
 
 TEST(Cuda, RmsNormMatchesFp64) {
@@ -96,25 +106,6 @@ TEST(Cuda, LossesMatchFp64) {
           [&](const Tensors& t) { return reference::cross_entropy(at::matmul(t[0], t[1].t()), labels); },
           {normal({n, 64}, 1), normal({v, 64}, 2, 0.3)});
     }
-}
-
-// ggml's formulas, written out on the host one block at a time.
-at::Tensor rounded(const at::Tensor& x, bool q8_0) {
-  const at::Tensor blocks = x.reshape({-1, 32});
-  const at::Tensor at_peak = blocks.abs().argmax(1, true);
-  const at::Tensor d = q8_0 ? blocks.gather(1, at_peak).abs() / 127.0f : blocks.gather(1, at_peak) / -8.0f;
-  const at::Tensor scaled = blocks * at::where(d != 0, d.reciprocal(), at::zeros_like(d));
-  const at::Tensor codes =
-      q8_0 ? (scaled.abs() + 0.5f).floor() * scaled.sign() : (scaled + 8.5f).trunc().clamp(0, 15) - 8;
-  return (codes * d.to(at::kHalf).to(at::kFloat)).view(x.sizes());
-}
-
-TEST(Cuda, RoundsBlocksBitForBit) {
-  RETORT_NEEDS_CUDA();
-  const at::Tensor x = normal({37, 320}, 1).to(at::kFloat);
-  for (const bool q8_0 : {false, true})
-    EXPECT_TRUE(at::equal(cuda::round_to_blocks(x.to(at::kCUDA), q8_0).to(at::kCPU), rounded(x, q8_0)))
-        << q8_0;
 }
 
 }  // namespace

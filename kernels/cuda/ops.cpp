@@ -1,0 +1,276 @@
+#include "kernels/cuda/ops.h"
+
+#include <algorithm>
+
+namespace retort::kernels::cuda {
+
+namespace {
+
+Element element_of(at::ScalarType dtype) { return dtype == at::kFloat ? Element::kF32 : Element::kBf16; }
+Element element_of(const at::Tensor& x) { return element_of(x.scalar_type()); }
+
+const void* data(const at::Tensor& x) { return x.defined() ? x.const_data_ptr() : nullptr; }
+void* place(const at::Tensor& x) { return x.defined() ? x.mutable_data_ptr() : nullptr; }
+const float* floats(const at::Tensor& x) { return x.defined() ? x.const_data_ptr<float>() : nullptr; }
+float* float_place(const at::Tensor& x) { return x.defined() ? x.mutable_data_ptr<float>() : nullptr; }
+const int64_t* integers(const at::Tensor& x) { return x.defined() ? x.const_data_ptr<int64_t>() : nullptr; }
+
+NormRows rows_of(const at::Tensor& x_ND, double eps = 0.0) {
+  const int64_t width = x_ND.size(-1);
+  return {width > 0 ? x_ND.numel() / width : 0, width, static_cast<float>(eps)};
+}
+at::Tensor f32_like(const at::Tensor& x, at::IntArrayRef shape) {
+  return at::empty(shape, x.options().dtype(at::kFloat));
+}
+
+// Partial sums of a weight's gradient: enough of them to fill a device whatever the width, each over many rows.
+// 528 is four for each processor of an H100.
+int64_t parts_of(const NormRows& shape) {
+  const int64_t wanted = 528 * std::clamp<int64_t>(2048 / std::max<int64_t>(1, shape.width), 1, 16);
+  return std::min(shape.rows, wanted);
+}
+
+RowLosses losses_of(const at::Tensor& student_CV, const at::Tensor& labels_C, const RowTerms& terms,
+                    int64_t common, bool gradient) {
+  RowLosses out;
+  out.kind = terms.kind;
+  out.weight = static_cast<float>(terms.weight);
+  out.temperature = static_cast<float>(terms.temperature);
+  out.mix = static_cast<float>(terms.mix);
+  out.cross_entropy = static_cast<float>(terms.cross_entropy);
+  out.rows = student_CV.size(0);
+  out.vocabulary = student_CV.size(1);
+  out.common = common;
+  out.student_stride = student_CV.stride(0);
+  out.student = place(student_CV);
+  out.labels = integers(labels_C);
+  out.gradient = gradient;
+  return out;
+}
+
+template <class T>
+at::Tensor table_on(const at::Tensor& device, const std::vector<T>& rows) {
+  const auto bytes = static_cast<int64_t>(rows.size() * sizeof(T));
+  at::Tensor host = at::empty({bytes}, at::kByte);
+  std::copy_n(reinterpret_cast<const char*>(rows.data()), bytes, host.mutable_data_ptr<uint8_t>());
+  return host.to(device.device());
+}
+
+}  // namespace
+
+std::pair<at::Tensor, at::Tensor> Ops::rms_norm(const at::Tensor& x_ND, const at::Tensor& w_D,
+                                                double eps) const {
+  const NormRows shape = rows_of(x_ND, eps);
+  at::Tensor y = at::empty_like(x_ND), rstd_N = f32_like(x_ND, {shape.rows});
+  enqueue(x_ND, [&](Stream stream) {
+    table_.rms_norm(element_of(x_ND), shape, data(x_ND), nullptr, floats(w_D), nullptr, place(y),
+                    float_place(rstd_N), stream);
+  });
+  return {y, rstd_N};
+}
+
+Ops::Added Ops::add_rms_norm(const at::Tensor& x_ND, const at::Tensor& residual_ND, const at::Tensor& w_D,
+                             double eps) const {
+  const NormRows shape = rows_of(x_ND, eps);
+  Added out{at::empty_like(x_ND), at::empty_like(x_ND), f32_like(x_ND, {shape.rows})};
+  enqueue(x_ND, [&](Stream stream) {
+    table_.rms_norm(element_of(x_ND), shape, data(x_ND), data(residual_ND), floats(w_D), place(out.sum_ND),
+                    place(out.y_ND), float_place(out.rstd_N), stream);
+  });
+  return out;
+}
+
+std::pair<at::Tensor, at::Tensor> Ops::rms_norm_backward(const at::Tensor& dy_ND, const at::Tensor& x_ND,
+                                                         const at::Tensor& w_D, const at::Tensor& rstd_N,
+                                                         const at::Tensor& dsum_ND) const {
+  const NormRows shape = rows_of(x_ND);
+  at::Tensor dx = at::empty_like(x_ND), dw_PD = f32_like(x_ND, {parts_of(shape), shape.width});
+  enqueue(x_ND, [&](Stream stream) {
+    table_.rms_norm_backward(element_of(x_ND), shape, data(dy_ND), data(x_ND), floats(w_D), floats(rstd_N),
+                             data(dsum_ND), place(dx), {float_place(dw_PD), dw_PD.size(0)}, stream);
+  });
+  return {dx, sum_parts(dw_PD)};
+}
+
+std::pair<at::Tensor, at::Tensor> Ops::layer_norm(const at::Tensor& x_ND, const at::Tensor& w_D,
+                                                  const at::Tensor& b_D, double eps) const {
+  const NormRows shape = rows_of(x_ND, eps);
+  at::Tensor y = at::empty_like(x_ND), moments_2N = f32_like(x_ND, {2, shape.rows});
+  enqueue(x_ND, [&](Stream stream) {
+    table_.layer_norm(element_of(x_ND), shape, data(x_ND), floats(w_D), floats(b_D), place(y),
+                      float_place(moments_2N), stream);
+  });
+  return {y, moments_2N};
+}
+
+std::pair<at::Tensor, at::Tensor> Ops::layer_norm_backward(const at::Tensor& dy_ND, const at::Tensor& x_ND,
+                                                           const at::Tensor& w_D,
+                                                           const at::Tensor& moments_2N) const {
+  const NormRows shape = rows_of(x_ND);
+  at::Tensor dx = at::empty_like(x_ND), parts = f32_like(x_ND, {parts_of(shape), 2 * shape.width});
+  enqueue(x_ND, [&](Stream stream) {
+    table_.layer_norm_backward(element_of(x_ND), shape, data(dy_ND), data(x_ND), floats(w_D),
+                               floats(moments_2N), place(dx), {float_place(parts), parts.size(0)}, stream);
+  });
+  return {dx, sum_parts(parts).view({2, shape.width})};
+}
+
+at::Tensor Ops::gate(Gate kind, const at::Tensor& a, const at::Tensor& u) const {
+  at::Tensor y = at::empty_like(a);
+  enqueue(a, [&](Stream stream) {
+    table_.gate(kind, element_of(a), data(a), data(u), place(y), a.numel(), stream);
+  });
+  return y;
+}
+
+std::pair<at::Tensor, at::Tensor> Ops::gate_backward(Gate kind, const at::Tensor& dy, const at::Tensor& a,
+                                                     const at::Tensor& u) const {
+  at::Tensor da = at::empty_like(a), du = u.defined() ? at::empty_like(u) : at::Tensor();
+  enqueue(a, [&](Stream stream) {
+    table_.gate_backward(kind, element_of(a), data(dy), data(a), data(u), place(da), place(du), a.numel(),
+                         stream);
+  });
+  return {da, du};
+}
+
+void Ops::rope(const at::Tensor& q_NHK, const at::Tensor& k_NGK, const at::Tensor& cos_PK,
+               const at::Tensor& sin_PK, const at::Tensor& positions_N, double sign) const {
+  const int64_t keys = k_NGK.defined() ? k_NGK.size(1) : 0;
+  enqueue(q_NHK, [&](Stream stream) {
+    table_.rope(element_of(q_NHK), data(q_NHK), data(k_NGK), place(q_NHK), place(k_NGK), floats(cos_PK),
+                floats(sin_PK), integers(positions_N), q_NHK.size(0), q_NHK.size(1), keys, q_NHK.size(2) / 2,
+                static_cast<float>(sign), stream);
+  });
+}
+
+RowSums Ops::row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU,
+                        const at::Tensor& labels_C, const RowTerms& terms, bool gradient) const {
+  const bool alone = terms.kind == RowLoss::kNone;
+  RowLosses losses = losses_of(student_CV, labels_C, terms, alone ? 0 : teacher_CU.size(1), gradient);
+  RowSums out;
+  if (!alone) {
+    losses.teacher = data(teacher_CU);
+    losses.teacher_stride = teacher_CU.stride(0);
+    out.loss_C = f32_like(student_CV, {losses.rows});
+  }
+  if (alone || terms.cross_entropy != 0.0) out.cross_entropy_C = f32_like(student_CV, {losses.rows});
+  losses.loss_of = float_place(out.loss_C);
+  losses.cross_entropy_of = float_place(out.cross_entropy_C);
+  enqueue(student_CV, [&](Stream stream) { table_.row_losses(element_of(student_CV), losses, stream); });
+  return out;
+}
+
+RowSums Ops::add_row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU,
+                            const at::Tensor& labels_C, const RowTerms& terms,
+                            const at::Tensor& gradient_CV) const {
+  if (!gradient_CV.defined()) return row_losses(student_CV, teacher_CU, labels_C, terms, false);
+  const at::Tensor logits = student_CV.clone();
+  const RowSums out = row_losses(logits, teacher_CU, labels_C, terms, true);
+  at::Tensor(gradient_CV).add_(logits);
+  return out;
+}
+
+RowSums Ops::sparse_losses(const at::Tensor& student_CV, const SparseSignal& sparse, int64_t common,
+                           const at::Tensor& labels_C, const RowTerms& terms, bool gradient) const {
+  RowLosses losses = losses_of(student_CV, labels_C, terms, common, gradient);
+  RowSums out{f32_like(student_CV, {losses.rows}), {}};
+  if (terms.cross_entropy != 0.0) out.cross_entropy_C = f32_like(student_CV, {losses.rows});
+  losses.loss_of = float_place(out.loss_C);
+  losses.cross_entropy_of = float_place(out.cross_entropy_C);
+  const SparseRows rows{integers(sparse.ids_CK), floats(sparse.weights_CK), floats(sparse.rest_C),
+                        sparse.ids_CK.size(1)};
+  enqueue(student_CV,
+          [&](Stream stream) { table_.sparse_losses(element_of(student_CV), losses, rows, stream); });
+  return out;
+}
+
+at::Tensor Ops::sum_parts(const at::Tensor& parts_PD) const {
+  at::Tensor sum_D = at::empty({parts_PD.size(1)}, parts_PD.options());
+  enqueue(parts_PD, [&](Stream stream) {
+    table_.sum_parts(floats(parts_PD), float_place(sum_D), parts_PD.size(0), parts_PD.size(1), stream);
+  });
+  return sum_D;
+}
+
+std::pair<at::Tensor, at::Tensor> Ops::tree_sum(const at::Tensor& leaves) const {
+  at::Tensor sum = at::empty(leaves.sizes().slice(1), leaves.options());
+  const int64_t n = sum.numel();
+  at::Tensor squares = at::empty({(n + kTreeChunk - 1) / kTreeChunk}, leaves.options().dtype(at::kDouble));
+  enqueue(leaves, [&](Stream stream) {
+    table_.tree_sum(floats(leaves), float_place(sum), squares.mutable_data_ptr<double>(), leaves.size(0), n,
+                    stream);
+  });
+  return {sum, squares};
+}
+
+void Ops::embedding_backward(const at::Tensor& dy_ND, const at::Tensor& ids_N,
+                             const at::Tensor& dw_VD) const {
+  const auto [ids, order] = at::sort(ids_N, /*stable=*/true, 0, false);
+  enqueue(dy_ND, [&, ids = ids, order = order](Stream stream) {
+    table_.embedding_backward(element_of(dy_ND), data(dy_ND), integers(ids), integers(order),
+                              float_place(dw_VD), ids.size(0), dy_ND.size(1), stream);
+  });
+}
+
+at::Tensor Ops::fake_quantize(Fit fit, const GridRule& rule, double half_range, int64_t group,
+                              const at::Tensor& x, at::ScalarType dtype) const {
+  at::Tensor y = at::empty_like(x, dtype);
+  enqueue(x, [&](Stream stream) {
+    table_.fake_quantize_groups(fit, rule, static_cast<float>(half_range), group, element_of(dtype),
+                                floats(x), place(y), x.numel(), stream);
+  });
+  return y;
+}
+
+at::Tensor Ops::fake_quantize_rows(const GridRule& rule, const at::Tensor& x, const at::Tensor& scales,
+                                   at::ScalarType dtype) const {
+  at::Tensor y = at::empty_like(x, dtype);
+  const NormRows shape = rows_of(x);
+  enqueue(x, [&](Stream stream) {
+    table_.fake_quantize_rows(rule, element_of(dtype), floats(x), floats(scales), place(y), shape.rows,
+                              shape.width, stream);
+  });
+  return y;
+}
+
+at::Tensor Ops::row_magnitudes(const at::Tensor& x, bool mean) const {
+  const NormRows shape = rows_of(x);
+  at::Tensor out = f32_like(x, {shape.rows, 1});
+  enqueue(x, [&](Stream stream) {
+    table_.row_magnitudes(mean, floats(x), float_place(out), shape.rows, shape.width, stream);
+  });
+  return out;
+}
+
+AdamW::AdamW(const Ops& ops, const std::vector<Parameter>& parameters) : ops_(ops) {
+  std::vector<AdamTensor> tensors;
+  std::vector<AdamChunk> chunks;
+  for (const Parameter& p : parameters) {
+    for (int64_t at = 0; at < p.master.numel(); at += kAdamChunk)
+      chunks.push_back({static_cast<int64_t>(tensors.size()), at});
+    tensors.push_back({float_place(p.master), float_place(p.m), float_place(p.v), floats(p.gradient),
+                       place(p.working), p.master.numel(), p.decays ? 1.0f : 0.0f});
+  }
+  chunks_ = static_cast<int64_t>(chunks.size());
+  const at::Tensor& first = parameters.at(0).master;
+  tensors_ = table_on(first, tensors);
+  chunk_table_ = table_on(first, chunks);
+  squares_ = at::empty({chunks_}, first.options().dtype(at::kDouble));
+  figures_ = at::zeros({3}, first.options().dtype(at::kDouble));
+  rates_ = at::zeros({static_cast<int64_t>(sizeof(AdamRates) / sizeof(float))}, first.options());
+}
+
+void AdamW::step(const AdamOptions& options, const at::Tensor& squares) {
+  const auto* tensors = static_cast<const AdamTensor*>(data(tensors_));
+  const auto* chunks = static_cast<const AdamChunk*>(data(chunk_table_));
+  const Table& table = ops_.table();
+  ops_.enqueue(tensors_, [&](Stream stream) {
+    if (!squares.defined())
+      table.squares(tensors, chunks, chunks_, squares_.mutable_data_ptr<double>(), stream);
+    const at::Tensor& sums = squares.defined() ? squares : squares_;
+    table.adamw(tensors, chunks, chunks_, options, sums.const_data_ptr<double>(), sums.numel(),
+                static_cast<AdamFigures*>(place(figures_)), static_cast<AdamRates*>(place(rates_)), stream);
+  });
+}
+
+}  // namespace retort::kernels::cuda

@@ -1,0 +1,118 @@
+// The kernels of a table on tensors: no checks (the operation did them), dense tensors, f32 or bf16. Results are
+// allocated beside their inputs, and kernels are enqueued on the current stream; nothing waits. device_ops()
+// (kernels/cuda_ops.h) runs them on a GPU; tests run the same wrappers on CPU tensors with the emulated table.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/table.h"
+
+namespace retort::kernels::cuda {
+
+// One loss with a teacher or labels, and cross-entropy beside it. kNone: cross-entropy alone.
+struct RowTerms {
+  RowLoss kind = RowLoss::kNone;
+  double weight = 1.0, temperature = 1.0, mix = 0.0;
+  double cross_entropy = 0.0;  // its weight; 0: not computed
+};
+struct RowSums {
+  at::Tensor loss_C, cross_entropy_C;  // f32, unweighted; undefined where not asked for
+};
+struct SparseSignal {
+  at::Tensor ids_CK, weights_CK, rest_C;  // rest may be undefined
+};
+
+class Ops {
+ public:
+  using Enqueue = void (*)(const at::Tensor& on, const std::function<void(Stream)>& kernels);
+  Ops(const Table& table, Enqueue enqueue) : table_(table), enqueue_(enqueue) {}
+
+  std::pair<at::Tensor, at::Tensor> rms_norm(const at::Tensor& x_ND, const at::Tensor& w_D,
+                                             double eps) const;  // y, rstd
+  struct Added {
+    at::Tensor sum_ND, y_ND, rstd_N;
+  };
+  Added add_rms_norm(const at::Tensor& x_ND, const at::Tensor& residual_ND, const at::Tensor& w_D,
+                     double eps) const;
+  // dx, dw f32. dsum: what else reaches x, as the sum's own gradient does; may be undefined.
+  std::pair<at::Tensor, at::Tensor> rms_norm_backward(const at::Tensor& dy_ND, const at::Tensor& x_ND,
+                                                      const at::Tensor& w_D, const at::Tensor& rstd_N,
+                                                      const at::Tensor& dsum_ND = {}) const;
+  std::pair<at::Tensor, at::Tensor> layer_norm(const at::Tensor& x_ND, const at::Tensor& w_D,
+                                               const at::Tensor& b_D, double eps) const;  // y, moments [2, N]
+  // dx, dw and db [2, D] f32.
+  std::pair<at::Tensor, at::Tensor> layer_norm_backward(const at::Tensor& dy_ND, const at::Tensor& x_ND,
+                                                        const at::Tensor& w_D,
+                                                        const at::Tensor& moments_2N) const;
+
+  // kind(a) u; u undefined: no factor.
+  at::Tensor gate(Gate kind, const at::Tensor& a, const at::Tensor& u) const;
+  std::pair<at::Tensor, at::Tensor> gate_backward(Gate kind, const at::Tensor& dy, const at::Tensor& a,
+                                                  const at::Tensor& u) const;
+
+  // q_NHK and k_NGK in place, cos and sin [positions, K/2]; sign -1 turns back. k may be undefined.
+  void rope(const at::Tensor& q_NHK, const at::Tensor& k_NGK, const at::Tensor& cos_PK,
+            const at::Tensor& sin_PK, const at::Tensor& positions_N, double sign) const;
+
+  // The sums of each row. With `gradient`, the weighted sum's takes the place of student_CV. labels_C may be
+  // undefined where there is no cross-entropy; -100 leaves a row out. teacher_CU, of the student's dtype, has
+  // the first U of its columns.
+  RowSums row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU, const at::Tensor& labels_C,
+                     const RowTerms& terms, bool gradient) const;
+  // The same for f32 logits that stay: the gradient is added to gradient_CV, where that is defined.
+  RowSums add_row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU,
+                         const at::Tensor& labels_C, const RowTerms& terms,
+                         const at::Tensor& gradient_CV) const;
+  RowSums sparse_losses(const at::Tensor& student_CV, const SparseSignal& sparse, int64_t common,
+                        const at::Tensor& labels_C, const RowTerms& terms, bool gradient) const;
+
+  at::Tensor sum_parts(const at::Tensor& parts_PD) const;
+  // Of leaves [L, ..], in the order of comm/tree_sum.h, and sums of squares of its chunks, f64.
+  std::pair<at::Tensor, at::Tensor> tree_sum(const at::Tensor& leaves) const;
+  // dw_VD f32 += the rows of dy_ND by their ids.
+  void embedding_backward(const at::Tensor& dy_ND, const at::Tensor& ids_N, const at::Tensor& dw_VD) const;
+
+  // The values of x, f32, in `dtype`: groups of 32 or 128 along the last dimension that find their scales, or
+  // rows under given ones.
+  at::Tensor fake_quantize(Fit fit, const GridRule& rule, double half_range, int64_t group,
+                           const at::Tensor& x, at::ScalarType dtype = at::kFloat) const;
+  at::Tensor fake_quantize_rows(const GridRule& rule, const at::Tensor& x, const at::Tensor& scales,
+                                at::ScalarType dtype = at::kFloat) const;
+  at::Tensor row_magnitudes(const at::Tensor& x, bool mean) const;
+
+  const Table& table() const { return table_; }
+  void enqueue(const at::Tensor& on, const std::function<void(Stream)>& kernels) const {
+    enqueue_(on, kernels);
+  }
+
+ private:
+  const Table& table_;
+  Enqueue enqueue_;
+};
+
+// AdamW over parameters that stay where they are: their addresses are sent to the device once.
+class AdamW {
+ public:
+  struct Parameter {
+    at::Tensor master, m, v, gradient;  // f32, dense, one size
+    at::Tensor working;                 // bf16, or undefined
+    bool decays = true;
+  };
+  AdamW(const Ops& ops, const std::vector<Parameter>& parameters);
+  // One update, unless the gradients' norm is not finite. Nothing is read by the host. squares: f64 sums whose
+  // total is the gradients' sum of squares, where a reduction has left them; undefined: they are found.
+  void step(const AdamOptions& options, const at::Tensor& squares = {});
+  // norm, steps done, steps left out: f64 [3] on the device, of the last step and until now.
+  const at::Tensor& figures() const { return figures_; }
+
+ private:
+  const Ops& ops_;
+  int64_t chunks_;
+  at::Tensor tensors_, chunk_table_, squares_, figures_, rates_;
+};
+
+}  // namespace retort::kernels::cuda

@@ -1,0 +1,181 @@
+// The CUDA kernels as a table of functions of raw device pointers, sizes and a stream, so that a .cu file
+// includes no LibTorch header and the wrappers (kernels/cuda/ops.h) need no nvcc. The same sources make two
+// tables: `device`'s by nvcc, `emulated`'s by g++ (docs/cuda.md). They only enqueue; nothing waits and
+// nothing is allocated. f32 or bf16 elements (`Element`), all math in f32. Every sum has one order, which
+// depends on shapes and alignment alone: no atomics. Tensors are dense unless a stride is named.
+// device::table() has not yet run on a device.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/gate.h"
+
+struct CUstream_st;
+
+namespace retort::kernels::cuda {
+
+using Stream = CUstream_st*;
+
+enum class Element { kF32, kBf16 };
+
+// --- rms_norm.cu, layer_norm.cu. Partial sums of the parameters' gradients are added up by sum_parts.
+
+struct NormRows {
+  int64_t rows, width;
+  float eps = 0.0f;
+};
+struct NormParts {  // p holds the rows p, p + parts, ...
+  float* gradients;
+  int64_t parts;
+};
+
+// --- row_losses.cu, divergences.cu, sparse_losses.cu
+
+enum class RowLoss {
+  kNone,
+  kForwardKl,
+  kReverseKl,
+  kJsd,
+  kSkewForwardKl,
+  kSkewReverseKl,
+  kTotalVariation,
+  kAdaptiveKl,
+  kLogitMse
+};
+
+// The losses of kernels/row_losses.h and divergences.h on rows of logits, cross-entropy beside one of them.
+// A label of -100 leaves its row out: losses and gradient are 0. Any other outside [0, vocabulary) gives NaN.
+struct RowLosses {
+  RowLoss kind = RowLoss::kNone;
+  float weight = 1.0f, temperature = 1.0f, mix = 0.0f;  // of `kind`
+  float cross_entropy = 0.0f;                           // its weight; 0: not computed
+  int64_t rows = 0, vocabulary = 0, common = 0;         // common <= vocabulary: what `kind` compares
+  int64_t student_stride = 0, teacher_stride = 0;       // from row to row, in elements
+  void* student = nullptr;
+  const void* teacher = nullptr;      // of the student's element
+  const int64_t* labels = nullptr;    // null: no row is left out, and there is no cross-entropy
+  float* cross_entropy_of = nullptr;  // [rows] unweighted; null where the weight is 0
+  float* loss_of = nullptr;           // [rows] unweighted; null for kNone
+  bool gradient = false;              // the weighted sum's takes the student's place
+};
+
+// Few labels a row instead of a teacher's logits: kernels/sparse_losses.h, with the row's other fields (weight,
+// temperature, common, cross-entropy) as in RowLosses.
+struct SparseRows {
+  const int64_t* ids = nullptr;    // [rows, labels]
+  const float* weights = nullptr;  // the same; 0 where padded
+  const float* rest = nullptr;     // [rows], or null
+  int64_t labels = 0;
+};
+
+// --- adamw.cu
+
+// One parameter. A chunk is kAdamChunk elements from `offset` on, or what is left of them.
+struct AdamTensor {
+  float *master, *m, *v;
+  const float* gradient;
+  void* working;  // bf16, or null: none is written
+  int64_t count;
+  float decay;  // 0 or 1: whether weight decay is for it
+};
+struct AdamChunk {
+  int64_t tensor, offset;
+};
+constexpr int64_t kAdamChunk = 1 << 12, kTreeChunk = 1 << 11;
+
+struct AdamOptions {
+  double lr, beta1, beta2, eps, weight_decay;
+  double clip;  // largest norm of all gradients; 0: no limit
+};
+// What a step leaves on the device, to be read when the host has time. f64.
+struct AdamFigures {
+  double norm;     // of the gradients, before clipping
+  double steps;    // updates done so far, this one included
+  double skipped;  // steps left out so far since the norm was not finite
+};
+// The constants of a step in f32, each rounded once; `factor` is what gradients are multiplied by.
+struct AdamRates {
+  float beta1, one_minus_beta1, beta2, one_minus_beta2, step, root, eps, keep, factor, go;
+};
+
+// --- fake_quantize.cu, rounding.cuh
+
+// kernels/block_codes.h has the meaning of each.
+enum class Rule { kNearestEven, kNearestAway, kTruncate, kOdd, kSign, kFloat4, kFloat4Even, kFloat8 };
+struct GridRule {
+  Rule rule;
+  int lowest, highest;
+};
+enum class Fit {
+  kQ8_0,     // d = amax / 127, halves away from zero; the scale is f16(d)
+  kQ4_0,     // d = extreme / -8, truncated; the scale is f16(d)
+  kInteger,  // s = f16(amax / half_range), at least 2^-24; nearest even
+};
+
+struct Table {
+  const char* name;  // "device", "emulated"
+
+  // y = n(h) w with h = x + residual, written to `sum`; residual and sum null: h = x. Saves rstd [rows].
+  void (*rms_norm)(Element element, NormRows shape, const void* x, const void* residual, const float* w,
+                   void* sum, void* y, float* rstd, Stream stream);
+  // dx, to which dsum (what else reaches `sum`; may be null) is added, and parts of dw [parts, width].
+  void (*rms_norm_backward)(Element element, NormRows shape, const void* dy, const void* x, const float* w,
+                            const float* rstd, const void* dsum, void* dx, NormParts dw, Stream stream);
+  // Saves moments [2, rows]: mean and rstd.
+  void (*layer_norm)(Element element, NormRows shape, const void* x, const float* w, const float* b, void* y,
+                     float* moments, Stream stream);
+  // dx, and parts of dw and db [parts, 2, width].
+  void (*layer_norm_backward)(Element element, NormRows shape, const void* dy, const void* x, const float* w,
+                              const float* moments, void* dx, NormParts dwb, Stream stream);
+
+  // y = gate(a) u; u null: y = gate(a).
+  void (*gate)(Gate gate, Element element, const void* a, const void* u, void* y, int64_t n, Stream stream);
+  void (*gate_backward)(Gate gate, Element element, const void* dy, const void* a, const void* u, void* da,
+                        void* du, int64_t n, Stream stream);
+
+  // Rotates the pairs (i, i + half) of each head of q [tokens, q_heads, 2 half] and k [tokens, k_heads, ..];
+  // y may be x. cos and sin [positions, half]; sign -1 turns back. k may be null.
+  void (*rope)(Element element, const void* q, const void* k, void* q_out, void* k_out, const float* cos,
+               const float* sin, const int64_t* positions, int64_t tokens, int64_t q_heads, int64_t k_heads,
+               int64_t half, float sign, Stream stream);
+
+  void (*row_losses)(Element element, const RowLosses& losses, Stream stream);
+  void (*sparse_losses)(Element element, const RowLosses& losses, const SparseRows& sparse, Stream stream);
+
+  // sum[i] = parts[0][i] + parts[1][i] + ..., each column in one order.
+  void (*sum_parts)(const float* parts, float* sum, int64_t count, int64_t width, Stream stream);
+  // sum[i] = leaves[0][i] + ... in the order of comm/tree_sum.h. `sum` may be the first leaf; count < 128.
+  // `squares`, where it is not null, gets the f64 sum of squares of every kTreeChunk elements of the sum.
+  void (*tree_sum)(const float* leaves, float* sum, double* squares, int64_t count, int64_t n, Stream stream);
+
+  // dw[id] += the rows of dy whose token is id, in their order. ids [n] ascending and order [n]: a stable
+  // sort of the tokens' ids. The work of long runs of one id is shared by warps.
+  void (*embedding_backward)(Element element, const void* dy, const int64_t* ids, const int64_t* order,
+                             float* dw, int64_t n, int64_t width, Stream stream);
+
+  // Sums of squares of the chunks' gradients, f64 [count].
+  void (*squares)(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, double* squares,
+                  Stream stream);
+  // From all `parts` sums of squares the figures and the rates, then the update of every chunk: one pass.
+  void (*adamw)(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, const AdamOptions& options,
+                const double* squares, int64_t parts, AdamFigures* figures, AdamRates* rates, Stream stream);
+
+  // y (f32 or bf16 after `element`) = the value of x [n] on a grid whose groups of consecutive values find
+  // their own scale. group 32 or 128, n a multiple; half_range for kInteger alone.
+  void (*fake_quantize_groups)(Fit fit, GridRule rule, float half_range, int64_t group, Element element,
+                               const float* x, void* y, int64_t n, Stream stream);
+  // The same under given scales, one a row, whose divisors are the same numbers.
+  void (*fake_quantize_rows)(GridRule rule, Element element, const float* x, const float* scales, void* y,
+                             int64_t rows, int64_t width, Stream stream);
+  // Largest magnitude or mean magnitude of each row, as kernels/magnitudes.h finds them.
+  void (*row_magnitudes)(bool mean, const float* x, float* out, int64_t rows, int64_t width, Stream stream);
+};
+
+namespace device {
+const Table& table();
+}
+namespace emulated {
+const Table& table();
+}
+
+}  // namespace retort::kernels::cuda
