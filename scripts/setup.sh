@@ -56,3 +56,8 @@ wheel nvidia-cuda-runtime 13.0.96
 wheel nvidia-cuda-cupti 13.0.85
 # Arrow's C++ library reads Parquet; a build without it refuses such files.
 wheel pyarrow "$ARROW"
+# Reads the machine code of CUDA kernels (bench/cuda_static.sh), which is skipped without it.
+if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
+  wheel nvidia-cuda-nvdisasm 13.5.37
+  chmod +x "$DEPS/nvidia/cu13/bin/nvdisasm"
+fi
