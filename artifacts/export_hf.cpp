@@ -29,8 +29,8 @@ void write(const ExportSource& source, const ExportOptions& options, const Path&
   if (source.tokenizer) add_tokenizer(*source.tokenizer, extras);
   extras.generation = source.generation;
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})  // as the model's own files say
-    if (const auto said = source.generation.find(key); said != source.generation.end() && !said->is_null())
-      extras.config[key] = *said;
+    if (const auto known = source.generation.find(key); known != source.generation.end() && !known->is_null())
+      extras.config[key] = *known;
   models::save_hf_folder(files, out, source.model, source.map, dtype_of(options.type), extras);
 }
 

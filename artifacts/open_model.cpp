@@ -40,7 +40,7 @@ OpenedModel of_checkpoints(const Path& directory, Log& log) {
   return of_checkpoint(*newest);
 }
 
-// Bytes as tokens, as another file tells of them.
+// Bytes as tokens, in another file's words.
 bool is_bytes(const data::Tokenizer& tokenizer) {
   if (tokenizer.vocabulary() != 256) return false;
   for (int32_t id = 0; id < 256; ++id)

@@ -124,7 +124,7 @@ class Section {
   };
   using Value = std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*,
                              std::vector<int64_t>*, std::vector<double>*>;
-  // The rule with its type erased: `holds` tests the value that now stands behind the pointer.
+  // The rule with its type erased: `holds` tests the pointer's value at the time of the check.
   struct Check {
     std::string text;
     std::function<bool()> holds;

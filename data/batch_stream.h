@@ -4,7 +4,7 @@
 // [m * rows, (m + 1) * rows) of that endless order, so a batch is a pure function of (data, options, m):
 // there is no state to save but a number, no state per rank, and any rank count sees the same samples.
 // Windows start at multiples of `sequence`; the labels' last token is the next window's first, and a corpus's
-// last token predicts nothing. Tokens behind the last whole window, or beyond `limit`, are not trained on.
+// last token predicts nothing. Tokens after the last whole window, or beyond `limit`, are not trained on.
 // Where the shards have a loss mask, labels that are not learned are kIgnored. batch() is const and
 // thread-safe; data/prefetcher.h runs it ahead on its own thread. Throws ConfigError for options and
 // DataError for a corpus shorter than one window, or sources of different tokenizers.

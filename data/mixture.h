@@ -3,7 +3,7 @@
 // sources are interleaved as evenly as whole samples allow: with K sources, each one's share of the first n
 // samples, for every n, is within K / 2 samples of n * weight / (sum of weights).
 //   source 0 takes sample n when round((n + 1) s) > round(n s), s its share; the samples that it leaves,
-//   numbered anew, are divided among the other sources in the same way
+//   renumbered, are divided among the other sources in the same way
 // Shares are multiples of 2^-32, at least one. Immutable; any thread. ConfigError for weights that are not
 // finite and > 0.
 #pragma once

@@ -93,11 +93,11 @@ class Parquet final : public RecordReader {
 
   bool next(Record& record) override {
     while (batch_ == nullptr || at_ == batch_->num_rows()) {
-      good(batches_->ReadNext(&batch_), fmt::format("{} behind row {}", path_, done_));
+      good(batches_->ReadNext(&batch_), fmt::format("{} after row {}", path_, done_));
       at_ = 0;
       if (batch_ == nullptr) return false;
       // Lengths and offsets inside a file are a stranger's word.
-      good(batch_->ValidateFull(), fmt::format("{} behind row {}", path_, done_));
+      good(batch_->ValidateFull(), fmt::format("{} after row {}", path_, done_));
     }
     record.where = fmt::format("{} row {}", path_, ++done_);
     record.fields = Json::object();

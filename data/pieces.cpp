@@ -23,7 +23,7 @@ size_t character_start(std::string_view text, size_t at) {
   return at;
 }
 
-// The end of the first piece: the last line of it that another begins behind, without white space at its
+// The end of the first piece: the last line of it that another follows, without white space at its
 // start if there is one, since tokens may run over white space.
 size_t piece_end(std::string_view text) {
   if (text.size() <= kPiece) return text.size();
@@ -93,7 +93,7 @@ class TextPieces final : public PieceReader {
 
   std::string rule_, path_, buffer_;
   std::unique_ptr<ByteSource> source_;
-  uint64_t at_ = 0, left_ = 0;  // of the unpacked text: where the buffer begins, what lies behind it
+  uint64_t at_ = 0, left_ = 0;  // of the unpacked text: where the buffer begins, what follows it
   bool begun_ = false;
 };
 

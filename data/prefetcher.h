@@ -1,4 +1,4 @@
-// Batches made ahead by one thread, in order: reading and shuffling hide behind the step that computes.
+// Batches made ahead by one thread, in order: reading and shuffling overlap the step that computes.
 // One consumer thread. The stream must outlive the prefetcher.
 #pragma once
 

@@ -134,7 +134,7 @@ void write_part(const PartPlan& plan, const PrepareOptions& options, const Token
   TokenShardWriter writer(files, plan.directory, tokenizer, plan.source, options.shard_tokens,
                           options.documents.conversations());
   if (writer.pieces_done() > 0)
-    log.info("{}: goes on behind {} tokens that are there", plan.directory.string(), writer.size());
+    log.info("{}: continues after {} tokens that are there", plan.directory.string(), writer.size());
   Progress progress(log, "prepare " + plan.directory.filename().string(), static_cast<int64_t>(total), "B");
   progress.update(0);
   Jobs jobs(options, plan.part, writer.pieces_done());

@@ -2,7 +2,7 @@
 // Files are read one after another (data/documents.h, data/pieces.h); pieces are tokenized by several threads
 // in bounded memory and written in order, so the shards do not depend on the number of threads. Where the
 // vocabulary has a separator, it ends every document. Conversations get a loss mask.
-// A killed preparation goes on behind its last full shard and ends with the same bytes. A finished part made
+// A killed preparation continues after its last full shard and ends with the same bytes. A finished part made
 // from the same text, tokenizer and options is recognised by its digest, verified and kept; other content in
 // its place is an error, never overwritten. One process at a time prepares a directory. Throws ConfigError,
 // IoError (a file is missing), DataError (a file is empty or malformed, or the text is too short).

@@ -17,7 +17,7 @@ class Table final : public RecordReader {
     if (names_[0].starts_with("\xef\xbb\xbf")) names_[0].erase(0, 3);  // a byte order mark
     std::set<std::string> once;
     for (const std::string& name : names_)
-      check<DataError>(once.insert(name).second, "{}:1: column \"{}\" stands twice", path_, name);
+      check<DataError>(once.insert(name).second, "{}:1: column \"{}\" is there twice", path_, name);
     demand_columns(path_ + ":1", fields, names_);
   }
 
@@ -100,7 +100,7 @@ class Table final : public RecordReader {
         c = take();
         if (c == '\r' && (peek() == '\n' || peek() == kEnd)) c = take();
         check<DataError>(c == separator_ || c == '\n' || c == kEnd,
-                         "{}:{}: a closing quote must end its field, got \"{}\" behind it", path_, line_,
+                         "{}:{}: a closing quote must end its field, got \"{}\" after it", path_, line_,
                          static_cast<char>(c));
         return c;
       }

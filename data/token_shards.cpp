@@ -199,7 +199,7 @@ TokenShards::TokenShards(const Path& directory) : state_(std::make_unique<State>
     state_->append(Shard(path));
   } while (!state_->shards.back().last);
   const Path next = shard_path(directory, static_cast<int64_t>(state_->shards.size()));
-  check<DataError>(!std::filesystem::exists(next), "{}: stands behind the last shard", next.string());
+  check<DataError>(!std::filesystem::exists(next), "{}: follows the last shard", next.string());
   Digest digest;
   for (const Shard& shard : state_->shards) {
     digest.add(std::as_bytes(shard.digests));

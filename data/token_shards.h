@@ -9,7 +9,7 @@
 //               last (1 in the last one, else 0), tokenizer (fingerprint), tokenizer_name, vocabulary,
 //               source (what it was made from), bytes (of the text that the tokens stand for),
 //               documents_digest (XXH3-64, hex); with /loss_mask: loss_mask_digest, learned (its ones);
-//               next_piece, next_token, document_begins: where an interrupted writer goes on behind it
+//               next_piece, next_token, document_begins: where an interrupted writer continues after it
 //
 // Beside the shards lie the files of a tokenizer that has no name of its own (Tokenizer::hf_files()), so that
 // the text can be read when the file it came from is gone. Tokens are u16 for vocabularies up to 65536.

@@ -71,8 +71,8 @@ void unpack_integers(Unpacking& folder, const std::string& module, int64_t bits)
   folder.take_shaped(module + ".weight_shape", {2});
   folder.refuse(module + ".weight_zero_point", "only symmetric weights are");
   folder.refuse(module + ".weight_g_idx", "only groups in the columns' order are");
-  const at::Tensor said = folder.values()(module + ".weight_shape").to(at::kLong);
-  const Shape shape = {said[0].item<int64_t>(), said[1].item<int64_t>()};
+  const at::Tensor sizes = folder.values()(module + ".weight_shape").to(at::kLong);
+  const Shape shape = {sizes[0].item<int64_t>(), sizes[1].item<int64_t>()};
   check<DataError>(shape[1] > 0 && shape[1] <= words[1] * (32 / bits),
                    "{}: {}.weight_shape says {} columns, its words hold {}", folder.source(), module,
                    shape[1], words[1] * (32 / bits));

@@ -3,7 +3,7 @@
 // Writing: the library builds the image in memory (core driver) and our durable writer puts it on disk,
 // because HDF5 itself leaves an unreadable file after a crash and crashes after a full disk.
 // Reading: offsets, class, type and size are checked against the file's size. HDF5 1.10.8 predates fixes for
-// hostile files: open only files that Retort wrote. A seal behind the library's part (XXH3-64 of all but the
+// hostile files: open only files that Retort wrote. A seal after the library's part (XXH3-64 of all but the
 // datasets' bytes, hdf5_library.h) is checked before the library reads any of it: rot is an error and no
 // crash. Digests of the datasets' bytes are the caller's. Equal content gives equal bytes: no times are
 // stored. A dataset starts on a multiple of 8. Throws DataError, IoError; ShapeError for a duplicate or

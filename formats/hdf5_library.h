@@ -61,7 +61,7 @@ Hdf5Handle hdf5_file_type(Hdf5Type type);
 inline constexpr Hdf5Type kHdf5Types[] = {Hdf5Type::U8,  Hdf5Type::U16, Hdf5Type::U32,
                                           Hdf5Type::U64, Hdf5Type::F16, Hdf5Type::F32};
 
-// The seal stands behind the library's part of a file, so that damage to what a file says about itself is
+// The seal follows the library's part of a file, so that damage to what a file says about itself is
 // found before the library reads it: on a rotten bit 1.10.8 crashes, and its own checksums come with a layout
 // that H5Fget_file_image breaks.
 //
@@ -71,7 +71,7 @@ struct Hdf5Extent {
   uint64_t begin, end;
 };
 void hdf5_seal(std::vector<std::byte>& image, std::vector<Hdf5Extent> datasets);  // appends it
-// What stands in front of a seal that holds (else DataError); all of it where there is none.
+// The part before a seal that holds (else DataError); all of it where there is none.
 std::span<const std::byte> hdf5_unsealed(std::string_view path, std::span<const std::byte> bytes);
 
 }  // namespace retort::formats

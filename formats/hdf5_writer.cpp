@@ -25,7 +25,7 @@ Hdf5Handle create_in_memory(const std::string& name) {
   ok(H5Pset_fapl_core(access, kGrowth, false), "choose the core driver");
   ok(H5Pset_alignment(access, 1, kAlignment), "align");
   // The default (oldest) layout: newer superblocks carry a checksum, and H5Fget_file_image of 1.10.8 clears
-  // their status flags without making it anew, which leaves an image that cannot be opened.
+  // their status flags without rebuilding it, which leaves an image that cannot be opened.
   ok(H5Pset_obj_track_times(creation, false), "leave times out");  // equal content, equal bytes
   return {ok(H5Fcreate(name.c_str(), H5F_ACC_TRUNC, creation, access), "begin an image"), H5Fclose};
 }

@@ -1,7 +1,7 @@
 // TensorBoard event files, scalars only. Record: u64 length, u32 masked crc32c(length bytes), data,
 // u32 masked crc32c(data); data is a protobuf Event written by hand. docs/formats.md has the field numbers.
 // One writer a file; append-only, handed to the system on every scalar batch, so that a killed run keeps its
-// curve; a resumed one empties the directory and draws it anew (train/metrics.h). Throws IoError.
+// curve; a resumed one empties the directory and draws it again (train/metrics.h). Throws IoError.
 #pragma once
 
 #include <cstdint>

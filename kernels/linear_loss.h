@@ -53,7 +53,7 @@ struct TeacherSignal {
   std::vector<TeacherHead> heads = {};
   SparseLabels labels = {};
   int64_t vocabulary = 0;    // U; 0: the fewest rows of any head, the student's included
-  at::Tensor places_N = {};  // i64: where each row stands in the corpus, which names its random draws
+  at::Tensor places_N = {};  // i64: each row's place in the corpus, which names its random draws
 };
 
 // What a term of linear_distill sees: the chunk's valid rows, logits f32 and already softcapped.

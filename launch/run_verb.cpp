@@ -22,9 +22,12 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
   });
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
-  const bool anew = arguments.resume == "never", own = anew || arguments.resume == "auto";
-  recipes::PipelineOptions options{
-      anew, arguments.only, own ? Path() : Path(arguments.resume), std::max<int64_t>(1, all / local), {}};
+  const bool start_over = arguments.resume == "never", own = start_over || arguments.resume == "auto";
+  recipes::PipelineOptions options{start_over,
+                                   arguments.only,
+                                   own ? Path() : Path(arguments.resume),
+                                   std::max<int64_t>(1, all / local),
+                                   {}};
   at::set_num_threads(static_cast<int>(options.threads));
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);

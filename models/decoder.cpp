@@ -91,7 +91,7 @@ LayerCall Decoder::State::call(const TokenBlock& block, KvCache* cache) {
   return c;
 }
 
-// Rows that begin behind padding: positions count from there, and keys before it are another document.
+// Rows that begin with padding: positions count from there, and keys before it are another document.
 void Decoder::State::skip_padding(LayerCall& c, const at::Tensor& start_B, int64_t keys) const {
   check_shape("decoder", "start_B", start_B, {c.positions_BT.size(0)});
   check<ConfigError>(spec.rope_scaling.kind != "longrope",

@@ -15,10 +15,10 @@ enum class NormKind { kRms, kLayer, kRmsUnitOffset };  // unit offset: times 1 +
 enum class FfnKind { kSwiglu, kGelu, kGeglu, kRelu2glu };
 enum class PositionKind { kRope, kLearned };
 
-// What stands around the core of a byte-patch model (models/bytes/): layers over the bytes.
+// The parts around the core of a byte-patch model (models/bytes/): layers over the bytes.
 struct PatchSpec {
   int64_t width = 64;
-  int64_t layers = 4;  // spacebyte: half before the core, half behind it; stlm: of the head
+  int64_t layers = 4;  // spacebyte: half before the core, half after it; stlm: of the head
   int64_t heads = 2;
   int64_t ffn_width = 192;
   int64_t window = 0;     // spacebyte: > 0: a byte sees this many

@@ -57,9 +57,9 @@ Json gguf_generation(const formats::GgufFile& file) {
 
 std::vector<int32_t> end_tokens(const Json& generation, int64_t vocabulary) {
   if (!has(generation, kEnds)) return {};
-  const Json& said = generation.at(kEnds);
+  const Json& ends = generation.at(kEnds);
   std::vector<int32_t> out;
-  for (const Json& id : said.is_array() ? said : Json::array({said})) {
+  for (const Json& id : ends.is_array() ? ends : Json::array({ends})) {
     // -1, and 2^32 - 1 in a GGUF, mean none; an unsigned number beyond 2^63 turns negative here
     const auto token = id.get<int64_t>();
     if (token < 0 || token >= vocabulary) continue;

@@ -31,7 +31,7 @@ class Calibration {
   // stack of layers.
   Calibration(models::Model& model, std::vector<models::TokenBlock> blocks);
 
-  // The groups whose first use is in `layer`, from the stream as it stands before it.
+  // The groups whose first use is in `layer`, from the stream as it is before that layer.
   std::vector<InputGroup> collect(int64_t layer);
   // Moves the stream through `layer` with the weights that it has now.
   void advance(int64_t layer);

@@ -6,7 +6,7 @@
 //   imatrix.chunk_size: how many windows, and tokens of one; for every matrix, by its GGUF name, NAME.in_sum2
 //   f32 [1, I]: sums of squares; NAME.counts f32 [1, 1]: over how many tokens
 //
-// A matrix that layers share stands there once for each of them. I in_features. One thread. Throws DataError; ConfigError for a
+// A matrix that layers share is listed once for each of them. I in_features. One thread. Throws DataError; ConfigError for a
 // model that GGUF has no names for.
 #pragma once
 

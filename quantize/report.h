@@ -17,7 +17,7 @@ struct TensorReport {
   double relative_error = 0;  // |w - q| / |w|, Euclidean; 0 for a tensor of zeros
 };
 
-// In declaration order, of the map as it stands (all f32 while it is off).
+// In declaration order, of the map as it is now (all f32 while it is off).
 std::vector<TensorReport> report(const PackingMap& map, const models::Parameters& parameters);
 
 // Bytes of all rows, and bits a stored weight: sharing counts once.

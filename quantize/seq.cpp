@@ -4,7 +4,7 @@
 //   seq_ternary   a * {-2/3, 0, 2/3}; the scale is s = 2a / 3, codes -1 0 1; TQ1_0 with d = s
 // The scale is the number that the block stores, since an f16 of `a` would not be one of a / 4. A weight
 // counts as clipped from |w / a| = .99 on. seq2 starts at a = 2.2 mean |w| (amax, as published, suits long
-// runs); seq_ternary where BitNet's scale stands.
+// runs); seq_ternary where BitNet's scale is.
 #include "quantize/learned_scale.h"
 
 namespace retort::quantize {

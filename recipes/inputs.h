@@ -1,4 +1,4 @@
-// What a stage reads, where it lies, what is wrong with it, and what stands for it in the stage's identity: of
+// What a stage reads, where it lies, what is wrong with it, and what represents it in the stage's identity: of
 // another stage its result, of text and tokenizers what they hold, of larger files outside the run their names,
 // sizes and times. Reads files; any thread. Throws IoError.
 #pragma once

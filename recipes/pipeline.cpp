@@ -73,7 +73,7 @@ class Pipeline {
       job.hash = stage_hash(recipe_, job.stage);
       if (job.stage.name == resumed_)
         job.hash = hex(xxh3(job.hash + digest_of_file(options_.resume_from / "manifest.json")));
-      job.work = find_work(job.directory, job.hash, kind_of(job.stage).continues, options_.anew);
+      job.work = find_work(job.directory, job.hash, kind_of(job.stage).continues, options_.start_over);
       return std::to_string(static_cast<int>(job.work.plan));
     });
     return static_cast<Plan>(std::stoi(planned));
@@ -84,7 +84,7 @@ class Pipeline {
     if (plan == Plan::kContinue) sweep(job.directory, files_);
     if (plan != Plan::kFresh) return;
     open_all_shards(recipe_, job.stage);  // before anything is moved for the stage
-    put_aside(job.directory, job.identity, options_.anew, files_, log_);
+    put_aside(job.directory, job.identity, options_.start_over, files_, log_);
     if (!kind_of(job.stage).continues) return;
     files_.make_directories(job.directory);
     write_json(files_, job.directory / "stage.json", {{"hash", job.hash}, {"recipe", job.identity}});

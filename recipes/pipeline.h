@@ -24,10 +24,10 @@
 namespace retort::recipes {
 
 struct PipelineOptions {
-  bool anew = false;      // put finished work aside
-  std::string only = {};  // a kind: its stages and what they need are run, the others left; or ""
-  Path resume_from = {};  // a checkpoint outside the run that a training stage continues; or ""
-  int64_t threads = 1;    // of each process
+  bool start_over = false;  // put finished work aside
+  std::string only = {};    // a kind: its stages and what they need are run, the others left; or ""
+  Path resume_from = {};    // a checkpoint outside the run that a training stage continues; or ""
+  int64_t threads = 1;      // of each process
   kernels::CpuTuning tuning = {};
 };
 

@@ -111,7 +111,7 @@ std::vector<std::string> names_of(const std::vector<SectionKind>& sections) {
   return names;
 }
 
-// Reads the stages of a merged tree, remembering where everything stands.
+// Reads the stages of a merged tree, remembering the place of each key.
 class Reader {
  public:
   Reader(Node tree, Problems& problems) : tree_(std::move(tree)), problems_(problems) {}

@@ -5,7 +5,7 @@
 //   DIR/claim.json  {"says", "seeds", "arms": {ARM: {FIGURE: [one a seed]}}, "bars": [], "machine", "date"}
 //   DIR/claim.md    the same as two tables; also printed on rank 0
 //
-// A bar is judged on the mean over seeds of a paired quantity; how many seeds hold it alone is said beside
+// A bar is judged on the mean over seeds of a paired quantity; the number of seeds that hold it alone is printed beside
 // it. Collective. Throws DataError when a stage lacks a figure that the claim names.
 #pragma once
 

@@ -11,6 +11,10 @@ std::shared_ptr<const data::TokenShards> StageContext::shards(const std::string&
   return open_shards({"data." + part, address, Thing::kShards, part}, run);
 }
 
+artifacts::OpenedModel StageContext::open_model(const std::string& address, Log& to) const {
+  return recipes::open_model(address, run, seed(), to);
+}
+
 Path StageContext::out(const char* file, bool is_file) const {
   if (!outs.empty()) return outs.front();
   if (is_file) files.make_directories(directory);

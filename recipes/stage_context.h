@@ -21,6 +21,7 @@
 #include "kernels/cpu_tuning.h"
 #include "models/model.h"
 #include "models/weight_map.h"
+#include "recipes/model_address.h"
 #include "recipes/recipe.h"
 #include "recipes/stage_kind.h"
 
@@ -50,6 +51,7 @@ struct StageContext {
   Path out(const char* file, bool is_file) const;
   bool alone() const { return run.empty(); }
   uint64_t seed() const { return static_cast<uint64_t>(recipe.run.seed); }
+  artifacts::OpenedModel open_model(const std::string& address, Log& to) const;
   // The token shards that data.train or data.validation names; `part` is "train" or "validation".
   std::shared_ptr<const data::TokenShards> shards(const std::string& address, const std::string& part) const;
 };

@@ -121,8 +121,8 @@ Path move_aside(const Path& directory, FileSystem& files) {
 
 }  // namespace
 
-StageWork find_work(const Path& directory, const std::string& hash, bool continues, bool anew) {
-  if (anew) return {};
+StageWork find_work(const Path& directory, const std::string& hash, bool continues, bool start_over) {
+  if (start_over) return {};
   if (const Plan plan = plan_of(directory, hash, continues); plan != Plan::kFresh) return {plan, directory};
   StageWork found;
   for (const Path& aside : asides_of(directory)) {
@@ -133,15 +133,17 @@ StageWork find_work(const Path& directory, const std::string& hash, bool continu
   return found;
 }
 
-void put_aside(const Path& directory, const std::string& identity, bool anew, FileSystem& files, Log& log) {
+void put_aside(const Path& directory, const std::string& identity, bool start_over, FileSystem& files,
+               Log& log) {
   if (!fs::exists(directory)) return;
   const bool finished = fs::exists(directory / "result.json");
-  const std::string why = anew ? "--resume never"
+  const std::string why = start_over ? "--resume never"
                           : is_marked(directory)
                               ? "its recipe or inputs changed" + changed_keys(directory, identity)
                               : "was interrupted, and cannot continue";
   const Path aside = move_aside(directory, files);
-  log.warn("{}: {}; done anew, its {}finished work is {}", directory.string(), why, finished ? "" : "un",
+  log.warn("{}: {}; it is done again, and its {}finished work is {}", directory.string(), why,
+           finished ? "" : "un",
            aside.empty() ? "removed: it had come to no checkpoint" : "in " + aside.string());
 }
 

@@ -1,10 +1,10 @@
 // The directory of a stage's work, and what was put aside from its place:
 //
 //   STAGE/                                     the work of the recipe as it is
-//   STAGE.replaced/, STAGE.replaced.2/, ...    of other recipes or inputs, or of a start anew
+//   STAGE.replaced/, STAGE.replaced.2/, ...    of other recipes or inputs, or put aside by --resume never
 //
 // Put aside work is taken back when its recipe is wanted again, and never removed: only what had not come to
-// a result or a checkpoint is. Everything that moves is said. One process at a time; on rank 0.
+// a result or a checkpoint is. The log names everything that is moved. One process at a time; on rank 0.
 #pragma once
 
 #include <string>
@@ -25,11 +25,12 @@ struct StageWork {
 };
 
 // What there is for a stage of this hash; `continues`: of a kind that goes on with unfinished work.
-StageWork find_work(const Path& directory, const std::string& hash, bool continues, bool anew);
+StageWork find_work(const Path& directory, const std::string& hash, bool continues, bool start_over);
 // The work comes to STAGE, and what stood there aside.
 void take_back(const StageWork& work, const Path& directory, FileSystem& files, Log& log);
-// Nothing stands at STAGE any more. `identity` is the recipe as it is now: the log says which keys changed.
-void put_aside(const Path& directory, const std::string& identity, bool anew, FileSystem& files, Log& log);
+// STAGE is gone then. `identity` is the recipe as it is now: the log says which keys changed.
+void put_aside(const Path& directory, const std::string& identity, bool start_over, FileSystem& files,
+               Log& log);
 
 // Removes the halves of files that a killed run left in a directory.
 void sweep(const Path& directory, FileSystem& files);

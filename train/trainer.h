@@ -1,5 +1,5 @@
 // When things happen: steps, metrics, validation, checkpoints, stopping. The numerics are in step.h.
-// Everything that a trainer uses is made by its caller (launch/), so train/ knows no recipes, teachers or
+// Everything that a trainer uses is made by its caller (recipes/), so train/ knows no recipes, teachers or
 // grids. The files below its directory are in docs/formats.md. Step s takes batch s (R G) + r G + i for
 // micro-batch i of rank r, G micro-batches on each of R ranks, so the step is the data position.
 //

@@ -36,10 +36,10 @@ TextFrame frame_of_template(const Json& processor, const std::string& source) {
   const auto single = processor.find("single");
   check<DataError>(single != processor.end() && single->is_array(),
                    "{}: TemplateProcessing must have a list \"single\"", source);
-  bool behind = false;
+  bool after = false;
   for (const Json& piece : *single) {
     if (piece.contains("Sequence")) {
-      behind = true;
+      after = true;
       continue;
     }
     check<DataError>(piece.is_object() && piece.contains("SpecialToken"),
@@ -53,7 +53,7 @@ TextFrame frame_of_template(const Json& processor, const std::string& source) {
     for (const Json& id : *ids) {
       check<DataError>(id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<int64_t>() <= INT32_MAX,
                        "{}: special_tokens of {} must be ids", source, shown(name));
-      (behind ? frame.after : frame.before).push_back(id.get<int32_t>());
+      (after ? frame.after : frame.before).push_back(id.get<int32_t>());
     }
   }
   return frame;

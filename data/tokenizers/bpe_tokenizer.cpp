@@ -165,7 +165,7 @@ void BpeTokenizer::index_symbols() {
   }
 }
 
-// Whether "▁" stands at the start of tokens only, alone or in a run.
+// Whether "▁" is at the start of tokens only, alone or in a run.
 bool BpeTokenizer::words_begin_with_marks() const {
   if (!characters_.contains(kMark)) return false;
   for (size_t id = 0; id < spec_.tokens.size(); ++id) {

@@ -149,7 +149,7 @@ class Pairs {
   std::vector<Word> words_;
   std::unordered_map<uint64_t, Stat> stats_;
   std::priority_queue<Entry> queue_;
-  std::set<uint64_t> changed_;  // pairs that a join counted anew
+  std::set<uint64_t> changed_;  // pairs whose count a join changed
 };
 
 void check_options(const BpeTrainingOptions& options) {

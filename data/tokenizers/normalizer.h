@@ -16,7 +16,7 @@ class Normalizer {
  public:
   Normalizer(const formats::Json& description, const std::string& source);
   bool empty() const { return steps_.empty(); }
-  std::string apply(std::string_view text, bool goes_on = false) const;  // behind other text: no Prepend
+  std::string apply(std::string_view text, bool goes_on = false) const;  // after other text: no Prepend
   bool composes() const;                                                 // NFC is a part
   std::string rule() const;  // one line for fingerprints: persistent
 

@@ -18,7 +18,7 @@
 
 namespace retort::data {
 
-enum class Before { kNothing, kToken, kText };  // what stands before a text; kToken: an added one
+enum class Before { kNothing, kToken, kText };  // what precedes a text; kToken: an added one
 
 class PreTokenizer {
  public:

@@ -102,7 +102,7 @@ class Gpt2Splitter final : public Splitter {
     Scanner::Next n = scan.next(at);
     const char* begin = at;
     if (*at == ' ' && at + 1 < scan.end()) {
-      if (const Scanner::Next behind = scan.next(at + 1); behind.kind != kSpace) n = behind, ++begin;
+      if (const Scanner::Next after = scan.next(at + 1); after.kind != kSpace) n = after, ++begin;
     }
     return n.kind == kSpace ? scan.spaces(at) : scan.skip(begin + n.bytes, n.kind);
   }

@@ -1,8 +1,8 @@
-// Bytes, and a stop behind each piece of text: what a model wants that predicts a piece's bytes side by side
+// Bytes, and a stop after each piece of text: what a model wants that predicts a piece's bytes side by side
 // and has to say where it ends. A piece is what GPT-2 cuts text into before it merges, by bytes:
 //
 //   (one space)? then a run of letters, or of digits, or of other visible bytes; a run of white space, which
-//   leaves its last space to the piece behind it. Bytes from 0x80 on are letters.
+//   leaves its last space to the piece after it. Bytes from 0x80 on are letters.
 //
 // Pieces of more than kLongest bytes are cut there, with no stop between: nothing is lost.
 #include <algorithm>

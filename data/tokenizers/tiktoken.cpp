@@ -113,7 +113,7 @@ void for_each_line(std::string_view text, const Line& line) {
   }
 }
 
-// A whole piece that is a token is one, merges or not. That is said only where some token needs it.
+// A whole piece that is a token is one, merges or not. The file says so only where some token needs it.
 bool every_token_is_merged(const std::vector<std::string>& bytes, const std::vector<Merge>& merges) {
   std::array<int32_t, 256> single{};
   for (size_t id = 0; id < bytes.size(); ++id)
@@ -177,7 +177,7 @@ BpeSpec read_tiktoken(const Path& path) {
                      shown(line));
     const auto rank = static_cast<size_t>(to_rank(line.substr(space + 1), 2 * lines, where));
     if (rank >= bytes.size()) bytes.resize(rank + 1);
-    check<DataError>(bytes[rank].empty(), "{}: rank {} stands twice", where, rank);
+    check<DataError>(bytes[rank].empty(), "{}: rank {} is there twice", where, rank);
     bytes[rank] = from_base64(line.substr(0, space), where);
     ++ranks;
   });

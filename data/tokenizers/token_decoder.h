@@ -1,5 +1,5 @@
 // From tokens back to text, as the "decoder" of a tokenizer.json describes it: ByteLevel, Metaspace, Replace
-// {pattern: {String}, content}, ByteFallback, Fuse, Strip {content, start, stop 0} behind a Fuse, a Sequence
+// {pattern: {String}, content}, ByteFallback, Fuse, Strip {content, start, stop 0} after a Fuse, a Sequence
 // of them, or null. Others are refused by name (DataError with `source`). Text comes back as bytes: tokens
 // that hold parts of a character join to it, and what is no UTF-8 stays as it is, where Hugging Face's
 // tokenizers put U+FFFD. A Metaspace takes one leading space off, not all of them. Immutable; shared between
@@ -19,7 +19,7 @@ namespace retort::data {
 class TokenDecoder {
  public:
   TokenDecoder(const formats::Json& description, const std::string& source);
-  // What a token of the vocabulary writes, wherever it stands.
+  // What a token of the vocabulary writes, wherever it is.
   std::string bytes(std::string_view token) const;
   // Takes off a whole text what the decoder takes off its start.
   void strip(std::string& text) const;

@@ -1,5 +1,5 @@
 // Text to token ids and back. Immutable, so any thread may use it.
-// The fingerprint names a vocabulary: equal fingerprints mean equal ids for equal text. It stands in token
+// The fingerprint names a vocabulary: equal fingerprints mean equal ids for equal text. It is kept in token
 // shards, checkpoints and teacher caches.
 #pragma once
 
@@ -23,14 +23,14 @@ class Tokenizer {
   virtual std::string name() const = 0;  // "bytes", or the file it came from
   virtual int64_t vocabulary() const = 0;
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
-  // `text` where it goes on behind `before`: encode() without what that puts before a whole text, such as
+  // `text` where it continues `before`: encode() without what that puts before a whole text, such as
   // SentencePiece's "▁". Parts that are cut where no token reaches across give the ids of the whole.
   virtual std::vector<int32_t> encode_behind(std::string_view /*before*/, std::string_view text) const {
     return encode(text);
   }
   // DataError for an id beyond the vocabulary.
   virtual std::string decode(std::span<const int32_t> ids) const = 0;
-  // What a token writes behind other text (a word's token with its leading space); valid while *this lives.
+  // What a token writes after other text (a word's token with its leading space); valid while *this lives.
   // decode() is these in turn, less a space that encode() put before the text. DataError as decode().
   virtual std::string_view token_bytes(int32_t id) const = 0;
   // A mark of control (end of text, of a turn) rather than text; decode() writes it out all the same.
@@ -49,7 +49,7 @@ class Tokenizer {
 // 256 tokens, id = byte; no special tokens. In a GGUF it is the byte-level BPE "gpt2" with one merge that
 // makes nothing, since llama.cpp refuses an empty list; in an HF folder a byte-level BPE without merges.
 std::unique_ptr<Tokenizer> make_byte_tokenizer();
-// Bytes, and 256 behind each piece of text of less than 12 bytes: for models that predict a piece's bytes
+// Bytes, and 256 after each piece of text of less than 12 bytes: for models that predict a piece's bytes
 // side by side (models/bytes/). Other software has no such tokenizer.
 std::unique_ptr<Tokenizer> make_stop_byte_tokenizer();
 

@@ -40,7 +40,7 @@ bool is_among(std::span<const CodePointRange> ranges, char32_t character) {
   return after != ranges.begin() && character <= (after - 1)->last;
 }
 
-// All code points below U+0300 are in Form C already, and nothing composes with what stands before them.
+// All code points below U+0300 are in Form C already, and nothing composes with what precedes them.
 bool plainly_composed(std::string_view text) {
   for (const char c : text)
     if (static_cast<unsigned char>(c) >= 0xCC) return false;

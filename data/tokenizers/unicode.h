@@ -1,5 +1,5 @@
 // UTF-8 and what tokenizers ask of a character. Text may hold any bytes: one that begins no well-formed
-// character stands alone, as kMalformed, which is neither letter, number nor white space (as U+FFFD, its
+// character counts alone, as kMalformed, which is neither letter, number nor white space (as U+FFFD, its
 // usual replacement). Pure functions; the tables are made once and never change. Classes: \p{L}, \p{N} and \w
 // (Alphabetic, M, Nd, Pc and Join_Control: Unicode TS #18, Annex C) of Unicode 16, from
 // data/tokenizers/unicode_classes.inc; \s is the property White_Space. Normalization Form C is that of Unicode 9. All as

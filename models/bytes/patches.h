@@ -25,7 +25,7 @@ struct PatchRule {
 };
 
 struct Patches {
-  at::Tensor last_BP;      // where a patch's last token stands: b T + t; padding: 0
+  at::Tensor last_BP;      // place of a patch's last token: b T + t; padding: 0
   at::Tensor document_BP;  // its document; padding: -1
   at::Tensor ended_BT;     // 1 + b P + p where patch p of row b ends with this token, else 0
   at::Tensor done_BT;      // 1 + b P + p, p the last patch that this token's document has complete; 0: none

@@ -11,11 +11,11 @@
 //   block           x = x + attention(norm(x));  x = W2 gelu(W1 norm(x))
 //                   (as published: no residual around the FFN)
 //
-// The parallel head has to say where a patch ends: its text has a stop token 256 behind each patch shorter
+// The parallel head has to say where a patch ends: its text has a stop token 256 after each patch shorter
 // than S (tokenizer bytes+stop), which pads the encoder's slots too and is scored like a byte; pads
-// behind it are not trained. So the product over a patch's slots, stop included, is the text's probability,
+// after it are not trained. So the product over a patch's slots, stop included, is the text's probability,
 // nothing cut. The autoregressive head takes either text; patches of plain bytes end by SpaceByte's rule. The
-// original also pads behind the stop in its loss, cuts patches, and reconstructs the input as a second loss;
+// original also pads after the stop in its loss, cuts patches, and reconstructs the input as a second loss;
 // ours do not. Names: embed, encoder.positions, encoder.blocks.N, core.layers.N, head.in, head.positions,
 // head.blocks.N or head.layers.N, final_norm, lm_head. B batch, T tokens, P patches, S slots, D width of the
 // core, E of bytes, W width of a block, H heads, K head dimension.

@@ -18,7 +18,6 @@
 #include "eval/task.h"
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
-#include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/score.h"
 #include "recipes/stage_check.h"
@@ -133,7 +132,7 @@ StageOutcome run(StageContext& context) {
   artifacts::OpenedModel model;
   std::shared_ptr<const data::TokenShards> text;
   comm::together(context.comm, [&] {
-    model = open_model(from, context.run, context.seed(), context.log);
+    model = context.open_model(from, context.log);
     text = open_text(context, model);
   });
   int64_t sequence = context.stage.get<DataOptions>().sequence;

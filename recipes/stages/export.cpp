@@ -8,7 +8,6 @@
 #include "comm/together.h"
 #include "models/family.h"
 #include "recipes/data_options.h"
-#include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
@@ -87,7 +86,7 @@ StageOutcome run(StageContext& context) {
   const Path out = context.out("model.gguf", artifacts::export_formats().at(options.format).one_file);
   StageOutcome outcome;
   comm::on_rank_zero(context.comm, [&] {
-    const artifacts::OpenedModel model = open_model(from, context.run, context.seed(), context.log);
+    const artifacts::OpenedModel model = context.open_model(from, context.log);
     if (context.alone()) artifacts::probe_export("--out", options.format, out, model.source);
     if (options.evaluate)
       artifacts::check_tokenizer(model, *context.shards(data.validation, "validation"), "data.validation");
@@ -99,7 +98,7 @@ StageOutcome run(StageContext& context) {
   });
   if (options.evaluate) {
     artifacts::OpenedModel back;
-    comm::together(context.comm, [&] { back = open_model(out.string(), context.run, 0, context.log); });
+    comm::together(context.comm, [&] { back = context.open_model(out.string(), context.log); });
     outcome.result.update(evaluate(context, *back.decoder, back.map(), context.comm));
   }
   return outcome;

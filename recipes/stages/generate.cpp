@@ -3,7 +3,6 @@
 #include "recipes/stages/generate.h"
 #include "comm/together.h"
 #include "eval/complete.h"
-#include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
@@ -71,9 +70,8 @@ StageOutcome run(StageContext& context) {
   GenerateOptions options = context.stage.get<GenerateOptions>();
   options.sampling.seed = context.seed();
   artifacts::OpenedModel model;
-  comm::on_rank_zero(context.comm, [&] {
-    model = open_model(context.stage.get<ModelOptions>().from, context.run, context.seed(), context.log);
-  });
+  comm::on_rank_zero(
+      context.comm, [&] { model = context.open_model(context.stage.get<ModelOptions>().from, context.log); });
   const at::ScalarType dtype =
       train::choose_precision(options.precision, context.comm, context.log, [&] { return context.tuning; });
   comm::on_rank_zero(context.comm, [&] {

@@ -54,7 +54,7 @@ std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
   return student;
 }
 
-// The masters of a model. Learned scales go on where the grids are the same; else they are left behind.
+// The masters of a model. Learned scales are continued where the grids are the same, and dropped otherwise.
 StartingModel continued(artifacts::OpenedModel model, const Stage& stage) {
   if (!model.quantize ||
       (stage.get<QuantizeSection>() && quantize::same_grids(*model.quantize, *stage.get<QuantizeSection>())))
@@ -75,7 +75,7 @@ std::string init_source(const Stage& stage) {
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
   const Stage& s = context.stage;
   if (!s.get<ModelOptions>().from.empty()) {
-    artifacts::OpenedModel model = open_model(s.get<ModelOptions>().from, context.run, context.seed(), log);
+    artifacts::OpenedModel model = context.open_model(s.get<ModelOptions>().from, log);
     artifacts::check_tokenizer(model, *sources.front().shards, "data.train");
     return continued(std::move(model), s);
   }

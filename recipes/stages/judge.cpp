@@ -38,7 +38,7 @@ std::unique_ptr<quantize::CodesMap> put_on_grids(models::Model& model, const Pos
                                                  comm::Comm& comm, Log& log) {
   const at::NoGradGuard no_grad;
   const auto shape = models::make_model(model.spec(), at::kMeta);     // no scales are declared beside weights
-  const quantize::QuantizeMap grids(job.grids, shape->parameters());  // what does not fit is said here
+  const quantize::QuantizeMap grids(job.grids, shape->parameters());  // throws for what does not fit
   std::unique_ptr<quantize::CodesMap> map;
   comm::on_rank_zero(comm, [&] {
     quantize::CalibrationInput input;
@@ -103,8 +103,7 @@ formats::Json report_training(const StageContext& context, const models::Model& 
       models::IdentityMap identity;
       reference = artifacts::f32_copy(model, identity);
     } else {
-      const artifacts::OpenedModel from =
-          open_model(s.get<ModelOptions>().from, context.run, context.seed(), log);
+      const artifacts::OpenedModel from = context.open_model(s.get<ModelOptions>().from, log);
       reference = artifacts::f32_copy(*from.decoder, from.map());
     }
   });

@@ -13,7 +13,6 @@
 #include "eval/divergence.h"
 #include "eval/perplexity.h"
 #include "formats/json.h"
-#include "recipes/model_address.h"
 #include "quantize/post_training.h"
 #include "quantize/report.h"
 #include "recipes/stage_context.h"

@@ -12,7 +12,6 @@
 #include "quantize/scheme.h"
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
-#include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/score.h"
 #include "recipes/stage_check.h"
@@ -232,7 +231,7 @@ Opened open(const StageContext& context) {
   const auto& data = context.stage.get<DataOptions>();
   Opened out;
   out.targets = targets_of(context, grids_of(context.stage));
-  out.model = open_model(context.stage.get<ModelOptions>().from, context.run, context.seed(), context.log);
+  out.model = context.open_model(context.stage.get<ModelOptions>().from, context.log);
   if (context.alone())
     for (const Target& target : out.targets)
       artifacts::probe_export("--out", target.options.format, target.path, out.model.source);

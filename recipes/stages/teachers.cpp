@@ -60,7 +60,7 @@ struct Maker {
     artifacts::OpenedModel teacher;
     comm::together(comm, [&] {
       if (bridge) {
-        teacher = open_model(options.model, context.run, context.seed(), log);
+        teacher = context.open_model(options.model, log);
         teacher.need_tokenizer();
       } else if (options.kind == "live") {
         teacher = open_teacher(key + ".model", options.model, context, text(), log);
@@ -139,7 +139,7 @@ struct Maker {
 
 artifacts::OpenedModel open_teacher(const std::string& key, const std::string& address,
                                     const StageContext& context, const data::TokenShards& text, Log& log) {
-  artifacts::OpenedModel model = open_model(address, context.run, context.seed(), log);
+  artifacts::OpenedModel model = context.open_model(address, log);
   check<ConfigError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
                      "{}: {} reads tokenizer {}, the text is of {}{}{}", key, model.source,
                      model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name(),

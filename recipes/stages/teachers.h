@@ -16,7 +16,6 @@
 
 #include "data/batch_stream.h"
 #include "distill/teacher.h"
-#include "recipes/model_address.h"
 #include "recipes/stage_context.h"
 
 namespace retort::recipes {

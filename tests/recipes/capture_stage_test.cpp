@@ -82,7 +82,7 @@ TEST_F(CaptureStage, RanksAndInterruptionsLeaveTheSameBytes) {
   EXPECT_EQ(std::filesystem::last_write_time(distill::block_path(in_run("labels/cache"), 0)), kept);
 }
 
-// Labels are found by a token's place, so what shapes a student's batches does not make them anew; what the
+// Labels are found by a token's place, so what shapes a student's batches does not make them again; what the
 // teacher reads and what is drawn does.
 TEST_F(CaptureStage, BelongsToTextAndTeacherAndNotToBatches) {
   const Recipe base = recipe(kRecipe);

@@ -319,7 +319,7 @@ TEST_F(SlowEndToEnd, DamagedCheckpointsFallBack) {
   EXPECT_EQ(stop_in_the_teacher("run", SIGKILL), 128 + SIGKILL);
   const std::vector<std::string> sets = {"stages.teacher.train.steps=40"};
   ASSERT_EQ(execute(command("run", sets), "once"), 0)
-      << said("once");  // another recipe: done anew, in 40 steps
+      << said("once");  // another recipe: done again, in 40 steps
   EXPECT_THAT(said("once"), ::testing::Not(HasSubstr("continuing from")));
   const Path newest =
       directory_ / "run" / "teacher" / "checkpoints" / "step_00000040" / "weights.safetensors";

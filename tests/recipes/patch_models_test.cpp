@@ -51,9 +51,9 @@ TEST_P(PatchModels, RanksAndAStopChangeNoBit) {
   const Path half = directory_ / "half";
   std::filesystem::copy(checkpoint(2), half);
 
-  run(recipe(), {.anew = true, .resume_from = half});
+  run(recipe(), {.start_over = true, .resume_from = half});
   EXPECT_EQ(read_text(checkpoint(4) / "manifest.json"), whole);
-  run(recipe({"parallel.ranks=4"}), {.anew = true});
+  run(recipe({"parallel.ranks=4"}), {.start_over = true});
   EXPECT_EQ(read_text(checkpoint(4) / "manifest.json"), whole);
 }
 

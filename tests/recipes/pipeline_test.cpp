@@ -167,7 +167,7 @@ TEST_F(PipelineTest, APathThatIsNoTextHidesNoError) {
 
 TEST_F(PipelineTest, NeverResumeStartsAnew) {
   run(recipe());
-  EXPECT_EQ(count(run(recipe(), {.anew = true}), "done already"), 0);
+  EXPECT_EQ(count(run(recipe(), {.start_over = true}), "done already"), 0);
 }
 
 TEST_F(PipelineTest, RanksThreadsAndNamesDoNotCount) {
@@ -191,8 +191,8 @@ TEST_F(PipelineTest, UnfinishedTrainingGoesOnWhateverIsWatchedAndIsNotPutAsideIn
   const std::string changed = run(recipe({"train.optimizer.lr=0.5"}));
   EXPECT_THAT(changed, HasSubstr("warning: "));
   EXPECT_THAT(changed,
-              HasSubstr("model: its recipe or inputs changed (train.optimizer.lr 0.001 -> 0.5); done "
-                        "anew, its unfinished work is in "));
+              HasSubstr("model: its recipe or inputs changed (train.optimizer.lr 0.001 -> 0.5); it is "
+                        "done again, and its unfinished work is in "));
   EXPECT_THAT(changed, HasSubstr("model.replaced"));
   EXPECT_TRUE(std::filesystem::exists(directory_ / "run" / "model.replaced" / "checkpoints" / "LATEST"));
 }
@@ -201,7 +201,7 @@ TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {
   run(recipe({"data.micro_batch=1"}));
   const std::string one =
       read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json");
-  run(recipe({"data.micro_batch=1", "parallel.ranks=4"}), {.anew = true});
+  run(recipe({"data.micro_batch=1", "parallel.ranks=4"}), {.start_over = true});
   EXPECT_EQ(read_text(directory_ / "run" / "model" / "checkpoints" / "step_00000002" / "manifest.json"), one);
 }
 
