@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "comm/ordered_reduce.h"
+#include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/host_tensor.h"
@@ -21,6 +22,16 @@ class SelfComm final : public Comm {
   std::string name() const override { return "self"; }
   Pending all_reduce(at::Tensor tensor, Reduce) override {
     check_reducible(tensor.scalar_type());
+    return {};
+  }
+  Pending sum_tree(at::Tensor nodes_PN, int64_t leaves) override {
+    const std::vector<int64_t> sizes = subtrees(0, leaves);
+    check_nodes(nodes_PN, std::ssize(sizes));
+    const std::span<std::byte> bytes = mutable_host_bytes(nodes_PN);
+    std::vector<ReduceInput> inputs;
+    for (size_t i = 0; i < sizes.size(); ++i)
+      inputs.push_back({bytes.data() + i * bytes.size() / sizes.size(), sizes[i]});
+    ordered_reduce(nodes_PN.scalar_type(), Reduce::kSum, inputs, bytes.data(), nodes_PN[0].numel());
     return {};
   }
   Pending broadcast(at::Tensor, int root) override {

@@ -47,6 +47,10 @@ class Comm {
   virtual std::string name() const = 0;  // "self", "threads", "mpi", "tcp"
 
   virtual Pending all_reduce(at::Tensor tensor, Reduce reduce) = 0;
+  // The sum of a tree of size() * leaves leaves, of which this rank holds the run rank() * leaves ...: row i of
+  // nodes_PN is the sum of its i-th complete subtree (comm/tree_sum.h), P = most_subtrees(leaves, size()), and
+  // rows that it does not need may hold anything. Row 0 becomes the sum, the others are undefined.
+  virtual Pending sum_tree(at::Tensor nodes_PN, int64_t leaves) = 0;
   virtual Pending broadcast(at::Tensor tensor, int root) = 0;
   // out[r] becomes rank r's `in`; out is contiguous with size() rows of in's shape.
   virtual Pending all_gather(at::Tensor out, at::Tensor in) = 0;

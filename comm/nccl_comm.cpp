@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "comm/comm.h"
+#include "comm/tree_sum.h"
 #include "core/error.h"
 
 namespace retort::comm {
@@ -98,6 +99,12 @@ class NcclComm final : public Comm {
       return ncclAllReduce(data, data, tensor.numel(), nccl_type(tensor.scalar_type()), nccl_reduce(reduce),
                            comm_, stream_);
     });
+  }
+  Pending sum_tree(at::Tensor nodes_PN, int64_t leaves) override {
+    if (nodes_PN.is_cpu()) return bootstrap_.sum_tree(nodes_PN, leaves);
+    const auto used = std::ssize(subtrees(rank() * leaves, (rank() + 1) * leaves));
+    for (int64_t i = 1; i < used; ++i) nodes_PN[0].add_(nodes_PN[i]);
+    return all_reduce(nodes_PN[0], Reduce::kSum);
   }
   Pending broadcast(at::Tensor tensor, int root) override {
     if (tensor.is_cpu()) return bootstrap_.broadcast(tensor, root);

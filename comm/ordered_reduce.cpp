@@ -9,6 +9,7 @@
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
+#include "core/shape.h"
 
 namespace retort::comm {
 namespace {
@@ -45,16 +46,16 @@ struct CombineRows {
 };
 
 template <class T, class Acc, class Combine>
-void reduce_as(std::span<const std::byte* const> inputs, std::byte* out, int64_t count) {
+void reduce_as(std::span<const ReduceInput> inputs, std::byte* out, int64_t count) {
   std::vector<Acc> rows(inputs.size() * kBlock);
   for (int64_t start = 0; start < count; start += kBlock) {
     const int64_t n = std::min(kBlock, count - start);
     TreeSum<Acc*, CombineRows<Acc, Combine>> tree;
     for (size_t r = 0; r < inputs.size(); ++r) {
-      const T* in = reinterpret_cast<const T*>(inputs[r]) + start;
+      const T* in = reinterpret_cast<const T*>(inputs[r].data) + start;
       Acc* row = rows.data() + r * kBlock;
       std::transform(in, in + n, row, [](T x) { return static_cast<Acc>(x); });
-      tree.push(row);
+      tree.push(row, inputs[r].leaves);
     }
     const Acc* total = tree.finish();
     std::transform(total, total + n, reinterpret_cast<T*>(out) + start,
@@ -63,7 +64,7 @@ void reduce_as(std::span<const std::byte* const> inputs, std::byte* out, int64_t
 }
 
 template <class T, class Acc>
-void reduce_by(Reduce reduce, std::span<const std::byte* const> inputs, std::byte* out, int64_t count) {
+void reduce_by(Reduce reduce, std::span<const ReduceInput> inputs, std::byte* out, int64_t count) {
   switch (reduce) {
     case Reduce::kSum:
       return reduce_as<T, Acc, Sum>(inputs, out, count);
@@ -84,8 +85,14 @@ void check_reducible(at::ScalarType dtype) {
         c10::toString(dtype));
 }
 
-void ordered_reduce(at::ScalarType dtype, Reduce reduce, std::span<const std::byte* const> inputs,
-                    std::byte* out, int64_t count) {
+void check_nodes(const at::Tensor& nodes_PN, int64_t rows) {
+  check(nodes_PN.dim() == 2 && nodes_PN.size(0) == rows && nodes_PN.is_contiguous(),
+        "[sum_tree] needs {} contiguous rows, got {}", rows, format_shape(nodes_PN.sizes()));
+  check_reducible(nodes_PN.scalar_type());
+}
+
+void ordered_reduce(at::ScalarType dtype, Reduce reduce, std::span<const ReduceInput> inputs, std::byte* out,
+                    int64_t count) {
   switch (dtype) {
     case at::ScalarType::Double:
       return reduce_by<double, double>(reduce, inputs, out, count);

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "comm/ordered_reduce.h"
+#include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
 
@@ -47,6 +48,8 @@ std::string QueuedComm::Call::text() const {
       constexpr const char* kNames[] = {"sum", "max", "min"};
       return fmt::format("all_reduce {} of {} {} (number {})", kNames[detail], count, type, number);
     }
+    case kSumTree:
+      return fmt::format("sum_tree over {} leaves a rank, of {} {} (number {})", detail, count, type, number);
     case kBroadcast:
       return fmt::format("broadcast from rank {} of {} {} (number {})", detail, count, type, number);
     case kAllGather:
@@ -165,28 +168,40 @@ void QueuedComm::gather_slices(const Slices& slices) {
   exchange(Sends(size_, slices[rank_]), receive);
 }
 
-void QueuedComm::reduce_all(const at::Tensor& tensor, Reduce reduce) {
-  const Slices slices{mutable_host_bytes(tensor).data(), tensor.numel(), tensor.element_size(), size_};
-  const bool small = slices.count * slices.item <= kSmallBytes;
-  const std::span<std::byte> mine =
-      small ? std::span(slices.data, slices.count * slices.item) : slices[rank_];
-  std::byte* theirs = scratch(static_cast<int64_t>(mine.size()) * size_);
-  std::vector<const std::byte*> inputs;
-  for (int peer = 0; peer < size_; ++peer) inputs.push_back(theirs + peer * mine.size());
-  if (small) {
-    gather_all(theirs, mine);
-  } else {
-    Sends send;
-    Receives receive;
-    for (int peer = 0; peer < size_; ++peer) {
-      send.push_back(slices[peer]);
-      receive.emplace_back(theirs + peer * mine.size(), mine.size());
-    }
-    exchange(send, receive);
-    inputs[rank_] = mine.data();
+// This rank's slice of a row from every other rank: out[r] is rank r's.
+void QueuedComm::trade_slices(std::byte* out, const Slices& slices) {
+  const size_t bytes = slices[rank_].size();
+  Sends send;
+  Receives receive;
+  for (int peer = 0; peer < size_; ++peer) {
+    send.push_back(slices[peer]);
+    receive.emplace_back(out + peer * bytes, bytes);
   }
-  ordered_reduce(tensor.scalar_type(), reduce, inputs, mine.data(), mine.size() / slices.item);
-  if (!small) gather_slices(slices);
+  exchange(send, receive);
+}
+
+// Rows of `tensor`: this rank's subtrees of a tree over runs of `leaves`. The first becomes the result.
+void QueuedComm::reduce_all(const at::Tensor& tensor, Reduce reduce, int64_t rows, int64_t leaves) {
+  std::byte* data = mutable_host_bytes(tensor).data();
+  const int64_t count = tensor.numel() / rows, item = tensor.element_size();
+  const bool small = count * item <= kSmallBytes;
+  const auto row = [&](int64_t i) { return Slices{data + i * count * item, count, item, size_}; };
+  const std::span<std::byte> mine = small ? std::span(data, count * item) : row(0)[rank_];
+  const auto bytes = static_cast<int64_t>(mine.size());
+  std::byte* theirs = scratch(bytes * size_ * rows);  // [rows, ranks, bytes]
+  for (int64_t i = 0; i < rows; ++i) {
+    std::byte* out = theirs + i * size_ * bytes;
+    small ? gather_all(out, std::span(row(i).data, mine.size())) : trade_slices(out, row(i));
+  }
+  std::vector<ReduceInput> inputs;
+  for (int64_t peer = 0; peer < size_; ++peer)
+    for (int64_t i = 0; const int64_t size : subtrees(peer * leaves, (peer + 1) * leaves)) {
+      const bool own = !small && peer == rank_;
+      inputs.push_back({own ? row(i)[rank_].data() : theirs + (i * size_ + peer) * bytes, size});
+      ++i;
+    }
+  ordered_reduce(tensor.scalar_type(), reduce, inputs, mine.data(), bytes / item);
+  if (!small) gather_slices(row(0));
 }
 
 void QueuedComm::spread(const at::Tensor& tensor, int root) {
@@ -206,7 +221,16 @@ Pending QueuedComm::all_reduce(at::Tensor tensor, Reduce reduce) {
   check_reducible(tensor.scalar_type());
   return submit({Call::kAllReduce, static_cast<int32_t>(reduce), static_cast<int32_t>(tensor.scalar_type()),
                  0, tensor.numel()},
-                [this, tensor, reduce] { reduce_all(tensor, reduce); });
+                [this, tensor, reduce] { reduce_all(tensor, reduce, 1, 1); });
+}
+
+Pending QueuedComm::sum_tree(at::Tensor nodes_PN, int64_t leaves) {
+  const int64_t rows = most_subtrees(leaves, size_);
+  check_dense("sum_tree", nodes_PN);
+  check_nodes(nodes_PN, rows);
+  return submit({Call::kSumTree, static_cast<int32_t>(leaves), static_cast<int32_t>(nodes_PN.scalar_type()),
+                 0, nodes_PN.numel()},
+                [=, this] { reduce_all(nodes_PN, Reduce::kSum, rows, leaves); });
 }
 
 Pending QueuedComm::broadcast(at::Tensor tensor, int root) {

@@ -2,6 +2,7 @@
 // other, in the order of the calls. They work on host memory; a device's tensor is copied by its caller.
 //
 //   all_reduce  all-to-all of slices, each rank reduces its own slice (ordered_reduce), all-gather
+//   sum_tree    the same for each row of subtrees, with one all-gather
 //   broadcast   the root scatters slices, then all-gather: twice the bytes, whatever the number of ranks
 //   small ones  every rank sends all to all
 //
@@ -35,6 +36,7 @@ class QueuedComm final : public Comm {
   int size() const override { return size_; }
   std::string name() const override { return name_; }
   Pending all_reduce(at::Tensor tensor, Reduce reduce) override;
+  Pending sum_tree(at::Tensor nodes_PN, int64_t leaves) override;
   Pending broadcast(at::Tensor tensor, int root) override;
   Pending all_gather(at::Tensor out, at::Tensor in) override;
   void barrier() override;
@@ -43,9 +45,9 @@ class QueuedComm final : public Comm {
  private:
   // What a rank is about to do; equal on all ranks. Exchanged as bytes: no padding.
   struct Call {
-    enum Kind : int32_t { kAllReduce, kBroadcast, kAllGather, kBarrier };
+    enum Kind : int32_t { kAllReduce, kSumTree, kBroadcast, kAllGather, kBarrier };
     Kind kind;
-    int32_t detail = 0;  // the Reduce, or the root
+    int32_t detail = 0;  // the Reduce, the leaves, or the root
     int32_t dtype = 0, reserved = 0;
     int64_t count = 0;   // elements
     int64_t number = 0;  // how many calls came before on this rank
@@ -62,10 +64,11 @@ class QueuedComm final : public Comm {
                 const std::vector<std::span<std::byte>>& receive) {
     transport_->exchange(send, receive, Transport::Wait::kWatched);
   }
-  void reduce_all(const at::Tensor& tensor, Reduce reduce);
+  void reduce_all(const at::Tensor& tensor, Reduce reduce, int64_t rows, int64_t leaves);
   void spread(const at::Tensor& tensor, int root);
   void gather_all(std::byte* out, std::span<const std::byte> in);
   void gather_slices(const Slices& slices);
+  void trade_slices(std::byte* out, const Slices& slices);
   std::byte* scratch(int64_t bytes);
 
   std::unique_ptr<Transport> transport_;

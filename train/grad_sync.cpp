@@ -29,19 +29,22 @@ struct AddGradients {
 }  // namespace
 
 struct GradSync::State {
+  using Sum = comm::TreeSum<at::Tensor, AddGradients>;
   struct Entry {
     const models::Parameter* parameter = nullptr;
     at::Tensor working;
     size_t place = 0;                                         // in all()
     torch::autograd::PostAccumulateGradHook* hook = nullptr;  // ours, owned by `working`
-    comm::TreeSum<at::Tensor, AddGradients> sum;              // over this rank's micro-batches
+    Sum sum;                                                  // over this rank's micro-batches
     size_t bucket = 0;
+    at::Tensor nodes_PN;   // in its bucket: the sums of this rank's subtrees (comm/tree_sum.h)
     bool arrived = false;  // in this micro-batch
   };
   struct Bucket {
-    at::Tensor flat;
+    at::Tensor
+        flat_PN;  // a row a subtree of this rank's micro-batches, one where their number is a power of two
     int64_t parameters = 0;
-    int64_t missing = 0;  // parameters whose local sum is not in `flat` yet
+    int64_t missing = 0;  // parameters whose local sums are not in there yet
     comm::Pending reduction;
   };
   struct Hook final : torch::autograd::PostAccumulateGradHook {
@@ -54,7 +57,7 @@ struct GradSync::State {
   };
 
   State(const Trained& trained, comm::Comm& group, int64_t count, int64_t bucket_bytes)
-      : comm(group), micro_batches(count) {
+      : comm(group), micro_batches(count), subtrees(comm::most_subtrees(count, group.size())) {
     check<ConfigError>(count >= 1, "[grad_sync] a step needs at least 1 micro-batch, got {}", count);
     for (size_t place = 0; const models::Parameter* p : trained.all()) {
       if (!p->frozen) add(*p, place);
@@ -79,6 +82,7 @@ struct GradSync::State {
     check<InternalError>(p.working.defined() && p.working.is_leaf() && p.working.requires_grad(),
                          "[grad_sync] {} needs a working leaf that requires grad", p.name);
     Entry& e = entries.emplace_back();
+    e.sum = Sum(comm.rank() * micro_batches);
     e.parameter = &p;
     e.working = p.working;
     e.place = place;
@@ -97,10 +101,12 @@ struct GradSync::State {
     }
     std::vector<int64_t> used(buckets.size());
     for (size_t i = entries.size(); i-- > 0;) {
-      const Entry& e = entries[i];
-      at::Tensor& flat = buckets[e.bucket].flat;
-      if (!flat.defined()) flat = at::empty({elements[e.bucket]}, e.working.options().dtype(at::kFloat));
-      gradients[e.place] = flat.narrow(0, used[e.bucket], e.working.numel()).view(e.working.sizes());
+      Entry& e = entries[i];
+      at::Tensor& flat_PN = buckets[e.bucket].flat_PN;
+      if (!flat_PN.defined())
+        flat_PN = at::zeros({subtrees, elements[e.bucket]}, e.working.options().dtype(at::kFloat));
+      e.nodes_PN = flat_PN.narrow(1, used[e.bucket], e.working.numel());
+      gradients[e.place] = e.nodes_PN[0].view(e.working.sizes());
       used[e.bucket] += e.working.numel();
     }
   }
@@ -122,19 +128,21 @@ struct GradSync::State {
   // Entry i's local sum is complete.
   void settle(size_t i) {
     Entry& e = entries[i];
-    at::Tensor sum = e.sum.finish();
     if (buckets.empty()) {
-      gradients[e.place] = std::move(sum);
+      gradients[e.place] = e.sum.finish();
       return;
     }
-    sum.defined() ? gradients[e.place].copy_(sum) : gradients[e.place].zero_();
+    for (int64_t row = 0; const at::Tensor& node : e.sum.take()) {
+      const at::Tensor out_N = e.nodes_PN[row++];
+      node.defined() ? out_N.copy_(node.reshape({-1})) : out_N.zero_();
+    }
     --buckets[e.bucket].missing;
     for (; started < buckets.size() && buckets[started].missing == 0; ++started)
-      buckets[started].reduction = comm.all_reduce(buckets[started].flat, comm::Reduce::kSum);
+      buckets[started].reduction = comm.sum_tree(buckets[started].flat_PN, micro_batches);
   }
 
   comm::Comm& comm;
-  const int64_t micro_batches;
+  const int64_t micro_batches, subtrees;
   std::vector<Entry> entries;         // the trained parameters, as all()
   std::vector<Bucket> buckets;        // none in a group of one
   std::vector<at::Tensor> gradients;  // as all(): views of the buckets, or the local sums themselves

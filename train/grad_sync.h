@@ -1,6 +1,6 @@
 // Local gradients to global ones: the sum over all micro-batches of all ranks, as one balanced binary tree
-// over the global micro-batch numbers (comm/tree_sum.h; docs/architecture.md explains why). The order of
-// calls is
+// over the global micro-batch numbers, whose shape does not depend on ranks (comm/tree_sum.h; docs/architecture.md
+// explains why). The order of calls is
 //
 //   begin_step();
 //   for g in 0 .. G-1: begin_micro_batch(g); loss.backward() once; end_micro_batch(g);

@@ -53,12 +53,15 @@ std::vector<kernels::BlockedGradient> owned_blocks(const Trained& trained,
 }
 
 // Fills in the means and returns whether loss and gradient are finite on every rank, in one reduction.
-bool share_figures(at::Tensor sums, double count, comm::Comm& comm, StepStats& stats) {
-  if (!std::isfinite(stats.gradient_norm)) sums[-1].fill_(1.0);
-  sums = sums.cpu();
-  comm.all_reduce(sums, comm::Reduce::kSum).wait();
-  const std::span<const double> sum = host_values<const double>(sums);
-  const int64_t parts = sums.numel() - 2;
+bool share_figures(const std::vector<at::Tensor>& nodes, int64_t micro_batches, double count,
+                   comm::Comm& comm, StepStats& stats) {
+  if (!std::isfinite(stats.gradient_norm)) nodes.front()[-1].fill_(1.0);
+  const int64_t parts = nodes.front().numel() - 2;
+  const at::Tensor nodes_PN =
+      at::zeros({comm::most_subtrees(micro_batches, comm.size()), parts + 2}, at::kDouble);
+  for (int64_t row = 0; const at::Tensor& node : nodes) nodes_PN[row++].copy_(node);
+  comm.sum_tree(nodes_PN, micro_batches).wait();
+  const std::span<const double> sum = host_values<const double>(nodes_PN[0]);
   stats.loss = sum[0] / count;
   for (int64_t i = 1; i <= parts; ++i) stats.parts.push_back(sum[i] / count);
   return std::isfinite(stats.loss) && sum[parts + 1] == 0.0;
@@ -86,7 +89,7 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   // forward and backward
   models::Parameters& parameters = parts_.model.parameters();
   if (parts_.map.begin_step(step)) models::refresh_working(parameters, parts_.map);
-  LossTree losses;
+  LossTree losses(parts_.comm.rank() * micro_batches_);
   parts_.objective.begin_step(step);
   sync_.begin_step();
   for (int64_t g = 0; g < micro_batches_; ++g) {
@@ -106,7 +109,7 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
   kernels::clip_gradients(owned, stats.gradient_norm, clip_norm_);
 
   // guard: norm and loss are of all ranks, so every rank decides alike
-  stats.skipped = !share_figures(losses.finish(), divisor, parts_.comm, stats);
+  stats.skipped = !share_figures(losses.take(), micro_batches_, divisor, parts_.comm, stats);
   if (stats.skipped) return stats;
 
   // update

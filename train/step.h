@@ -1,7 +1,7 @@
 // One training step: count, forward and backward over G micro-batches, finish, clip, guard, update.
 // Collective: every rank runs the same steps. The gradient is that of (sum of losses over all micro-batches
 // and ranks) / (count of what they are losses of). Losses and gradients are summed by one tree over the global
-// micro-batch numbers (comm/tree_sum.h): with G a power of two a step gives the same bits, however its
+// micro-batch numbers (comm/tree_sum.h): a step gives the same bits, however its
 // micro-batches are split over ranks of equal threads. A loss or gradient that is not finite on any rank
 // skips the update on all.
 #pragma once

@@ -48,6 +48,29 @@ TEST(SelfComm, EveryCollectiveIsTheIdentity) {
   EXPECT_THROW(comm->broadcast(mine, 1), ShapeError);
 }
 
+TEST(SelfComm, SumsAnyNumberOfLeaves) {
+  for (int64_t leaves = 1; leaves <= 9; ++leaves) {
+    const at::Tensor nodes_PN = own_subtrees(0, 1, leaves, 2500);
+    make_self_comm()->sum_tree(nodes_PN, leaves).wait();
+    EXPECT_TRUE(testing::same_bits(nodes_PN[0], tree_over_ranks(static_cast<int>(leaves), 2500, at::kFloat)));
+  }
+  EXPECT_THROW(make_self_comm()->sum_tree(at::zeros({1, 4}), 3), ShapeError);
+}
+
+TEST(ThreadComm, SumsATreeHoweverItsLeavesAreSplit) {
+  for (int ranks = 1; ranks <= 8; ++ranks)
+    for (int64_t leaves = 1; leaves <= 7; ++leaves)
+      for (int64_t count : {0, 5, 10007}) {
+        const at::Tensor expected = tree_over_ranks(static_cast<int>(ranks * leaves), count, at::kFloat);
+        run_thread_ranks(ranks, [&](Comm& comm) {
+          const at::Tensor nodes_PN = own_subtrees(comm.rank(), ranks, leaves, count);
+          comm.sum_tree(nodes_PN, leaves).wait();
+          EXPECT_TRUE(testing::same_bits(nodes_PN[0], expected))
+              << count << " on rank " << comm.rank() << " of " << ranks << " with " << leaves << " leaves";
+        });
+      }
+}
+
 TEST(ThreadComm, SumsAsTheTreeOverTheRanks) {
   for (int ranks : {1, 2, 3, 4, 5})
     run_thread_ranks(ranks, [&](Comm& comm) {

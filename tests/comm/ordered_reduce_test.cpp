@@ -19,8 +19,8 @@ struct AddTensors {
 };
 
 at::Tensor reduced(const std::vector<at::Tensor>& ranks, Reduce reduce) {
-  std::vector<const std::byte*> inputs;
-  for (const at::Tensor& t : ranks) inputs.push_back(static_cast<const std::byte*>(t.const_data_ptr()));
+  std::vector<ReduceInput> inputs;
+  for (const at::Tensor& t : ranks) inputs.push_back({static_cast<const std::byte*>(t.const_data_ptr())});
   at::Tensor out = at::empty_like(ranks[0]);
   ordered_reduce(out.scalar_type(), reduce, inputs, static_cast<std::byte*>(out.mutable_data_ptr()),
                  out.numel());
@@ -76,8 +76,8 @@ TEST(OrderedReduce, NoRankCanHideItsNaN) {
 TEST(OrderedReduce, WritesOverAnInput) {
   std::vector<at::Tensor> ranks = random_ranks(3, 2000, at::kFloat);
   const at::Tensor expected = reduced(ranks, Reduce::kSum);
-  std::vector<const std::byte*> inputs;
-  for (const at::Tensor& t : ranks) inputs.push_back(static_cast<const std::byte*>(t.const_data_ptr()));
+  std::vector<ReduceInput> inputs;
+  for (const at::Tensor& t : ranks) inputs.push_back({static_cast<const std::byte*>(t.const_data_ptr())});
   ordered_reduce(at::kFloat, Reduce::kSum, inputs, static_cast<std::byte*>(ranks[1].mutable_data_ptr()),
                  2000);
   EXPECT_TRUE(testing::same_bits(ranks[1], expected));

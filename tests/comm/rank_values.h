@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <vector>
 
 #include "comm/tree_sum.h"
@@ -28,6 +29,15 @@ inline at::Tensor tree_over_ranks(int ranks, int64_t count, at::ScalarType dtype
   for (int r = 0; r < ranks; ++r)
     tree.push(values(r, count, dtype).to(dtype == at::kBFloat16 ? at::kFloat : dtype));
   return tree.finish().to(dtype);
+}
+
+// Rank `rank`'s rows for sum_tree(): the subtrees of its run of leaves, whose values are values(leaf).
+inline at::Tensor own_subtrees(int rank, int ranks, int64_t leaves, int64_t count) {
+  TreeSum<at::Tensor, AddTensors> tree(rank * leaves);
+  for (int64_t i = 0; i < leaves; ++i) tree.push(values(static_cast<int>(rank * leaves + i), count));
+  const at::Tensor nodes_PN = at::full({most_subtrees(leaves, ranks), count}, NAN);
+  for (int64_t row = 0; const at::Tensor& node : tree.take()) nodes_PN[row++].copy_(node);
+  return nodes_PN;
 }
 
 }  // namespace retort::comm

@@ -68,6 +68,10 @@ TEST(TcpComm, GivesTheBitsOfEveryOtherBackEnd) {
                           const at::Tensor mine = values(comm.rank(), count);
                           comm.all_reduce(mine, Reduce::kSum).wait();
                           EXPECT_TRUE(testing::same_bits(mine, tree_over_ranks(ranks, count, at::kFloat)));
+                          const at::Tensor nodes_PN = own_subtrees(comm.rank(), ranks, 3, count);
+                          comm.sum_tree(nodes_PN, 3).wait();
+                          EXPECT_TRUE(
+                              testing::same_bits(nodes_PN[0], tree_over_ranks(3 * ranks, count, at::kFloat)));
                         }
                       }),
         std::vector<std::string>(ranks));

@@ -1,6 +1,6 @@
 #include "comm/tree_sum.h"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include <bit>
 #include <string>
@@ -28,11 +28,18 @@ Value sum(const std::vector<Value>& leaves) {
 
 template <class Value, class AddValues>
 Value sum_of_ranks(const std::vector<Value>& leaves, size_t ranks) {
-  const size_t each = leaves.size() / ranks;
-  std::vector<Value> sums;
-  for (size_t r = 0; r < ranks; ++r)
-    sums.push_back(sum<Value, AddValues>({leaves.begin() + r * each, leaves.begin() + (r + 1) * each}));
-  return sum<Value, AddValues>(sums);
+  const auto each = static_cast<int64_t>(leaves.size() / ranks);
+  TreeSum<Value, AddValues> all;
+  for (int64_t r = 0; r < std::ssize(leaves) / each; ++r) {
+    TreeSum<Value, AddValues> own(r * each);
+    for (int64_t i = 0; i < each; ++i) own.push(leaves[r * each + i]);
+    const std::vector<int64_t> sizes = subtrees(r * each, (r + 1) * each);
+    const std::vector<Value> nodes = own.take();
+    EXPECT_EQ(nodes.size(), sizes.size());
+    EXPECT_LE(std::ssize(nodes), most_subtrees(each, static_cast<int>(ranks)));
+    for (size_t i = 0; i < nodes.size(); ++i) all.push(nodes[i], sizes[i]);
+  }
+  return all.finish();
 }
 
 std::vector<std::string> names(size_t count) {
@@ -55,21 +62,33 @@ TEST(TreeSum, HasTheShapesOfItsBanner) {
 
 TEST(TreeSum, IsTheSameTreeHoweverLeavesAreSplitOverRanks) {
   for (size_t ranks = 1; ranks <= 8; ++ranks)
-    for (size_t each = 1; each <= 16; each *= 2) {
+    for (size_t each = 1; each <= 17; ++each) {
       const auto leaves = names(ranks * each);
       EXPECT_EQ((sum_of_ranks<std::string, Write>(leaves, ranks)), (sum<std::string, Write>(leaves)))
           << ranks << " ranks x " << each;
     }
-  // What the promise leaves out: a count of micro-batches that is no power of two.
-  EXPECT_NE((sum_of_ranks<std::string, Write>(names(6), 2)), (sum<std::string, Write>(names(6))));
+}
+
+TEST(TreeSum, SubtreesAreAsFewAsTheirRunAllows) {
+  using ::testing::ElementsAre;
+  EXPECT_THAT(subtrees(0, 8), ElementsAre(8));
+  EXPECT_THAT(subtrees(8, 12), ElementsAre(4));
+  EXPECT_THAT(subtrees(3, 6), ElementsAre(1, 2));
+  EXPECT_THAT(subtrees(5, 10), ElementsAre(1, 2, 2));
+  EXPECT_THAT(subtrees(1, 15), ElementsAre(1, 2, 4, 4, 2, 1));
+  EXPECT_THAT(subtrees(4, 4), ElementsAre());
+  for (int ranks = 1; ranks <= 8; ++ranks)
+    for (int64_t leaves = 1; leaves <= 64; leaves *= 2) EXPECT_EQ(most_subtrees(leaves, ranks), 1);
+  EXPECT_EQ(most_subtrees(3, 2), 2);
+  EXPECT_EQ(most_subtrees(7, 8), 4);
 }
 
 TEST(TreeSum, GivesTheSameBitsHoweverLeavesAreSplitOverRanks) {
   const Random random(7, "tree");
   int differs_from_running_sum = 0;
   for (size_t ranks = 1; ranks <= 8; ++ranks)
-    for (size_t each = 1; each <= 16; each *= 2)
-      for (uint64_t trial = 0; trial < 50; ++trial) {
+    for (size_t each = 1; each <= 17; ++each)
+      for (uint64_t trial = 0; trial < 20; ++trial) {
         std::vector<float> leaves;
         float running = 0;
         for (size_t i = 0; i < ranks * each; ++i) {

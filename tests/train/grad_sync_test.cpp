@@ -126,8 +126,9 @@ class RecordingComm final : public comm::Comm {
   int rank() const override { return 0; }
   int size() const override { return 2; }
   std::string name() const override { return "recording"; }
-  comm::Pending all_reduce(at::Tensor tensor, comm::Reduce) override {
-    events_.push_back("reduce " + std::to_string(tensor.numel()));
+  comm::Pending all_reduce(at::Tensor, comm::Reduce) override { return {}; }
+  comm::Pending sum_tree(at::Tensor nodes_PN, int64_t) override {
+    events_.push_back("reduce " + std::to_string(nodes_PN.numel()));
     return {};
   }
   comm::Pending broadcast(at::Tensor, int) override { return {}; }
@@ -160,14 +161,13 @@ at::Tensor on_backward(const at::Tensor& x, const OnBackward::Action& action) {
 
 TEST(GradSync, IsTheTreeOverMicroBatchesHoweverTheyAreSplit) {
   for (at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    const Gradients four = reference(4, dtype);
-    expect_same(run_split(1, 4, dtype), four, "1 x 4");
-    expect_same(run_split(2, 2, dtype), four, "2 x 2");
-    expect_same(run_split(4, 1, dtype), four, "4 x 1");
-    const Gradients twelve = reference(12, dtype);
-    expect_same(run_split(1, 12, dtype), twelve, "1 x 12");
-    expect_same(run_split(3, 4, dtype), twelve, "3 x 4");
-    expect_same(run_split(6, 2, dtype), twelve, "6 x 2");
+    for (const int64_t micro_batches : {4, 6, 12, 15, 24, 35, 56}) {
+      const Gradients expected = reference(micro_batches, dtype);
+      for (int64_t ranks = 1; ranks <= 8; ++ranks)
+        if (micro_batches % ranks == 0)
+          expect_same(run_split(static_cast<int>(ranks), micro_batches / ranks, dtype), expected,
+                      fmt::format("{} x {}", ranks, micro_batches / ranks));
+    }
   }
   // The order is visible in these bits: a running sum differs.
   TinyParameters parameters;

@@ -121,6 +121,20 @@ TEST(TrainStep, HowMicroBatchesAreSplitDoesNotChangeABit) {
     for (const Outcome& outcome : train_ranks(ranks, 4 / ranks, 20, objective)) expect_same(outcome, one);
 }
 
+// Every split of a step over up to 8 ranks, also where a rank's micro-batches are no power of two.
+TEST(TrainStep, NoSplitChangesABit) {
+  const auto objective = [](int) { return make_cross_entropy(); };
+  for (const int64_t micro_batches : {5, 6, 7, 8, 12, 24}) {
+    const Outcome one = train_ranks(1, micro_batches, 3, objective).front();
+    for (int ranks = 2; ranks <= 8; ++ranks) {
+      if (micro_batches % ranks != 0) continue;
+      SCOPED_TRACE(fmt::format("{} micro-batches on {} ranks", micro_batches, ranks));
+      for (const Outcome& outcome : train_ranks(ranks, micro_batches / ranks, 3, objective))
+        expect_same(outcome, one);
+    }
+  }
+}
+
 // Once a step, before its first micro-batch.
 TEST(TrainStep, TellsTheObjectiveWhichStepItIs) {
   class Listener final : public Objective {
