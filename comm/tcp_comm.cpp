@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <random>
@@ -31,9 +32,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kNapMilliseconds = 50;   // between two checks of interrupt() and the watchdog
-constexpr int kGreetingSeconds = 10;   // until a connection has sent its greeting
-constexpr size_t kMaxPiece = 1 << 20;  // so that sending to one peer does not hold up the others
+constexpr int kNapMilliseconds = 50;     // between two checks of interrupt() and the watchdog
+constexpr int kGreetingSeconds = 10;     // until a connection has sent its greeting
+constexpr double kVanishedSeconds = 60;  // until a machine that answers nothing counts as gone
+constexpr size_t kMaxPiece = 1 << 20;    // so that sending to one peer does not hold up the others
 
 [[noreturn]] void fail_call(std::string_view what) {
   fail<CommError>("[tcp] {} failed: {}", what, std::strerror(errno));
@@ -158,7 +160,7 @@ class TcpTransport final : public Transport {
     const Socket door = listen_at(mine, size_);
     meeting.set(fmt::format("address {}", rank_), &mine, sizeof(mine));
     for (int peer = 0; peer < rank_; ++peer)
-      peers_[peer] = connect_to(peer, meeting.get<Address>(fmt::format("address {}", peer)), token, rank_);
+      peers_[peer] = connect_to(peer, meeting.get<Address>(fmt::format("address {}", peer)), token);
     let_in(door, token);
     for (const Socket& peer : peers_)
       if (peer.get() >= 0) prepare(peer);
@@ -201,9 +203,10 @@ class TcpTransport final : public Transport {
     std::span<std::byte> receive;
   };
 
-  static Socket connect_to(int peer, const Address& address, uint64_t token, int rank);
+  Socket connect_to(int peer, const Address& address, uint64_t token) const;
   void let_in(const Socket& door, uint64_t token);
-  static void prepare(const Socket& peer);
+  std::vector<int> strangers() const;
+  void prepare(const Socket& peer) const;
   void wait_for_all();
   bool move(Progress& p);
   void nap(const std::vector<Progress>& open) const;
@@ -219,9 +222,12 @@ class TcpTransport final : public Transport {
   std::atomic<bool> interrupted_ = false;
 };
 
-Socket TcpTransport::connect_to(int peer, const Address& address, uint64_t token, int rank) {
+Socket TcpTransport::connect_to(int peer, const Address& address, uint64_t token) const {
   Socket out(::socket(address.bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const Greeting greeting{token, rank};
+  const Greeting greeting{token, rank_};
+  const timeval patience{static_cast<time_t>(std::ceil(timeout_)),
+                         0};  // the system's own is two minutes and more
+  if (out.get() >= 0) ::setsockopt(out.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
   if (out.get() < 0 || ::connect(out.get(), address.get(), address.size) != 0 ||
       ::send(out.get(), &greeting, sizeof(greeting), MSG_NOSIGNAL) != sizeof(greeting))
     fail_call(fmt::format("connecting to rank {}", peer));
@@ -232,8 +238,8 @@ void TcpTransport::let_in(const Socket& door, uint64_t token) {
   const Clock::time_point end =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_));
   for (int missing = size_ - 1 - rank_; missing > 0;) {
-    check<CommError>(Clock::now() < end, "[tcp] rank {} waited {:g} s for {} ranks to connect", rank_,
-                     timeout_, missing);
+    check<CommError>(Clock::now() < end, "[tcp] rank {} waited {:g} s for rank {} to connect", rank_,
+                     timeout_, fmt::join(strangers(), ", "));
     pollfd at_door{door.get(), POLLIN, 0};
     if (::poll(&at_door, 1, kNapMilliseconds) <= 0) continue;
     Socket guest(::accept4(door.get(), nullptr, nullptr, SOCK_CLOEXEC));
@@ -250,10 +256,20 @@ void TcpTransport::let_in(const Socket& door, uint64_t token) {
   }
 }
 
-// Calls do not wait, small messages are not delayed, and a dead machine is noticed.
-void TcpTransport::prepare(const Socket& peer) {
+// The higher ranks that have not connected.
+std::vector<int> TcpTransport::strangers() const {
+  std::vector<int> out;
+  for (int peer = rank_ + 1; peer < size_; ++peer)
+    if (peers_[peer].get() < 0) out.push_back(peer);
+  return out;
+}
+
+// Calls do not wait, small messages are not delayed, and a machine that is gone is noticed, also by ranks that only wait.
+// Of the two limits the user timeout decides (tcp(7)).
+void TcpTransport::prepare(const Socket& peer) const {
   if (::fcntl(peer.get(), F_SETFL, O_NONBLOCK) != 0) fail_call("fcntl");
   peer.set(IPPROTO_TCP, TCP_NODELAY, 1);
+  peer.set(IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(std::min(timeout_, kVanishedSeconds) * 1000));
   peer.set(SOL_SOCKET, SO_KEEPALIVE, 1);
   peer.set(IPPROTO_TCP, TCP_KEEPIDLE, 30);
   peer.set(IPPROTO_TCP, TCP_KEEPINTVL, 10);

@@ -128,7 +128,7 @@ TEST(TcpComm, SaysWhoDoesNotCome) {
     make_tcp_comm(at, {.timeout_seconds = 0.3});
     FAIL() << "a group without its ranks";
   } catch (const CommError& error) {
-    EXPECT_THAT(error.what(), HasSubstr("rank 0 waited 0.3 s for 2 ranks to connect"));
+    EXPECT_THAT(error.what(), HasSubstr("rank 0 waited 0.3 s for rank 1, 2 to connect"));
   }
 }
 
