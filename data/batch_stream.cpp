@@ -1,6 +1,7 @@
 #include "data/batch_stream.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "core/error.h"
@@ -51,6 +52,31 @@ void fill_row(const TokenShards& shards, int64_t begin, int64_t row, Batch& out)
             out.document_BT.mutable_data_ptr<int64_t>() + at, labels);
 }
 
+// Documents side by side, then padding.
+void fill_packed(const TokenShards& shards, std::span<const Segment> segments, int64_t row, Batch& out) {
+  const int64_t tokens = out.tokens_BT.size(1);
+  const auto row_of = [&](at::Tensor& tensor) { return tensor.mutable_data_ptr<int64_t>() + row * tokens; };
+  int64_t *ids = row_of(out.tokens_BT), *labels = row_of(out.labels_BT), *places = row_of(out.corpus_BT),
+          *positions = row_of(out.positions_BT), *documents = row_of(out.document_BT);
+  std::fill(labels, labels + tokens, kIgnored);
+  int64_t at = 0, document = 0;
+  for (const Segment& segment : segments) {
+    shards.read(segment.begin, {ids + at, static_cast<size_t>(segment.length)});
+    std::copy(ids + at + 1, ids + at + segment.length, labels + at);
+    if (segment.continues) shards.read(segment.begin + segment.length, {labels + at + segment.length - 1, 1});
+    if (shards.has_loss_mask())
+      apply_loss_mask(shards, segment.begin, {labels + at, static_cast<size_t>(segment.length)});
+    std::iota(places + at, places + at + segment.length, segment.begin);
+    std::iota(positions + at, positions + at + segment.length, 0);
+    std::fill(documents + at, documents + at + segment.length, document++);
+    at += segment.length;
+  }
+  std::fill(ids + at, ids + tokens, 0);
+  std::fill(places + at, places + tokens, segments.front().begin);  // of no label: any place of the corpus
+  std::iota(positions + at, positions + tokens, 0);
+  std::fill(documents + at, documents + tokens, document);
+}
+
 Batch empty_batch(int64_t rows, int64_t tokens, bool isolate_documents) {
   const auto matrix = [&] { return at::empty({rows, tokens}, at::kLong); };
   Batch out;
@@ -93,10 +119,13 @@ BatchStream::BatchStream(std::vector<Source> sources, BatchOptions options)
                      source.name, shards.tokenizer_name(), shards.tokenizer_fingerprint(),
                      sources_.front().name, first.tokenizer_name(), first.tokenizer_fingerprint());
     const int64_t used = options_.limit > 0 ? std::min(options_.limit, shards.size()) : shards.size();
-    windows_.push_back(used / options_.sequence);
-    check<DataError>(windows_.back() > 0,
-                     "[batch stream] a window needs {} tokens, {} holds {} (made from {})", options_.sequence,
-                     source.name, shards.size(), shards.source());
+    if (options_.pack) packed_.emplace_back(shards, used, options_.sequence, options_.long_documents);
+    rows_.push_back(options_.pack ? packed_.back().rows() : used / options_.sequence);
+    check<DataError>(!options_.pack || rows_.back() > 0,
+                     "[batch stream] {} holds no document with a label that is learned (made from {})",
+                     source.name, shards.source());
+    check<DataError>(rows_.back() > 0, "[batch stream] a window needs {} tokens, {} holds {} (made from {})",
+                     options_.sequence, source.name, shards.size(), shards.source());
   }
 }
 
@@ -104,20 +133,34 @@ BatchStream::Place BatchStream::place(int64_t sample) const {
   check(sample >= 0, "[batch stream] sample must be >= 0, got {}", sample);
   const Mixture::Place drawn = mixture_(sample);
   const auto source = static_cast<size_t>(drawn.source);
-  const auto windows = static_cast<uint64_t>(windows_[source]), number = static_cast<uint64_t>(drawn.index);
-  uint64_t window = number % windows;
-  if (options_.shuffle) window = Permutation(windows, options_.seed, number / windows)(window);
-  return {source, static_cast<int64_t>(window) * options_.sequence};
+  const auto rows = static_cast<uint64_t>(rows_[source]), number = static_cast<uint64_t>(drawn.index);
+  uint64_t row = number % rows;
+  if (options_.shuffle) row = Permutation(rows, options_.seed, number / rows)(row);
+  return {source, static_cast<int64_t>(row)};
+}
+
+int64_t BatchStream::samples_of(double epochs) const {
+  const std::vector<double> weights = weights_of(sources_);
+  const double share = weights.front() / std::accumulate(weights.begin(), weights.end(), 0.0);
+  return static_cast<int64_t>(std::ceil(epochs * static_cast<double>(rows_.front()) / share));
+}
+
+const PackedRows* BatchStream::packed(size_t source) const {
+  return packed_.empty() ? nullptr : &packed_.at(source);
 }
 
 Batch BatchStream::batch(int64_t number) const {
   check(number >= 0, "[batch stream] batch number must be >= 0, got {}", number);
-  Batch out = empty_batch(options_.rows, options_.sequence, options_.isolate_documents);
+  Batch out = empty_batch(options_.rows, options_.sequence, options_.isolate_documents || options_.pack);
   for (int64_t row = 0; row < options_.rows; ++row) {
     out.samples.push_back(number * options_.rows + row);
     const Place from = place(out.samples.back());
     out.source_B.mutable_data_ptr<int64_t>()[row] = static_cast<int64_t>(from.source);
-    fill_row(*sources_[from.source].shards, from.start, row, out);
+    const TokenShards& shards = *sources_[from.source].shards;
+    if (const PackedRows* rows = packed(from.source))
+      fill_packed(shards, rows->row(from.row), row, out);
+    else
+      fill_row(shards, from.row * options_.sequence, row, out);
   }
   return out;
 }

@@ -1,10 +1,11 @@
-// Batches by number. A sample is a window of `sequence` tokens of one source with its next-token labels.
-// Sources are mixed by weight (data/mixture.h); the windows of a source's epoch are visited in the order of a
-// keyed permutation (seed, epoch), each source at its own pace. Batch m holds samples
+// Batches by number. A sample is a row of `sequence` tokens of one source with its next-token labels: a window of the
+// text, or whole documents packed together (data/packing.h). Sources are mixed by weight (data/mixture.h); the rows of a
+// source's epoch are visited in the order of a keyed permutation (seed, epoch), each source at its own pace. Batch m holds samples
 // [m * rows, (m + 1) * rows) of that endless order, so a batch is a pure function of (data, options, m):
 // there is no state to save but a number, no state per rank, and any rank count sees the same samples.
 // Windows start at multiples of `sequence`; the labels' last token is the next window's first, and a corpus's
-// last token predicts nothing. Tokens after the last whole window, or beyond `limit`, are not trained on.
+// last token predicts nothing. Tokens after the last whole window, or beyond `limit`, are not trained on. The end of a
+// packed row is padding: a document of its own without labels.
 // Where the shards have a loss mask, labels that are not learned are kIgnored. batch() is const and
 // thread-safe; data/prefetcher.h runs it ahead on its own thread. Throws ConfigError for options and
 // DataError for a corpus shorter than one window, or sources of different tokenizers.
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "data/mixture.h"
+#include "data/packing.h"
 #include "data/token_shards.h"
 
 namespace retort::data {
@@ -26,7 +28,7 @@ inline constexpr int64_t kIgnored = -100;  // a label that predicts nothing
 
 // tokens, labels, positions and document numbers, all i64 [B, T] on the host: a batch is made there, and
 // whoever multiplies on a device copies it. Positions count from the document's first token in the row,
-// documents from 0 in each row; both are undefined when `isolate_documents` is off. corpus_BT is where each
+// documents from 0 in each row; both are undefined where documents are not isolated. corpus_BT is where each
 // token stands in the corpus of its row's source, source_B (i64) the number of that source: what is stored
 // beside a corpus is found by the two.
 struct Batch {
@@ -43,6 +45,8 @@ struct BatchOptions {
   bool shuffle = true;
   bool isolate_documents = false;  // no attention, and no prediction, across documents
   int64_t limit = 0;               // tokens of each source that are trained on, from its start; 0: all
+  bool pack = false;               // whole documents, isolated, instead of windows
+  LongDocuments long_documents = LongDocuments::kSplit;  // of packed rows
 };
 
 // A corpus with its share of a mixture. The name is for people: "stage:text", a directory.
@@ -60,7 +64,7 @@ class BatchStream {
  public:
   struct Place {
     size_t source;
-    int64_t start;  // of the window, in the source's corpus
+    int64_t row;  // of the source's: a window starts at row * sequence
   };
   BatchStream(std::vector<Source> sources, BatchOptions options);
   BatchStream(std::shared_ptr<const TokenShards> shards, BatchOptions options);  // one source
@@ -68,7 +72,10 @@ class BatchStream {
   Place place(int64_t sample) const;
   // What the first `samples` samples took of each source.
   std::vector<int64_t> taken(int64_t samples) const { return mixture_.counts(samples); }
-  int64_t samples_per_epoch(size_t source = 0) const { return windows_.at(source); }
+  int64_t samples_per_epoch(size_t source = 0) const { return rows_.at(source); }
+  // The samples in which the first source is read that many times.
+  int64_t samples_of(double epochs) const;
+  const PackedRows* packed(size_t source) const;  // nullptr for windows
   const std::vector<Source>& sources() const { return sources_; }
   const BatchOptions& options() const { return options_; }
 
@@ -76,7 +83,8 @@ class BatchStream {
   std::vector<Source> sources_;
   BatchOptions options_;
   Mixture mixture_;
-  std::vector<int64_t> windows_;  // of each source
+  std::vector<int64_t> rows_;       // of each source
+  std::vector<PackedRows> packed_;  // of each source; none of windows
 };
 
 }  // namespace retort::data

@@ -26,6 +26,15 @@ void DataOptions::describe(Section& s) {
   s.field("micro_batch", micro_batch, "rows of one forward pass; lower it when memory is short", positive);
   s.field("isolate_documents", isolate_documents,
           "keep attention and prediction inside one document of a row");
+  s.field("packing", packing,
+          "way that training rows are filled: wrapped cuts the text at multiples of sequence; best_fit packs "
+          "whole "
+          "documents, isolated, as fine-tuning wants them",
+          one_of({"wrapped", "best_fit"}));
+  s.field(
+      "long_documents", long_documents,
+      "fate of a document longer than sequence under best_fit: split over rows, cut to its start, or dropped",
+      one_of({"split", "cut", "drop"}));
 }
 
 void ParallelOptions::describe(Section& s) {

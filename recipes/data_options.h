@@ -23,6 +23,10 @@ struct DataOptions {
   std::vector<SourceOptions> sources() const;  // the mixture, or train alone
   int64_t limit = 0, sequence = 256, batch_tokens = 16384, micro_batch = 8;
   bool isolate_documents = false;
+  std::string packing = "wrapped", long_documents = "split";
+  bool packs() const { return packing == "best_fit"; }
+  // Of a row of training.
+  bool isolates() const { return isolate_documents || packs(); }
   void describe(Section& s);
 };
 

@@ -27,12 +27,14 @@ Json batch_of(const data::BatchStream& stream, int64_t micro_batches) {
   Json sources = Json::array();
   for (const data::Source& source : stream.sources())
     sources.push_back({hex(source.shards->digest()), source.weight});
-  return {{"rows", options.rows * micro_batches},
-          {"sequence", options.sequence},
-          {"seed", options.seed},
-          {"isolate_documents", options.isolate_documents},
-          {"limit", options.limit},
-          {"sources", sources}};
+  Json batch = {{"rows", options.rows * micro_batches},
+                {"sequence", options.sequence},
+                {"seed", options.seed},
+                {"isolate_documents", options.isolate_documents},
+                {"limit", options.limit},
+                {"sources", sources}};
+  if (options.pack) batch["packing"] = static_cast<int>(options.long_documents);
+  return batch;
 }
 
 // How far each source was read: {"name", "digest", "weight", "samples", "epochs"}.
@@ -79,6 +81,10 @@ struct Trainer::State {
 
 void TrainOptions::describe(Section& s) {
   s.field("steps", steps, "optimizer updates in all", at_least(int64_t{1}));
+  s.field(
+      "epochs", epochs,
+      "passes over the rows of data.train (the first source of a mixture), instead of steps; 0: steps count",
+      at_least(0.0));
   s.field("clip_norm", clip_norm, "highest global gradient norm; 0: no clipping", at_least(0.0));
   s.field("precision", precision,
           "precision of weights in products; auto takes bf16 where it is measured to be faster",

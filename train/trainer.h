@@ -20,6 +20,7 @@ namespace retort::train {
 
 struct TrainOptions {
   int64_t steps = 1000;
+  double epochs = 0.0;             // instead of steps; who makes the stream turns them into steps
   double clip_norm = 1.0;          // 0: no clipping
   std::string precision = "auto";  // auto | fp32 | bf16
   std::string init = "gpt2";

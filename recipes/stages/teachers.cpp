@@ -128,10 +128,10 @@ struct Maker {
     log.info("{}: {} of {}, {} {} a token, {} in all", key, cache.directory().string(), facts.teacher_name,
              facts.size, facts.kind == "sampled" ? "draws" : "likeliest", format_bytes(cache.bytes()));
     const DataOptions& data = context.stage.get<DataOptions>();
-    if (facts.window != data.sequence || facts.isolate_documents != data.isolate_documents)
+    if (facts.window != data.sequence || facts.isolate_documents != data.isolates())
       log.info("{}: its teacher read windows of {} tokens{}, the student reads {}{}: contexts differ", key,
                facts.window, facts.isolate_documents ? " in isolated documents" : "", data.sequence,
-               data.isolate_documents ? " in isolated documents" : "");
+               data.isolates() ? " in isolated documents" : "");
   }
 };
 

@@ -1,4 +1,4 @@
-// Builds everything that a Trainer wants from a typed stage, trains, and judges the result on the whole
+// From a typed stage to a running Trainer, and what comes of it: the result is judged on the whole
 // validation text. Ranks are the launch's processes, or threads of this one.
 #include <ATen/Parallel.h>
 
@@ -23,86 +23,28 @@
 namespace retort::recipes {
 namespace {
 
-// What one rank trains, in the order in which it is made.
-struct Parts {
-  std::unique_ptr<models::Model> model;
-  formats::Json generation;
-  std::unique_ptr<models::WeightMap> map;
-  quantize::QuantizeMap* quantizing = nullptr;  // the map, when it is one
-  std::unique_ptr<train::Objective> objective;
-  std::unique_ptr<train::Optimizer> optimizer;
-  std::unique_ptr<data::BatchStream> stream;
-  const data::TokenShards& text() const { return *stream->sources().front().shards; }
-};
-
-std::unique_ptr<data::BatchStream> open_stream(const StageContext& context) {
-  const DataOptions& data = context.stage.get<DataOptions>();
-  std::vector<data::Source> sources;
-  for (const SourceOptions& source : data.sources())
-    sources.push_back({source.train, context.shards(source.train, "train"), source.weight});
-  return std::make_unique<data::BatchStream>(
-      std::move(sources), data::BatchOptions{data.sequence, data.micro_batch, context.seed(), true,
-                                             data.isolate_documents, data.limit});
+data::BatchOptions batch_options(const DataOptions& data, uint64_t seed) {
+  const std::map<std::string, data::LongDocuments> longer = {{"split", data::LongDocuments::kSplit},
+                                                             {"cut", data::LongDocuments::kCut},
+                                                             {"drop", data::LongDocuments::kDrop}};
+  return {.sequence = data.sequence,
+          .rows = data.micro_batch,
+          .seed = seed,
+          .isolate_documents = data.isolate_documents,
+          .limit = data.limit,
+          .pack = data.packs(),
+          .long_documents = longer.at(data.long_documents)};
 }
 
-std::unique_ptr<train::Objective> make_objective(const StageContext& context, comm::Comm& comm, Log& log,
-                                                 const std::vector<data::Source>& sources,
-                                                 models::Model& student) {
-  const auto& options = context.stage.get<DistillSection>();
-  distill::ObjectiveInput input{.model = student, .seed = context.seed()};
-  if (options) {
-    input.teacher = make_teacher(context, student, sources, comm, log);
-    input.losses = options->losses;
-  }
-  std::unique_ptr<train::Objective> objective;
-  comm::together(comm, [&] {
-    objective = distill::objectives().at(options ? "distillation" : "cross_entropy").make(std::move(input));
-  });
-  return objective;
-}
-
-Parts make_parts(const StageContext& context, comm::Comm& comm, Log& log) {
-  const at::NoGradGuard no_grad;
-  const auto& data = context.stage.get<DataOptions>();
-  const auto& options = context.stage.get<train::TrainOptions>();
-  const auto& grids = context.stage.get<QuantizeSection>();
-  Parts parts;
-  comm::together(comm, [&] {
-    parts.stream = open_stream(context);
-    StartingModel initial = initial_model(context, parts.stream->sources(), log);
-    parts.model = std::move(initial.model);
-    parts.generation = std::move(initial.generation);
-    check<ConfigError>(parts.model->vocabulary() >= parts.text().vocabulary(),
-                       "model.vocabulary must be at least the shards' {}, got {}", parts.text().vocabulary(),
-                       parts.model->vocabulary());
-    check<ConfigError>(parts.model->context() >= data.sequence,
-                       "data.sequence must be at most the model's context {}, got {}", parts.model->context(),
-                       data.sequence);
-    if (grids) {
-      auto map = std::make_unique<quantize::QuantizeMap>(*grids, parts.model->parameters());
-      parts.quantizing = map.get();
-      parts.map = std::move(map);
-    } else {
-      parts.map = std::make_unique<models::IdentityMap>();
-    }
-  });
-  parts.objective = make_objective(context, comm, log, parts.stream->sources(), *parts.model);
-  comm::together(comm, [&] {
-    parts.optimizer =
-        train::make_optimizer(options.optimizer, {parts.model->parameters(), parts.objective->learned()});
-  });
-  models::bind_working(parts.model->parameters(), *parts.map,
-                       train::choose_precision(options.precision, comm, log, [&] { return context.tuning; }));
-  return parts;
-}
-
-int64_t micro_batches_of(const DataOptions& data, int ranks) {
-  const int64_t unit = data.sequence * data.micro_batch * ranks;
-  check<ConfigError>(
-      data.batch_tokens % unit == 0,
-      "data.batch_tokens must be a multiple of sequence * micro_batch * ranks = {} * {} * {} = {}, got {}",
-      data.sequence, data.micro_batch, ranks, unit, data.batch_tokens);
-  return data.batch_tokens / unit;
+// What packing made of each source.
+void tell_packing(const data::BatchStream& stream, Log& log) {
+  for (size_t i = 0; i < stream.sources().size(); ++i)
+    if (const data::PackedRows* rows = stream.packed(i))
+      log.info(
+          "{}: {} documents in {} rows, {:.1f} % of them filled; {} split, {} cut, {} dropped, {} without a "
+          "label",
+          stream.sources()[i].name, rows->documents, rows->rows(), 100 * rows->filled(), rows->split,
+          rows->cut, rows->dropped, rows->unlearned);
 }
 
 // Of the model in the newest checkpoint, whose file also holds what the objective has learned.
@@ -113,71 +55,180 @@ uint64_t weights_bytes(const Path& directory, models::Parameters* learned) {
   return learned == nullptr ? bytes : bytes - sizeof(float) * static_cast<uint64_t>(learned->stored());
 }
 
-// The figures that a run says of its model: made during training, and once more at the end unless the last
-// validation was just there.
-class Judge {
+// One rank's training: what it trains, made in the order of the members, and how it is judged.
+class Training {
  public:
-  Judge(const StageContext& context, Parts& parts, comm::Comm& comm)
-      : context_(context), parts_(parts), comm_(comm) {}
-  std::map<std::string, double> validate(int64_t done) {
-    scores_ = evaluate(context_, *parts_.model, *parts_.map, comm_);
-    done_ = done;
-    if (scores_.empty()) return {};
-    return {{"bits_per_byte", scores_.at("bits_per_byte").get<double>()}};
-  }
-  formats::Json at(int64_t done) {
-    if (done_ != done) validate(done);
-    return scores_;
+  Training(const StageContext& context, comm::Comm& comm, Log& log)
+      : context_(context), stage_(context.stage), comm_(comm), log_(log) {}
+
+  StageOutcome run() {
+    at::set_num_threads(static_cast<int>(context_.threads));
+    const int64_t micro_batches = micro_batches_a_rank();
+    make_parts();
+    set_steps();
+    const train::TrainReport report = trainer(micro_batches).run();
+    StageOutcome outcome;
+    outcome.preempted =
+        report.preempted || comm_.reduce(int64_t{context_.stop.load()}, comm::Reduce::kMax) > 0;
+    if (!outcome.preempted) outcome.result = result(report);
+    return outcome;
   }
 
  private:
+  int64_t micro_batches_a_rank() const {
+    const auto& data = stage_.get<DataOptions>();
+    const int64_t unit = data.sequence * data.micro_batch * comm_.size();
+    check<ConfigError>(
+        data.batch_tokens % unit == 0,
+        "data.batch_tokens must be a multiple of sequence * micro_batch * ranks = {} * {} * {} = {}, got {}",
+        data.sequence, data.micro_batch, comm_.size(), unit, data.batch_tokens);
+    return data.batch_tokens / unit;
+  }
+
+  void make_parts() {
+    const at::NoGradGuard no_grad;
+    comm::together(comm_, [&] {
+      open_stream();
+      make_model();
+      make_map();
+    });
+    make_objective();
+    comm::together(comm_, [&] {
+      optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer,
+                                         {model_->parameters(), objective_->learned()});
+    });
+    models::bind_working(model_->parameters(), *map_,
+                         train::choose_precision(stage_.get<train::TrainOptions>().precision, comm_, log_,
+                                                 [&] { return context_.tuning; }));
+  }
+
+  void open_stream() {
+    const auto& data = stage_.get<DataOptions>();
+    std::vector<data::Source> sources;
+    for (const SourceOptions& source : data.sources())
+      sources.push_back({source.train, context_.shards(source.train, "train"), source.weight});
+    stream_ = std::make_unique<data::BatchStream>(std::move(sources), batch_options(data, context_.seed()));
+    tell_packing(*stream_, log_);
+  }
+
+  void make_model() {
+    const auto& data = stage_.get<DataOptions>();
+    StartingModel initial = initial_model(context_, stream_->sources(), log_);
+    model_ = std::move(initial.model);
+    generation_ = std::move(initial.generation);
+    check<ConfigError>(model_->vocabulary() >= text().vocabulary(),
+                       "model.vocabulary must be at least the shards' {}, got {}", text().vocabulary(),
+                       model_->vocabulary());
+    check<ConfigError>(model_->context() >= data.sequence,
+                       "data.sequence must be at most the model's context {}, got {}", model_->context(),
+                       data.sequence);
+  }
+
+  void make_map() {
+    const auto& grids = stage_.get<QuantizeSection>();
+    if (!grids) {
+      map_ = std::make_unique<models::IdentityMap>();
+      return;
+    }
+    auto map = std::make_unique<quantize::QuantizeMap>(*grids, model_->parameters());
+    quantizing_ = map.get();
+    map_ = std::move(map);
+  }
+
+  void make_objective() {
+    const auto& options = stage_.get<DistillSection>();
+    distill::ObjectiveInput input{.model = *model_, .seed = context_.seed()};
+    if (options) {
+      input.teacher = make_teacher(context_, *model_, stream_->sources(), comm_, log_);
+      input.losses = options->losses;
+    }
+    comm::together(comm_, [&] {
+      objective_ =
+          distill::objectives().at(options ? "distillation" : "cross_entropy").make(std::move(input));
+    });
+  }
+
+  // As the stage says, or as many as its epochs come to.
+  void set_steps() {
+    options_ = stage_.get<train::TrainOptions>();
+    if (options_.epochs == 0.0) return;
+    const auto& data = stage_.get<DataOptions>();
+    const int64_t rows = data.batch_tokens / data.sequence;
+    options_.steps = std::max<int64_t>(1, (stream_->samples_of(options_.epochs) + rows - 1) / rows);
+    const auto at_most = [&](const char* key, int64_t step, int64_t most) {
+      check<ConfigError>(step <= most, "{} must be at most {}: {} epochs are {} steps of {} rows, got {}",
+                         key, most, options_.epochs, options_.steps, rows, step);
+    };
+    at_most("train.schedule.warmup", options_.schedule.warmup, options_.steps);
+    if (const auto& grids = stage_.get<QuantizeSection>())
+      at_most("quantize.from_step", grids->from_step, options_.steps - 1);
+  }
+
+  train::Trainer trainer(int64_t micro_batches) {
+    return {{.step = {*model_, *map_, *objective_, *optimizer_, comm_},
+             .stream = *stream_,
+             .files = context_.files,
+             .log = log_,
+             .directory = context_.directory,
+             .recipe = context_.identity,
+             .facts = artifacts::model_facts(
+                 {model_->spec(), text().tokenizer_name(), stage_.get<QuantizeSection>(), generation_}),
+             .tokenizer = data::tokenizer_files(*text().tokenizer()),
+             .validate = [&](int64_t done) { return validate(done); },
+             .stop = &context_.stop,
+             .resume_from = context_.resume_from},
+            options_,
+            micro_batches};
+  }
+
+  std::map<std::string, double> validate(int64_t done) {
+    scores_ = evaluate(context_, *model_, *map_, comm_);
+    scored_ = done;
+    if (scores_.empty()) return {};
+    return {{"bits_per_byte", scores_.at("bits_per_byte").get<double>()}};
+  }
+
+  // What the report shows; the last validation's figures when it was just there.
+  formats::Json result(const train::TrainReport& report) {
+    formats::Json out = parameter_counts(*model_);
+    if (scored_ != options_.steps) validate(options_.steps);
+    out.update(scores_);
+    if (quantizing_ != nullptr)
+      out.update(
+          report_training(context_, *model_, *quantizing_, stream_->sources().front().shards, comm_, log_));
+    if (comm_.rank() != 0) return out;
+    const auto& model = stage_.get<ModelOptions>();
+    const Spent before = spent_before(context_, model.init ? init_source(stage_) : model.from);
+    out.update({{"file_bytes", weights_bytes(context_.directory, objective_->learned())},
+                {"steps", report.steps},
+                {"final_loss", report.final_loss},
+                {"precision", train::precision_of(model_->parameters())},
+                {"flops_per_token", model_->flops_per_token(stage_.get<DataOptions>().sequence)},
+                {"tokens", before.tokens + report.tokens},
+                {"seconds", before.seconds + report.seconds}});
+    return out;
+  }
+
+  const data::TokenShards& text() const { return *stream_->sources().front().shards; }
+
   const StageContext& context_;
-  Parts& parts_;
+  const Stage& stage_;
   comm::Comm& comm_;
-  formats::Json scores_;
-  int64_t done_ = -1;
+  Log& log_;
+  std::unique_ptr<data::BatchStream> stream_;
+  std::unique_ptr<models::Model> model_;
+  formats::Json generation_;
+  std::unique_ptr<models::WeightMap> map_;
+  quantize::QuantizeMap* quantizing_ = nullptr;  // the map, when it is one
+  std::unique_ptr<train::Objective> objective_;
+  std::unique_ptr<train::Optimizer> optimizer_;
+  train::TrainOptions options_;
+  formats::Json scores_;  // of the model as it was after that many steps
+  int64_t scored_ = -1;
 };
 
 StageOutcome train_rank(StageContext& context, comm::Comm& comm, Log& log) {
-  const Stage& s = context.stage;
-  at::set_num_threads(static_cast<int>(context.threads));
-  const int64_t micro_batches = micro_batches_of(s.get<DataOptions>(), comm.size());
-  Parts parts = make_parts(context, comm, log);
-  models::Parameters& parameters = parts.model->parameters();
-  Judge judge(context, parts, comm);
-  train::Trainer trainer({.step = {*parts.model, *parts.map, *parts.objective, *parts.optimizer, comm},
-                          .stream = *parts.stream,
-                          .files = context.files,
-                          .log = log,
-                          .directory = context.directory,
-                          .recipe = context.identity,
-                          .facts = artifacts::model_facts({parts.model->spec(), parts.text().tokenizer_name(),
-                                                           s.get<QuantizeSection>(), parts.generation}),
-                          .tokenizer = data::tokenizer_files(*parts.text().tokenizer()),
-                          .validate = [&](int64_t done) { return judge.validate(done); },
-                          .stop = &context.stop,
-                          .resume_from = context.resume_from},
-                         s.get<train::TrainOptions>(), micro_batches);
-  const train::TrainReport report = trainer.run();
-  StageOutcome outcome;
-  outcome.preempted = report.preempted || comm.reduce(int64_t{context.stop.load()}, comm::Reduce::kMax) > 0;
-  if (outcome.preempted) return outcome;
-  outcome.result = parameter_counts(*parts.model);
-  outcome.result.update(judge.at(s.get<train::TrainOptions>().steps));
-  if (parts.quantizing != nullptr)
-    outcome.result.update(report_training(context, *parts.model, *parts.quantizing,
-                                          parts.stream->sources().front().shards, comm, log));
-  if (comm.rank() != 0) return outcome;
-  const Spent before =
-      spent_before(context, s.get<ModelOptions>().init ? init_source(s) : s.get<ModelOptions>().from);
-  outcome.result.update({{"file_bytes", weights_bytes(context.directory, parts.objective->learned())},
-                         {"steps", report.steps},
-                         {"final_loss", report.final_loss},
-                         {"precision", train::precision_of(parameters)},
-                         {"flops_per_token", parts.model->flops_per_token(s.get<DataOptions>().sequence)},
-                         {"tokens", before.tokens + report.tokens},
-                         {"seconds", before.seconds + report.seconds}});
-  return outcome;
+  return Training(context, comm, log).run();
 }
 
 std::vector<Input> inputs(const Recipe&, const Stage& stage) {

@@ -46,6 +46,13 @@ double tokens_of(const Recipe& recipe, const Stage& stage) {
   return sum;
 }
 
+// That are trained on; 0 where only the text tells how many epochs are.
+double tokens_in_all(const Stage& stage, double corpus) {
+  const auto& train = stage.get<train::TrainOptions>();
+  if (train.epochs > 0) return train.epochs * corpus;
+  return static_cast<double>(train.steps) * static_cast<double>(stage.get<DataOptions>().batch_tokens);
+}
+
 std::string bytes_text(double bytes) { return format_bytes(static_cast<uint64_t>(bytes)); }
 
 std::string row(std::string_view what, const std::string& live, const std::string& cached) {
@@ -64,7 +71,7 @@ std::string distill_cost_table(const DistillCost& c) {
   const bool known = c.corpus_tokens > 0;
   const double bytes =
       distill::cache_bytes_per_token(c.capture, static_cast<int64_t>(c.vocabulary), c.labels);
-  const auto flops = [](double value) { return fmt::format("{:.3g}", value); };
+  const auto flops = [](double value) { return value > 0 ? fmt::format("{:.3g}", value) : "-"; };
   std::string out = row(
       "teacher", "live",
       fmt::format("cached, {} {}", c.capture.size(), c.capture.kind == "sampled" ? "draws" : "likeliest"));
@@ -100,9 +107,8 @@ std::optional<DistillCost> distill_cost(const Recipe& recipe, const Stage& stage
     out.teacher_bytes_f32 += 4.0 * static_cast<double>(model->parameters().stored());
     if (const Stage* made = maker_of(recipe, teacher)) out.capture = made->get<distill::CaptureOptions>();
   }
-  out.tokens =
-      static_cast<double>(stage.get<train::TrainOptions>().steps) * static_cast<double>(data.batch_tokens);
   out.corpus_tokens = tokens_of(recipe, stage);
+  out.tokens = tokens_in_all(stage, out.corpus_tokens);
   out.student_flops = models::make_model(*student, at::kMeta)->flops_per_token(data.sequence);
   out.vocabulary = static_cast<double>(student->vocabulary);
   out.batch_tokens = static_cast<double>(data.sequence * data.micro_batch);
@@ -112,11 +118,14 @@ std::optional<DistillCost> distill_cost(const Recipe& recipe, const Stage& stage
 
 std::string train_plan(const Recipe& recipe, const Stage& stage, int64_t ranks) {
   const auto& data = stage.get<DataOptions>();
-  const int64_t steps = stage.get<train::TrainOptions>().steps;
-  const double tokens = static_cast<double>(steps) * static_cast<double>(data.batch_tokens);
+  const auto& train = stage.get<train::TrainOptions>();
+  const double tokens = tokens_in_all(stage, tokens_of(recipe, stage));
+  const std::string length = train.epochs > 0
+                                 ? fmt::format("{} epochs", train.epochs)
+                                 : fmt::format("{} steps of {} tokens", train.steps, data.batch_tokens);
   const int64_t group = ranks > 0 ? ranks : stage.get<ParallelOptions>().ranks;
-  std::string out = fmt::format("  {} steps of {} tokens, {} in all; {} rank(s) of {} micro-batch(es)\n",
-                                steps, data.batch_tokens, format_rate(tokens), group,
+  std::string out = fmt::format("  {}{}; {} rank(s) of {} micro-batch(es)\n", length,
+                                tokens > 0 ? fmt::format(", {} in all", format_rate(tokens)) : "", group,
                                 data.batch_tokens / (data.sequence * data.micro_batch * group));
   const auto spec = spec_of(recipe, stage);
   if (!spec) {
@@ -124,10 +133,10 @@ std::string train_plan(const Recipe& recipe, const Stage& stage, int64_t ranks) 
   } else {
     const auto model = models::make_model(*spec, at::kMeta);
     const double flops = model->flops_per_token(data.sequence);
-    out +=
-        fmt::format("  {} parameters stored, {} expanded\n  {:.3g} FLOPs a token, {:.3g} in all\n",
-                    format_rate(static_cast<double>(model->parameters().stored())),
-                    format_rate(static_cast<double>(model->parameters().expanded())), flops, flops * tokens);
+    out += fmt::format("  {} parameters stored, {} expanded\n  {:.3g} FLOPs a token{}\n",
+                       format_rate(static_cast<double>(model->parameters().stored())),
+                       format_rate(static_cast<double>(model->parameters().expanded())), flops,
+                       tokens > 0 ? fmt::format(", {:.3g} in all", flops * tokens) : "");
   }
   if (!stage.get<DistillSection>()) return out;
   const auto cost = distill_cost(recipe, stage);

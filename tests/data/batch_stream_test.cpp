@@ -81,10 +81,10 @@ TEST(BatchStream, EveryEpochVisitsEveryWindowOnceInItsOwnOrder) {
   std::set<std::vector<int64_t>> orders;
   for (int64_t epoch = 0; epoch < 4; ++epoch) {
     std::vector<int64_t> order;
-    for (int64_t i = 0; i < 20; ++i) order.push_back(stream.place(epoch * 20 + i).start);
+    for (int64_t i = 0; i < 20; ++i) order.push_back(stream.place(epoch * 20 + i).row);
     orders.insert(order);
     std::sort(order.begin(), order.end());
-    for (int64_t i = 0; i < 20; ++i) EXPECT_EQ(order[static_cast<size_t>(i)], i * 5);
+    for (int64_t i = 0; i < 20; ++i) EXPECT_EQ(order[static_cast<size_t>(i)], i);
   }
   EXPECT_EQ(orders.size(), 4u);
 }
@@ -94,8 +94,8 @@ TEST(BatchStream, ALimitKeepsToTheStartOfTheCorpus) {
   const BatchStream stream(corpus(directory, 103), {.sequence = 5, .rows = 3, .seed = 4, .limit = 23});
   ASSERT_EQ(stream.samples_per_epoch(), 4);
   std::set<int64_t> starts;
-  for (int64_t i = 0; i < 40; ++i) starts.insert(stream.place(i).start);
-  EXPECT_EQ(starts, (std::set<int64_t>{0, 5, 10, 15}));
+  for (int64_t i = 0; i < 40; ++i) starts.insert(stream.place(i).row);
+  EXPECT_EQ(starts, (std::set<int64_t>{0, 1, 2, 3}));
 }
 
 TEST(BatchStream, ABatchIsAPureFunctionOfItsNumber) {
@@ -135,7 +135,7 @@ TEST(BatchStream, AnyRankCountAndStopPointSeesTheSameSamples) {
               samples.insert(samples.end(), batch.samples.begin(), batch.samples.end());
               for (int64_t row = 0; row < 2; ++row) {
                 std::vector<int64_t> window(4);
-                shards->read(stream.place(batch.samples[static_cast<size_t>(row)]).start, window);
+                shards->read(stream.place(batch.samples[static_cast<size_t>(row)]).row * 4, window);
                 ASSERT_EQ(numbers(batch.tokens_BT[row]), window);
               }
             }
