@@ -1,10 +1,7 @@
 // The binary, as a user runs it: tests/recipes/mini.yaml, killed, interrupted, and under mpirun.
 #include <gmock/gmock.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <csignal>
 #include <fstream>
 #include <thread>
 
@@ -12,6 +9,7 @@
 #include "distill/teacher_cache.h"
 #include "formats/json.h"
 #include "formats/safetensors.h"
+#include "tests/recipes/process.h"
 #include "tests/testing.h"
 
 namespace retort::recipes {
@@ -19,54 +17,8 @@ namespace {
 
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
-
-Path binary() {
-  const char* build = std::getenv("RETORT_BINARY_DIR");
-  return Path(build != nullptr ? build : testing::source_directory() / "build" / "release") / "launch" /
-         "retort";
-}
-
-// A process of ours with its output in files.
-class Process {
- public:
-  Process(const std::vector<std::string>& command, const Path& out) {
-    pid_ = ::fork();
-    if (pid_ != 0) return;
-    std::vector<char*> argv;
-    for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
-    argv.push_back(nullptr);
-    if (std::freopen((out.string() + ".out").c_str(), "w", stdout) == nullptr ||
-        std::freopen((out.string() + ".err").c_str(), "w", stderr) == nullptr)
-      ::_exit(126);
-    ::execvp(argv[0], argv.data());
-    ::_exit(127);
-  }
-  ~Process() {
-    if (signal(SIGKILL)) wait();
-  }
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-  // False when it has ended already: kill(0) would signal whoever runs the tests.
-  bool signal(int number) const { return pid_ > 0 && ::kill(pid_, number) == 0; }
-  bool running() {
-    int status = 0;
-    if (pid_ > 0 && ::waitpid(pid_, &status, WNOHANG) == pid_) finish(status);
-    return pid_ > 0;
-  }
-  int wait() {  // the exit code; 128 + n when signal n killed it
-    int status = 0;
-    if (pid_ > 0 && ::waitpid(pid_, &status, 0) == pid_) finish(status);
-    return code_;
-  }
-
- private:
-  void finish(int status) {
-    pid_ = 0;
-    code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-  pid_t pid_ = 0;
-  int code_ = -1;
-};
+using testing::binary;
+using testing::Process;
 
 class SlowEndToEnd : public ::testing::Test {
  protected:

@@ -1,0 +1,65 @@
+// The program as a user runs it: a process of it, with its output in files.
+#pragma once
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "tests/testing.h"
+
+namespace retort::testing {
+
+// The program that this build has made.
+inline Path binary() {
+  const char* build = std::getenv("RETORT_BINARY_DIR");
+  return Path(build != nullptr ? build : source_directory() / "build" / "release") / "launch" / "retort";
+}
+
+// A process of ours with its output in files.
+class Process {
+ public:
+  Process(const std::vector<std::string>& command, const Path& out) {
+    pid_ = ::fork();
+    if (pid_ != 0) return;
+    std::vector<char*> argv;
+    for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+    argv.push_back(nullptr);
+    if (std::freopen((out.string() + ".out").c_str(), "w", stdout) == nullptr ||
+        std::freopen((out.string() + ".err").c_str(), "w", stderr) == nullptr)
+      ::_exit(126);
+    ::execvp(argv[0], argv.data());
+    ::_exit(127);
+  }
+  ~Process() {
+    if (signal(SIGKILL)) wait();
+  }
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+  // False when it has ended already: kill(0) would signal whoever runs the tests.
+  bool signal(int number) const { return pid_ > 0 && ::kill(pid_, number) == 0; }
+  bool running() {
+    int status = 0;
+    if (pid_ > 0 && ::waitpid(pid_, &status, WNOHANG) == pid_) finish(status);
+    return pid_ > 0;
+  }
+  int wait() {  // the exit code; 128 + n when signal n killed it
+    int status = 0;
+    if (pid_ > 0 && ::waitpid(pid_, &status, 0) == pid_) finish(status);
+    return code_;
+  }
+
+ private:
+  void finish(int status) {
+    pid_ = 0;
+    code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  pid_t pid_ = 0;
+  int code_ = -1;
+};
+
+}  // namespace retort::testing
