@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "data/byte_source.h"
 #include "data/records.h"
+#include "data/templates/shipped.h"
 #include "data/tokenizers/utf8.h"
 
 namespace retort::data {
@@ -27,28 +28,36 @@ std::string text_field(const Json& object, const std::string& name, const std::s
   return found->get<std::string>();
 }
 
-// [{"role", "content"}, ...], or ShareGPT's {"from", "value"} with its names of roles.
-std::vector<Message> messages_of(const Json& list, const std::string& where) {
+// [{"role", "content"}, ...], or ShareGPT's {"from", "value"} with its names of roles. A shipped template takes
+// only those two texts; a model's own takes a message as it is, with tool calls and what else it holds.
+Json messages_of(const Json& list, bool shipped, const std::string& where) {
   check<DataError>(list.is_array() && !list.empty(), "{}: messages must be a list of at least one, got {}",
                    where, list.is_array() ? "an empty one" : list.type_name());
-  std::vector<Message> out;
+  Json out = Json::array();
   for (const Json& item : list) {
     const std::string at = fmt::format("{} message {}", where, out.size() + 1);
     check<DataError>(item.is_object(), "{}: must be an object, got {}", at, item.type_name());
     const bool shared = item.contains("from");
-    Message message{text_field(item, shared ? "from" : "role", at),
-                    text_field(item, shared ? "value" : "content", at)};
-    if (shared && message.role == "human") message.role = "user";
-    if (shared && message.role == "gpt") message.role = "assistant";
-    out.push_back(std::move(message));
+    std::string role = text_field(item, shared ? "from" : "role", at);
+    if (shared && role == "human") role = "user";
+    if (shared && role == "gpt") role = "assistant";
+    if (shared || shipped) {
+      out.push_back({{"role", role}, {"content", text_field(item, shared ? "value" : "content", at)}});
+    } else {
+      out.push_back(item);
+      out.back()["role"] = role;
+    }
   }
   return out;
 }
 
 class RecordDocuments final : public DocumentReader {
  public:
-  RecordDocuments(const Path& path, const DocumentOptions& options, const RecordFormat& format)
-      : options_(options), form_(chat_templates().at(options.chat_template)) {
+  RecordDocuments(const Path& path, const DocumentOptions& options, const RecordFormat& format,
+                  std::shared_ptr<const ConversationForm> form)
+      : options_(options), form_(std::move(form)) {
+    if (form_ == nullptr && options.conversations())
+      form_ = std::make_shared<ConversationForm>(options.chat_template, options.chat_date, nullptr);
     std::vector<std::string> fields = {options.field};
     if (!options.messages.empty()) fields = {options.messages};
     if (!options.response.empty()) {
@@ -76,7 +85,8 @@ class RecordDocuments final : public DocumentReader {
     if (!options_.messages.empty()) {
       if (!fields.contains(options_.messages))
         text_field(fields, options_.messages, record_.where);  // throws
-      return render(form_, messages_of(fields.at(options_.messages), record_.where), record_.where);
+      return form_->spans(messages_of(fields.at(options_.messages), form_->shipped(), record_.where),
+                          record_.where);
     }
     if (options_.response.empty()) return {{text_field(fields, options_.field, record_.where), true}};
     std::string prompt;
@@ -84,13 +94,14 @@ class RecordDocuments final : public DocumentReader {
       const std::string part = text_field(fields, name, record_.where);
       if (!part.empty()) prompt += (prompt.empty() ? "" : "\n\n") + part;
     }
-    return render(form_,
-                  {{"user", prompt}, {"assistant", text_field(fields, options_.response, record_.where)}},
-                  record_.where);
+    const std::string response = text_field(fields, options_.response, record_.where);
+    return form_->spans(Json::array({{{"role", "user"}, {"content", prompt}},
+                                     {{"role", "assistant"}, {"content", response}}}),
+                        record_.where);
   }
 
   const DocumentOptions options_;
-  const ChatTemplate& form_;
+  std::shared_ptr<const ConversationForm> form_;
   std::unique_ptr<RecordReader> records_;
   Record record_;
 };
@@ -156,7 +167,12 @@ void DocumentOptions::describe(Section& s) {
           "field of a record that is a conversation, a list of messages; only answers are learned");
   s.field("prompt", prompt, "fields that make the prompt; used with response");
   s.field("response", response, "field that is the answer to the prompt; only it is learned");
-  s.field("chat_template", chat_template, "way to write conversations", one_of(chat_templates().names()));
+  static const std::string forms =
+      fmt::format("form of conversations: {}, a .jinja file, or a model's own, by its folder or GGUF",
+                  fmt::join(shipped_templates().names(), ", "));
+  s.field("chat_template", chat_template, forms);
+  s.field("chat_date", chat_date,
+          "date that a model's template is told, YYYY-MM-DD; for those that write it");
   s.field("split", split, "text that ends a document in a text file; empty: a file is one document");
   s.field("invalid_utf8", invalid_utf8, "treatment of bytes that are no UTF-8; replace: by U+FFFD",
           one_of({"keep", "replace", "refuse"}));
@@ -174,14 +190,16 @@ std::string format_of(const Path& path, const DocumentOptions& options) {
   return "text";
 }
 
-std::unique_ptr<DocumentReader> open_documents(const Path& path, const DocumentOptions& options) {
+std::unique_ptr<DocumentReader> open_documents(const Path& path, const DocumentOptions& options,
+                                               std::shared_ptr<const ConversationForm> form) {
   check<ConfigError>(options.messages.empty() || options.response.empty(),
                      "[documents] messages and response exclude each other, got \"{}\" and \"{}\"",
                      options.messages, options.response);
   check<ConfigError>(options.response.empty() == options.prompt.empty(),
                      "[documents] prompt and response must come together");
   const std::string format = format_of(path, options);
-  if (format != "text") return std::make_unique<RecordDocuments>(path, options, record_formats().at(format));
+  if (format != "text")
+    return std::make_unique<RecordDocuments>(path, options, record_formats().at(format), std::move(form));
   check<ConfigError>(!options.conversations(),
                      "{}: conversations need records (json, jsonl, csv, parquet), got text", path.string());
   check<ConfigError>(!options.split.empty(), "{}: documents of a text file need the text that splits them",

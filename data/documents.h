@@ -10,7 +10,7 @@
 
 #include "core/file.h"
 #include "core/section.h"
-#include "data/chat_template.h"
+#include "data/templates/conversation.h"
 
 namespace retort::data {
 
@@ -20,7 +20,8 @@ struct DocumentOptions {
   std::string messages = {};             // a field of chat messages
   std::vector<std::string> prompt = {};  // fields, those that are not empty joined by an empty line
   std::string response = {};             // a field
-  std::string chat_template = "alpaca";  // of conversations
+  std::string chat_template = "alpaca";  // of conversations: a shipped one's name, or the path of another
+  std::string chat_date = {};            // that it is told
   std::string split = {};                // ends a document of a text file; empty: a file is one
   std::string invalid_utf8 = "keep";     // keep | replace | refuse
   bool conversations() const { return !messages.empty() || !response.empty(); }
@@ -41,6 +42,8 @@ class DocumentReader {
 
 // "text" or a row of record_formats(), as `options` says or the file's name does.
 std::string format_of(const Path& path, const DocumentOptions& options);
-std::unique_ptr<DocumentReader> open_documents(const Path& path, const DocumentOptions& options);
+// `form` is how conversations are written: null for what the options name, without a tokenizer's help.
+std::unique_ptr<DocumentReader> open_documents(const Path& path, const DocumentOptions& options,
+                                               std::shared_ptr<const ConversationForm> form = nullptr);
 
 }  // namespace retort::data

@@ -100,8 +100,9 @@ class TextPieces final : public PieceReader {
 // The documents of a part.
 class DocumentPieces final : public PieceReader {
  public:
-  DocumentPieces(const Path& path, const DocumentOptions& options, double validation, Part part)
-      : documents_(open_documents(path, options)), validation_(validation), part_(part) {}
+  DocumentPieces(const Path& path, const DocumentOptions& options, double validation, Part part,
+                 std::shared_ptr<const ConversationForm> form)
+      : documents_(open_documents(path, options, std::move(form))), validation_(validation), part_(part) {}
 
   bool next(Piece& piece) override {
     while (at_ == document_.spans.size()) {
@@ -170,10 +171,10 @@ uint64_t split_point(const Path& path, uint64_t size, double validation) {
 }
 
 std::unique_ptr<PieceReader> open_pieces(const Path& path, const DocumentOptions& options, double validation,
-                                         Part part) {
+                                         Part part, std::shared_ptr<const ConversationForm> form) {
   if (format_of(path, options) == "text" && options.split.empty() && !options.conversations())
     return std::make_unique<TextPieces>(path, options, validation, part);
-  return std::make_unique<DocumentPieces>(path, options, validation, part);
+  return std::make_unique<DocumentPieces>(path, options, validation, part, std::move(form));
 }
 
 }  // namespace retort::data

@@ -29,7 +29,7 @@ class PieceReader {
 
 enum class Part { kTrain, kValidation };
 std::unique_ptr<PieceReader> open_pieces(const Path& path, const DocumentOptions& options, double validation,
-                                         Part part);
+                                         Part part, std::shared_ptr<const ConversationForm> form = nullptr);
 
 // Where a text of `size` bytes is cut for a share: the first line that begins in it, else the line that runs
 // into it, else (no line break at all) the share's first character.

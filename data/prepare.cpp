@@ -18,12 +18,12 @@ constexpr size_t kBefore = 256;           // bytes before a piece that its token
 
 // Names the split documents whatever the files are called: contents, formats and how they are read. The first
 // word changes when the same input comes to give other pieces, or pieces other tokens.
-std::string digest_of(const PrepareOptions& options) {
+std::string digest_of(const PrepareOptions& options, const ConversationForm* form) {
   const DocumentOptions& d = options.documents;
   Digest digest;
-  digest.add(
-      as_bytes(fmt::format("pieces 2\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", d.field, d.messages,
-                           fmt::join(d.prompt, "\n"), d.response, d.chat_template, d.split, d.invalid_utf8)));
+  digest.add(as_bytes(fmt::format(
+      "pieces 2\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", d.field, d.messages, fmt::join(d.prompt, "\n"), d.response,
+      form != nullptr ? form->identity() : d.chat_template, d.split, d.invalid_utf8)));
   std::string window(size_t{1} << 20, '\0');
   for (const std::string& path : options.text) {
     const auto source = open_packed_bytes(path);
@@ -48,8 +48,8 @@ class Jobs {
     std::vector<Item> items;
     uint64_t consumed;  // bytes of all files
   };
-  Jobs(const PrepareOptions& options, Part part, int64_t skip)
-      : options_(options), part_(part), skip_(skip) {}
+  Jobs(const PrepareOptions& options, std::shared_ptr<const ConversationForm> form, Part part, int64_t skip)
+      : options_(options), form_(std::move(form)), part_(part), skip_(skip) {}
 
   std::optional<Job> next() {
     Job job;
@@ -75,11 +75,12 @@ class Jobs {
       if (reader_) before_ += reader_->consumed();
       reader_.reset();
       if (file_ == options_.text.size()) return false;
-      reader_ = open_pieces(options_.text[file_++], options_.documents, options_.validation, part_);
+      reader_ = open_pieces(options_.text[file_++], options_.documents, options_.validation, part_, form_);
     }
   }
 
   const PrepareOptions& options_;
+  std::shared_ptr<const ConversationForm> form_;
   Part part_;
   int64_t skip_;
   std::unique_ptr<PieceReader> reader_;
@@ -114,6 +115,7 @@ struct PartPlan {
   Path directory;
   std::string source;  // in words, digest included
   int64_t least_tokens;
+  std::shared_ptr<const ConversationForm> form;  // of conversations
 };
 
 PreparedPart open_part(const PartPlan& plan, const Tokenizer& tokenizer) {
@@ -137,7 +139,7 @@ void write_part(const PartPlan& plan, const PrepareOptions& options, const Token
     log.info("{}: continues after {} tokens that are there", plan.directory.string(), writer.size());
   Progress progress(log, "prepare " + plan.directory.filename().string(), static_cast<int64_t>(total), "B");
   progress.update(0);
-  Jobs jobs(options, plan.part, writer.pieces_done());
+  Jobs jobs(options, plan.form, plan.part, writer.pieces_done());
   const int64_t processors = std::max<int64_t>(1, std::thread::hardware_concurrency());
   in_order(
       options.threads > 0 ? options.threads : processors, [&] { return jobs.next(); },
@@ -166,13 +168,18 @@ PreparedPart prepare_part(const PartPlan& plan, const PrepareOptions& options, c
   return out;
 }
 
-// A mark that is no token of its own still works, but other software expects one.
-void warn_of_split_marks(const PrepareOptions& options, const Tokenizer& tokenizer, Log& log) {
-  if (!options.documents.conversations()) return;
-  for (const std::string& mark : chat_templates().at(options.documents.chat_template).special)
+// A mark that is no token of its own still works, but other software expects one; without a mark that ends a
+// turn the model does not learn where to stop.
+void warn_of_marks(const ConversationForm& form, const Tokenizer& tokenizer, Log& log) {
+  if (form.marks().empty() && !form.shipped())
+    log.warn(
+        "chat template {}: no turn ends with a control token of tokenizer {}, so where to stop is not "
+        "learned",
+        form.name(), tokenizer.name());
+  for (const std::string& mark : form.marks())
     if (const size_t tokens = tokenizer.encode(mark).size(); tokens != 1)
-      log.warn("chat template {}: {} is {} tokens of tokenizer {}, not one", options.documents.chat_template,
-               mark, tokens, tokenizer.name());
+      log.warn("chat template {}: {} is {} tokens of tokenizer {}, not one", form.name(), mark, tokens,
+               tokenizer.name());
 }
 
 }  // namespace
@@ -198,14 +205,19 @@ PrepareReport prepare(const PrepareOptions& options, const Path& directory, int6
   check<ConfigError>(options.validation >= 0.0 && options.validation <= 0.9,
                      "[prepare] validation must be in [0, 0.9], got {}", options.validation);
   const auto tokenizer = make_tokenizer(options.tokenizer);
-  warn_of_split_marks(options, *tokenizer, log);
+  const DocumentOptions& documents = options.documents;
+  std::shared_ptr<const ConversationForm> form;
+  if (documents.conversations()) {
+    form = std::make_shared<ConversationForm>(documents.chat_template, documents.chat_date, tokenizer.get());
+    warn_of_marks(*form, *tokenizer, log);
+  }
   const std::string source = fmt::format("{} file(s), validation {}, xxh3 {}", options.text.size(),
-                                         options.validation, digest_of(options));
+                                         options.validation, digest_of(options, form.get()));
   files.make_directories(directory);
   const DirectoryLock lock(directory);
   const auto part = [&](Part which, const char* name, int64_t least) {
-    return prepare_part({which, directory / name, fmt::format("{} part of {}", name, source), least}, options,
-                        *tokenizer, files, log);
+    return prepare_part({which, directory / name, fmt::format("{} part of {}", name, source), least, form},
+                        options, *tokenizer, files, log);
   };
   PrepareReport report;
   report.train = part(Part::kTrain, "train", std::max(window, int64_t{1}));

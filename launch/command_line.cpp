@@ -35,6 +35,7 @@ struct CommandLine {
   CheckArguments check;
   LogitsArguments logits;
   InspectArguments inspect;
+  RenderArguments render;
   TokenizerArguments tokenizer;
   RecipeArguments recipe;
 
@@ -122,6 +123,7 @@ struct CommandLine {
     prepare.directory("directory to write");
     prepare.flags(prepare.stage.get<data::PrepareOptions>(), {}, {"text"});
     prepare.threads("threads that tokenize; 0: all processors");
+    add_render(*data);
 
     CLI::App* words = app.add_subcommand("tokenizer", "make a vocabulary, or see what one does to a text");
     words->require_subcommand(1);
@@ -133,6 +135,26 @@ struct CommandLine {
     train.threads("0: all processors");
     add_conversion(*words, "encode", "text to ids on stdout");
     add_conversion(*words, "decode", "ids to text on stdout");
+  }
+
+  void add_render(CLI::App& parent) {
+    CLI::App* sub = parent.add_subcommand(
+        "render", "a conversation in a model's chat template, as training and inference see it");
+    sub->callback([this] { chosen = [arguments = render] { return render_verb(arguments); }; });
+    data::RenderOptions& options = render.options;
+    sub->add_option(
+           "TEMPLATE", options.source,
+           "a model's folder or GGUF, a .jinja file, or the name of a template that came with retort")
+        ->required();
+    sub->add_option("--messages", render.messages, "a JSON file: [{\"role\", \"content\"}, ...]")->required();
+    sub->add_option("--tools", render.tools, "a JSON file: the tools' definitions, a list");
+    sub->add_option("--name", options.name, "template to take where a model has several");
+    sub->add_option("--bos", options.bos, "text of bos_token, instead of the model's");
+    sub->add_option("--eos", options.eos, "text of eos_token, instead of the model's");
+    sub->add_option("--date", options.date,
+                    "YYYY-MM-DD for templates that write the date; today when left out");
+    sub->add_flag("--generation-prompt", options.generation_prompt, "end with what opens an answer");
+    sub->add_flag("--json", render.json, "{\"text\", \"ids\", \"spans\"}: spans are learned, in characters");
   }
 
   void add_conversion(CLI::App& parent, const char* name, const char* doc) {

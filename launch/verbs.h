@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "data/templates/render.h"
 
 namespace retort::launch {
 
@@ -35,6 +36,14 @@ struct InspectArguments {
   std::string path, shards = {}, tokenizer = {};
 };
 ExitCode inspect_verb(const InspectArguments& arguments);
+
+// A conversation in a chat template.
+struct RenderArguments {
+  data::RenderOptions options;       // without what the files hold
+  std::string messages, tools = {};  // JSON files
+  bool json = false;
+};
+ExitCode render_verb(const RenderArguments& arguments);
 
 // Text to ids, or ids to text.
 struct TokenizerArguments {

@@ -4,6 +4,7 @@
 
 #include "artifacts/identify.h"
 #include "core/digest.h"
+#include "data/templates/opened.h"
 #include "data/tokenizers/tokenizer.h"
 
 namespace retort::recipes {
@@ -52,9 +53,11 @@ std::string trouble_with_shards(const Input& input) {
                      input.address);
 }
 
-std::string trouble_with_tokenizer(const std::string& address) {
+// What opening it says.
+template <class Open>
+std::string trouble_of(Open open) {
   try {
-    data::make_tokenizer(address);
+    open();
     return "";
   } catch (const Error& error) {
     return error.what();
@@ -95,7 +98,9 @@ std::string trouble_with(const Input& input) {
     case Thing::kShards:
       return trouble_with_shards(input);
     case Thing::kTokenizer:
-      return trouble_with_tokenizer(input.address);
+      return trouble_of([&] { data::make_tokenizer(input.address); });
+    case Thing::kTemplate:
+      return trouble_of([&] { data::open_template(input.address); });
     default:
       return trouble_with_path(input.address);
   }
@@ -107,6 +112,8 @@ std::string state_of(const Input& input, const Path& run) {
   if (preset_of(input.address)) return "";
   if (input.thing == Thing::kText) return fmt::format("text {}\n", digest_of_file(input.address));
   if (input.thing == Thing::kTokenizer) return tokenizer_state(input.address);
+  if (input.thing == Thing::kTemplate)
+    return fmt::format("template {}\n", data::open_template(input.address).digest());
   return outside_state(input.address);
 }
 

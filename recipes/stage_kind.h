@@ -19,7 +19,7 @@ struct StageOutcome;
 class StageCheck;  // recipes/stage_check.h
 
 // What a stage can take, from a file or from an earlier stage that makes such a thing.
-enum class Thing { kModel, kShards, kTokenizer, kCache, kText, kFile, kResult };
+enum class Thing { kModel, kShards, kTokenizer, kTemplate, kCache, kText, kFile, kResult };
 
 struct Input {
   std::string key;      // that names it: "data.train"

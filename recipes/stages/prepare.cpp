@@ -15,6 +15,8 @@ std::vector<Input> inputs(const Recipe& recipe, const Stage& stage) {
   for (const std::string& path : options.text) out.push_back({"prepare.text", path, Thing::kText});
   if (options.text.empty())
     for (const std::string& path : recipe.run.text) out.push_back({"run.text", path, Thing::kText});
+  if (options.documents.conversations())
+    out.push_back({"prepare.chat_template", options.documents.chat_template, Thing::kTemplate});
   return out;
 }
 

@@ -106,6 +106,29 @@ TEST_F(DocumentsTest, ConversationsAreRenderedInATemplate) {
   refuses<DataError>("a.jsonl", R"({"message":[]})", chats, HasSubstr("\"messages\" is missing"));
 }
 
+TEST_F(DocumentsTest, AModelsOwnTemplateGetsMessagesAsTheyAre) {
+  write_file(directory_ / "tokenizer_config.json", R"({"eos_token": "</s>"})");
+  const std::string form = write_file(directory_ / "chat_template.jinja",
+                                      "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}{{ "
+                                      "m.tool_calls|tojson if m.tool_calls }}{{ eos_token "
+                                      "}}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}");
+  const std::string records =
+      R"({"m":[{"role":"user","content":"Hi"},{"role":"assistant","content":null,"tool_calls":[{"n":1.0}]}]})"
+      "\n"
+      R"({"m":[{"from":"human","value":"Hi"},{"from":"gpt","value":"Yes"}]})";
+  for (const std::string& address : {form, directory_.path().string()})
+    EXPECT_THAT(
+        read("a.jsonl", records, {.messages = "m", .chat_template = address}),
+        ElementsAre("<user>Hi</s><assistant>[[{\"n\": 1.0}]</s>]", "<user>Hi</s><assistant>[Yes</s>]"));
+  EXPECT_THAT(
+      read("a.json", R"([{"q":"Hi","a":"Yes"}])", {.prompt = {"q"}, .response = "a", .chat_template = form}),
+      ElementsAre("<user>Hi</s><assistant>[Yes</s>]"));
+  refuses<DataError>("a.jsonl", R"({"m":[{"content":"Hi"}]})", {.messages = "m", .chat_template = form},
+                     HasSubstr("\"role\" is missing"));
+  refuses<IoError>("a.jsonl", R"({"m":[]})", {.messages = "m", .chat_template = "no/such/model"},
+                   HasSubstr("no/such/model"));
+}
+
 TEST_F(DocumentsTest, PromptFieldsAndAResponseAreAConversation) {
   const DocumentOptions options{.prompt = {"instruction", "input"}, .response = "output"};
   EXPECT_THAT(

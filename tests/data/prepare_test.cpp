@@ -321,6 +321,31 @@ TEST_F(Prepare, ConversationsWithoutAnswersAreRefused) {
   }
 }
 
+TEST_F(Prepare, AModelsOwnTemplateIsPartOfWhatTheShardsAre) {
+  const std::string form = (directory_ / "x.jinja").string();
+  const std::string body =
+      "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt "
+      "%}<assistant>{% endif %}";
+  write(form, "{{ strftime_now('%Y') }}" + body);
+  const std::string path =
+      write(directory_ / "a.json",
+            R"([{"m":[{"role":"user","content":"1+1?"},{"role":"assistant","content":"two"}]}])");
+  PrepareOptions options{
+      .text = {path}, .validation = 0.0, .documents = {.messages = "m", .chat_template = form}};
+  EXPECT_THROW(prepare(options, out(), 8, local_files(), log_), ConfigError) << "the date is not told";
+  options.documents.chat_date = "2026-02-03";
+  const PrepareReport report = prepare(options, out(), 8, local_files(), log_);
+  EXPECT_EQ(text_of(out() / "train"), "2026<user>1+1?\n<assistant>two\n");
+  EXPECT_EQ(report.train.learned, 3);
+  EXPECT_TRUE(prepare(options, out(), 8, local_files(), log_).train.kept);
+  options.documents.chat_date = "2027-02-03";
+  EXPECT_THROW(prepare(options, out(), 8, local_files(), log_), DataError) << "another date, other tokens";
+  options.documents.chat_date = "2026-02-03";
+  write(form, "{{ strftime_now('%Y') }} " + body);
+  EXPECT_THROW(prepare(options, out(), 8, local_files(), log_), DataError)
+      << "another template, other tokens";
+}
+
 TEST_F(Prepare, ASeparatorEndsEveryDocument) {
   RETORT_NEEDS_TEST_DATA();
   const std::string address = (testing::test_data() / "tokenizers" / "gpt2").string();

@@ -60,6 +60,29 @@ TEST(Verbs, InspectTakesShardsForACacheOnly) {
   EXPECT_THROW(inspect_verb({directory.path().string(), "x", ""}), ConfigError);
 }
 
+TEST(Verbs, RenderShowsAConversationInItsTemplate) {
+  testing::TemporaryDirectory directory;
+  const auto file = [&](const char* name, const char* text) {
+    std::ofstream(directory / name) << text;
+    return (directory / name).string();
+  };
+  RenderArguments use;
+  use.options.source = "chatml";
+  use.messages = file("talk.json", R"([{"role": "user", "content": "Hi"}])");
+  use.options.generation_prompt = true;
+  EXPECT_EQ(output_of(render_verb, use), "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
+  use.options.source =
+      file("x.jinja", "{{ tools[0].n }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}");
+  use.options.eos = "</s>";
+  use.tools = file("tools.json", R"([{"n": 1.0}])");
+  use.messages =
+      file("talk.json", R"([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])");
+  use.json = true;
+  EXPECT_EQ(output_of(render_verb, use), "{\"text\":\"1.0Hi</s>Yes</s>\",\"ids\":null,\"spans\":[[9,16]]}\n");
+  use.options.source = "chatlm";
+  EXPECT_THROW(render_verb(use), ConfigError);
+}
+
 TEST(Verbs, TokenizerEncodesAndDecodes) {
   TokenizerArguments use;
   use.tokenizer = "bytes";

@@ -79,6 +79,27 @@ stages:
   EXPECT_THAT(run(recipe(only, sets)), HasSubstr("done already"));
 }
 
+TEST_F(Identity, ATemplateFileThatIsEditedInPlaceCounts) {
+  const Path form = directory_ / "x.jinja", chats = directory_ / "chats.jsonl";
+  std::ofstream(chats)
+      << R"({"m": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]})";
+  const auto write = [&](const char* mark) {
+    std::ofstream(form) << "{% for m in messages %}" << mark << "{{ m.content }}{% endfor %}";
+  };
+  const std::string only = R"(
+stages:
+  - { name: text, kind: prepare }
+)";
+  const std::vector<std::string> sets = {"run.text=" + chats.string(), "prepare.messages=m",
+                                         "prepare.validation=0", "prepare.chat_template=" + form.string()};
+  write("> ");
+  run(recipe(only, sets));
+  EXPECT_THAT(run(recipe(only, sets)), HasSubstr("done already"));
+  write("- ");
+  EXPECT_THAT(run(recipe(only, sets)), Not(HasSubstr("done already")));
+  EXPECT_THAT(run(recipe(only, sets)), HasSubstr("done already"));
+}
+
 TEST_F(Identity, PreparationIsDoneOnceWhateverTrainsOnIt) {
   run(recipe(kRecipe), {.only = "prepare"});
   EXPECT_THAT(run(recipe(kRecipe, {"run.seed=9", "data.sequence=8", "data.limit=64"}), {.only = "prepare"}),

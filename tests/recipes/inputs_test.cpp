@@ -32,6 +32,9 @@ TEST(Inputs, SayWhatIsWrongWithThem) {
   EXPECT_THAT(trouble("none", Thing::kModel), HasSubstr("no such file or directory"));
   EXPECT_NE(trouble("file", Thing::kTokenizer), "");
   EXPECT_EQ(trouble_with({"key", "bytes", Thing::kTokenizer}), "");
+  EXPECT_EQ(trouble_with({"key", "chatml", Thing::kTemplate}), "");
+  EXPECT_THAT(trouble_with({"key", "chatlm", Thing::kTemplate}), HasSubstr("did you mean \"chatml\"?"));
+  EXPECT_THAT(trouble("none", Thing::kTemplate), HasSubstr("no such chat template"));
   EXPECT_EQ(trouble_with({"key", "stage:anything", Thing::kShards, "train"}), "") << "a stage makes it";
 }
 
