@@ -1,5 +1,6 @@
 #include "comm/bootstrap.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -12,6 +13,8 @@
 
 namespace retort::comm {
 namespace {
+
+constexpr const char* kAlone = "; --comm self runs this process alone";
 
 // The number that a variable holds; `absent` when it is not set.
 int64_t number_in(const Environment& environment, const std::string& name, int64_t least, int64_t absent) {
@@ -28,8 +31,8 @@ TcpMeeting meeting_of(const Environment& environment, const std::string& rank, i
   TcpMeeting out;
   const std::optional<std::string> host = environment("MASTER_ADDR");
   check<ConfigError>(host.has_value(),
-                     "[launch] {} and {} ranks are set, but not MASTER_ADDR, the address of rank 0", rank,
-                     ranks);
+                     "[launch] {} and {} ranks are set, but not MASTER_ADDR, the address of rank 0{}", rank,
+                     ranks, kAlone);
   out.host = *host;
   out.port = static_cast<int>(number_in(environment, "MASTER_PORT", 1, out.port));
   out.rank = static_cast<int>(number_in(environment, rank, 0, 0));
@@ -68,12 +71,79 @@ Launch tcp_launch(const std::string& rank, const std::string& ranks, const TcpMe
           meeting.size, meeting};
 }
 
+using FoundLaunch = std::optional<Launch>;  // nothing: the variables tell of no group
+
+FoundLaunch by_mpi(const Environment& environment) {
+  const std::optional<std::string> found = mpi_launcher(environment);
+  if (!found) return std::nullopt;
+  int64_t ranks = 0;
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"})
+    if (ranks == 0) ranks = number_in(environment, name, 1, 0);
+  return Launch{ranks == 1 ? "self" : "mpi", *found, ranks, {}};
+}
+
+FoundLaunch by_torchrun(const Environment& environment) {
+  const int64_t world = number_in(environment, "WORLD_SIZE", 1, 1);
+  if (world == 1) return std::nullopt;
+  for (const char* rank : {"RANK", "JOB_COMPLETION_INDEX"})
+    if (environment(rank)) return tcp_launch(rank, "WORLD_SIZE", meeting_of(environment, rank, world));
+  fail<ConfigError>(
+      "[launch] WORLD_SIZE={} is set, but neither RANK nor JOB_COMPLETION_INDEX, this process's number{}",
+      world, kAlone);
+}
+
+// Kubeflow's Trainer leaves torchrun's own options in the environment, one set a pod. torchrun's children
+// inherit them beside what it tells them itself.
+FoundLaunch by_kubeflow(const Environment& environment) {
+  const std::optional<std::string> nodes = environment("PET_NNODES");
+  if (!nodes || *nodes == "1" || environment("TORCHELASTIC_RUN_ID")) return std::nullopt;
+  check<ConfigError>(
+      nodes->find(':') == nodes->npos,
+      "[launch] PET_NNODES={} is a range of nodes, which only torchrun makes a group of: start "
+      "torchrun --no-python retort run ..., or set a number of nodes{}",
+      *nodes, kAlone);
+  const int64_t ranks = number_in(environment, "PET_NNODES", 1, 1);
+  const std::string processes = environment("PET_NPROC_PER_NODE").value_or("1");
+  check<ConfigError>(
+      processes == "1",
+      "[launch] PET_NPROC_PER_NODE={} asks for several processes a pod, which only torchrun "
+      "starts: start torchrun --no-python retort run ..., or set the TrainJob's numProcPerNode "
+      "to 1{}",
+      processes, kAlone);
+  check<ConfigError>(environment("PET_NODE_RANK").has_value(),
+                     "[launch] PET_NNODES={} is set, but not PET_NODE_RANK, this pod's number{}", *nodes,
+                     kAlone);
+  check<ConfigError>(environment("PET_MASTER_ADDR").has_value(),
+                     "[launch] PET_NNODES={} is set, but not PET_MASTER_ADDR, the address of pod 0{}", *nodes,
+                     kAlone);
+  const Environment named = [&](const std::string& name) {
+    return environment(name.starts_with("MASTER_") ? "PET_" + name : name);
+  };
+  return tcp_launch("PET_NODE_RANK", "PET_NNODES", meeting_of(named, "PET_NODE_RANK", ranks));
+}
+
+FoundLaunch by_slurm(const Environment& environment) {
+  const int64_t tasks = number_in(environment, "SLURM_STEP_NUM_TASKS", 1, 1);
+  if (tasks == 1 || !environment("SLURM_PROCID")) return std::nullopt;
+  return tcp_launch("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", slurm_meeting(environment, tasks));
+}
+
+// What mpirun says of its processes, where they are to meet without it.
+FoundLaunch by_mpirun_without_mpi(const Environment& environment) {
+  const int64_t ranks = number_in(environment, "OMPI_COMM_WORLD_SIZE", 1, 1);
+  if (ranks == 1) return std::nullopt;
+  return tcp_launch("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+                    meeting_of(environment, "OMPI_COMM_WORLD_RANK", ranks));
+}
+
 }  // namespace
 
 std::optional<std::string> process_environment(const std::string& name) {
   const char* value = std::getenv(name.c_str());
-  return value ? std::optional<std::string>(value) : std::nullopt;
+  return value && *value != '\0' ? std::optional<std::string>(value) : std::nullopt;
 }
+
+std::vector<std::string> comm_choices() { return {"auto", "self", "mpi", "tcp"}; }
 
 std::optional<std::string> mpi_launcher(const Environment& environment) {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"})
@@ -81,24 +151,21 @@ std::optional<std::string> mpi_launcher(const Environment& environment) {
   return std::nullopt;
 }
 
-Launch find_launch(std::string_view wanted, const Environment& environment) {
-  const std::vector<std::string> known = {"auto", "self", "mpi"};
-  check<ConfigError>(std::ranges::count(known, wanted) == 1,
-                     "[launch] unknown back end \"{}\"{}; known: auto, self, mpi", wanted,
-                     did_you_mean(wanted, known));
-  if (wanted != "auto") return {std::string(wanted), "asked for", 0, {}};
-  if (const std::optional<std::string> found = mpi_launcher(environment)) {
-    int64_t ranks = 0;
-    for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"})
-      if (ranks == 0) ranks = number_in(environment, name, 1, 0);
-    return {ranks == 1 ? "self" : "mpi", *found, ranks, {}};
-  }
-  if (const int64_t world = number_in(environment, "WORLD_SIZE", 1, 1); world > 1)
-    for (const char* rank : {"RANK", "JOB_COMPLETION_INDEX"})
-      if (environment(rank)) return tcp_launch(rank, "WORLD_SIZE", meeting_of(environment, rank, world));
-  if (const int64_t tasks = number_in(environment, "SLURM_STEP_NUM_TASKS", 1, 1);
-      tasks > 1 && environment("SLURM_PROCID"))
-    return tcp_launch("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", slurm_meeting(environment, tasks));
+Launch find_launch(std::string_view wanted, const Environment& variables) {
+  const std::vector<std::string> known = comm_choices();
+  check<ConfigError>(std::ranges::count(known, wanted) == 1, "[launch] unknown back end \"{}\"{}; known: {}",
+                     wanted, did_you_mean(wanted, known), fmt::join(known, ", "));
+  if (wanted == "self" || wanted == "mpi") return {std::string(wanted), "asked for", 0, {}};
+  const Environment environment = [&](const std::string& name) {
+    const std::optional<std::string> value = variables(name);
+    return value == "" ? std::nullopt : value;
+  };
+  const bool tcp = wanted == "tcp";
+  for (const auto find : {by_mpi, by_torchrun, by_kubeflow, by_slurm, by_mpirun_without_mpi})
+    if (FoundLaunch found = tcp && find == by_mpi ? std::nullopt : find(environment)) return *found;
+  check<ConfigError>(!tcp,
+                     "[launch] --comm tcp: the environment tells of no group; set WORLD_SIZE, RANK, and "
+                     "MASTER_ADDR, the address of rank 0");
   return {"self", "no launcher", 1, {}};
 }
 

@@ -7,11 +7,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "comm/comm.h"
 
 namespace retort::comm {
 
+// A variable that is set but empty is as one that is not set.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 std::optional<std::string> process_environment(const std::string& name);
 
@@ -26,13 +28,18 @@ struct Launch {
 //   OMPI_COMM_WORLD_SIZE, PMIX_RANK or PMI_RANK          mpi, or self where the size is known to be 1
 //   WORLD_SIZE > 1, MASTER_ADDR, and RANK (torchrun)     tcp, at MASTER_PORT or 29500
 //     or JOB_COMPLETION_INDEX (a Kubernetes indexed job)
+//   PET_NNODES > 1, PET_MASTER_ADDR, PET_NODE_RANK and   tcp, at PET_MASTER_PORT or 29500
+//     PET_NPROC_PER_NODE = 1 (Kubeflow Trainer)
 //   SLURM_PROCID and SLURM_STEP_NUM_TASKS > 1 (srun      tcp, at MASTER_ADDR and MASTER_PORT, or the step's
 //     without PMI; a batch script alone has no step)     first node and a port made from the job's number
 //   none of them                                         self
-// `wanted`: "auto", "self" or "mpi" (else ConfigError).
+// Variables that tell of several ranks, but not all that is needed to join them, are refused (ConfigError): a
+// process that trained alone then would do what another does too.
+// `wanted`: "auto", "self", "mpi", or "tcp", which passes over the first row (else ConfigError).
 Launch find_launch(std::string_view wanted, const Environment& environment);
 // The variable that shows an MPI launcher, with its value.
 std::optional<std::string> mpi_launcher(const Environment& environment);
+std::vector<std::string> comm_choices();  // what may be wanted
 
 // A rank's number among those on its machine, which is the GPU that it takes. Collective.
 struct LocalRank {

@@ -82,7 +82,7 @@ bool Comm::all_agree(bool mine) { return reduce(static_cast<int64_t>(mine), Redu
 
 double CommOptions::default_timeout_seconds() {
   const char* text = std::getenv("RETORT_COMM_TIMEOUT");
-  if (!text) return 600.0;
+  if (!text || *text == '\0') return 600.0;
   char* end = nullptr;
   const double seconds = std::strtod(text, &end);
   check<ConfigError>(end != text && *end == '\0' && seconds > 0 && seconds <= 1e6,

@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include "artifacts/export_formats.h"
 #include "artifacts/export_model.h"
+#include "comm/bootstrap.h"
 #include "core/nearest.h"
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
@@ -88,6 +89,14 @@ struct CommandLine {
         "the same without --set: run.text=my.txt");
   }
 
+  static void add_comm(CLI::App* sub, std::string& comm) {
+    sub->add_option("--comm", comm,
+                    "how this process finds the other ranks: auto (by what its launcher says), self (alone), "
+                    "mpi, tcp")
+        ->check(CLI::IsMember(comm::comm_choices()))
+        ->capture_default_str();
+  }
+
   void add_run_and_check() {
     CLI::App* sub =
         verb("run", "run a recipe's stages; finished ones are skipped, an interrupted one continues", run,
@@ -100,10 +109,12 @@ struct CommandLine {
         ->check(CLI::IsMember({"auto", "never"}) | CLI::ExistingDirectory)
         ->type_name("auto|never|PATH")
         ->capture_default_str();
+    add_comm(sub, run.comm);
     capture.only = "capture";
     sub = verb("capture", "run a recipe's capture stages, and what they need, and nothing else of it",
                capture, run_verb);
     add_recipe_and_sets(sub, capture.recipe, capture.sets);
+    add_comm(sub, capture.comm);
     sub = verb("check", "every problem of a recipe at once, with file, line and column; else a short plan",
                check, check_verb);
     add_recipe_and_sets(sub, check.recipe, check.sets);

@@ -7,19 +7,37 @@
 #include "comm/together.h"
 #include "launch/signals.h"
 #include "launch/verbs.h"
+#include "recipes/inputs.h"
+#include "recipes/ranks_agree.h"
 #include "recipes/read_recipe.h"
 #include "recipes/run_claim.h"
 
 namespace retort::launch {
 namespace {
 
+// The program as it lies on this machine: two builds may give two sets of bits.
+std::string program() {
+  return fmt::format("{} (digest {})", RETORT_VERSION, recipes::digest_of_file("/proc/self/exe"));
+}
+
+comm::Facts facts_of(const RunArguments& arguments, const recipes::Recipe& recipe) {
+  comm::Facts facts = recipes::recipe_facts(recipe);
+  facts["retort"] = program();
+  facts["--resume"] = arguments.resume;
+  facts["the verb"] = arguments.only.empty() ? "run" : arguments.only;
+  return facts;
+}
+
 ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const std::atomic<bool>& stop) {
   comm::Comm& comm = *started.comm;
   Log log(stderr, "", comm.rank() != 0);
   recipes::Recipe recipe;
+  comm::Facts facts;
   comm::together(comm, [&] {
     recipe = recipes::read_recipe(arguments.recipe, arguments.sets, comm.size() > 1 ? comm.size() : 0);
+    if (comm.size() > 1) facts = facts_of(arguments, recipe);
   });
+  comm::must_agree(comm, facts);
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
   const bool start_over = arguments.resume == "never", own = start_over || arguments.resume == "auto";
@@ -43,7 +61,7 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
 
 ExitCode run_verb(const RunArguments& arguments) {
   const StopSignals signals;
-  comm::Started started = comm::start_comm();
+  comm::Started started = comm::start_comm(arguments.comm);
   std::optional<comm::SharedError> shared;
   try {
     return run_rank(arguments, started, signals.requested());

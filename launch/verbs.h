@@ -16,6 +16,7 @@ struct RunArguments {
   std::string recipe;
   std::vector<std::string> sets = {};
   std::string resume = "auto";  // auto | never | a checkpoint's path
+  std::string comm = "auto";    // comm::comm_choices()
   std::string only = {};        // a kind of stage: with what it needs, and nothing else
 };
 ExitCode run_verb(const RunArguments& arguments);

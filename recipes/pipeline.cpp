@@ -7,6 +7,7 @@
 #include "recipes/identity.h"
 #include "recipes/inputs.h"
 #include "recipes/print_section.h"
+#include "recipes/ranks_agree.h"
 #include "recipes/stage_context.h"
 #include "recipes/stage_directory.h"
 
@@ -63,9 +64,19 @@ class Pipeline {
     log_.info("[{}/{}] {} ({}){}", count, recipe_.stages.size(), stage.name, stage.kind(),
               plan == Plan::kSkip ? ": done already" : "");
     comm::on_rank_zero(comm_, [&] { make_way(job, plan); });
+    if (plan != Plan::kSkip) compare_inputs(job);
     if (plan != Plan::kSkip && !do_stage(job)) return false;
     print_product(job);
     return true;
+  }
+
+  // A rank that sees other files, on a disk of its own, would train on something else than its peers.
+  void compare_inputs(const Job& job) {
+    comm::Facts facts;
+    comm::together(comm_, [&] {
+      if (comm_.size() > 1) facts = input_facts(recipe_, job.stage);
+    });
+    comm::must_agree(comm_, facts);
   }
 
   Plan plan_of(Job& job) {

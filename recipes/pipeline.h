@@ -9,8 +9,8 @@
 //
 // Equal hash (recipes/identity.h): a finished stage is skipped and an unfinished one continues, also one that
 // was put aside. Another: the stage is done from its start, its old directory is put aside
-// (recipes/stage_directory.h), and a warning says where and which keys changed. Collective. One process (or group)
-// at a time holds the run directory; a second one is refused (IoError).
+// (recipes/stage_directory.h), and a warning says where and which keys changed. Collective: before each stage the
+// ranks compare what its inputs hold for them (ConfigError). One process (or group) at a time holds the run directory; a second one is refused (IoError).
 #pragma once
 
 #include <atomic>

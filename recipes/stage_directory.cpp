@@ -46,20 +46,9 @@ bool holds_work(const Path& directory) {
 
 using Leaves = std::map<std::string, std::string>;
 
-void add_leaves(const Node& node, Leaves& leaves) {
-  for (size_t i = 0; i < node.children.size(); ++i) {
-    const Node& child = node.children[i];
-    if (!child.children.empty()) add_leaves(child, leaves);
-    const std::string key = child.path == node.path ? fmt::format("{}[{}]", node.path, i) : child.path;
-    if (child.kind == Node::Kind::kScalar) leaves[key] = child.scalar;
-  }
-}
-
 Leaves leaves_of(const std::string& identity) {
   Problems problems;
-  Leaves leaves;
-  add_leaves(parse_yaml(identity, "stage.json", problems), leaves);
-  return leaves;
+  return scalars_of(parse_yaml(identity, "stage.json", problems));
 }
 
 // The stage's keys whose values are no longer those that the work in its directory was begun with.

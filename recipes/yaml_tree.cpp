@@ -123,6 +123,16 @@ std::string item_name(const Node& item, size_t index) {
   return name != nullptr && !name->scalar.empty() ? name->scalar : std::to_string(index);
 }
 
+void add_scalars(const Node& node, std::map<std::string, std::string>& out) {
+  for (size_t i = 0; i < node.children.size(); ++i) {
+    const Node& child = node.children[i];
+    add_scalars(child, out);
+    const std::string path =
+        node.kind == Node::Kind::kList ? fmt::format("{}[{}]", node.path, i) : child.path;
+    if (child.kind == Node::Kind::kScalar) out[path] = child.scalar;
+  }
+}
+
 void assign_paths(Node& node) {
   for (size_t i = 0; i < node.children.size(); ++i) {
     Node& child = node.children[i];
@@ -226,6 +236,12 @@ Node parse_yaml(std::string_view text, const std::string& source, Problems& prob
   Node root = builder.take();
   assign_paths(root);
   return root;
+}
+
+std::map<std::string, std::string> scalars_of(const Node& root) {
+  std::map<std::string, std::string> out;
+  add_scalars(root, out);
+  return out;
 }
 
 Node overlay(const Node& below, const Node& above) {

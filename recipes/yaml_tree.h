@@ -5,6 +5,7 @@
 // The only home of yaml-cpp. Values; any thread.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,9 @@ struct Node {
 inline constexpr size_t kLargestYaml = size_t{1} << 20;  // bytes
 
 Node parse_yaml(std::string_view text, const std::string& source, Problems& problems);
+
+// Every scalar by its path; those of a list as KEY[0], KEY[1].
+std::map<std::string, std::string> scalars_of(const Node& root);
 
 // `above` over `below`: maps merge member by member, anything else replaces; every node keeps its own marks.
 Node overlay(const Node& below, const Node& above);

@@ -2,8 +2,10 @@
 
 #include <chrono>
 
+#include "comm/agreement.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/host_tensor.h"
 #include "data/prefetcher.h"
 #include "models/decoder.h"
 #include "train/metrics.h"
@@ -35,6 +37,15 @@ Json batch_of(const data::BatchStream& stream, int64_t micro_batches) {
                 {"sources", sources}};
   if (options.pack) batch["packing"] = static_cast<int>(options.long_documents);
   return batch;
+}
+
+std::string digest_of(const formats::NamedTensors& tensors) {
+  Digest digest;
+  for (const auto& [name, tensor] : tensors) {
+    digest.add(as_bytes(name));
+    digest.add(host_bytes(tensor));
+  }
+  return hex(digest.value());
 }
 
 // How far each source was read: {"name", "digest", "weight", "samples", "epochs"}.
@@ -115,6 +126,7 @@ Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches
 
 TrainReport Trainer::run() {
   State state = restore();
+  compare_ranks(state);
   if (state.step >= options_.steps) return report(state, false);
   comm::Comm& comm = parts_.step.comm;
   const int64_t all_batches = comm.size() * micro_batches_, mine = comm.rank() * micro_batches_;
@@ -296,6 +308,20 @@ Trainer::State Trainer::restore() {
   state.seconds = read_seconds(parts_.directory / kProgress);
   if (parts_.step.comm.rank() == 0) parts_.log.info("continuing from {}", source);
   return state;
+}
+
+// Replicas that begin apart stay apart: each applies the common gradient to weights of its own.
+void Trainer::compare_ranks(const State& state) {
+  comm::Comm& comm = parts_.step.comm;
+  if (comm.size() == 1) return;
+  formats::NamedTensors weights = weights_of(parts_.step.model.parameters());
+  if (models::Parameters* learned = parts_.step.objective.learned())
+    for (auto& weight : weights_of(*learned)) weights.push_back(std::move(weight));
+  comm::must_agree(comm, {{"the step to begin with", std::to_string(state.step)},
+                          {"the weights", digest_of(weights)},
+                          {"the optimizer's state", digest_of(parts_.step.optimizer.state())},
+                          {"the data", batch_of(parts_.stream, comm.size() * micro_batches_).dump()},
+                          {"the stage's recipe", hex(xxh3(parts_.recipe))}});
 }
 
 // Makes the working copies of the restored masters. A precision that `auto` has chosen stays: another would

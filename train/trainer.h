@@ -3,7 +3,8 @@
 // grids. The files below its directory are in docs/formats.md. Step s takes batch s (R G) + r G + i for
 // micro-batch i of rank r, G micro-batches on each of R ranks, so the step is the data position.
 //
-// Collective: every rank calls run(), stops at the same step and throws alike. Rank 0 writes.
+// Collective: every rank calls run(), stops at the same step and throws alike. Rank 0 writes. Ranks whose weights,
+// optimizer state, data or recipe differ at the start are refused (SharedError, exit code 2).
 #pragma once
 
 #include <atomic>
@@ -76,6 +77,7 @@ class Trainer {
  private:
   struct State;
   State restore();
+  void compare_ranks(const State& state);
   void refresh_in(const std::string& precision, const std::string& source);
   void account(State& state, const StepStats& stats, Metrics* metrics);
   void validate(const State& state, Metrics* metrics);

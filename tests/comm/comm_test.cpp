@@ -246,7 +246,9 @@ TEST(CommOptions, TimeoutComesFromTheEnvironment) {
   EXPECT_EQ(CommOptions().timeout_seconds, 600.0);
   ::setenv("RETORT_COMM_TIMEOUT", "12.5", 1);
   EXPECT_EQ(CommOptions().timeout_seconds, 12.5);
-  for (const char* bad : {"", "soon", "0", "-1", "5 s", "1e9", "nan"}) {
+  ::setenv("RETORT_COMM_TIMEOUT", "", 1);  // as if it were not set
+  EXPECT_EQ(CommOptions().timeout_seconds, 600.0);
+  for (const char* bad : {"soon", "0", "-1", "5 s", "1e9", "nan"}) {
     ::setenv("RETORT_COMM_TIMEOUT", bad, 1);
     EXPECT_THROW(CommOptions(), ConfigError) << bad;
   }

@@ -244,6 +244,50 @@ TEST_F(SlowEndToEnd, TcpRanksGiveTheSameBytes) {
   expect_equal_labels("one", "two");
 }
 
+// Before the first step, on every rank, and without a wait that does not end.
+TEST_F(SlowEndToEnd, RanksThatDifferAreRefused) {
+  for (const char* place : {"one", "two"}) fs::create_directory(directory_ / place);
+  for (const char* place : {"one", "two"}) fs::copy_file(directory_ / "a.txt", directory_ / place / "b.txt");
+  std::ofstream(directory_ / "two" / "b.txt", std::ios::app) << "and one line more\n";
+  const Path other = directory_ / "retort";
+  fs::copy_file(binary(), other);
+  std::ofstream(other, std::ios::app) << "another build";
+  int port = 29521;
+  const auto ranks = [&](const std::vector<std::string>& common, const std::string& second,
+                         const std::vector<std::string>& sets) {
+    const auto rank = [&](const std::string& number, const std::vector<std::string>& own) {
+      std::vector<std::string> out = {"env",
+                                      "-C",
+                                      (directory_ / (number == "0" ? "one" : "two")).string(),
+                                      "RANK=" + number,
+                                      "WORLD_SIZE=2",
+                                      "MASTER_ADDR=localhost",
+                                      "MASTER_PORT=" + std::to_string(port),
+                                      "RETORT_COMM_TIMEOUT=60"};
+      std::vector<std::string> all = common;
+      all.insert(all.end(), own.begin(), own.end());
+      const std::vector<std::string> rest = command("run", all);
+      out.insert(out.end(), rest.begin(), rest.end());
+      if (number == "1" && !second.empty()) *std::find(out.begin(), out.end(), binary().string()) = second;
+      return out;
+    };
+    Process peer(rank("1", sets), directory_ / "peer");
+    EXPECT_EQ(execute(rank("0", {}), "first"), 2) << said("first");
+    EXPECT_EQ(peer.wait(), 2) << said("peer");
+    EXPECT_FALSE(fs::exists(directory_ / "run" / "teacher" / "checkpoints"));
+    ++port;
+    return said("first");
+  };
+  EXPECT_THAT(
+      ranks({}, "", {"train.optimizer.lr=0.5", "run.seed=77"}),
+      ::testing::AllOf(HasSubstr("rank 1: differs from rank 0"), HasSubstr("run.seed is 77 there and"),
+                       HasSubstr("stages.teacher.train.optimizer.lr is 0.5 there and")));
+  EXPECT_THAT(ranks({}, "", {"stages.teacher.train.steps=9"}), HasSubstr("stages.teacher.train.steps is 9"));
+  EXPECT_THAT(ranks({}, other.string(), {}), HasSubstr("differs from rank 0: retort is"));
+  EXPECT_THAT(ranks({"run.text=b.txt"}, "", {}),
+              HasSubstr("rank 1: differs from rank 0: run.text (b.txt) is"));
+}
+
 TEST_F(SlowEndToEnd, BadInputHasDocumentedCodes) {
   EXPECT_EQ(execute(command("a", {"run.text=/nowhere.txt"}), "a"), 2);
   EXPECT_THAT(said("a"), HasSubstr("retort: --set run.text: no such file: /nowhere.txt"));

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 
+#include "comm/together.h"
 #include "core/error.h"
 #include "tests/data/corpus.h"
 #include "tests/testing.h"
@@ -41,6 +42,8 @@ struct TinyRun {
   TrainOptions options = tiny_options();
   FileSystem* files = &quick_files();
   std::function<void(int rank, int64_t step, std::atomic<bool>& stop)> before_step;
+  std::function<void(int rank, TrainerParts& parts)> before_run;
+  int odd_text_rank = -1;                        // reads the second corpus instead of the first
   double poison_from = 1e9, poison_until = 1e9;  // steps in which rank 0's loss is NaN
   int64_t rows = 2;
   double second_weight = 0.0;  // > 0: a second corpus beside the one of weight 1
@@ -135,7 +138,8 @@ struct TinyRun {
     Loss objective(learns);
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, {tiny.model.parameters(), objective.learned()});
-    std::vector<data::Source> sources = {{"first", other_text ? second_corpus() : corpus()}};
+    std::vector<data::Source> sources = {
+        {"first", other_text || comm.rank() == odd_text_rank ? second_corpus() : corpus()}};
     if (second_weight > 0) sources.push_back({"second", second_corpus(), second_weight});
     const data::BatchStream stream(
         sources,
@@ -158,6 +162,7 @@ struct TinyRun {
       if (comm.rank() == 0) validated.push_back(done);
       return {{"norm", tiny.model.parameters().unique()[0].master.norm().item<double>()}};
     };
+    if (before_run) before_run(comm.rank(), parts);
     const TrainReport report = Trainer(std::move(parts), options, micro_batches).run();
     if (comm.rank() == 0) map_steps = map.steps;
     return report;
@@ -207,6 +212,33 @@ class FullDisk final : public QuickFiles {
 };
 
 }  // namespace
+
+TEST(Trainer, RanksThatBeginApartAreRefused) {
+  const auto error_of = [](TinyRun run) {
+    const TemporaryDirectory directory;
+    run.ranks = 2;
+    int64_t steps = 0;
+    run.before_step = [&](int, int64_t, std::atomic<bool>&) { ++steps; };
+    try {
+      run(directory / "run");
+    } catch (const comm::SharedError& error) {
+      EXPECT_EQ(error.code(), ExitCode::kUsage);
+      EXPECT_EQ(steps, 0);
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  TinyRun weights, text, recipe;
+  weights.before_run = [](int rank, TrainerParts& parts) {
+    const at::NoGradGuard no_grad;
+    if (rank == 1) parts.step.model.parameters().unique().back().master.view(-1)[-1] += 1e-6;
+  };
+  text.odd_text_rank = 1;
+  recipe.before_run = [](int rank, TrainerParts& parts) { parts.recipe += std::to_string(rank); };
+  EXPECT_THAT(error_of(weights), HasSubstr("rank 1: differs from rank 0: the weights is"));
+  EXPECT_THAT(error_of(text), HasSubstr("rank 1: differs from rank 0: the data is"));
+  EXPECT_THAT(error_of(recipe), HasSubstr("rank 1: differs from rank 0: the stage's recipe is"));
+}
 
 TEST(Trainer, TrainsValidatesAndSaves) {
   TemporaryDirectory run;
