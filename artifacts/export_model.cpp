@@ -7,6 +7,7 @@
 #include "artifacts/export_formats.h"
 #include "artifacts/out_path.h"
 #include "core/error.h"
+#include "formats/finite_values.h"
 #include "formats/ggml_blocks.h"
 #include "models/adapters.h"
 
@@ -32,6 +33,13 @@ void check_not_source(const std::string& source, const Path& out) {
   std::error_code no_path;  // preset:NAME is no file
   check<IoError>(!std::filesystem::equivalent(source, out, no_path),
                  "{}: is the model that is read; name another place for the export", out.string());
+}
+
+// Whatever the format; what its type can hold is checked on what is written (formats/finite_values.h).
+void check_weights(const models::Model& model) {
+  for (const models::Parameter& p : model.parameters().unique())
+    if (p.role != models::Role::kScale)  // a learned scale has no value before training
+      formats::check_finite("[export]", p.name, p.master);
 }
 
 }  // namespace
@@ -105,6 +113,7 @@ uint64_t export_model(const OpenedModel& model, const ExportOptions& options, co
   ExportSource source{*model.decoder, model.map(), model.grids.get(), model.tokenizer.get(), model.generation,
                       model.ends(),   command};
   if (command.empty()) source.command = fmt::format("export {} --format {}", model.source, options.format);
+  check_weights(*model.decoder);
   if (!format.merges || model.decoder->spec().lora_rank == 0) {
     format.write(source, options, out, files);
   } else {

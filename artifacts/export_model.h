@@ -32,8 +32,9 @@ std::string rows_misfit(const ExportOptions& options, const models::Parameters& 
 void probe_export(const char* option, const std::string& format, const Path& out, const Path& source);
 
 // A file or a folder at `out`, as the format has it; returns the bytes written there. An older export there
-// is replaced; IoError when something else is there, or the model that is read; ConfigError for a misfit.
-// `command` is what a checkpoint says that it came from.
+// is replaced; IoError when something else is there, or the model that is read; ConfigError for a misfit, a value
+// beyond the range of its type too; NonFiniteError for weights that are not finite. `command` is what a
+// checkpoint says that it came from.
 uint64_t export_model(const OpenedModel& model, const ExportOptions& options, const Path& out,
                       FileSystem& files, const std::string& command = "");
 

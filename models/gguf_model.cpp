@@ -149,6 +149,7 @@ void save_gguf(FileSystem& files, const Path& path, const Model& model, const Pa
   check<InternalError>(family.gguf_metadata != nullptr, "[gguf] a {} model has no form in a GGUF",
                        family.name);
   const NamedPacked tensors = packed_tensors(model, family, packer);
+  for (const auto& [tensor, packed] : tensors) formats::check_in_range("[export]", tensor, packed);
   formats::GgufMetadata metadata = family.gguf_metadata(model.spec());
   const bool quantized = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) {
     return formats::ggml_type_info(t.second.type).block > 1;

@@ -288,7 +288,9 @@ void save_hf_folder(FileSystem& files, const Path& directory, const Model& model
   try {
     files.remove_all(fresh);
     files.make_directories(fresh);
-    write_weights(files, fresh, hf_weights(model, family, map, dtype, extras.pack), extras.shard_bytes);
+    const formats::NamedTensors weights = hf_weights(model, family, map, dtype, extras.pack);
+    for (const auto& [name, values] : weights) formats::check_in_range("[export]", name, values);
+    write_weights(files, fresh, weights, extras.shard_bytes);
     write_durably(files, fresh / "config.json", config.dump(2) + "\n");
     write_durably(files, fresh / "generation_config.json",
                   generation_json(config, extras.generation).dump(2) + "\n");

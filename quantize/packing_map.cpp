@@ -2,12 +2,17 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include "formats/finite_values.h"
+
 namespace retort::quantize {
 
 formats::PackedTensor PackingMap::pack(const models::Parameter& p) const {
   const at::NoGradGuard no_grad;
   const Grid* grid = enabled() ? grid_of(p) : nullptr;
-  return grid == nullptr ? formats::pack(formats::GgmlType::F32, p.master) : grid->pack(quantize(p));
+  if (grid == nullptr) return formats::pack(formats::GgmlType::F32, p.master);
+  const Quantized quantized = quantize(p);
+  formats::check_scales("[export]", p.name, quantized.scales.scale);
+  return grid->pack(quantized);
 }
 
 }  // namespace retort::quantize

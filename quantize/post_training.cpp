@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "formats/finite_values.h"
 #include "quantize/awq.h"
 #include "quantize/gptq.h"
 #include "quantize/scheme.h"
@@ -17,8 +18,7 @@ using models::Role;
 
 void check_finite(const models::Parameters& parameters) {
   for (const Parameter& p : parameters.unique())  // a learned scale has no value before training
-    check<NonFiniteError>(p.role == Role::kScale || at::isfinite(p.master).all().item<bool>(),
-                          "[quantize] {}: its weights must be finite", p.name);
+    if (p.role != Role::kScale) formats::check_finite("[quantize]", p.name, p.master);
 }
 
 // Every grid that some parameter takes must be one that the method can serve.

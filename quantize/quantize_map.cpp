@@ -226,8 +226,7 @@ const Grid* QuantizeMap::grid_of(const Parameter& p) const {
 Quantized QuantizeMap::quantize(const Parameter& p) const {
   const Entry* entry = entry_of(p);
   RETORT_ASSERT(entry != nullptr);
-  check<DataError>(p.master.isfinite().all().item<bool>(), "[quantize] {} has values that are not finite",
-                   p.name);
+  formats::check_finite("[quantize]", p.name, p.master);
   const at::NoGradGuard no_grad;
   return quantize(*entry, p.master);
 }

@@ -6,7 +6,7 @@
 //   scales      a function of the master, made again every step; on a learned grid a parameter of role kScale
 //   inputs      Linear may fake-quantize what the quantized matrices multiply (activations.h)
 //
-// One rank owns it. Throws ConfigError; DataError for weights that are not finite.
+// One rank owns it. Throws ConfigError; NonFiniteError for weights that are not finite.
 #pragma once
 
 #include <map>
@@ -76,7 +76,7 @@ class QuantizeMap final : public PackingMap {
   bool identity_for(const models::Parameter& p) const override;  // independent of enable: a grid is or is not
 
   const Grid* grid_of(const models::Parameter& p) const override;
-  Quantized quantize(const models::Parameter& p) const override;  // DataError when p is not finite
+  Quantized quantize(const models::Parameter& p) const override;  // NonFiniteError when p is not finite
   double relative_error(const models::Parameter& p) const override;
 
  private:

@@ -69,6 +69,35 @@ TEST(ExportFormats, HoldWhatTheySay) {
   EXPECT_GT(pairs, 30);
 }
 
+// Every format, in every type, with and without a grid of its own: no file holds a value that is none.
+TEST(ExportFormats, ValuesThatNoFileMayHoldAreRefused) {
+  testing::TemporaryDirectory directory;
+  const auto refused = [&](const ExportFormat& format, const std::string& type, double value,
+                           const auto& error) {
+    OpenedModel model = on_grid(format.packs == Packs::kMatrices ? "int8_row" : "q8_0");
+    if (format.packs != Packs::kMatrices && type != "own") model.grids = nullptr;
+    model.decoder->parameters().at("final_norm.weight").master.fill_(1.0);
+    model.decoder->parameters().at("embed.weight").master[2][3] = value;
+    ExportOptions options;
+    options.format = format.name;
+    options.type = type;
+    const Path out = directory / (format.name + type);
+    EXPECT_THAT([&] { export_model(model, options, out, local_files()); }, error)
+        << format.name << " " << type;
+    EXPECT_FALSE(std::filesystem::exists(out)) << out;
+  };
+  for (const ExportFormat& format : export_formats()) {
+    std::vector<std::string> types = format.types;
+    types.emplace_back("own");
+    for (const std::string& type : types)
+      refused(format, type, NAN,
+              ThrowsMessage<NonFiniteError>(
+                  "[export] embed.weight: its weights must be finite, and [2, 3] is nan"));
+    if (std::ranges::count(types, "f16") > 0)
+      refused(format, "f16", 7e4, ThrowsMessage<ConfigError>(HasSubstr("[2, 3] is beyond the range of f16")));
+  }
+}
+
 TEST(ExportFormats, AModelOfOurOwnIsACheckpointOnly) {
   const models::DecoderSpec spec = models::families().at("stlm").defaults;
   EXPECT_EQ(

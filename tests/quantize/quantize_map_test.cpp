@@ -349,8 +349,8 @@ TEST(QuantizeMap, WeightsThatAreNotFiniteAreNamed) {
   try {
     map.pack(parameters.at("embed.weight"));
     FAIL();
-  } catch (const DataError& error) {
-    EXPECT_STREQ(error.what(), "[quantize] embed.weight has values that are not finite");
+  } catch (const NonFiniteError& error) {
+    EXPECT_STREQ(error.what(), "[quantize] embed.weight: its weights must be finite, and [3, 5] is nan");
   }
 }
 
