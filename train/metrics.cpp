@@ -63,12 +63,17 @@ Metrics::Metrics(FileSystem& files, Log& log, const Path& directory, int64_t don
 
 void Metrics::step(const StepStats& stats, const Covered& covered) {
   const int64_t done = stats.step + 1;
-  note_ = stats.skipped ? "update skipped: not finite" : fmt::format("loss {:.4f}", stats.loss);
+  note_ = !stats.measured() ? "loss -"
+          : stats.skipped   ? "update skipped: not finite"
+                            : fmt::format("loss {:.4f}", stats.loss);
   progress_.update(done, note_);
   if (done % options_.log_every != 0 && done != options_.steps && !stats.skipped) return;
-  Json line{{"step", done}, {"loss", stats.loss}};
-  for (size_t i = 0; i < stats.parts.size(); ++i) line[options_.part_names.at(i)] = stats.parts[i];
-  line["gradient_norm"] = stats.gradient_norm;
+  Json line{{"step", done}};
+  if (stats.measured()) {
+    line["loss"] = stats.loss;
+    for (size_t i = 0; i < stats.parts.size(); ++i) line[options_.part_names.at(i)] = stats.parts[i];
+    line["gradient_norm"] = stats.gradient_norm;
+  }
   line["lr"] = stats.lr;
   line[options_.counted] = stats.counted;
   line["tokens"] = covered.tokens;

@@ -1,6 +1,5 @@
 #include "train/step.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "comm/tree_sum.h"
@@ -84,11 +83,12 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
 
   // count: before any backward, since every micro-batch's gradient is divided by the whole
   stats.counted = count(parts_.objective.counted(), batches, parts_.comm);
-  const auto divisor = static_cast<double>(std::max<int64_t>(stats.counted, 1));
+  const auto divisor = static_cast<double>(stats.counted);
 
   // forward and backward
   models::Parameters& parameters = parts_.model.parameters();
   if (parts_.map.begin_step(step)) models::refresh_working(parameters, parts_.map);
+  if (!stats.measured()) return stats;
   LossTree losses(parts_.comm.rank() * micro_batches_);
   parts_.objective.begin_step(step);
   sync_.begin_step();

@@ -3,9 +3,11 @@
 // and ranks) / (count of what they are losses of). Losses and gradients are summed by one tree over the global
 // micro-batch numbers (comm/tree_sum.h): a step gives the same bits, however its
 // micro-batches are split over ranks of equal threads. A loss or gradient that is not finite on any rank
-// skips the update on all.
+// skips the update on all. A step that has nothing to count on any rank is no update: no forward pass, no decay, no
+// momentum, no step of the optimizer's own count.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,12 +24,15 @@ namespace retort::train {
 
 struct StepStats {
   int64_t step = 0;
-  double loss = 0;            // mean over what the objective counts, on all ranks
-  std::vector<double> parts;  // means, in the objective's order
-  double gradient_norm = 0;   // before clipping
+  // Measured only where something is counted.
+  double loss =
+      std::numeric_limits<double>::quiet_NaN();  // mean over what the objective counts, on all ranks
+  std::vector<double> parts;                     // means, in the objective's order
+  double gradient_norm = std::numeric_limits<double>::quiet_NaN();  // before clipping
   double lr = 0;
   int64_t counted = 0;   // Objective::counted(), on all ranks
   bool skipped = false;  // non-finite: nothing was updated
+  bool measured() const { return counted > 0; }
 };
 
 // What a step acts on. All references outlive the TrainStep.

@@ -84,7 +84,8 @@ std::vector<data::Batch> take(data::Prefetcher& prefetcher, int64_t count) {
 // Where a run is, the same on every rank but for the seconds.
 struct Trainer::State {
   int64_t step = 0, tokens = 0;
-  double loss = 0;
+  double loss = std::numeric_limits<double>::quiet_NaN();
+  int64_t unlabelled = 0;        // steps
   std::vector<int64_t> skipped;  // steps without an update
   double seconds = 0;
   int64_t failed_saves = 0;
@@ -178,6 +179,7 @@ void Trainer::account(State& state, const StepStats& stats, Metrics* metrics) {
   ++state.step;
   state.tokens += parts_.step.comm.size() * micro_batches_ * batch.rows * batch.sequence;
   if (metrics) metrics->step(stats, {state.tokens, state.seconds, epochs_at(state)});
+  if (!stats.measured()) return account_unlabelled(state, metrics != nullptr);
   if (!stats.skipped) {
     state.loss = stats.loss;
     return;
@@ -195,6 +197,13 @@ void Trainer::account(State& state, const StepStats& stats, Metrics* metrics) {
       "[train] step {}: loss or gradient was not finite in {} steps in a row; the last checkpoint "
       "is whole: lower train.optimizer.lr or look at the data of these steps",
       state.step, in_a_row);
+}
+
+// Said at the first one, and with their share at the end: a recipe whose windows miss the answers goes on.
+void Trainer::account_unlabelled(State& state, bool speaks) {
+  if (++state.unlabelled == 1 && speaks)
+    parts_.log.warn("step {}: its batch has no {} on any rank, so nothing is learned in it", state.step,
+                    parts_.step.objective.counted().name);
 }
 
 void Trainer::validate(const State& state, Metrics* metrics) {
@@ -266,6 +275,7 @@ Json Trainer::facts_of(const State& state) const {
   facts["train"] = {{"tokens", state.tokens},
                     {"loss", state.loss},
                     {"skipped", state.skipped},
+                    {"unlabelled", state.unlabelled},
                     {"batch", batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_)},
                     {"sources", sources_of(parts_.stream, samples_at(state))},
                     {"precision", precision_of(parts_.step.model.parameters())}};
@@ -273,7 +283,14 @@ Json Trainer::facts_of(const State& state) const {
 }
 
 TrainReport Trainer::report(const State& state, bool preempted) const {
-  return {state.step, state.tokens, state.seconds, state.loss, preempted};
+  if (state.unlabelled > 0 && parts_.step.comm.rank() == 0)
+    parts_.log.warn(
+        "{} of {} steps ({:.0f} %) had no {} in their batches and were no updates; longer windows "
+        "(data.sequence) or larger batches (data.batch_tokens) reach more of them",
+        state.unlabelled, state.step,
+        100.0 * static_cast<double>(state.unlabelled) / static_cast<double>(state.step),
+        parts_.step.objective.counted().name);
+  return {state.step, state.tokens, state.seconds, state.loss, state.unlabelled, preempted};
 }
 
 // ---- Starting
@@ -293,7 +310,8 @@ Trainer::State Trainer::restore() {
   try {
     const Json& train = checkpoint->extra.at("train");
     state.tokens = formats::json_integer(train, "tokens", source);
-    state.loss = formats::json_real(train, "loss", source);
+    if (!train.at("loss").is_null()) state.loss = formats::json_real(train, "loss", source);
+    if (train.contains("unlabelled")) state.unlabelled = formats::json_integer(train, "unlabelled", source);
     state.skipped = train.at("skipped").get<std::vector<int64_t>>();
     const Json now = batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_);
     check<ConfigError>(

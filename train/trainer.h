@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <string>
 
 #include "core/log.h"
@@ -40,8 +41,9 @@ struct TrainOptions {
 // Of the whole run, with what was trained before it continued.
 struct TrainReport {
   int64_t steps = 0, tokens = 0;
-  double seconds = 0;      // without validation and saves
-  double final_loss = 0;   // of the last update
+  double seconds = 0;                                            // without validation and saves
+  double final_loss = std::numeric_limits<double>::quiet_NaN();  // of the last update; NaN: there was none
+  int64_t unlabelled = 0;  // steps that had nothing to learn from, on no rank
   bool preempted = false;  // stopped by a signal after saving
 };
 
@@ -63,7 +65,7 @@ struct TrainerParts {
 class Metrics;  // train/metrics.h
 
 // A checkpoint's `extra` holds the caller's facts and, under "train", the trainer's: tokens seen, last loss,
-// skipped updates, the step's batch, how far each source was read, precision.
+// skipped updates, steps without labels, the step's batch, how far each source was read, precision.
 class Trainer {
  public:
   // micro_batches: this rank's G.
@@ -79,6 +81,7 @@ class Trainer {
   State restore();
   void compare_ranks(const State& state);
   void refresh_in(const std::string& precision, const std::string& source);
+  void account_unlabelled(State& state, bool speaks);
   void account(State& state, const StepStats& stats, Metrics* metrics);
   void validate(const State& state, Metrics* metrics);
   void save(State& state, bool last);

@@ -2,6 +2,8 @@
 // validation text. Ranks are the launch's processes, or threads of this one.
 #include <ATen/Parallel.h>
 
+#include <cmath>
+
 #include "artifacts/model_facts.h"
 #include "comm/together.h"
 #include "core/error.h"
@@ -201,11 +203,12 @@ class Training {
     const Spent before = spent_before(context_, model.init ? init_source(stage_) : model.from);
     out.update({{"file_bytes", weights_bytes(context_.directory, objective_->learned())},
                 {"steps", report.steps},
-                {"final_loss", report.final_loss},
                 {"precision", train::precision_of(model_->parameters())},
                 {"flops_per_token", model_->flops_per_token(stage_.get<DataOptions>().sequence)},
                 {"tokens", before.tokens + report.tokens},
                 {"seconds", before.seconds + report.seconds}});
+    if (!std::isnan(report.final_loss)) out["final_loss"] = report.final_loss;
+    if (report.unlabelled > 0) out["steps_without_labels"] = report.unlabelled;
     return out;
   }
 

@@ -95,6 +95,20 @@ TEST(Metrics, TheNonFiniteIsNullAndASkippedStepAlwaysSaysSo) {
   EXPECT_NE(lines(run.path()).find("\"skipped\":true"), std::string::npos);
 }
 
+// No 0.0 where nothing was measured.
+TEST(Metrics, AStepWithoutLabelsHasNoFigures) {
+  testing::TemporaryDirectory run;
+  CapturedLog log;
+  Metrics metrics(quick_files(), *log, run.path(), 0, kOptions);
+  StepStats stats;
+  stats.step = 4;
+  stats.lr = 1e-3;
+  metrics.step(stats, {320, 0.5, {}});
+  metrics.finish();
+  EXPECT_EQ(lines(run.path()), "{\"step\":5,\"lr\":0.001,\"labels\":0,\"tokens\":320}\n");
+  EXPECT_TRUE(log.says("loss -")) << log.text();
+}
+
 TEST(Metrics, ContinuesBehindTheCheckpointWithoutDuplicates) {
   testing::TemporaryDirectory run;
   CapturedLog log;

@@ -446,12 +446,51 @@ TEST(TrainStep, WorkingCopiesFollowTheMasters) {
   }
 }
 
-TEST(TrainStep, ABatchWithoutLabelsIsNoDivisionByZero) {
-  data::Batch empty = tiny_batch(0);
-  empty.labels_BT.fill_(data::kIgnored);
-  TinyModel tiny;
-  for (const at::Tensor& g : gradients_of(tiny, tiny.map, {empty}))
-    EXPECT_EQ(g.abs().max().item<float>(), 0.0f);
+// No decay and no momentum, and the optimizer does not count it: the steps around it give the same bits without it.
+TEST(TrainStep, AStepWithoutLabelsOnAnyRankIsNoUpdate) {
+  const auto run = [](comm::Comm& comm, bool with_empty) {
+    TinyModel tiny;
+    OptimizerOptions options;
+    options.decay_all = options.decay_embeddings = true;
+    const auto optimizer = make_optimizer(options, tiny.model.parameters());
+    const auto objective = make_cross_entropy();
+    TrainStep step({tiny.model, tiny.map, *objective, *optimizer, comm}, 2, 1.0);
+    data::Batch empty = tiny_batch(7);
+    empty.labels_BT.fill_(data::kIgnored);
+    for (int64_t s = 0; s < 4; ++s) {
+      if (s == 2 && with_empty) {
+        const StepStats stats = step.run(9, {empty, empty}, 1e-2);
+        EXPECT_FALSE(stats.measured());
+        EXPECT_FALSE(stats.skipped);
+        EXPECT_TRUE(std::isnan(stats.loss) && std::isnan(stats.gradient_norm) && stats.parts.empty());
+      }
+      EXPECT_TRUE(step.run(s, {tiny_batch(2 * s + comm.rank()), empty}, 1e-2).measured());
+    }
+    std::vector<at::Tensor> out = tiny.weights();
+    for (const auto& [name, tensor] : optimizer->state()) out.push_back(tensor.clone());
+    return out;
+  };
+  comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+    const std::vector<at::Tensor> with = run(comm, true), without = run(comm, false);
+    for (size_t i = 0; i < with.size(); ++i) EXPECT_TRUE(testing::same_bits(with[i], without[i])) << i;
+  });
+}
+
+// It is enough that another rank has some.
+TEST(TrainStep, ARankWithoutLabelsTakesPart) {
+  comm::run_thread_ranks(2, [](comm::Comm& comm) {
+    TinyModel tiny;
+    const auto optimizer = make_optimizer({}, tiny.model.parameters());
+    const auto objective = make_cross_entropy();
+    TrainStep step({tiny.model, tiny.map, *objective, *optimizer, comm}, 1, 1.0);
+    data::Batch batch = tiny_batch(1);
+    if (comm.rank() == 1) batch.labels_BT.fill_(data::kIgnored);
+    const std::vector<at::Tensor> before = tiny.weights();
+    const StepStats stats = step.run(0, {batch}, 1e-2);
+    EXPECT_EQ(stats.counted, tiny_batch(1).valid_labels());
+    EXPECT_TRUE(std::isfinite(stats.loss));
+    EXPECT_FALSE(testing::same_bits(tiny.weights()[0], before[0]));
+  });
 }
 
 }  // namespace retort::train

@@ -6,6 +6,7 @@
 #include <limits>
 #include <mutex>
 #include <set>
+#include <sstream>
 
 #include "comm/together.h"
 #include "core/error.h"
@@ -19,6 +20,7 @@ namespace retort::train {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using testing::TemporaryDirectory;
 
 struct Killed {};  // what a test throws where a process would be killed
@@ -52,6 +54,7 @@ struct TinyRun {
   int64_t limit = 0;
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
   std::vector<std::string> frozen;       // parameters
+  bool unlabelled = false;               // every fifth step has no labels, from the third on
   bool learns = false;                   // the objective has a parameter of its own
 
   std::string log;                 // rank 0's, after run
@@ -90,7 +93,13 @@ struct TinyRun {
       if (own) own->add("objective.scale", {1}, models::Role::kObjective).master.fill_(1.0);
     }
     std::function<bool(int64_t step)> poisons;
-    bool poisoned = false;
+    bool poisoned = false, unlabelled = false;
+    Counted counted() const override {
+      if (!unlabelled) return labels();
+      return {"labels", [](const data::Batch& batch) {
+                return batch.samples.front() / 4 % 5 == 2 ? 0 : batch.valid_labels();
+              }};
+    }
     std::unique_ptr<Objective> inner = make_cross_entropy();
     std::unique_ptr<models::Parameters> own;
     void begin_step(int64_t step) override { poisoned = poisons(step); }
@@ -136,6 +145,7 @@ struct TinyRun {
     Map map;
     models::bind_working(tiny.model.parameters(), map, measured);
     Loss objective(learns);
+    objective.unlabelled = unlabelled;
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, {tiny.model.parameters(), objective.learned()});
     std::vector<data::Source> sources = {
@@ -339,6 +349,40 @@ TEST(Trainer, WhatTheObjectiveLearnsResumes) {
   EXPECT_LT(last.learned.at("objective.scale").item<float>(), 0.99f);
   EXPECT_TRUE(last.optimizer.contains("adamw.m.objective.scale"));
   EXPECT_EQ(last.weights.size(), TinyModel().model.parameters().unique().size());
+}
+
+TEST(Trainer, StepsWithoutLabelsAreNoUpdates) {
+  for (const int ranks : {1, 2}) {
+    TemporaryDirectory whole_run, parts_run;
+    TinyRun whole, first, second;
+    for (TinyRun* run : {&whole, &first, &second}) {
+      run->ranks = ranks;
+      run->micro_batches = 2 / ranks;
+      run->options.log_every = 1;
+      run->unlabelled = true;
+    }
+    const TrainReport report = whole(whole_run.path());
+    EXPECT_EQ(report.unlabelled, 4);
+    EXPECT_THAT(whole.log, HasSubstr("step 3: its batch has no labels on any rank"));
+    EXPECT_THAT(whole.log, HasSubstr("4 of 20 steps (20 %) had no labels"));
+    const LoadedCheckpoint last = load_latest_checkpoint(whole_run / "checkpoints", *CapturedLog()).value();
+    EXPECT_EQ(last.optimizer.at("adamw.step").item<int64_t>(), 16);
+    EXPECT_EQ(last.extra["train"]["unlabelled"], 4);
+    int without = 0;
+    std::istringstream lines(read_text(whole_run / "metrics.jsonl"));
+    for (std::string text; std::getline(lines, text);) {
+      const formats::Json line = formats::parse_json(text, "metrics");
+      if (line.contains("validation")) continue;
+      EXPECT_EQ(line.contains("loss"), line.at("labels") != 0) << text;
+      EXPECT_EQ(line.contains("gradient_norm"), line.at("labels") != 0) << text;
+      without += line.at("labels") == 0;
+    }
+    EXPECT_EQ(without, 4);
+    first.before_step = stop_at(9, 0);
+    EXPECT_EQ(first(parts_run.path()).unlabelled, 2);
+    EXPECT_EQ(second(parts_run.path()).unlabelled, 4);
+    expect_same(whole_run.path(), parts_run.path());
+  }
 }
 
 TEST(Trainer, AKillBetweenCheckpointsDoesNotChangeABit) {
