@@ -99,12 +99,20 @@ struct Encoded {
   uint64_t consumed;
 };
 
+// A document begins with the prefix, unless its own text does, as that of some chat templates.
+void begin_with(const std::vector<int32_t>& prefix, std::vector<int32_t>& ids) {
+  const bool there = ids.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids.begin());
+  if (!there) ids.insert(ids.begin(), prefix.begin(), prefix.end());
+}
+
 Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer) {
   const std::optional<int32_t> separator = tokenizer.separator();
+  const std::vector<int32_t> prefix = tokenizer.prefix();
   Encoded out{{}, job.consumed};
   for (const auto& [piece, before] : job.items) {
     out.pieces.push_back(
         {tokenizer.encode_behind(before, piece.text), piece.text.size(), piece.continues, piece.learned});
+    if (!piece.continues) begin_with(prefix, out.pieces.back().ids);
     if (piece.ends && separator) out.pieces.back().ids.push_back(*separator);
   }
   return out;
@@ -168,6 +176,12 @@ PreparedPart prepare_part(const PartPlan& plan, const PrepareOptions& options, c
   return out;
 }
 
+std::unique_ptr<Tokenizer> tokenizer_of(const PrepareOptions& options) {
+  auto tokenizer = make_tokenizer(options.tokenizer);
+  auto without = options.begin_token ? nullptr : tokenizer->without_prefix();
+  return without ? std::move(without) : std::move(tokenizer);
+}
+
 // A mark that is no token of its own still works, but other software expects one; without a mark that ends a
 // turn the model does not learn where to stop.
 void warn_of_marks(const ConversationForm& form, const Tokenizer& tokenizer, Log& log) {
@@ -190,6 +204,10 @@ void PrepareOptions::describe(Section& s) {
       "tokenizer of the text: bytes, a tokenizer's file or folder, or in a recipe stage:NAME of a tokenizer "
       "stage");
   s.field("text", text, "files to read; empty: those of run.text");
+  s.field(
+      "begin_token", begin_token,
+      "whether documents begin with what the tokenizer puts before a text, its begin token; without it the "
+      "model that is trained, and what is exported of it, do not begin with it either");
   s.field("validation", validation,
           "share that is kept for validation: of every text file's bytes, from its end; of records, by their "
           "digests",
@@ -204,15 +222,16 @@ PrepareReport prepare(const PrepareOptions& options, const Path& directory, int6
   check<ConfigError>(!options.text.empty(), "[prepare] text must name at least one file");
   check<ConfigError>(options.validation >= 0.0 && options.validation <= 0.9,
                      "[prepare] validation must be in [0, 0.9], got {}", options.validation);
-  const auto tokenizer = make_tokenizer(options.tokenizer);
+  const auto tokenizer = tokenizer_of(options);
   const DocumentOptions& documents = options.documents;
   std::shared_ptr<const ConversationForm> form;
   if (documents.conversations()) {
     form = std::make_shared<ConversationForm>(documents.chat_template, documents.chat_date, tokenizer.get());
     warn_of_marks(*form, *tokenizer, log);
   }
-  const std::string source = fmt::format("{} file(s), validation {}, xxh3 {}", options.text.size(),
-                                         options.validation, digest_of(options, form.get()));
+  const std::string begin = tokenizer->prefix().empty() ? "" : ", with begin tokens";
+  const std::string source = fmt::format("{} file(s), validation {}, xxh3 {}{}", options.text.size(),
+                                         options.validation, digest_of(options, form.get()), begin);
   files.make_directories(directory);
   const DirectoryLock lock(directory);
   const auto part = [&](Part which, const char* name, int64_t least) {

@@ -1,7 +1,8 @@
 // Files of text to token shards, once: DIRECTORY/train and DIRECTORY/validation.
 // Files are read one after another (data/documents.h, data/pieces.h); pieces are tokenized by several threads
 // in bounded memory and written in order, so the shards do not depend on the number of threads. Where the
-// vocabulary has a separator, it ends every document. Conversations get a loss mask.
+// vocabulary has a separator, it ends every document; what the tokenizer puts before a text (Tokenizer::prefix())
+// begins it, unless begin_token is off or the text has it already. Conversations get a loss mask.
 // A killed preparation continues after its last full shard and ends with the same bytes. A finished part made
 // from the same text, tokenizer and options is recognised by its digest, verified and kept; other content in
 // its place is an error, never overwritten. One process at a time prepares a directory. Throws ConfigError,
@@ -23,6 +24,7 @@ namespace retort::data {
 struct PrepareOptions {
   std::string tokenizer = "bytes";
   std::vector<std::string> text = {};  // files
+  bool begin_token = true;             // documents begin with what the tokenizer puts before a text
   double validation = 0.1;             // share that is kept for validation; 0: no validation part
   DocumentOptions documents = {};
   int64_t shard_tokens = kShardTokens;

@@ -1,6 +1,9 @@
 #include "data/token_shards.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <limits>
 #include <set>
@@ -8,6 +11,7 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "formats/hdf5.h"
+#include "formats/untrusted.h"
 
 namespace retort::data {
 namespace {
@@ -33,6 +37,23 @@ std::vector<uint64_t> block_digests(std::span<const std::byte> tokens, size_t wi
   return out;
 }
 
+std::string print_prefix(const std::vector<int32_t>& ids) { return fmt::format("{}", fmt::join(ids, ",")); }
+
+// "1,5": ids of the vocabulary.
+std::vector<int32_t> read_prefix(const std::string& text, int64_t vocabulary, const std::string& where) {
+  std::vector<int32_t> ids;
+  for (const char *at = text.data(), *end = at + text.size(); at < end; ++at) {
+    int32_t id = -1;
+    const auto [stop, error] = std::from_chars(at, end, id);
+    check<DataError>(error == std::errc() && id >= 0 && id < vocabulary && (stop == end || *stop == ','),
+                     "{}: attribute prefix must be ids below {}, got \"{}\"", where, vocabulary,
+                     formats::shown(text));
+    ids.push_back(id);
+    at = stop;
+  }
+  return ids;
+}
+
 // One file, opened and checked on its own.
 struct Shard {
   explicit Shard(const Path& path);
@@ -44,6 +65,7 @@ struct Shard {
 
   Hdf5File file;
   std::string fingerprint, name, source, documents_digest;
+  std::vector<int32_t> prefix;  // that documents begin with
   int64_t vocabulary = 0, text_bytes = 0, number = 0, learned = 0;
   bool last = false;
   Hdf5File::Dataset tokens;
@@ -72,6 +94,7 @@ Shard::Shard(const Path& path) : file(path) {
   last = file.integer("last") != 0;
   check<DataError>(vocabulary > 0 && vocabulary <= std::numeric_limits<int32_t>::max(),
                    "{}: vocabulary must lie in 1 .. 2^31-1, got {}", where(), vocabulary);
+  if (file.attributes().contains("prefix")) prefix = read_prefix(file.text("prefix"), vocabulary, where());
   check<DataError>(text_bytes >= 0, "{}: bytes must be >= 0, got {}", where(), text_bytes);
 
   tokens = file.dataset("tokens");
@@ -170,8 +193,8 @@ void TokenShards::State::append(Shard shard) {
     const Shard& first = shards.front();
     check<DataError>(shard.fingerprint == first.fingerprint && shard.name == first.name &&
                          shard.vocabulary == first.vocabulary && shard.source == first.source &&
-                         shard.loss_mask.empty() == first.loss_mask.empty(),
-                     "{}: tokenizer, vocabulary, source and having a loss mask must be those of {}",
+                         shard.prefix == first.prefix && shard.loss_mask.empty() == first.loss_mask.empty(),
+                     "{}: tokenizer, vocabulary, prefix, source and having a loss mask must be those of {}",
                      shard.where(), first.where());
   }
   shard.begin = size;
@@ -223,8 +246,29 @@ std::unique_ptr<Tokenizer> TokenShards::tokenizer() const {
   check<DataError>(made->fingerprint() == tokenizer_fingerprint(),
                    "{}: the tokenizer beside the shards has fingerprint {}, they were made with {}",
                    directory.string(), made->fingerprint(), tokenizer_fingerprint());
-  return made;
+  if (made->prefix() == prefix()) return made;
+  auto without = prefix().empty() ? made->without_prefix() : nullptr;
+  check<DataError>(without != nullptr,
+                   "{}: the tokenizer beside the shards puts {} before a text, they hold {}",
+                   directory.string(), print_prefix(made->prefix()), print_prefix(prefix()));
+  return without;
 }
+const std::vector<int32_t>& TokenShards::prefix() const { return state_->shards.front().prefix; }
+
+void TokenShards::check_rows(int64_t rows, const std::string& where) const {
+  if (vocabulary() <= rows) return;
+  std::vector<int64_t> ids(size_t{1} << 20);
+  for (int64_t begin = 0; begin < size(); begin += std::ssize(ids)) {
+    ids.resize(static_cast<size_t>(std::min(std::ssize(ids), size() - begin)));
+    read(begin, ids);
+    const auto found = std::find_if(ids.begin(), ids.end(), [&](int64_t id) { return id >= rows; });
+    check<DataError>(
+        found == ids.end(),
+        "{}: token {} of the text is id {} of tokenizer {}, and the model's embedding has {} rows", where,
+        begin + (found - ids.begin()), found == ids.end() ? 0 : *found, tokenizer_name(), rows);
+  }
+}
+
 const std::string& TokenShards::source() const { return state_->shards.front().source; }
 uint64_t TokenShards::digest() const { return state_->digest; }
 
@@ -287,7 +331,7 @@ void TokenShards::verify() const {
 struct TokenShardWriter::State {
   FileSystem& files;
   Path directory, temporary;
-  std::string fingerprint, name;
+  std::string fingerprint, name, prefix;
   std::map<std::string, std::string> tokenizer_files;
   std::string source;
   int64_t vocabulary, shard_tokens;
@@ -317,8 +361,8 @@ void TokenShardWriter::State::keep_full_shards() {
       const Shard shard(shard_path(temporary, shards));
       shard.verify();
       if (shard.number != shards || shard.last || shard.source != source ||
-          shard.fingerprint != fingerprint || shard.tokens.size != shard_tokens ||
-          shard.loss_mask.empty() == masked)
+          shard.fingerprint != fingerprint || print_prefix(shard.prefix) != prefix ||
+          shard.tokens.size != shard_tokens || shard.loss_mask.empty() == masked)
         break;
       const int64_t next_piece = shard.file.integer("next_piece"),
                     next_token = shard.file.integer("next_token"),
@@ -365,6 +409,7 @@ void TokenShardWriter::State::write_shard(bool last) {
   writer.attribute("tokenizer", fingerprint);
   writer.attribute("tokenizer_name", name);
   writer.attribute("vocabulary", vocabulary);
+  writer.attribute("prefix", prefix);
   writer.attribute("source", source);
   writer.attribute("bytes", static_cast<int64_t>(text_bytes));
   writer.attribute("documents_digest", hex(xxh3(documents)));
@@ -407,6 +452,7 @@ TokenShardWriter::TokenShardWriter(FileSystem& files, const Path& directory, con
                          .temporary = target.string() + ".tmp",
                          .fingerprint = tokenizer.fingerprint(),
                          .name = tokenizer.name(),
+                         .prefix = print_prefix(tokenizer.prefix()),
                          .tokenizer_files = data::tokenizer_files(tokenizer),
                          .source = std::move(source),
                          .vocabulary = vocabulary,

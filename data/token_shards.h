@@ -7,6 +7,7 @@
 //   /loss_mask  u8 [N]            for fine-tuning only: 1 where a token is learned, 0 where it is only read
 //   attributes  format = "retort-tokens", version = 2 with /loss_mask, else 1, shard (its number),
 //               last (1 in the last one, else 0), tokenizer (fingerprint), tokenizer_name, vocabulary,
+//               prefix (ids that every document begins with, "1,5"; absent or "": none),
 //               source (what it was made from), bytes (of the text that the tokens stand for),
 //               documents_digest (XXH3-64, hex); with /loss_mask: loss_mask_digest, learned (its ones);
 //               next_piece, next_token, document_begins: where an interrupted writer continues after it
@@ -40,8 +41,12 @@ class TokenShards {
   const std::string& tokenizer_fingerprint() const;
   const std::string& tokenizer_name() const;
   // The tokenizer that made them: by its name, or from its files beside the shards. DataError when those are
-  // gone or are another's.
+  // gone or are another's. Its prefix() is what the documents begin with.
   std::unique_ptr<Tokenizer> tokenizer() const;
+  const std::vector<int32_t>& prefix() const;
+  // DataError unless every token is below `rows`, those of a model's embedding; reads them all where the
+  // vocabulary is larger. `where` begins the message.
+  void check_rows(int64_t rows, const std::string& where) const;
   const std::string& source() const;
   uint64_t digest() const;  // of all shards' digests: names this data
   bool has_loss_mask() const;
@@ -62,7 +67,8 @@ class TokenShards {
 
 inline constexpr int64_t kShardTokens = int64_t{1} << 26;
 
-// Collects documents and writes shards of at most `shard_tokens` tokens, holding one shard in memory. The
+// Collects documents and writes shards of at most `shard_tokens` tokens, holding one shard in memory. A document's
+// first piece begins with the tokenizer's prefix(), which is the caller's to put there. The
 // directory, which must not exist yet, appears whole at finish(): it is written beside itself, as
 // DIRECTORY.tmp, and renamed. A writer that is destroyed unfinished, or was killed, leaves its full shards,
 // and the next writer of the same source and tokenizer keeps them: it must be

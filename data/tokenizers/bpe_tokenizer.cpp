@@ -42,7 +42,14 @@ class BpeTokenizer final : public Tokenizer {
   std::string_view token_bytes(int32_t id) const override { return bytes_[checked(id)]; }
   bool is_special(int32_t id) const override { return special_[checked(id)]; }
   std::optional<int32_t> separator() const override { return spec_.end; }
+  bool is_added(int32_t id) const override { return added_[checked(id)]; }
   std::vector<int32_t> prefix() const override { return frame_.before; }
+  std::unique_ptr<Tokenizer> without_prefix() const override {
+    if (frame_.before.empty()) return nullptr;
+    BpeSpec spec = spec_;
+    spec.post_processor = template_of(spec_, {{}, frame_.after});
+    return std::make_unique<BpeTokenizer>(std::move(spec));
+  }
   std::string chat_template() const override { return spec_.chat_template; }
   std::string fingerprint() const override { return fingerprint_; }
   formats::GgufMetadata gguf_metadata() const override { return to_gguf(spec_); }

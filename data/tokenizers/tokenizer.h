@@ -35,9 +35,13 @@ class Tokenizer {
   virtual std::string_view token_bytes(int32_t id) const = 0;
   // A mark of control (end of text, of a turn) rather than text; decode() writes it out all the same.
   virtual bool is_special(int32_t id) const = 0;
+  // Added to the vocabulary by name rather than learned: every mark of control, and words that users add.
+  virtual bool is_added(int32_t id) const { return is_special(id); }
   virtual std::optional<int32_t> separator() const = 0;  // put between documents, if the vocabulary has one
   // What the vocabulary's makers put before a text (its begin token); encode() does not.
   virtual std::vector<int32_t> prefix() const { return {}; }
+  // The same without prefix(), for texts that do not begin with it; nullptr where there is none.
+  virtual std::unique_ptr<Tokenizer> without_prefix() const { return nullptr; }
   virtual std::string chat_template() const { return ""; }  // Jinja; "" for none
   virtual std::string fingerprint() const = 0;              // 16 hex digits
   // What a GGUF file and an HF folder need so that other software tokenizes alike.
@@ -58,6 +62,10 @@ std::unique_ptr<Tokenizer> make_stop_byte_tokenizer();
 // (SentencePiece's or tiktoken's) or such a pair, the first that is there. Byte-pair vocabularies only:
 // Unigram and WordPiece are refused by name (DataError).
 std::unique_ptr<Tokenizer> open_tokenizer(const Path& path);
+
+// The same for an embedding of `rows` rows: what has an id beyond them is no token of a GGUF, and a text that uses
+// it is refused (DataError). Some published vocabularies have an added token that the model has no row for.
+std::unique_ptr<Tokenizer> limited(std::unique_ptr<Tokenizer> tokenizer, int64_t rows);
 
 // The address of a tokenizer, wherever one is named: "bytes", or a path for open_tokenizer(). ConfigError
 // listing the names that are known, IoError for a path that leads nowhere.

@@ -416,6 +416,45 @@ TEST_F(Prepare, PiecesOfADocumentGiveTheIdsOfTheWhole) {
   }
 }
 
+// Every document begins with what the tokenizer puts before a text, whatever it is made of; the shards say so, and so
+// does the tokenizer that a model takes from them.
+TEST_F(Prepare, DocumentsBeginWithTheBeginToken) {
+  BpeSpec spec = character_spec();
+  spec.post_processor = formats::Json::parse(
+      R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|im_end|>", "type_id": 0}},
+          {"Sequence": {"id": "A", "type_id": 0}}], "pair": [],
+          "special_tokens": {"<|im_end|>": {"id": "<|im_end|>", "ids": [260], "tokens": ["<|im_end|>"]}}})");
+  for (const auto& [name, content] : make_bpe_tokenizer(spec)->hf_files()) write(directory_ / name, content);
+  const std::string text = write(directory_ / "a.txt", "xx|x|<|im_end|>xx"),
+                    chats = write(directory_ / "b.jsonl",
+                                  "{\"m\": [{\"role\": \"user\", \"content\": \"x\"}, "
+                                  "{\"role\": \"assistant\", \"content\": \"xx\"}]}\n");
+  const auto begins = [&](PrepareOptions options, bool begin) {
+    options.tokenizer = (directory_ / "tokenizer.json").string();
+    options.begin_token = begin;
+    options.validation = 0.0;
+    std::filesystem::remove_all(out());
+    prepare(options, out(), 1, local_files(), log_);
+    const TokenShards shards(out() / "train");
+    EXPECT_EQ(shards.prefix(), begin ? std::vector<int32_t>{260} : std::vector<int32_t>{});
+    EXPECT_EQ(shards.tokenizer()->prefix(), shards.prefix());
+    std::vector<int64_t> ids(static_cast<size_t>(shards.size()));
+    shards.read(0, ids);
+    std::vector<bool> found;  // of each document: twice at most
+    for (int64_t at = 0; at < shards.size(); at = shards.document_end(at)) {
+      found.push_back(ids[static_cast<size_t>(at)] == 260);
+      if (at + 1 < shards.size()) EXPECT_FALSE(found.back() && ids[static_cast<size_t>(at) + 1] == 260);
+    }
+    return found;
+  };
+  PrepareOptions documents{.text = {text}, .documents = {.split = "|"}};
+  EXPECT_EQ(begins(documents, true), (std::vector<bool>{true, true, true}));
+  EXPECT_EQ(begins(documents, false), (std::vector<bool>{false, false, true}));  // the last one's own text
+  PrepareOptions talks{.text = {chats}, .documents = {.messages = "m", .chat_template = "chatml"}};
+  EXPECT_EQ(begins(talks, true), std::vector<bool>{true});
+  EXPECT_EQ(begins(talks, false), std::vector<bool>{false});
+}
+
 TEST_F(Prepare, InstructionDataOfTheFieldIsReadWhole) {
   RETORT_NEEDS_TEST_DATA();
   const Path path = testing::test_data() / "tasks" / "instruct" / "instruction-data.json";

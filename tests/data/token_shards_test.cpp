@@ -271,6 +271,36 @@ TEST(TokenShards, OpeningChecksEveryPromiseOfTheFormat) {
   refuses("must have 1 entries", [](HandMade& f) { f.digests = 2; });
 }
 
+TEST(TokenShards, SayWhatTheirDocumentsBeginWith) {
+  const TemporaryDirectory directory;
+  HandMade shard;
+  shard.write(directory / "old");  // as they were before they said so
+  EXPECT_EQ(TokenShards(directory / "old").prefix(), std::vector<int32_t>{});
+  shard.attributes["prefix"] = std::string("1,299");
+  shard.write(directory / "new");
+  EXPECT_EQ(TokenShards(directory / "new").prefix(), (std::vector<int32_t>{1, 299}));
+  for (const char* bad : {"300", "-1", "1;2", "one", "1,,2", "99999999999"}) {
+    shard.attributes["prefix"] = std::string(bad);
+    shard.write(directory / bad);
+    EXPECT_THROW(TokenShards(directory / bad), DataError) << bad;
+  }
+}
+
+// A vocabulary may be larger than a model's embedding, as long as no text uses what is beyond it.
+TEST(TokenShards, RowsAreCheckedWhereTheVocabularyHasMore) {
+  const TemporaryDirectory directory;
+  HandMade{}.write(directory / "s");
+  const TokenShards shards(directory / "s");
+  shards.check_rows(300, "[here]");
+  EXPECT_THAT(
+      [&] { shards.check_rows(299, "[here]"); },
+      ::testing::ThrowsMessage<DataError>(::testing::HasSubstr("[here]: token 2 of the text is id 299")));
+  HandMade few;
+  few.tokens = {1, 2, 3, 4};
+  few.write(directory / "few");
+  TokenShards(directory / "few").check_rows(5, "[here]");
+}
+
 TEST(TokenShards, AnIdBeyondTheVocabularyIsNeverHandedOut) {
   const TemporaryDirectory directory;
   HandMade file;

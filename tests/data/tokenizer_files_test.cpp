@@ -230,6 +230,60 @@ TEST(SentencePiece, ReadsAModel) {
   EXPECT_EQ(tokenizer->token_bytes(7), " ab");
 }
 
+// For texts that do not begin with the begin token: nothing that is written of it says otherwise.
+TEST(SentencePiece, LeavesItsPrefixAwayWhereAsked) {
+  const TemporaryDirectory directory;
+  write(directory / "tokenizer.model", small_model());
+  const auto whole = open_tokenizer(directory / "tokenizer.model");
+  const auto without = whole->without_prefix();
+  EXPECT_THAT(without->prefix(), ElementsAre());
+  EXPECT_EQ(without->without_prefix(), nullptr);
+  EXPECT_EQ(without->fingerprint(), whole->fingerprint());
+  EXPECT_EQ(without->encode("ab ab"), whole->encode("ab ab"));
+  EXPECT_EQ(without->separator(), whole->separator());
+  std::filesystem::create_directory(directory / "copy");
+  for (const auto& [name, content] : without->hf_files()) write(directory / "copy" / name, content);
+  EXPECT_THAT(open_tokenizer(directory / "copy")->prefix(), ElementsAre());
+  const auto says = [](const Tokenizer& tokenizer) {
+    for (const auto& [key, value] : tokenizer.gguf_metadata())
+      if (key == "tokenizer.ggml.add_bos_token") return std::get<bool>(value);
+    return false;
+  };
+  EXPECT_TRUE(says(*whole));
+  EXPECT_FALSE(says(*without));
+}
+
+TEST(LimitedTokenizer, RefusesTextsThatUseWhatHasNoRow) {
+  const TemporaryDirectory directory;
+  Json json = small_json();
+  const int32_t ids = 258;
+  json["added_tokens"].push_back({{"id", ids},
+                                  {"content", "<image>"},
+                                  {"single_word", false},
+                                  {"lstrip", false},
+                                  {"rstrip", false},
+                                  {"normalized", false},
+                                  {"special", true}});
+  write(directory / "tokenizer.json", json.dump());
+  const auto whole = open_tokenizer(directory);
+  ASSERT_EQ(whole->vocabulary(), ids + 1);
+  const auto same = limited(open_tokenizer(directory), ids + 1),
+             tokenizer = limited(open_tokenizer(directory), ids);
+  EXPECT_EQ(same->vocabulary(), ids + 1);
+  EXPECT_EQ(tokenizer->vocabulary(), ids);
+  EXPECT_EQ(tokenizer->fingerprint(), whole->fingerprint());
+  EXPECT_EQ(tokenizer->encode("ab"), whole->encode("ab"));
+  const auto refuses = [](const std::function<void()>& body) {
+    EXPECT_THAT(body, ::testing::ThrowsMessage<DataError>(::testing::HasSubstr("<image>")));
+  };
+  refuses([&] { tokenizer->encode("ab<image>"); });
+  refuses([&] { tokenizer->encode_behind("ab", "<image>"); });
+  refuses([&] { tokenizer->decode(Ids{ids}); });
+  for (const auto& [key, value] : tokenizer->gguf_metadata())
+    if (key == "tokenizer.ggml.tokens")
+      EXPECT_EQ(std::get<std::vector<std::string>>(value).size(), static_cast<size_t>(ids));
+}
+
 // The ids are those of PyPI's sentencepiece 0.2.3.
 TEST(SentencePiece, UserDefinedPiecesMayHoldSpaces) {
   const TemporaryDirectory directory;
