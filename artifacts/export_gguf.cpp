@@ -27,7 +27,7 @@ models::Packer packer_of(const ExportSource& source, const ExportOptions& option
 
 void write(const ExportSource& source, const ExportOptions& options, const Path& out, FileSystem& files) {
   auto tokenizer = source.tokenizer ? source.tokenizer->gguf_metadata() : formats::GgufMetadata{};
-  tokenizer = data::padded(std::move(tokenizer), source.model.vocabulary());
+  tokenizer = data::padded(std::move(tokenizer), source.model.tokens());
   tokenizer = models::with_end_tokens(std::move(tokenizer), source.ends);
   models::save_gguf(files, out, source.model, packer_of(source, options), tokenizer, "retort");
 }

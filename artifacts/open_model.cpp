@@ -105,6 +105,23 @@ OpenedModel of(const Artifact& found, Log& log) {
   }
 }
 
+// Rows behind the tokenizer's ids are padding. An added token may have no row: texts do without it.
+void fit(OpenedModel& model, Log& log) {
+  const int64_t rows = model.decoder->vocabulary(), ids = model.tokenizer->vocabulary();
+  for (int64_t id = rows; id < ids; ++id)
+    check<DataError>(model.tokenizer->is_added(static_cast<int32_t>(id)),
+                     "{}: its tokenizer {} has {} tokens, but its embedding {} rows", model.source,
+                     model.tokenizer->name(), ids, rows);
+  if (ids > rows)
+    log.warn(
+        "{}: added token {} of its tokenizer{} has no row in its embedding of {} and is dropped; a text "
+        "that uses it is refused",
+        model.source, model.tokenizer->token_bytes(static_cast<int32_t>(rows)),
+        ids > rows + 1 ? fmt::format(" (and {} more)", ids - rows - 1) : "", rows);
+  model.tokenizer = data::limited(std::move(model.tokenizer), rows);
+  model.decoder->set_tokens(model.tokenizer->vocabulary());
+}
+
 }  // namespace
 
 models::WeightMap& OpenedModel::map() const {
@@ -130,7 +147,7 @@ const data::Tokenizer& OpenedModel::need_tokenizer() const {
 OpenedModel open_model(const Path& path, Log& log) {
   const at::NoGradGuard no_grad;
   OpenedModel model = of(find_model(path), log);
-  if (model.tokenizer) check_fits(*model.tokenizer, *model.decoder, model.source);
+  if (model.tokenizer) fit(model, log);
   return model;
 }
 
@@ -142,12 +159,6 @@ OpenedModel new_model(const models::DecoderSpec& spec, uint64_t seed, std::strin
   if (out.decoder->vocabulary() == 256) out.tokenizer = data::make_byte_tokenizer();
   models::bind_working(out.decoder->parameters(), out.map(), at::kFloat);
   return out;
-}
-
-void check_fits(const data::Tokenizer& tokenizer, const models::Model& decoder, const std::string& source) {
-  check<DataError>(tokenizer.vocabulary() <= decoder.vocabulary(),
-                   "{}: its tokenizer {} has {} tokens, but its embedding {} rows", source, tokenizer.name(),
-                   tokenizer.vocabulary(), decoder.vocabulary());
 }
 
 }  // namespace retort::artifacts

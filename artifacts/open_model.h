@@ -35,14 +35,12 @@ struct OpenedModel {
   std::unique_ptr<models::IdentityMap> identity_ = std::make_unique<models::IdentityMap>();
 };
 
-// The model that a path leads to; errors as find_model()'s and its reader's. Its own tokenizer fits it.
+// The model that a path leads to; errors as find_model()'s and its reader's. Its own tokenizer fits it: rows of the
+// embedding behind the tokenizer's ids are padding (Model::set_tokens), an added token without a row is dropped with
+// a warning, another is a DataError.
 OpenedModel open_model(const Path& path, Log& log);
 // One of `spec` with random weights, as a train stage begins with when its recipe says no more. Bytes are the
 // tokenizer of 256 tokens. `source`: its name in messages.
 OpenedModel new_model(const models::DecoderSpec& spec, uint64_t seed, std::string source);
-
-// DataError when the tokenizer gives ids that the embedding has no row for. More rows than tokens are
-// padding.
-void check_fits(const data::Tokenizer& tokenizer, const models::Model& decoder, const std::string& source);
 
 }  // namespace retort::artifacts

@@ -55,9 +55,9 @@ class ByteTeacher final : public Teacher {
       check<ConfigError>(text->vocabulary() == kByteValues,
                          "[distill] the bytes bridge needs shards of the tokenizer bytes, got {}",
                          text->tokenizer_name());
-    check<ConfigError>(tokenizer_->vocabulary() <= model_->vocabulary(),
+    check<ConfigError>(tokenizer_->vocabulary() <= model_->tokens(),
                        "[distill] the teacher's vocabulary must hold its tokenizer's {} ids, got {}",
-                       tokenizer_->vocabulary(), model_->vocabulary());
+                       tokenizer_->vocabulary(), model_->tokens());
     check<ConfigError>(context_ >= 0 && context_ + std::ssize(prefix_) + 2 <= model_->context(),
                        "[distill] the bytes bridge's context must lie in [0, {}], got {}",
                        model_->context() - std::ssize(prefix_) - 2, context_);
@@ -185,7 +185,7 @@ class ByteTeacher final : public Teacher {
     const at::Tensor tokens_PL = at::tensor(tokens).view({-1, L}).to(device);
     const at::Tensor h_ND = model_->hidden({.tokens_BT = tokens_PL}).flatten(0, 1);
     const at::Tensor h_RD = h_ND.index_select(0, at::tensor(states, at::kLong).to(device));
-    const int64_t chunk = std::max<int64_t>(1, kChunkValues / model_->vocabulary());
+    const int64_t chunk = std::max<int64_t>(1, kChunkValues / model_->tokens());
     for (int64_t first = 0; first < h_RD.size(0); first += chunk) {
       const int64_t count = std::min(chunk, h_RD.size(0) - first);
       write({predictions.data() + first, static_cast<size_t>(count)},

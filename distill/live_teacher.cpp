@@ -59,7 +59,7 @@ class LiveTeacher final : public Teacher {
   }
 
   LayerShape layers() const override { return {model_->layers(), model_->width()}; }
-  int64_t vocabulary() const override { return model_->vocabulary(); }
+  int64_t vocabulary() const override { return model_->tokens(); }
 
  private:
   std::unique_ptr<models::Model> model_;

@@ -122,7 +122,7 @@ class Distillation final : public train::Objective {
     kernels::TeacherSignal& rows = signal.rows;
     for (const kernels::TeacherHead& head : rows.heads) check_finite(head.hidden_ND, batch);
     if (rows.vocabulary == 0) rows.vocabulary = teacher_->vocabulary();
-    rows.vocabulary = std::min(rows.vocabulary, student.vocabulary());
+    rows.vocabulary = std::min(rows.vocabulary, student.tokens());
     if (!rows.places_N.defined() && batch.corpus_BT.defined()) rows.places_N = batch.corpus_BT.flatten();
     return signal;
   }

@@ -40,7 +40,7 @@ class Teacher {
   virtual TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>& layers) = 0;
   virtual SignalKind kind() const { return {}; }
   virtual LayerShape layers() const { return {}; }
-  virtual int64_t vocabulary() const = 0;  // padding included
+  virtual int64_t vocabulary() const = 0;  // columns of its distributions, without padding
 };
 
 // A name for a model's working weights, for caches: 16 hex digits. Take it while the weights are f32, so that

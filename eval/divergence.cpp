@@ -51,13 +51,10 @@ void check_models(const models::Model& reference, const models::Model& candidate
                      "[divergence] sequence must lie in 1 .. {}, the models' context, got {}", context,
                      sequence);
   check<ConfigError>(rows > 0, "[divergence] rows must be > 0, got {}", rows);
-  check<DataError>(reference.vocabulary() == candidate.vocabulary(),
-                   "[divergence] both models must have one vocabulary, got {} and {}", reference.vocabulary(),
-                   candidate.vocabulary());
-  check<DataError>(
-      text.vocabulary() <= reference.vocabulary(),
-      "[divergence] the text's ids must be < {}, the models' vocabulary, got a vocabulary of {} ({})",
-      reference.vocabulary(), text.vocabulary(), text.tokenizer_name());
+  check<DataError>(reference.tokens() == candidate.tokens(),
+                   "[divergence] both models must have one vocabulary, got {} and {}", reference.tokens(),
+                   candidate.tokens());
+  text.check_rows(reference.tokens(), "[divergence]");
 }
 
 }  // namespace

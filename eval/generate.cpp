@@ -28,10 +28,13 @@ struct Row {
   Random random;
 };
 
-std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, int64_t context,
+std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, int64_t context, int64_t tokens,
                          const SamplingOptions& options) {
   std::vector<Row> rows;
   for (const std::vector<int32_t>& prompt : prompts) {
+    for (const int32_t id : prompt)
+      check<DataError>(id >= 0 && id < tokens, "[generate] a prompt's ids must lie in [0, {}), got {}",
+                       tokens, id);
     const auto prompted = std::ssize(prompt);
     check<DataError>(prompted > 0, "[generate] a prompt must have at least one token");
     check<DataError>(prompted <= context, "[generate] a prompt must fit the context of {} tokens, got {}",
@@ -134,7 +137,7 @@ std::string finish_name(Finish finish) {
 std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                    const SamplingOptions& options, const GenerateHooks& hooks) {
   options.validate();
-  std::vector<Row> rows = rows_of(prompts, model.context(), options);
+  std::vector<Row> rows = rows_of(prompts, model.context(), model.tokens(), options);
   std::vector<Continuation> out(prompts.size());
   for (const Row& row : rows) out[row.number].finish = row.full ? Finish::kContext : Finish::kLength;
   std::erase_if(rows, [](const Row& row) { return row.room == 0; });

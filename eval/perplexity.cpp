@@ -68,10 +68,7 @@ TextScore score_text(models::Model& model, const data::TokenShards& text, int64_
                      "[perplexity] sequence must lie in 1 .. {}, the model's context, got {}",
                      model.context(), sequence);
   check<ConfigError>(rows > 0, "[perplexity] rows must be > 0, got {}", rows);
-  check<DataError>(
-      text.vocabulary() <= model.vocabulary(),
-      "[perplexity] the text's ids must be < {}, the model's vocabulary, got a vocabulary of {} ({})",
-      model.vocabulary(), text.vocabulary(), text.tokenizer_name());
+  text.check_rows(model.tokens(), "[perplexity]");
   const at::NoGradGuard no_grad;
   const auto device = model.head().weight_VD.device();
   const int64_t tokens = limit > 0 ? std::min(limit, text.size()) : text.size();

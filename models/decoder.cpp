@@ -175,7 +175,8 @@ double Decoder::flops_per_token(int64_t tokens) const {
 }
 
 const DecoderSpec& Decoder::spec() const { return state_->spec; }
-Head Decoder::head() const { return {state_->head->working, state_->spec.logit_softcap}; }
+Head Decoder::head() const { return head_of(*state_->head, state_->spec); }
+void Decoder::set_tokens(int64_t ids) { state_->spec.set_tokens(ids); }
 Parameters& Decoder::parameters() { return state_->parameters; }
 const Parameters& Decoder::parameters() const { return state_->parameters; }
 int64_t Decoder::vocabulary() const { return state_->spec.vocabulary; }

@@ -34,6 +34,7 @@ class Decoder final : public Model, public LayerStack {
   explicit Decoder(DecoderSpec spec, at::Device device = at::kCPU);
   ~Decoder() override;
   const DecoderSpec& spec() const override;
+  void set_tokens(int64_t ids) override;
   at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) override;
   LayerStack* layer_stack() override { return this; }
   at::Tensor embed(const TokenBlock& block) override;

@@ -85,6 +85,12 @@ void validate_sharing(const DecoderSpec& s) {
 }  // namespace
 
 // The upper bounds keep every product far from overflow when the numbers come from a hostile file.
+void DecoderSpec::set_tokens(int64_t ids) {
+  check<InternalError>(ids > 0 && ids <= vocabulary, "[decoder] tokens must lie in [1, {}], got {}",
+                       vocabulary, ids);
+  tokens = ids < vocabulary ? ids : 0;
+}
+
 void DecoderSpec::validate() const {
   const Family& row = families().at(family);
   check_size("vocabulary", vocabulary, 1, int64_t{1} << 24);

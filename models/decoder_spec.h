@@ -31,6 +31,7 @@ struct PatchSpec {
 struct DecoderSpec {
   std::string family = "llama";  // models/families/registry: whose names and defaults files use
   int64_t vocabulary = 256;
+  int64_t tokens = 0;  // > 0: ids in use, from 0; the rows behind them are padding and never take probability
   int64_t context = 2048;
   int64_t layers = 4;  // executed
   int64_t width = 128;
@@ -66,6 +67,9 @@ struct DecoderSpec {
   std::optional<PatchSpec> patch = {};  // of a byte-patch model, whose core all the above describes
 
   bool operator==(const DecoderSpec&) const = default;
+  int64_t columns() const { return tokens > 0 ? tokens : vocabulary; }  // of the logits
+  // `ids`: of a tokenizer, at most `vocabulary`.
+  void set_tokens(int64_t ids);
   bool windowed(int64_t layer) const {
     return window > 0 && (global_every == 0 || (layer + 1) % global_every != 0);
   }

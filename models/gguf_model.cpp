@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "formats/finite_values.h"
 #include "models/family.h"
 
 namespace retort::models {
@@ -55,6 +56,11 @@ void append_rows(PackedTensor& whole, const PackedTensor& part, const std::strin
   whole.bytes.insert(whole.bytes.end(), part.bytes.begin(), part.bytes.end());
 }
 
+void cut_rows(PackedTensor& t, int64_t rows) {
+  t.bytes.resize(static_cast<size_t>(rows * t.row_bytes()));
+  t.shape[0] = rows;
+}
+
 using NamedPacked = std::vector<std::pair<std::string, PackedTensor>>;
 
 // Every unique parameter's packed form, made at its first use and gone with its last.
@@ -88,6 +94,7 @@ NamedPacked packed_tensors(const Model& model, const Family& family, const Packe
     if (parameters.is_tied_head(t.parameter)) continue;
     const Parameter& p = parameters.at(t.parameter);
     PackedTensor own = packed.take(p);
+    if (is_padded(p, model.spec())) cut_rows(own, model.tokens());
     if (t.offset != 0) own = formats::pack(GgmlType::F32, p.master + t.offset);
     if (t.rope_heads > 0) own = reorder_rows(own, interleaved_order(own.shape[0], t.rope_heads));
     if (!out.empty() && out.back().first == t.name)
@@ -150,7 +157,7 @@ void save_gguf(FileSystem& files, const Path& path, const Model& model, const Pa
                        family.name);
   const NamedPacked tensors = packed_tensors(model, family, packer);
   for (const auto& [tensor, packed] : tensors) formats::check_in_range("[export]", tensor, packed);
-  formats::GgufMetadata metadata = family.gguf_metadata(model.spec());
+  formats::GgufMetadata metadata = family.gguf_metadata(without_padding(model.spec()));
   const bool quantized = std::any_of(tensors.begin(), tensors.end(), [](const auto& t) {
     return formats::ggml_type_info(t.second.type).block > 1;
   });

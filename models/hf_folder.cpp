@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "formats/finite_values.h"
 #include "models/family.h"
 #include "models/hf_quantized.h"
 
@@ -134,7 +135,7 @@ formats::NamedTensors hf_weights(const Model& model, const Family& family, Weigh
   const auto values = [&](const Parameter& p) {
     at::Tensor& known = made[p.name];
     if (!known.defined()) known = map.apply(p, p.master).to(dtype);
-    return known;
+    return is_padded(p, model.spec()) ? known.narrow(0, 0, model.tokens()) : known;
   };
   const std::vector<ForeignTensor> tensors = family.hf_tensors(model.spec());
   formats::NamedTensors out;
@@ -187,7 +188,7 @@ const char* dtype_name(at::ScalarType dtype) {
 }
 
 Json config_json(const Family& family, const DecoderSpec& spec, const char* dtype, const HfExtras& extras) {
-  DecoderSpec plain = spec;  // what the file holds: every layer has its own tensors
+  DecoderSpec plain = without_padding(spec);  // what the file holds: every layer has its own tensors
   plain.share_ffn = false;
   plain.repeat = 1;
   Json config = family.hf_config(plain);

@@ -33,6 +33,12 @@ class KvCache;  // models/kv_cache.h
 
 using Head = kernels::Head;  // of the working copy, which is differentiable
 
+// The rows of the matrix that are tokens, and the spec's cap.
+Head head_of(const Parameter& matrix, const DecoderSpec& spec);
+// Files of other software hold the tokens alone: no value of a row could keep it from taking probability.
+bool is_padded(const Parameter& p, const DecoderSpec& spec);  // a table with more rows than there are tokens
+DecoderSpec without_padding(DecoderSpec spec);
+
 // A model that is a stack of Model::layers() layers, for work that goes through them one by one
 // (quantize/calibration.h): hidden() is embed(), then run_layer() of each, then the final norm. `block` is
 // the same in every piece.
@@ -50,12 +56,16 @@ class Model {
   virtual at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) = 0;
   // An empty cache for `batch` sequences of up to `capacity` tokens (models/kv_cache.h).
   virtual std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const = 0;
+  // Of spec().columns() rows: the padding of a vocabulary is no part of it, so that training, distillation,
+  // evaluation and generation agree that it takes no probability.
   virtual Head head() const = 0;
   virtual const DecoderSpec& spec() const = 0;  // what it was made from (make_model in models/family.h)
+  virtual void set_tokens(int64_t ids) = 0;     // DecoderSpec::set_tokens(): how many ids its tokenizer has
+  int64_t tokens() const { return spec().columns(); }
   virtual Parameters& parameters() = 0;
   virtual const Parameters& parameters() const = 0;
-  virtual int64_t vocabulary() const = 0;
-  virtual int64_t context() const = 0;  // longest sequence that positions allow
+  virtual int64_t vocabulary() const = 0;  // rows of the embedding, padding included
+  virtual int64_t context() const = 0;     // longest sequence that positions allow
   virtual int64_t width() const = 0;
   virtual int64_t layers() const { return 0; }           // executed ones, which a TokenBlock may tap
   virtual LayerStack* layer_stack() { return nullptr; }  // nullptr: it is more than a stack of layers

@@ -61,12 +61,14 @@ void walk_scaling(Scaling& r, Visit& visit) {
 
 template <class Spec, class Visit>
 void walk(Spec& s, Visit& visit) {
-  auto& [family, vocabulary, context, layers, width, heads, kv_heads, head_dim, ffn_width, norm, norm_eps,
-         ffn, positions, rope_theta, rope_scaling, rope_local_theta, window, global_every, query_scalar,
-         attention_bias, qkv_bias, qk_norm, sub_norms, post_norms, ffn_bias, tie_embeddings, scale_embeddings,
-         logit_softcap, share_ffn, share_output, keep_first, keep_last, lora_rank, repeat, patch] = s;
+  auto& [family, vocabulary, tokens, context, layers, width, heads, kv_heads, head_dim, ffn_width, norm,
+         norm_eps, ffn, positions, rope_theta, rope_scaling, rope_local_theta, window, global_every,
+         query_scalar, attention_bias, qkv_bias, qk_norm, sub_norms, post_norms, ffn_bias, tie_embeddings,
+         scale_embeddings, logit_softcap, share_ffn, share_output, keep_first, keep_last, lora_rank, repeat,
+         patch] = s;
   visit("family", family);
   visit("vocabulary", vocabulary);
+  visit.since("tokens", tokens);
   visit("context", context);
   visit("layers", layers);
   visit("width", width);
@@ -136,6 +138,9 @@ struct Writer {
       out[key] = value;
   }
   void since(const char* key, bool value) { out[key] = value; }
+  void since(const char* key, int64_t value) {  // 0: as if it were not there
+    if (value != 0) out[key] = value;
+  }
 };
 
 struct Reader {
@@ -163,7 +168,8 @@ struct Reader {
     value = found.get<bool>();
   }
   // A key that older checkpoints lack: the default.
-  void since(const char* key, bool& value) {
+  template <class T>
+  void since(const char* key, T& value) {
     known.insert(key);
     if (in.is_object() && in.contains(key)) (*this)(key, value);
   }

@@ -120,10 +120,7 @@ int64_t Calibration::tokens() const {
 
 std::vector<models::TokenBlock> calibration_blocks(const data::TokenShards& text, int64_t vocabulary,
                                                    int64_t tokens, int64_t sequence, int64_t rows) {
-  check<DataError>(text.vocabulary() <= vocabulary,
-                   "[calibration] the text's ids must be < {}, the model's vocabulary, got a vocabulary of "
-                   "{} ({})",
-                   vocabulary, text.vocabulary(), text.tokenizer_name());
+  text.check_rows(vocabulary, "[calibration]");
   check<DataError>(text.size() >= sequence,
                    "[calibration] the text must hold at least one window of {} tokens, got {} tokens",
                    sequence, text.size());

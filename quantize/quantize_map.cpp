@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "formats/finite_values.h"
 #include "quantize/activations.h"
 #include "quantize/learned_scale.h"
 

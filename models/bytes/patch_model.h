@@ -19,7 +19,8 @@ class PatchModel : public Model {
   const DecoderSpec& spec() const final { return spec_; }
   at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) final;
   std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const final;
-  Head head() const final { return {head_->working, spec_.logit_softcap}; }
+  void set_tokens(int64_t ids) final { spec_.set_tokens(ids); }
+  Head head() const final { return head_of(*head_, spec_); }
   Parameters& parameters() final { return parameters_; }
   const Parameters& parameters() const final { return parameters_; }
   int64_t vocabulary() const final { return spec_.vocabulary; }

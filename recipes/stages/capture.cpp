@@ -33,7 +33,7 @@ distill::CacheFacts facts_of(const StageContext& context, const artifacts::Opene
   return {.kind = s.get<distill::CaptureOptions>().kind,
           .size = s.get<distill::CaptureOptions>().size(),
           .temperature = s.get<distill::CaptureOptions>().temperature,
-          .vocabulary = text.vocabulary(),
+          .vocabulary = teacher.decoder->tokens(),
           .tokenizer = text.tokenizer_fingerprint(),
           .corpus = hex(text.digest()),
           .tokens = text.size(),

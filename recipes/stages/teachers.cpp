@@ -145,9 +145,8 @@ artifacts::OpenedModel open_teacher(const std::string& key, const std::string& a
                      model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name(),
                      model.tokenizer ? differences(*model.tokenizer, text) : "",
                      text.tokenizer_name() == "bytes" ? "; a teacher with bridge: bytes may" : "");
-  check<ConfigError>(model.decoder->vocabulary() >= text.vocabulary(),
-                     "{}: {} knows {} tokens, the text has {}", key, model.source,
-                     model.decoder->vocabulary(), text.vocabulary());
+  text.check_rows(model.decoder->vocabulary(), fmt::format("{}: {}", key, model.source));
+  model.decoder->set_tokens(std::min(model.decoder->vocabulary(), text.vocabulary()));
   return model;
 }
 

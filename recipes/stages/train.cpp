@@ -118,9 +118,13 @@ class Training {
     StartingModel initial = initial_model(context_, stream_->sources(), log_);
     model_ = std::move(initial.model);
     generation_ = std::move(initial.generation);
-    check<ConfigError>(model_->vocabulary() >= text().vocabulary(),
+    const std::string& from = stage_.get<ModelOptions>().from;  // whose embedding is what it is
+    check<ConfigError>(!from.empty() || model_->vocabulary() >= text().vocabulary(),
                        "model.vocabulary must be at least the shards' {}, got {}", text().vocabulary(),
                        model_->vocabulary());
+    for (const data::Source& source : stream_->sources())
+      source.shards->check_rows(model_->vocabulary(), "model.vocabulary: " + source.name);
+    model_->set_tokens(std::min(model_->vocabulary(), text().vocabulary()));
     check<ConfigError>(model_->context() >= data.sequence,
                        "data.sequence must be at most the model's context {}, got {}", model_->context(),
                        data.sequence);

@@ -152,6 +152,54 @@ TEST(OpenModel, OpensOtherPeoplesFiles) {
   }
 }
 
+// Rows behind the tokenizer's ids take no part, and a model that was trained with them is written without.
+TEST(OpenModel, KnowsThePaddingOfAVocabulary) {
+  testing::TemporaryDirectory directory;
+  models::DecoderSpec spec = tiny_model(4)->spec();
+  spec.vocabulary = 320;
+  models::Decoder padded(spec);
+  models::initialise(padded.parameters(), "normal", 0.1, 1);
+  save_tiny(padded, directory / "stage", 1, std::nullopt);
+  Log log(stderr, "", true);
+  const OpenedModel opened = open_model(directory / "stage", log);
+  EXPECT_EQ(opened.decoder->vocabulary(), 320);
+  EXPECT_EQ(opened.decoder->tokens(), 256);
+  for (const char* format : {"gguf", "hf", "checkpoint"}) {
+    ExportOptions options;
+    options.format = format;
+    const Path out = directory / format;
+    export_model(opened, options, out, local_files());
+    const OpenedModel back = open_model(out, log);
+    EXPECT_EQ(back.decoder->vocabulary(), format == std::string("checkpoint") ? 320 : 256) << format;
+    EXPECT_EQ(back.decoder->tokens(), 256) << format;
+    EXPECT_EQ(back.need_tokenizer().vocabulary(), 256) << format;
+  }
+}
+
+// As Gemma 3 is published: an image's token, and no row for it.
+TEST(OpenModel, AnAddedTokenWithoutARowIsDroppedAloud) {
+  RETORT_NEEDS_TEST_DATA();
+  const Path path = testing::test_data() / "faults" / "hf" / "gemma3_image_token";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "no " << path;
+  ::testing::internal::CaptureStderr();
+  Log log;
+  const OpenedModel opened = open_model(path, log);
+  EXPECT_THAT(
+      ::testing::internal::GetCapturedStderr(),
+      HasSubstr("added token <image_soft_token> of its tokenizer has no row in its embedding of 256"));
+  const data::Tokenizer& tokenizer = opened.need_tokenizer();
+  EXPECT_EQ(tokenizer.vocabulary(), 256);
+  EXPECT_NO_THROW(tokenizer.encode("plain text"));
+  EXPECT_THROW(tokenizer.encode("an <image_soft_token>"), DataError);
+  testing::TemporaryDirectory directory;
+  for (const char* format : {"gguf", "hf"}) {
+    ExportOptions options;
+    options.format = format;
+    export_model(opened, options, directory / format, local_files());
+    EXPECT_EQ(open_model(directory / format, log).decoder->vocabulary(), 256) << format;
+  }
+}
+
 TEST(OpenModel, RefusesATokenizerThatTheEmbeddingHasNoRowsFor) {
   testing::TemporaryDirectory directory;
   models::DecoderSpec spec = tiny_model(4)->spec();

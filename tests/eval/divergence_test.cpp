@@ -150,7 +150,7 @@ TEST(Divergence, IsTheSameForEveryThreadCount) {
 
 TEST(Divergence, RefusesWhatCannotBeCompared) {
   const TemporaryDirectory directory;
-  const auto text = write_corpus(directory / "c", {std::vector<int32_t>(20, 1)});
+  const auto text = write_corpus(directory / "c", {std::vector<int32_t>(20, 255)});
   const auto comm = comm::make_self_comm();
   LookupModel model(256, 16), longer(256, 32), small(255, 16), also_small(255, 16);
   EXPECT_THROW(divergence(model, longer, *text, 17, *comm), ConfigError);

@@ -165,6 +165,19 @@ TEST(Generate, RefusesBadPromptsAndOptions) {
   EXPECT_TRUE(generate(*model, {}, {}).empty());
 }
 
+// However likely the padding of its vocabulary would be.
+TEST(Generate, PaddingIsNeverDrawn) {
+  const auto model = make_decoder(40, 64);
+  const Ids drawn = continued(*model, kPrompt, {.tokens = 40, .temperature = 50.0});
+  EXPECT_GE(*std::max_element(drawn.begin(), drawn.end()), 31) << "the model is too dull to test with";
+  model->set_tokens(31);
+  EXPECT_EQ(logits(*model, row(kPrompt)).size(2), 31);
+  for (const double temperature : {0.0, 1.0, 50.0})
+    for (const int32_t id : continued(*model, kPrompt, {.tokens = 40, .temperature = temperature}))
+      EXPECT_LT(id, 31);
+  EXPECT_THROW(continued(*model, {31}, {}), DataError);
+}
+
 TEST(Generate, LogitsAreTheHeadOverTheHiddenStates) {
   const auto model = make_decoder(40, 16);
   const at::Tensor tokens_BT = at::stack({row(kPrompt)[0], row({1, 2, 3, 4, 5})[0]});

@@ -30,6 +30,7 @@ inline std::unique_ptr<models::Decoder> make_decoder(int64_t vocabulary, int64_t
 class LookupModel final : public models::Model {
  public:
   LookupModel(int64_t vocabulary, int64_t context) : context_(context) {
+    spec_.vocabulary = vocabulary;
     table_VD_ = at::empty({vocabulary, 16});
     weight_VD_ = at::empty({vocabulary, 16});
     Random(1, "test/table").fill_normal(table_VD_, 1.0);
@@ -42,7 +43,8 @@ class LookupModel final : public models::Model {
     return std::make_unique<models::KvCache>(1, batch, 1, 1, capacity);
   }
   const models::DecoderSpec& spec() const override { return spec_; }
-  models::Head head() const override { return {weight_VD_, softcap}; }
+  void set_tokens(int64_t ids) override { spec_.set_tokens(ids); }
+  models::Head head() const override { return {weight_VD_.narrow(0, 0, spec_.columns()), softcap}; }
   models::Parameters& parameters() override { return parameters_; }
   const models::Parameters& parameters() const override { return parameters_; }
   int64_t vocabulary() const override { return table_VD_.size(0); }

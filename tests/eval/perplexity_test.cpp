@@ -199,7 +199,7 @@ TEST(Perplexity, TheErrorCountsWindowsByTheirTokens) {
 
 TEST(Perplexity, RefusesWhatTheModelCannotRead) {
   const TemporaryDirectory directory;
-  const auto text = write_corpus(directory / "c", {std::vector<int32_t>(20, 1)});
+  const auto text = write_corpus(directory / "c", {std::vector<int32_t>(20, 255)});
   const auto comm = comm::make_self_comm();
   LookupModel model(256, 16), small(255, 16);
   EXPECT_THROW(score_text(model, *text, 17, *comm), ConfigError);

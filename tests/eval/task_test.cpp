@@ -36,6 +36,7 @@ class Counting final : public models::Model {
     return inner_.make_cache(batch, capacity);
   }
   const models::DecoderSpec& spec() const override { return inner_.spec(); }
+  void set_tokens(int64_t ids) override { inner_.set_tokens(ids); }
   models::Head head() const override { return inner_.head(); }
   models::Parameters& parameters() override { return inner_.parameters(); }
   const models::Parameters& parameters() const override { return inner_.parameters(); }

@@ -13,6 +13,7 @@ namespace {
 TEST(SpecJson, ComesBackEqual) {
   DecoderSpec llama = testing::tiny_llama();
   llama.share_ffn = true;
+  llama.tokens = 3;
   llama.repeat = 2;
   llama.norm_eps = 1e-6;
   llama.rope_scaling = {"llama3", 32.0, 1.0, 4.0, 4096};
