@@ -32,12 +32,18 @@ struct ExportFormat {
   bool one_file = false;           // else a folder
   Packs packs = Packs::kValues;    // what leaves as codes of the model's own grids
   bool merges = true;              // adapters and sharing are expanded: it knows neither
-  bool activations = false;        // can say that whoever loads it rounds them
+  std::string without_tokenizer =
+      "its readers need one from elsewhere";  // what a model without one is good for
+  bool activations = false;                   // can say that whoever loads it rounds them
 
   // Why codes on the grid have no place in it; "" when they have.
   std::function<std::string(const quantize::Grid&)> grid_misfit = [](const auto&) { return std::string(); };
   // Why it has no such architecture; "" when it has.
   std::function<std::string(const models::DecoderSpec&)> architecture_misfit = [](const auto&) {
+    return std::string();
+  };
+  // Why it cannot hold the tokenizer; "" when it can.
+  std::function<std::string(const data::Tokenizer&)> tokenizer_misfit = [](const auto&) {
     return std::string();
   };
   // IoError where something at `out` must not be replaced, known before any work; `source` is what is read.

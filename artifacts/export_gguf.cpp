@@ -25,8 +25,11 @@ models::Packer packer_of(const ExportSource& source, const ExportOptions& option
   };
 }
 
+// llama.cpp loads no model without a kind of vocabulary; this one has no tokens.
+const formats::GgufMetadata kNoVocabulary = {{"tokenizer.ggml.model", std::string("no_vocab")}};
+
 void write(const ExportSource& source, const ExportOptions& options, const Path& out, FileSystem& files) {
-  auto tokenizer = source.tokenizer ? source.tokenizer->gguf_metadata() : formats::GgufMetadata{};
+  auto tokenizer = source.tokenizer ? source.tokenizer->gguf_metadata() : kNoVocabulary;
   tokenizer = data::padded(std::move(tokenizer), source.model.tokens());
   tokenizer = models::with_end_tokens(std::move(tokenizer), source.ends);
   models::save_gguf(files, out, source.model, packer_of(source, options), tokenizer, "retort");
@@ -54,6 +57,15 @@ std::string architecture_misfit(const models::DecoderSpec& spec) {
   return "";
 }
 
+std::string tokenizer_misfit(const data::Tokenizer& tokenizer) {
+  try {
+    tokenizer.gguf_metadata();  // says what its keys cannot
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
 }  // namespace
 
 ExportFormat gguf_export() {
@@ -63,8 +75,10 @@ ExportFormat gguf_export() {
           .types = formats::written_ggml_types(),
           .one_file = true,
           .packs = Packs::kEverything,
+          .without_tokenizer = "llama.cpp loads it for token ids alone, not for text",
           .grid_misfit = grid_misfit,
           .architecture_misfit = architecture_misfit,
+          .tokenizer_misfit = tokenizer_misfit,
           .write = write};
 }
 

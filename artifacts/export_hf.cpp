@@ -41,10 +41,7 @@ void write_values(const ExportSource& source, const ExportOptions& options, cons
 
 void write_packed(const ExportSource& source, const ExportOptions& options, const Path& out,
                   FileSystem& files) {
-  check<ConfigError>(source.grids != nullptr && source.grids->enabled(),
-                     "format {} packs the codes of a model's own grids, and this model has none; quantize it "
-                     "first (retort quantize --scheme rtn-w4a16, or a recipe's quantize section)",
-                     options.format);
+  RETORT_ASSERT(source.grids != nullptr && source.grids->enabled());  // export_misfits() refuses others
   write(source, options, out, files,
         quantize::pack_for_hf(options.format, source.model, *source.grids, options.activations,
                               dtype_of(options.type)));

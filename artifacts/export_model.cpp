@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "artifacts/export_formats.h"
+#include "artifacts/export_misfits.h"
 #include "artifacts/out_path.h"
 #include "core/error.h"
 #include "formats/finite_values.h"
@@ -17,14 +18,6 @@ namespace {
 std::vector<std::string> types_and(const std::string& first) {
   std::vector<std::string> out = {first};
   for (const std::string& type : formats::written_ggml_types()) out.push_back(type);
-  return out;
-}
-
-// "f32, f16 or bf16".
-std::string either(const std::vector<std::string>& names) {
-  std::string out;
-  for (size_t i = 0; i < names.size(); ++i)
-    out += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + names[i];
   return out;
 }
 
@@ -58,44 +51,6 @@ void ExportOptions::describe(Section& s) {
   s.field("evaluate", evaluate, "score the validation text with the file as read back");
 }
 
-std::string format_misfit(const std::string& format, const models::DecoderSpec& spec) {
-  return export_formats().at(format).architecture_misfit(spec);
-}
-
-std::string type_misfit(const std::string& format, const std::string& type) {
-  const ExportFormat& row = export_formats().at(format);
-  const auto& types = row.types;
-  if (type == "own" || type == "same" || std::find(types.begin(), types.end(), type) != types.end())
-    return "";
-  return fmt::format("{} holds {}, got {}", row.noun, either(types), type);
-}
-
-std::string rows_misfit(const ExportOptions& options, const models::Parameters& parameters) {
-  if (options.type == "own" || !type_misfit(options.format, options.type).empty()) return "";
-  for (const models::Parameter& p : parameters.unique()) {
-    const bool table = p.role == models::Role::kEmbedding || p.role == models::Role::kHead;
-    if (!table && p.role != models::Role::kMatrix) continue;
-    const bool other = table && options.embedding_type != "same";
-    const auto& type = formats::ggml_type_named(other ? options.embedding_type : options.type);
-    const int64_t row = p.shape.back();
-    if (row % type.block != 0)
-      return fmt::format("{} has rows of {}, and {} wants a multiple of {}; {} takes them", p.name, row,
-                         type.name, type.block, row % 32 == 0 ? "q8_0" : "f16");
-  }
-  return "";
-}
-
-std::string export_misfit(const ExportOptions& options, const models::Model& model) {
-  std::string why = format_misfit(options.format, model.spec());
-  if (why.empty()) why = type_misfit(options.format, options.type);
-  if (why.empty()) why = type_misfit(options.format, options.embedding_type);
-  if (why.empty() && options.activations && !export_formats().at(options.format).activations)
-    why = fmt::format("only compressed-tensors says that activations are rounded, got format {}",
-                      options.format);
-  if (why.empty()) why = rows_misfit(options, model.parameters());
-  return why;
-}
-
 void probe_export(const char* option, const std::string& format, const Path& out, const Path& source) {
   const ExportFormat& row = export_formats().at(format);
   probe_out(option, out, row.one_file, source);
@@ -108,8 +63,12 @@ uint64_t export_model(const OpenedModel& model, const ExportOptions& options, co
   const ExportFormat& format = export_formats().at(options.format);
   check_not_source(model.source, out);
   format.check_place(out, model.source);
-  const std::string misfit = export_misfit(options, *model.decoder);
-  check<ConfigError>(misfit.empty(), "{}: {}", model.source, misfit);
+  const bool on_grids = model.grids && model.grids->enabled();
+  const std::optional<quantize::QuantizeOptions> grids = on_grids ? model.quantize : std::nullopt;
+  ExportSubject subject{&model.decoder->spec(), model.tokenizer.get(), &grids};
+  if (on_grids && !grids) subject.grids = nullptr;  // just made: their stage has asked
+  for (const Misfit& misfit : export_misfits(options, subject))
+    fail<ConfigError>("{}: {}", model.source, misfit.why);
   ExportSource source{*model.decoder, model.map(), model.grids.get(), model.tokenizer.get(), model.generation,
                       model.ends(),   command};
   if (command.empty()) source.command = fmt::format("export {} --format {}", model.source, options.format);
@@ -117,8 +76,6 @@ uint64_t export_model(const OpenedModel& model, const ExportOptions& options, co
   if (!format.merges || model.decoder->spec().lora_rank == 0) {
     format.write(source, options, out, files);
   } else {
-    check<ConfigError>(options.type != "own" || !model.grids,
-                       "{}: a weight merged with its adapter is on no grid; name a type", model.source);
     const auto merged = models::merge_adapters(*model.decoder, model.map());
     models::IdentityMap identity;
     format.write(

@@ -17,24 +17,14 @@ struct ExportOptions {
   void describe(Section& s);
 };
 
-// Why the options make no file of a model of this shape, whatever its weights; "" when they do. Known from
-// the meta device's models too, before anything is trained.
-std::string export_misfit(const ExportOptions& options, const models::Model& model);
-// Three of its reasons by themselves. The format has no such architecture:
-std::string format_misfit(const std::string& format, const models::DecoderSpec& spec);
-// a type ("own" and "same" aside) that it cannot hold:
-std::string type_misfit(const std::string& format, const std::string& type);
-// and the first tensor whose rows do not divide into blocks of its type.
-std::string rows_misfit(const ExportOptions& options, const models::Parameters& parameters);
-
 // Tries the place before the work that fills it: as probe_out() (out_path.h), and what the format must not
 // replace. `option` names it in errors.
 void probe_export(const char* option, const std::string& format, const Path& out, const Path& source);
 
 // A file or a folder at `out`, as the format has it; returns the bytes written there. An older export there
-// is replaced; IoError when something else is there, or the model that is read; ConfigError for a misfit, a value
-// beyond the range of its type too; NonFiniteError for weights that are not finite. `command` is what a
-// checkpoint says that it came from.
+// is replaced; IoError when something else is there, or the model that is read; ConfigError for a misfit
+// (export_misfits.h), and for a value beyond the range of its type; NonFiniteError for weights that are not finite.
+// `command` is what a checkpoint says that it came from.
 uint64_t export_model(const OpenedModel& model, const ExportOptions& options, const Path& out,
                       FileSystem& files, const std::string& command = "");
 

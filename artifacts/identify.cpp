@@ -3,12 +3,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
-#include <fstream>
 #include <optional>
 #include <utility>
 
 #include "core/error.h"
+#include "formats/file_mark.h"
 #include "models/hf_folder.h"
 #include "train/checkpoint.h"
 
@@ -37,13 +36,6 @@ std::vector<Path> entries_of(const Path& directory) {
 
 // ---- Files
 
-std::string first_bytes(const Path& path) {
-  std::array<char, 8> bytes{};
-  std::ifstream file(path, std::ios::binary);
-  file.read(bytes.data(), bytes.size());
-  return {bytes.data(), static_cast<size_t>(file.gcount())};
-}
-
 struct Mark {
   std::string_view bytes;
   Kind kind;
@@ -64,7 +56,7 @@ constexpr Mark kMarks[] = {
 };
 
 Artifact of_file(const Path& path) {
-  const std::string bytes = first_bytes(path), ending = path.extension().string();
+  const std::string bytes = formats::first_bytes(path, 8), ending = path.extension().string();
   for (const Mark& mark : kMarks)
     if (bytes.starts_with(mark.bytes)) return {mark.kind, path, {}, mark.trouble};
   if (ending == ".bin") return {Kind::kLlama2c, path, {}, ""};
@@ -132,8 +124,7 @@ Artifact unknown(const Path& directory) {
             "the two first (peft: merge_and_unload)"};
   std::vector<std::string> ggufs;
   for (const Path& entry : entries_of(directory))
-    if (!is_folder(entry) && first_bytes(entry).starts_with("GGUF"))
-      ggufs.push_back(entry.filename().string());
+    if (!is_folder(entry) && formats::is_gguf(entry)) ggufs.push_back(entry.filename().string());
   std::string trouble = "holds no model: no manifest.json, config.json, model.gguf or checkpoints";
   if (!ggufs.empty()) trouble += fmt::format("; name one of its files: {}", fmt::join(ggufs, ", "));
   return {Kind::kUnknown, directory, {}, std::move(trouble)};

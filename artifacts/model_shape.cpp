@@ -12,25 +12,30 @@ namespace retort::artifacts {
 namespace {
 
 // Without the digests' check, which reads all of it.
-models::DecoderSpec of_checkpoint(const Path& directory) {
+ModelFacts facts_of(const Path& directory) {
   const Path path = directory / "manifest.json";
   const formats::Json json = formats::read_json(path);
   const auto manifest = json.find("manifest");
   check<DataError>(manifest != json.end() && manifest->is_object() && manifest->contains("extra"),
                    "{}: is no manifest of a checkpoint", path.string());
-  return read_model_facts(manifest->at("extra"), path.string()).spec;
+  return read_model_facts(manifest->at("extra"), path.string());
+}
+
+// A run's only model, and the newest of several checkpoints.
+Artifact one_model(const Path& path) {
+  Artifact found = identify(path);
+  if (found.kind == Kind::kRun && found.models.size() == 1) found = identify(found.models.front());
+  if (found.kind != Kind::kCheckpoints) return found;
+  return {Kind::kCheckpoint, train::list_checkpoints(found.path).front(), {}, ""};
 }
 
 }  // namespace
 
 std::optional<models::DecoderSpec> model_shape(const Path& path) {
-  Artifact found = identify(path);
-  if (found.kind == Kind::kRun && found.models.size() == 1) found = identify(found.models.front());
+  const Artifact found = one_model(path);
   switch (found.kind) {
     case Kind::kCheckpoint:
-      return of_checkpoint(found.path);
-    case Kind::kCheckpoints:
-      return of_checkpoint(train::list_checkpoints(found.path).front());
+      return facts_of(found.path).spec;
     case Kind::kHfFolder:
       return models::hf_spec(found.path);
     case Kind::kGguf:
@@ -39,6 +44,20 @@ std::optional<models::DecoderSpec> model_shape(const Path& path) {
       return models::llama2c_spec(found.path);
     default:
       return std::nullopt;
+  }
+}
+
+std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path) {
+  const Artifact found = one_model(path);
+  if (found.kind == Kind::kCheckpoint) {
+    const auto name = facts_of(found.path).tokenizer;
+    return name ? data::copied_tokenizer(*name, found.path) : nullptr;
+  }
+  if (found.kind != Kind::kHfFolder && found.kind != Kind::kGguf) return nullptr;
+  try {
+    return data::open_tokenizer(found.path);
+  } catch (const Error&) {
+    return nullptr;  // open_model() warns of it
   }
 }
 

@@ -1,11 +1,13 @@
-// The shape of a model on disk without its weights: from the manifest of a checkpoint, the config.json of a
+// The shape and the tokenizer of a model on disk without its weights: from the manifest of a checkpoint, the config.json of a
 // Hugging Face folder, the metadata of a GGUF, the header of a llama2.c file. Takes milliseconds whatever the
 // model's size.
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "core/file.h"
+#include "data/tokenizers/tokenizer.h"
 #include "models/decoder_spec.h"
 
 namespace retort::artifacts {
@@ -13,5 +15,7 @@ namespace retort::artifacts {
 // What open_model() of the path would have; nothing where the path leads to no model, or to several.
 // DataError for a damaged file, or an architecture that is not known.
 std::optional<models::DecoderSpec> model_shape(const Path& path);
+// nullptr where it would have none.
+std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path);
 
 }  // namespace retort::artifacts

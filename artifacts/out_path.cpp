@@ -2,9 +2,7 @@
 
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-
+#include "core/errno_text.h"
 #include "core/error.h"
 
 namespace retort::artifacts {
@@ -34,7 +32,7 @@ void probe_out(const char* option, const Path& out, bool is_file, const Path& so
   const Path directory = above(out, is_file);
   const bool other = fs::exists(directory, ignored) && !fs::is_directory(directory, ignored);
   if (!other && ::access(directory.c_str(), W_OK | X_OK) == 0) return;
-  const char* why = other ? "not a directory" : std::strerror(errno);
+  const std::string why = other ? "not a directory" : errno_text();
   fail<IoError>("{} {}: {} cannot be written to: {}", option, out.string(), directory.string(), why);
 }
 

@@ -25,6 +25,7 @@
 
 #include "comm/comm.h"
 #include "comm/queued_comm.h"
+#include "core/errno_text.h"
 #include "core/error.h"
 
 namespace retort::comm {
@@ -38,7 +39,7 @@ constexpr double kVanishedSeconds = 60;  // until a machine that answers nothing
 constexpr size_t kMaxPiece = 1 << 20;    // so that sending to one peer does not hold up the others
 
 [[noreturn]] void fail_call(std::string_view what) {
-  fail<CommError>("[tcp] {} failed: {}", what, std::strerror(errno));
+  fail<CommError>("[tcp] {} failed: {}", what, errno_text());
 }
 
 class Socket {
@@ -294,7 +295,7 @@ bool TcpTransport::move(Progress& p) {
   const int peer = peers_[p.peer].get();
   const auto moved = [&](ssize_t bytes) {
     check<CommError>(bytes >= 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR,
-                     "[tcp] rank {} lost rank {}: {}", rank_, p.peer, std::strerror(errno));
+                     "[tcp] rank {} lost rank {}: {}", rank_, p.peer, errno_text());
     return bytes > 0 ? static_cast<size_t>(bytes) : 0;
   };
   size_t sent = 0, received = 0;

@@ -8,17 +8,16 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <system_error>
 
+#include "core/errno_text.h"
 #include "core/error.h"
 
 namespace retort {
 namespace {
 
 [[noreturn]] void fail_errno(std::string_view doing, const Path& path) {
-  const int code = errno;
-  fail<IoError>("{}: cannot {}: {}", path.string(), doing, std::strerror(code));
+  fail<IoError>("{}: cannot {}: {}", path.string(), doing, errno_text());
 }
 
 class LocalFile final : public WritableFile {

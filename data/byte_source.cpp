@@ -9,10 +9,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 #include <vector>
 
+#include "core/errno_text.h"
 #include "core/error.h"
 
 namespace retort::data {
@@ -64,8 +64,7 @@ class InputFile {
 
  private:
   [[noreturn]] void fail_errno(const char* doing) const {
-    const int code = errno;
-    fail<IoError>("{}: cannot {}: {}", path_, doing, std::strerror(code));
+    fail<IoError>("{}: cannot {}: {}", path_, doing, errno_text());
   }
 
   std::string path_;

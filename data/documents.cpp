@@ -68,25 +68,42 @@ class RecordDocuments final : public DocumentReader {
   }
 
   bool next(Document& document) override {
-    do {
-      if (!records_->next(record_)) return false;
-      document.where = record_.where;
-      document.spans = spans();
-      for (Span& span : document.spans) check_utf8(span.text, options_.invalid_utf8, record_.where);
-      std::erase_if(document.spans, [](const Span& span) { return span.text.empty(); });
-    } while (document.spans.empty());
-    return true;
+    while (true) {
+      try {
+        if (!records_->next(record_)) return false;
+        document.where = record_.where;
+        read(document.spans);
+        if (!document.spans.empty()) return true;
+        ++left_out_.empty;
+      } catch (const BadRecord& error) {
+        if (options_.bad_records == "refuse") throw;
+        left_out_.add({0, 1, {error.what()}});
+      }
+    }
   }
   uint64_t consumed() const override { return records_->consumed(); }
+  LeftOut left_out() const override { return left_out_; }
 
  private:
+  // Whatever is wrong with the record is its own fault.
+  void read(std::vector<Span>& out) {
+    try {
+      out = spans();
+      for (Span& span : out) check_utf8(span.text, options_.invalid_utf8, record_.where);
+    } catch (const DataError& error) {
+      throw BadRecord(error.what());
+    }
+    std::erase_if(out, [](const Span& span) { return span.text.empty(); });
+  }
+
   std::vector<Span> spans() {
     const Json& fields = record_.fields;
     if (!options_.messages.empty()) {
       if (!fields.contains(options_.messages))
         text_field(fields, options_.messages, record_.where);  // throws
-      return form_->spans(messages_of(fields.at(options_.messages), form_->shipped(), record_.where),
-                          record_.where);
+      const Json& messages = fields.at(options_.messages);
+      if (messages.is_null() || messages.empty()) return {};
+      return form_->spans(messages_of(messages, form_->shipped(), record_.where), record_.where);
     }
     if (options_.response.empty()) return {{text_field(fields, options_.field, record_.where), true}};
     std::string prompt;
@@ -104,6 +121,7 @@ class RecordDocuments final : public DocumentReader {
   std::shared_ptr<const ConversationForm> form_;
   std::unique_ptr<RecordReader> records_;
   Record record_;
+  LeftOut left_out_;
 };
 
 // Text between marks.
@@ -176,6 +194,15 @@ void DocumentOptions::describe(Section& s) {
   s.field("split", split, "text that ends a document in a text file; empty: a file is one document");
   s.field("invalid_utf8", invalid_utf8, "treatment of bytes that are no UTF-8; replace: by U+FFFD",
           one_of({"keep", "replace", "refuse"}));
+  s.field("bad_records", bad_records, "treatment of malformed records; skip: counted, the first ten named",
+          one_of({"refuse", "skip"}));
+}
+
+void LeftOut::add(const LeftOut& other) {
+  empty += other.empty;
+  malformed += other.malformed;
+  for (const std::string& one : other.first)
+    if (first.size() < kNamed) first.push_back(one);
 }
 
 std::string format_of(const Path& path, const DocumentOptions& options) {

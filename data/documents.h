@@ -24,6 +24,7 @@ struct DocumentOptions {
   std::string chat_date = {};            // that it is told
   std::string split = {};                // ends a document of a text file; empty: a file is one
   std::string invalid_utf8 = "keep";     // keep | replace | refuse
+  std::string bad_records = "refuse";    // refuse | skip
   bool conversations() const { return !messages.empty() || !response.empty(); }
   void describe(Section& s);
 };
@@ -33,11 +34,20 @@ struct Document {
   std::string where;
 };
 
+// Records that make no document.
+struct LeftOut {
+  static constexpr size_t kNamed = 10;
+  int64_t empty = 0, malformed = 0;
+  std::vector<std::string> first = {};  // of the malformed: where, and the rule
+  void add(const LeftOut& other);
+};
+
 class DocumentReader {
  public:
   virtual ~DocumentReader() = default;
-  virtual bool next(Document& document) = 0;  // false at the end; documents without text are skipped
-  virtual uint64_t consumed() const = 0;      // bytes of the file taken so far
+  virtual bool next(Document& document) = 0;       // false at the end; documents without text are left out
+  virtual LeftOut left_out() const { return {}; }  // so far
+  virtual uint64_t consumed() const = 0;           // bytes of the file taken so far
 };
 
 // "text" or a row of record_formats(), as `options` says or the file's name does.

@@ -19,9 +19,11 @@ class JsonLines final : public RecordReader {
       record.fields = formats::parse_json(line_, "line");
     } catch (const DataError& error) {  // "line:1:COLUMN: rule"
       const std::string_view what = error.what();
-      fail<DataError>("{}{}", record.where, what.substr(std::string_view("line:1").size()));
+      const bool mac = line_.find('\r') != std::string::npos;
+      fail<BadRecord>("{}{}{}", record.where, what.substr(std::string_view("line:1").size()),
+                      mac ? "; its lines end in a carriage return alone: convert them (tr '\\r' '\\n')" : "");
     }
-    check<DataError>(record.fields.is_object(), "{}: a line must be a JSON object, got {}", record.where,
+    check<BadRecord>(record.fields.is_object(), "{}: a line must be a JSON object, got {}", record.where,
                      record.fields.type_name());
     return true;
   }
@@ -53,7 +55,7 @@ class JsonArray final : public RecordReader {
     if (at_ == rows_.size()) return false;
     record.fields = std::move(rows_[at_++]);
     record.where = fmt::format("{} row {}", path_, at_);
-    check<DataError>(record.fields.is_object(), "{}: must be an object, got {}", record.where,
+    check<BadRecord>(record.fields.is_object(), "{}: must be an object, got {}", record.where,
                      record.fields.type_name());
     return true;
   }

@@ -69,9 +69,9 @@ class TextPieces final : public PieceReader {
     fill();
     if (buffer_.empty()) return false;
     const size_t end = piece_end(buffer_);
-    piece = {buffer_.substr(0, end), begun_, false, true};
+    piece = {buffer_.substr(0, end), begun_, false, true, fmt::format("{} from byte {}", path_, at_)};
     buffer_.erase(0, end);
-    check_utf8(piece.text, rule_, fmt::format("{} from byte {}", path_, at_));
+    check_utf8(piece.text, rule_, piece.where);
     at_ += end;
     piece.ends = buffer_.empty() && left_ == 0;
     begun_ = true;
@@ -115,7 +115,7 @@ class DocumentPieces final : public PieceReader {
     const size_t end = piece_end(span.text);
     const bool whole = end == span.text.size();
     piece = {whole ? std::move(span.text) : span.text.substr(0, end), begun_,
-             whole && at_ + 1 == document_.spans.size(), span.learned};
+             whole && at_ + 1 == document_.spans.size(), span.learned, document_.where};
     if (whole)
       ++at_;
     else
@@ -124,6 +124,7 @@ class DocumentPieces final : public PieceReader {
     return true;
   }
   uint64_t consumed() const override { return documents_->consumed(); }
+  LeftOut left_out() const override { return documents_->left_out(); }
 
  private:
   Part part_of(const Document& document) const {

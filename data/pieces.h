@@ -18,6 +18,7 @@ struct Piece {
   bool continues = false;  // the document of the piece before
   bool ends = false;       // its document
   bool learned = true;
+  std::string where = {};  // for messages: a file, or its record
 };
 
 class PieceReader {
@@ -25,6 +26,7 @@ class PieceReader {
   virtual ~PieceReader() = default;
   virtual bool next(Piece& piece) = 0;    // false at the end
   virtual uint64_t consumed() const = 0;  // bytes of the file taken so far
+  virtual LeftOut left_out() const { return {}; }
 };
 
 enum class Part { kTrain, kValidation };

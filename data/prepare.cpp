@@ -24,6 +24,7 @@ std::string digest_of(const PrepareOptions& options, const ConversationForm* for
   digest.add(as_bytes(fmt::format(
       "pieces 2\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", d.field, d.messages, fmt::join(d.prompt, "\n"), d.response,
       form != nullptr ? form->identity() : d.chat_template, d.split, d.invalid_utf8)));
+  if (d.bad_records != "refuse") digest.add(as_bytes(d.bad_records));
   std::string window(size_t{1} << 20, '\0');
   for (const std::string& path : options.text) {
     const auto source = open_packed_bytes(path);
@@ -67,12 +68,13 @@ class Jobs {
     job.consumed = before_ + (reader_ ? reader_->consumed() : 0);
     return job;
   }
+  const LeftOut& left_out() const { return left_out_; }  // of the files that are done
 
  private:
   bool advance(Piece& piece) {
     while (true) {
       if (reader_ && reader_->next(piece)) return true;
-      if (reader_) before_ += reader_->consumed();
+      if (reader_) before_ += reader_->consumed(), left_out_.add(reader_->left_out());
       reader_.reset();
       if (file_ == options_.text.size()) return false;
       reader_ = open_pieces(options_.text[file_++], options_.documents, options_.validation, part_, form_);
@@ -87,6 +89,7 @@ class Jobs {
   std::string tail_;  // the end of the document so far
   size_t file_ = 0;
   uint64_t before_ = 0;  // bytes of the files that are done
+  LeftOut left_out_;
 };
 
 struct Encoded {
@@ -110,8 +113,12 @@ Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer) {
   const std::vector<int32_t> prefix = tokenizer.prefix();
   Encoded out{{}, job.consumed};
   for (const auto& [piece, before] : job.items) {
-    out.pieces.push_back(
-        {tokenizer.encode_behind(before, piece.text), piece.text.size(), piece.continues, piece.learned});
+    try {
+      out.pieces.push_back(
+          {tokenizer.encode_behind(before, piece.text), piece.text.size(), piece.continues, piece.learned});
+    } catch (const DataError& error) {
+      fail<DataError>("{}: {}", piece.where, error.what());
+    }
     if (!piece.continues) begin_with(prefix, out.pieces.back().ids);
     if (piece.ends && separator) out.pieces.back().ids.push_back(*separator);
   }
@@ -137,6 +144,20 @@ PreparedPart open_part(const PartPlan& plan, const Tokenizer& tokenizer) {
           shards.digest(), false};
 }
 
+std::string in_words(const LeftOut& left_out) {
+  std::string out;
+  if (left_out.empty > 0) out += fmt::format(", {} record(s) without text", left_out.empty);
+  if (left_out.malformed > 0) out += fmt::format(", {} malformed record(s)", left_out.malformed);
+  return out;
+}
+
+void tell(const LeftOut& left_out, const Path& directory, Log& log) {
+  const std::string words = in_words(left_out);
+  if (words.empty()) return;
+  log.warn("{}: left out: {}", directory.parent_path().string(), words.substr(2));
+  for (const std::string& one : left_out.first) log.warn("{}", one);
+}
+
 void write_part(const PartPlan& plan, const PrepareOptions& options, const Tokenizer& tokenizer,
                 FileSystem& files, Log& log) {
   uint64_t total = 0;
@@ -157,10 +178,11 @@ void write_part(const PartPlan& plan, const PrepareOptions& options, const Token
           writer.add(piece.ids, piece.bytes, piece.continues, piece.learned);
         progress.update(static_cast<int64_t>(std::min(encoded.consumed, total)));
       });
+  if (plan.part == Part::kTrain) tell(jobs.left_out(), plan.directory, log);  // all records pass here once
   check<DataError>(
       writer.size() >= plan.least_tokens,
-      "{}: this part must hold at least {} tokens, got {} out of {}; give more text or shorter windows",
-      plan.directory.string(), plan.least_tokens, writer.size(), plan.source);
+      "{}: this part must hold at least {} tokens, got {} out of {}{}; give more text or shorter windows",
+      plan.directory.string(), plan.least_tokens, writer.size(), plan.source, in_words(jobs.left_out()));
   writer.finish();
 }
 

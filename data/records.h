@@ -7,13 +7,14 @@
 //   parquet   columns of text, and lists of structs of text (chat messages); with Arrow's library only
 //
 // All but parquet may be packed (byte_source.h). One thread. Throws IoError and DataError naming file, line
-// or row, and the rule; ConfigError for parquet in a build without it.
+// or row, and the rule, BadRecord where it is one record's; ConfigError for parquet in a build without it.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/registry.h"
 #include "formats/json.h"
 
@@ -22,6 +23,11 @@ namespace retort::data {
 struct Record {
   formats::Json fields;  // an object
   std::string where;     // "file:17" (a line) or "file row 17", from 1
+};
+
+// One record is malformed: the next call goes on behind it.
+struct BadRecord : DataError {
+  using DataError::DataError;
 };
 
 class RecordReader {

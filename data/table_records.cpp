@@ -14,6 +14,7 @@ class Table final : public RecordReader {
       : path_(path.string()), separator_(separator), source_(open_bytes(path)) {
     check<DataError>(row(names_, kMostColumns), "{}: a table must begin with a header, got an empty file",
                      path_);
+    in_header_ = false;
     if (names_[0].starts_with("\xef\xbb\xbf")) names_[0].erase(0, 3);  // a byte order mark
     std::set<std::string> once;
     for (const std::string& name : names_)
@@ -24,10 +25,10 @@ class Table final : public RecordReader {
   bool next(Record& record) override {
     std::vector<std::string> values;
     do {
-      if (!row(values, names_.size())) return false;
+      if (!whole_row(values)) return false;
     } while (values.size() == 1 && values[0].empty() && names_.size() > 1);  // an empty line
     record.where = fmt::format("{}:{}", path_, row_line_);
-    check<DataError>(values.size() == names_.size(), "{}: a row must have {} fields, got {}", record.where,
+    check<BadRecord>(values.size() == names_.size(), "{}: a row must have {} fields, got {}", record.where,
                      names_.size(), values.size());
     record.fields = formats::Json::object();
     for (size_t i = 0; i < values.size(); ++i) record.fields[names_[i]] = std::move(values[i]);
@@ -51,7 +52,17 @@ class Table final : public RecordReader {
     const int c = peek();
     if (c != kEnd) ++at_;
     if (c == '\n') ++line_;
-    return c;
+    return last_ = c;
+  }
+
+  // Behind a row that is cut short by its error the next line begins.
+  bool whole_row(std::vector<std::string>& values) {
+    try {
+      return row(values, names_.size());
+    } catch (const BadRecord&) {
+      for (int c = last_; c != '\n' && c != kEnd;) c = take();
+      throw;
+    }
   }
 
   // One row of at most `most` fields: an empty one takes a byte of the file and far more here. False at the
@@ -62,11 +73,11 @@ class Table final : public RecordReader {
     row_line_ = line_;
     size_t bytes = 0;
     while (true) {
-      check<DataError>(values.size() < most, "{}:{}: a row must have at most {} fields, got more", path_,
+      check<BadRecord>(values.size() < most, "{}:{}: a row must have at most {} fields, got more", path_,
                        row_line_, most);
       const int after = field(values.emplace_back());
       bytes += values.back().size();
-      check<DataError>(bytes <= LineReader::kLongest, "{}:{}: a row must be at most {} bytes", path_,
+      check<BadRecord>(bytes <= LineReader::kLongest, "{}:{}: a row must be at most {} bytes", path_,
                        row_line_, LineReader::kLongest);
       if (after != separator_) return true;
     }
@@ -81,7 +92,11 @@ class Table final : public RecordReader {
         if (c != separator_ && out.ends_with('\r')) out.pop_back();
         return c;
       }
-      check<DataError>(c != '"' || separator_ == '\t',
+      check<BadRecord>(c != '\r' || !in_header_ || peek() == '\n' || peek() == kEnd,
+                       "{}:1: lines end in a carriage return alone, as old Macs wrote them; convert them (tr "
+                       "'\\r' '\\n')",
+                       path_);
+      check<BadRecord>(c != '"' || separator_ == '\t',
                        "{}:{}: a quote must open its field or be doubled within quotes, got one inside",
                        path_, line_);
       out += static_cast<char>(c);
@@ -94,12 +109,12 @@ class Table final : public RecordReader {
     take();
     while (true) {
       int c = take();
-      check<DataError>(c != kEnd, "{}:{}: a quoted field must be closed, got the end of the file", path_,
+      check<BadRecord>(c != kEnd, "{}:{}: a quoted field must be closed, got the end of the file", path_,
                        opened);
       if (c == '"' && peek() != '"') {
         c = take();
         if (c == '\r' && (peek() == '\n' || peek() == kEnd)) c = take();
-        check<DataError>(c == separator_ || c == '\n' || c == kEnd,
+        check<BadRecord>(c == separator_ || c == '\n' || c == kEnd,
                          "{}:{}: a closing quote must end its field, got \"{}\" after it", path_, line_,
                          static_cast<char>(c));
         return c;
@@ -110,7 +125,7 @@ class Table final : public RecordReader {
     }
   }
   void bound(const std::string& out, int64_t line) const {
-    check<DataError>(out.size() <= LineReader::kLongest, "{}:{}: a field must be at most {} bytes", path_,
+    check<BadRecord>(out.size() <= LineReader::kLongest, "{}:{}: a field must be at most {} bytes", path_,
                      line, LineReader::kLongest);
   }
 
@@ -121,6 +136,8 @@ class Table final : public RecordReader {
   std::string buffer_;
   size_t at_ = 0;
   int64_t line_ = 1, row_line_ = 1;
+  bool in_header_ = true;
+  int last_ = 0;  // that was taken
 };
 
 }  // namespace

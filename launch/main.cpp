@@ -2,13 +2,13 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <exception>
 
 #include "comm/together.h"
+#include "core/errno_text.h"
 #include "launch/command_line.h"
+#include "launch/signals.h"
 
 namespace {
 
@@ -29,7 +29,7 @@ int ended(const retort::Error& error, bool speaks) {
 int ended(ExitCode code) {
   const bool failed_before = std::ferror(stdout) != 0;
   if ((std::fflush(stdout) == 0 && !failed_before) || reader_left()) return static_cast<int>(code);
-  const std::string why = failed_before ? "" : fmt::format(": {}", std::strerror(errno));
+  const std::string why = failed_before ? "" : ": " + errno_text();
   return ended(retort::IoError("stdout: what was printed could not be written" + why), true);
 }
 
@@ -37,6 +37,7 @@ int ended(ExitCode code) {
 
 int main(int argc, char** argv) {
   using namespace retort;
+  launch::fail_at_file_limits();
   try {
     return ended(launch::parse_command_line({argv + 1, argv + argc})());
   } catch (const comm::SharedError& error) {

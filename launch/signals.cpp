@@ -9,6 +9,9 @@ namespace retort::launch {
 StopSignals::StopSignals() {
   sigemptyset(&signals_);
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaddset(&signals_, signal);
+  struct sigaction now = {};
+  sigaction(SIGHUP, nullptr, &now);
+  if (now.sa_handler != SIG_IGN) sigaddset(&signals_, SIGHUP);  // blocked, an ignored one would come here too
   RETORT_ASSERT(pthread_sigmask(SIG_BLOCK, &signals_, &before_) == 0);
   thread_ = std::thread([this] { wait(); });
 }
@@ -38,5 +41,7 @@ void StopSignals::wait() {
     requested_ = true;
   }
 }
+
+void fail_at_file_limits() { std::signal(SIGXFSZ, SIG_IGN); }
 
 }  // namespace retort::launch

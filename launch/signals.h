@@ -1,5 +1,6 @@
-// Stopping a run from outside: while it lives, the first SIGINT, SIGTERM or SIGUSR1 (which mpirun forwards
-// without a kill) asks the run to save and stop, and the second of its kind has its default action.
+// Stopping a run from outside: while it lives, the first SIGINT, SIGTERM, SIGHUP (its terminal is gone) or
+// SIGUSR1 (which mpirun forwards without a kill) asks the run to save and stop, and the second of its kind has
+// its default action. A SIGHUP that whoever started it ignores (nohup) stays ignored.
 //
 // A thread waits for the signals and all others block them; no handler is installed, and none may be.
 // oneDNN's AVX-512 products run with the stack pointer inside a workspace on the heap: a handler on such a
@@ -31,5 +32,8 @@ class StopSignals {
   std::atomic<bool> requested_{false}, over_{false};
   std::thread thread_;
 };
+
+// A file that grows beyond the process's limit (ulimit -f) is an error of the write, EFBIG, and no death.
+void fail_at_file_limits();
 
 }  // namespace retort::launch

@@ -6,12 +6,16 @@
 
 namespace retort::models {
 
-std::unique_ptr<Model> merge_adapters(const Model& model, WeightMap& map) {
-  const at::NoGradGuard no_grad;
-  DecoderSpec spec = model.spec();
+DecoderSpec without_adapters(DecoderSpec spec) {
   spec.share_ffn = spec.share_output = false;
   spec.keep_first = spec.keep_last = spec.lora_rank = 0;
   spec.repeat = 1;
+  return spec;
+}
+
+std::unique_ptr<Model> merge_adapters(const Model& model, WeightMap& map) {
+  const at::NoGradGuard no_grad;
+  const DecoderSpec spec = without_adapters(model.spec());
   const auto value = [&](const std::string& name) {
     const Parameter& p = model.parameters().at(name);
     return map.apply(p, p.master);

@@ -37,11 +37,14 @@ void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor
   const auto fused = fused_rows(tensors);
   std::set<std::string> wanted;
   std::vector<std::string> missing;
+  bool headless = false;
   for (const ForeignTensor& t : tensors) {
     wanted.insert(t.name);
     const auto found = file.shapes.find(t.name);
     if (found == file.shapes.end()) {
-      if (!is_alias(parameters, t)) missing.push_back(t.name);
+      if (is_alias(parameters, t)) continue;
+      missing.push_back(t.name);
+      headless |= t.parameter == "lm_head.weight";
       continue;
     }
     const auto rows = fused.find(t.name);
@@ -53,7 +56,8 @@ void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor
   std::vector<std::string> extra;
   for (const auto& [name, shape] : file.shapes)
     if (!wanted.contains(name)) extra.push_back(name);
-  const std::string near = missing.empty() || extra.empty() ? "" : did_you_mean(missing[0], extra);
+  std::string near = missing.empty() || extra.empty() ? "" : did_you_mean(missing[0], extra);
+  if (headless) near += "; tie_word_embeddings is false, so the head must have a tensor of its own";
   check<DataError>(
       missing.empty(), "{}: lacks {} of its {} tensors: {}{}", file.where, missing.size(), wanted.size(),
       fmt::join(missing.begin(), missing.begin() + std::min<ptrdiff_t>(8, std::ssize(missing)), ", "), near);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "formats/said.h"
 
 namespace retort::models {
 namespace {
@@ -42,7 +43,10 @@ Json hf_generation(const Path& directory) {
   const bool own = std::filesystem::exists(path);
   Json out = own ? read_object(path) : Json::object();
   for (const char* key : {"bos_token_id", kEnds, "pad_token_id"})
-    if (!has(out, key) && has(config, key)) out[key] = config.at(key);
+    if (const formats::Said said = formats::first_said(
+            {formats::said_in(out, key, path.string()), formats::said_in(config, key, "config.json")});
+        said.something())
+      out[key] = Json(*said.value);
   if (!own && !out.empty()) out["_from_model_config"] = true;
   return out;
 }

@@ -1,11 +1,11 @@
 #include "models/gguf_model.h"
 
 #include <cstring>
-#include <fstream>
 #include <map>
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "formats/file_mark.h"
 #include "formats/finite_values.h"
 #include "models/family.h"
 
@@ -124,9 +124,7 @@ uint32_t file_type(const NamedPacked& tensors) {
 // A file of that name is replaced when it is an older GGUF, or empty.
 void check_replaceable(const Path& path) {
   if (!std::filesystem::is_regular_file(path) || std::filesystem::file_size(path) == 0) return;
-  std::string magic(4, '\0');
-  std::ifstream(path, std::ios::binary).read(magic.data(), 4);
-  check<IoError>(magic == "GGUF", "{}: exists and is no GGUF; not replaced: name another file",
+  check<IoError>(formats::is_gguf(path), "{}: exists and is no GGUF; not replaced: name another file",
                  path.string());
 }
 

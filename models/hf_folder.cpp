@@ -62,9 +62,8 @@ void add_tensors(Weights& weights, const SafetensorsFile& file) {
 
 Weights open_weights(const Path& directory) {
   Weights weights;
-  const Path index = directory / kIndex;
-  if (!std::filesystem::exists(index)) {
-    const Path single = directory / kSingle;
+  const Path index = directory / kIndex, single = directory / kSingle;
+  if (std::filesystem::exists(single) || !std::filesystem::exists(index)) {  // formats/said.h
     add_tensors(weights, weights.files.emplace("", SafetensorsFile(single)).first->second);
     return weights;
   }

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "formats/file_mark.h"
 #include "formats/gguf.h"
 #include "models/family.h"
 
@@ -100,7 +101,7 @@ Importance load_importance(const Path& path, const models::Model& model) {
 }
 
 bool is_importance_file(const Path& path) {
-  return path.extension() == ".gguf" && formats::GgufFile(path).text("general.type", "model") == kType;
+  return formats::is_gguf(path) && formats::GgufFile(path).text("general.type", "model") == kType;
 }
 
 }  // namespace retort::quantize

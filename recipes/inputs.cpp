@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "artifacts/identify.h"
+#include "artifacts/model_shape.h"
 #include "core/digest.h"
 #include "data/templates/opened.h"
 #include "data/tokenizers/tokenizer.h"
@@ -64,6 +65,15 @@ std::string trouble_of(Open open) {
   }
 }
 
+// A model's shape tells in milliseconds whether it opens; its weights are not read.
+std::string trouble_with_model(const std::string& address) {
+  const std::string trouble = trouble_with_path(address);
+  return !trouble.empty() ? trouble : trouble_of([&] {
+    artifacts::find_model(address);
+    artifacts::model_shape(address);
+  });
+}
+
 }  // namespace
 
 std::string digest_of_file(const Path& path) {
@@ -101,6 +111,8 @@ std::string trouble_with(const Input& input) {
       return trouble_of([&] { data::make_tokenizer(input.address); });
     case Thing::kTemplate:
       return trouble_of([&] { data::open_template(input.address); });
+    case Thing::kModel:
+      return trouble_with_model(input.address);
     default:
       return trouble_with_path(input.address);
   }

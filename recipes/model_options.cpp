@@ -140,7 +140,7 @@ void ModelOptions::describe(Section& s) {
   s.field("tie_embeddings", m.tie_embeddings, "use the token embedding as the output head");
   describe_share(s, m);
   describe_patch(s, m);
-  s.optional("init", init, "weights cut from those of a teacher; without it: random ones");
+  s.optional("init", init, "weights cut from those of a teacher, and the keys above that are left out; without it: random ones");
 }
 
 }  // namespace retort::recipes

@@ -7,8 +7,10 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/nearest.h"
+#include "recipes/model_options.h"
 #include "recipes/shipped.h"
 #include "recipes/stage_kind.h"
+#include "recipes/stages/initial_model.h"
 #include "recipes/validate.h"
 #include "recipes/yaml_section.h"
 
@@ -183,8 +185,22 @@ class Reader {
     for (const char* key : {"name", "kind"})
       if (const Node* child = node.find(key)) effective.children.push_back(*child);
     read_section(effective, stage, problems_);
+    take_from_source(effective, recipe, stage);
     trees_.push_back({stage.name, std::move(effective)});
     recipe.stages.push_back(std::move(stage));
+  }
+
+  // A student that is cut takes every choice that the recipe does not name from its source.
+  static void take_from_source(const Node& tree, const Recipe& before, Stage& stage) {
+    const auto* model = stage.find<ModelOptions>();
+    const Node* named = tree.find("model");
+    if (model == nullptr || named == nullptr || !model->init || !model->from.empty()) return;
+    auto source = init_spec(before, stage);
+    if (!source) return;
+    if (source->kv_heads == source->heads) source->kv_heads = 0;  // as many as the student's own
+    stage.get<ModelOptions>().choices = *source;
+    Problems known;  // reported already
+    read_section(*named, stage.get<ModelOptions>(), known);
   }
 
   // Name and kind; false when the rest cannot be judged.

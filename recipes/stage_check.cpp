@@ -3,17 +3,52 @@
 #include <algorithm>
 #include <set>
 
+#include "artifacts/export_formats.h"
+#include "artifacts/model_shape.h"
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
 #include "data/tokenizers/tokenizer.h"
+#include "models/adapters.h"
 #include "models/family.h"
 #include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
+#include "recipes/inputs.h"
+#include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/presets.h"
+#include "train/trainer.h"
 
 namespace retort::recipes {
 namespace {
+
+std::optional<models::DecoderSpec> shape_on_disk(const std::string& address) {
+  try {
+    return model_shape(address, "");
+  } catch (const Error&) {
+    return std::nullopt;  // missing_files() says why
+  }
+}
+
+// Of the text that a stage trains on.
+std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const std::string& address) {
+  if (!stage_of(address))
+    return data::TokenShards(place_of({"data.train", address, Thing::kShards, "train"}, "")).tokenizer();
+  const Stage* stage = recipe.behind(address);
+  const auto* prepare = stage != nullptr ? stage->find<data::PrepareOptions>() : nullptr;
+  if (prepare == nullptr || stage_of(prepare->tokenizer)) return nullptr;  // one that a stage will make
+  return data::make_tokenizer(prepare->tokenizer);
+}
+
+std::unique_ptr<data::Tokenizer> tokenizer_behind(const Recipe& recipe, const std::string& address,
+                                                  size_t hops) {
+  if (preset_of(address) || address.empty()) return nullptr;
+  if (!stage_of(address)) return artifacts::model_tokenizer(address);
+  const Stage* stage = hops > 0 ? recipe.behind(address) : nullptr;
+  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return nullptr;
+  if (stage->find<train::TrainOptions>() != nullptr)
+    return tokenizer_of_text(recipe, stage->get<DataOptions>().sources().front().train);
+  return tokenizer_behind(recipe, stage->get<ModelOptions>().from, hops - 1);
+}
 
 std::optional<models::DecoderSpec> spec_behind(const Recipe& recipe, const std::string& address,
                                                size_t hops) {
@@ -22,10 +57,14 @@ std::optional<models::DecoderSpec> spec_behind(const Recipe& recipe, const std::
     if (std::find(known.begin(), known.end(), *preset) == known.end()) return std::nullopt;
     return preset_spec(*preset);
   }
+  if (!stage_of(address)) return shape_on_disk(address);
   const Stage* stage = recipe.behind(address);
   const ModelOptions* model = stage != nullptr && hops > 0 ? stage->find<ModelOptions>() : nullptr;
   if (model == nullptr || kind_of(*stage).makes != Thing::kModel) return std::nullopt;
-  return model->from.empty() ? std::optional(model->spec()) : spec_behind(recipe, model->from, hops - 1);
+  auto spec = model->from.empty() ? std::optional(model->spec()) : spec_behind(recipe, model->from, hops - 1);
+  const auto* file = stage->find<artifacts::ExportOptions>();
+  const bool expands = file != nullptr && artifacts::export_formats().at(file->format).merges;
+  return spec && expands ? models::without_adapters(*spec) : spec;
 }
 
 }  // namespace
@@ -49,6 +88,14 @@ std::optional<int64_t> tokenizer_size(const Recipe& recipe, const std::string& a
     return data::make_tokenizer(address)->vocabulary();
   } catch (const Error&) {
     return std::nullopt;  // missing_files() says why
+  }
+}
+
+std::unique_ptr<data::Tokenizer> tokenizer_of(const Recipe& recipe, const std::string& address) {
+  try {
+    return tokenizer_behind(recipe, address, recipe.stages.size());
+  } catch (const Error&) {
+    return nullptr;  // missing_files() says why
   }
 }
 
@@ -96,6 +143,34 @@ void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::ve
     if (needed && spec.vocabulary < *needed)
       add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", *needed,
                             prepare->tokenizer, spec.vocabulary));
+  }
+}
+
+void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* grids) {
+  const auto& options = stage.get<artifacts::ExportOptions>();
+  const std::string& from = stage.get<ModelOptions>().from;
+  const auto spec = spec_of(recipe, stage);
+  const auto tokenizer = tokenizer_of(recipe, from);
+  const Stage* source = recipe.behind(from);
+  const auto* training = source != nullptr ? source->find<train::TrainOptions>() : nullptr;
+  QuantizeSection trained;
+  if (training != nullptr) trained = source->get<QuantizeSection>();
+  if (trained && !trained->active(training->steps - 1)) trained.reset();
+  if (grids == nullptr && source != nullptr) grids = &trained;  // a file of another stage holds values
+  const std::string of = source != nullptr ? fmt::format(" (of stage {})", source->name) : "";
+  for (const artifacts::Misfit& misfit :
+       artifacts::export_misfits(options, {spec ? &*spec : nullptr, tokenizer.get(), grids})) {
+    const std::string& part = misfit.part;
+    if (part == "type" || part == "embedding_type")
+      add({"export." + part, "export.format", "model.width"}, misfit.why);
+    else if (part == "activations")
+      add({"export.activations", "export.format"}, misfit.why);
+    else if (part == "format" || part == "tokenizer")
+      add({"export.format", "model.from"}, misfit.why);
+    else if (grids == &trained)
+      add({"export.format", "model.from"}, misfit.why + of);
+    else
+      add({fmt::format("quantize.{}.grid", part), "export.format"}, misfit.why);
   }
 }
 

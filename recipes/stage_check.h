@@ -1,11 +1,14 @@
 // What a kind of stage checks its keys with: the recipe, the stage, and rules that several kinds share. Findings
-// are collected, so that one check shows all. Pure: nothing is read but the recipe and the shipped presets.
+// are collected, so that one check shows all. Of files, shapes, tokenizers and what lies where are read; what is
+// wrong with them is missing_files()'s to say.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "artifacts/export_misfits.h"
 #include "models/decoder_spec.h"
 #include "quantize/quantize_map.h"
 #include "recipes/recipe.h"
@@ -44,6 +47,9 @@ class StageCheck {
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.
   void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys);
+  // The stage's export section fits the model that it starts from. `grids`: that the file holds, where the
+  // model's own are not meant.
+  void check_export(const std::optional<quantize::QuantizeOptions>* grids = nullptr);
   // Grids fit the model's tensors.
   void check_grids(const models::DecoderSpec& spec, const quantize::QuantizeOptions& grids);
 
@@ -54,7 +60,10 @@ class StageCheck {
 // Tokens of a tokenizer that can be opened, or that a stage of the recipe will make at most.
 std::optional<int64_t> tokenizer_size(const Recipe& recipe, const std::string& address);
 
-// The shape of a model, through stages and presets; nothing when only a file knows it.
+// That which a model will read: of the text that a stage trains it on, or its own; nullptr: none, or not known.
+std::unique_ptr<data::Tokenizer> tokenizer_of(const Recipe& recipe, const std::string& address);
+
+// The shape of a model, through stages, presets and files; nothing when it is not known yet.
 std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const Stage& stage);
 std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const std::string& address);
 

@@ -14,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kAside = ".replaced";
+constexpr const char* kBegun = "stage.json";
 // What a stage's work is kept for; the logs of one that came to nothing are not.
 constexpr const char* kWork[] = {"result.json", "checkpoints", "cache",         "train",
                                  "train.tmp",   "validation",  "validation.tmp"};
@@ -53,14 +54,9 @@ Leaves leaves_of(const std::string& identity) {
 
 // The stage's keys whose values are no longer those that the work in its directory was begun with.
 std::string changed_keys(const Path& directory, const std::string& identity) {
-  Leaves before;
-  const Leaves now = leaves_of(identity);
-  try {
-    const Path path = directory / "stage.json";
-    before = leaves_of(formats::json_text(formats::read_json(path), "recipe", path.string()));
-  } catch (const Error&) {
-    return "";  // a stage that is never continued keeps none
-  }
+  const auto begun = begun_work(directory);
+  if (!begun) return "";  // a stage that is never continued keeps none
+  const Leaves before = leaves_of(begun->identity), now = leaves_of(identity);
   std::vector<std::string> changes;
   for (const auto& [key, value] : now)
     if (const auto old = before.find(key); old == before.end() || old->second != value)
@@ -122,18 +118,43 @@ StageWork find_work(const Path& directory, const std::string& hash, bool continu
   return found;
 }
 
-void put_aside(const Path& directory, const std::string& identity, bool start_over, FileSystem& files,
-               Log& log) {
-  if (!fs::exists(directory)) return;
+Path put_aside(const Path& directory, const std::string& identity, Aside why, FileSystem& files, Log& log) {
+  if (!fs::exists(directory)) return {};
   const bool finished = fs::exists(directory / "result.json");
-  const std::string why = start_over ? "--resume never"
-                          : is_marked(directory)
-                              ? "its recipe or inputs changed" + changed_keys(directory, identity)
-                              : "was interrupted, and cannot continue";
+  const std::string reason = why == Aside::kStartOver ? "--resume never"
+                             : is_marked(directory)
+                                 ? "its recipe or inputs changed" + changed_keys(directory, identity)
+                                 : "was interrupted, and cannot continue";
   const Path aside = move_aside(directory, files);
-  log.warn("{}: {}; it is done again, and its {}finished work is {}", directory.string(), why,
-           finished ? "" : "un",
-           aside.empty() ? "removed: it had come to no checkpoint" : "in " + aside.string());
+  if (why == Aside::kLonger)
+    log.info("{}: goes on from {}, which keeps the shorter work{}", directory.string(), aside.string(),
+             changed_keys(aside, identity));
+  else
+    log.warn("{}: {}; it is done again, and its {}finished work is {}", directory.string(), reason,
+             finished ? "" : "un",
+             aside.empty() ? "removed: it had come to no checkpoint" : "in " + aside.string());
+  return aside;
+}
+
+std::optional<BegunWork> begun_work(const Path& directory) {
+  const Path path = directory / kBegun;
+  if (!fs::exists(path)) return std::nullopt;
+  try {
+    const formats::Json json = formats::read_json(path);
+    const std::string where = path.string();
+    return BegunWork{formats::json_text(json, "hash", where), formats::json_text(json, "recipe", where),
+                     json.contains("length") ? formats::json_integer(json, "length", where) : 0,
+                     json.contains("from") ? formats::json_text(json, "from", where) : ""};
+  } catch (const DataError&) {
+    return std::nullopt;
+  }
+}
+
+void write_begun(FileSystem& files, const Path& directory, const BegunWork& work) {
+  formats::Json json = {{"hash", work.hash}, {"recipe", work.identity}};
+  if (work.length > 0) json["length"] = work.length;
+  if (!work.from.empty()) json["from"] = work.from;
+  write_json(files, directory / kBegun, json);
 }
 
 void take_back(const StageWork& work, const Path& directory, FileSystem& files, Log& log) {

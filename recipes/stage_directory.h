@@ -7,6 +7,7 @@
 // a result or a checkpoint is. The log names everything that is moved. One process at a time; on rank 0.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "artifacts/identify.h"
@@ -28,9 +29,20 @@ struct StageWork {
 StageWork find_work(const Path& directory, const std::string& hash, bool continues, bool start_over);
 // The work comes to STAGE, and what stood there aside.
 void take_back(const StageWork& work, const Path& directory, FileSystem& files, Log& log);
-// STAGE is gone then. `identity` is the recipe as it is now: the log says which keys changed.
-void put_aside(const Path& directory, const std::string& identity, bool start_over, FileSystem& files,
-               Log& log);
+// Why work goes aside: it is another recipe's, all is to be done again, or the stage goes on from it.
+enum class Aside { kChanged, kStartOver, kLonger };
+// STAGE is gone then; returns where its work is, "" when there was none. `identity` is the recipe as it is now:
+// the log says which keys changed.
+Path put_aside(const Path& directory, const std::string& identity, Aside why, FileSystem& files, Log& log);
+
+// What STAGE/stage.json keeps of the work that was begun there; nothing where none was, or it is damaged.
+struct BegunWork {
+  std::string hash, identity;
+  int64_t length = 0;  // StageKind::length
+  std::string from;    // the checkpoint that it goes on from, below the run's directory; or ""
+};
+std::optional<BegunWork> begun_work(const Path& directory);
+void write_begun(FileSystem& files, const Path& directory, const BegunWork& work);
 
 // Removes the halves of files that a killed run left in a directory.
 void sweep(const Path& directory, FileSystem& files);

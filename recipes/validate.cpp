@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/nearest.h"
+#include "data/prepare.h"
 #include "recipes/inputs.h"
 #include "recipes/presets.h"
 
@@ -35,6 +36,16 @@ void check_stage_name(StageCheck& check, const Input& input, const std::string& 
   check.add(input.key.c_str(), std::move(why));
 }
 
+// A part that the stage of a name does not make.
+void check_part(StageCheck& check, const Input& input) {
+  const Stage* made = check.recipe.behind(input.address);
+  const auto* prepare = made != nullptr ? made->find<data::PrepareOptions>() : nullptr;
+  if (prepare != nullptr && input.part == "validation" && prepare->validation == 0)
+    check.add({input.key, fmt::format("stages.{}.prepare.validation", made->name)},
+              fmt::format("needs a validation part, and stage {} makes none: its prepare.validation is 0",
+                          made->name));
+}
+
 void check_preset(StageCheck& check, const Input& input, const std::string& name) {
   const auto known = preset_names();
   if (std::find(known.begin(), known.end(), name) != known.end()) return;
@@ -54,6 +65,7 @@ std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
       check.add("name", fmt::format("two stages are called \"{}\"", stage.name));
     for (const Input& input : inputs_of(recipe, stage)) {
       if (const auto name = stage_of(input.address)) check_stage_name(check, input, *name);
+      check_part(check, input);
       if (const auto name = preset_of(input.address)) check_preset(check, input, *name);
     }
     if (kind_of(stage).check != nullptr) kind_of(stage).check(check);

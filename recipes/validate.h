@@ -9,7 +9,7 @@
 
 namespace retort::recipes {
 
-// Pure: nothing is read but the recipe and the shipped presets. `ranks`: of the launch; 0: as many as each
+// Of files only shapes and tokenizers are read. `ranks`: of the launch; 0: as many as each
 // stage's parallel.ranks. `alone`: a stage outside of a run (run_alone.h).
 std::vector<Finding> validate(const Recipe& recipe, int64_t ranks = 0, bool alone = false);
 

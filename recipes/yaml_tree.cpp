@@ -261,6 +261,41 @@ Node overlay(const Node& below, const Node& above) {
   return out;
 }
 
+namespace {
+
+// Where a comment would begin in YAML, outside of quotes; npos: nowhere.
+size_t comment_in(std::string_view text) {
+  char quote = '\0';
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool begins = i == 0 || std::string_view(" \t\n,[{:").find(text[i - 1]) != std::string_view::npos;
+    if (quote != '\0')
+      quote = text[i] == quote ? '\0' : quote;
+    else if (begins && (text[i] == '"' || text[i] == '\''))
+      quote = text[i];
+    else if (text[i] == '#' &&
+             (i == 0 || std::string_view(" \t\n").find(text[i - 1]) != std::string_view::npos))
+      return i;
+  }
+  return std::string_view::npos;
+}
+
+// A value of the command line, in which nothing is a comment: plain text keeps its "#".
+Node set_to(std::string_view text, const std::string& source, Problems& problems) {
+  Node value = parse_yaml(text, source, problems);
+  if (comment_in(text) == std::string_view::npos) return value;
+  if (value.kind == Node::Kind::kNull || (value.kind == Node::Kind::kScalar && !value.quoted)) {
+    value.kind = Node::Kind::kScalar;
+    const size_t begin = text.find_first_not_of(" \t\n"), end = text.find_last_not_of(" \t\n");
+    value.scalar = text.substr(begin, end + 1 - begin);
+  } else {
+    problems.push_back(
+        {value.mark, "", "no comment may follow a value here; quote a text that holds \" #\""});
+  }
+  return value;
+}
+
+}  // namespace
+
 void set_value(Node& root, const std::string& assignment, Problems& problems) {
   const size_t equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0) {
@@ -270,7 +305,7 @@ void set_value(Node& root, const std::string& assignment, Problems& problems) {
   const std::string key = assignment.substr(0, equals);
   const Mark mark{"--set " + key};
   Problems found;
-  Node value = parse_yaml(std::string_view(assignment).substr(equals + 1), mark.source, found);
+  Node value = set_to(std::string_view(assignment).substr(equals + 1), mark.source, found);
   for (const Problem& p : found) problems.push_back({mark, "", p.text});
   const std::vector<std::string> steps = split(key);
   if (root.kind == Node::Kind::kNull) root.kind = Node::Kind::kMap;

@@ -60,7 +60,7 @@ std::map<std::string, std::string> scalars_of(const Node& root);
 // `above` over `below`: maps merge member by member, anything else replaces; every node keeps its own marks.
 Node overlay(const Node& below, const Node& above);
 
-// One `--set a.b=value` on the tree: the value is YAML; sections on the way are made, list items are found by
+// One `--set a.b=value` on the tree: the value is YAML without comments ("a # b" is a text); sections on the way are made, list items are found by
 // their `name`.
 void set_value(Node& root, const std::string& assignment, Problems& problems);
 

@@ -323,7 +323,7 @@ Trainer::State Trainer::restore() {
   } catch (const Json::exception& error) {
     fail<CheckpointError>("{}: {}", source, error.what());
   }
-  state.seconds = read_seconds(parts_.directory / kProgress);
+  state.seconds = read_seconds(checkpoint->path.parent_path().parent_path() / kProgress);
   if (parts_.step.comm.rank() == 0) parts_.log.info("continuing from {}", source);
   return state;
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,8 +29,10 @@ struct BpeSpec {
   formats::Json normalizer, pre_tokenizer, post_processor, decoder;
 
   // Facts that encoding does not use.
-  std::optional<int32_t> begin, end, pad;  // the tokens of a text's begin and end
-  std::string chat_template;               // Jinja; "" for none
+  std::optional<int32_t> begin, end, pad;             // the tokens of a text's begin and end
+  std::string chat_template;                          // Jinja; "" for none
+  std::map<std::string, std::string> chat_templates;  // others, by name
+  formats::Json special = formats::Json::object();    // other tokens by name, as in tokenizer_config.json
 };
 
 // Text on its way to an id; looked up once for every merge and added token while a file is read.

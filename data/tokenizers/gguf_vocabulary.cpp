@@ -17,11 +17,17 @@ namespace {
 
 using formats::GgufFile;
 using formats::GgufMetadata;
+using formats::GgufValue;
 using formats::Json;
 using formats::shown;
 
 // tokenizer.ggml.token_type, for both models
 enum TokenType : int32_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
+
+constexpr const char* kTemplates = "tokenizer.chat_templates";  // their names
+constexpr std::pair<const char*, const char*> kRoles[] = {{"sep_token", "tokenizer.ggml.seperator_token_id"},
+                                                          {"cls_token", "tokenizer.ggml.cls_token_id"},
+                                                          {"mask_token", "tokenizer.ggml.mask_token_id"}};
 
 struct PreRow {
   std::string name;
@@ -213,6 +219,9 @@ BpeSpec byte_level_spec(const std::string& pre) {
 std::vector<std::string> byte_level_names() { return pre_rows().names(); }
 
 BpeSpec read_gguf_vocabulary(const GgufFile& file) {
+  check<DataError>(file.find("tokenizer.ggml.model") != nullptr || file.integer("split.no", 0) == 0,
+                   "{}: is part {} of a split GGUF, whose vocabulary is in the first part",
+                   file.path().string(), file.integer("split.no", 0) + 1);
   const std::string model = file.text("tokenizer.ggml.model");
   const auto& tokens = list<std::vector<std::string>>(file, "tokenizer.ggml.tokens", 0);
   check<DataError>(model == "gpt2" || model == "llama",
@@ -220,8 +229,33 @@ BpeSpec read_gguf_vocabulary(const GgufFile& file) {
                    file.path().string(), shown(model));
   BpeSpec spec = model == "llama" ? read_llama(file, tokens) : read_gpt2(file, tokens);
   spec.chat_template = file.text("tokenizer.chat_template", "");
+  if (const GgufValue* names = file.find(kTemplates))
+    if (const auto* list = std::get_if<std::vector<std::string>>(names))
+      for (const std::string& name : *list)
+        spec.chat_templates[name] = file.text(fmt::format("tokenizer.chat_template.{}", name));
+  for (const auto& [key, gguf] : kRoles)
+    if (const auto id = token_id(file, gguf); id && static_cast<size_t>(*id) < spec.tokens.size())
+      spec.special[key] = spec.tokens[static_cast<size_t>(*id)];
   return spec;
 }
+
+namespace {
+
+// Names keep letters and digits, as gguf-py writes them.
+void add_templates(GgufMetadata& out, const BpeSpec& spec) {
+  if (!spec.chat_template.empty()) out.emplace_back("tokenizer.chat_template", spec.chat_template);
+  std::vector<std::string> names;
+  for (const auto& [name, text] : spec.chat_templates) {
+    std::string plain = name;
+    for (char& c : plain)
+      if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+    out.emplace_back("tokenizer.chat_template." + plain, text);
+    names.push_back(std::move(plain));
+  }
+  if (!names.empty()) out.emplace_back(kTemplates, std::move(names));
+}
+
+}  // namespace
 
 GgufMetadata to_gguf(const BpeSpec& spec) {
   const PreTokenizer pre(spec.pre_tokenizer, spec.name);
@@ -247,7 +281,11 @@ GgufMetadata to_gguf(const BpeSpec& spec) {
   const TextFrame frame = frame_of(spec);
   out.emplace_back("tokenizer.ggml.add_bos_token", !frame.before.empty());
   out.emplace_back("tokenizer.ggml.add_eos_token", !frame.after.empty());
-  if (!spec.chat_template.empty()) out.emplace_back("tokenizer.chat_template", spec.chat_template);
+  const TokenIndex index(spec.tokens);
+  for (const auto& [key, gguf] : kRoles)
+    if (const auto role = spec.special.find(key); role != spec.special.end() && role->is_string())
+      put(gguf, index.find(role->get_ref<const std::string&>()));
+  add_templates(out, spec);
   return out;
 }
 

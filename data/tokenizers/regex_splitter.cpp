@@ -1,8 +1,11 @@
 // Patterns that have no scanner, through PCRE2: Perl's syntax, which that of published tokenizers agrees with
 // as far as they use it. Bytes that are no UTF-8 match nothing (PCRE2_MATCH_INVALID_UTF). A pattern that
-// backtracks without end is stopped by a limit on steps.
+// backtracks without end is stopped by a limit on steps, which grows with the text: a run of white space costs
+// published patterns a few steps a byte.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+
+#include <algorithm>
 
 #include "core/error.h"
 #include "data/tokenizers/splitter.h"
@@ -11,6 +14,11 @@ namespace retort::data {
 namespace {
 
 constexpr uint32_t kSteps = 1000000, kHeapKibibytes = 65536;  // of one match
+constexpr uint64_t kStepsOfAByte = 16;
+
+uint32_t steps_for(size_t bytes) {
+  return static_cast<uint32_t>(std::clamp<uint64_t>(kStepsOfAByte * bytes, kSteps, UINT32_MAX));
+}
 
 template <auto kFree>
 struct Free {
@@ -38,20 +46,21 @@ class RegexSplitter final : public Splitter {
     check<ConfigError>(code_ != nullptr, "[splitter] the pattern {} fails at character {}: {}", pattern, at,
                        reason(code));
     pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // without it matching is slower, not different
-    context_.reset(pcre2_match_context_create(nullptr));
-    check<ConfigError>(context_ != nullptr, "[splitter] no memory for the pattern {}", pattern);
-    pcre2_set_match_limit(context_.get(), kSteps);
-    pcre2_set_heap_limit(context_.get(), kHeapKibibytes);
   }
 
   void split(std::string_view text, size_t offset, std::vector<size_t>& ends) const override {
     const std::unique_ptr<pcre2_match_data, Free<pcre2_match_data_free>> match(
         pcre2_match_data_create_from_pattern(code_.get(), nullptr));
+    const std::unique_ptr<pcre2_match_context, Free<pcre2_match_context_free>> context(
+        pcre2_match_context_create(nullptr));
+    check<ConfigError>(match && context, "[splitter] no memory for the pattern {}", pattern_);
+    pcre2_set_match_limit(context.get(), steps_for(text.size()));
+    pcre2_set_heap_limit(context.get(), kHeapKibibytes);
     std::vector<Stretch> stretches;
     size_t done = 0;
     for (size_t at = 0; at < text.size();) {
       const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
-                                    0, match.get(), context_.get());
+                                    0, match.get(), context.get());
       if (found == PCRE2_ERROR_NOMATCH) break;
       check<DataError>(found >= 0, "[splitter] the pattern {} fails on a text of {} bytes: {}", pattern_,
                        text.size(), reason(found));
@@ -75,7 +84,6 @@ class RegexSplitter final : public Splitter {
   SplitBehavior behavior_;
   bool invert_;
   std::unique_ptr<pcre2_code, Free<pcre2_code_free>> code_;
-  std::unique_ptr<pcre2_match_context, Free<pcre2_match_context_free>> context_;
 };
 
 }  // namespace

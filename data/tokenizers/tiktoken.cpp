@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "data/tokenizers/byte_alphabet.h"
+#include "data/tokenizers/gguf_vocabulary.h"
 #include "data/tokenizers/splitter.h"
 #include "data/tokenizers/tokenizer_json.h"
 #include "formats/json.h"
@@ -203,11 +204,11 @@ BpeSpec read_tiktoken(const Path& path) {
   return spec;
 }
 
-BpeSpec read_gpt2_pair(const Path& vocabulary, const Path& merges) {
+BpeSpec read_gpt2_pair(const Path& vocabulary, const Path& merges, const std::string& pre) {
   const Json ids = formats::read_json(vocabulary);
   const std::string source = vocabulary.string();
   check<DataError>(ids.is_object(), "{}: must be an object of tokens and ids", source);
-  BpeSpec spec;
+  BpeSpec spec = byte_level_spec(pre);
   spec.name = source;
   for (const auto& [token, id] : ids.items()) {
     check<DataError>(id.is_number_integer() && id.get<int64_t>() >= 0 && id.get<uint64_t>() < 2 * ids.size(),
@@ -228,11 +229,8 @@ BpeSpec read_gpt2_pair(const Path& vocabulary, const Path& merges) {
                      "{}: a merge must be two tokens with a space between, got {}", where, shown(line));
     add_merge(spec, index, line.substr(0, space), line.substr(space + 1), where);
   });
-  spec.pre_tokenizer = byte_level(true);
-  spec.decoder = byte_level(true);
   if (const auto end = index.find("<|endoftext|>"))
     spec.added.push_back({.id = *end, .text = "<|endoftext|>", .special = true});
-  guess_ends(spec);
   return spec;
 }
 

@@ -57,10 +57,11 @@ std::unique_ptr<Tokenizer> make_byte_tokenizer();
 // side by side (models/bytes/). Other software has no such tokenizer.
 std::unique_ptr<Tokenizer> make_stop_byte_tokenizer();
 
-// A tokenizer.json, a SentencePiece .model, a tiktoken file, one of GPT-2's pair (vocab.json and merges.txt,
-// encoder.json and vocab.bpe), or a GGUF; of a folder its tokenizer.json, its tokenizer.model
-// (SentencePiece's or tiktoken's) or such a pair, the first that is there. Byte-pair vocabularies only:
-// Unigram and WordPiece are refused by name (DataError).
+// A tokenizer.json, a SentencePiece .model, a tiktoken file, one of a pair (vocab.json and merges.txt, of
+// GPT-2's or Qwen2's class; encoder.json and vocab.bpe), or a GGUF; of a folder its tokenizer.json, its
+// tokenizer.model (SentencePiece's or tiktoken's) or such a pair, the first that is there; with what stands
+// beside it (companions.h). Byte-pair vocabularies only: Unigram and WordPiece are refused by name, and so is
+// another class of a pair (DataError).
 std::unique_ptr<Tokenizer> open_tokenizer(const Path& path);
 
 // The same for an embedding of `rows` rows: what has an id beyond them is no token of a GGUF, and a text that uses

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/tokenizers/companions.h"
 #include "formats/untrusted.h"
 
 namespace retort::data {
@@ -104,35 +105,6 @@ void read_merges(BpeSpec& spec, const Json& merges, const TokenIndex& index, con
   }
 }
 
-// A token is named by its text, or described with its flags.
-std::optional<int32_t> named_token(const BpeSpec& spec, const Json& config, const char* key,
-                                   const TokenIndex& index) {
-  const Json& value = member(config, key);
-  const Json& text = value.is_object() ? member(value, "content") : value;
-  if (!text.is_string()) return std::nullopt;
-  const auto id = index.find(text.get_ref<const std::string&>());
-  check<DataError>(id.has_value(), "{}: {} in tokenizer_config.json names {}, which the vocabulary lacks",
-                   spec.name, key, shown(text.get_ref<const std::string&>()));
-  return id;
-}
-
-void read_companions(BpeSpec& spec, const Path& directory, const TokenIndex& index) {
-  if (const Path path = directory / "tokenizer_config.json"; std::filesystem::exists(path)) {
-    const Json config = formats::read_json(path);
-    spec.begin = named_token(spec, config, "bos_token", index);
-    spec.end = named_token(spec, config, "eos_token", index);
-    spec.pad = named_token(spec, config, "pad_token", index);
-    const Json& form = member(config, "chat_template");
-    if (form.is_string()) spec.chat_template = form.get<std::string>();
-    if (form.is_array())  // several by name
-      for (const Json& one : form)
-        if (member(one, "name") == Json("default"))
-          spec.chat_template = json_text(one, "template", path.string());
-  }
-  if (const Path path = directory / "chat_template.jinja"; std::filesystem::exists(path))
-    spec.chat_template = read_text(path, uint64_t{1} << 20);
-}
-
 std::string quoted(const std::string& text) { return Json(text).dump(); }
 
 // One entry a line; the library's own objects would look through all earlier keys for each.
@@ -156,6 +128,15 @@ std::string print_merges(const BpeSpec& spec) {
         "{}\n   {}", out.empty() ? "" : ",",
         plain ? quoted(left + " " + right) : fmt::format("[{}, {}]", quoted(left), quoted(right)));
   }
+  return out;
+}
+
+// One is a text, several are a list of names and texts.
+Json chat_templates_of(const BpeSpec& spec) {
+  if (spec.chat_templates.empty()) return spec.chat_template.empty() ? Json() : Json(spec.chat_template);
+  Json out = Json::array();
+  if (!spec.chat_template.empty()) out.push_back({{"name", "default"}, {"template", spec.chat_template}});
+  for (const auto& [name, text] : spec.chat_templates) out.push_back({{"name", name}, {"template", text}});
   return out;
 }
 
@@ -198,7 +179,7 @@ BpeSpec read_tokenizer_json(const Path& path) {
   spec.pre_tokenizer = member(root, "pre_tokenizer");
   spec.post_processor = member(root, "post_processor");
   spec.decoder = member(root, "decoder");
-  read_companions(spec, path.parent_path(), index);
+  Companions(path.parent_path()).apply(spec, /*framed=*/true);
   guess_ends(spec);
   return spec;
 }
@@ -259,7 +240,10 @@ std::map<std::string, std::string> to_hf_files(const BpeSpec& spec) {
   put("eos_token", spec.end);
   put("unk_token", spec.unknown);
   put("pad_token", spec.pad);
-  if (!spec.chat_template.empty()) config["chat_template"] = spec.chat_template;
+  for (const auto& [key, value] : spec.special.items())
+    if (!config.contains(key)) config[key] = value;
+  if (const Json templates = chat_templates_of(spec); !templates.is_null())
+    config["chat_template"] = templates;
   return {{"tokenizer.json", tokenizer}, {"tokenizer_config.json", config.dump(1) + "\n"}};
 }
 

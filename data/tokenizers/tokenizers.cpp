@@ -2,11 +2,13 @@
 #include "core/error.h"
 #include "core/registry.h"
 #include "data/tokenizers/bpe_tokenizer.h"
+#include "data/tokenizers/companions.h"
 #include "data/tokenizers/gguf_vocabulary.h"
 #include "data/tokenizers/sentencepiece.h"
 #include "data/tokenizers/tiktoken.h"
 #include "data/tokenizers/tokenizer.h"
 #include "data/tokenizers/tokenizer_json.h"
+#include "formats/file_mark.h"
 
 namespace retort::data {
 namespace {
@@ -25,17 +27,46 @@ const Registry<TokenizerSpec>& tokenizers() {
 }
 
 std::string head(const Path& path) {  // enough to know a file by
-  const auto file = MappedFile::open(path);
-  const auto bytes = file->bytes().first(std::min<size_t>(file->bytes().size(), 4096));
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  MappedFile::open(path);             // IoError
+  return formats::first_bytes(path, 4096);
 }
 
-// GPT-2's pair under either of its names, if the directory has it.
+BpeSpec with(const Companions& beside, BpeSpec spec) {
+  beside.apply(spec, /*framed=*/false);
+  guess_ends(spec);
+  return spec;
+}
+
+void prefix_space(BpeSpec& spec, const Path& directory) {
+  const auto found = spec.pre_tokenizer.find("add_prefix_space");
+  check<DataError>(found != spec.pre_tokenizer.end(),
+                   "{}: add_prefix_space is not supported with this tokenizer_class", directory.string());
+  *found = true;
+}
+
+// The name of what cuts text before a byte-level vocabulary of this class (companions.h). A pair of files does
+// not hold it.
+std::string pre_of(const std::string& tokenizer_class, const Path& directory) {
+  if (tokenizer_class.empty() || tokenizer_class == "GPT2Tokenizer") return "gpt-2";
+  if (tokenizer_class == "Qwen2Tokenizer") return "qwen2";
+  fail<DataError>(
+      "{}: its tokenizer_class {} has rules of its own, which vocab.json and merges.txt do not hold (known: "
+      "GPT2Tokenizer, Qwen2Tokenizer); save it with a tokenizer.json (transformers: "
+      "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR))",
+      directory.string(), tokenizer_class);
+}
+
+// A pair of vocabulary and merges under either of its names, if the directory has it.
 std::optional<BpeSpec> read_pair(const Path& directory) {
   for (const auto& [vocabulary, merges] :
-       {std::pair("vocab.json", "merges.txt"), {"encoder.json", "vocab.bpe"}})
-    if (fs::exists(directory / vocabulary) && fs::exists(directory / merges))
-      return read_gpt2_pair(directory / vocabulary, directory / merges);
+       {std::pair("vocab.json", "merges.txt"), {"encoder.json", "vocab.bpe"}}) {
+    if (!fs::exists(directory / vocabulary) || !fs::exists(directory / merges)) continue;
+    const Companions beside(directory);
+    BpeSpec spec = read_gpt2_pair(directory / vocabulary, directory / merges,
+                                  pre_of(beside.tokenizer_class(), directory));
+    if (beside.adds_prefix_space()) prefix_space(spec, directory);
+    return with(beside, std::move(spec));
+  }
   return std::nullopt;
 }
 
@@ -50,8 +81,9 @@ BpeSpec read_file(const Path& path) {
   }
   if (const size_t first = start.find_first_not_of(" \t\r\n"); first != start.npos && start[first] == '{')
     return read_tokenizer_json(path);
-  if (looks_like_tiktoken(start)) return read_tiktoken(path);
-  return spec_of(read_sentencepiece(path));
+  const Companions beside(path.parent_path());
+  if (looks_like_tiktoken(start)) return with(beside, read_tiktoken(path));
+  return with(beside, spec_of(read_sentencepiece(path)));
 }
 
 BpeSpec read_directory(const Path& path) {

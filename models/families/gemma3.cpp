@@ -76,15 +76,23 @@ void read_windows(const HfConfig& config, DecoderSpec& s) {
   s.global_every = types.empty() ? period : period_of(types, period, config.source());
 }
 
+// rope_parameters has a part for each kind of layer; rope_scaling goes over the part of the global ones.
 void read_rope(const HfConfig& config, const Json& json, DecoderSpec& s) {
+  Json global = {{"rope_parameters", Json::object()}};
   s.rope_local_theta = config.real("rope_local_base_freq", 1e4);
-  if (!config.has("rope_parameters")) return read_hf_rope(config, s);
-  const HfConfig parameters = config.object("rope_parameters"),
-                 local = parameters.object("sliding_attention");
-  local.must_be("rope_type", "default");
-  s.rope_local_theta = local.real("rope_theta", s.rope_local_theta);
-  parameters.object("full_attention");  // is there
-  const Json global = {{"rope_parameters", json.at("rope_parameters").at("full_attention")}};
+  if (config.has("rope_parameters")) {
+    const HfConfig parameters = config.object("rope_parameters"),
+                   local = parameters.object("sliding_attention");
+    local.must_be("rope_type", "default");
+    s.rope_local_theta = local.real("rope_theta", s.rope_local_theta);
+    parameters.object("full_attention");  // is there
+    global["rope_parameters"] = json.at("rope_parameters").at("full_attention");
+  }
+  if (config.has("rope_scaling")) {
+    config.object("rope_scaling");
+    global["rope_parameters"].update(json.at("rope_scaling"));
+  }
+  if (config.has("rope_theta")) global["rope_theta"] = json.at("rope_theta");
   read_hf_rope({global, config.source()}, s);
 }
 

@@ -5,8 +5,17 @@
 namespace retort::models {
 
 using formats::Json;
+using formats::Said;
 
 namespace {
+
+// What is said there, which must be an object; where nothing is, an empty one.
+HfConfig object_at(const Said& said) {
+  static const Json nothing = Json::object();
+  if (!said.something()) return {nothing, said.where};
+  check<DataError>(said.value->is_object(), "{} must be an object", said.where);
+  return {*said.value, said.where};
+}
 
 // What transformers derives when the file has no factor.
 double context_ratio(const DecoderSpec& spec, int64_t original) {
@@ -91,14 +100,22 @@ void HfConfig::must_lack(std::string_view key) const {
 }
 
 void read_hf_rope(const HfConfig& config, DecoderSpec& spec) {
-  const bool modern = config.has("rope_parameters");
-  const HfConfig five = modern ? config.object("rope_parameters") : config;
-  spec.rope_theta = five.real("rope_theta", config.real("rope_theta", spec.rope_theta));
-  const double rotated = five.real("partial_rotary_factor", config.real("partial_rotary_factor", 1.0));
+  const Said four = config.said("rope_scaling"), five = config.said("rope_parameters");
+  const HfConfig scaling = object_at(formats::first_said({four, five})),
+                 passed_over = object_at(four.something() ? five : four);
+  // The scaling's own, then config.json's. A value that only the scaling has which is passed over would be
+  // lost.
+  const auto real = [&](const char* key, double absent) {
+    const double value = scaling.real(key, config.real(key, absent));
+    check<DataError>(passed_over.real(key, value) == value,
+                     "{}: {} is {}, and {} counts, with {}: which is meant?", passed_over.source(), key,
+                     passed_over.real(key, value), scaling.source(), value);
+    return value;
+  };
+  spec.rope_theta = real("rope_theta", spec.rope_theta);
+  const double rotated = real("partial_rotary_factor", 1.0);
   check<DataError>(rotated == 1.0, "{}: partial_rotary_factor must be 1, got {}", config.source(), rotated);
   spec.rope_scaling = {};
-  if (!modern && !config.has("rope_scaling")) return;
-  const HfConfig scaling = modern ? five : config.object("rope_scaling");
   const std::string kind = scaling.text("rope_type", scaling.text("type", "default"));
   if (kind == "default") return;
   if (kind == "longrope" || kind == "su" || scaling.has("short_factor"))  // Phi-3's earlier names too

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "formats/json.h"
+#include "formats/said.h"
 #include "models/decoder.h"
 
 namespace retort::models {
@@ -26,6 +27,7 @@ class HfConfig {
   void must_be(std::string_view key, bool value) const;        // absent, or this
   void must_be(std::string_view key, const char* value) const;
   void must_lack(std::string_view key) const;  // absent or null
+  formats::Said said(const std::string& key) const { return formats::said_in(object_, key, source_); }
   const std::string& source() const { return source_; }
 
  private:
@@ -33,8 +35,8 @@ class HfConfig {
   std::string source_;
 };
 
-// rope_theta (absent: the spec's) and scaling from either spelling: rope_parameters (transformers 5) or
-// rope_theta and rope_scaling (4).
+// rope_theta (absent: the spec's) and scaling from either spelling: rope_theta and rope_scaling (transformers
+// 4), which counts where it says something, or rope_parameters (5).
 void read_hf_rope(const HfConfig& config, DecoderSpec& spec);
 // Both spellings, for old and new readers.
 void write_hf_rope(const DecoderSpec& spec, formats::Json& config);

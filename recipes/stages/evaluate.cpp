@@ -5,13 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 
 #include "artifacts/text_shards.h"
 #include "comm/together.h"
+#include "core/errno_text.h"
 #include "core/kept_pages.h"
 #include "core/table.h"
 #include "data/prepare.h"
@@ -76,7 +76,7 @@ class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     std::string name = (std::filesystem::temp_directory_path() / "retort-evaluate-XXXXXX").string();
-    check<IoError>(::mkdtemp(name.data()) != nullptr, "{}: cannot be made: {}", name, std::strerror(errno));
+    if (::mkdtemp(name.data()) == nullptr) fail<IoError>("{}: cannot be made: {}", name, errno_text());
     path_ = name;
   }
   ~TemporaryDirectory() {

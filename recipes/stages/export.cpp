@@ -23,52 +23,17 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   return out;
 }
 
-// The grids that the model was trained on leave in the file.
-void check_trained_grids(StageCheck& check) {
-  const auto& options = check.stage.get<artifacts::ExportOptions>();
-  const Stage* source = check.recipe.behind(check.stage.get<ModelOptions>().from);
-  const auto* training = source != nullptr ? source->find<train::TrainOptions>() : nullptr;
-  if (training == nullptr) return;
-  const auto& grids = source->get<QuantizeSection>();
-  const auto& format = artifacts::export_formats().at(options.format);
-  const bool values = format.packs == artifacts::Packs::kEverything && options.type != "own";
-  if (!grids || !grids->active(training->steps - 1) || values) return;
-  const auto misfits = artifacts::grid_misfits(format, *grids);
-  if (!misfits.empty())
-    check.add({"export.format", "model.from"},
-              fmt::format("{} (of stage {})", misfits.front().why, source->name));
-}
-
-void check_keys(StageCheck& check) {
+void check_stage(StageCheck& check) {
   const auto& e = check.stage.get<artifacts::ExportOptions>();
-  for (const auto& [key, type] :
-       {std::pair{"export.type", e.type}, {"export.embedding_type", e.embedding_type}})
-    if (const std::string why = artifacts::type_misfit(e.format, type); !why.empty())
-      check.add({key, "export.format"}, why);
-  if (e.activations && !artifacts::export_formats().at(e.format).activations)
-    check.add({"export.activations", "export.format"},
-              fmt::format("only compressed-tensors says so, got format {}", e.format));
+  check.demand_model();
   if (e.type == "own" && e.embedding_type != "same")
     check.add({"export.embedding_type", "export.type"},
               "needs an export.type; type own brings its own grids");
-  if (e.evaluate && check.stage.get<DataOptions>().validation.empty())
+  check.check_export();
+  if (!e.evaluate) return;
+  check.model_spec();
+  if (check.stage.get<DataOptions>().validation.empty())
     check.add("data.validation", "must name token shards for export.evaluate, got none");
-}
-
-void check_stage(StageCheck& check) {
-  check_trained_grids(check);
-  check.demand_model();
-  check_keys(check);
-  const auto& options = check.stage.get<artifacts::ExportOptions>();
-  const auto spec = check.model_spec();
-  if (!spec) return;
-  const std::string refused = artifacts::format_misfit(options.format, *spec);
-  if (!refused.empty()) return check.add({"export.format", "model.from"}, refused);
-  models::DecoderSpec merged = *spec;
-  merged.lora_rank = 0;
-  const std::string misfit =
-      artifacts::rows_misfit(options, models::make_model(merged, at::kMeta)->parameters());
-  if (!misfit.empty()) check.add({"export.type", "export.embedding_type", "model.width"}, misfit);
 }
 
 void forget(Stage& stage) {
@@ -91,6 +56,9 @@ StageOutcome run(StageContext& context) {
     if (options.evaluate)
       artifacts::check_tokenizer(model, *context.shards(data.validation, "validation"), "data.validation");
     const uint64_t bytes = artifacts::export_model(model, options, out, context.files);
+    if (!model.tokenizer)
+      context.log.warn("{}: has no tokenizer: {}", out.string(),
+                       artifacts::export_formats().at(options.format).without_tokenizer);
     const Spent before = spent_before(context, from);
     outcome.result = parameter_counts(*model.decoder);  // what was trained; the file may hold copies
     outcome.result.update({{"file_bytes", bytes}, {"tokens", before.tokens}, {"seconds", before.seconds}});

@@ -8,6 +8,7 @@
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
+#include "recipes/stage_check.h"
 #include "recipes/stages/teachers.h"
 #include "train/trainer.h"
 
@@ -70,6 +71,11 @@ std::string init_source(const Stage& stage) {
   if (init->from != "teacher") return init->from;
   const auto& distill = stage.get<DistillSection>();
   return distill ? distill->all_teachers().front().model : "";
+}
+
+std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& stage) {
+  auto spec = spec_of(recipe, init_source(stage));
+  return spec && spec->lora_rank > 0 ? models::without_adapters(*spec) : spec;
 }
 
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {

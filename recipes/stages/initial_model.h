@@ -18,6 +18,8 @@ struct StartingModel {
 
 // The MODEL that model.init cuts from; "" without model.init.
 std::string init_source(const Stage& stage);
+// Its shape as it is cut from, without adapters; nothing where it is not known yet.
+std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& stage);
 
 // `sources`: what the stage trains on; a teacher's importance is measured on it.
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log);

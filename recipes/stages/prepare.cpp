@@ -25,8 +25,16 @@ void check_stage(StageCheck& check) {
     check.add("run.text", "must name at least one text file, got none");
 }
 
-// What files hold counts, not their names.
-void forget(Stage& stage) { stage.get<data::PrepareOptions>().text.clear(); }
+// What files hold counts, not their names; and no key of documents of another kind.
+void forget(Stage& stage) {
+  auto& prepare = stage.get<data::PrepareOptions>();
+  prepare.text.clear();
+  const data::DocumentOptions usual;
+  if (prepare.documents.conversations())
+    prepare.documents.field = usual.field;
+  else
+    prepare.documents.chat_template = usual.chat_template, prepare.documents.chat_date = usual.chat_date;
+}
 
 StageOutcome run(StageContext& context) {
   StageOutcome outcome;

@@ -96,16 +96,13 @@ void check_file(StageCheck& check, const quantize::QuantizeOptions& grids) {
   const auto& format = artifacts::export_formats().at(options.format);
   if (format.packs == artifacts::Packs::kEverything && options.type != "own")
     check.add("export.type", fmt::format("a quantize stage writes its own grids, got {}", options.type));
-  for (const auto& [part, why] : artifacts::grid_misfits(format, grids))
-    check.add({fmt::format("quantize.{}.grid", part), "export.format"}, why);
+  const QuantizeSection made = grids;
+  check.check_export(&made);
 }
 
 void check_model(StageCheck& check, const quantize::QuantizeOptions& grids) {
   const auto spec = check.model_spec();
   if (!spec) return;
-  const std::string refused =
-      artifacts::format_misfit(check.stage.get<artifacts::ExportOptions>().format, *spec);
-  if (!refused.empty()) check.add({"export.format", "model.from"}, refused);
   const auto shape = models::make_model(*spec, at::kMeta);
   const std::string misfit = quantize::method_misfit(method_of(check.stage), *shape);
   if (!misfit.empty()) check.add({"post_training.method", "model.from"}, misfit);
@@ -238,6 +235,11 @@ Opened open(const StageContext& context) {
   if (const std::string& file = context.stage.get<PostTrainingOptions>().importance_out; !file.empty())
     artifacts::probe_out("importance_out", file, true, out.model.source);
   const models::Model& decoder = make_plain(out.model);
+  const QuantizeSection grids = grids_of(context.stage);
+  for (const Target& target : out.targets)
+    for (const artifacts::Misfit& misfit :
+         artifacts::export_misfits(target.options, {&decoder.spec(), out.model.tokenizer.get(), &grids}))
+      fail<ConfigError>("{}: {}", target.path.string(), misfit.why);
   out.job = job_of(context, out.model);
   out.text.sequence = out.job.sequence;
   out.text.limit = out.job.method.limit;
@@ -286,6 +288,9 @@ StageOutcome run(StageContext& context) {
       row.file_bytes = artifacts::export_model(
           model, target.options, target.path, context.files,
           fmt::format("quantize {} --scheme {}", model.source, scheme.empty() ? "grids" : scheme));
+      if (!model.tokenizer)
+        context.log.warn("{}: has no tokenizer: {}", target.path.string(),
+                         artifacts::export_formats().at(target.options.format).without_tokenizer);
       context.log.info("{}: {} at {:.2f} bits a weight ({})", target.path.string(),
                        format_bytes(*row.file_bytes), row.bits_per_weight, target.options.format);
     }

@@ -254,7 +254,7 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   return out;
 }
 
-// Ranks, and how a run is watched and kept, move no weight.
+// Ranks, the cut into micro-batches, and how a run is watched and kept, move no weight beyond rounding.
 void forget(Stage& stage) {
   const train::TrainOptions usual;
   auto& train = stage.get<train::TrainOptions>();
@@ -264,8 +264,11 @@ void forget(Stage& stage) {
   train.keep_checkpoints = usual.keep_checkpoints;
   train.max_skipped = usual.max_skipped;
   train.max_failed_saves = usual.max_failed_saves;
+  stage.get<DataOptions>().micro_batch = DataOptions().micro_batch;
   stage.get<ParallelOptions>() = {};
 }
+
+int64_t& length(Stage& stage) { return stage.get<train::TrainOptions>().steps; }
 
 StageOutcome run(StageContext& context) {
   const KeptPages kept;
@@ -291,6 +294,7 @@ StageKind train_stage() {
       .inputs = inputs,
       .check = check_train_stage,
       .forget = forget,
+      .length = length,
       .plan = train_plan,
       .run = run};
 }

@@ -134,7 +134,7 @@ void check_init(StageCheck& check, const models::DecoderSpec& student) {
   const std::string source = init_source(check.stage);
   if (source.empty())
     return check.add("model.init.from", "teacher means distill.teacher.model, which names none");
-  const auto teacher = spec_of(check.recipe, source);
+  const auto teacher = init_spec(check.recipe, check.stage);
   if (!teacher) return;
   if (student.patch || teacher->patch)
     return check.add({"model.init", "model.family"}, "a byte-patch model is cut from none, and none from it");

@@ -98,29 +98,6 @@ TEST(ExportFormats, ValuesThatNoFileMayHoldAreRefused) {
   }
 }
 
-TEST(ExportFormats, AModelOfOurOwnIsACheckpointOnly) {
-  const models::DecoderSpec spec = models::families().at("stlm").defaults;
-  EXPECT_EQ(
-      format_misfit("gguf", spec),
-      "a stlm model cannot be written as a GGUF: llama.cpp has no such architecture; it stays a checkpoint "
-      "of retort");
-  EXPECT_THAT(format_misfit("hf", spec), HasSubstr("transformers has no such architecture"));
-  EXPECT_THAT(format_misfit("gptq", spec), HasSubstr("cannot be written as a gptq folder"));
-  EXPECT_EQ(format_misfit("checkpoint", spec), "");
-  EXPECT_THAT(format_misfit("gguf", models::families().at("bitnet").defaults),
-              HasSubstr("[gguf] llama.cpp's architecture bitnet computes SiLU"));
-}
-
-TEST(ExportFormats, TypesAreThoseOfTheRow) {
-  EXPECT_EQ(type_misfit("hf", "bf16"), "");
-  EXPECT_EQ(type_misfit("hf", "own"), "");
-  EXPECT_EQ(type_misfit("hf", "q4_0"), "an HF folder holds f32, f16 or bf16, got q4_0");
-  EXPECT_EQ(type_misfit("gptq", "bf16"), "a gptq folder holds f32 or f16, got bf16");
-  EXPECT_EQ(type_misfit("checkpoint", "f16"), "a checkpoint holds f32, got f16");
-  EXPECT_EQ(type_misfit("gguf", "q4_k"), "");
-  EXPECT_THROW(type_misfit("ggml", "f32"), ConfigError);
-}
-
 TEST(ExportFormats, CodesNeedAPlaceInTheFile) {
   quantize::QuantizeOptions grids;
   EXPECT_THAT(grid_misfits(export_formats().at("gguf"), grids), IsEmpty());

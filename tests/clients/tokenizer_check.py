@@ -10,6 +10,8 @@ usage: tokenizer_check.py RETORT RUN    (RUN: a finished tests/clients/clients.y
 3. `retort tokenizer train`: `tokenizers` reads what it writes and gives the same ids.
 4. A model trained on those tokens, exported: AutoTokenizer gives our ids, and llama.cpp answers a text as it answers
    our ids of that text.
+5. What stands beside a vocabulary's file (tokenizer_config.json, added_tokens.json, special_tokens_map.json), over
+   tokenizer.json and pairs of GPT-2's and Qwen2's class: the ids of AutoTokenizer.
 Prints PASS or raises.
 """
 import json
@@ -186,6 +188,52 @@ def check_exported(retort, folder, work, text):
     return len(some)
 
 
+def companions(first):
+    """Files beside a vocabulary whose next free id is `first`."""
+    def token(text, **flags):
+        return {"content": text, "lstrip": False, "rstrip": False, "normalized": False, "single_word": False,
+                "special": True, **flags}
+    decoder = {str(first): token("<|im_start|>"), str(first + 1): token("<|im_end|>", lstrip=True),
+               str(first + 2): token("<x y>", special=False, normalized=True)}
+    return {"none": {},
+            "decoder": {"tokenizer_config.json": {"added_tokens_decoder": decoder, "eos_token": "<|im_end|>"}},
+            "older": {"added_tokens.json": {"<|im_start|>": first, "<|im_end|>": first + 1},
+                      "special_tokens_map.json": {"eos_token": "<|im_end|>"}},
+            "both": {"tokenizer_config.json": {"added_tokens_decoder": decoder, "eos_token": "<|im_end|>"},
+                     "added_tokens.json": {"<|im_start|>": first, "<z>": first + 1},
+                     "special_tokens_map.json": {"eos_token": "<z>"}},
+            "named": {"tokenizer_config.json": {"sep_token": "the", "eos_token": "<|endoftext|>"}}}
+
+
+def check_companions(retort, folder, work):
+    trained = json.loads((folder / "tokenizer.json").read_text())
+    vocab, merges = trained["model"]["vocab"], trained["model"]["merges"]
+    size = 1 + max(list(vocab.values()) + [t["id"] for t in trained["added_tokens"]])
+    pair = dict(vocab, **{t["content"]: t["id"] for t in trained["added_tokens"]})
+    forms = {"tokenizer.json": {"tokenizer.json": json.dumps(trained)}}
+    for name in ("GPT2Tokenizer", "Qwen2Tokenizer"):
+        forms[name] = {"vocab.json": json.dumps(pair), "merges.txt": "#version: 0.2\n" + "\n".join(
+            m if isinstance(m, str) else " ".join(m) for m in merges) + "\n"}
+    texts = [t for t in TEXTS if t] + ["<|im_start|>hi  <|im_end|> <x y>the <z><|endoftext|>e\u0301 123"]
+    for form, files in forms.items():
+        for case, beside in companions(size).items():
+            place = work / f"{form}-{case}"
+            place.mkdir()
+            for name, content in files.items():
+                (place / name).write_text(content)
+            config = dict(beside.get("tokenizer_config.json", {}))
+            if form.endswith("Tokenizer"):
+                config["tokenizer_class"] = form
+            beside = {**beside, **({"tokenizer_config.json": config} if config else {})}
+            for name, content in beside.items():
+                (place / name).write_text(json.dumps(content))
+            auto = transformers.AutoTokenizer.from_pretrained(place) if config else None
+            theirs = [auto(t, add_special_tokens=False)["input_ids"] for t in texts] if config else [
+                tokenizers.Tokenizer.from_file(str(place / "tokenizer.json")).encode(t).ids for t in texts]
+            same(f"{form}, {case}", retort_json(retort, "encode", place, texts), theirs, texts)
+    return len(forms)
+
+
 def main(retort, run):
     check_bytes(run / "hf")
     data = pathlib.Path(os.environ.get("RETORT_TEST_DATA", "../shared/data"))
@@ -195,6 +243,7 @@ def main(retort, run):
         if not published:
             print("no test data: published vocabularies are left out")
         check_trained(retort, work / "tokenizer", text)
+        check_companions(retort, work / "tokenizer", work)
         in_llama = check_exported(retort, work / "tokenizer", work, text)
     print(f"PASS: bytes; {published} texts of published vocabularies; a trained vocabulary, exported, {in_llama} texts in "
           f"llama.cpp; tokenizers {tokenizers.__version__}, transformers {transformers.__version__}")

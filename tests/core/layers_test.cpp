@@ -158,6 +158,14 @@ TEST(Layers, PointersOfTensorsStayInKernelsAndFormats) {
         << name << " takes no pointer any more";
 }
 
+// Elsewhere it is "Success" sooner or later (core/errno_text.h).
+TEST(Layers, OnePlaceAsksWhyTheSystemRefused) {
+  for (const auto& [room, below] : read_layers().may_include)
+    for (const Path& path : files_below(testing::source_directory() / room, kSources))
+      if (from_root(path) != "core/errno_text.cpp" && from_root(path) != "core/errno_text.h")
+        EXPECT_EQ(read_text(path).find("std::strerror("), std::string::npos) << from_root(path);
+}
+
 TEST(Layers, EveryHeaderIsTouchedByATestOfItsRoom) {
   for (const auto& [room, below] : read_layers().may_include) {
     std::set<std::string> touched;

@@ -73,6 +73,70 @@ TEST_F(DocumentsTest, ARecordsFieldIsADocument) {
                      HasSubstr("a.jsonl:1: field \"text\" must be text, got array"));
 }
 
+// In every format of records: refused by line, or left out by choice; what follows is read.
+TEST_F(DocumentsTest, MalformedRecordsAreRefusedOrLeftOut) {
+  struct Case {
+    const char *name, *bytes;
+    int64_t malformed, empty;
+  };
+  const Case cases[] = {
+      {"a.jsonl",
+       "{\"text\": \"one\"}\n{oops\n[1]\n{\"other\": 1}\n{\"text\": 5}\n{\"text\": null}\n"
+       "{\"text\": \"\"}\n{\"text\": \"two\"}\n",
+       4, 2},
+      {"a.json", "[{\"text\": \"one\"}, 7, {\"text\": [1]}, {\"text\": null}, {\"text\": \"two\"}]", 2, 1},
+      {"a.csv", "n,text\n1,one\n2\n3,x,y,\"z\n4,a\"b\n5,\"c\"d,e\n6,\n7,two\n", 4, 1},
+      {"a.tsv", "n\ttext\n1\tone\n2\n3\tx\ty\n6\t\n7\ttwo\n", 2, 1},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    refuses<DataError>(c.name, c.bytes, {}, HasSubstr((directory_ / c.name).string()));
+    DocumentOptions options;
+    options.bad_records = "skip";
+    EXPECT_THAT(read(c.name, c.bytes, options), ElementsAre("one", "two"));
+    const auto reader = open_documents(directory_ / c.name, options);
+    for (Document document; reader->next(document);) {
+    }
+    EXPECT_EQ(reader->left_out().malformed, c.malformed);
+    EXPECT_EQ(reader->left_out().empty, c.empty);
+    for (const std::string& one : reader->left_out().first)
+      EXPECT_THAT(one, HasSubstr((directory_ / c.name).string()));
+  }
+}
+
+TEST_F(DocumentsTest, ConversationsWithoutMessagesAreLeftOut) {
+  DocumentOptions chat;
+  chat.messages = "m";
+  const std::string good = "{\"m\": [{\"role\": \"user\", \"content\": \"hi\"}]}\n";
+  const std::string bytes = "{\"m\": null}\n{\"m\": []}\n" + good;
+  EXPECT_EQ(read("c.jsonl", bytes, chat).size(), 1u);
+  refuses<DataError>("c.jsonl", "{\"m\": [7]}\n" + good, chat, HasSubstr("c.jsonl:1"));
+  chat.bad_records = "skip";
+  EXPECT_EQ(read("c.jsonl", "{\"m\": [7]}\n{\"m\": \"x\"}\n" + good, chat).size(), 1u);
+}
+
+TEST_F(DocumentsTest, TheFirstTenAreNamed) {
+  std::string bytes = "{\"text\": \"one\"}\n";
+  for (int i = 0; i < 30; ++i) bytes += "{\n";
+  DocumentOptions options;
+  options.bad_records = "skip";
+  read("a.jsonl", bytes, options);
+  const auto reader = open_documents(directory_ / "a.jsonl", options);
+  for (Document document; reader->next(document);) {
+  }
+  EXPECT_EQ(reader->left_out().malformed, 30);
+  EXPECT_EQ(reader->left_out().first.size(), LeftOut::kNamed);
+}
+
+// Damage to a packing is no record's fault.
+TEST_F(DocumentsTest, DamagedFilesAreNotSkipped) {
+  DocumentOptions options;
+  options.bad_records = "skip";
+  std::string packed = zstd_packed(std::string(100000, '\n') + "{\"text\": \"one\"}\n");
+  packed.resize(packed.size() / 2);
+  refuses<DataError>("a.jsonl.zst", packed, options, HasSubstr("a.jsonl.zst"));
+}
+
 TEST_F(DocumentsTest, MarksEndADocumentOfText) {
   const DocumentOptions marks{.split = "<|end|>"};
   EXPECT_THAT(read("a.txt", "one<|end|>two\n<|end|><|end|>three", marks),

@@ -234,6 +234,47 @@ TEST_F(Prepare, BadInputIsNamedAndLeavesNoPart) {
   }
 }
 
+TEST_F(Prepare, RecordsThatAreLeftOutAreCountedAndNamed) {
+  const std::string good = "{\"text\": \"one and two\"}\n";
+  const std::string file = write(directory_ / "r.jsonl", good + "{oops\n{\"text\": null}\n" + good);
+  PrepareOptions options{.text = {file}, .validation = 0};
+  EXPECT_THROW(prepare(options, out(), 1, local_files(), log_), DataError);
+  options.documents.bad_records = "skip";
+  ::testing::internal::CaptureStderr();
+  Log log;
+  prepare(options, out(), 1, local_files(), log);
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  EXPECT_THAT(said, HasSubstr("left out: 1 record(s) without text, 1 malformed record(s)"));
+  EXPECT_THAT(said, HasSubstr(file + ":2"));
+  EXPECT_EQ(text_of(out() / "train"), "one and twoone and two");
+  options.text = {write(directory_ / "n.jsonl", "{\"text\": null}\n")};
+  try {
+    prepare(options, directory_ / "none", 1, local_files(), log_);
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("1 record(s) without text"));
+  }
+}
+
+// What a tokenizer cannot cut is named by file and record.
+TEST_F(Prepare, ATokenizersErrorNamesTheRecord) {
+  formats::Json json = formats::parse_json(make_byte_tokenizer()->hf_files().at("tokenizer.json"), "bytes");
+  json["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       {{{"type", "Split"}, {"pattern", {{"Regex", "^(a+)+$"}}}, {"behavior", "Isolated"}, {"invert", false}},
+        {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}}}};
+  PrepareOptions options{.tokenizer = write(directory_ / "tokenizer.json", json.dump()), .validation = 0};
+  const std::string endless = "{\"text\": \"" + std::string(64, 'a') + "!\"}\n";
+  options.text = {write(directory_ / "r.jsonl", "{\"text\": \"one\"}\n" + endless)};
+  try {
+    prepare(options, out(), 1, local_files(), log_);
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr(options.text[0] + ":2: "));
+  }
+}
+
 TEST_F(Prepare, AFileShorterThanItSaysIsRefused) {
   const Path path = "/sys/devices/system/cpu/online";  // says a page, holds a line
   std::error_code none;

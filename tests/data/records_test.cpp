@@ -93,6 +93,14 @@ TEST_F(Records, MalformedTablesAreNamedByLine) {
   refuses("csv", "id,txt\n", AllOf(HasSubstr("column \"text\" is missing"), HasSubstr("txt")), {"text"});
 }
 
+TEST_F(Records, LinesOfOldMacsAreNamed) {
+  refuses("csv", "text,score\rone,1\rtwo,2\r", HasSubstr("carriage return alone"), {"text"});
+  refuses("tsv", "text\tscore\rone\t1\r", HasSubstr("carriage return alone"), {"text"});
+  refuses("jsonl", "{\"a\": 1}\r{\"a\": 2}\r", HasSubstr("carriage return alone"));
+  EXPECT_EQ(read("csv", "a,b\r\n1,2\r\n").size(), 1u);
+  EXPECT_EQ(read("jsonl", "{\"a\": 1}\r\n{\"a\": 2}\r\n").size(), 2u);
+}
+
 // Fields beyond the header's are not gathered: the row ends where the first of them begins, whatever follows.
 TEST_F(Records, ARowOfCommasIsRefusedAtItsFirstSurplus) {
   const std::string commas(100000, ',');

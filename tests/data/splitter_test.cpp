@@ -157,6 +157,18 @@ TEST(RegexSplitter, RefusesABadPatternAndStopsAnEndlessOne) {
   EXPECT_THROW(pieces(*endless, std::string(64, 'a') + "!"), DataError);
 }
 
+// A run of white space, whatever its length: o200k's branches go over it several times. (tokenizers takes it.)
+TEST(RegexSplitter, TakesMillionsOfSpaces) {
+  const auto o200k = make_regex_splitter(
+      R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+      SplitBehavior::kIsolated, false);
+  for (const char space : {' ', '\t'}) {
+    const std::string run(2200000, space);
+    EXPECT_EQ(pieces(*o200k, run + "a").size(), 2u);
+    EXPECT_EQ(pieces(*o200k, run).size(), 1u);
+  }
+}
+
 TEST(Normalizer, DoesItsStepsInTurn) {
   const Json steps = Json::parse(R"({"type": "Sequence", "normalizers": [{"type": "NFC"},
     {"type": "Prepend", "prepend": "_"}, {"type": "Replace", "pattern": {"String": " "}, "content": "_"}]})");

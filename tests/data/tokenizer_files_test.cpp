@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <fstream>
 #include <random>
 
@@ -14,6 +13,7 @@
 #include "data/tokenizers/tiktoken.h"
 #include "data/tokenizers/tokenizer.h"
 #include "data/tokenizers/tokenizer_json.h"
+#include "tests/data/sentencepiece_file.h"
 #include "tests/testing.h"
 
 namespace retort::data {
@@ -21,8 +21,13 @@ namespace {
 
 using formats::Json;
 using ::testing::ElementsAre;
+using testing::field;
 using ::testing::HasSubstr;
+using testing::number;
+using testing::piece;
+using testing::small_model;
 using testing::TemporaryDirectory;
+using testing::user_defined_model;
 using Ids = std::vector<int32_t>;
 
 void write(const Path& path, std::string_view text) {
@@ -49,35 +54,6 @@ Json small_json() {
           {"post_processor", nullptr},
           {"decoder", {{"type", "ByteLevel"}}},
           {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", Json::array({Json::array({"a", "b"})})}}}};
-}
-
-// A protobuf's fields: number and kind, then the content with its length, or a number.
-std::string varint(size_t value) {
-  std::string out;
-  for (; value > 0x7F; value >>= 7) out += static_cast<char>((value & 0x7F) | 0x80);
-  return out + static_cast<char>(value);
-}
-std::string field(size_t number, const std::string& content) {
-  return varint(number << 3 | 2) + varint(content.size()) + content;
-}
-std::string number(size_t field, size_t value) { return varint(field << 3) + varint(value); }
-std::string piece(const std::string& text, float score, int type) {
-  std::string bytes(4, '\0');
-  std::memcpy(bytes.data(), &score, 4);
-  return field(1, field(1, text) + static_cast<char>(2 << 3 | 5) + bytes + number(3, type));
-}
-// "▁▁" and "<m>" are user-defined. `prefix`: a space before a text.
-std::string user_defined_model(bool prefix) {
-  std::string out = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) +
-                    piece("\u2581\u2581", 0, 4) + piece("<m>", 0, 4);
-  float score = -5;
-  for (const char* text : {"\u2581a", "ab", "\u2581ab", "a", "\u2581", "b"}) out += piece(text, score--, 1);
-  return out + field(2, number(3, 2)) + field(3, number(3, prefix ? 1 : 0) + number(4, 0));
-}
-std::string small_model(int type = 2) {
-  return piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("\u2581", -5, 1) +
-         piece("a", -6, 1) + piece("b", -7, 1) + piece("ab", -1, 1) + piece("\u2581ab", -2, 1) +
-         field(2, number(3, type) + number(41, 1) + number(42, 2)) + field(3, number(4, 0));
 }
 
 void expect_refused(const Path& path, const std::string& why) {

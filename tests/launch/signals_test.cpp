@@ -1,7 +1,12 @@
 #include "launch/signals.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "tests/testing.h"
 
 namespace retort::launch {
 namespace {
@@ -18,7 +23,7 @@ class StopSignalsDeathTest : public ::testing::Test {
 };
 
 TEST_F(StopSignalsDeathTest, TheFirstAsksAndInstallsNoHandler) {
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1})
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1})
     EXPECT_EXIT(
         {
           const StopSignals signals;
@@ -50,6 +55,37 @@ TEST_F(StopSignalsDeathTest, AfterItTheFirstKills) {
         std::raise(SIGTERM);
       },
       ::testing::KilledBySignal(SIGTERM), "");
+}
+
+// nohup: the terminal may go, the run goes on.
+TEST_F(StopSignalsDeathTest, AHangUpThatIsIgnoredStaysSo) {
+  EXPECT_EXIT(
+      {
+        std::signal(SIGHUP, SIG_IGN);
+        const StopSignals signals;
+        ::kill(::getpid(), SIGHUP);
+        ::usleep(20000);
+        std::_Exit(signals.requested() ? 1 : 0);
+      },
+      ::testing::ExitedWithCode(0), "");
+}
+
+TEST_F(StopSignalsDeathTest, AFileBeyondTheLimitIsAnError) {
+  const retort::testing::TemporaryDirectory directory;
+  EXPECT_EXIT(
+      {
+        fail_at_file_limits();
+        const rlimit limit = {4096, 4096};
+        ::setrlimit(RLIMIT_FSIZE, &limit);
+        try {
+          write_durably(local_files(), directory / "large", std::string(10000, 'x'));
+          std::_Exit(1);
+        } catch (const IoError& error) {
+          const bool said = std::string(error.what()).find("File too large") != std::string::npos;
+          std::_Exit(said && !std::filesystem::exists(directory / "large") ? 0 : 2);
+        }
+      },
+      ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

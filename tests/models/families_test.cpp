@@ -248,6 +248,69 @@ TEST(Families, Phi3ReadsLongropeInAllItsSpellings) {
   EXPECT_THAT(message_of<DataError>([&] { again(both); }), ::testing::HasSubstr("partial_rotary_factor"));
 }
 
+// Of two spellings that differ, in every family: rope_scaling counts, as in transformers 5.17, and a base
+// that would be lost with the other is refused.
+TEST(Families, OneRuleForTwoSpellingsOfRope) {
+  struct Case {
+    const char* name;
+    Json four, five, theta;
+    std::string kind;  // "": refused
+    double base;
+  };
+  const Json linear = {{"rope_type", "linear"}, {"factor", 4.0}}, plain = {{"rope_type", "default"}};
+  const auto at = [](Json scaling, double theta) {
+    scaling["rope_theta"] = theta;
+    return scaling;
+  };
+  for (const Family& family : families()) {
+    // Those without rotary positions, and the one that has a part for each kind of layer (below).
+    if (family.spec_from_hf == nullptr || family.name == "gpt2" || family.name == "gemma3") continue;
+    const double usual = family.defaults.rope_theta;
+    const Case cases[] = {
+        {"scaling was added", linear, at(plain, usual), nullptr, "linear", usual},
+        {"scaling without its parameters", linear, nullptr, 5000.0, "linear", 5000},
+        {"null says nothing", nullptr, at(linear, 5000), 7000.0, "linear", 5000},
+        {"nor does an empty section", Json::object(), at(linear, 5000), nullptr, "linear", 5000},
+        {"scaling was taken away", at(plain, 5000), at(linear, 5000), nullptr, "none", 5000},
+        {"its own base counts", at(linear, 5000), nullptr, 7000.0, "linear", 5000},
+        {"and both may say it", at(linear, 5000), at(plain, 5000), 5000.0, "linear", 5000},
+        {"a base would be lost", linear, at(plain, 5000), nullptr, "", 0},
+        {"a base differs", at(linear, 7000), at(plain, 5000), nullptr, "", 0},
+    };
+    for (const Case& c : cases) {
+      Json json = family.hf_config(tiny(family.name));
+      json["rope_scaling"] = c.four;
+      json["rope_theta"] = c.theta;
+      json["rope_parameters"] = c.five;
+      const auto read_it = [&] { return family.spec_from_hf(json, "config.json"); };
+      if (c.kind.empty()) {
+        EXPECT_THAT(message_of<DataError>(read_it), ::testing::AllOf(::testing::HasSubstr("rope_scaling"),
+                                                                     ::testing::HasSubstr("rope_parameters")))
+            << family.name << ": " << c.name;
+        continue;
+      }
+      EXPECT_EQ(read_it().rope_scaling.kind, c.kind) << family.name << ": " << c.name;
+      EXPECT_EQ(read_it().rope_theta, c.base) << family.name << ": " << c.name;
+    }
+  }
+}
+
+// There the parts of rope_scaling go over those of the global layers.
+TEST(Families, Gemma3ScalesItsGlobalLayers) {
+  const Family& family = families().at("gemma3");
+  Json json = family.hf_config(tiny("gemma3"));
+  json["rope_parameters"] = {{"full_attention", {{"rope_type", "default"}, {"rope_theta", 5000.0}}},
+                             {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", 70.0}}}};
+  json["rope_local_base_freq"] = 90.0;
+  json["rope_theta"] = 6000.0;
+  json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 4.0}};
+  const DecoderSpec spec = family.spec_from_hf(json, "config.json");
+  EXPECT_EQ(spec.rope_scaling.kind, "linear");
+  EXPECT_EQ(spec.rope_scaling.factor, 4.0);
+  EXPECT_EQ(spec.rope_theta, 5000.0);
+  EXPECT_EQ(spec.rope_local_theta, 70.0);
+}
+
 TEST(Families, Gemma3ReadsItsWindowsFromEitherSpelling) {
   const Family& gemma = families().at("gemma3");
   DecoderSpec spec = tiny("gemma3");

@@ -141,6 +141,59 @@ TEST(HfFolder, ReadsShardsAndFilesWithoutPrefix) {
               ::testing::HasSubstr("must name a file"));
 }
 
+// As transformers does: an index that was left beside model.safetensors says nothing.
+TEST(HfFolder, ReadsTheSingleFileBeforeAnIndex) {
+  const testing::TemporaryDirectory directory;
+  const auto model = testing::random_model(testing::tiny_llama());
+  const Path folder = directory / "hf";
+  save(*model, folder);
+  const formats::SafetensorsFile whole(folder / "model.safetensors");
+  formats::NamedTensors zeros;
+  Json map = Json::object();
+  for (const auto& [name, entry] : whole.entries()) {
+    zeros.emplace_back(name, at::zeros(entry.shape));
+    map[name] = "model-00001-of-00001.safetensors";
+  }
+  write_durably(local_files(), folder / "model.safetensors.index.json", Json{{"weight_map", map}}.dump());
+  for (const bool shards : {true, false}) {
+    const Path shard = folder / "model-00001-of-00001.safetensors";
+    if (shards) formats::write_safetensors(local_files(), shard, zeros);
+    if (!shards) std::filesystem::remove(shard);
+    const auto loaded = load_hf_folder(folder);
+    for (const Parameter& p : loaded->parameters().unique())
+      EXPECT_TRUE(same_bits(p.master, model->parameters().at(p.name).master)) << p.name;
+    EXPECT_TRUE(hf_spec(folder) == loaded->spec());
+  }
+}
+
+// The flag and the tensors must say the same.
+TEST(HfFolder, RefusesAHeadThatIsTiedByOneOfTwo) {
+  for (const DecoderSpec& spec : testing::tiny_families()) {
+    const testing::TemporaryDirectory directory;
+    const Path folder = directory / "hf";
+    DecoderSpec untied = spec;
+    untied.tie_embeddings = false;
+    const auto change = [&](bool tied) {
+      Json config = formats::read_json(folder / "config.json");
+      config["tie_word_embeddings"] = tied;
+      write_durably(local_files(), folder / "config.json", config.dump());
+    };
+    save(*testing::random_model(untied), folder);
+    change(true);
+    EXPECT_THAT(message_of<DataError>([&] { load_hf_folder(folder); }),
+                ::testing::HasSubstr("lm_head.weight"))
+        << spec.family;
+    untied.tie_embeddings = true;
+    std::filesystem::remove_all(folder);
+    save(*testing::random_model(untied), folder);
+    change(false);
+    EXPECT_THAT(
+        message_of<DataError>([&] { load_hf_folder(folder); }),
+        ::testing::AllOf(::testing::HasSubstr("lm_head.weight"), ::testing::HasSubstr("tie_word_embeddings")))
+        << spec.family;
+  }
+}
+
 TEST(HfFolder, WritesShardsOfABoundedSize) {
   const testing::TemporaryDirectory directory;
   const Path folder = directory / "hf";

@@ -68,6 +68,10 @@ TEST(Importance, ItsFileComesBackAndNamesEveryUse) {
     const Path path = directory / "imatrix.gguf";
     save_importance(local_files(), path, *model, importance, "a text", 24);
     EXPECT_TRUE(is_importance_file(path));
+    std::filesystem::copy_file(path, directory / "imatrix",
+                               std::filesystem::copy_options::overwrite_existing);
+    EXPECT_TRUE(is_importance_file(directory / "imatrix"));  // by what it holds
+    EXPECT_FALSE(is_importance_file(directory.path()));
     const formats::GgufFile file(path);
     EXPECT_EQ(file.text("general.type"), "imatrix");
     EXPECT_EQ(file.integer("imatrix.chunk_count"), 4);

@@ -48,10 +48,11 @@ TEST_F(Identity, HoldsTheKeysThatTheStageUses) {
   EXPECT_THAT(moved_by("run.threads=1"), IsEmpty());
   EXPECT_THAT(moved_by("parallel.ranks=2"), IsEmpty());
   EXPECT_THAT(moved_by("data.sequence=8"), ElementsAre("model", "labels", "small", "scores"));
-  EXPECT_THAT(moved_by("data.micro_batch=2"), ElementsAre("model"));
+  EXPECT_THAT(moved_by("data.micro_batch=2"), IsEmpty());
   EXPECT_THAT(moved_by("data.limit=64"), ElementsAre("model"));
   EXPECT_THAT(moved_by("data.isolate_documents=true"), ElementsAre("model", "labels"));
   EXPECT_THAT(moved_by("prepare.validation=0.2"), ElementsAre("text"));
+  EXPECT_THAT(moved_by("prepare.chat_template=chatml"), IsEmpty());  // there are no conversations
   EXPECT_THAT(moved_by("train.log_every=1"), IsEmpty());
   EXPECT_THAT(moved_by("train.steps=3"), ElementsAre("model"));
 }

@@ -181,9 +181,9 @@ TEST_F(PipelineTest, RanksThreadsAndNamesDoNotCount) {
 TEST_F(PipelineTest, UnfinishedTrainingGoesOnWhateverIsWatchedAndIsNotPutAsideInSilence) {
   run(recipe());
   std::filesystem::remove(directory_ / "run" / "model" / "result.json");
-  const std::string watched =
-      run(recipe({"train.log_every=5", "train.validate_every=1", "train.checkpoint_every=7",
-                  "train.keep_checkpoints=9", "train.max_skipped=8", "train.max_failed_saves=8"}));
+  const std::string watched = run(recipe(
+      {"train.log_every=5", "train.validate_every=1", "train.checkpoint_every=7", "train.keep_checkpoints=9",
+       "train.max_skipped=8", "train.max_failed_saves=8", "data.micro_batch=2"}));
   EXPECT_THAT(watched, HasSubstr("continuing from"));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "run" / "model.replaced"));
 
@@ -195,6 +195,33 @@ TEST_F(PipelineTest, UnfinishedTrainingGoesOnWhateverIsWatchedAndIsNotPutAsideIn
                         "done again, and its unfinished work is in "));
   EXPECT_THAT(changed, HasSubstr("model.replaced"));
   EXPECT_TRUE(std::filesystem::exists(directory_ / "run" / "model.replaced" / "checkpoints" / "LATEST"));
+}
+
+// After the end, and of a run that was stopped: only what is missing is trained, and the shorter work stays.
+TEST_F(PipelineTest, MoreStepsGoOnFromWhatIsThere) {
+  const auto steps = [&](int64_t n, const char* run = "run") {
+    return recipe({fmt::format("train.steps={}", n), "train.schedule.kind=constant",
+                   "train.checkpoint_every=2", "run.dir=" + (directory_ / run).string()});
+  };
+  run(steps(6, "whole"));
+  run(steps(2));
+  for (const int64_t n : {4, 6}) {
+    const std::string said = run(steps(n));
+    EXPECT_THAT(said, HasSubstr("goes on from"));
+    EXPECT_THAT(said, HasSubstr(fmt::format("step_0000000{}", n - 2)));
+    EXPECT_EQ(json("model/result.json").at("steps"), n);
+    EXPECT_EQ(json("model/result.json").at("tokens"), 64 * n);
+  }
+  EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
+  // Killed before its first checkpoint, it begins there once more.
+  std::filesystem::remove(in_run("model/result.json"));
+  std::filesystem::remove_all(in_run("model/checkpoints"));
+  EXPECT_THAT(run(steps(6)), HasSubstr("step_00000004"));
+  EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
+  EXPECT_EQ(count(run(steps(2)), "done already"), 3);  // as it was
+  // Fewer steps, or another key beside them, are another recipe.
+  EXPECT_EQ(run(steps(1)).find("goes on from"), std::string::npos);
+  EXPECT_EQ(run(recipe({"train.steps=9", "train.optimizer.lr=0.5"})).find("goes on from"), std::string::npos);
 }
 
 TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {

@@ -4,8 +4,10 @@
 
 #include <fstream>
 
+#include "artifacts/export_model.h"
 #include "core/error.h"
 #include "models/decoder.h"
+#include "models/family.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -162,11 +164,11 @@ TEST(ReadRecipe, LossesTakeTheirOwnKeys) {
 
 TEST(ReadRecipe, StageMistakesPointIntoTheStage) {
   const std::string text = kPipeline;
-  EXPECT_EQ(
-      error_of(text + "  - { name: rtn, kind: quantise }\n"),
-      "r.yaml:12:24: stages.rtn.kind: must be one of tokenizer, prepare, train, capture, quantize, export, evaluate, "
-      "generate, report, got "
-      "\"quantise\"; did you mean \"quantize\"?");
+  EXPECT_EQ(error_of(text + "  - { name: rtn, kind: quantise }\n"),
+            "r.yaml:12:24: stages.rtn.kind: must be one of tokenizer, prepare, train, capture, quantize, "
+            "export, evaluate, "
+            "generate, report, got "
+            "\"quantise\"; did you mean \"quantize\"?");
   EXPECT_EQ(error_of(text + "  - { name: out, kind: report, train: { steps: 3 } }\n"),
             "r.yaml:12:32: stages.out.train: of no use here; a stage of kind report takes report");
   EXPECT_EQ(error_of(text + "  - { kind: report }\n"), "r.yaml:12:5: stages.3: a stage needs a name");
@@ -274,6 +276,48 @@ TEST(ReadRecipe, SharingAndInitAreChosenInYaml) {
               HasSubstr("model.share.keep_first: must lie in [0, 1], got 2"));
   EXPECT_THAT(error_of(text, {"stages.small.model.init.width=best"}),
               HasSubstr("must be one of importance, first, principal, got \"best\""));
+}
+
+// Of a stage, a preset or a file: what the recipe does not name is the source's.
+TEST(ReadRecipe, ACutStudentTakesEveryOtherChoiceFromItsSource) {
+  const testing::TemporaryDirectory directory;
+  models::DecoderSpec spec = models::families().at("qwen2").defaults;
+  spec.vocabulary = 256;
+  spec.context = 96;
+  spec.layers = 6;
+  spec.width = 64;
+  spec.heads = 4;
+  spec.kv_heads = 2;
+  spec.head_dim = 24;
+  spec.ffn_width = 80;
+  spec.norm_eps = 1e-3;
+  spec.rope_theta = 123456.0;
+  spec.rope_scaling.kind = "linear";
+  spec.rope_scaling.factor = 2.0;
+  artifacts::ExportOptions plain;
+  plain.format = "hf";
+  plain.type = "f32";
+  const Path folder = directory / "hf";
+  artifacts::export_model(artifacts::new_model(spec, 1, "new"), plain, folder, local_files());
+  const std::string text = fmt::format(R"(
+data: {{ train: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 8 }}
+stages:
+  - {{ name: text, kind: prepare, prepare: {{ text: [ /dev/null ] }} }}
+  - {{ name: teacher, kind: train, model: {{ from: "{}" }} }}
+  - {{ name: small, kind: train, model: {{ layers: 3, ffn_width: 64, init: {{ from: SOURCE }} }} }}
+)",
+                                       folder.string());
+  for (const std::string& source : {std::string("stage:teacher"), folder.string()}) {
+    std::string one = text;
+    one.replace(one.find("SOURCE"), 6, "\"" + source + "\"");
+    const Recipe recipe = parse_recipe(one, "cut.yaml", {"run.dir=" + (directory / "run").string()});
+    models::DecoderSpec wanted = spec;
+    wanted.layers = 3;
+    wanted.ffn_width = 64;
+    EXPECT_TRUE(recipe.stages[2].get<ModelOptions>().spec() == wanted) << source;
+    const std::string printed = print_section(recipe);
+    EXPECT_EQ(print_section(parse_recipe(printed, "r.yaml")), printed);
+  }
 }
 
 TEST(ReadRecipe, AMixtureIsAListOfSources) {

@@ -43,9 +43,9 @@ TEST_F(StageDirectoryTest, FindsWorkInItsPlaceAndAside) {
 
 TEST_F(StageDirectoryTest, MovesWorkWithoutLosingAny) {
   make(stage_, "a", true);
-  put_aside(stage_, "kind: train\n", false, local_files(), log_);
+  put_aside(stage_, "kind: train\n", Aside::kChanged, local_files(), log_);
   make(stage_, "b", false);
-  put_aside(stage_, "kind: train\n", false, local_files(), log_);
+  put_aside(stage_, "kind: train\n", Aside::kChanged, local_files(), log_);
   make(stage_, "c", true);
   take_back(find_work(stage_, "a", true, false), stage_, local_files(), log_);
   EXPECT_EQ(find_work(stage_, "a", true, false).place, stage_);
@@ -57,7 +57,7 @@ TEST_F(StageDirectoryTest, MovesWorkWithoutLosingAny) {
 TEST_F(StageDirectoryTest, WhatCameToNothingIsNotKept) {
   make(stage_, "a", false);
   fs::remove(stage_ / "checkpoints");
-  put_aside(stage_, "kind: train\n", false, local_files(), log_);
+  put_aside(stage_, "kind: train\n", Aside::kChanged, local_files(), log_);
   EXPECT_FALSE(fs::exists(stage_));
   EXPECT_FALSE(fs::exists(directory_ / "model.replaced"));
 }

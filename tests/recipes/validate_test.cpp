@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "artifacts/export_model.h"
+#include "core/file.h"
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
 #include "models/family.h"
@@ -139,6 +140,91 @@ TEST(Validate, WhatAGgufCannotSayIsKnownAtOnce) {
   EXPECT_THAT(findings_of(recipe), IsEmpty());
   recipe.stages[2].get<ModelOptions>().choices.ffn = models::FfnKind::kRelu2glu;
   recipe.stages[3].get<artifacts::ExportOptions>().format = "hf";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+}
+
+// Whatever stage or option wants it, and whatever kind of stage it is.
+TEST(Validate, AValidationPartIsThereForWhoNeedsIt) {
+  int wanting = 0;
+  for (const StageKind& kind : stage_kinds()) {
+    Recipe recipe = pipeline();
+    recipe.stages.resize(2);
+    Stage stage(kind.name, "x");
+    if (stage.find<DataOptions>() == nullptr) continue;
+    stage.get<DataOptions>().train = stage.get<DataOptions>().validation = "stage:text";
+    if (stage.find<ModelOptions>() != nullptr && kind.name != "train")
+      stage.get<ModelOptions>().from = "stage:teacher";
+    if (stage.find<artifacts::ExportOptions>() != nullptr)
+      stage.get<artifacts::ExportOptions>().evaluate = true;
+    recipe.stages.push_back(stage);
+    const auto needs = [&] {
+      const auto found = findings_of(recipe);
+      return std::any_of(found.begin(), found.end(), [](const std::string& one) {
+        return one.find("needs a validation part, and stage text makes none") != std::string::npos;
+      });
+    };
+    EXPECT_FALSE(needs()) << kind.name;
+    recipe.stages[0].get<data::PrepareOptions>().validation = 0;
+    const auto inputs = inputs_of(recipe, recipe.stages[2]);
+    const bool wants = std::any_of(inputs.begin(), inputs.end(),
+                                   [](const Input& input) { return input.part == "validation"; });
+    EXPECT_EQ(needs(), wants) << kind.name;
+    wanting += wants;
+  }
+  EXPECT_GE(wanting, 3);
+}
+
+// A file's own shape is judged as a stage's.
+TEST(Validate, ModelsOfFilesAreJudgedBeforeTheTraining) {
+  const testing::TemporaryDirectory directory;
+  models::DecoderSpec spec = models::families().at("llama").defaults;
+  spec.vocabulary = 300;
+  spec.context = 64;
+  spec.layers = 2;
+  spec.width = spec.ffn_width = 48;
+  spec.heads = spec.kv_heads = 2;
+  spec.head_dim = 24;
+  const Path folder = directory / "hf";
+  artifacts::ExportOptions plain;
+  plain.format = "hf";
+  plain.type = "f32";
+  artifacts::export_model(artifacts::new_model(spec, 1, "new"), plain, folder, local_files());
+  Recipe recipe = pipeline();
+  Stage out("export", "out");
+  out.get<ModelOptions>().from = folder.string();
+  out.get<artifacts::ExportOptions>().type = "q8_0";
+  recipe.stages.push_back(out);
+  recipe.stages[2].get<DistillSection>().reset();
+  recipe.stages[2].get<ModelOptions>().from = folder.string();
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("student data.sequence: must be at most the model's context 64, got 256",
+                          HasSubstr("out export.type: embed.weight has rows of 48")));
+  recipe.stages[2].get<ModelOptions>().from.clear();
+  recipe.stages[2].get<ModelOptions>().init.emplace().from = folder.string();
+  recipe.stages.pop_back();
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("as in the model that init.from names")));
+  EXPECT_THAT(missing_files(recipe), IsEmpty());
+  std::filesystem::remove(folder / "model.safetensors");
+  ASSERT_EQ(missing_files(recipe).size(), 1u);
+  EXPECT_THAT(missing_files(recipe)[0].text, HasSubstr("no model.safetensors"));
+}
+
+TEST(Validate, ATokenizerThatAGgufCannotName) {
+  RETORT_NEEDS_TEST_DATA();
+  const Path tokenizer = testing::test_data() / "faults" / "tok" / "pre_o200k";
+  if (!std::filesystem::exists(tokenizer)) GTEST_SKIP() << tokenizer << " is not there";
+  Recipe recipe = pipeline();
+  recipe.stages[0].get<data::PrepareOptions>().tokenizer = tokenizer.string();
+  recipe.stages[1].get<ModelOptions>().choices.vocabulary = 700;
+  recipe.stages[2].get<ModelOptions>().choices.vocabulary = 700;
+  Stage again("train", "again"), out("export", "out");
+  again.get<DataOptions>().train = "stage:text";
+  again.get<ModelOptions>().from = "stage:student";
+  out.get<ModelOptions>().from = "stage:again";
+  recipe.stages.insert(recipe.stages.end(), {again, out});
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("out export.format: ")));
+  EXPECT_THAT(findings_of(recipe)[0], HasSubstr("names its pre-tokenizer"));
+  recipe.stages.back().get<artifacts::ExportOptions>().format = "hf";
   EXPECT_THAT(findings_of(recipe), IsEmpty());
 }
 
@@ -340,6 +426,23 @@ TEST(Validate, AdaptersLieOnNoGrid) {
   recipe.stages[2].get<ModelOptions>().choices.lora_rank = 400;
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("student model.share.lora_rank: must lie in [0, 128]")));
+}
+
+// An exported file holds neither adapters nor what layers share.
+TEST(Validate, AnExportMergesBeforeWhatFollows) {
+  Recipe recipe = pipeline();
+  recipe.stages[2].get<ModelOptions>().choices.share_ffn = true;
+  recipe.stages[2].get<ModelOptions>().choices.lora_rank = 8;
+  Stage out("export", "out"), small("quantize", "small");
+  out.get<ModelOptions>().from = "stage:student";
+  out.get<artifacts::ExportOptions>().format = "hf";
+  small.get<ModelOptions>().from = "stage:out";
+  small.get<quantize::PostTrainingOptions>().scheme = "rtn-q4_0";
+  recipe.stages.insert(recipe.stages.end(), {out, small});
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  EXPECT_EQ(spec_of(recipe, "stage:out")->lora_rank, 0);
+  recipe.stages[4].get<ModelOptions>().from = "stage:student";
+  EXPECT_THAT(findings_of(recipe), ::testing::Contains(HasSubstr("needs model.share.lora_rank 0")));
 }
 
 TEST(Validate, EveryKindAsksForWhatItNeeds) {

@@ -104,4 +104,24 @@ TEST(YamlTree, SetReachesSectionsAndNamedItems) {
   EXPECT_THAT(problems[2].text, HasSubstr("not YAML"));
 }
 
+// A comment is a recipe's; on the command line a "#" belongs to the value, or is refused.
+TEST(YamlTree, SetHasNoComments) {
+  const std::pair<const char*, const char*> kept[] = {
+      {"a # b", "a # b"},           {"#fff", "#fff"},       {"  x #", "x #"}, {"a#b", "a#b"},
+      {"it's # one", "it's # one"}, {"\"a # b\"", "a # b"}, {"'#'", "#"},     {"5 # five", "5 # five"}};
+  for (const auto& [text, value] : kept) {
+    Node root = parsed("run: {name: x}\n");
+    Problems problems;
+    set_value(root, std::string("run.name=") + text, problems);
+    EXPECT_TRUE(problems.empty()) << text;
+    EXPECT_EQ(root.at("run.name")->scalar, value) << text;
+  }
+  for (const char* refused : {"[a, b] # c", "\"a\" # b", "[a, b # c]"}) {
+    Node root = parsed("run: {name: x}\n");
+    Problems problems;
+    set_value(root, std::string("run.name=") + refused, problems);
+    EXPECT_FALSE(problems.empty()) << refused;
+  }
+}
+
 }  // namespace retort::recipes

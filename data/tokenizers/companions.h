@@ -1,0 +1,43 @@
+// What stands beside a vocabulary's file and says more of it, alike for every format that is read:
+//   tokenizer_config.json    tokenizer_class, added_tokens_decoder {id: token}, special tokens by name
+//                            (bos_token, eos_token, pad_token, ...; additional_special_tokens), chat_template
+//                            (a text, or [{"name", "template"}]), add_bos_token and add_eos_token
+//   added_tokens.json        {text: id}        these two only without added_tokens_decoder, as transformers
+//   special_tokens_map.json  names, first        5.17 has it
+//   chat_template.jinja, additional_chat_templates/NAME.jinja      instead of chat_template
+// A named token of the vocabulary is cut out of a text whole. One that the vocabulary lacks is left out, but
+// for eos_token, which stands between documents. DataError naming file and key, or both files that differ.
+#pragma once
+
+#include <string>
+
+#include "core/file.h"
+#include "data/tokenizers/bpe_spec.h"
+
+namespace retort::data {
+
+class Companions {
+ public:
+  explicit Companions(const Path& directory);
+
+  // Which rules cut text, where the vocabulary's files do not say: "Qwen2Tokenizer", without "Fast"; "" when
+  // nothing tells. Of a folder without the key, its config.json's model_type decides, as for AutoTokenizer.
+  std::string tokenizer_class() const;
+  bool adds_prefix_space() const { return flag("add_prefix_space").value_or(false); }
+
+  // `framed`: the spec says itself what stands before and after a text (tokenizer.json).
+  void apply(BpeSpec& spec, bool framed) const;
+
+ private:
+  std::optional<bool> flag(const char* key) const;
+  formats::Json named(const std::string& key, std::string& where) const;  // null: no file names it
+  void add_tokens(BpeSpec& spec) const;
+  void name_tokens(BpeSpec& spec) const;
+  void add_templates(BpeSpec& spec) const;
+  void add_frame(BpeSpec& spec) const;
+
+  Path directory_;
+  formats::Json config_, map_, added_, model_;  // objects; empty when a file is not there
+};
+
+}  // namespace retort::data

@@ -1,0 +1,21 @@
+#include "formats/file_mark.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/testing.h"
+
+namespace retort::formats {
+
+TEST(FileMark, IsWhatTheFileBeginsWith) {
+  const testing::TemporaryDirectory directory;
+  write_durably(local_files(), directory / "a.bin", "GGUF and more");
+  write_durably(local_files(), directory / "b.gguf", "no");
+  EXPECT_EQ(first_bytes(directory / "a.bin", 6), "GGUF a");
+  EXPECT_EQ(first_bytes(directory / "b.gguf", 6), "no");
+  EXPECT_EQ(first_bytes(directory / "c.gguf", 6), "");
+  EXPECT_EQ(first_bytes(directory.path(), 6), "");
+  EXPECT_TRUE(is_gguf(directory / "a.bin"));
+  EXPECT_FALSE(is_gguf(directory / "b.gguf"));
+}
+
+}  // namespace retort::formats
