@@ -29,7 +29,7 @@ int ended(const retort::Error& error, bool speaks) {
 int ended(ExitCode code) {
   const bool failed_before = std::ferror(stdout) != 0;
   if ((std::fflush(stdout) == 0 && !failed_before) || reader_left()) return static_cast<int>(code);
-  const std::string why = failed_before ? "" : ": " + errno_text();
+  const std::string why = failed_before ? "" : ": " + retort::errno_text();
   return ended(retort::IoError("stdout: what was printed could not be written" + why), true);
 }
 

@@ -41,30 +41,20 @@ void read_ends(const Path& path, StoredTemplates& out) {
     if (id.is_number_integer() && id >= 0 && id <= INT32_MAX) out.ends.push_back(id.get<int32_t>());
 }
 
-void read_config(const Path& path, StoredTemplates& out) {
+void read_config(const Path& path, std::vector<std::pair<std::string, std::string>>& out) {
   if (!fs::exists(path)) return;
   const Json config = formats::read_json(path);
   if (!config.is_object() || !config.contains("chat_template")) return;
   const Json& form = config.at("chat_template");
-  if (form.is_string()) out.templates.emplace_back("default", form.get<std::string>());
+  if (form.is_string()) out.emplace_back("default", form.get<std::string>());
   if (!form.is_array()) return;
   for (const Json& one : form)
-    out.templates.emplace_back(formats::json_text(one, "name", path.string()),
-                               formats::json_text(one, "template", path.string()));
+    out.emplace_back(formats::json_text(one, "name", path.string()),
+                     formats::json_text(one, "template", path.string()));
 }
 
 StoredTemplates read_folder(const Path& folder) {
-  StoredTemplates out{folder.string(), {}, Json::object(), {}};
-  if (const Path file = folder / "chat_template.jinja"; fs::exists(file))
-    out.templates.emplace_back("default", template_file(file));
-  if (const Path more = folder / "additional_chat_templates"; fs::is_directory(more)) {
-    std::vector<Path> files;
-    for (const auto& entry : fs::directory_iterator(more))
-      if (entry.path().extension() == ".jinja") files.push_back(entry.path());
-    std::sort(files.begin(), files.end());
-    for (const Path& file : files) out.templates.emplace_back(file.stem().string(), template_file(file));
-  }
-  if (out.templates.empty()) read_config(folder / "tokenizer_config.json", out);
+  StoredTemplates out{folder.string(), templates_of_folder(folder), Json::object(), {}};
   read_special(folder / "tokenizer_config.json", out);
   read_special(folder / "special_tokens_map.json", out);
   read_ends(folder / "generation_config.json", out);
@@ -114,6 +104,21 @@ bool is_gguf(const Path& path) {
 }
 
 }  // namespace
+
+std::vector<std::pair<std::string, std::string>> templates_of_folder(const Path& folder) {
+  std::vector<std::pair<std::string, std::string>> out;
+  if (const Path file = folder / "chat_template.jinja"; fs::exists(file))
+    out.emplace_back("default", template_file(file));
+  if (const Path more = folder / "additional_chat_templates"; fs::is_directory(more)) {
+    std::vector<Path> files;
+    for (const auto& entry : fs::directory_iterator(more))
+      if (entry.path().extension() == ".jinja") files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+    for (const Path& file : files) out.emplace_back(file.stem().string(), template_file(file));
+  }
+  if (out.empty()) read_config(folder / "tokenizer_config.json", out);
+  return out;
+}
 
 Path folder_of(const Path& file) { return file.parent_path().empty() ? Path(".") : file.parent_path(); }
 

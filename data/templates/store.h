@@ -26,6 +26,8 @@ struct StoredTemplates {
 };
 
 StoredTemplates read_templates(const Path& address);
+// Those of a folder alone; none is no error.
+std::vector<std::pair<std::string, std::string>> templates_of_folder(const Path& folder);
 Path folder_of(const Path& file);  // "." for a bare name
 
 // The one of that name; without a name "tool_use" where there are tools, else "default". DataError that lists

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "data/templates/store.h"
 #include "data/tokenizers/tokenizer_json.h"
 #include "formats/said.h"
 #include "formats/untrusted.h"
@@ -20,13 +21,17 @@ using formats::shown;
 constexpr const char* kDecoder = "added_tokens_decoder";
 constexpr const char *kConfig = "tokenizer_config.json", *kMap = "special_tokens_map.json",
                      *kAdded = "added_tokens.json";
-constexpr uint64_t kLargestTemplate = uint64_t{1} << 20;  // bytes
 
 Json read_object(const Path& path) {
   if (!fs::exists(path)) return Json::object();
   Json object = formats::read_json(path);
   check<DataError>(object.is_object(), "{}: must hold an object", path.string());
   return object;
+}
+
+// A token's text, or an object that describes it.
+bool names_token(const Json& value) {
+  return value.is_object() || (value.is_string() && !value.get_ref<const std::string&>().empty());
 }
 
 bool flag_of(const Json& token, const char* key, bool absent) {
@@ -89,8 +94,7 @@ Companions::Companions(const Path& directory)
     : directory_(directory),
       config_(read_object(directory / kConfig)),
       map_(read_object(directory / kMap)),
-      added_(read_object(directory / kAdded)),
-      model_(read_object(directory / "config.json")) {
+      added_(read_object(directory / kAdded)) {
   if (!config_.contains(kDecoder)) return;
   map_ = added_ = Json::object();
 }
@@ -103,8 +107,10 @@ std::string Companions::tokenizer_class() const {
     if (name.ends_with("Fast")) name.resize(name.size() - 4);
     return name;
   }
-  if (!said_in(model_, "model_type", source).something()) return "";
-  const std::string type = formats::json_text(model_, "model_type", (directory_ / "config.json").string());
+  const Path path = directory_ / "config.json";
+  const Json model = read_object(path);
+  if (!said_in(model, "model_type", source).something()) return "";
+  const std::string type = formats::json_text(model, "model_type", path.string());
   if (type == "gpt2") return "GPT2Tokenizer";
   return type == "qwen2" || type == "qwen3" ? "Qwen2Tokenizer" : fmt::format("of a {} model", type);
 }
@@ -139,8 +145,7 @@ void Companions::add_tokens(BpeSpec& spec) const {
   std::set<std::string> special;  // what some key names
   for (const Json* file : {&config_, &map_})
     for (const auto& [key, value] : file->items())
-      if (key.ends_with("_token") && (value.is_string() || value.is_object()))
-        special.insert(described(value, true, config).text);
+      if (key.ends_with("_token") && names_token(value)) special.insert(described(value, true, config).text);
   std::vector<AddedToken> tokens;
   if (const formats::Said said = said_in(config_, kDecoder, config); said.something()) {
     check<DataError>(said.value->is_object(), "{}: must be an object of ids and tokens", config);
@@ -183,7 +188,7 @@ void Companions::name_tokens(BpeSpec& spec) const {
   for (const std::string key :
        {"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"}) {
     const Json value = named(key, where);
-    if (!value.is_string() && !value.is_object()) continue;
+    if (!names_token(value)) continue;
     const auto id = id_of(value);
     check<DataError>(id || key != "eos_token", "{}: names {}, which {} lacks", where,
                      shown(described(value, true, where).text), spec.name);
@@ -204,22 +209,7 @@ void Companions::name_tokens(BpeSpec& spec) const {
 }
 
 void Companions::add_templates(BpeSpec& spec) const {
-  std::map<std::string, std::string> found;
-  if (const Path path = directory_ / "chat_template.jinja"; fs::exists(path))
-    found["default"] = read_text(path, kLargestTemplate);
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(directory_ / "additional_chat_templates", ignored))
-    if (entry.path().extension() == ".jinja")
-      found[entry.path().stem().string()] = read_text(entry.path(), kLargestTemplate);
-  const std::string source = (directory_ / kConfig).string();
-  const formats::Said said = said_in(config_, "chat_template", source);
-  if (found.empty() && said.something()) {
-    if (said.value->is_string()) found["default"] = said.value->get<std::string>();
-    if (said.value->is_array())
-      for (const Json& one : *said.value)
-        found[formats::json_text(one, "name", said.where)] = formats::json_text(one, "template", said.where);
-  }
-  for (auto& [name, text] : found)
+  for (auto& [name, text] : templates_of_folder(directory_))
     if (name == "default")
       spec.chat_template = std::move(text);
     else

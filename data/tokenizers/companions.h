@@ -37,7 +37,7 @@ class Companions {
   void add_frame(BpeSpec& spec) const;
 
   Path directory_;
-  formats::Json config_, map_, added_, model_;  // objects; empty when a file is not there
+  formats::Json config_, map_, added_;  // objects; empty when a file is not there
 };
 
 }  // namespace retort::data

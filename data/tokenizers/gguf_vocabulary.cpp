@@ -61,6 +61,13 @@ const Registry<PreRow>& pre_rows() {
   return table;
 }
 
+// A template's name as gguf-py writes it.
+std::string plain(std::string name) {
+  for (char& c : name)
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+  return name;
+}
+
 template <class T>
 const T& list(const GgufFile& file, const char* key, size_t size) {
   const formats::GgufValue* value = file.find(key);
@@ -232,7 +239,8 @@ BpeSpec read_gguf_vocabulary(const GgufFile& file) {
   if (const GgufValue* names = file.find(kTemplates))
     if (const auto* list = std::get_if<std::vector<std::string>>(names))
       for (const std::string& name : *list)
-        spec.chat_templates[name] = file.text(fmt::format("tokenizer.chat_template.{}", name));
+        if (std::string text = file.text("tokenizer.chat_template." + plain(name), ""); !text.empty())
+          spec.chat_templates[name] = std::move(text);
   for (const auto& [key, gguf] : kRoles)
     if (const auto id = token_id(file, gguf); id && static_cast<size_t>(*id) < spec.tokens.size())
       spec.special[key] = spec.tokens[static_cast<size_t>(*id)];
@@ -241,16 +249,12 @@ BpeSpec read_gguf_vocabulary(const GgufFile& file) {
 
 namespace {
 
-// Names keep letters and digits, as gguf-py writes them.
 void add_templates(GgufMetadata& out, const BpeSpec& spec) {
   if (!spec.chat_template.empty()) out.emplace_back("tokenizer.chat_template", spec.chat_template);
   std::vector<std::string> names;
   for (const auto& [name, text] : spec.chat_templates) {
-    std::string plain = name;
-    for (char& c : plain)
-      if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
-    out.emplace_back("tokenizer.chat_template." + plain, text);
-    names.push_back(std::move(plain));
+    names.push_back(plain(name));
+    out.emplace_back("tokenizer.chat_template." + names.back(), text);
   }
   if (!names.empty()) out.emplace_back(kTemplates, std::move(names));
 }
