@@ -61,7 +61,7 @@ Tensors on_cpu() {
     for (size_t i = 0; i < gradients.size(); ++i) blocked.push_back({gradients[i], tensors[i].blocks});
     const double norm = kernels::gradient_norm(blocked);
     norms.push_back(at::scalar_tensor(norm, at::kDouble));
-    kernels::clip_gradients(gradients, norm, kClip);
+    kernels::clip_gradients(blocked, norm, kClip);
     for (size_t i = 0; i < gradients.size(); ++i) tensors[i].gradient = gradients[i];
     const AdamOptions o = options_of(step);
     kernels::adamw(tensors, {.lr = o.lr, .beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .t = ++t});

@@ -13,13 +13,16 @@ at::Tensor unequal(at::IntArrayRef shape, uint64_t seed) {
   return (normal(shape, seed) * normal(shape, seed + 1, 3.0).exp()).to(at::kFloat);
 }
 
+struct Add {
+  at::Tensor operator()(const at::Tensor& a, const at::Tensor& b) const { return a + b; }
+};
+
 TEST(CudaTreeSum, AddsInTheOrderOfTheTree) {
   for (const int64_t n : {1, 31, 2048, 2049, 4104})
     for (const int64_t leaves : {1, 2, 3, 4, 5, 6, 7, 8, 13, 64, 100, 127}) {
       if (leaves > 8 && n > 2048) continue;
       const at::Tensor x = unequal({leaves, n}, 1);
-      const auto add = [](const at::Tensor& a, const at::Tensor& b) { return a + b; };
-      comm::TreeSum<at::Tensor, decltype(add)> tree(add);
+      comm::TreeSum<at::Tensor, Add> tree;
       for (int64_t leaf = 0; leaf < leaves; ++leaf) tree.push(x[leaf]);
       const at::Tensor want = tree.finish();
       const std::string what = fmt::format("{} leaves of {}", leaves, n);

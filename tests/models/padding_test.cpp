@@ -68,7 +68,8 @@ TEST(Padding, TheHeadHasTheTokensAlone) {
       const at::Tensor own = p.working.grad(), other = pair.plain->parameters().at(p.name).working.grad();
       const bool table = p.shape[0] == kTokens + 7;
       EXPECT_TRUE(testing::same_bits(table ? own.narrow(0, 0, kTokens) : own, other)) << p.name;
-      if (table) EXPECT_EQ(own.narrow(0, kTokens, 7).count_nonzero().item<int64_t>(), 0) << p.name;
+      if (!table) continue;
+      EXPECT_EQ(own.narrow(0, kTokens, 7).count_nonzero().item<int64_t>(), 0) << p.name;
     }
   }
 }
