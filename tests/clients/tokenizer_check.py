@@ -188,12 +188,12 @@ def check_exported(retort, folder, work, text):
     return len(some)
 
 
-def companions(first):
-    """Files beside a vocabulary whose next free id is `first`."""
+def companions(first, word):
+    """Files beside a vocabulary that holds `word`, and whose next free id is `first`."""
     def token(text, **flags):
         return {"content": text, "lstrip": False, "rstrip": False, "normalized": False, "single_word": False,
                 "special": True, **flags}
-    decoder = {str(first): token("<|im_start|>"), str(first + 1): token("<|im_end|>", lstrip=True),
+    decoder = {str(first): token("<|im_start|>", lstrip=True), str(first + 1): token("<|im_end|>"),
                str(first + 2): token("<x y>", special=False, normalized=True)}
     return {"none": {},
             "decoder": {"tokenizer_config.json": {"added_tokens_decoder": decoder, "eos_token": "<|im_end|>"}},
@@ -202,34 +202,32 @@ def companions(first):
             "both": {"tokenizer_config.json": {"added_tokens_decoder": decoder, "eos_token": "<|im_end|>"},
                      "added_tokens.json": {"<|im_start|>": first, "<z>": first + 1},
                      "special_tokens_map.json": {"eos_token": "<z>"}},
-            "named": {"tokenizer_config.json": {"sep_token": "the", "eos_token": "<|endoftext|>"}}}
+            "named": {"tokenizer_config.json": {"sep_token": word, "eos_token": "<|endoftext|>"}}}
 
 
 def check_companions(retort, folder, work):
     trained = json.loads((folder / "tokenizer.json").read_text())
     vocab, merges = trained["model"]["vocab"], trained["model"]["merges"]
     size = 1 + max(list(vocab.values()) + [t["id"] for t in trained["added_tokens"]])
+    word = next(t for t in vocab if len(t) > 1 and t.isascii() and t.isalpha())
     pair = dict(vocab, **{t["content"]: t["id"] for t in trained["added_tokens"]})
     forms = {"tokenizer.json": {"tokenizer.json": json.dumps(trained)}}
     for name in ("GPT2Tokenizer", "Qwen2Tokenizer"):
         forms[name] = {"vocab.json": json.dumps(pair), "merges.txt": "#version: 0.2\n" + "\n".join(
             m if isinstance(m, str) else " ".join(m) for m in merges) + "\n"}
-    texts = [t for t in TEXTS if t] + ["<|im_start|>hi  <|im_end|> <x y>the <z><|endoftext|>e\u0301 123"]
+    texts = [t for t in TEXTS if t] + ["hi  <|im_start|>hi  <|im_end|> <x y>the <z><|endoftext|>e\u0301 123"]
     for form, files in forms.items():
-        for case, beside in companions(size).items():
+        for case, beside in companions(size, word).items():
             place = work / f"{form}-{case}"
             place.mkdir()
             for name, content in files.items():
                 (place / name).write_text(content)
             config = dict(beside.get("tokenizer_config.json", {}))
-            if form.endswith("Tokenizer"):
-                config["tokenizer_class"] = form
-            beside = {**beside, **({"tokenizer_config.json": config} if config else {})}
-            for name, content in beside.items():
+            config["tokenizer_class"] = form if form.endswith("Tokenizer") else "PreTrainedTokenizerFast"
+            for name, content in {**beside, "tokenizer_config.json": config}.items():
                 (place / name).write_text(json.dumps(content))
-            auto = transformers.AutoTokenizer.from_pretrained(place) if config else None
-            theirs = [auto(t, add_special_tokens=False)["input_ids"] for t in texts] if config else [
-                tokenizers.Tokenizer.from_file(str(place / "tokenizer.json")).encode(t).ids for t in texts]
+            auto = transformers.AutoTokenizer.from_pretrained(place)
+            theirs = [auto(t, add_special_tokens=False)["input_ids"] for t in texts]
             same(f"{form}, {case}", retort_json(retort, "encode", place, texts), theirs, texts)
     return len(forms)
 

@@ -241,10 +241,10 @@ TEST(LimitedTokenizer, RefusesTextsThatUseWhatHasNoRow) {
                                   {"normalized", false},
                                   {"special", true}});
   write(directory / "tokenizer.json", json.dump());
-  const auto whole = open_tokenizer(directory);
+  const auto whole = open_tokenizer(directory.path());
   ASSERT_EQ(whole->vocabulary(), ids + 1);
-  const auto same = limited(open_tokenizer(directory), ids + 1),
-             tokenizer = limited(open_tokenizer(directory), ids);
+  const auto same = limited(open_tokenizer(directory.path()), ids + 1),
+             tokenizer = limited(open_tokenizer(directory.path()), ids);
   EXPECT_EQ(same->vocabulary(), ids + 1);
   EXPECT_EQ(tokenizer->vocabulary(), ids);
   EXPECT_EQ(tokenizer->fingerprint(), whole->fingerprint());
