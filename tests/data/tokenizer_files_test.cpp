@@ -256,8 +256,9 @@ TEST(LimitedTokenizer, RefusesTextsThatUseWhatHasNoRow) {
   refuses([&] { tokenizer->encode_behind("ab", "<image>"); });
   refuses([&] { tokenizer->decode(Ids{ids}); });
   for (const auto& [key, value] : tokenizer->gguf_metadata())
-    if (key == "tokenizer.ggml.tokens")
+    if (key == "tokenizer.ggml.tokens") {
       EXPECT_EQ(std::get<std::vector<std::string>>(value).size(), static_cast<size_t>(ids));
+    }
 }
 
 // The ids are those of PyPI's sentencepiece 0.2.3.
