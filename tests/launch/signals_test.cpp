@@ -75,7 +75,8 @@ TEST_F(StopSignalsDeathTest, AFileBeyondTheLimitIsAnError) {
   EXPECT_EXIT(
       {
         fail_at_file_limits();
-        const rlimit limit = {4096, 4096};
+        rlimit limit = {};
+        limit.rlim_cur = limit.rlim_max = 4096;
         ::setrlimit(RLIMIT_FSIZE, &limit);
         try {
           write_durably(local_files(), directory / "large", std::string(10000, 'x'));
