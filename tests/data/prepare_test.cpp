@@ -484,9 +484,8 @@ TEST_F(Prepare, DocumentsBeginWithTheBeginToken) {
     std::vector<bool> found;  // of each document: twice at most
     for (int64_t at = 0; at < shards.size(); at = shards.document_end(at)) {
       found.push_back(ids[static_cast<size_t>(at)] == 260);
-      if (at + 1 < shards.size()) {
-        EXPECT_FALSE(found.back() && ids[static_cast<size_t>(at) + 1] == 260);
-      }
+      const bool twice = at + 1 < shards.size() && found.back() && ids[static_cast<size_t>(at) + 1] == 260;
+      EXPECT_FALSE(twice);
     }
     return found;
   };

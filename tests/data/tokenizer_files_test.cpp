@@ -255,10 +255,10 @@ TEST(LimitedTokenizer, RefusesTextsThatUseWhatHasNoRow) {
   refuses([&] { tokenizer->encode("ab<image>"); });
   refuses([&] { tokenizer->encode_behind("ab", "<image>"); });
   refuses([&] { tokenizer->decode(Ids{ids}); });
-  for (const auto& [key, value] : tokenizer->gguf_metadata())
-    if (key == "tokenizer.ggml.tokens") {
-      EXPECT_EQ(std::get<std::vector<std::string>>(value).size(), static_cast<size_t>(ids));
-    }
+  for (const auto& [key, value] : tokenizer->gguf_metadata()) {
+    if (key != "tokenizer.ggml.tokens") continue;
+    EXPECT_EQ(std::get<std::vector<std::string>>(value).size(), static_cast<size_t>(ids));
+  }
 }
 
 // The ids are those of PyPI's sentencepiece 0.2.3.

@@ -27,6 +27,13 @@ Node parsed(const std::string& text, const std::string& source = "a.yaml") {
 
 }  // namespace
 
+TEST(YamlTree, ScalarsGoByTheirPaths) {
+  const std::map<std::string, std::string> expected = {
+      {"a", "1"}, {"b.c[0]", "x"}, {"b.c[1]", "y"}, {"stages.one.d", "2"}, {"stages.one.name", "one"}};
+  EXPECT_EQ(scalars_of(parsed("a: 1\nb: { c: [x, y], e: {} }\nstages:\n  - { name: one, d: 2 }\n")),
+            expected);
+}
+
 TEST(YamlTree, KeepsTextOrderMarksAndPaths) {
   const Node root = parsed("a: 010\nb:\n  - {name: x, c: \"no\"}\n  - 7\n");
   EXPECT_EQ(root.at("a")->scalar, "010");
