@@ -166,7 +166,7 @@ TEST_F(DocumentsTest, ConversationsAreRenderedInATemplate) {
   refuses<DataError>("a.jsonl",
                      R"({"messages":[{"role":"user","content":"Hi"},{"role":"bot","content":"?"}]})", chats,
                      AllOf(HasSubstr("a.jsonl:1"), HasSubstr("\"bot\"")));
-  refuses<DataError>("a.jsonl", R"({"messages":[]})", chats, HasSubstr("at least one"));
+  refuses<DataError>("a.jsonl", R"({"messages":"Hi"})", chats, HasSubstr("must be a list"));
   refuses<DataError>("a.jsonl", R"({"messages":[{"role":"user"}]})", chats,
                      AllOf(HasSubstr("message 1"), HasSubstr("\"content\" is missing")));
   refuses<DataError>("a.jsonl", R"({"message":[]})", chats, HasSubstr("\"messages\" is missing"));

@@ -86,7 +86,7 @@ TEST_F(Records, MalformedTablesAreNamedByLine) {
   refuses("csv", "", HasSubstr("must begin with a header"));
   refuses("csv", "a,b\n1,2\n1\n", HasSubstr(":3: a row must have 2 fields, got 1"));
   refuses("csv", "a,b\n1,2\n1,2,3\n", HasSubstr(":3: a row must have at most 2 fields, got more"));
-  refuses("csv", "a,a\n", HasSubstr(":1: column \"a\" stands twice"));
+  refuses("csv", "a,a\n", HasSubstr(":1: column \"a\" is there twice"));
   refuses("csv", "a,b\n1,x\"y\n", HasSubstr(":2: a quote must open its field"));
   refuses("csv", "a,b\n1,\"x\"y\n", HasSubstr(":2: a closing quote must end its field"));
   refuses("csv", "a,b\n1,\"x\n\ny", HasSubstr(":2: a quoted field must be closed"));

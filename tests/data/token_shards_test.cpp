@@ -228,7 +228,7 @@ TEST(TokenShards, OpeningRefusesMissingStrangeAndSurplusShards) {
   write_corpus(directory / "c", documents, 10);
   const Path c = directory / "c";
   std::filesystem::copy_file(c / "shard-00000.h5", c / "shard-00003.h5");
-  expect_error<DataError>([&] { TokenShards{c}; }, HasSubstr("behind the last shard"));
+  expect_error<DataError>([&] { TokenShards{c}; }, HasSubstr("follows the last shard"));
   std::filesystem::remove(c / "shard-00003.h5");
   std::filesystem::copy_file(c / "shard-00000.h5", c / "shard-00001.h5",
                              std::filesystem::copy_options::overwrite_existing);
