@@ -108,9 +108,8 @@ void begin_with(const std::vector<int32_t>& prefix, std::vector<int32_t>& ids) {
   if (!there) ids.insert(ids.begin(), prefix.begin(), prefix.end());
 }
 
-Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer) {
+Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer, const std::vector<int32_t>& prefix) {
   const std::optional<int32_t> separator = tokenizer.separator();
-  const std::vector<int32_t> prefix = tokenizer.prefix();
   Encoded out{{}, job.consumed};
   for (const auto& [piece, before] : job.items) {
     try {
@@ -169,10 +168,13 @@ void write_part(const PartPlan& plan, const PrepareOptions& options, const Token
   Progress progress(log, "prepare " + plan.directory.filename().string(), static_cast<int64_t>(total), "B");
   progress.update(0);
   Jobs jobs(options, plan.form, plan.part, writer.pieces_done());
+  // A model's own template prints its begin token itself, or the model was tuned without one.
+  const bool whole = plan.form != nullptr && !plan.form->shipped();
+  const std::vector<int32_t> prefix = whole ? std::vector<int32_t>() : tokenizer.prefix();
   const int64_t processors = std::max<int64_t>(1, std::thread::hardware_concurrency());
   in_order(
       options.threads > 0 ? options.threads : processors, [&] { return jobs.next(); },
-      [&](const Jobs::Job& job) { return encode(job, tokenizer); },
+      [&](const Jobs::Job& job) { return encode(job, tokenizer, prefix); },
       [&](const Encoded& encoded) {
         for (const Encoded::Piece& piece : encoded.pieces)
           writer.add(piece.ids, piece.bytes, piece.continues, piece.learned);

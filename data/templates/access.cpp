@@ -186,8 +186,7 @@ bool contains(Interpreter& at, const Value& owner, const Value& value) {
     case Kind::kText:
       if (!value.is(Kind::kText))
         raise("'in <string>' requires string as left operand, not {}", type_name(value));
-      heap.read(owner.bytes().size() + value.bytes().size());
-      return find(owner.bytes(), value.bytes()) != std::string_view::npos;
+      return find(heap, owner.bytes(), value.bytes()) != std::string_view::npos;
     case Kind::kDict:
       hash(heap, value);  // raises for what cannot be a key
       return owner.dict().find(heap, value) != nullptr;

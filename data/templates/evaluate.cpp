@@ -45,13 +45,10 @@ Value Interpreter::evaluate(const Expression& expression, Frame* frame) {
     case Expression::Kind::kNegative:
     case Expression::Kind::kPositive:
       return negated(heap_, part(0), expression.kind == Expression::Kind::kNegative);
-    case Expression::Kind::kAnd: {
-      const Value left = part(0);
-      return truth(left) ? part(1) : left;
-    }
+    case Expression::Kind::kAnd:
     case Expression::Kind::kOr: {
       const Value left = part(0);
-      return truth(left) ? left : part(1);
+      return truth(left) == (expression.kind == Expression::Kind::kAnd) ? part(1) : left;
     }
     case Expression::Kind::kCondition:
       if (truth(part(1))) return part(0);

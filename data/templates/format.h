@@ -1,5 +1,7 @@
-// Python's ways to put values into a text: "%s" % value, "{}".format(value) with format specifications, and
-// strftime. Widths count against the limits before anything is made. Throws Raised with Python's words.
+// Python's ways to put values into a text, as far as templates use them: "%s" % value with s, r, d, i and f,
+// "{}".format(value) with fields by place or name and a specification [[fill]align][sign][0][width][.precision][s|d|f];
+// and strftime. The rest of Python's is refused by name. Widths count against the limits before anything is
+// made. Throws Raised, with Python's words where Python raises.
 #pragma once
 
 #include <ctime>
@@ -10,7 +12,7 @@
 
 namespace retort::data::jinja {
 
-// format % values: a tuple's, a dict's by name, or one.
+// format % values: a tuple's, or one.
 Value percent_formatted(Interpreter& at, const Value& format, const Value& values);
 // format.format(...).
 Value brace_formatted(Interpreter& at, const Value& format, const Arguments& arguments);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "data/templates/raised.h"
+#include "data/tokenizers/unicode.h"
 
 namespace retort::data::jinja {
 
@@ -36,6 +37,12 @@ void Heap::out_of_memory() const {
 
 void Heap::text_too_long() const {
   raise("makes a text longer than {} bytes, the limit of any text", limits_.text);
+}
+
+void Buffer::add_character(char32_t character) {
+  std::string bytes;  // short: no allocation
+  append_utf8(bytes, character);
+  add(bytes);
 }
 
 void Buffer::grow(size_t more) {

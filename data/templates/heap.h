@@ -95,6 +95,7 @@ class Buffer {
     bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
   }
   void add(char byte) { repeat(byte, 1); }
+  void add_character(char32_t character);
   void repeat(char byte, size_t count) {
     if (count > bytes_.capacity() - bytes_.size()) grow(count);
     bytes_.insert(bytes_.end(), count, byte);

@@ -87,7 +87,8 @@ bool one_of(std::string_view name, std::initializer_list<std::string_view> names
 bool unsupported(const Value& value, std::string_view name) {
   switch (value.kind()) {
     case Kind::kText:
-      return one_of(name, {"translate", "maketrans", "isidentifier", "istitle"});
+      return one_of(name, {"casefold", "expandtabs", "format_map", "isascii", "isdecimal", "isidentifier",
+                           "isnumeric", "isprintable", "istitle", "maketrans", "translate"});
     case Kind::kDict:
       return name == "fromkeys";
     case Kind::kBool:

@@ -287,13 +287,8 @@ Integer truncated(double value) {
 
 double rounded(double value, int64_t digits) {
   if (!std::isfinite(value) || digits > 323) return value;
-  if (digits < -308) return std::copysign(0.0, value);
-  if (digits >= 0) {
-    const std::string text = fmt::format("{:.{}f}", value, digits);  // exact, half to even
-    return std::strtod(text.c_str(), nullptr);
-  }
-  const double unit = std::pow(10.0, static_cast<double>(-digits));
-  return std::nearbyint(value / unit) * unit;
+  const std::string text = fmt::format("{:.{}f}", value, digits);  // exact, half to even
+  return std::strtod(text.c_str(), nullptr);
 }
 
 }  // namespace retort::data::jinja

@@ -21,7 +21,7 @@ std::optional<Integer> parse_integer(std::string_view text, int base);
 std::optional<double> parse_real(std::string_view text);
 // A float cut towards zero; raises for infinity, NaN, and what 128 bits do not hold.
 Integer truncated(double value);
-// round(value, digits): exact decimal, half to even.
+// round(value, digits) for no negative digits: exact decimal, half to even.
 double rounded(double value, int64_t digits);
 
 }  // namespace retort::data::jinja

@@ -50,11 +50,6 @@ Value cycler_next(Interpreter&, const Call& call) {
   return out;
 }
 
-Value cycler_reset(Interpreter&, const Call& call) {
-  static_cast<Cycler&>(call.self.object()).at = 0;
-  return Value::none();
-}
-
 Value loop_cycle(Interpreter&, const Call& call) {
   const auto values = call.all.positional;
   if (values.empty()) raise("no items for cycling given");
@@ -71,10 +66,9 @@ Value loop_changed(Interpreter& at, const Call& call) {
 }
 
 const Builtin* object_method(std::string_view name) {
-  static const Registry<Builtin> table("method of jinja2's objects", {{"next", {}, 0, cycler_next},
-                                                                      {"reset", {}, 0, cycler_reset},
-                                                                      {"cycle", {"*"}, 0, loop_cycle},
-                                                                      {"changed", {"*"}, 0, loop_changed}});
+  static const Registry<Builtin> table(
+      "method of jinja2's objects",
+      {{"next", {}, 0, cycler_next}, {"cycle", {"*"}, 0, loop_cycle}, {"changed", {"*"}, 0, loop_changed}});
   return table.find(name);
 }
 
@@ -94,15 +88,11 @@ Value MacroObject::call(Interpreter& at, const Arguments& arguments) {
   return at.call_macro(*this, arguments);
 }
 
-Value MacroObject::attribute(Interpreter& at, std::string_view name) {
+Value MacroObject::attribute(Interpreter&, std::string_view name) {
   if (name == "name") return syntax.name.empty() ? Value::none() : Value::text(syntax.name);
-  if (name == "caller") return Value::boolean(syntax.names_caller);
-  if (name == "catch_kwargs") return Value::boolean(syntax.names_kwargs);
-  if (name == "catch_varargs") return Value::boolean(syntax.names_varargs);
-  if (name != "arguments") return {};
-  Value* names = at.heap().array<Value>(syntax.parameters.size());
-  for (size_t i = 0; i < syntax.parameters.size(); ++i) names[i] = Value::text(syntax.parameters[i]->name);
-  return Value::list({names, syntax.parameters.size()});
+  for (const std::string_view other : {"arguments", "caller", "catch_kwargs", "catch_varargs"})
+    if (name == other) raise("{} of a macro is not supported", name);
+  return {};
 }
 
 void MacroObject::print(Interpreter&, Buffer& out) {
@@ -230,7 +220,8 @@ void Loop::print(Interpreter& at, Buffer& out) {
 }
 
 Value Cycler::attribute(Interpreter& at, std::string_view name) {
-  if (name == "next" || name == "reset") return bound(at, name, this);
+  if (name == "reset") raise("cycler.reset is not supported");
+  if (name == "next") return bound(at, name, this);
   return name == "current" ? items[this->at] : Value();
 }
 

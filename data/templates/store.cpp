@@ -41,20 +41,22 @@ void read_ends(const Path& path, StoredTemplates& out) {
     if (id.is_number_integer() && id >= 0 && id <= INT32_MAX) out.ends.push_back(id.get<int32_t>());
 }
 
-void read_config(const Path& path, std::vector<std::pair<std::string, std::string>>& out) {
-  if (!fs::exists(path)) return;
-  const Json config = formats::read_json(path);
-  if (!config.is_object() || !config.contains("chat_template")) return;
+// Of tokenizer_config.json.
+NamedTemplates config_templates(const Path& path) {
+  NamedTemplates out;
+  const Json config = fs::exists(path) ? formats::read_json(path) : Json();
+  if (!config.is_object() || !config.contains("chat_template")) return out;
   const Json& form = config.at("chat_template");
   if (form.is_string()) out.emplace_back("default", form.get<std::string>());
-  if (!form.is_array()) return;
-  for (const Json& one : form)
-    out.emplace_back(formats::json_text(one, "name", path.string()),
-                     formats::json_text(one, "template", path.string()));
+  if (form.is_array())
+    for (const Json& one : form)
+      out.emplace_back(formats::json_text(one, "name", path.string()),
+                       formats::json_text(one, "template", path.string()));
+  return out;
 }
 
 StoredTemplates read_folder(const Path& folder) {
-  StoredTemplates out{folder.string(), templates_of_folder(folder), Json::object(), {}};
+  StoredTemplates out{folder.string(), folder_templates(folder), Json::object(), {}};
   read_special(folder / "tokenizer_config.json", out);
   read_special(folder / "special_tokens_map.json", out);
   read_ends(folder / "generation_config.json", out);
@@ -63,20 +65,7 @@ StoredTemplates read_folder(const Path& folder) {
 
 StoredTemplates read_gguf(const Path& path) {
   const formats::GgufFile file(path);
-  StoredTemplates out{path.string(), {}, Json::object(), {}};
-  const auto add = [&](const std::string& name, const std::string& key) {
-    if (std::string text = file.text(key, ""); !text.empty())
-      out.templates.emplace_back(name, std::move(text));
-  };
-  add("default", "tokenizer.chat_template");
-  if (const formats::GgufValue* names = file.find("tokenizer.chat_templates"))
-    if (const auto* list = std::get_if<std::vector<std::string>>(names))
-      for (const std::string& name : *list) {
-        std::string key = name;
-        for (char& c : key)
-          if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-        add(name, "tokenizer.chat_template." + key);
-      }
+  StoredTemplates out{path.string(), gguf_templates(file), Json::object(), {}};
   const formats::GgufValue* tokens = file.find("tokenizer.ggml.tokens");
   const auto* texts = tokens != nullptr ? std::get_if<std::vector<std::string>>(tokens) : nullptr;
   const auto id = [&](const char* key) { return file.integer(key, -1); };
@@ -105,8 +94,8 @@ bool is_gguf(const Path& path) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> templates_of_folder(const Path& folder) {
-  std::vector<std::pair<std::string, std::string>> out;
+NamedTemplates folder_templates(const Path& folder) {
+  NamedTemplates out;
   if (const Path file = folder / "chat_template.jinja"; fs::exists(file))
     out.emplace_back("default", template_file(file));
   if (const Path more = folder / "additional_chat_templates"; fs::is_directory(more)) {
@@ -116,7 +105,24 @@ std::vector<std::pair<std::string, std::string>> templates_of_folder(const Path&
     std::sort(files.begin(), files.end());
     for (const Path& file : files) out.emplace_back(file.stem().string(), template_file(file));
   }
-  if (out.empty()) read_config(folder / "tokenizer_config.json", out);
+  return out.empty() ? config_templates(folder / "tokenizer_config.json") : out;
+}
+
+NamedTemplates gguf_templates(const formats::GgufFile& file) {
+  NamedTemplates out;
+  const auto add = [&](const std::string& name, const std::string& key) {
+    if (std::string text = file.text(key, ""); !text.empty()) out.emplace_back(name, std::move(text));
+  };
+  add("default", "tokenizer.chat_template");
+  const formats::GgufValue* names = file.find("tokenizer.chat_templates");
+  const auto* list = names != nullptr ? std::get_if<std::vector<std::string>>(names) : nullptr;
+  if (list == nullptr) return out;
+  for (const std::string& name : *list) {
+    std::string key = name;
+    for (char& c : key)
+      if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+    add(name, "tokenizer.chat_template." + key);
+  }
   return out;
 }
 

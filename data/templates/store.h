@@ -14,20 +14,24 @@
 #include <vector>
 
 #include "core/file.h"
+#include "formats/gguf.h"
 #include "formats/json.h"
 
 namespace retort::data {
 
+using NamedTemplates = std::vector<std::pair<std::string, std::string>>;  // name, text
+// Those of a folder alone; none is no error.
+NamedTemplates folder_templates(const Path& folder);
+NamedTemplates gguf_templates(const formats::GgufFile& file);
+
 struct StoredTemplates {
-  std::string source;                                          // the file or folder
-  std::vector<std::pair<std::string, std::string>> templates;  // name, text
-  formats::Json special = formats::Json::object();             // "bos_token": "<s>", ...: those that are set
-  std::vector<int32_t> ends;  // ids that end a text or a turn, by the model's files
+  std::string source;  // the file or folder
+  NamedTemplates templates;
+  formats::Json special = formats::Json::object();  // "bos_token": "<s>", ...: those that are set
+  std::vector<int32_t> ends;                        // ids that end a text or a turn, by the model's files
 };
 
 StoredTemplates read_templates(const Path& address);
-// Those of a folder alone; none is no error.
-std::vector<std::pair<std::string, std::string>> templates_of_folder(const Path& folder);
 Path folder_of(const Path& file);  // "." for a bare name
 
 // The one of that name; without a name "tool_use" where there are tools, else "default". DataError that lists

@@ -62,17 +62,6 @@ Value is_upper(Interpreter& at, const Call& call) {
   return run(at, *find_method(Value::text(""), "isupper"), text_of(at, call.self), {});
 }
 
-Value is_escaped(Interpreter&, const Call& call) {
-  return Value::boolean(call.self.is(Kind::kText) && call.self.markup());
-}
-
-Value is_filter(Interpreter&, const Call& call) {
-  return Value::boolean(call.self.is(Kind::kText) && filters().find(call.self.bytes()) != nullptr);
-}
-Value is_test(Interpreter&, const Call& call) {
-  return Value::boolean(call.self.is(Kind::kText) && tests().find(call.self.bytes()) != nullptr);
-}
-
 }  // namespace
 
 const Registry<Builtin>& tests() {
@@ -100,22 +89,17 @@ const Registry<Builtin>& tests() {
                                         {"ne", {"b"}, 1, compare<Comparison::kUnequal>},
                                         {"<", {"b"}, 1, compare<Comparison::kLess>},
                                         {"lt", {"b"}, 1, compare<Comparison::kLess>},
-                                        {"lessthan", {"b"}, 1, compare<Comparison::kLess>},
                                         {"<=", {"b"}, 1, compare<Comparison::kLessEqual>},
                                         {"le", {"b"}, 1, compare<Comparison::kLessEqual>},
                                         {">", {"b"}, 1, compare<Comparison::kGreater>},
                                         {"gt", {"b"}, 1, compare<Comparison::kGreater>},
-                                        {"greaterthan", {"b"}, 1, compare<Comparison::kGreater>},
                                         {">=", {"b"}, 1, compare<Comparison::kGreaterEqual>},
                                         {"ge", {"b"}, 1, compare<Comparison::kGreaterEqual>},
                                         {"divisibleby", {"num"}, 1, is_divisible},
                                         {"even", {}, 0, is_even},
                                         {"odd", {}, 0, is_odd},
                                         {"lower", {}, 0, is_lower},
-                                        {"upper", {}, 0, is_upper},
-                                        {"escaped", {}, 0, is_escaped},
-                                        {"filter", {}, 0, is_filter},
-                                        {"test", {}, 0, is_test}});
+                                        {"upper", {}, 0, is_upper}});
   return table;
 }
 

@@ -1,6 +1,6 @@
 // Texts as Python's strings: UTF-8 whose positions count characters. A byte that belongs to none is a character
 // of its own. `ascii` says that characters are bytes, and saves looking. Case is Unicode's full mapping
-// (ß becomes SS). Time in proportion to the text; what is made goes to a Buffer and counts there.
+// (ß becomes SS). What is made goes to a Buffer and counts there.
 #pragma once
 
 #include <cstdint>
@@ -26,14 +26,14 @@ bool is_cased(char32_t character);
 
 // What is left without characters of a set at the ends; white space where `set` is null.
 std::string_view strip(std::string_view bytes, const std::string_view* set, bool left, bool right);
-// Linear in both, whatever they hold; npos where there is none. rfind() raises for a part beyond 1 MiB.
-size_t find(std::string_view bytes, std::string_view part, size_t from = 0);
-size_t rfind(std::string_view bytes, std::string_view part);
+// The first place, or the last; npos where there is none. Counts what is compared.
+size_t find(Heap& heap, std::string_view bytes, std::string_view part, size_t from = 0);
+size_t rfind(Heap& heap, std::string_view bytes, std::string_view part);
 
-enum class Case { kUpper, kLower, kTitle, kCapital, kSwap, kFold };
-void add_case(Buffer& out, std::string_view bytes, Case wanted);
-void add_quoted(Buffer& out, std::string_view bytes);   // as repr()
-void add_escaped(Buffer& out, std::string_view bytes);  // as markupsafe.escape()
+enum class Case { kUpper, kLower, kTitle, kCapital, kSwap };
+void add_case(Buffer& out, std::string_view bytes, Case wanted);  // letter_case.cpp
+void add_quoted(Buffer& out, std::string_view bytes);             // as repr()
+void add_escaped(Buffer& out, std::string_view bytes);            // as markupsafe.escape()
 
 // As repr(), for messages: a long text is cut.
 std::string in_quotes(std::string_view bytes);

@@ -58,20 +58,14 @@ Value replace(Interpreter& at, const Call& call) {
 
 Value string(Interpreter& at, const Call& call) { return text_of(at, call.self); }
 
-Value escaped(Interpreter& at, std::string_view bytes) {
-  at.heap().read(bytes.size());
-  Buffer out(at.heap());
-  add_escaped(out, bytes);
-  return Value::text(out.take(), true);
-}
-
 Value escape(Interpreter& at, const Call& call) {
   const Value text = text_of(at, call.self);
   if (text.markup()) return text;
-  return escaped(at, text.bytes());
+  at.heap().read(text.bytes().size());
+  Buffer out(at.heap());
+  add_escaped(out, text.bytes());
+  return Value::text(out.take(), true);
 }
-
-Value force_escape(Interpreter& at, const Call& call) { return escaped(at, text_of(at, call.self).bytes()); }
 
 Value safe(Interpreter& at, const Call& call) { return text_of(at, call.self).as_markup(true); }
 
@@ -136,13 +130,8 @@ Value word_count(Interpreter& at, const Call& call) {
 }
 
 Value format(Interpreter& at, const Call& call) {
-  if (!call.all.named.empty() && !call.all.positional.empty())
-    raise("can't handle positional and keyword arguments at the same time");
-  const Value text = text_of(at, call.self);
-  if (call.all.named.empty()) return percent_formatted(at, text, Value::tuple(call.all.positional));
-  Dict* values = at.heap().make<Dict>(at.heap(), call.all.named.size());
-  for (const Named& one : call.all.named) values->set(at.heap(), Value::text(one.name), one.value);
-  return percent_formatted(at, text, Value::dict(values));
+  if (!call.all.named.empty()) raise("format() with named values is not supported");
+  return percent_formatted(at, text_of(at, call.self), Value::tuple(call.all.positional));
 }
 
 }  // namespace
@@ -158,7 +147,6 @@ const std::vector<Builtin>& text_filters() {
       {"string", {}, 0, string},
       {"escape", {}, 0, escape},
       {"e", {}, 0, escape},
-      {"forceescape", {}, 0, force_escape},
       {"safe", {}, 0, safe},
       {"center", {"width"}, 0, center},
       {"indent", {"width", "first", "blank"}, 0, indent},

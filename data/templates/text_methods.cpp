@@ -81,11 +81,11 @@ Value split(Interpreter& at, const Call& call) {
   Items out(heap);
   size_t begin = 0, end = bytes.size();
   while (most < 0 || static_cast<int64_t>(out.size()) < most) {
-    const size_t found = from_right ? rfind(bytes.substr(0, end), mark) : find(bytes, mark, begin);
+    const size_t found =
+        from_right ? rfind(heap, bytes.substr(0, end), mark) : find(heap, bytes, mark, begin);
     if (found == kNowhere) break;
     out.add(call.self.part(from_right ? bytes.substr(found + mark.size(), end - found - mark.size())
                                       : bytes.substr(begin, found - begin)));
-    if (from_right && mark.size() > 16) heap.read(2 * end);
     (from_right ? end : begin) = from_right ? found : found + mark.size();
   }
   out.add(call.self.part(bytes.substr(begin, end - begin)));
@@ -101,8 +101,7 @@ template <bool from_right>
 Value partition(Interpreter& at, const Call& call) {
   const std::string_view bytes = call.self.bytes(), mark = text_argument(call[0], "separator");
   if (mark.empty()) raise("empty separator");
-  at.heap().read(bytes.size());
-  const size_t found = from_right ? rfind(bytes, mark) : find(bytes, mark);
+  const size_t found = from_right ? rfind(at.heap(), bytes, mark) : find(at.heap(), bytes, mark);
   Value* out = at.heap().array<Value>(3);
   const Value nothing = call.self.part(bytes.substr(0, 0));
   if (found == kNowhere) {
@@ -160,8 +159,9 @@ template <bool from_right, bool raises>
 Value position(Interpreter& at, const Call& call) {
   size_t begin = 0;
   const std::string_view bytes = between(at, call, 1, begin), part = text_argument(call[0], "argument");
-  at.heap().read(2 * call.self.bytes().size());
-  const size_t found = begin == kNowhere ? kNowhere : from_right ? rfind(bytes, part) : find(bytes, part);
+  const size_t found = begin == kNowhere ? kNowhere
+                       : from_right      ? rfind(at.heap(), bytes, part)
+                                         : find(at.heap(), bytes, part);
   if (found == kNowhere && raises) raise("substring not found");
   if (found == kNowhere) return Value::integer(-1);
   return Value::integer(characters(call.self.bytes().substr(0, begin + found), call.self.ascii()));
@@ -174,7 +174,7 @@ Value count_parts(Interpreter& at, const Call& call) {
   if (begin == kNowhere) return Value::integer(0);
   if (part.empty()) return Value::integer(characters(bytes, false) + 1);
   int64_t count = 0;
-  for (size_t i = 0; (i = find(bytes, part, i)) != kNowhere; i += part.size()) ++count;
+  for (size_t i = 0; (i = find(at.heap(), bytes, part, i)) != kNowhere; i += part.size()) ++count;
   return Value::integer(count);
 }
 
@@ -205,15 +205,6 @@ Value join(Interpreter& at, const Call& call) {
 }
 
 Value format(Interpreter& at, const Call& call) { return brace_formatted(at, call.self, call.all); }
-
-Value format_map(Interpreter& at, const Call& call) {
-  if (!call[0].is(Kind::kDict)) raise("format_map() takes a mapping, not {}", type_name(call[0]));
-  const auto entries = call[0].dict().entries();
-  Named* named = at.heap().array<Named>(entries.size());
-  for (size_t i = 0; i < entries.size(); ++i)
-    named[i] = {entries[i].key.is(Kind::kText) ? entries[i].key.bytes() : "", entries[i].value};
-  return brace_formatted(at, call.self, {{}, {named, entries.size()}});
-}
 
 // `left` of the missing characters go before the text.
 Value padded(Interpreter& at, const Value& text, int64_t width, std::string_view fill,
@@ -250,24 +241,6 @@ Value zero_fill(Interpreter& at, const Call& call) {
   return sign ? made(at, call.self, std::string(bytes.substr(0, 1)) += digits.bytes()) : digits;
 }
 
-Value expand_tabs(Interpreter& at, const Call& call) {
-  const int64_t stop = call.given(0) ? integer_argument(call[0], "tabsize") : 8;
-  const std::string_view bytes = call.self.bytes();
-  Buffer out(at.heap());
-  int64_t column = 0;
-  for (size_t i = 0, size = 0; i < bytes.size(); i += size) {
-    const char32_t c = first_of(bytes.substr(i), size);
-    const int64_t spaces = c == '\t' && stop > 0 ? stop - column % stop : 0;
-    at.heap().step(1 + static_cast<size_t>(spaces) / 32);
-    if (c == '\t')
-      out.repeat(' ', static_cast<size_t>(spaces));
-    else
-      out.add(bytes.substr(i, size));
-    column = c == '\n' || c == '\r' ? 0 : column + (c == '\t' ? spaces : 1);
-  }
-  return Value::text(out.take(), call.self.markup());
-}
-
 Value encode(Interpreter& at, const Call& call) {
   const std::string_view name = call.given(0) ? text_argument(call[0], "encoding") : "utf-8";
   if (name != "utf-8" && name != "utf8" && name != "UTF-8")
@@ -289,11 +262,10 @@ Value all_are(Interpreter& at, const Call& call) {
 
 utf8proc_category_t category(char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
 bool is_alpha(char32_t c) { return c < kMalformed && character_classes()[c] == CharacterClass::kLetter; }
-bool is_decimal(char32_t c) { return c < kMalformed && category(c) == UTF8PROC_CATEGORY_ND; }
 bool is_numeric(char32_t c) { return c < kMalformed && character_classes()[c] == CharacterClass::kNumber; }
 bool is_digit(char32_t c) {
-  return is_decimal(c) || c == 0xB2 || c == 0xB3 || c == 0xB9 || c == 0x2070 ||
-         (c >= 0x2074 && c <= 0x2079) || (c >= 0x2080 && c <= 0x2089);
+  return (c < kMalformed && category(c) == UTF8PROC_CATEGORY_ND) || c == 0xB2 || c == 0xB3 || c == 0xB9 ||
+         c == 0x2070 || (c >= 0x2074 && c <= 0x2079) || (c >= 0x2080 && c <= 0x2089);
 }
 bool is_alphanumeric(char32_t c) { return is_alpha(c) || is_numeric(c); }
 
@@ -313,11 +285,6 @@ Value is_case(Interpreter& at, const Call& call) {
   return Value::boolean(cased);
 }
 
-Value is_ascii_text(Interpreter&, const Call& call) { return Value::boolean(call.self.ascii()); }
-Value is_printable_text(Interpreter& at, const Call& call) {
-  return call.self.bytes().empty() ? Value::boolean(true) : all_are<is_printable>(at, call);
-}
-
 }  // namespace
 
 Value changed(Interpreter& at, const Value& text, Case wanted) {
@@ -335,7 +302,7 @@ Value replaced(Interpreter& at, const Value& text, std::string_view before, std:
   size_t begin = 0;
   for (size_t i = 0; count != 0 && i <= bytes.size(); --count) {
     at.heap().step();
-    const size_t found = before.empty() ? i : find(bytes, before, i);
+    const size_t found = before.empty() ? i : find(at.heap(), bytes, before, i);
     if (found == kNowhere) break;
     out.add(bytes.substr(begin, found - begin));
     out.add(after);
@@ -404,27 +371,20 @@ const std::vector<Builtin>& text_methods() {
       {"title", {}, 0, change_case<Case::kTitle>},
       {"capitalize", {}, 0, change_case<Case::kCapital>},
       {"swapcase", {}, 0, change_case<Case::kSwap>},
-      {"casefold", {}, 0, change_case<Case::kFold>},
       {"replace", {"old", "new", "count"}, 2, replace},
       {"join", {"iterable"}, 1, join},
       {"format", {"*"}, 0, format},
-      {"format_map", {"mapping"}, 1, format_map},
       {"center", {"width", "fillchar"}, 1, pad<half_left>},
       {"ljust", {"width", "fillchar"}, 1, pad<none_left>},
       {"rjust", {"width", "fillchar"}, 1, pad<all_left>},
       {"zfill", {"width"}, 1, zero_fill},
-      {"expandtabs", {"tabsize"}, 0, expand_tabs},
       {"encode", {"encoding", "errors"}, 0, encode},
       {"isdigit", {}, 0, all_are<is_digit>},
-      {"isdecimal", {}, 0, all_are<is_decimal>},
-      {"isnumeric", {}, 0, all_are<is_numeric>},
       {"isalpha", {}, 0, all_are<is_alpha>},
       {"isalnum", {}, 0, all_are<is_alphanumeric>},
       {"isspace", {}, 0, all_are<is_space>},
       {"isupper", {}, 0, is_case<true>},
-      {"islower", {}, 0, is_case<false>},
-      {"isascii", {}, 0, is_ascii_text},
-      {"isprintable", {}, 0, is_printable_text}};
+      {"islower", {}, 0, is_case<false>}};
   return table;
 }
 

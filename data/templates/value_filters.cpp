@@ -55,31 +55,12 @@ Value to_real(Interpreter& at, const Call& call) {
 
 Value round(Interpreter& at, const Call& call) {
   const int64_t digits = call.given(0) ? integer_argument(call[0], "precision") : 0;
-  const std::string_view method = call.given(1) ? text_argument(call[1], "method") : "common";
-  if (method != "common" && method != "ceil" && method != "floor")
-    raise("method must be common, ceil or floor");
+  if (call.given(1)) raise("round() with a method is not supported");
+  if (digits < 0) raise("round() to less than whole numbers is not supported");
   if (call.self.undefined()) raise_undefined(call.self);
   if (!call.self.is_number()) raise("type {} doesn't define __round__ method", type_name(call.self));
-  if (method != "common") {
-    const double unit = std::pow(10.0, static_cast<double>(digits)), value = call.self.real() * unit;
-    return Value::real((method == "ceil" ? std::ceil(value) : std::floor(value)) / unit);
-  }
-  if (call.self.is(Kind::kFloat)) return Value::real(rounded(call.self.real(), digits));
-  if (digits >= 0) return Value::integer(at.heap(), call.self.integer());
-  if (digits < -18) return Value::integer(int64_t{0});
-  Integer unit = 1;
-  for (int64_t i = digits; i < 0; ++i) unit *= 10;
-  Integer low = call.self.integer() % unit;
-  if (low < 0) low += unit;
-  const Integer below = call.self.integer() - low;
-  const bool up = 2 * low > unit || (2 * low == unit && (below / unit) % 2 != 0);
-  return Value::integer(at.heap(), up ? below + unit : below);
-}
-
-Value attribute_only(Interpreter& at, const Call& call) {
-  const std::string_view name = text_argument(call[0], "name");
-  const Value found = own_attribute(at, call.self, name);
-  return found.missing() ? Value::undefined_attribute(at.heap(), call.self, name) : found;
+  if (call.self.is_integral()) return Value::integer(at.heap(), call.self.integer());
+  return Value::real(rounded(call.self.real(), digits));
 }
 
 // As transformers has it, not as jinja2.
@@ -118,7 +99,6 @@ const std::vector<Builtin>& value_filters() {
       {"int", {"default", "base"}, 0, to_integer},
       {"float", {"default"}, 0, to_real},
       {"round", {"precision", "method"}, 0, round},
-      {"attr", {"name"}, 1, attribute_only},
       {"tojson", {"ensure_ascii", "indent", "separators", "sort_keys"}, 0, to_json}};
   return table;
 }

@@ -209,7 +209,7 @@ void Companions::name_tokens(BpeSpec& spec) const {
 }
 
 void Companions::add_templates(BpeSpec& spec) const {
-  for (auto& [name, text] : templates_of_folder(directory_))
+  for (auto& [name, text] : folder_templates(directory_))
     if (name == "default")
       spec.chat_template = std::move(text);
     else

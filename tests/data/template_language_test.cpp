@@ -84,7 +84,7 @@ TEST(TemplateLanguage, MarkupEscapesWhatIsAdded) {
   expect({{"{{ ('<b>'|safe) + '<i>' }}", "<b>&lt;i&gt;"},
           {"{{ '<i>' + ('<b>'|safe) }}", "&lt;i&gt;<b>"},
           {"{{ ('<b>'|safe) ~ '<i>' }}", "<b><i>"},
-          {"{{ ('<b>%s'|safe) % '<i>' }}", "<b>&lt;i&gt;"},
+          {"{{ ('<b>%s'|safe) % '<i>' }}", "! formatting of escaped text is not supported"},
           {"{{ ['<b>'|safe, '<'|e] }}", "[Markup('<b>'), Markup('&lt;')]"},
           {"{{ ('a-b'|safe).replace('-', '<') }}", "a&lt;b"},
           {"{{ ('a-b'|safe)|replace('-', '<') }}", "a<b"},
@@ -105,6 +105,7 @@ TEST(TemplateLanguage, WhatIsNotSupportedIsRefusedWhenItIsRead) {
   for (const auto& [source, name] : std::vector<std::pair<std::string, std::string>>{
            {"{{ x|urlize }}", "'urlize'"},
            {"{{ x|random }}", "'random'"},
+           {"{{ x|attr('y') }}", "'attr'"},
            {"{{ x is nope }}", "'nope'"},
            {"{% include 'x' %}", "no loader"},
            {"{% autoescape true %}{% endautoescape %}", "autoescape"},
@@ -133,6 +134,9 @@ TEST(TemplateLanguage, WhatWouldBeAnAddressOrChanceIsRefused) {
   EXPECT_EQ(written("{{ [1]|map('abs') }}"), "! prints a generator, which Python writes as an address");
   EXPECT_EQ(written("{{ lipsum() }}"), "! lipsum() is not supported: it is random");
   EXPECT_EQ(written("{{ 'a'.translate({}) }}"), "! str.translate is not supported");
+  EXPECT_EQ(written("{{ 'a'.casefold() }}"), "! str.casefold is not supported");
+  EXPECT_EQ(written("{% macro m(a) %}{% endmacro %}{{ m.arguments }}"),
+            "! arguments of a macro is not supported");
   const ChatTemplate clock("t", "{{ strftime_now('%Y') }}");
   EXPECT_TRUE(clock.asks_date());
   EXPECT_THROW(clock.render({}), DataError);

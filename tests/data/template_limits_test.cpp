@@ -24,24 +24,29 @@ struct Hostile {
   std::string source, limit;
 };
 
-std::vector<Hostile> hostile() {
-  const std::string loop = "{% for x in range(1000) %}", end = "{% endfor %}";
+const std::string kLoop = "{% for x in range(1000) %}", kEnd = "{% endfor %}";
+
+// What doubles until a limit ends it.
+std::vector<Hostile> growing() {
   const auto doubling = [](const std::string& from, const std::string& twice) {
     return "{% set ns = namespace(x=" + from + ") %}{% for i in range(100) %}{% set ns.x = " + twice +
            " %}{% endfor %}";
   };
+  return {{doubling("'ab'", "ns.x ~ ns.x"), "bytes"},
+          {doubling("'ab'", "ns.x + ns.x"), "bytes"},
+          {doubling("'ab'", "ns.x|replace('a', ns.x)"), "bytes"},
+          {doubling("'ab'", "[ns.x, ns.x]|join"), "bytes"},
+          {doubling("'a\\n'", "(ns.x ~ ns.x)|indent(1000, true, true)"), "bytes"},
+          {doubling("[1]", "ns.x + ns.x"), "memory"},
+          {doubling("[1]", "[ns.x, ns.x]") + "{{ ns.x }}", "the limit"},
+          {doubling("(1,)", "(ns.x, ns.x)") + "{{ ns.x == ns.x + (1,) }}{{ {ns.x: 1} }}", "the limit"}};
+}
+
+std::vector<Hostile> wide() {
   return {
-      {repeated(loop, 3) + repeated(end, 3), "steps"},
-      {repeated(loop, 3) + "{{ x }}" + repeated(end, 3), "steps"},
+      {repeated(kLoop, 3) + repeated(kEnd, 3), "steps"},
+      {repeated(kLoop, 3) + "{{ x }}" + repeated(kEnd, 3), "steps"},
       {"{% for i in range(100001) %}{% endfor %}", "MAX_RANGE (100000)"},
-      {doubling("'ab'", "ns.x ~ ns.x"), "bytes"},
-      {doubling("'ab'", "ns.x + ns.x"), "bytes"},
-      {doubling("'ab'", "ns.x|replace('a', ns.x)"), "bytes"},
-      {doubling("'ab'", "[ns.x, ns.x]|join"), "bytes"},
-      {doubling("'a\\n'", "(ns.x ~ ns.x)|indent(1000, true, true)"), "bytes"},
-      {doubling("[1]", "ns.x + ns.x"), "memory"},
-      {doubling("[1]", "[ns.x, ns.x]") + "{{ ns.x }}", "the limit"},
-      {doubling("(1,)", "(ns.x, ns.x)") + "{{ ns.x == ns.x + (1,) }}{{ {ns.x: 1} }}", "the limit"},
       {repeated("{% for i in range(300) %}{% set x = [1] %}", 1) + "{% endfor %}" +
            "{% set ns = namespace(x=[]) %}{% for i in range(1000) %}{% set ns.x = [ns.x] %}{% endfor %}{{ "
            "ns.x|tojson }}",
@@ -55,101 +60,112 @@ std::vector<Hostile> hostile() {
       {"{{ 'x'.center(1000000000) }}", "the limit"},
       {"{{ 'x'|center(1000000000) }}", "the limit"},
       {"{{ 'x'.zfill(1000000000) }}", "the limit"},
-      {"{{ '\t'.expandtabs(1000000000) }}", "the limit"},
       {"{{ 'x'|indent(1000000000, true) }}", "the limit"},
       {"{{ [1]|tojson(indent=1000000000) }}", "the limit"},
       {"{{ [1]|batch(1000000000, 0)|list }}", "the limit"},
       {"{{ [1]|slice(1000000000)|list }}", "the limit"},
-      {"{{ strftime_now('%c' * 1000) }}", "at most"},
-      {"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "nested deeper"},
-      {"{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}",
-       "nested deeper"},
-      {"{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", "nested deeper"},
-      {"{{ " + repeated("(", 20000) + "1" + repeated(")", 20000) + " }}", "nests"},
-      {"{{ " + repeated("[", 20000) + repeated("]", 20000) + " }}", "nests"},
-      {"{{ " + repeated("not ", 20000) + "1 }}", "nests"},
-      {"{{ " + repeated("- ", 20000) + "1 }}", "nests"},
-      {"{{ " + repeated("1 if 1 else ", 20000) + "1 }}", "nests"},
-      {"{{ 1" + repeated(" + 1", 20000) + " }}", "nested deeper"},
-      {"{{ a" + repeated(".a", 20000) + " }}", "nested deeper"},
-      {"{{ a" + repeated("|e", 20000) + " }}", "nested deeper"},
-      {"{{ a" + repeated("()", 20000) + " }}", "nested deeper"},
-      {repeated("{% if a %}", 20000) + repeated("{% endif %}", 20000), "nests"},
-      {repeated("{{ a }}", 140000), "expressions and statements"},
-      {repeated("x", (1 << 20) + 1), "bytes"},
+      {"{{ strftime_now('%c' * 1000) }}", "at most"}};
+}
+
+std::vector<Hostile> deep() {
+  return {{"{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "nested deeper"},
+          {"{% macro a() %}{{ b() }}{% endmacro %}{% macro b() %}{{ a() }}{% endmacro %}{{ a() }}",
+           "nested deeper"},
+          {"{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", "nested deeper"},
+          {"{{ " + repeated("(", 20000) + "1" + repeated(")", 20000) + " }}", "nests"},
+          {"{{ " + repeated("[", 20000) + repeated("]", 20000) + " }}", "nests"},
+          {"{{ " + repeated("not ", 20000) + "1 }}", "nests"},
+          {"{{ " + repeated("- ", 20000) + "1 }}", "nests"},
+          {"{{ " + repeated("1 if 1 else ", 20000) + "1 }}", "nests"},
+          {"{{ 1" + repeated(" + 1", 20000) + " }}", "nested deeper"},
+          {"{{ a" + repeated(".a", 20000) + " }}", "nested deeper"},
+          {"{{ a" + repeated("|e", 20000) + " }}", "nested deeper"},
+          {"{{ a" + repeated("()", 20000) + " }}", "nested deeper"},
+          {repeated("{% if a %}", 20000) + repeated("{% endif %}", 20000), "nests"},
+          {repeated("{{ a }}", 140000), "expressions and statements"},
+          {repeated("x", (1 << 20) + 1), "bytes"}};
+}
+
+std::vector<Hostile> slow() {
+  return {
       // Looking for a long part at each place would take the product of their lengths.
-      {"{% set a = 'a' * 4000000 %}{{ ('a' * 2000000 ~ 'b') in a }}" + loop +
-           "{{ ('a' * 2000000 ~ 'b') in a }}" + end,
+      {"{% set a = 'a' * 4000000 %}{{ ('a' * 2000000 ~ 'b') in a }}" + kLoop +
+           "{{ ('a' * 2000000 ~ 'b') in a }}" + kEnd,
        "the limit"},
-      {"{% set a = 'a' * 1000000 %}" + loop + "{{ a.rsplit('a' * 1000, 900)|length }}" + end, "the limit"},
-      {"{% set a = 'ab' * 1000000 %}" + loop + "{{ a|upper|lower|title|length }}" + end, "the limit"},
-      {"{% set a = 'é' * 1000000 %}" + loop + loop + "{{ a[x] }}" + end + end, "the limit"},
-      {"{% set a = range(100000)|list %}" + loop + "{{ a|sort(reverse=true)|length }}" + end, "the limit"},
-      {"{% set a = range(100000)|list %}" + loop + "{{ a|unique|list|length }}" + end, "the limit"},
-      {"{{ dict(" + repeated("a=1, ", 1) + "**dict()) }}{% set ns = namespace() %}" + loop + loop +
-           "{% set ns.a = ns.a %}{% set y = {x: x, 'b': 1} %}" + end + end + loop + loop + "{{ x }}" + end +
-           end,
+      {"{% set a = 'a' * 1000000 %}" + kLoop + "{{ a.rsplit('a' * 1000, 900)|length }}" + kEnd, "the limit"},
+      {"{% set a = 'ab' * 1000000 %}" + kLoop + "{{ a|upper|lower|title|length }}" + kEnd, "the limit"},
+      {"{% set a = 'é' * 1000000 %}" + kLoop + kLoop + "{{ a[x] }}" + kEnd + kEnd, "the limit"},
+      {"{% set a = range(100000)|list %}" + kLoop + "{{ a|sort(reverse=true)|length }}" + kEnd, "the limit"},
+      {"{% set a = range(100000)|list %}" + kLoop + "{{ a|unique|list|length }}" + kEnd, "the limit"},
+      {"{{ dict(" + repeated("a=1, ", 1) + "**dict()) }}{% set ns = namespace() %}" + kLoop + kLoop +
+           "{% set ns.a = ns.a %}{% set y = {x: x, 'b': 1} %}" + kEnd + kEnd + kLoop + kLoop + "{{ x }}" +
+           kEnd + kEnd,
        "the limit"}};
 }
 
+std::vector<Hostile> hostile() {
+  std::vector<Hostile> out;
+  for (const auto& part : {growing(), wide(), deep(), slow()})
+    out.insert(out.end(), part.begin(), part.end());
+  return out;
+}
+
+constexpr std::string_view kWords[] = {"{%",
+                                       "%}",
+                                       "{{",
+                                       "}}",
+                                       "{#",
+                                       "#}",
+                                       "-%}",
+                                       "{%-",
+                                       "(",
+                                       ")",
+                                       "[",
+                                       "]",
+                                       "'",
+                                       "\"",
+                                       "\\",
+                                       " not ",
+                                       " in ",
+                                       " is ",
+                                       "|",
+                                       "~",
+                                       "**",
+                                       "//",
+                                       "%",
+                                       "[::-1]",
+                                       "[0]",
+                                       ".x",
+                                       "()",
+                                       "(loop)",
+                                       "loop",
+                                       " if ",
+                                       " else ",
+                                       "{% endfor %}",
+                                       "{% else %}",
+                                       "{% break %}",
+                                       "{% set x = x %}",
+                                       "{% for x in messages %}",
+                                       "{% macro m(a) %}",
+                                       "|tojson",
+                                       "|list",
+                                       "|join",
+                                       "messages",
+                                       "namespace(x=1)",
+                                       "range(9)",
+                                       "|map('m')",
+                                       "*args",
+                                       "9999",
+                                       "\xC3\xA9",
+                                       "\xFF",
+                                       "\n",
+                                       "none",
+                                       "['role']",
+                                       "{% generation %}",
+                                       "{% endgeneration %}"};
+
 // A text with some bytes cut, doubled, moved or changed, or with a word of the language put in.
 std::string mutated(std::string text, std::mt19937& random) {
-  static const std::vector<std::string> words = {"{%",
-                                                 "%}",
-                                                 "{{",
-                                                 "}}",
-                                                 "{#",
-                                                 "#}",
-                                                 "-%}",
-                                                 "{%-",
-                                                 "(",
-                                                 ")",
-                                                 "[",
-                                                 "]",
-                                                 "'",
-                                                 "\"",
-                                                 "\\",
-                                                 " not ",
-                                                 " in ",
-                                                 " is ",
-                                                 "|",
-                                                 "~",
-                                                 "**",
-                                                 "//",
-                                                 "%",
-                                                 "[::-1]",
-                                                 "[0]",
-                                                 ".x",
-                                                 "()",
-                                                 "(loop)",
-                                                 "loop",
-                                                 " if ",
-                                                 " else ",
-                                                 "{% endfor %}",
-                                                 "{% else %}",
-                                                 "{% break %}",
-                                                 "{% set x = x %}",
-                                                 "{% for x in messages %}",
-                                                 "{% macro m(a) %}",
-                                                 "|tojson",
-                                                 "|list",
-                                                 "|join",
-                                                 "messages",
-                                                 "namespace(x=1)",
-                                                 "range(9)",
-                                                 "|map('m')",
-                                                 "*args",
-                                                 "9"
-                                                 "9"
-                                                 "9"
-                                                 "9",
-                                                 "\xC3\xA9",
-                                                 "\xFF",
-                                                 "\n",
-                                                 "none",
-                                                 "['role']",
-                                                 "{% generation %}",
-                                                 "{% endgeneration %}"};
   const auto pick = [&](size_t below) {
     return below == 0 ? 0 : std::uniform_int_distribution<size_t>(0, below - 1)(random);
   };
@@ -172,7 +188,7 @@ std::string mutated(std::string text, std::mt19937& random) {
         text.resize(at);
         break;
       default:
-        text.insert(at, words[pick(words.size())]);
+        text.insert(at, kWords[pick(std::size(kWords))]);
     }
   }
   return text;

@@ -7,6 +7,7 @@
 #include "tests/artifacts/tiny.h"
 #include "tests/data/corpus.h"
 #include "tests/recipes/recipe_run.h"
+#include "train/objective.h"
 
 namespace retort::recipes {
 namespace {
