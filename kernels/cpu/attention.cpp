@@ -42,19 +42,21 @@ void pack(const T* x, int64_t stride, int64_t rows, int64_t all_rows, int64_t co
   }
 }
 
+// Lanes kFrom, kFrom + 1, ... of two rows in turn.
+template <int kFrom, int... kLane>
+Vec interleaved(const Vec& a, const Vec& b, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector(a, b, (kFrom + kLane / 2 + kLane % 2 * kLanes)...);
+}
+
 // One square of kLanes: log2(kLanes) rounds of interleaving row i with row i + kLanes / 2.
 void transpose_square(Vec (&rows)[kLanes]) {
-  IntVec low, high;
-  for (int i = 0; i < kLanes; ++i) {
-    low[i] = i / 2 + (i % 2) * kLanes;
-    high[i] = low[i] + kLanes / 2;
-  }
+  constexpr std::make_integer_sequence<int, kLanes> kAll;
   for (int round = 1; round < kLanes; round *= 2) {
     Vec next[kLanes];
 #pragma GCC unroll 8
     for (int i = 0; i < kLanes / 2; ++i) {
-      next[2 * i] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], low);
-      next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], high);
+      next[2 * i] = interleaved<0>(rows[i], rows[i + kLanes / 2], kAll);
+      next[2 * i + 1] = interleaved<kLanes / 2>(rows[i], rows[i + kLanes / 2], kAll);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
