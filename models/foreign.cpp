@@ -121,6 +121,9 @@ at::Tensor interleaved_order(int64_t rows, int64_t heads) {
 std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTensors& list,
                                       const ForeignFile& file) {
   check_foreign_spec(spec, file.where);
+  // A few bytes can claim thousands of layers, which cost memory even without weights.
+  check<DataError>(spec.layers <= std::ssize(file.shapes), "{}: must hold tensors of {} layers, got {} in all",
+                   file.where, spec.layers, file.shapes.size());
   const std::vector<ForeignTensor> tensors = list(spec);
   check_tensors(Decoder(spec, at::kMeta).parameters(), tensors, file);
   auto model = std::make_unique<Decoder>(spec);

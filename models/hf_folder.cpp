@@ -45,6 +45,7 @@ Config read_config(const Path& directory) {
   Json json = formats::read_json(path);
   const Family& family = family_of(json, path.string());
   DecoderSpec spec = family.spec_from_hf(json, path.string());
+  check_foreign_spec(spec, path.string());  // before anything is as large as it says
   return {path.string(), std::move(json), family, std::move(spec)};
 }
 
@@ -253,7 +254,6 @@ void replace_folder(FileSystem& files, const Path& fresh, const Path& directory)
 
 std::unique_ptr<Decoder> load_hf_folder(const Path& directory) {
   const Config config = read_config(directory);
-  check_foreign_spec(config.spec, config.source);
   const Weights weights = open_weights(directory);
   const ForeignFile file = readable(directory, weights, config);
   DecoderSpec spec = config.spec;

@@ -133,6 +133,10 @@ void validate(const BpeSpec& spec) {
   check_id(spec, "the token of a text's begin", spec.begin);
   check_id(spec, "the token of a text's end", spec.end);
   check_id(spec, "the padding token", spec.pad);
+  check<DataError>(is_utf8(spec.chat_template), "{}: the chat template must be UTF-8", spec.name);
+  for (const auto& [name, text] : spec.chat_templates)
+    check<DataError>(is_utf8(name) && is_utf8(text), "{}: the chat template {} must be UTF-8", spec.name,
+                     shown(name));
   const TextFrame frame = frame_of(spec);
   for (const auto& ids : {frame.before, frame.after})
     for (const int32_t id : ids) check_id(spec, "a token of the post_processor", id);

@@ -24,6 +24,14 @@ std::string replaced(std::string_view text, std::string_view pattern, std::strin
   return std::string(text);
 }
 
+double grown(double before, std::string_view pattern, std::string_view content, const std::string& source) {
+  if (pattern.size() >= content.size() || pattern.empty())
+    return before;  // an empty pattern is found nowhere
+  const double after = before * static_cast<double>(content.size()) / static_cast<double>(pattern.size());
+  check<DataError>(after <= 64.0, "{}: may make a text at most 64 times longer, got {:g}", source, after);
+  return after;
+}
+
 Normalizer::Normalizer(const Json& description, const std::string& source) {
   if (!description.is_null()) add(description, source + ": normalizer");
 }
@@ -50,6 +58,8 @@ void Normalizer::add(const Json& description, const std::string& source) {
     fail<DataError>("{}: type must be one of {}, got \"{}\"{}", source, fmt::join(known, ", "), type,
                     did_you_mean(type, known));
   }
+  if (type == "Replace") growth_ = grown(growth_, steps_.back().pattern, steps_.back().content, source);
+  if (type == "Prepend") growth_ = grown(growth_, " ", steps_.back().content, source);  // to each stretch
 }
 
 std::string Normalizer::apply(std::string_view text, bool goes_on) const {

@@ -28,8 +28,12 @@ class Normalizer {
   };
   void add(const formats::Json& description, const std::string& source);
   std::vector<Step> steps_;
+  double growth_ = 1.0;
 };
 
 std::string replaced(std::string_view text, std::string_view pattern, std::string_view content);
+// How many times longer a text may become when this replacement is done too: such rules in a row multiply, and a
+// file of a few lines would fill the memory. DataError beyond 64 times.
+double grown(double before, std::string_view pattern, std::string_view content, const std::string& source);
 
 }  // namespace retort::data

@@ -80,15 +80,20 @@ void PreTokenizer::add_split(const Json& description, const std::string& source)
   check<DataError>(pattern != description.end() && pattern->is_object() &&
                        (pattern->contains("String") || pattern->contains("Regex")),
                    "{}: Split must have a pattern of type String or Regex", source);
-  if (pattern->contains("Regex"))
-    splitters_.push_back(make_pattern_splitter(json_text(*pattern, "Regex", source), behavior, invert));
-  else
-    splitters_.push_back(make_literal_splitter(json_text(*pattern, "String", source), behavior, invert));
+  try {
+    if (pattern->contains("Regex"))
+      splitters_.push_back(make_pattern_splitter(json_text(*pattern, "Regex", source), behavior, invert));
+    else
+      splitters_.push_back(make_literal_splitter(json_text(*pattern, "String", source), behavior, invert));
+  } catch (const ConfigError& error) {  // of the pattern, which is the file's
+    fail<DataError>("{}: {}", source, error.what());
+  }
 }
 
 void PreTokenizer::add_metaspace(const Json& description, const std::string& source) {
   first_only("a Metaspace", source);
   space_ = json_text(description, "replacement", source);
+  grown(1.0, " ", space_, source);
   const std::string scheme = description.contains("prepend_scheme")
                                  ? json_text(description, "prepend_scheme", source)
                                  : (flag(description, "add_prefix_space", true, source) ? "always" : "never");

@@ -46,6 +46,7 @@ void TokenDecoder::add(const Json& description, const std::string& source) {
                      "{}: Replace must have a pattern of type String", source);
     replacements_.push_back(
         {json_text(*pattern, "String", source), json_text(description, "content", source)});
+    growth_ = grown(growth_, replacements_.back().pattern, replacements_.back().content, source);
   } else if (type == "ByteFallback") {
     byte_fallback_ = true;
   } else if (type == "Fuse") {

@@ -36,6 +36,7 @@ class TokenDecoder {
   std::vector<Replacement> replacements_;
   std::string strip_;
   int64_t strip_count_ = 0;
+  double growth_ = 1.0;
 };
 
 // The byte of a token <0xNN> (upper case).
