@@ -157,7 +157,7 @@ TEST(Calibration, BlocksAreSpreadOverTheText) {
   EXPECT_EQ(blocks[0].tokens_BT[1][0].item<int64_t>(), 30);
   EXPECT_EQ(blocks[1].tokens_BT[0][9].item<int64_t>(), 69);
   EXPECT_EQ(calibration_blocks(*text, 256, 100000, 10, 64)[0].tokens_BT.numel(), 100);  // each token once
-  EXPECT_THROW(calibration_blocks(*text, 255, 30, 10, 2), DataError);
+  EXPECT_THROW(calibration_blocks(*text, 99, 30, 10, 2), DataError);
   EXPECT_THROW(calibration_blocks(*text, 256, 30, 101, 2), DataError);
 }
 
