@@ -466,7 +466,7 @@ TEST_F(Prepare, DocumentsBeginWithTheBeginToken) {
           {"Sequence": {"id": "A", "type_id": 0}}], "pair": [],
           "special_tokens": {"<|im_end|>": {"id": "<|im_end|>", "ids": [260], "tokens": ["<|im_end|>"]}}})");
   for (const auto& [name, content] : make_bpe_tokenizer(spec)->hf_files()) write(directory_ / name, content);
-  const std::string text = write(directory_ / "a.txt", "xx|x|<|im_end|>xx"),
+  const std::string text = write(directory_ / "a.txt", "xx#x#<|im_end|>xx"),
                     chats = write(directory_ / "b.jsonl",
                                   "{\"m\": [{\"role\": \"user\", \"content\": \"x\"}, "
                                   "{\"role\": \"assistant\", \"content\": \"xx\"}]}\n");
@@ -489,7 +489,7 @@ TEST_F(Prepare, DocumentsBeginWithTheBeginToken) {
     }
     return found;
   };
-  PrepareOptions documents{.text = {text}, .documents = {.split = "|"}};
+  PrepareOptions documents{.text = {text}, .documents = {.split = "#"}};
   EXPECT_EQ(begins(documents, true), (std::vector<bool>{true, true, true}));
   EXPECT_EQ(begins(documents, false), (std::vector<bool>{false, false, true}));  // the last one's own text
   PrepareOptions talks{.text = {chats}, .documents = {.messages = "m", .chat_template = "chatml"}};
