@@ -144,7 +144,7 @@ TEST(ReadRecipe, UnknownDuplicateAndAliasKeys) {
 TEST(ReadRecipe, LossesTakeTheirOwnKeys) {
   const Prepared text;
   const auto with = [&](const std::string& loss) {
-    return fmt::format("data: {{ train: {} }}\ndistill: {{ teacher: {{ model: . }}, losses: [{{ {} }}] }}\n",
+    return fmt::format("data: {{ train: {} }}\ndistill: {{ teacher: {{ model: preset:smollm2-135m }}, losses: [{{ {} }}] }}\n",
                        text.path(), loss);
   };
   const Recipe recipe = parse_recipe(

@@ -28,9 +28,11 @@ class RecipeRun : public ::testing::Test {
   }
 
   Recipe recipe(const std::string& yaml, std::vector<std::string> sets = {}) const {
-    sets.push_back("run.text=" + (directory_ / "a.txt").string());
-    if (std::none_of(sets.begin(), sets.end(), [](auto& set) { return set.starts_with("run.dir="); }))
-      sets.push_back("run.dir=" + (directory_ / "run").string());
+    const auto lacks = [&](const char* key) {
+      return std::none_of(sets.begin(), sets.end(), [&](auto& set) { return set.starts_with(key); });
+    };
+    if (lacks("run.text=")) sets.push_back("run.text=" + (directory_ / "a.txt").string());
+    if (lacks("run.dir=")) sets.push_back("run.dir=" + (directory_ / "run").string());
     return parse_recipe(yaml, "small.yaml", sets);
   }
   // What the run said.
