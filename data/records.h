@@ -25,7 +25,7 @@ struct Record {
   std::string where;     // "file:17" (a line) or "file row 17", from 1
 };
 
-// One record is malformed: the next call goes on behind it.
+// One record is malformed: the next call continues after it.
 struct BadRecord : DataError {
   using DataError::DataError;
 };

@@ -55,7 +55,7 @@ class Table final : public RecordReader {
     return last_ = c;
   }
 
-  // Behind a row that is cut short by its error the next line begins.
+  // After a row that its error cut short, reading continues with the next line.
   bool whole_row(std::vector<std::string>& values) {
     try {
       return row(values, names_.size());

@@ -127,7 +127,7 @@ Path put_aside(const Path& directory, const std::string& identity, Aside why, Fi
                                  : "was interrupted, and cannot continue";
   const Path aside = move_aside(directory, files);
   if (why == Aside::kLonger)
-    log.info("{}: goes on from {}, which keeps the shorter work{}", directory.string(), aside.string(),
+    log.info("{}: continues from {}, which keeps the shorter work{}", directory.string(), aside.string(),
              changed_keys(aside, identity));
   else
     log.warn("{}: {}; it is done again, and its {}finished work is {}", directory.string(), reason,

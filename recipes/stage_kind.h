@@ -44,7 +44,7 @@ struct StageKind {
   void (*check)(StageCheck& check) = nullptr;
   // Sets keys that decide nothing of what comes out to their defaults: they are not in the stage's identity.
   void (*forget)(Stage& stage) = nullptr;
-  // The length of its work: work that differs in a smaller one alone is gone on from.
+  // The length of its work. Work that differs only in a smaller length is continued.
   int64_t& (*length)(Stage& stage) = nullptr;
   // What `retort check` says of it.
   std::string (*plan)(const Recipe& recipe, const Stage& stage, int64_t ranks) = nullptr;

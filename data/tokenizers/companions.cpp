@@ -72,7 +72,7 @@ AddedToken* added_with(BpeSpec& spec, int32_t id) {
   return nullptr;
 }
 
-// A token with its id: one of the vocabulary, or the next. That no text stands twice is validate()'s to see.
+// A token with its id: one of the vocabulary, or the next. validate() refuses a text that is there twice.
 void add(BpeSpec& spec, AddedToken token, const std::string& where) {
   const auto at = static_cast<size_t>(token.id);
   check<DataError>(at <= spec.tokens.size(), "{}: token {} has id {}, and {} ends with {}", where,

@@ -1,4 +1,4 @@
-// What stands beside a vocabulary's file and says more of it, alike for every format that is read:
+// The files beside a vocabulary's file that say more of it, read alike for every format:
 //   tokenizer_config.json    tokenizer_class, added_tokens_decoder {id: token}, special tokens by name
 //                            (bos_token, eos_token, pad_token, ...; additional_special_tokens), chat_template
 //                            (a text, or [{"name", "template"}]), add_bos_token and add_eos_token
@@ -6,7 +6,7 @@
 //   special_tokens_map.json  names, first        5.17 has it
 //   chat_template.jinja, additional_chat_templates/NAME.jinja      instead of chat_template
 // A named token of the vocabulary is cut out of a text whole. One that the vocabulary lacks is left out, but
-// for eos_token, which stands between documents. DataError naming file and key, or both files that differ.
+// for eos_token, which separates documents. DataError naming file and key, or both files that differ.
 #pragma once
 
 #include <string>
@@ -25,7 +25,7 @@ class Companions {
   std::string tokenizer_class() const;
   bool adds_prefix_space() const { return flag("add_prefix_space").value_or(false); }
 
-  // `framed`: the spec says itself what stands before and after a text (tokenizer.json).
+  // `framed`: the spec says itself what comes before and after a text (tokenizer.json).
   void apply(BpeSpec& spec, bool framed) const;
 
  private:

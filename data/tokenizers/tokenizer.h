@@ -59,8 +59,8 @@ std::unique_ptr<Tokenizer> make_stop_byte_tokenizer();
 
 // A tokenizer.json, a SentencePiece .model, a tiktoken file, one of a pair (vocab.json and merges.txt, of
 // GPT-2's or Qwen2's class; encoder.json and vocab.bpe), or a GGUF; of a folder its tokenizer.json, its
-// tokenizer.model (SentencePiece's or tiktoken's) or such a pair, the first that is there; with what stands
-// beside it (companions.h). Byte-pair vocabularies only: Unigram and WordPiece are refused by name, and so is
+// tokenizer.model (SentencePiece's or tiktoken's) or such a pair, the first that is there; with the
+// files beside it (companions.h). Byte-pair vocabularies only: Unigram and WordPiece are refused by name, and so is
 // another class of a pair (DataError).
 std::unique_ptr<Tokenizer> open_tokenizer(const Path& path);
 

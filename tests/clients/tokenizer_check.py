@@ -10,7 +10,7 @@ usage: tokenizer_check.py RETORT RUN    (RUN: a finished tests/clients/clients.y
 3. `retort tokenizer train`: `tokenizers` reads what it writes and gives the same ids.
 4. A model trained on those tokens, exported: AutoTokenizer gives our ids, and llama.cpp answers a text as it answers
    our ids of that text.
-5. What stands beside a vocabulary's file (tokenizer_config.json, added_tokens.json, special_tokens_map.json), over
+5. The files beside a vocabulary's file (tokenizer_config.json, added_tokens.json, special_tokens_map.json), over
    tokenizer.json and pairs of GPT-2's and Qwen2's class: the ids of AutoTokenizer.
 Prints PASS or raises.
 """

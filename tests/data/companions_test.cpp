@@ -1,4 +1,4 @@
-// What stands beside a vocabulary's file, over every format that is read.
+// The files beside a vocabulary's file, over every format that is read.
 #include "data/tokenizers/companions.h"
 
 #include <gmock/gmock.h>

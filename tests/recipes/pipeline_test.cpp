@@ -207,7 +207,7 @@ TEST_F(PipelineTest, MoreStepsGoOnFromWhatIsThere) {
   run(steps(2));
   for (const int64_t n : {4, 6}) {
     const std::string said = run(steps(n));
-    EXPECT_THAT(said, HasSubstr("goes on from"));
+    EXPECT_THAT(said, HasSubstr("continues from"));
     EXPECT_THAT(said, HasSubstr(fmt::format("step_0000000{}", n - 2)));
     EXPECT_EQ(json("model/result.json").at("steps"), n);
     EXPECT_EQ(json("model/result.json").at("tokens"), 64 * n);
@@ -220,8 +220,8 @@ TEST_F(PipelineTest, MoreStepsGoOnFromWhatIsThere) {
   EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
   EXPECT_EQ(count(run(steps(2)), "done already"), 3);  // as it was
   // Fewer steps, or another key beside them, are another recipe.
-  EXPECT_EQ(run(steps(1)).find("goes on from"), std::string::npos);
-  EXPECT_EQ(run(recipe({"train.steps=9", "train.optimizer.lr=0.5"})).find("goes on from"), std::string::npos);
+  EXPECT_EQ(run(steps(1)).find("continues from"), std::string::npos);
+  EXPECT_EQ(run(recipe({"train.steps=9", "train.optimizer.lr=0.5"})).find("continues from"), std::string::npos);
 }
 
 TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {
