@@ -102,13 +102,28 @@ struct Encoded {
   uint64_t consumed;
 };
 
-// A document begins with the prefix, unless its own text does, as that of some chat templates.
-void begin_with(const std::vector<int32_t>& prefix, std::vector<int32_t>& ids) {
-  const bool there = ids.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids.begin());
-  if (!there) ids.insert(ids.begin(), prefix.begin(), prefix.end());
+bool starts_with(const std::vector<int32_t>& ids, const std::vector<int32_t>& prefix) {
+  return ids.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids.begin());
 }
 
-Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer, const std::vector<int32_t>& prefix) {
+// A document begins with the prefix, unless its own text does, as that of some chat templates.
+void begin_with(const std::vector<int32_t>& prefix, std::vector<int32_t>& ids) {
+  if (!starts_with(ids, prefix)) ids.insert(ids.begin(), prefix.begin(), prefix.end());
+}
+
+// Whether a model's own template prints the tokenizer's prefix; else the model was tuned without one.
+bool prints_prefix(const ConversationForm& form, const Tokenizer& tokenizer) {
+  const formats::Json turn =
+      formats::Json::parse(R"([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])");
+  try {
+    return starts_with(tokenizer.encode(form.spans(turn, "a sample").front().text), tokenizer.prefix());
+  } catch (const DataError&) {
+    return false;  // of a template that wants other turns
+  }
+}
+
+Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer) {
+  const std::vector<int32_t> prefix = tokenizer.prefix();
   const std::optional<int32_t> separator = tokenizer.separator();
   Encoded out{{}, job.consumed};
   for (const auto& [piece, before] : job.items) {
@@ -168,13 +183,10 @@ void write_part(const PartPlan& plan, const PrepareOptions& options, const Token
   Progress progress(log, "prepare " + plan.directory.filename().string(), static_cast<int64_t>(total), "B");
   progress.update(0);
   Jobs jobs(options, plan.form, plan.part, writer.pieces_done());
-  // A model's own template prints its begin token itself, or the model was tuned without one.
-  const bool whole = plan.form != nullptr && !plan.form->shipped();
-  const std::vector<int32_t> prefix = whole ? std::vector<int32_t>() : tokenizer.prefix();
   const int64_t processors = std::max<int64_t>(1, std::thread::hardware_concurrency());
   in_order(
       options.threads > 0 ? options.threads : processors, [&] { return jobs.next(); },
-      [&](const Jobs::Job& job) { return encode(job, tokenizer, prefix); },
+      [&](const Jobs::Job& job) { return encode(job, tokenizer); },
       [&](const Encoded& encoded) {
         for (const Encoded::Piece& piece : encoded.pieces)
           writer.add(piece.ids, piece.bytes, piece.continues, piece.learned);
@@ -246,12 +258,14 @@ PrepareReport prepare(const PrepareOptions& options, const Path& directory, int6
   check<ConfigError>(!options.text.empty(), "[prepare] text must name at least one file");
   check<ConfigError>(options.validation >= 0.0 && options.validation <= 0.9,
                      "[prepare] validation must be in [0, 0.9], got {}", options.validation);
-  const auto tokenizer = tokenizer_of(options);
+  auto tokenizer = tokenizer_of(options);
   const DocumentOptions& documents = options.documents;
   std::shared_ptr<const ConversationForm> form;
   if (documents.conversations()) {
     form = std::make_shared<ConversationForm>(documents.chat_template, documents.chat_date, tokenizer.get());
     warn_of_marks(*form, *tokenizer, log);
+    if (!form->shipped() && !prints_prefix(*form, *tokenizer))
+      if (auto without = tokenizer->without_prefix()) tokenizer = std::move(without);
   }
   const std::string begin = tokenizer->prefix().empty() ? "" : ", with begin tokens";
   const std::string source = fmt::format("{} file(s), validation {}, xxh3 {}{}", options.text.size(),

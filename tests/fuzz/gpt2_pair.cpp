@@ -13,7 +13,7 @@ void gpt2_pair(Bytes input) {
   const Path directory = folder("gpt2_pair");
   const Path vocabulary = put(directory / "vocab.json", input.first(first));
   const Path merges = put(directory / "merges.txt", input.subspan(std::min(first + 1, input.size())));
-  tokenize(directory, [&] { return data::make_bpe_tokenizer(data::read_gpt2_pair(vocabulary, merges)); });
+  tokenize(directory, [&] { return data::make_bpe_tokenizer(data::read_gpt2_pair(vocabulary, merges, "gpt-2")); });
 }
 
 }  // namespace retort::fuzz

@@ -11,8 +11,9 @@ namespace {
 // One tensor "a" of two zeros.
 std::string tensors() {
   const std::string header = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}  )";
-  return std::string(1, static_cast<char>(header.size())) + std::string(7, '\0') + header +
-         std::string(8, '\0');
+  std::string out(1, static_cast<char>(header.size()));
+  out.append(7, '\0').append(header).append(8, '\0');
+  return out;
 }
 
 Path checkpoint() {
