@@ -51,8 +51,8 @@ TEST(CommandLine, MistakesAreUsageErrors) {
   EXPECT_THAT(error_of({"generate", "m", "--prompt", "a", "--ids", "1"}), HasSubstr("--ids"));
   EXPECT_THAT(error_of({"generate", "m", "--prompt", "a", "--top-p", "1.5"}),
               HasSubstr("--top-p must be in [0, 1], got 1.5"));
-  EXPECT_THAT(error_of({"data", "prepare", "a.txt", "--out", "o", "--chat-template", "chatlm"}),
-              HasSubstr("--chat-template must be one of"));
+  EXPECT_THAT(error_of({"data", "prepare", "a.txt", "--out", "o", "--format", "jsnol"}),
+              HasSubstr("--format must be one of"));
 }
 
 TEST(CommandLine, AnEmptyTextIsAText) {

@@ -46,11 +46,15 @@ bool is_of_this_start(const Path& file) {
   return kNames.contains(file.filename().string()) || file.parent_path().filename() == "tensorboard";
 }
 
+// Without what a kind that leaves no mark before its result had begun: such work is put aside, not removed.
 std::map<std::string, std::string> results_in(const Path& run) {
   std::map<std::string, std::string> out;
-  for (const auto& entry : fs::recursive_directory_iterator(run))
-    if (entry.is_regular_file() && !is_of_this_start(entry.path()))
-      out[fs::relative(entry.path(), run).string()] = read_text(entry.path());
+  for (const auto& entry : fs::recursive_directory_iterator(run)) {
+    const Path name = fs::relative(entry.path(), run);
+    if (!entry.is_regular_file() || is_of_this_start(entry.path())) continue;
+    if (name.begin()->string().find(".replaced") == std::string::npos)
+      out[name.string()] = read_text(entry.path());
+  }
   return out;
 }
 
