@@ -36,6 +36,7 @@ struct CommandLine {
   CheckArguments check;
   LogitsArguments logits;
   InspectArguments inspect;
+  PreviewArguments preview;
   RenderArguments render;
   TokenizerArguments tokenizer;
   RecipeArguments recipe;
@@ -134,6 +135,7 @@ struct CommandLine {
     prepare.directory("directory to write");
     prepare.flags(prepare.stage.get<data::PrepareOptions>(), {}, {"text"});
     prepare.threads("threads that tokenize; 0: all processors");
+    add_preview(*data);
     add_render(*data);
 
     CLI::App* words = app.add_subcommand("tokenizer", "make a vocabulary, or see what one does to a text");
@@ -146,6 +148,30 @@ struct CommandLine {
     train.threads("0: all processors");
     add_conversion(*words, "encode", "text to ids on stdout");
     add_conversion(*words, "decode", "ids to text on stdout");
+  }
+
+  void add_preview(CLI::App& parent) {
+    CLI::App* sub = parent.add_subcommand(
+        "preview",
+        "some documents of token shards with what is learned marked, and what becomes of all in rows");
+    sub->callback([this] { chosen = [arguments = preview] { return preview_verb(arguments); }; });
+    data::PreviewOptions& options = preview.options;
+    const std::map<std::string, data::LongDocuments> longer = {{"split", data::LongDocuments::kSplit},
+                                                               {"cut", data::LongDocuments::kCut},
+                                                               {"drop", data::LongDocuments::kDrop}};
+    sub->add_option("SHARDS", preview.shards, "token shards, or what data prepare wrote")->required();
+    sub->add_option("--samples", options.samples, "documents to show")
+        ->capture_default_str()
+        ->check(whole(0));
+    sub->add_option("--tokens", options.tokens, "tokens of each to show")
+        ->capture_default_str()
+        ->check(whole(1));
+    sub->add_option("--sequence", options.sequence, "tokens of a row")
+        ->capture_default_str()
+        ->check(whole(1));
+    sub->add_option("--long-documents", options.longer,
+                    "fate of documents longer than a row: split, cut or drop")
+        ->transform(CLI::CheckedTransformer(longer));
   }
 
   void add_render(CLI::App& parent) {

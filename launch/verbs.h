@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "data/preview.h"
 #include "data/templates/render.h"
 
 namespace retort::launch {
@@ -45,6 +46,13 @@ struct RenderArguments {
   bool json = false;
 };
 ExitCode render_verb(const RenderArguments& arguments);
+
+// Documents of token shards, as they are trained.
+struct PreviewArguments {
+  std::string shards;
+  data::PreviewOptions options;
+};
+ExitCode preview_verb(const PreviewArguments& arguments);
 
 // Text to ids, or ids to text.
 struct TokenizerArguments {

@@ -14,8 +14,11 @@
 #include <vector>
 
 #include "core/file.h"
-#include "formats/gguf.h"
 #include "formats/json.h"
+
+namespace retort::formats {
+class GgufFile;
+}
 
 namespace retort::data {
 

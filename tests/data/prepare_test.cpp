@@ -470,14 +470,14 @@ TEST_F(Prepare, DocumentsBeginWithTheBeginToken) {
                     chats = write(directory_ / "b.jsonl",
                                   "{\"m\": [{\"role\": \"user\", \"content\": \"x\"}, "
                                   "{\"role\": \"assistant\", \"content\": \"xx\"}]}\n");
-  const auto begins = [&](PrepareOptions options, bool begin) {
+  const auto begins = [&](PrepareOptions options, bool begin, bool kept = true) {
     options.tokenizer = (directory_ / "tokenizer.json").string();
     options.begin_token = begin;
     options.validation = 0.0;
     std::filesystem::remove_all(out());
     prepare(options, out(), 1, local_files(), log_);
     const TokenShards shards(out() / "train");
-    EXPECT_EQ(shards.prefix(), begin ? std::vector<int32_t>{260} : std::vector<int32_t>{});
+    EXPECT_EQ(shards.prefix(), begin && kept ? std::vector<int32_t>{260} : std::vector<int32_t>{});
     EXPECT_EQ(shards.tokenizer()->prefix(), shards.prefix());
     std::vector<int64_t> ids(static_cast<size_t>(shards.size()));
     shards.read(0, ids);
@@ -495,6 +495,11 @@ TEST_F(Prepare, DocumentsBeginWithTheBeginToken) {
   PrepareOptions talks{.text = {chats}, .documents = {.messages = "m", .chat_template = "chatml"}};
   EXPECT_EQ(begins(talks, true), std::vector<bool>{true});
   EXPECT_EQ(begins(talks, false), std::vector<bool>{false});
+  const std::string body = "{% for m in messages %}{{ m.content }}|{% endfor %}";
+  talks.documents.chat_template = write(directory_ / "x.jinja", "<|im_end|>" + body);  // a model's own
+  EXPECT_EQ(begins(talks, true), std::vector<bool>{true}) << "it prints the token";
+  write(directory_ / "x.jinja", body);
+  EXPECT_EQ(begins(talks, true, /*kept=*/false), std::vector<bool>{false}) << "it prints none";
 }
 
 TEST_F(Prepare, InstructionDataOfTheFieldIsReadWhole) {

@@ -1,0 +1,79 @@
+#include "data/preview.h"
+
+#include <algorithm>
+
+#include "data/tokenizers/utf8.h"
+
+namespace retort::data {
+namespace {
+
+// A terminal obeys characters of control; a text that is looked at must not command it.
+std::string harmless(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F)
+      out += kReplacement;
+    else
+      out += c;
+  }
+  return out;
+}
+
+std::vector<uint8_t> mask_of(const TokenShards& shards, int64_t begin, int64_t count) {
+  std::vector<uint8_t> mask(static_cast<size_t>(count), 1);
+  if (shards.has_loss_mask()) shards.read_loss_mask(begin, mask);
+  return mask;
+}
+
+// Tokens [begin, begin + count), runs that are learned marked.
+std::string marked(const TokenShards& shards, const Tokenizer& tokenizer, int64_t begin, int64_t count,
+                   bool colour) {
+  std::vector<int64_t> ids(static_cast<size_t>(count));
+  shards.read(begin, ids);
+  const std::vector<uint8_t> mask = mask_of(shards, begin, count);
+  std::string out;
+  for (size_t i = 0, end = 0; i < ids.size(); i = end) {
+    end = i + 1;
+    while (end < ids.size() && mask[end] == mask[i]) ++end;
+    std::string text;
+    for (size_t at = i; at < end; ++at) text += tokenizer.token_bytes(static_cast<int32_t>(ids[at]));
+    text = harmless(text);
+    if (mask[i] == 0)
+      out += text;
+    else
+      out += colour ? "\x1b[32m" + text + "\x1b[0m" : "\u27e6" + text + "\u27e7";
+  }
+  return out;
+}
+
+std::string counts(const TokenShards& shards, const PreviewOptions& options) {
+  const PackedRows rows(shards, shards.size(), options.sequence, options.longer);
+  return fmt::format(
+      "{} documents, {} tokens, {} learned\nin rows of {} tokens: {} documents in {} rows, {:.1f} % filled\n"
+      "truncated {}, dropped {}, split {}, without label {}\n",
+      shards.documents(), shards.size(), shards.learned(), options.sequence, rows.documents, rows.rows(),
+      100.0 * rows.filled(), rows.cut, rows.dropped, rows.split, rows.unlearned);
+}
+
+}  // namespace
+
+std::string preview(const TokenShards& shards, const PreviewOptions& options) {
+  const auto tokenizer = shards.tokenizer();
+  std::string out;
+  int64_t shown = -1;
+  for (int64_t sample = 0; sample < options.samples; ++sample) {
+    const int64_t begin = shards.document_start(shards.size() / options.samples * sample);
+    if (begin <= shown) continue;  // fewer documents than samples
+    shown = begin;
+    const int64_t size = shards.document_end(begin) - begin, count = std::min(size, options.tokens);
+    const std::vector<uint8_t> mask = mask_of(shards, begin, size);
+    out += fmt::format("--- document at token {}: {} tokens, {} learned\n{}\n", begin, size,
+                       std::count(mask.begin(), mask.end(), 1),
+                       marked(shards, *tokenizer, begin, count, options.colour));
+    if (count < size) out += fmt::format("... {} more tokens\n", size - count);
+  }
+  return out + "---\n" + counts(shards, options);
+}
+
+}  // namespace retort::data
