@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/nearest.h"
 #include "core/registry.h"
+#include "data/templates/store.h"
 #include "data/tokenizers/normalizer.h"
 #include "data/tokenizers/pre_tokenizer.h"
 #include "data/tokenizers/sentencepiece.h"
@@ -235,12 +236,8 @@ BpeSpec read_gguf_vocabulary(const GgufFile& file) {
                    "{}: tokenizer.ggml.model must be gpt2 or llama, got {}, which is not supported",
                    file.path().string(), shown(model));
   BpeSpec spec = model == "llama" ? read_llama(file, tokens) : read_gpt2(file, tokens);
-  spec.chat_template = file.text("tokenizer.chat_template", "");
-  if (const GgufValue* names = file.find(kTemplates))
-    if (const auto* list = std::get_if<std::vector<std::string>>(names))
-      for (const std::string& name : *list)
-        if (std::string text = file.text("tokenizer.chat_template." + plain(name), ""); !text.empty())
-          spec.chat_templates[name] = std::move(text);
+  for (auto& [name, text] : gguf_templates(file))
+    (name == "default" ? spec.chat_template : spec.chat_templates[name]) = std::move(text);
   for (const auto& [key, gguf] : kRoles)
     if (const auto id = token_id(file, gguf); id && static_cast<size_t>(*id) < spec.tokens.size())
       spec.special[key] = spec.tokens[static_cast<size_t>(*id)];
