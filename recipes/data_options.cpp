@@ -23,7 +23,8 @@ void DataOptions::describe(Section& s) {
           at_least<int64_t>(0));
   s.field("sequence", sequence, "tokens of a row, and of a window in evaluation", positive);
   s.field("batch_tokens", batch_tokens, "tokens of an optimizer update, over all ranks", positive);
-  s.field("micro_batch", micro_batch, "rows of one forward pass; lower it when memory is short: a run continues with another", positive);
+  s.field("micro_batch", micro_batch,
+          "rows of one forward pass; lower it when memory is short: a run continues with another", positive);
   s.field("isolate_documents", isolate_documents,
           "keep attention and prediction inside one document of a row");
   s.field("packing", packing,

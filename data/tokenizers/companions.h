@@ -1,12 +1,6 @@
-// The files beside a vocabulary's file that say more of it, read alike for every format:
-//   tokenizer_config.json    tokenizer_class, added_tokens_decoder {id: token}, special tokens by name
-//                            (bos_token, eos_token, pad_token, ...; additional_special_tokens), chat_template
-//                            (a text, or [{"name", "template"}]), add_bos_token and add_eos_token
-//   added_tokens.json        {text: id}        these two only without added_tokens_decoder, as transformers
-//   special_tokens_map.json  names, first        5.17 has it
-//   chat_template.jinja, additional_chat_templates/NAME.jinja      instead of chat_template
-// A named token of the vocabulary is cut out of a text whole. One that the vocabulary lacks is left out, but
-// for eos_token, which separates documents. DataError naming file and key, or both files that differ.
+// The files beside a vocabulary's file that say more of it, read alike for every format. A named token of the
+// vocabulary is cut out of a text whole. One that the vocabulary lacks is left out, but for eos_token, which
+// separates documents. DataError naming file and key, or both files that differ. Immutable; any thread.
 #pragma once
 
 #include <string>
@@ -16,6 +10,12 @@
 
 namespace retort::data {
 
+//   tokenizer_config.json    tokenizer_class, added_tokens_decoder {id: token}, special tokens by name
+//                            (bos_token, eos_token, pad_token, ...; additional_special_tokens),
+//                            add_bos_token and add_eos_token
+//   added_tokens.json        {text: id}        these two only without added_tokens_decoder, as transformers
+//   special_tokens_map.json  names, first        5.17 has it
+//   chat templates           templates_of_folder() (data/templates/store.h)
 class Companions {
  public:
   explicit Companions(const Path& directory);

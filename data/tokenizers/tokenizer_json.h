@@ -1,7 +1,8 @@
 // tokenizer.json, the file of Hugging Face's tokenizers, both ways. Read: a model of type BPE (Unigram,
 // WordPiece and WordLevel are refused by name), merges as "a b" or ["a", "b"], added tokens with their flags,
 // and the pipelines that normalizer.h, pre_tokenizer.h and token_decoder.h name; and the files beside it
-// (companions.h). Its own pipelines count, whatever class tokenizer_config.json names. An id may be missing, but no more of them than there are tokens. Throws DataError naming file and key.
+// (companions.h). Its own pipelines count, whatever class tokenizer_config.json names. An id may be missing,
+// but no more of them than there are tokens. Throws DataError naming file and key.
 #pragma once
 
 #include <map>
