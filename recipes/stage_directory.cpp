@@ -38,8 +38,22 @@ bool is_marked(const Path& directory) {
   return fs::exists(directory / "stage.json") || fs::exists(directory / "result.json");
 }
 
+// write_durably()'s NAME.tmp.PID, of a name that a run writes.
+bool is_half(const std::string& name) {
+  for (const std::string whole : {"recipe.yaml", "exit.json", "stage.json", "result.json", "progress.json"})
+    if (name.starts_with(whole + ".tmp.")) return true;
+  return false;
+}
+
+// Nothing but what a kill has left of a file that was being written.
+bool is_blank(const Path& directory) {
+  return std::ranges::all_of(fs::directory_iterator(directory), [](const fs::directory_entry& entry) {
+    return entry.is_regular_file() && is_half(entry.path().filename().string());
+  });
+}
+
 bool holds_work(const Path& directory) {
-  if (fs::is_empty(directory)) return false;
+  if (is_blank(directory)) return false;
   return !is_marked(directory) ||  // of a kind that leaves no mark before its result, or not ours
          std::any_of(std::begin(kWork), std::end(kWork),
                      [&](const char* name) { return fs::exists(directory / name); });
@@ -84,13 +98,6 @@ Path free_aside(const Path& directory) {
   for (int n = 2; fs::exists(fs::symlink_status(aside)); ++n)
     aside = fmt::format("{}{}.{}", directory.string(), kAside, n);
   return aside;
-}
-
-// write_durably()'s NAME.tmp.PID, of a name that a run writes.
-bool is_half(const std::string& name) {
-  for (const std::string whole : {"recipe.yaml", "exit.json", "stage.json", "result.json", "progress.json"})
-    if (name.starts_with(whole + ".tmp.")) return true;
-  return false;
 }
 
 // Where it is then; "" when nothing in it was worth keeping.
@@ -186,7 +193,7 @@ void check_own(const Recipe& recipe) {
     const Path directory = run / stage.name;
     if (!fs::exists(directory)) continue;
     const bool own =
-        fs::is_directory(directory) && (fs::is_empty(directory) || is_marked(directory) ||
+        fs::is_directory(directory) && (is_blank(directory) || is_marked(directory) ||
                                         (known && !kind_of(stage).continues));  // they leave no mark at first
     check<ConfigError>(own,
                        "{}: is in the place of stage {}, and no stage's work; move it, or name another "

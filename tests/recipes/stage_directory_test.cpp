@@ -54,6 +54,18 @@ TEST_F(StageDirectoryTest, MovesWorkWithoutLosingAny) {
   EXPECT_TRUE(is_put_aside(find_work(stage_, "c", true, false).place));
 }
 
+// A kill between the first bytes of stage.json and its name.
+TEST_F(StageDirectoryTest, AHalfWrittenMarkIsNoWork) {
+  fs::create_directories(stage_);
+  std::ofstream(stage_ / "stage.json.tmp.17") << "{";
+  Recipe recipe;
+  recipe.run.dir = directory_.path().string();
+  recipe.stages.emplace_back("train", "model");
+  EXPECT_NO_THROW(check_own(recipe));
+  EXPECT_EQ(put_aside(stage_, "kind: train\n", Aside::kChanged, local_files(), log_), Path());
+  EXPECT_FALSE(fs::exists(stage_));
+}
+
 TEST_F(StageDirectoryTest, WhatCameToNothingIsNotKept) {
   make(stage_, "a", false);
   fs::remove(stage_ / "checkpoints");
