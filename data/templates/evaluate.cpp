@@ -12,6 +12,7 @@ Value Interpreter::evaluate(const Expression& expression, Frame* frame) {
   heap_.step();
   place_ = expression.place;
   const auto part = [&](size_t i) { return evaluate(*expression.parts[i], frame); };
+  const auto back_here = [&](Value value) { return place_ = expression.place, value; };
   switch (expression.kind) {
     case Expression::Kind::kConstant:
       return expression.constant;
@@ -23,11 +24,8 @@ Value Interpreter::evaluate(const Expression& expression, Frame* frame) {
       return evaluate_items(expression, frame);
     case Expression::Kind::kDict:
       return evaluate_dict(expression, frame);
-    case Expression::Kind::kAttribute: {
-      const Value owner = part(0);
-      place_ = expression.place;
-      return attribute(*this, owner, expression.name);
-    }
+    case Expression::Kind::kAttribute:
+      return attribute(*this, back_here(part(0)), expression.name);
     case Expression::Kind::kItem: {
       const Value owner = part(0), index = part(1);
       place_ = expression.place;

@@ -76,8 +76,7 @@ __global__ void __launch_bounds__(Plan::threads, Plan::resident) backward(Backwa
   constexpr bool kInMemory = Plan::steps == 0;
   const int64_t part = Plan::first_row(), rounds = (a.rows + a.parts - 1) / a.parts;
   const float share = 1.0f / static_cast<float>(a.width);
-  float* const of_w = a.dwb + part * 2 * a.width;
-  float* const of_b = of_w + a.width;
+  float *const of_w = a.dwb + part * 2 * a.width, *const of_b = of_w + a.width;
   float dw[Plan::held][N] = {}, db[Plan::held][N] = {};
   const auto write = [&] {
     if (part < a.parts)
