@@ -78,4 +78,48 @@ TEST_F(EvaluateStage, RunsAlone) {
   }
 }
 
+// A user's own labels, two models, and files in the harness' layout.
+TEST_F(EvaluateStage, ComparesTwoModelsOnADescribedTask) {
+  write_durably(local_files(), directory_ / "labels.csv", "text,label\nfine,good\nbad,poor\nlovely,good\n");
+  write_durably(local_files(), directory_ / "mine.yaml",
+                "include: classification\ntask: mine\ndoc_to_choice: [poor, good]\n"
+                "dataset_kwargs: { data_files: { test: labels.csv } }\n");
+  const std::string task = (directory_ / "mine.yaml").string();
+  const Recipe both = recipe(kRecipe, {"stages.scores.evaluate.tasks=[bits_per_byte, " + task + "]",
+                                       "stages.scores.evaluate.against=preset:stlm-10m"});
+  EXPECT_THAT(run(both, {.only = "evaluate"}), HasSubstr("McNemar"));
+  EXPECT_GE(figure("scores", "mine.acc"), 0.0);
+  EXPECT_GT(figure("scores", "mine.acc_error"), 0.0);
+  EXPECT_GT(figure("scores", "against.bits_per_byte"), figure("scores", "bits_per_byte"));
+  const formats::Json result = formats::read_json(in_run("scores") / "result.json");
+  EXPECT_EQ(result.at("difference.mine.acc").at("test"), "McNemar");
+  size_t results = 0, samples = 0;
+  for (const auto& file : std::filesystem::recursive_directory_iterator(in_run("scores"))) {
+    results += file.path().filename() == "results.json";
+    samples += file.path().filename() == "samples_mine.jsonl";
+  }
+  EXPECT_EQ(results, 2u) << "one of each model";
+  EXPECT_EQ(samples, 2u);
+}
+
+// What a description names belongs to the stage's identity, and must be there.
+TEST_F(EvaluateStage, ReadsTheFilesOfDescriptions) {
+  write_durably(
+      local_files(), directory_ / "mine.yaml",
+      "include: classification\ntask: mine\ndataset_kwargs: { data_files: { test: labels.csv } }\n");
+  const std::string task = (directory_ / "mine.yaml").string();
+  const auto refused = [&](const std::string& set) {
+    try {
+      recipe(kRecipe, {set});
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(refused("stages.scores.evaluate.tasks=[" + task + "]"), HasSubstr("labels.csv"));
+  EXPECT_THAT(refused("stages.scores.evaluate.tasks=[/nowhere.yaml]"), HasSubstr("/nowhere.yaml"));
+  write_durably(local_files(), directory_ / "labels.csv", "text,label\nfine,positive\n");
+  EXPECT_EQ(refused("stages.scores.evaluate.tasks=[" + task + "]"), "");
+}
+
 }  // namespace retort::recipes
