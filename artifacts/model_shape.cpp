@@ -29,6 +29,14 @@ Artifact one_model(const Path& path) {
   return {Kind::kCheckpoint, train::list_checkpoints(found.path).front(), {}, ""};
 }
 
+// Bytes as tokens, in another file's words.
+bool is_bytes(const data::Tokenizer& tokenizer) {
+  if (tokenizer.vocabulary() != 256) return false;
+  for (int32_t id = 0; id < 256; ++id)
+    if (tokenizer.token_bytes(id) != std::string(1, static_cast<char>(id))) return false;
+  return true;
+}
+
 }  // namespace
 
 std::optional<models::DecoderSpec> model_shape(const Path& path) {
@@ -47,6 +55,11 @@ std::optional<models::DecoderSpec> model_shape(const Path& path) {
   }
 }
 
+std::unique_ptr<data::Tokenizer> foreign_tokenizer(const Path& path) {
+  auto tokenizer = data::open_tokenizer(path);
+  return is_bytes(*tokenizer) ? data::make_byte_tokenizer() : std::move(tokenizer);
+}
+
 std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path) {
   const Artifact found = one_model(path);
   if (found.kind == Kind::kCheckpoint) {
@@ -55,7 +68,7 @@ std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path) {
   }
   if (found.kind != Kind::kHfFolder && found.kind != Kind::kGguf) return nullptr;
   try {
-    return data::open_tokenizer(found.path);
+    return foreign_tokenizer(found.path);
   } catch (const Error&) {
     return nullptr;  // open_model() warns of it
   }

@@ -15,6 +15,8 @@ namespace retort::artifacts {
 // What open_model() of the path would have; nothing where the path leads to no model, or to several.
 // DataError for a damaged file, or an architecture that is not known.
 std::optional<models::DecoderSpec> model_shape(const Path& path);
+// The tokenizer of an HF folder or a GGUF; errors as open_tokenizer()'s. One that spells bytes is that of bytes.
+std::unique_ptr<data::Tokenizer> foreign_tokenizer(const Path& path);
 // nullptr where it would have none.
 std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "artifacts/model_facts.h"
+#include "artifacts/model_shape.h"
 #include "core/error.h"
 #include "models/family.h"
 #include "models/generation_facts.h"
@@ -40,20 +41,11 @@ OpenedModel of_checkpoints(const Path& directory, Log& log) {
   return of_checkpoint(*newest);
 }
 
-// Bytes as tokens, in another file's words.
-bool is_bytes(const data::Tokenizer& tokenizer) {
-  if (tokenizer.vocabulary() != 256) return false;
-  for (int32_t id = 0; id < 256; ++id)
-    if (tokenizer.token_bytes(id) != std::string(1, static_cast<char>(id))) return false;
-  return true;
-}
-
 // The tokenizer beside or inside a model's file. One that is not supported leaves a model that knows ids
 // only.
 std::unique_ptr<data::Tokenizer> own_tokenizer(const Path& path, Log& log) {
   try {
-    auto tokenizer = data::open_tokenizer(path);
-    return is_bytes(*tokenizer) ? data::make_byte_tokenizer() : std::move(tokenizer);
+    return foreign_tokenizer(path);
   } catch (const Error& error) {
     log.warn("{}; the model opens without a tokenizer", error.what());
     return nullptr;

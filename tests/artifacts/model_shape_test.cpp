@@ -25,6 +25,7 @@ TEST(ModelShape, IsThatOfTheLoadedModel) {
     ASSERT_TRUE(shape.has_value()) << name;
     EXPECT_EQ(models::to_json(*shape), models::to_json(open_model(directory / name, log).decoder->spec()))
         << name;
+    EXPECT_EQ(model_tokenizer(directory / name)->name(), "bytes") << name;
   }
 }
 
