@@ -93,8 +93,9 @@ ForeignFile foreign_file(const Path& directory, const Weights& weights, const Fa
   ForeignFile out{directory.string(), {}, {}};
   std::map<std::string, std::string> stored_name;
   for (const auto& [name, file] : weights.where) {
-    const bool buffer = std::any_of(family.hf_buffers.begin(), family.hf_buffers.end(),
-                                    [&](const std::string& suffix) { return name.ends_with(suffix); });
+    const bool buffer =
+        std::any_of(family.hf_buffers.begin(), family.hf_buffers.end(),
+                    [&name = name](const std::string& suffix) { return name.ends_with(suffix); });
     if (buffer) continue;
     const std::string full = prefixed || name == "lm_head.weight" ? name : family.hf_prefix + name;
     out.shapes[full] = file->entries().at(name).shape;
