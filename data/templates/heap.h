@@ -55,7 +55,7 @@ class Heap {
   template <class T, class... Args>
   T* make(Args&&... args) {
     static_assert(std::is_trivially_destructible_v<T>);
-    return new (allocate(sizeof(T), alignof(T))) T(std::forward<Args>(args)...);
+    return new (allocate(sizeof(T), alignof(T))) T{std::forward<Args>(args)...};
   }
   // Room for a text; counts it as read.
   char* text(size_t bytes) {
