@@ -28,6 +28,7 @@ enum Verdict { kGood = 0, kUncounted = 3, kMemory = 4 };
 }
 
 int verdict_of(const Reader& reader, Bytes input) {
+  folder(reader.name);  // ours, and removed at our end; a child ends without cleaning up
   const pid_t child = ::fork();
   if (child == 0) {
     try {

@@ -11,7 +11,7 @@ void safetensors(Bytes input) {
     const formats::SafetensorsFile file(path);
     for (const auto& [name, entry] : file.entries()) {
       xxh3(file.bytes(name));
-      accepts<DataError>(path.string(), [&] {  // a dtype that LibTorch lacks
+      accepts<DataError>(path.string(), [&, &name = name] {  // a dtype that LibTorch lacks
         const at::Tensor tensor = file.tensor(name);
         RETORT_ASSERT(tensor.nbytes() == file.bytes(name).size());
       });
