@@ -26,6 +26,7 @@ constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kRecipe = "recipe.yaml";
 constexpr const char* kTokenizer[] = {"tokenizer.json", "tokenizer_config.json"};
 constexpr const char* kManifest = "manifest.json";
+constexpr const char* kLatest = "LATEST";
 constexpr uint64_t kManifestLimit = uint64_t{1} << 28;
 
 std::string directory_name(int64_t step) { return fmt::format("step_{:08}", step); }
@@ -40,7 +41,7 @@ std::optional<int64_t> step_of(const std::string& name) {
 }
 
 bool is_temporary(const std::string& name) {
-  return name.starts_with("step_") && name.find(".tmp.") != name.npos;
+  return (name.starts_with("step_") || name.starts_with(kLatest)) && name.find(".tmp.") != name.npos;
 }
 
 // ---- Saving
@@ -149,18 +150,6 @@ void write_files(FileSystem& files, const Path& directory, const CheckpointConte
                       {"files", index}};
   write_text(files, directory / kManifest, render_manifest(manifest));
   files.sync_directory(directory);
-}
-
-// Removes all but the newest `keep`, the steps beyond this one, and what failed saves left.
-void rotate(FileSystem& files, const Path& directory, int64_t step, int64_t keep) {
-  std::vector<Path> gone;
-  for (const auto& entry : std::filesystem::directory_iterator(directory))
-    if (is_temporary(entry.path().filename().string())) gone.push_back(entry.path());
-  int64_t kept = 0;
-  for (const Path& path : list_checkpoints(directory))
-    if (*step_of(path.filename().string()) > step || ++kept > std::max<int64_t>(keep, 1))
-      gone.push_back(path);
-  for (const Path& path : gone) files.remove_all(path);
 }
 
 // ---- Loading
@@ -275,8 +264,23 @@ void save_checkpoint(FileSystem& files, const Path& directory, const CheckpointC
     throw;
   }
   files.sync_directory(directory);
-  write_durably(files, directory / "LATEST", path.filename().string() + "\n");
-  rotate(files, directory, content.step, keep);
+  finish_save(files, directory, content.step, keep);
+  for (const Path& other : list_checkpoints(directory))
+    if (*step_of(other.filename().string()) > content.step) files.remove_all(other);
+}
+
+void finish_save(FileSystem& files, const Path& directory, int64_t step, int64_t keep) {
+  const Path latest = directory / kLatest;
+  const std::string name = directory_name(step) + "\n";
+  if (!std::filesystem::exists(latest) || read_text(latest) != name) write_durably(files, latest, name);
+  std::vector<Path> gone;
+  for (const auto& entry : std::filesystem::directory_iterator(directory))
+    if (is_temporary(entry.path().filename().string())) gone.push_back(entry.path());
+  int64_t kept = 0;
+  for (const Path& path : list_checkpoints(directory))
+    if (*step_of(path.filename().string()) <= step && ++kept > std::max<int64_t>(keep, 1))
+      gone.push_back(path);
+  for (const Path& path : gone) files.remove_all(path);
 }
 
 LoadedCheckpoint load_checkpoint(const Path& path) {

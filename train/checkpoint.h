@@ -33,6 +33,9 @@ struct CheckpointContent {
 // older ones: temporaries of failed saves, and steps beyond N, a future that a fallback gave up.
 void save_checkpoint(FileSystem& files, const Path& directory, const CheckpointContent& content,
                      int64_t keep);
+// The end of a save, for one that was killed before it: LATEST names this step, and of the steps up to it the newest
+// `keep` stay, without temporaries. Later ones, which a fallback has passed over, stay until a save.
+void finish_save(FileSystem& files, const Path& directory, int64_t step, int64_t keep);
 
 struct LoadedCheckpoint {
   Path path;

@@ -324,7 +324,16 @@ Trainer::State Trainer::restore() {
     fail<CheckpointError>("{}: {}", source, error.what());
   }
   state.seconds = read_seconds(checkpoint->path.parent_path().parent_path() / kProgress);
-  if (parts_.step.comm.rank() == 0) parts_.log.info("continuing from {}", source);
+  if (parts_.step.comm.rank() == 0) {
+    parts_.log.info("continuing from {}", source);
+    const Path own = parts_.directory / kCheckpoints;
+    try {
+      if (checkpoint->path.parent_path() == own)
+        finish_save(parts_.files, own, state.step, options_.keep_checkpoints);
+    } catch (const IoError& error) {
+      parts_.log.warn("the last save could not be finished: {}", error.what());
+    }
+  }
   return state;
 }
 

@@ -141,6 +141,17 @@ TEST(Checkpoint, AnAbandonedFutureGoes) {
   expect_content(*load_latest_checkpoint(run.path(), *log), 15);
 }
 
+TEST(Checkpoint, WhatAKilledSaveHasLeftGoesWithoutAnotherSave) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20, 30}) save(run.path(), step, 3);
+  std::filesystem::create_directory(run / "step_00000040.tmp.77");
+  std::filesystem::create_directory(run / "LATEST.tmp.77");
+  finish_save(quick_files(), run.path(), 20, 1);  // 30 was passed over
+  EXPECT_EQ(read_text(run / "LATEST"), "step_00000020\n");
+  EXPECT_EQ(entries(run.path()), (std::vector<std::string>{"LATEST", "step_00000020", "step_00000030"}));
+  expect_content(load_checkpoint(run / "step_00000020"), 20);
+}
+
 TEST(Checkpoint, ReplacesADamagedOneOfTheSameStep) {
   TemporaryDirectory run;
   for (const int64_t step : {10, 20}) save(run.path(), step);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <limits>
 #include <mutex>
 #include <set>
@@ -479,6 +480,11 @@ TEST(Trainer, AFinishedRunReturnsAtOnce) {
   TinyRun first, again;
   const TrainReport expected = first(run.path());
   const auto before = contents(run.path());
+  // A kill within the last save: before LATEST was written, and while an older checkpoint was being removed.
+  std::ofstream(run / "checkpoints/LATEST") << "step_00000001\n";
+  std::filesystem::create_directory(run / "checkpoints/step_00000001");
+  std::ofstream(run / "checkpoints/step_00000001/weights.safetensors") << "half";
+  again.options.keep_checkpoints = 1;
   again.before_step = [](int, int64_t step, std::atomic<bool>&) { ADD_FAILURE() << "trained step " << step; };
   const TrainReport report = again(run.path());
   EXPECT_EQ(report.steps, 20);
