@@ -2,24 +2,24 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include "models/family.h"
+#include "models/adapters.h"
 
 namespace retort::artifacts {
 
 std::unique_ptr<models::Model> copy_of(const models::Model& model) {
   const at::NoGradGuard no_grad;
-  auto copy = models::make_model(model.spec());
+  auto copy = models::same_shape(model);
   for (models::Parameter& p : copy->parameters().unique())
-    p.master.copy_(model.parameters().at(p.name).master);
+    if (!p.codes) p.master.copy_(model.parameters().at(p.name).master);
   return copy;
 }
 
 std::unique_ptr<models::Model> f32_copy(const models::Model& model, models::WeightMap& map) {
   const at::NoGradGuard no_grad;
-  auto copy = models::make_model(model.spec());
+  auto copy = models::same_shape(model);
   for (models::Parameter& p : copy->parameters().unique()) {
     const models::Parameter& own = model.parameters().at(p.name);
-    p.master.copy_(map.apply(own, own.master));
+    if (!p.codes) p.master.copy_(map.apply(own, own.master));
     p.input_map = own.input_map;
   }
   models::IdentityMap identity;

@@ -3,8 +3,10 @@
 namespace retort::artifacts {
 
 ExportFormat gguf_export();        // export_gguf.cpp
+ExportFormat gguf_lora_export();   // export_peft.cpp
 ExportFormat hf_export();          // export_hf.cpp
 ExportFormat checkpoint_export();  // export_checkpoint.cpp
+ExportFormat peft_export();        // export_peft.cpp
 // export_hf.cpp: in a layout of quantize/hf_packing.h
 ExportFormat packed_export(const std::string& layout, std::string holds, bool activations = false);
 
@@ -19,11 +21,14 @@ const Registry<ExportFormat>& export_formats() {
           packed_export("gptq", "the same in AutoGPTQ's layout"),
           packed_export("gptq_v2", "the same in its second version"),
           checkpoint_export(),
+          peft_export(),
+          gguf_lora_export(),
       });
   return table;
 }
 
 std::vector<GridMisfit> grid_misfits(const ExportFormat& format, const quantize::QuantizeOptions& grids) {
+  if (format.adapters) return {{"weights", format.noun + " holds adapters and no weight of a model"}};
   if (format.packs == Packs::kValues) return {};
   const std::string& weights = grids.weights.grid;
   if (format.packs == Packs::kMatrices && weights == "none") return {{"weights", "names no grid to pack"}};

@@ -11,7 +11,7 @@
 
 namespace retort::artifacts {
 
-// What is written: a model as it was opened, or without its adapters.
+// What is written: a model as it was opened, or with its adapters merged.
 struct ExportSource {
   const models::Model& model;
   models::WeightMap& map;
@@ -19,7 +19,8 @@ struct ExportSource {
   const data::Tokenizer* tokenizer;   // nullptr: none
   const formats::Json& generation;
   std::vector<int32_t> ends;
-  std::string command;  // ExportModel's
+  std::string command;                     // ExportModel's
+  const AdapterFacts* adapters = nullptr;  // of a model whose adapters are not merged; nullptr: none
 };
 
 enum class Packs { kValues, kMatrices, kEverything };
@@ -32,6 +33,7 @@ struct ExportFormat {
   bool one_file = false;           // else a folder
   Packs packs = Packs::kValues;    // what leaves as codes of the model's own grids
   bool merges = true;              // adapters and sharing are expanded: it knows neither
+  bool adapters = false;           // holds adapters alone, without their base
   std::string without_tokenizer =
       "its readers need one from elsewhere";  // what a model without one is good for
   bool activations = false;                   // can say that whoever loads it rounds them

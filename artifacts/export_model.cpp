@@ -73,7 +73,9 @@ uint64_t export_model(const OpenedModel& model, const ExportOptions& options, co
                       model.ends(),   command};
   if (command.empty()) source.command = fmt::format("export {} --format {}", model.source, options.format);
   check_weights(*model.decoder);
-  if (!format.merges || model.decoder->spec().lora_rank == 0) {
+  if (model.adapters) source.adapters = &*model.adapters;
+  const bool merges = format.merges || (model.adapters && !format.adapters);
+  if (!merges || !model.decoder->parameters().has_adapters()) {
     format.write(source, options, out, files);
   } else {
     const auto merged = models::merge_adapters(*model.decoder, model.map());

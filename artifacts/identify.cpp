@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "formats/file_mark.h"
 #include "models/hf_folder.h"
+#include "models/peft_folder.h"
 #include "train/checkpoint.h"
 
 namespace retort::artifacts {
@@ -83,11 +84,22 @@ std::string trouble_with_weights(const Path& directory) {
   return "holds a config.json and no model.safetensors";
 }
 
+std::string trouble_with_adapter(const Path& directory) {
+  if (has(directory / models::kPeftTensors)) return "";
+  if (has(directory / "adapter_model.bin"))
+    return "holds adapter_model.bin and no adapter_model.safetensors; only safetensors are read: save it as "
+           "such "
+           "(peft: save_pretrained)";
+  return "holds an adapter_config.json and no adapter_model.safetensors";
+}
+
 // The model that a directory holds itself.
 std::optional<Artifact> model_in(const Path& directory) {
   if (has(directory / "manifest.json")) return Artifact{Kind::kCheckpoint, directory, {}, ""};
   if (has(directory / "config.json"))
     return Artifact{Kind::kHfFolder, directory, {}, trouble_with_weights(directory)};
+  if (has(directory / models::kPeftConfig))
+    return Artifact{Kind::kPeft, directory, {}, trouble_with_adapter(directory)};
   if (has(directory / "model.gguf")) return Artifact{Kind::kGguf, directory / "model.gguf", {}, ""};
   for (const Path& place : {directory, directory / "checkpoints"})
     if (!train::list_checkpoints(place).empty()) return Artifact{Kind::kCheckpoints, place, {}, ""};
@@ -116,12 +128,6 @@ std::string trouble_with_run(const std::vector<Path>& models) {
 
 // It holds nothing that is known: what might have been meant?
 Artifact unknown(const Path& directory) {
-  if (has(directory / "adapter_config.json"))
-    return {Kind::kForeign,
-            directory,
-            {},
-            "holds an adapter (adapter_config.json) without the model that it is for, and is not read; merge "
-            "the two first (peft: merge_and_unload)"};
   std::vector<std::string> ggufs;
   for (const Path& entry : entries_of(directory))
     if (!is_folder(entry) && formats::is_gguf(entry)) ggufs.push_back(entry.filename().string());

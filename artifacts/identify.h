@@ -17,6 +17,7 @@ enum class Kind {
   kCheckpoint,    // a directory with a manifest.json (train/checkpoint.h)
   kCheckpoints,   // a directory with step_N/, or with such a checkpoints/; the newest whole one counts
   kHfFolder,      // a directory with a config.json (models/hf_folder.h)
+  kPeft,          // a directory with an adapter_config.json (models/peft_folder.h)
   kGguf,          // a file, or a directory's model.gguf
   kLlama2c,       // a file
   kRun,           // a directory with a recipe.yaml, or with stages that hold models

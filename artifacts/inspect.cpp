@@ -49,6 +49,10 @@ std::string part_of(const models::Parameter& p) {
       return "head";
     case models::Role::kNorm:
       return "norms";
+    case models::Role::kLoraA:
+    case models::Role::kLoraB:
+    case models::Role::kMagnitude:
+      return "adapters";
     default:
       return p.name.find(".attn.") != std::string::npos ? "attention" : "feed-forward";
   }
@@ -65,7 +69,8 @@ void say_counts(const models::Parameters& parameters, const Say& say) {
     say(fmt::format("{:<14}{:>16}{:>16}", name, unique, expanded));
   };
   row("parameters", "unique", "expanded");
-  for (const char* name : {"embedding", "positions", "attention", "feed-forward", "norms", "head"})
+  for (const char* name :
+       {"embedding", "positions", "attention", "feed-forward", "norms", "adapters", "head"})
     if (parts.contains(name))
       row(name, std::to_string(parts[name].unique), std::to_string(parts[name].expanded));
   row("total", std::to_string(parameters.stored()), std::to_string(parameters.expanded()));
@@ -152,6 +157,15 @@ void of_checkpoint(const Path& path, const Say& say, Log& log) {
   }
 }
 
+void of_peft(const Path& path, const Say& say, Log& log) {
+  const models::PeftConfig config = models::read_peft_config(path);
+  say(fmt::format("adapters of rank {}, alpha {}{}{}, for the base {}", config.options.rank,
+                  config.options.alpha, config.options.rslora ? ", rslora" : "",
+                  config.options.dora ? ", dora" : "", config.base));
+  say_model(path, say, log);
+  of_safetensors(path / models::kPeftTensors, say);
+}
+
 void of_hf_folder(const Path& path, const Say& say, Log& log) {
   say_model(path, say, log);
   for (const auto& entry : fs::directory_iterator(path))
@@ -202,6 +216,8 @@ void inspect(const Path& asked, const Say& say, Log& log) {
       return of_checkpoint(train::list_checkpoints(path).front(), say, log);
     case Kind::kHfFolder:
       return of_hf_folder(path, say, log);
+    case Kind::kPeft:
+      return of_peft(path, say, log);
     case Kind::kGguf:
       return of_gguf(path, say, log);
     case Kind::kLlama2c:

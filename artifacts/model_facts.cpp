@@ -11,7 +11,13 @@ namespace {
 using formats::Json;
 
 constexpr const char *kModel = "model", *kTokenizer = "tokenizer", *kGeneration = "generation",
-                     *kQuantize = "quantize";
+                     *kQuantize = "quantize", *kAdapters = "adapters";
+
+AdapterFacts read_adapters(const Json& kept, const std::string& where) {
+  check<DataError>(kept.is_object() && kept.contains("options"), "{}: lacks options", where);
+  return {formats::section_from_json<models::AdapterOptions>(kept.at("options"), where + ".options"),
+          formats::json_text(kept, "base", where), formats::json_text(kept, "digest", where)};
+}
 
 }  // namespace
 
@@ -20,6 +26,10 @@ Json model_facts(const ModelFacts& facts) {
   if (facts.tokenizer) out[kTokenizer] = *facts.tokenizer;
   if (!facts.generation.empty()) out[kGeneration] = facts.generation;
   if (facts.quantize) out[kQuantize] = formats::section_to_json(*facts.quantize);
+  if (facts.adapters)
+    out[kAdapters] = {{"options", formats::section_to_json(facts.adapters->options)},
+                      {"base", facts.adapters->base},
+                      {"digest", facts.adapters->digest}};
   return out;
 }
 
@@ -29,6 +39,7 @@ ModelFacts read_model_facts(const Json& extra, const std::string& source) {
   ModelFacts out{models::from_json(extra.at(kModel), source)};
   if (extra.contains(kTokenizer)) out.tokenizer = formats::json_text(extra, kTokenizer, source);
   if (extra.contains(kGeneration)) out.generation = extra.at(kGeneration);
+  if (extra.contains(kAdapters)) out.adapters = read_adapters(extra.at(kAdapters), source + ": " + kAdapters);
   if (!extra.contains(kQuantize)) return out;
   const Json& kept = extra.at(kQuantize);
   const std::string where = source + ": " + kQuantize;

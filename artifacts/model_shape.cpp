@@ -2,6 +2,7 @@
 
 #include "artifacts/identify.h"
 #include "artifacts/model_facts.h"
+#include "artifacts/open_model.h"
 #include "core/error.h"
 #include "models/gguf_model.h"
 #include "models/hf_folder.h"
@@ -46,6 +47,10 @@ std::optional<models::DecoderSpec> model_shape(const Path& path) {
       return facts_of(found.path).spec;
     case Kind::kHfFolder:
       return models::hf_spec(found.path);
+    case Kind::kPeft: {
+      const Path base = peft_base(found.path, models::read_peft_config(found.path));
+      return identify(base).kind == Kind::kPeft ? std::nullopt : model_shape(base);
+    }
     case Kind::kGguf:
       return models::gguf_spec(found.path);
     case Kind::kLlama2c:

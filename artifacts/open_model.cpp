@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "artifacts/copy_model.h"
 #include "artifacts/model_facts.h"
 #include "artifacts/model_shape.h"
 #include "core/error.h"
@@ -16,12 +17,50 @@
 namespace retort::artifacts {
 namespace {
 
-OpenedModel of_checkpoint(const train::LoadedCheckpoint& checkpoint) {
+OpenedModel of(const Artifact& found, Log& log, bool as_base);
+
+// An adapter's base is a whole model: a chain of adapters could have no end.
+void check_base(bool whole, bool as_base, const Path& path) {
+  check<DataError>(whole || !as_base,
+                   "{}: is an adapter, and the base of another; merge it first (retort export)",
+                   path.string());
+}
+
+// The model below an adapter at `where`.
+OpenedModel open_base(const Path& base, const std::string& where, Log& log) {
+  check<DataError>(
+      identify(base).kind != Kind::kNothing,
+      "{}: its base is {}, and nothing is there; an adapter is used with the model that it is for", where,
+      base.string());
+  OpenedModel out = of(find_model(base), log, /*as_base=*/true);
+  out.decoder = out.take_base();
+  return out;
+}
+
+OpenedModel of_adapters(const train::LoadedCheckpoint& checkpoint, const AdapterFacts& facts, Log& log) {
+  const Path named = facts.base;
+  const Path base = (named.is_absolute() ? named : checkpoint.path / named).lexically_normal();
+  const std::string where = checkpoint.path.string() + "/manifest.json";
+  OpenedModel out = open_base(base, where, log);
+  const std::string digest = models::weights_digest(out.decoder->parameters());
+  check<DataError>(digest == facts.digest,
+                   "{}: was trained over weights of digest {}, and its base {} has {}", where, facts.digest,
+                   base.string(), digest);
+  out.decoder = models::adapt(std::move(out.decoder), facts.options, 0);
+  out.adapters = {facts.options, base.string(), digest};
+  return out;
+}
+
+OpenedModel of_checkpoint(const train::LoadedCheckpoint& checkpoint, Log& log, bool as_base) {
   OpenedModel out;
-  out.source = checkpoint.path.string();
-  ModelFacts facts = read_model_facts(checkpoint.extra, out.source + "/manifest.json");
+  ModelFacts facts = read_model_facts(checkpoint.extra, checkpoint.path.string() + "/manifest.json");
   facts.spec.validate();
-  out.decoder = models::make_model(facts.spec);
+  check_base(!facts.adapters, as_base, checkpoint.path);
+  if (facts.adapters)
+    out = of_adapters(checkpoint, *facts.adapters, log);
+  else
+    out.decoder = models::make_model(facts.spec);
+  out.source = checkpoint.path.string();
   if (facts.tokenizer) out.tokenizer = data::copied_tokenizer(*facts.tokenizer, checkpoint.path);
   out.generation = std::move(facts.generation);
   out.quantize = std::move(facts.quantize);
@@ -35,10 +74,10 @@ OpenedModel of_checkpoint(const train::LoadedCheckpoint& checkpoint) {
   return out;
 }
 
-OpenedModel of_checkpoints(const Path& directory, Log& log) {
+OpenedModel of_checkpoints(const Path& directory, Log& log, bool as_base) {
   const auto newest = train::load_latest_checkpoint(directory, log);
   check<DataError>(newest.has_value(), "{}: its checkpoints are gone", directory.string());
-  return of_checkpoint(*newest);
+  return of_checkpoint(*newest, log, as_base);
 }
 
 // The tokenizer beside or inside a model's file. One that is not supported leaves a model that knows ids
@@ -80,14 +119,29 @@ OpenedModel of_hf_folder(const Path& directory, Log& log) {
   return out;
 }
 
-OpenedModel of(const Artifact& found, Log& log) {
+OpenedModel of_peft(const Path& directory, Log& log) {
+  const models::PeftConfig config = models::read_peft_config(directory);
+  const Path base = peft_base(directory, config);
+  OpenedModel out = open_base(base, (directory / models::kPeftConfig).string(), log);
+  const std::string digest = models::weights_digest(out.decoder->parameters());
+  out.decoder = models::load_peft(directory, config, std::move(out.decoder));
+  models::bind_working(out.decoder->parameters(), out.map(), at::kFloat);
+  out.adapters = {config.options, base.string(), digest};
+  out.source = directory.string();
+  return out;
+}
+
+OpenedModel of(const Artifact& found, Log& log, bool as_base) {
   switch (found.kind) {
     case Kind::kCheckpoint:
-      return of_checkpoint(train::load_checkpoint(found.path));
+      return of_checkpoint(train::load_checkpoint(found.path), log, as_base);
     case Kind::kCheckpoints:
-      return of_checkpoints(found.path, log);
+      return of_checkpoints(found.path, log, as_base);
     case Kind::kHfFolder:
       return of_hf_folder(found.path, log);
+    case Kind::kPeft:
+      check_base(false, as_base, found.path);
+      return of_peft(found.path, log);
     case Kind::kGguf:
       return of_gguf(found.path, log);
     case Kind::kLlama2c:
@@ -116,6 +170,15 @@ void fit(OpenedModel& model, Log& log) {
 
 }  // namespace
 
+std::unique_ptr<models::Model> OpenedModel::take_base() {
+  const at::NoGradGuard no_grad;
+  if (!grids && !quantize) return std::move(decoder);
+  auto values = f32_copy(*decoder, map());
+  grids.reset();
+  quantize.reset();
+  return values;
+}
+
 models::WeightMap& OpenedModel::map() const {
   if (grids) return *grids;
   return *identity_;
@@ -138,9 +201,23 @@ const data::Tokenizer& OpenedModel::need_tokenizer() const {
 
 OpenedModel open_model(const Path& path, Log& log) {
   const at::NoGradGuard no_grad;
-  OpenedModel model = of(find_model(path), log);
+  OpenedModel model = of(find_model(path), log, /*as_base=*/false);
   if (model.tokenizer) fit(model, log);
   return model;
+}
+
+Path peft_base(const Path& directory, const models::PeftConfig& config) {
+  const Path named = config.base, beside = (directory / named).lexically_normal();
+  const std::string where = (directory / models::kPeftConfig).string();
+  check<DataError>(!config.base.empty(), "{}: names no base; write its path as base_model_name_or_path",
+                   where);
+  const bool here = identify(named).kind != Kind::kNothing;
+  check<DataError>(
+      here || identify(beside).kind != Kind::kNothing,
+      "{}: is for the base {}, and there is neither such a path nor {}; write the path of the base as "
+      "base_model_name_or_path",
+      where, config.base, beside.string());
+  return std::filesystem::absolute(here ? named : beside).lexically_normal();
 }
 
 OpenedModel new_model(const models::DecoderSpec& spec, uint64_t seed, std::string source) {

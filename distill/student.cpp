@@ -371,7 +371,7 @@ std::vector<int64_t> layer_map(int64_t student_layers, int64_t teacher_layers, c
 void start_student(Model& student, const Model& teacher, const InitOptions& options,
                    const Importance& importance) {
   check_start(student.spec(), teacher.spec(), options);
-  RETORT_ASSERT(teacher.spec().lora_rank == 0);
+  RETORT_ASSERT(!teacher.parameters().has_adapters());
   const at::NoGradGuard no_grad;
   Start(student, teacher, options, importance).run();
 }

@@ -32,6 +32,7 @@ struct Decoder::State {
   std::optional<Layers> layers;
   Norm final_norm;
   const Parameter* head = nullptr;
+  const LowRank *embed_adapter = nullptr, *head_adapter = nullptr;
 
   void declare();
   LayerCall call(const TokenBlock& block, KvCache* cache);
@@ -54,6 +55,8 @@ void Decoder::State::declare() {
   } else {
     head = root.tensor("lm_head.weight", {spec.vocabulary, spec.width}, Role::kHead);
   }
+  embed_adapter = &parameters.adapter("embed.weight");
+  head_adapter = &parameters.adapter("lm_head.weight");
 }
 
 LayerCall Decoder::State::call(const TokenBlock& block, KvCache* cache) {
@@ -102,7 +105,7 @@ void Decoder::State::skip_padding(LayerCall& c, const at::Tensor& start_B, int64
 }
 
 at::Tensor Decoder::State::embedded(const at::Tensor& tokens_BT, const LayerCall& c) const {
-  at::Tensor x_BTD = look_up(*embed, tokens_BT);
+  at::Tensor x_BTD = look_up(*embed, tokens_BT, *embed_adapter);
   if (spec.scale_embeddings) x_BTD = x_BTD * embedding_scale();
   return positions ? x_BTD + look_up(*positions, c.positions_BT) : x_BTD;
 }
@@ -175,7 +178,7 @@ double Decoder::flops_per_token(int64_t tokens) const {
 }
 
 const DecoderSpec& Decoder::spec() const { return state_->spec; }
-Head Decoder::head() const { return head_of(*state_->head, state_->spec); }
+Head Decoder::head() const { return head_of(*state_->head, state_->spec, *state_->head_adapter); }
 void Decoder::set_tokens(int64_t ids) { state_->spec.set_tokens(ids); }
 Parameters& Decoder::parameters() { return state_->parameters; }
 const Parameters& Decoder::parameters() const { return state_->parameters; }

@@ -121,13 +121,6 @@ uint32_t file_type(const NamedPacked& tensors) {
   return numbers.at(most->first);
 }
 
-// A file of that name is replaced when it is an older GGUF, or empty.
-void check_replaceable(const Path& path) {
-  if (!std::filesystem::is_regular_file(path) || std::filesystem::file_size(path) == 0) return;
-  check<IoError>(formats::is_gguf(path), "{}: exists and is no GGUF; not replaced: name another file",
-                 path.string());
-}
-
 }  // namespace
 
 std::unique_ptr<Decoder> load_gguf(const Path& path) {
@@ -146,10 +139,16 @@ DecoderSpec gguf_spec(const Path& path) {
   return family_of(file).spec_from_gguf(file);
 }
 
+void check_gguf_place(const Path& path) {
+  if (!std::filesystem::is_regular_file(path) || std::filesystem::file_size(path) == 0) return;
+  check<IoError>(formats::is_gguf(path), "{}: exists and is no GGUF; not replaced: name another file",
+                 path.string());
+}
+
 void save_gguf(FileSystem& files, const Path& path, const Model& model, const Packer& packer,
                const formats::GgufMetadata& tokenizer, const std::string& name) {
-  check<InternalError>(model.spec().lora_rank == 0, "[gguf] adapters must be merged first");
-  check_replaceable(path);
+  check<InternalError>(!model.parameters().has_adapters(), "[gguf] adapters must be merged first");
+  check_gguf_place(path);
   const Family& family = families().at(model.spec().family);
   check<InternalError>(family.gguf_metadata != nullptr, "[gguf] a {} model has no form in a GGUF",
                        family.name);

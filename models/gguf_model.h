@@ -25,5 +25,7 @@ using Packer = std::function<formats::PackedTensor(const Parameter&)>;
 // types used. An older GGUF of that name is replaced; IoError for another file.
 void save_gguf(FileSystem& files, const Path& path, const Model& model, const Packer& packer,
                const formats::GgufMetadata& tokenizer, const std::string& name);
+// IoError where a file of that name is neither an older GGUF nor empty.
+void check_gguf_place(const Path& path);
 
 }  // namespace retort::models

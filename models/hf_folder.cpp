@@ -278,7 +278,7 @@ bool holds_weights(const Path& directory) {
 void save_hf_folder(FileSystem& files, const Path& directory, const Model& model, WeightMap& map,
                     at::ScalarType dtype, const HfExtras& extras) {
   const at::NoGradGuard no_grad;
-  check<InternalError>(model.spec().lora_rank == 0, "[hf] adapters must be merged first");
+  check<InternalError>(!model.parameters().has_adapters(), "[hf] adapters must be merged first");
   Path target = std::filesystem::absolute(directory).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // "out/"
   check_replaceable(target, extras);

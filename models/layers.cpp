@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "kernels/activation.h"
 #include "kernels/norm.h"
+#include "models/adapters.h"
 
 namespace retort::models {
 
@@ -32,14 +33,13 @@ Norm Scope::norm(const std::string& name, int64_t width) const {
 
 Linear Scope::linear(const std::string& name, int64_t out, int64_t in, bool bias, int64_t depth) const {
   Linear linear{tensor(name + ".weight", {out, in}, Role::kMatrix, depth), nullptr};
+  linear.adapter = &parameters_.adapter(prefix_ + name + ".weight");
   if (bias) linear.bias = tensor(name + ".bias", {out}, Role::kBias);
   return linear;
 }
 
-void Scope::adapt(Linear& linear, const std::string& name) const {
-  const int64_t out = linear.weight->shape[0], in = linear.weight->shape[1];
-  linear.lora_a = tensor(name + ".lora_a.weight", {spec_.lora_rank, in}, Role::kLoraA);
-  linear.lora_b = tensor(name + ".lora_b.weight", {out, spec_.lora_rank}, Role::kLoraB);
+void Scope::adapt(const std::string& name) const {
+  add_low_rank(parameters_, {prefix_ + name + ".weight"}, {.rank = spec_.lora_rank});
 }
 
 LayerTap* LayerCall::tap(int64_t layer) const {
@@ -87,9 +87,9 @@ Layers::Layer Layers::declare(Parameters& parameters, const std::string& prefix,
   layer.down = ffn.linear("ffn.down", D, F, spec.ffn_bias, depth);
   if (spec.post_norms) layer.ffn_post_norm = block.norm("ffn_post_norm");
   if (spec.lora_rank > 0 && inside) {
-    if (layer.gate.weight) block.adapt(layer.gate, "ffn.gate");
-    block.adapt(layer.up, "ffn.up");
-    block.adapt(layer.down, "ffn.down");
+    if (layer.gate.weight) block.adapt("ffn.gate");
+    block.adapt("ffn.up");
+    block.adapt("ffn.down");
   }
   return layer;
 }

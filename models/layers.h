@@ -37,7 +37,7 @@ class Scope {
   Norm norm(const std::string& name) const { return norm(name, spec_.width); }
   Norm norm(const std::string& name, int64_t width) const;  // of the spec's kind
   Linear linear(const std::string& name, int64_t out, int64_t in, bool bias, int64_t depth = 0) const;
-  void adapt(Linear& linear, const std::string& name) const;  // with a low-rank adapter of the spec's rank
+  void adapt(const std::string& name) const;  // with a low-rank adapter of the spec's rank
 
  private:
   Parameters& parameters_;

@@ -27,6 +27,31 @@ struct LookUp : torch::autograd::Function<LookUp> {
   }
 };
 
+// x W^T with a W that is kept as codes: its values are made for the product and again for the gradient of
+// x, so that they are never there for all layers at once. The parameter outlives the graph.
+struct CodesProduct : torch::autograd::Function<CodesProduct> {
+  static at::Tensor values(int64_t weight, at::ScalarType dtype) {
+    return reinterpret_cast<const Parameter*>(weight)->codes->values().to(dtype);
+  }
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t weight) {
+    ctx->saved_data["weight"] = weight;
+    return at::linear(x, values(weight, x.scalar_type()));
+  }
+  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    const at::Tensor& gradient = gradients[0];
+    const int64_t weight = ctx->saved_data["weight"].toInt();
+    return {at::matmul(gradient, values(weight, gradient.scalar_type())), at::Tensor()};
+  }
+};
+
+constexpr double kShortest = 1e-30;  // instead of a row of zeros, which has no direction
+
+// s (x A^T) B^T, f32.
+at::Tensor low_rank(const at::Tensor& x, const LowRank& adapter) {
+  const at::Tensor x_A = at::linear(x.to(at::kFloat), adapter.a->working.to(at::kFloat));
+  return at::linear(adapter.scale == 1.0 ? x_A : x_A * adapter.scale, adapter.b->working.to(at::kFloat));
+}
+
 at::Tensor thin(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
   const at::Tensor y = kernels::thin_product(x, w);
   return (bias.defined() ? y + bias : y).to(w.scalar_type());
@@ -34,18 +59,66 @@ at::Tensor thin(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias
 
 }  // namespace
 
-at::Tensor Linear::operator()(const at::Tensor& x) const {
-  const at::Tensor& w = weight->working;
-  at::Tensor input = x.to(w.scalar_type());
-  if (weight->observer) weight->observer(input);
-  if (weight->input_map) input = weight->input_map(input);
-  const at::Tensor b = bias ? bias->working.to(w.scalar_type()) : at::Tensor();
-  const at::Tensor y = kernels::is_thin(input, w) ? thin(input, w, b) : at::linear(input, w, b);
-  return lora_a ? y + at::linear(at::linear(input, lora_a->working), lora_b->working) : y;
+at::Tensor Linear::product(const at::Tensor& x, const at::Tensor& b) const {
+  if (weight->codes && at::GradMode::is_enabled() && x.requires_grad()) {
+    const at::Tensor y = CodesProduct::apply(x, reinterpret_cast<int64_t>(weight));
+    return b.defined() ? y + b : y;
+  }
+  const at::Tensor w = weight->codes ? weight->values().to(dtype()) : weight->working;
+  return kernels::is_thin(x, w) ? thin(x, w, b) : at::linear(x, w, b);
 }
 
-at::Tensor look_up(const Parameter& embedding, const at::Tensor& ids) {
-  return LookUp::apply(embedding.working, ids);
+at::Tensor Linear::operator()(const at::Tensor& x) const {
+  at::Tensor input = x.to(dtype());
+  if (weight->observer) weight->observer(input);
+  if (weight->input_map) input = weight->input_map(input);
+  const at::Tensor b = bias ? bias->working.to(dtype()) : at::Tensor();
+  const bool rescaled = adapter && adapter->magnitude;
+  const at::Tensor y = product(input, rescaled ? at::Tensor() : b);  // a bias is not rescaled
+  if (!adapter || !*adapter) return y;
+  at::Tensor sum = y.to(at::kFloat) + low_rank(input, *adapter);
+  if (rescaled) {
+    const LowRankValues values = working_values(*adapter);
+    sum = sum *
+          (values.m /
+           joined_lengths(weight->codes ? weight->values() : weight->working, values).clamp_min(kShortest));
+    if (bias) sum = sum + bias->working;
+  }
+  return sum.to(dtype());
+}
+
+LowRankValues working_values(const LowRank& adapter) {
+  const auto f32 = [](const Parameter* p) { return p ? p->working.to(at::kFloat) : at::Tensor(); };
+  return {f32(adapter.a), f32(adapter.b), f32(adapter.magnitude), adapter.scale};
+}
+
+// |w + s b A|^2 = w.w + 2 s b.(A w) + s^2 b (A A^T) b of each row w of W and b of B.
+at::Tensor joined_lengths(const at::Tensor& weight, const LowRankValues& adapter) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor w = weight.to(at::kFloat);
+  const at::Tensor cross = (at::mm(w, adapter.a.t()) * adapter.b).sum(1);
+  const at::Tensor own = (at::mm(adapter.b, at::mm(adapter.a, adapter.a.t())) * adapter.b).sum(1);
+  const at::Tensor squares =
+      w.square().sum(1) + cross * (2.0 * adapter.scale) + own * (adapter.scale * adapter.scale);
+  return squares.clamp_min_(0.0).sqrt_();
+}
+
+at::Tensor joined(const at::Tensor& weight, const LowRankValues& adapter) {
+  const at::Tensor sum = at::addmm(weight.to(at::kFloat), adapter.b, adapter.a, 1.0, adapter.scale);
+  if (!adapter.m.defined()) return sum;
+  return sum * (adapter.m / joined_lengths(weight, adapter).clamp_min(kShortest)).unsqueeze(1);
+}
+
+at::Tensor look_up(const Parameter& embedding, const at::Tensor& ids, const LowRank& adapter) {
+  const at::Tensor rows = LookUp::apply(embedding.working, ids);
+  if (!adapter) return rows;
+  return rows + at::matmul(LookUp::apply(adapter.b->working, ids) * adapter.scale,
+                           adapter.a->working.to(at::kFloat));
+}
+
+at::Tensor head_weight(const Parameter& head, const LowRank& adapter) {
+  if (!adapter) return head.working;
+  return joined(head.working, working_values(adapter)).to(head.working.scalar_type());
 }
 
 }  // namespace retort::models

@@ -1,10 +1,12 @@
 #include "models/model.h"
 
+#include "models/linear.h"
+
 namespace retort::models {
 
-Head head_of(const Parameter& matrix, const DecoderSpec& spec) {
-  return {is_padded(matrix, spec) ? matrix.working.narrow(0, 0, spec.columns()) : matrix.working,
-          spec.logit_softcap};
+Head head_of(const Parameter& matrix, const DecoderSpec& spec, const LowRank& adapter) {
+  const at::Tensor weight = head_weight(matrix, adapter);
+  return {is_padded(matrix, spec) ? weight.narrow(0, 0, spec.columns()) : weight, spec.logit_softcap};
 }
 
 bool is_padded(const Parameter& p, const DecoderSpec& spec) {

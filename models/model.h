@@ -34,7 +34,7 @@ class KvCache;  // models/kv_cache.h
 using Head = kernels::Head;  // of the working copy, which is differentiable
 
 // The rows of the matrix that are tokens, and the spec's cap.
-Head head_of(const Parameter& matrix, const DecoderSpec& spec);
+Head head_of(const Parameter& matrix, const DecoderSpec& spec, const LowRank& adapter = {});
 // Files of other software hold the tokens alone: no value of a row could keep it from taking probability.
 bool is_padded(const Parameter& p, const DecoderSpec& spec);  // a table with more rows than there are tokens
 DecoderSpec without_padding(DecoderSpec spec);

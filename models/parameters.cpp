@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/nearest.h"
+#include "core/shape.h"
 
 namespace retort::models {
 
@@ -10,9 +11,22 @@ void Parameter::freeze() {
   working.requires_grad_(false);
 }
 
+void Parameter::borrow() {
+  freeze();
+  borrowed = true;
+}
+
+void Parameter::keep_as(std::shared_ptr<const Codes> kept) {
+  check<InternalError>(frozen, "[parameters] {} must be frozen to be kept as codes", name);
+  codes = std::move(kept);
+  master = at::empty({0}, master.options());
+  working = at::empty({0}, working.options());
+}
+
 void Parameters::declare(std::string name, Parameter& p) {
   check<InternalError>(!contains(name), "[parameters] {} is declared twice", name);
   p.uses.push_back(name);
+  adapters_.emplace(name, LowRank());
   by_name_.emplace(std::move(name), &p);
 }
 
@@ -46,6 +60,29 @@ Parameter& Parameters::at(std::string_view name) {
 }
 
 bool Parameters::contains(std::string_view name) const { return by_name_.find(name) != by_name_.end(); }
+
+void Parameters::join(std::string_view use, const LowRank& adapter) {
+  const Parameter& weight = at(use);
+  const int64_t rank = adapter.a->shape.at(0);
+  check_shape("adapter", "A", adapter.a->master, {rank, weight.shape.at(1)});
+  check_shape("adapter", "B", adapter.b->master, {weight.shape[0], rank});
+  if (adapter.magnitude != nullptr)
+    check_shape("adapter", "magnitude", adapter.magnitude->master, {weight.shape[0]});
+  LowRank& place = adapters_.find(use)->second;
+  check<InternalError>(!place, "[parameters] {} has an adapter already", use);
+  place = adapter;
+}
+
+const LowRank& Parameters::adapter(std::string_view use) const {
+  at(use);  // throws for an unknown name
+  return adapters_.find(use)->second;
+}
+
+bool Parameters::has_adapters() const {
+  for (const auto& [use, adapter] : adapters_)
+    if (adapter) return true;
+  return false;
+}
 
 bool Parameters::is_tied_head(std::string_view name) const {
   const Parameter& p = at(name);

@@ -8,7 +8,8 @@ namespace retort::models {
 namespace {
 
 bool stays_f32(Role role) {
-  return role == Role::kNorm || role == Role::kBias || role == Role::kPositions || role == Role::kScale;
+  return role == Role::kNorm || role == Role::kBias || role == Role::kPositions || role == Role::kScale ||
+         is_adapter(role);
 }
 
 // From here on a parameter is worth all threads; below, one, since starting them takes as long as its work.
@@ -41,7 +42,7 @@ void refresh(const Parameter& p, WeightMap& map) {
   map.apply_into(p, p.master, p.working);
 }
 
-bool is_copy(const Parameter& p) { return !p.working.is_alias_of(p.master); }
+bool is_copy(const Parameter& p) { return !p.codes && !p.working.is_alias_of(p.master); }
 
 }  // namespace
 
@@ -51,6 +52,10 @@ void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_
     const at::ScalarType dtype = stays_f32(p.role) ? at::kFloat : matrix_dtype;
     const bool shares = dtype == at::kFloat && map.identity_for(p);
     p.placement.owned = map.blocks(p);
+    if (p.codes) {  // values are made in this dtype when they are multiplied
+      p.working = p.working.to(dtype);
+      continue;
+    }
     const at::Tensor used = p.placement.used.of(p.master);
     p.working = shares ? used.detach() : at::empty_like(used, dtype, at::MemoryFormat::Contiguous);
     if (is_copy(p)) refresh(p, map);

@@ -46,9 +46,9 @@ class IdentityMap final : public WeightMap {
 };
 
 // Cuts the parameters into the map's blocks and makes the working copies: `matrix_dtype` (f32 or bf16) for
-// matrices, embeddings and heads; norms, biases and learned positions stay f32. Where the map is the identity
-// and the dtype is f32, working shares the master's storage and a refresh costs nothing. Call it again when
-// the map or the dtype changes; set hooks after it.
+// matrices, embeddings and heads; norms, biases, learned positions and adapters stay f32. Where the map is
+// the identity and the dtype is f32, working shares the master's storage and a refresh costs nothing. Call it
+// again when the map or the dtype changes; set hooks after it.
 void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_dtype);
 // Rebuilds the working copies in place from the masters: after a load, or when the map has changed.
 void refresh_working(Parameters& parameters, WeightMap& map);

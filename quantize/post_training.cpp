@@ -209,7 +209,7 @@ std::unique_ptr<CodesMap> post_train(models::Model& model, const QuantizeMap& gr
                                      const PostTrainingOptions& options, const CalibrationInput& input,
                                      Log& log) {
   const at::NoGradGuard no_grad;
-  check<ConfigError>(model.spec().lora_rank == 0,
+  check<ConfigError>(!model.parameters().has_adapters(),
                      "[quantize] a weight merged with its adapter lies on no grid: merge the adapters first");
   const std::string misfit = method_misfit(options, model);
   check<ConfigError>(misfit.empty(), "[quantize] {}", misfit);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "distill/student.h"
+#include "models/adapters.h"
 #include "models/decoder_spec.h"
 #include "quantize/quantize_map.h"
 
@@ -21,5 +22,7 @@ struct ModelOptions {
 };
 
 using QuantizeSection = std::optional<quantize::QuantizeOptions>;  // absent: weights lie on no grid
+
+using AdapterSection = std::optional<models::AdapterOptions>;  // absent: all of the model is trained
 
 }  // namespace retort::recipes

@@ -15,33 +15,35 @@ class AdamW final : public Optimizer {
       : options_(options), step_(at::zeros({}, at::kLong)) {
     for (const models::Parameter* p : trained.all())
       if (!p->frozen)
-        slots_.push_back({p->name, decays(p->role) ? options.weight_decay : 0.0, at::zeros_like(p->master),
-                          at::zeros_like(p->master)});
+        slots_.push_back({p->name, decays(p->role) ? options.weight_decay : 0.0, rate(p->role),
+                          at::zeros_like(p->master), at::zeros_like(p->master)});
   }
 
   void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr) override {
     RETORT_ASSERT(gradients.size() == trained.all().size());
     const at::NoGradGuard no_grad;
-    std::vector<kernels::AdamwTensor> tensors;
+    std::map<double, std::vector<kernels::AdamwTensor>> by_rate;
+    auto slot = slots_.begin();
     for (size_t i = 0; const models::Parameter* p : trained.all()) {
       const at::Tensor& gradient = gradients[i++];
       if (p->frozen) continue;
-      RETORT_ASSERT(tensors.size() < slots_.size() && p->name == slots_[tensors.size()].name);
-      const Slot& slot = slots_[tensors.size()];
-      tensors.push_back({.p = p->master,
-                         .m = slot.m,
-                         .v = slot.v,
-                         .gradient = gradient.contiguous(),
-                         .blocks = p->placement.owned,
-                         .decay = slot.decay});
+      RETORT_ASSERT(slot != slots_.end() && p->name == slot->name);
+      by_rate[slot->rate].push_back({.p = p->master,
+                                     .m = slot->m,
+                                     .v = slot->v,
+                                     .gradient = gradient.contiguous(),
+                                     .blocks = p->placement.owned,
+                                     .decay = slot->decay});
+      ++slot;
     }
-    RETORT_ASSERT(tensors.size() == slots_.size());
+    RETORT_ASSERT(slot == slots_.end());
     step_.add_(1);
-    kernels::adamw(tensors, {.lr = lr,
-                             .beta1 = options_.beta1,
-                             .beta2 = options_.beta2,
-                             .eps = options_.eps,
-                             .t = step_.item<int64_t>()});
+    for (const auto& [rate, tensors] : by_rate)
+      kernels::adamw(tensors, {.lr = lr * rate,
+                               .beta1 = options_.beta1,
+                               .beta2 = options_.beta2,
+                               .eps = options_.eps,
+                               .t = step_.item<int64_t>()});
   }
 
   formats::NamedTensors state() const override {
@@ -74,8 +76,13 @@ class AdamW final : public Optimizer {
   struct Slot {
     std::string name;
     double decay;
+    double rate;  // as a multiple of the step's
     at::Tensor m, v;
   };
+
+  double rate(models::Role role) const {
+    return role == models::Role::kLoraB || role == models::Role::kMagnitude ? options_.lora_plus : 1.0;
+  }
 
   bool decays(models::Role role) const {
     using models::Role;

@@ -332,6 +332,7 @@ std::vector<Path> list_checkpoints(const Path& directory) {
 formats::NamedTensors weights_of(const models::Parameters& parameters) {
   formats::NamedTensors weights;
   for (const models::Parameter& p : parameters.unique()) {
+    if (p.borrowed) continue;
     check<InternalError>(p.placement.owns_all(p.shape), "[checkpoint] {} is not all on this rank", p.name);
     weights.emplace_back(p.name, p.master);
   }
@@ -343,9 +344,11 @@ namespace {
 // `owner`: whose the parameters are.
 void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& tensors, const char* owner,
                   models::Parameters& parameters) {
-  check<CheckpointError>(tensors.size() == parameters.unique().size(), "{}: holds {} weights, the {} has {}",
-                         source.string(), tensors.size(), owner, parameters.unique().size());
+  const auto own = std::ranges::count_if(parameters.unique(), [](const auto& p) { return !p.borrowed; });
+  check<CheckpointError>(std::ssize(tensors) == own, "{}: holds {} weights, the {} has {}", source.string(),
+                         tensors.size(), owner, own);
   for (const models::Parameter& p : parameters.unique()) {
+    if (p.borrowed) continue;
     const auto found = tensors.find(p.name);
     check<CheckpointError>(found != tensors.end(), "{}: lacks the weight {}", source.string(), p.name);
     check<CheckpointError>(found->second.sizes() == p.shape && found->second.scalar_type() == at::kFloat,
@@ -354,6 +357,7 @@ void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& t
   }
   const at::NoGradGuard no_grad;
   for (models::Parameter& p : parameters.unique()) {
+    if (p.borrowed) continue;
     const models::RowBlocks& owned = p.placement.owned;
     p.master.slice(0, owned.begin, owned.end).copy_(tensors.at(p.name).slice(0, owned.begin, owned.end));
   }

@@ -55,10 +55,10 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
 std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log, comm::Comm& comm);
 // Names of the checkpoints below `directory`, newest first, without reading them.
 std::vector<Path> list_checkpoints(const Path& directory);
-// The masters by name, for a checkpoint; this rank must own all of them.
+// The masters by name, for a checkpoint, without what is borrowed; this rank must own all of them.
 formats::NamedTensors weights_of(const models::Parameters& parameters);
 // Copies the model's weights, or the objective's, into the owned blocks of the masters. CheckpointError, and
-// nothing is copied, unless names and shapes are the same.
+// nothing is copied, unless names and shapes are the same. What is borrowed stays as it is.
 void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters);
 void copy_learned(const LoadedCheckpoint& checkpoint, models::Parameters& learned);
 

@@ -35,7 +35,9 @@ void OptimizerOptions::describe(Section& s) {
           "decoupled decay of matrices: each step takes this share, times the learning rate, of every weight",
           at_least(0.0));
   s.field("decay_embeddings", decay_embeddings, "decay embeddings and learned positions too");
-  s.field("decay_all", decay_all, "decay every parameter, norms and biases too");
+  s.field("decay_all", decay_all, "decay every parameter, norms, biases and adapters too");
+  s.field("lora_plus", lora_plus,
+          "learning rate of B and of the lengths of adapters, as a multiple of lr (LoRA+: 16)", above(0.0));
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerOptions& options, const Trained& trained) {

@@ -23,7 +23,8 @@ struct OptimizerOptions {
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
   double weight_decay = 0.1;      // of matrices and heads, decoupled from the gradient
   bool decay_embeddings = false;  // embeddings (a tied head with them) and learned positions too
-  bool decay_all = false;         // norms and biases as well
+  bool decay_all = false;         // norms, biases and adapters as well
+  double lora_plus = 1.0;         // rate of the adapters' B and lengths, as a multiple of lr
   void describe(Section& s);
 };
 

@@ -20,7 +20,7 @@ class PatchModel : public Model {
   at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) final;
   std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const final;
   void set_tokens(int64_t ids) final { spec_.set_tokens(ids); }
-  Head head() const final { return head_of(*head_, spec_); }
+  Head head() const final { return head_of(*head_, spec_, parameters_.adapter("lm_head.weight")); }
   Parameters& parameters() final { return parameters_; }
   const Parameters& parameters() const final { return parameters_; }
   int64_t vocabulary() const final { return spec_.vocabulary; }
@@ -40,6 +40,9 @@ class PatchModel : public Model {
   DecoderSpec byte_spec(int64_t layers) const;  // spec.patch's sizes, nothing shared
   void declare_embedding();                     // embed.weight
   void declare_head();                          // lm_head.weight; after all else
+  at::Tensor embedded(const at::Tensor& ids) const {
+    return look_up(*embed_, ids, parameters_.adapter("embed.weight"));
+  }
 
   DecoderSpec spec_;
   Parameters parameters_;

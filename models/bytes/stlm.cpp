@@ -115,7 +115,7 @@ class Stlm final : public PatchModel {
   }
 
   at::Tensor encode(const at::Tensor& tokens_BPS) const {
-    at::Tensor x_NSE = look_up(*embed_, tokens_BPS.clamp_max(spec_.vocabulary - 1)).flatten(0, 1);
+    at::Tensor x_NSE = embedded(tokens_BPS.clamp_max(spec_.vocabulary - 1)).flatten(0, 1);
     if (spec_.vocabulary <= kStopToken)  // no row for padding
       x_NSE = x_NSE * tokens_BPS.ne(kStopToken).flatten(0, 1).unsqueeze(-1);
     x_NSE = x_NSE + encoder_positions_->working;
@@ -135,8 +135,7 @@ class Stlm final : public PatchModel {
   at::Tensor autoregressive(const at::Tensor& core_BPD, const Patches& patches, const TokenBlock& block) {
     head_layers_->prepare(spec_.patch->longest, embed_->working.device());
     const at::Tensor told_BPE = in_(core_BPD).to(at::kFloat);
-    const at::Tensor x_BTE =
-        look_up(*embed_, block.tokens_BT) + take_rows(told_BPE, patches.done_BT, /*zero=*/true);
+    const at::Tensor x_BTE = embedded(block.tokens_BT) + take_rows(told_BPE, patches.done_BT, /*zero=*/true);
     const LayerCall call{.positions_BT = patches.slot_BT, .mask = {.document_BS = patches.next_BT}};
     return final_norm_((*head_layers_)(x_BTE, call));
   }

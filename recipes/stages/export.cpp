@@ -26,6 +26,9 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
 void check_stage(StageCheck& check) {
   const auto& e = check.stage.get<artifacts::ExportOptions>();
   check.demand_model();
+  if (e.evaluate && e.format == "gguf-lora")
+    check.add({"export.evaluate", "export.format"},
+              "a GGUF adapter is no model that is read back; format peft is, and holds the same adapters");
   if (e.type == "own" && e.embedding_type != "same")
     check.add({"export.embedding_type", "export.type"},
               "needs an export.type; type own brings its own grids");

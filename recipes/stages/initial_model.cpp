@@ -19,7 +19,7 @@ std::unique_ptr<models::Model> plain_teacher(const StageContext& context, const 
                                              Log& log) {
   artifacts::OpenedModel teacher =
       open_teacher("model.init.from", init_source(context.stage), context, text, log);
-  if (teacher.decoder->spec().lora_rank == 0) return std::move(teacher.decoder);
+  if (!teacher.decoder->parameters().has_adapters()) return std::move(teacher.decoder);
   return models::merge_adapters(*teacher.decoder, teacher.map());
 }
 
@@ -63,6 +63,34 @@ StartingModel continued(artifacts::OpenedModel model, const Stage& stage) {
   return {artifacts::copy_of(*model.decoder), std::move(model.generation)};
 }
 
+// Where the base is, for a checkpoint of this stage: from its own directory when both are in the run.
+std::string base_path(const StageContext& context, const std::string& source) {
+  const Path base = std::filesystem::absolute(source).lexically_normal();
+  const Path run = std::filesystem::absolute(context.run).lexically_normal();
+  const Path inside = base.lexically_relative(run);
+  if (context.alone() || inside.empty() || *inside.begin() == "..") return base.string();
+  const Path checkpoint = context.directory / "checkpoints" / "step";
+  return base.lexically_relative(std::filesystem::absolute(checkpoint).lexically_normal()).string();
+}
+
+StartingModel adapted(const StageContext& context, artifacts::OpenedModel model) {
+  const models::AdapterOptions& options = *context.stage.get<AdapterSection>();
+  if (model.adapters) {
+    check<ConfigError>(
+        model.adapters->options == options,
+        "adapters must be those of {}, which are continued; export it first for others over the merged "
+        "model",
+        model.source);
+    const artifacts::AdapterFacts& own = *model.adapters;
+    return {std::move(model.decoder), std::move(model.generation),
+            artifacts::AdapterFacts{options, base_path(context, own.base), own.digest}};
+  }
+  auto base = model.take_base();
+  const std::string digest = models::weights_digest(base->parameters());
+  return {models::adapt(std::move(base), options, context.seed()), std::move(model.generation),
+          artifacts::AdapterFacts{options, base_path(context, model.source), digest}};
+}
+
 }  // namespace
 
 std::string init_source(const Stage& stage) {
@@ -83,6 +111,9 @@ StartingModel initial_model(const StageContext& context, const std::vector<data:
   if (!s.get<ModelOptions>().from.empty()) {
     artifacts::OpenedModel model = context.open_model(s.get<ModelOptions>().from, log);
     artifacts::check_tokenizer(model, *sources.front().shards, "data.train");
+    if (s.get<AdapterSection>()) return adapted(context, std::move(model));
+    if (model.adapters)
+      return {models::merge_adapters(*model.decoder, model.map()), std::move(model.generation)};
     return continued(std::move(model), s);
   }
   if (s.get<ModelOptions>().init) return {cut_from_teacher(context, sources, log)};

@@ -1,6 +1,7 @@
 // The model that a train stage begins with: the weights of a MODEL (model.from), a student cut from a teacher
-// (model.init, distill/student.h), or random ones. The same on every rank. Masters are set; working weights
-// are the caller's to bind.
+// (model.init, distill/student.h), or random ones. With an adapters section model.from is frozen below new
+// adapters, and its own are continued when they are the same; without the section they are merged. The same
+// on every rank. Masters are set; working weights are the caller's to bind.
 #pragma once
 
 #include <memory>
@@ -13,7 +14,8 @@ namespace retort::recipes {
 
 struct StartingModel {
   std::unique_ptr<models::Model> model;
-  formats::Json generation = formats::Json::object();  // of model.from (models/generation_facts.h)
+  formats::Json generation = formats::Json::object();    // of model.from (models/generation_facts.h)
+  std::optional<artifacts::AdapterFacts> adapters = {};  // of a stage with adapters
 };
 
 // The MODEL that model.init cuts from; "" without model.init.

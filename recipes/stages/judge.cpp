@@ -25,7 +25,7 @@ std::vector<quantize::TensorReport> tensors_of(const quantize::PackingMap* map, 
 }  // namespace
 
 models::Model& make_plain(artifacts::OpenedModel& model) {
-  if (model.decoder->spec().lora_rank > 0)
+  if (model.decoder->parameters().has_adapters())
     model.decoder = models::merge_adapters(*model.decoder, model.map());
   else if (model.quantize)
     model.decoder = artifacts::f32_copy(*model.decoder, model.map());

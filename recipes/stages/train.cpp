@@ -118,6 +118,7 @@ class Training {
     StartingModel initial = initial_model(context_, stream_->sources(), log_);
     model_ = std::move(initial.model);
     generation_ = std::move(initial.generation);
+    adapters_ = std::move(initial.adapters);
     const std::string& from = stage_.get<ModelOptions>().from;  // whose embedding is what it is
     check<ConfigError>(!from.empty() || model_->vocabulary() >= text().vocabulary(),
                        "model.vocabulary must be at least the shards' {}, got {}", text().vocabulary(),
@@ -178,7 +179,7 @@ class Training {
              .directory = context_.directory,
              .recipe = context_.identity,
              .facts = artifacts::model_facts(
-                 {model_->spec(), text().tokenizer_name(), stage_.get<QuantizeSection>(), generation_}),
+                 {model_->spec(), text().tokenizer_name(), stage_.get<QuantizeSection>(), generation_, adapters_}),
              .tokenizer = data::tokenizer_files(*text().tokenizer()),
              .validate = [&](int64_t done) { return validate(done); },
              .stop = &context_.stop,
@@ -225,6 +226,7 @@ class Training {
   std::unique_ptr<data::BatchStream> stream_;
   std::unique_ptr<models::Model> model_;
   formats::Json generation_;
+  std::optional<artifacts::AdapterFacts> adapters_;
   std::unique_ptr<models::WeightMap> map_;
   quantize::QuantizeMap* quantizing_ = nullptr;  // the map, when it is one
   std::unique_ptr<train::Objective> objective_;
@@ -284,6 +286,9 @@ StageKind train_stage() {
       .sections = {model_section(), data_section(),
                    section_kind<train::TrainOptions>("train", "how long and how"),
                    section_kind<DistillSection>("distill", "learn from a teacher; without it: cross-entropy"),
+                   section_kind<AdapterSection>(
+                       "adapters",
+                       "low-rank adapters on a frozen model.from; without it: all of it is trained"),
                    quantize_section(), parallel_section()},
       .makes = Thing::kModel,
       .figures = model_figures(

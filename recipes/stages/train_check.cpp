@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "distill/loss.h"
+#include "models/family.h"
 #include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
@@ -160,6 +161,25 @@ void check_model(StageCheck& check) {
   if (const auto& grids = check.stage.get<QuantizeSection>()) check.check_grids(*spec, *grids);
 }
 
+// Over a model on disk, which checkpoints name instead of holding it.
+void check_adapters(StageCheck& check) {
+  const auto& from = check.stage.get<ModelOptions>().from;
+  if (from.empty() || preset_of(from))
+    check.add({"model.from", "adapters"},
+              fmt::format("must name a model on disk for adapters, got \"{}\"", from));
+  if (check.stage.get<QuantizeSection>())
+    check.add({"quantize", "adapters"},
+              "excludes adapters: a weight merged with its adapter lies on no grid; train the merged model, "
+              "stage:NAME, for its grid");
+  const auto spec = spec_of(check.recipe, check.stage);
+  if (!spec || from.empty()) return;
+  try {
+    models::adapt(models::make_model(*spec, at::kMeta), *check.stage.get<AdapterSection>(), 0);
+  } catch (const ConfigError& error) {
+    check.add_key_error(error, "model.from");
+  }
+}
+
 }  // namespace
 
 void check_train_stage(StageCheck& check) {
@@ -168,6 +188,7 @@ void check_train_stage(StageCheck& check) {
   check_steps(check);
   if (check.stage.get<DistillSection>()) check_distill(check);
   check_model(check);
+  if (check.stage.get<AdapterSection>()) check_adapters(check);
 }
 
 }  // namespace retort::recipes

@@ -111,6 +111,8 @@ TEST(ExportFormats, CodesNeedAPlaceInTheFile) {
   EXPECT_THAT(grid_misfits(export_formats().at("compressed-tensors"), grids),
               IsEmpty());  // tables are values
   EXPECT_THAT(grid_misfits(export_formats().at("hf"), grids), IsEmpty());
+  EXPECT_EQ(grid_misfits(export_formats().at("peft"), grids).front().why,
+            "a peft folder holds adapters and no weight of a model");
   grids.weights.grid = "none";
   EXPECT_EQ(grid_misfits(export_formats().at("gptq"), grids).front().why, "names no grid to pack");
 }

@@ -114,7 +114,7 @@ TEST_F(Identify, NamesWhatOthersLeft) {
   put("torch/pytorch_model.bin", "PK\3\4");
   put("bare/config.json", "{}");
   put("adapter/adapter_config.json", "{}");
-  put("adapter/adapter_model.safetensors");
+  put("adapter/adapter_model.bin", "PK\3\4");
   put("quants/m-00001-of-00002.gguf", "GGUF");
   put("quants/m-00002-of-00002.gguf", "GGUF");
   for (const auto& [name, trouble] :
@@ -122,12 +122,14 @@ TEST_F(Identify, NamesWhatOthersLeft) {
                   "torch: holds pytorch_model.bin and no model.safetensors; only safetensors are read"},
         {"torch/pytorch_model.bin", "is a PyTorch file"},
         {"bare", "bare: holds a config.json and no model.safetensors"},
-        {"adapter", "holds an adapter (adapter_config.json) without the model that it is for"},
+        {"adapter", "holds adapter_model.bin and no adapter_model.safetensors"},
         {"quants", "name one of its files: m-00001-of-00002.gguf, m-00002-of-00002.gguf"}})
     EXPECT_THAT(([&, name = name] { find_model(at(name)); }), ThrowsMessage<DataError>(HasSubstr(trouble)))
         << name;
   EXPECT_EQ(identify(at("torch")).kind, Kind::kHfFolder);  // its shape can be read all the same
-  EXPECT_EQ(identify(at("adapter")).kind, Kind::kForeign);
+  put("lora/adapter_config.json", "{}");
+  put("lora/adapter_model.safetensors");
+  expect("lora", Kind::kPeft, "lora");
   EXPECT_THAT([&] { find_model(at("none")); }, ThrowsMessage<IoError>(HasSubstr("none: no such model")));
 }
 

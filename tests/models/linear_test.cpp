@@ -39,13 +39,16 @@ TEST(Linear, MultipliesInTheWeightsDtype) {
 TEST(Linear, AddsALowRankAdapter) {
   Parameters parameters;
   Linear linear{&parameters.add("w", {5, 7}, Role::kMatrix), &parameters.add("b", {5}, Role::kBias),
-                &parameters.add("a", {2, 7}, Role::kLoraA), &parameters.add("c", {5, 2}, Role::kLoraB)};
+                &parameters.adapter("w")};
+  parameters.join("w", {.a = &parameters.add("a", {2, 7}, Role::kLoraA),
+                        .b = &parameters.add("c", {5, 2}, Role::kLoraB),
+                        .scale = 1.5});
   std::vector<at::Tensor> exact;
   for (Parameter& p : parameters.unique()) {
     p.master.copy_(normal(p.master.sizes(), p.name));
     exact.push_back(p.master.to(at::kDouble).detach().requires_grad_());
   }
-  const at::Tensor x = normal({3, 7}, "x"), weight = exact[0] + exact[3].matmul(exact[2]);
+  const at::Tensor x = normal({3, 7}, "x"), weight = exact[0] + 1.5 * exact[3].matmul(exact[2]);
   const at::Tensor y = linear(x), expected = at::linear(x.to(at::kDouble), weight, exact[1]);
   EXPECT_LT(testing::relative_error(y, expected), 1e-6);
   y.square().sum().backward();

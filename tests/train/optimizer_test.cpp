@@ -196,6 +196,29 @@ TEST(AdamW, StepsOwnedBlocksOnly) {
       testing::same_bits(matrix.master.slice(0, kept), all.parameters.at("matrix").master.slice(0, kept)));
 }
 
+// LoRA+: B and the lengths of rows at a rate of their own, all else at the step's.
+TEST(AdamW, TheSecondHalfOfAnAdapterHasItsOwnRate) {
+  const auto problem = [] {
+    auto out = std::make_unique<Problem>();
+    out->parameters.add("a", {2, 5}, Role::kLoraA).master.fill_(0.5);
+    out->parameters.add("b", {7, 2}, Role::kLoraB).master.fill_(0.5);
+    out->parameters.add("m", {7}, Role::kMagnitude).master.fill_(0.5);
+    return out;
+  };
+  const auto steps = [&](double lora_plus, double lr) {
+    const auto one = problem();
+    const auto optimizer = make_optimizer({.lora_plus = lora_plus}, one->parameters);
+    for (uint64_t t = 1; t <= 3; ++t) {
+      one->fill_gradients(t);
+      optimizer->step(one->parameters, one->gradients, lr);
+    }
+    return masters(one->parameters);
+  };
+  const auto plus = steps(8.0, 1e-3), slow = steps(1.0, 1e-3), fast = steps(1.0, 8e-3);
+  for (size_t i = 0; i < plus.size(); ++i)
+    EXPECT_TRUE(testing::same_bits(plus[i], i + 2 < plus.size() ? slow[i] : fast[i])) << i;
+}
+
 TEST(Optimizer, RefusesARunWithoutAnythingToTrain) {
   Parameters parameters;
   EXPECT_THROW(make_optimizer({}, parameters), ConfigError);

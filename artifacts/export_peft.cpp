@@ -1,0 +1,65 @@
+// Adapters alone, for peft and for llama.cpp: the base stays where it is, and the folder of peft says where.
+#include "artifacts/export_formats.h"
+#include "core/error.h"
+#include "models/family.h"
+#include "models/gguf_adapter.h"
+#include "models/peft_folder.h"
+
+namespace retort::artifacts {
+namespace {
+
+const AdapterFacts& need_adapters(const ExportSource& source, const ExportOptions& options) {
+  check<ConfigError>(
+      source.adapters != nullptr,
+      "format {} holds adapters, and this model has none; train a stage with adapters, or name "
+      "another format",
+      options.format);
+  return *source.adapters;
+}
+
+void write_peft(const ExportSource& source, const ExportOptions& options, const Path& out,
+                FileSystem& files) {
+  const AdapterFacts& adapters = need_adapters(source, options);
+  models::save_peft(files, out, source.model,
+                    {adapters.options, std::filesystem::absolute(adapters.base).string()});
+}
+
+void write_gguf(const ExportSource& source, const ExportOptions& options, const Path& out,
+                FileSystem& files) {
+  models::save_gguf_adapter(files, out, source.model, need_adapters(source, options).options, "retort");
+}
+
+std::string architecture_misfit(const models::DecoderSpec& spec) {
+  if (models::families().at(spec.family).hf_tensors) return "";
+  return fmt::format(
+      "adapters of a {} model have a form in checkpoints of retort only: no other software has "
+      "such an architecture",
+      spec.family);
+}
+
+}  // namespace
+
+ExportFormat peft_export() {
+  return {.name = "peft",
+          .noun = "a peft folder",
+          .holds = "a folder of adapters without their base, for peft",
+          .types = {"f32"},
+          .merges = false,
+          .adapters = true,
+          .architecture_misfit = architecture_misfit,
+          .write = write_peft};
+}
+
+ExportFormat gguf_lora_export() {
+  return {.name = "gguf-lora",
+          .noun = "a GGUF adapter",
+          .holds = "adapters for llama.cpp's --lora, over a GGUF of their base",
+          .types = {"f32"},
+          .one_file = true,
+          .merges = false,
+          .adapters = true,
+          .architecture_misfit = architecture_misfit,
+          .write = write_gguf};
+}
+
+}  // namespace retort::artifacts

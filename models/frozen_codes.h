@@ -1,0 +1,19 @@
+// What the frozen matrices of a base can be kept as: less memory, and products of the values that the codes
+// have. A row is a name and how a matrix becomes codes; the forms themselves are of formats/.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "models/parameters.h"
+
+namespace retort::models {
+
+// "f32": as they are, and what retort can make of a matrix.
+std::vector<std::string> frozen_code_names();
+
+// Rounds every borrowed matrix; tables, norms and biases stay. On at::kMeta it only checks. ConfigError
+// where a row does not divide into the form's blocks.
+void keep_as_codes(Parameters& parameters, const std::string& name);
+
+}  // namespace retort::models

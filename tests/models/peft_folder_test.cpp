@@ -1,0 +1,262 @@
+// Adapters against answers of peft 0.21 (../shared/data/finetune): logits, loss, every gradient, five AdamW
+// steps, the merge, and the folder written back. Then what a folder may not hold.
+#include "models/peft_folder.h"
+
+#include <gmock/gmock.h>
+
+#include "core/error.h"
+#include "formats/safetensors.h"
+#include "models/hf_folder.h"
+#include "tests/models/tiny.h"
+#include "tests/testing.h"
+
+namespace retort::models {
+namespace {
+
+using formats::Json;
+using ::testing::HasSubstr;
+using testing::relative_error;
+using ::testing::ThrowsMessage;
+
+class Peft : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    RETORT_NEEDS_TEST_DATA();
+    folder_ = testing::test_data() / "finetune" / GetParam();
+    if (!std::filesystem::exists(folder_)) GTEST_SKIP() << folder_ << " is not there";
+    config_ = read_peft_config(folder_);
+    if (GetParam() == "llama-qlora") config_.options.base = "nf4";
+    model_ = load_peft(folder_, config_, load_hf_folder(testing::test_data() / "models" / config_.base));
+    IdentityMap identity;
+    bind_working(model_->parameters(), identity, at::kFloat);
+    answers_.emplace(folder_ / "golden.safetensors");
+    facts_ = formats::read_json(folder_ / "golden.json");
+    tokens_ = answers_->tensor("input_ids").clone();
+  }
+
+  // The adapter's tensors, as a folder holds them.
+  std::map<std::string, at::Tensor> written() const {
+    const testing::TemporaryDirectory directory;
+    save_peft(local_files(), directory / "out", *model_, config_);
+    const formats::SafetensorsFile file(directory / "out" / "adapter_model.safetensors");
+    std::map<std::string, at::Tensor> out;
+    for (const auto& [name, entry] : file.entries()) out[name] = file.tensor(name).clone();
+    return out;
+  }
+
+  Path folder_;
+  PeftConfig config_;
+  std::unique_ptr<Model> model_;
+  std::optional<formats::SafetensorsFile> answers_;
+  Json facts_;
+  at::Tensor tokens_;
+};
+
+// Over NF4 2.1e-4 of the logits and 4e-4 of the gradients remain, of which the cause is not known: the form itself is
+// bitsandbytes' bit for bit (tests/formats/nf4_test.cpp), and losses and their five steps agree as elsewhere.
+double tolerance(const std::string& folder) { return folder == "llama-qlora" ? 5e-4 : 1e-4; }
+
+double difference(const at::Tensor& a, const at::Tensor& b) { return (a - b).abs().max().item<double>(); }
+
+TEST_P(Peft, Logits) {
+  EXPECT_LT(difference(testing::logits(*model_, {tokens_}), answers_->tensor("logits")),
+            tolerance(GetParam()));
+}
+
+// Of a pair on both sides of a tie peft lists a gradient for each side, and ours is their sum.
+at::Tensor expected_gradient(const formats::SafetensorsFile& answers, const std::string& name, bool tied) {
+  const at::Tensor own = answers.tensor("grad." + name);
+  const std::string embedding = "base_model.model.model.embed_tokens.lora_embedding_",
+                    head = "base_model.model.lm_head.lora_";
+  if (!tied) return own;
+  if (name == embedding + "A") return own + answers.tensor("grad." + head + "B.weight").t();
+  if (name == embedding + "B") return own + answers.tensor("grad." + head + "A.weight").t();
+  if (name == head + "A.weight") return own + answers.tensor("grad." + embedding + "B").t();
+  if (name == head + "B.weight") return own + answers.tensor("grad." + embedding + "A").t();
+  return own;
+}
+
+TEST_P(Peft, LossAndEveryGradientOfTheAdapterAlone) {
+  const at::Tensor loss = testing::next_token_loss(*model_, tokens_);
+  EXPECT_LT(relative_error(loss.reshape(1), answers_->tensor("loss")), 1e-5);
+  loss.backward();
+  for (Parameter& p : model_->parameters().unique()) {
+    EXPECT_EQ(p.working.grad().defined(), !p.borrowed) << p.name;
+    if (p.borrowed) continue;
+    const at::NoGradGuard no_grad;
+    p.master = p.working.grad().clone();  // to be written under their names
+  }
+  size_t compared = 0;
+  for (const auto& [name, gradient] : written()) {
+    if (name.ends_with("base_layer.weight")) continue;
+    EXPECT_LT(relative_error(gradient, expected_gradient(*answers_, name, config_.options.tied)),
+              tolerance(GetParam()))
+        << name;
+    ++compared;
+  }
+  const auto others = answers_->contains("merged_logits") ? 4 : 3;  // input_ids, logits, loss
+  EXPECT_EQ(compared, answers_->entries().size() - others);
+}
+
+// LibTorch's order of AdamW, decay on all that is trained.
+TEST_P(Peft, FiveAdamWLosses) {
+  if (!facts_.contains("losses")) GTEST_SKIP() << "peft trains this tie wrongly: no losses";
+  const Json& hp = facts_["adamw"];
+  const double lr = hp["lr"], b1 = hp["betas"][0], b2 = hp["betas"][1], eps = hp["eps"],
+               decay = hp["weight_decay"];
+  std::map<std::string, at::Tensor> m, v;
+  for (int t = 1; t <= 6; ++t) {
+    for (Parameter& p : model_->parameters().unique()) p.working.mutable_grad().reset();
+    const at::Tensor loss = testing::next_token_loss(*model_, tokens_);
+    const double expected = t == 6 ? facts_["loss_after"].get<double>()
+                                   : facts_["losses"][static_cast<size_t>(t - 1)].get<double>();
+    EXPECT_NEAR(loss.item<double>() / expected, 1.0, 1e-4) << t;
+    loss.backward();
+    const at::NoGradGuard no_grad;
+    for (Parameter& p : model_->parameters().unique()) {
+      if (p.borrowed) continue;
+      const at::Tensor g = p.working.grad();
+      if (t == 1) m[p.name] = at::zeros_like(g), v[p.name] = at::zeros_like(g);
+      m[p.name].mul_(b1).add_(g, 1 - b1);
+      v[p.name].mul_(b2).addcmul_(g, g, 1 - b2);
+      const at::Tensor root = v[p.name].sqrt() / std::sqrt(1 - std::pow(b2, t)) + eps;
+      p.master.mul_(1 - lr * decay).sub_(m[p.name] / (1 - std::pow(b1, t)) / root * lr);
+    }
+  }
+}
+
+// A right merge gives the logits of the adapter; where peft's is right, its own too.
+TEST_P(Peft, Merges) {
+  IdentityMap identity;
+  const auto merged = merge_adapters(*model_, identity);
+  EXPECT_FALSE(merged->parameters().has_adapters());
+  const at::Tensor logits = testing::logits(*merged, {tokens_});
+  EXPECT_LT(difference(logits, answers_->tensor("logits")), tolerance(GetParam()));
+  if (answers_->contains("merged_logits")) {
+    EXPECT_LT(difference(logits, answers_->tensor("merged_logits")), 1e-4);
+  }
+  const bool one_sided = GetParam() == "llama3-tied-embed";
+  EXPECT_EQ(merged->spec().tie_embeddings, model_->spec().tie_embeddings && !one_sided);
+}
+
+TEST_P(Peft, IsWrittenAsItWasRead) {
+  const formats::SafetensorsFile file(folder_ / "adapter_model.safetensors");
+  const auto out = written();
+  EXPECT_EQ(out.size(), file.entries().size());
+  for (const auto& [name, tensor] : out) EXPECT_TRUE(testing::same_bits(tensor, file.tensor(name))) << name;
+  const Json before = formats::read_json(folder_ / kPeftConfig);
+  const Json after = peft_config_json(*model_, config_);
+  for (const auto& [key, value] : after.items()) EXPECT_EQ(value, before.at(key)) << key;
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, Peft,
+                         ::testing::Values("llama-lora", "llama-rslora", "llama-dora", "llama-pattern",
+                                           "llama-layer1", "llama-head", "llama-embed", "llama3-tied-lora",
+                                           "llama3-tied-embed", "llama3-tied-both", "gpt2-lora", "gpt2-dora",
+                                           "phi3-lora", "phi3-dora", "qwen3-lora", "qwen3-rsdora",
+                                           "gemma3-lora", "stories260K-lora", "llama-qlora"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+// ---- What is refused, of a folder that is ours and right but for one thing
+
+class PeftRefuses : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    config_.options.modules = {"q_proj", "lm_head"};
+    config_.base = "base";
+    const auto model = adapt(base(), config_.options, 3);
+    save_peft(local_files(), folder(), *model, config_);
+    json_ = formats::read_json(folder() / kPeftConfig);
+    const formats::SafetensorsFile file(folder() / kTensors);
+    for (const auto& [name, entry] : file.entries()) tensors_.emplace_back(name, file.tensor(name).clone());
+  }
+  static std::unique_ptr<Model> base(uint64_t seed = 1) {
+    return testing::random_model(testing::tiny_llama(), seed);
+  }
+  Path folder() const { return directory_ / "adapter"; }
+  void load(std::unique_ptr<Model> to) const {
+    load_peft(folder(), read_peft_config(folder()), std::move(to));
+  }
+  void expect(const std::string& text, uint64_t seed = 1) {
+    write_durably(local_files(), folder() / kPeftConfig, json_.dump());
+    formats::write_safetensors(local_files(), folder() / kTensors, tensors_);
+    try {
+      load(base(seed));
+      ADD_FAILURE() << "was taken: " << text;
+    } catch (const DataError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(text));
+      EXPECT_THAT(error.what(), HasSubstr(folder().string() + "/adapter_"));
+    }
+  }
+
+  static constexpr const char* kTensors = "adapter_model.safetensors";
+  const std::string q0_ = "base_model.model.model.layers.0.self_attn.q_proj.lora_";
+  testing::TemporaryDirectory directory_;
+  PeftConfig config_;
+  Json json_;
+  formats::NamedTensors tensors_;
+};
+
+TEST_F(PeftRefuses, NothingOfARightFolder) { EXPECT_NO_THROW(load(base())); }
+
+TEST_F(PeftRefuses, AKeyThatItDoesNotKnow) {
+  json_["use_doras"] = true;
+  expect("use_doras is true, which is not supported here; did you mean \"use_dora\"?");
+  json_["use_doras"] = false;  // off: as if it were not there
+  json_["bias"] = "all";
+  expect("bias must be \"none\", got \"all\"");
+  json_["bias"] = "none";
+  json_["init_lora_weights"] = "pissa";
+  expect("init_lora_weights must be true or false or \"gaussian\", got \"pissa\"");
+  json_["init_lora_weights"] = true;
+  json_["trainable_token_indices"] = {1, 2};
+  expect("trainable_token_indices is [1,2], which is not supported here");
+}
+
+TEST_F(PeftRefuses, AValueOutOfItsRange) {
+  json_["r"] = 1 << 20;
+  expect("r must be a whole number in [1, 65536], got 1048576");
+  json_["r"] = 8;
+  json_["lora_alpha"] = -1;
+  expect("lora_alpha must be a number above 0, got -1");
+  json_["lora_alpha"] = 16;
+  json_["target_modules"] = "((a";
+  expect("adapters.pattern must be a regular expression, got \"((a\"");
+  json_["target_modules"] = "((a*)*)*b";  // for ever, with a matcher that tries all ways
+  expect("choose no weight of the model");
+}
+
+TEST_F(PeftRefuses, AnAdapterOfAnotherShape) {
+  json_["r"] = 4;
+  expect(q0_ + "A.weight must have shape [4, 32] for this base and adapter_config.json, got [8, 32]");
+  json_["r"] = 8;
+  json_["target_modules"] = {"q_proj", "v_proj", "lm_head"};
+  expect(
+      "lacks base_model.model.model.layers.0.self_attn.v_proj.lora_A.weight, which adapter_config.json "
+      "names");
+  json_["target_modules"] = {"q_proj", "lm_head"};
+  tensors_.emplace_back(q0_ + "C.weight", at::zeros({2, 2}));
+  expect("holds " + q0_ + "C.weight, which is no tensor that adapter_config.json names; did you mean");
+}
+
+TEST_F(PeftRefuses, AnAdapterOfAnotherBase) {
+  expect(
+      "base_model.model.lm_head.base_layer.weight is not the weight of this base: the adapter was made for "
+      "another",
+      2);
+}
+
+TEST_F(PeftRefuses, ToReplaceAnotherFolder) {
+  std::filesystem::create_directory(directory_ / "mine");
+  write_durably(local_files(), directory_ / "mine" / "notes.txt", "mine");
+  const auto model = adapt(base(), config_.options, 3);
+  EXPECT_THROW(save_peft(local_files(), directory_ / "mine", *model, config_), IoError);
+  EXPECT_NO_THROW(save_peft(local_files(), folder(), *model, config_));
+}
+
+}  // namespace
+}  // namespace retort::models

@@ -1,0 +1,114 @@
+// Stages with adapters: what they train, keep, continue and leave, and what goes with them.
+#include "core/digest.h"
+#include "formats/safetensors.h"
+#include "tests/recipes/recipe_run.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kRecipe = R"(
+run: { seed: 1, threads: 1 }
+data: { train: stage:text, validation: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 2 }
+model: { context: 32, layers: 2, width: 32, heads: 4, kv_heads: 2, ffn_width: 64 }
+train:
+  { steps: 20, precision: fp32, checkpoint_every: 10, optimizer: { lr: 1.0e-2, lora_plus: 4 }, schedule: { kind: constant, warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: base, kind: train }
+  - { name: tuned, kind: train, model: { from: stage:base }, adapters: { modules: [q_proj, down_proj], rank: 4, dora: true } }
+)";
+constexpr const char* kRest =
+    R"(  - { name: more, kind: train, model: { from: stage:tuned }, adapters: { modules: [q_proj, down_proj], rank: 4, dora: true } }
+  - { name: whole, kind: train, model: { from: stage:tuned }, train: { steps: 1, optimizer: { lr: 1.0e-9 } } }
+  - { name: gguf, kind: export, model: { from: stage:tuned }, export: { evaluate: true } }
+  - { name: hf, kind: export, model: { from: stage:tuned }, export: { format: hf, evaluate: true } }
+  - { name: checkpoint, kind: export, model: { from: stage:tuned }, export: { format: checkpoint, evaluate: true } }
+  - { name: peft, kind: export, model: { from: stage:tuned }, export: { format: peft, evaluate: true } }
+)";
+
+class AdapterStages : public RecipeRun {
+ protected:
+  Recipe recipe(const std::vector<std::string>& sets = {}) const { return RecipeRun::recipe(kRecipe, sets); }
+  Recipe all(const std::vector<std::string>& sets = {}) const {
+    return RecipeRun::recipe(std::string(kRecipe) + kRest, sets);
+  }
+  Path newest(const std::string& stage, const std::string& run = "run") const {
+    return train::list_checkpoints(directory_ / run / stage / "checkpoints").front();
+  }
+  // All of a checkpoint, as one number.
+  std::string bits(const std::string& stage, const std::string& run = "run") const {
+    std::string all;
+    for (const char* file : {"weights.safetensors", "optimizer.safetensors"})
+      all += read_text(newest(stage, run) / file);
+    return hex(xxh3(all)) +
+           formats::read_json(newest(stage, run) / "manifest.json").at("manifest").at("extra").dump();
+  }
+};
+
+}  // namespace
+
+TEST_F(AdapterStages, TrainTheAdaptersAndLeaveMerged) {
+  run(all());
+  ASSERT_EQ(code_, ExitCode::kDone);
+  const double tuned = figure("tuned", "bits_per_byte");
+  EXPECT_LT(tuned, figure("base", "bits_per_byte") - 0.01);
+  EXPECT_LT(figure("more", "bits_per_byte"), tuned);
+  for (const char* stage : {"whole", "gguf", "hf", "checkpoint", "peft"})
+    EXPECT_NEAR(figure(stage, "bits_per_byte"), tuned, 1e-4) << stage;
+
+  const formats::SafetensorsFile weights(newest("tuned") / "weights.safetensors");
+  EXPECT_EQ(weights.entries().size(), 2u * 2 * 3);  // two modules of two layers: A, B and lengths
+  for (const auto& [name, entry] : weights.entries()) EXPECT_THAT(name, HasSubstr(".lora_"));
+  EXPECT_EQ(formats::SafetensorsFile(newest("tuned") / "optimizer.safetensors").entries().size(),
+            2 * 12u + 1);
+  EXPECT_TRUE(std::filesystem::exists(in_run("peft/adapter_config.json")));
+}
+
+// The same bytes in another directory, on ranks, and after a stop: a checkpoint names its base from where
+// it is.
+TEST_F(AdapterStages, GiveTheSameBitsOnRanksAndContinued) {
+  run(recipe());
+  const std::string whole = bits("tuned");
+  run(recipe({"run.dir=" + (directory_ / "other").string(), "parallel.ranks=4"}));
+  EXPECT_EQ(weights_digest("tuned", "other"), weights_digest("tuned"));
+
+  std::filesystem::remove_all(newest("tuned"));
+  std::filesystem::remove(in_run("tuned/result.json"));
+  ASSERT_EQ(newest("tuned").filename(), "step_00000010");
+  run(recipe());
+  EXPECT_EQ(bits("tuned"), whole);
+}
+
+TEST_F(AdapterStages, KnowTheirBase) {
+  run(recipe());
+  std::filesystem::rename(in_run("base"), in_run("moved"));
+  Log quiet(stderr, "", true);
+  const auto error = [&] {
+    try {
+      artifacts::open_model(in_run("tuned"), quiet);
+    } catch (const DataError& e) {
+      return std::string(e.what());
+    }
+    return std::string("none");
+  };
+  EXPECT_THAT(error(),
+              HasSubstr("manifest.json: its base is " + in_run("base/checkpoints/step_00000020").string() +
+                        ", and nothing is there"));
+  run(recipe({"run.seed=2", "run.dir=" + (directory_ / "other").string()}));
+  std::filesystem::rename(directory_ / "other" / "base", in_run("base"));
+  EXPECT_THAT(error(), HasSubstr("was trained over weights of digest"));
+}
+
+TEST_F(AdapterStages, AreRefusedWhereTheyDoNotFit) {
+  const auto error = [&](const std::vector<std::string>& sets) { return error_of(all(sets)); };
+  EXPECT_THAT(error({"stages.tuned.model.from=preset:nano"}),
+              HasSubstr("must name a model on disk for adapters"));
+  EXPECT_THAT(error({"stages.tuned.quantize.weights.grid=q4_0"}), HasSubstr("excludes adapters"));
+  EXPECT_THAT(error({"stages.tuned.adapters.modules=[q_prj]"}),
+              HasSubstr("modules \"q_prj\" names no part of the model; did you mean \"q_proj\"?"));
+  EXPECT_THAT(error({"stages.more.adapters.rank=8"}), HasSubstr("adapters must be those of"));
+}
+
+}  // namespace retort::recipes
