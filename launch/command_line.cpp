@@ -236,10 +236,11 @@ struct CommandLine {
     StageVerb& verb = stage(app, "eval", "what a model makes of a text, and of tasks", "evaluate");
     auto& options = verb.stage.get<recipes::EvaluateOptions>();
     verb.model();
-    verb.option("evaluate.text", "--text", options.text, "a text file, or a directory of token shards")
-        ->required();
+    verb.option("evaluate.against", "AGAINST", options.against, "a second MODEL, compared with the first");
+    verb.option("evaluate.text", "--text", options.text, "a text file, or a directory of token shards");
     verb.sequence();
-    verb.flags(options, {}, {"text"});
+    verb.flags(options, {}, {"text", "against"});
+    verb.outs("a folder for results and samples, in the layout of lm-evaluation-harness");
     verb.json();
   }
 

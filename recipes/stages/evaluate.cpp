@@ -22,7 +22,9 @@
 #include "recipes/score.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
+#include "recipes/stages/described_tasks.h"
 #include "recipes/stages/rows.h"
+#include "recipes/task_files.h"
 
 namespace retort::recipes {
 namespace {
@@ -44,8 +46,11 @@ bool need_text(const EvaluateOptions& options) {
 }
 
 std::vector<Input> inputs(const Recipe&, const Stage& stage) {
+  const auto& options = stage.get<EvaluateOptions>();
   std::vector<Input> out = {model_input(stage)};
-  if (need_text(stage.get<EvaluateOptions>())) out.push_back(text_input(stage));
+  if (!options.against.empty()) out.push_back({"evaluate.against", options.against, Thing::kModel});
+  if (need_text(options)) out.push_back(text_input(stage));
+  for (Input& input : described_inputs(options)) out.push_back(std::move(input));
   return out;
 }
 
@@ -54,11 +59,13 @@ void check_stage(StageCheck& check) {
   check.model_spec();
   const auto& options = check.stage.get<EvaluateOptions>();
   if (options.tasks.empty()) check.add("evaluate.tasks", "must name at least one task, got none");
+  std::vector<std::string> known = eval::tasks().names();
+  for (std::string& name : shipped_task_names()) known.push_back(std::move(name));
   for (const std::string& name : options.tasks)
-    if (eval::tasks().find(name) == nullptr)
-      check.add("evaluate.tasks", fmt::format("unknown task \"{}\"{}; known: {}", name,
-                                              did_you_mean(name, eval::tasks().names()),
-                                              fmt::join(eval::tasks().names(), ", ")));
+    if (!is_task_file(name) && std::find(known.begin(), known.end(), name) == known.end())
+      check.add("evaluate.tasks",
+                fmt::format("unknown task \"{}\"{}; known: {}, and descriptions that end in .yaml", name,
+                            did_you_mean(name, known), fmt::join(known, ", ")));
   if (need_text(options) && text_input(check.stage).address.empty())
     check.add({"evaluate.text", "data.validation"}, "must name a text for these tasks, got none");
 }
@@ -115,6 +122,22 @@ std::shared_ptr<const data::TokenShards> open_text(const StageContext& context,
   return shards;
 }
 
+// A model's figures, as they are kept and shown.
+struct Measured {
+  eval::Figures figures;
+  ModelAnswers answers;
+  formats::Json parameters = {};
+  formats::Json text = formats::Json::object();  // of the text's score
+};
+
+eval::Figures all_of(const eval::Figures& of_rows, const ModelAnswers& answers) {
+  eval::Figures out = of_rows;
+  for (const eval::TaskResult& task : answers.tasks)
+    for (const eval::MetricResult& metric : task.metrics)
+      out[figure_name(task.spec.task, metric)] = {metric.value, metric.error, metric.higher_is_better};
+  return out;
+}
+
 std::string table_of(const std::string& model, const eval::Figures& figures) {
   std::vector<std::vector<std::string>> rows = {{"figure", model, "standard error"}};
   for (const auto& [name, figure] : figures)
@@ -124,11 +147,8 @@ std::string table_of(const std::string& model, const eval::Figures& figures) {
   return markdown_table(rows);
 }
 
-StageOutcome run(StageContext& context) {
-  const KeptPages kept;
-  const at::NoGradGuard no_grad;
+Measured measure(StageContext& context, const std::string& from) {
   const auto& options = context.stage.get<EvaluateOptions>();
-  const std::string& from = context.stage.get<ModelOptions>().from;
   artifacts::OpenedModel model;
   std::shared_ptr<const data::TokenShards> text;
   comm::together(context.comm, [&] {
@@ -143,15 +163,48 @@ StageOutcome run(StageContext& context) {
                                .sequence = sequence,
                                .limit = options.limit,
                                .tokenizer = model.tokenizer.get()});
-  const eval::Figures figures = evaluation.run(options.tasks);
+  std::vector<std::string> rows;
+  for (const std::string& name : options.tasks)
+    if (eval::tasks().find(name) != nullptr) rows.push_back(name);
+  Measured out;
+  out.figures = evaluation.run(rows);
+  out.answers = run_described(context, model);
+  out.figures = all_of(out.figures, out.answers);
+  if (text) out.text = score_json(evaluation.score(), sequence);
+  out.parameters = parameter_counts(*model.decoder);
+  comm::on_rank_zero(context.comm, [&] {
+    write_results(context, model, out.answers);
+    context.print(table_of(model.source, out.figures));
+  });
+  return out;
+}
+
+StageOutcome run(StageContext& context) {
+  const KeptPages kept;
+  const at::NoGradGuard no_grad;
+  const auto& options = context.stage.get<EvaluateOptions>();
   StageOutcome outcome;
-  outcome.result = parameter_counts(*model.decoder);
-  if (text) outcome.result.update(score_json(evaluation.score(), sequence));
-  for (const auto& [name, figure] : figures) {
+  const Measured first = measure(context, context.stage.get<ModelOptions>().from);
+  outcome.result = first.parameters;
+  outcome.result.update(first.text);
+  for (const auto& [name, figure] : first.figures) {
     outcome.result[name] = figure.value;
     outcome.result[name + "_error"] = figure.standard_error;
   }
-  comm::on_rank_zero(context.comm, [&] { context.print(table_of(model.source, figures)); });
+  if (options.against.empty()) return outcome;
+  const Measured second = measure(context, options.against);
+  for (const auto& [name, figure] : second.figures) outcome.result["against." + name] = figure.value;
+  const std::vector<eval::Difference> differences = eval::compare(first.answers.tasks, second.answers.tasks);
+  for (const eval::Difference& one : differences) {
+    const std::string name = one.task + "." + one.metric;
+    outcome.result["difference." + name] = {
+        {"value", one.second - one.first}, {"low", one.low},  {"high", one.high}, {"p", one.p},
+        {"p_holm", one.corrected_p},       {"test", one.test}};
+  }
+  comm::on_rank_zero(context.comm, [&] {
+    if (!differences.empty())
+      context.print("\n" + comparison_table(differences, first.answers.source, second.answers.source));
+  });
   return outcome;
 }
 
@@ -163,15 +216,34 @@ std::vector<std::string> all_figures() {
       names.push_back(figure);
       names.push_back(figure + "_error");
     }
+  for (const std::string& figure : shipped_figures()) {
+    names.push_back(figure);
+    names.push_back(figure + "_error");
+  }
   return names;
 }
 
 }  // namespace
 
 void EvaluateOptions::describe(Section& s) {
-  s.field("tasks", tasks, fmt::format("tasks to run: {}", fmt::join(eval::tasks().names(), ", ")));
+  s.field("tasks", tasks,
+          fmt::format("tasks to run: {}; those with descriptions: {}; or paths of descriptions (.yaml)",
+                      fmt::join(eval::tasks().names(), ", "), fmt::join(shipped_task_names(), ", ")));
   s.field("text", text, "text file or token shards that tasks on a text read; data.validation when left out");
   s.field("limit", limit, "tokens of the text that count, from its start; 0: all", at_least<int64_t>(0));
+  s.field("data", data, "folder of the files that descriptions name; the description's own when left out");
+  s.field("against", against, "second MODEL, compared with the first document by document");
+  s.field("documents", documents, "documents of each described task, from its start; 0: all",
+          at_least<int64_t>(0));
+  s.field("shots", shots, "examples before each prompt; -1: as many as the description says",
+          between<int64_t>(-1, 1000));
+  s.field("chat", chat,
+          "template of the conversation that a prompt becomes the user's message of: model (its own), a "
+          "shipped one, or a "
+          ".jinja file; plain prompts when left out");
+  s.field("max_length", max_length, "tokens of a prompt with its answer at most; 0: the model's context",
+          at_least<int64_t>(0));
+  s.field("bootstrap", bootstrap, "resamples of bootstrap errors; 0: no errors", at_least<int64_t>(0));
 }
 
 StageKind evaluate_stage() {

@@ -13,6 +13,13 @@ struct EvaluateOptions {
   std::vector<std::string> tasks = {"bits_per_byte", "perplexity"};
   std::string text;  // a file, or a directory of token shards; "": data.validation
   int64_t limit = 0;
+  std::string data;       // the folder of described tasks' files
+  std::string against;    // a second MODEL, compared with the first
+  int64_t documents = 0;  // of each described task; 0: all
+  int64_t shots = -1;     // -1: as each description says
+  std::string chat;       // "model", or a template's address; "": plain prompts
+  int64_t max_length = 0;
+  int64_t bootstrap = 100000;
   void describe(Section& s);
 };
 

@@ -10,6 +10,7 @@
 #include "recipes/read_recipe.h"
 #include "recipes/recipe.h"
 #include "recipes/shipped.h"
+#include "recipes/task_files.h"
 #include "tests/testing.h"
 
 namespace retort::recipes {
@@ -41,13 +42,16 @@ TEST(Docs, ShippedRecipesAreTheFiles) {
   EXPECT_EQ(find_shipped("nothing"), nullptr);
 }
 
-// Every recipe in the folder is embedded.
+// Every recipe in the folder is embedded, and every description of a task.
 TEST(Docs, NoRecipeIsForgotten) {
-  size_t files = 0;
+  size_t recipes = 0, tasks = 0;
   for (const auto& entry :
-       std::filesystem::recursive_directory_iterator(testing::source_directory() / "recipes"))
-    files += entry.path().extension() == ".yaml";
-  EXPECT_EQ(shipped_names().size(), files);
+       std::filesystem::recursive_directory_iterator(testing::source_directory() / "recipes")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++(entry.path().parent_path().filename() == "tasks" ? tasks : recipes);
+  }
+  EXPECT_EQ(shipped_names().size(), recipes);
+  EXPECT_EQ(shipped_tasks().size(), tasks);
 }
 
 // A description is of a thing or an act: it begins with a noun or a verb.

@@ -1,6 +1,7 @@
 #include "recipes/stages/evaluate.h"
 
 #include "recipes/run_alone.h"
+#include "recipes/stages/described_tasks.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -76,6 +77,81 @@ TEST_F(EvaluateStage, RunsAlone) {
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.what(), HasSubstr("--model.from: a stage of kind evaluate needs a MODEL"));
   }
+}
+
+// A user's own labels, two models, and files in the harness' layout.
+TEST_F(EvaluateStage, ComparesTwoModelsOnADescribedTask) {
+  write_durably(local_files(), directory_ / "labels.csv", "text,label\nfine,good\nbad,poor\nlovely,good\n");
+  write_durably(local_files(), directory_ / "mine.yaml",
+                "include: classification\ntask: mine\ndoc_to_choice: [poor, good]\n"
+                "dataset_kwargs: { data_files: { test: labels.csv } }\n");
+  const std::string task = (directory_ / "mine.yaml").string();
+  std::string yaml = kRecipe;
+  yaml.insert(yaml.find("  - { name: scores"), "  - { name: other, kind: train, train: { steps: 1 } }\n");
+  const Recipe both = recipe(yaml, {"stages.scores.evaluate.tasks=[bits_per_byte, " + task + "]",
+                                    "stages.scores.evaluate.against=stage:other"});
+  EXPECT_THAT(run(both, {.only = "evaluate"}), HasSubstr("McNemar"));
+  EXPECT_GE(figure("scores", "mine.acc"), 0.0);
+  EXPECT_GT(figure("scores", "mine.acc_error"), 0.0);
+  EXPECT_GT(figure("scores", "against.bits_per_byte"), figure("scores", "bits_per_byte"));
+  const formats::Json result = formats::read_json(in_run("scores") / "result.json");
+  EXPECT_EQ(result.at("difference.mine.acc").at("test"), "McNemar");
+  size_t results = 0, samples = 0;
+  for (const auto& file : std::filesystem::recursive_directory_iterator(in_run("scores"))) {
+    results += file.path().filename() == "results.json";
+    samples += file.path().filename() == "samples_mine.jsonl";
+  }
+  EXPECT_EQ(results, 2u) << "one of each model";
+  EXPECT_EQ(samples, 2u);
+}
+
+TEST(DescribedFigures, AreNamedByTaskMetricAndFilter) {
+  EXPECT_EQ(figure_name("t", {.metric = "acc", .scores = {}}), "t.acc");
+  EXPECT_EQ(figure_name("t", {.metric = "exact_match", .filter = "strict-match", .scores = {}}),
+            "t.exact_match.strict-match");
+  const std::vector<std::string> all = shipped_figures();
+  for (const char* name :
+       {"gsm8k.exact_match.flexible-extract", "hellaswag.acc_norm", "wikitext.word_perplexity"})
+    EXPECT_TRUE(std::count(all.begin(), all.end(), name)) << name;
+}
+
+// A prompt becomes the user's message of a conversation, and the assistant's answer is what is scored.
+TEST_F(EvaluateStage, AsksThroughAChatTemplate) {
+  write_durably(local_files(), directory_ / "labels.csv", "text,label\nfine,positive\n");
+  write_durably(local_files(), directory_ / "mine.yaml",
+                "include: classification\ntask: mine\ndescription: Judge.\n"
+                "dataset_kwargs: { data_files: { test: labels.csv } }\n");
+  run(recipe(kRecipe, {"stages.scores.evaluate.tasks=[" + (directory_ / "mine.yaml").string() + "]",
+                       "stages.scores.evaluate.chat=chatml"}),
+      {.only = "evaluate"});
+  std::string samples;
+  for (const auto& file : std::filesystem::recursive_directory_iterator(in_run("scores")))
+    if (file.path().filename() == "samples_mine.jsonl") samples = read_text(file.path(), uint64_t{1} << 20);
+  const formats::Json asked = formats::parse_json(samples, "samples").at("arguments").at("gen_args_1");
+  EXPECT_EQ(asked.at("arg_0"),
+            "<|im_start|>system\nJudge.<|im_end|>\n<|im_start|>user\nfine\nSentiment:<|im_end|>\n<|im_start|>"
+            "assistant\n");
+  EXPECT_EQ(asked.at("arg_1"), "positive");
+}
+
+// What a description names belongs to the stage's identity, and must be there.
+TEST_F(EvaluateStage, ReadsTheFilesOfDescriptions) {
+  write_durably(
+      local_files(), directory_ / "mine.yaml",
+      "include: classification\ntask: mine\ndataset_kwargs: { data_files: { test: labels.csv } }\n");
+  const std::string task = (directory_ / "mine.yaml").string();
+  const auto refused = [&](const std::string& set) {
+    try {
+      recipe(kRecipe, {set});
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(refused("stages.scores.evaluate.tasks=[" + task + "]"), HasSubstr("labels.csv"));
+  EXPECT_THAT(refused("stages.scores.evaluate.tasks=[/nowhere.yaml]"), HasSubstr("/nowhere.yaml"));
+  write_durably(local_files(), directory_ / "labels.csv", "text,label\nfine,positive\n");
+  EXPECT_EQ(refused("stages.scores.evaluate.tasks=[" + task + "]"), "");
 }
 
 }  // namespace retort::recipes

@@ -1,0 +1,41 @@
+// The described tasks of an evaluate stage: what they read, how they are run on a model, and what is kept of it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "artifacts/open_model.h"
+#include "eval/comparison.h"
+#include "eval/run_task.h"
+#include "formats/json.h"
+#include "recipes/stage_context.h"
+#include "recipes/stages/evaluate.h"
+
+namespace retort::recipes {
+
+// Of the tasks that are no rows of eval::tasks().
+std::vector<std::string> described_names(const EvaluateOptions& options);
+// Descriptions that are files, and the data files of all; of a description that cannot be read only itself.
+std::vector<Input> described_inputs(const EvaluateOptions& options);
+
+// A model's answers to all of them. Collective.
+struct ModelAnswers {
+  std::string source;  // the model's
+  std::vector<eval::TaskResult> tasks;
+  double seconds = 0;
+  std::string chat_template;
+};
+ModelAnswers run_described(const StageContext& context, const artifacts::OpenedModel& model);
+
+// "TASK.METRIC", with ".FILTER" where there are several.
+std::string figure_name(const std::string& task, const eval::MetricResult& metric);
+std::vector<std::string> shipped_figures();  // of the shipped descriptions
+
+std::string comparison_table(const std::vector<eval::Difference>& differences, const std::string& first,
+                             const std::string& second);
+
+// results and samples, in the harness' layout: in the stage's directory, or as OUT/MODEL/results_TIME.json.
+void write_results(const StageContext& context, const artifacts::OpenedModel& model,
+                   const ModelAnswers& answers);
+
+}  // namespace retort::recipes
