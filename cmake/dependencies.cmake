@@ -23,9 +23,8 @@ find_library(TORCH_GOMP_LIBRARY NAMES libgomp.so.1 PATHS ${RETORT_DEPS}/torch/li
 # clang's OpenMP wants a runtime of its own; what it compiles runs serially.
 target_compile_options(retort_torch INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fopenmp>)
 target_link_libraries(retort_torch INTERFACE ${TORCH_CPU_LIBRARY} ${C10_LIBRARY} ${TORCH_GOMP_LIBRARY})
-# The wheel's include folder brings its own fmt (12), which would shadow a system one: that is the fmt here. clang, whose
-# sanitizers make it dear, compiles it once, in core/fmt.cpp.
-target_compile_definitions(retort_torch INTERFACE $<$<CXX_COMPILER_ID:GNU>:FMT_HEADER_ONLY=1>)
+# The wheel's include folder brings the headers of its own fmt (12), which would shadow a system one: that is the fmt here,
+# compiled in core/fmt.cpp.
 
 pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5)
 find_package(yaml-cpp REQUIRED)

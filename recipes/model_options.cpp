@@ -9,18 +9,22 @@
 namespace retort::recipes {
 namespace {
 
+// Sizes have bounds that their products cannot overflow.
+Rule<int64_t> size(int64_t low, int bits) {
+  return between(low, int64_t{1} << bits);
+}
+
 struct ShareOptions {
   models::DecoderSpec& spec;
   void describe(Section& s) {
     share(s, "ffn", spec.share_ffn, "layers that use one feed-forward network");
     share(s, "attention_output", spec.share_output, "layers that use one output projection of attention");
-    const Rule<int64_t> natural = at_least<int64_t>(0);
-    s.field("keep_first", spec.keep_first, "layers at the start that keep their own weights", natural);
-    s.field("keep_last", spec.keep_last, "layers at the end that keep their own weights", natural);
+    s.field("keep_first", spec.keep_first, "layers at the start that keep their own weights", size(0, 12));
+    s.field("keep_last", spec.keep_last, "layers at the end that keep their own weights", size(0, 12));
     s.field("lora_rank", spec.lora_rank,
             "rank of the adapter that each layer adds to the shared feed-forward network; 0: none; exports "
             "merge it",
-            natural);
+            size(0, 12));
   }
   static void share(Section& s, const char* name, bool& shared, const char* doc) {
     std::string word = shared ? "all" : "none";
@@ -60,14 +64,13 @@ void describe_share(Section& s, models::DecoderSpec& spec) {
 struct PatchOptions : models::PatchSpec {
   void describe(Section& s) {
     PatchSpec& patch = *this;
-    const Rule<int64_t> positive = at_least<int64_t>(1), natural = at_least<int64_t>(0);
-    s.field("width", patch.width, "width of the byte layers", positive);
+    s.field("width", patch.width, "width of the byte layers", size(1, 20));
     s.field("layers", patch.layers,
-            "number of byte layers; spacebyte: half of them before the core, stlm: of the head", positive);
-    s.field("heads", patch.heads, "attention heads of the byte layers", positive);
-    s.field("ffn_width", patch.ffn_width, "feed-forward width of the byte layers", positive);
-    s.field("window", patch.window, "bytes that a byte sees in the byte layers (spacebyte); 0: all", natural);
-    s.field("longest", patch.longest, "bytes of the longest patch (stlm)", natural);
+            "number of byte layers; spacebyte: half of them before the core, stlm: of the head", size(1, 12));
+    s.field("heads", patch.heads, "attention heads of the byte layers", size(1, 14));
+    s.field("ffn_width", patch.ffn_width, "feed-forward width of the byte layers", size(1, 22));
+    s.field("window", patch.window, "bytes that a byte sees in the byte layers (spacebyte); 0: all", size(0, 28));
+    s.field("longest", patch.longest, "bytes of the longest patch (stlm)", size(0, 28));
     std::string head = patch.parallel ? "parallel" : "autoregressive";
     s.field("head", head,
             "way to predict a patch's bytes (stlm); parallel needs shards of the tokenizer bytes+stop",
@@ -111,14 +114,13 @@ void ModelOptions::describe(Section& s) {
   s.field("family", m.family, "architecture, which decides whose files it is exported as",
           one_of(models::families().names()));
   if (m.family != before) m = family_defaults(m.family);
-  const Rule<int64_t> positive = at_least<int64_t>(1), natural = at_least<int64_t>(0);
-  s.field("vocabulary", m.vocabulary, "number of token ids, at least the tokenizer's", positive);
-  s.field("context", m.context, "tokens of the longest sequence that positions allow", positive);
-  s.field("layers", m.layers, "layers that run, shared ones counted each time", positive);
-  s.field("width", m.width, "width of the residual stream; a multiple of 32 for quantized grids", positive);
-  s.field("heads", m.heads, "query heads", positive);
-  s.field("kv_heads", m.kv_heads, "key and value heads; 0: as many as heads", natural);
-  s.field("head_dim", m.head_dim, "width of one head; 0: width / heads", natural);
+  s.field("vocabulary", m.vocabulary, "number of token ids, at least the tokenizer's", size(1, 28));
+  s.field("context", m.context, "tokens of the longest sequence that positions allow", size(1, 28));
+  s.field("layers", m.layers, "layers that run, shared ones counted each time", size(1, 12));
+  s.field("width", m.width, "width of the residual stream; a multiple of 32 for quantized grids", size(1, 20));
+  s.field("heads", m.heads, "query heads", size(1, 14));
+  s.field("kv_heads", m.kv_heads, "key and value heads; 0: as many as heads", size(0, 14));
+  s.field("head_dim", m.head_dim, "width of one head; 0: width / heads", size(0, 14));
   std::string ffn = models::to_word(m.ffn);
   s.field(
       "ffn", ffn,
@@ -127,14 +129,14 @@ void ModelOptions::describe(Section& s) {
       one_of(models::choice_words<models::FfnKind>()));
   m.ffn = models::from_word<models::FfnKind>(ffn);
   s.field("ffn_width", m.ffn_width, "feed-forward width; 0: 8/3 width (gelu: 4 width), rounded up to 32",
-          natural);
+          size(0, 22));
   s.field("norm_eps", m.norm_eps, "number added to the variance in norms", above(0.0));
   s.field("rope_theta", m.rope_theta, "base of the rotary frequencies", above(0.0));
   ScalingOptions scaling{m.rope_scaling};
   s.section("rope_scaling", scaling, "rotary positions beyond the trained context");
-  s.field("window", m.window, "keys that a query sees, its own included (phi3, gemma3); 0: all", natural);
+  s.field("window", m.window, "keys that a query sees, its own included (phi3, gemma3); 0: all", size(0, 28));
   s.field("global_every", m.global_every,
-          "distance between layers that see all keys despite the window (gemma3); 0: none does", natural);
+          "distance between layers that see all keys despite the window (gemma3); 0: none does", size(0, 12));
   s.field("attention_bias", m.attention_bias, "add biases to q, k, v and o");
   s.field("ffn_bias", m.ffn_bias, "add biases to the feed-forward network");
   s.field("tie_embeddings", m.tie_embeddings, "use the token embedding as the output head");

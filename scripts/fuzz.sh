@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
-scripts/build.sh fuzz fuzzer
+scripts/build.sh fuzz fuzzer >/dev/null
 fuzzer=build/fuzz/tests/fuzz/fuzzer
 readers=("$@")
 ((${#readers[@]})) || mapfile -t readers < <("$fuzzer")

@@ -202,7 +202,7 @@ BpeSpec spec_of(SentencePieces pieces) {
   spec.scores = std::move(pieces.scores);
   spec.begin = pieces.begin, spec.end = pieces.end, spec.pad = pieces.pad;
 
-  Json normalizers = Json::array(), decoders = {replace(kMark, " ")};
+  Json normalizers = Json::array(), decoders = Json::array({replace(kMark, " ")});
   // Prepend would change what is looked for too.
   if (pieces.add_space_prefix && spaces)
     spec.pre_tokenizer = {

@@ -1,8 +1,10 @@
 #include "recipes/stages/train_check.h"
 
 #include <algorithm>
+#include <array>
 
 #include "distill/loss.h"
+#include "formats/untrusted.h"
 #include "models/family.h"
 #include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
@@ -112,11 +114,13 @@ void check_distill(StageCheck& check) {
 void check_batch(StageCheck& check) {
   const auto& data = check.stage.get<DataOptions>();
   const int64_t ranks = check.ranks > 0 ? check.ranks : check.stage.get<ParallelOptions>().ranks;
-  const int64_t unit = data.sequence * data.micro_batch * ranks;
+  const auto product = formats::checked_product(std::array{data.sequence, data.micro_batch, ranks});
+  const auto unit = static_cast<int64_t>(product.value_or(0));
   if (unit > 0 && data.batch_tokens % unit == 0) return;
   check.add({"data.batch_tokens", "data.sequence", "data.micro_batch", "parallel.ranks"},
             fmt::format("must be a multiple of sequence * micro_batch * ranks = {} * {} * {} = {}, got {}",
-                        data.sequence, data.micro_batch, ranks, unit, data.batch_tokens));
+                        data.sequence, data.micro_batch, ranks,
+                        product ? std::to_string(unit) : "more than 2^63", data.batch_tokens));
 }
 
 void check_steps(StageCheck& check) {
