@@ -21,8 +21,12 @@ eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const da
 }
 
 formats::Json score_json(const eval::TextScore& score, int64_t sequence) {
-  return {{"bits_per_byte", score.bits_per_byte()}, {"perplexity", score.perplexity()}, {"nats", score.nats},
-          {"tokens_scored", score.tokens},          {"bytes_scored", score.bytes},      {"window", sequence}};
+  formats::Json out = {{"perplexity", score.perplexity()},
+                       {"nats", score.nats},
+                       {"tokens_scored", score.tokens},
+                       {"window", sequence}};
+  if (score.bytes > 0) out.update({{"bits_per_byte", score.bits_per_byte()}, {"bytes_scored", score.bytes}});
+  return out;
 }
 
 }  // namespace retort::recipes

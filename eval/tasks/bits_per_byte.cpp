@@ -2,6 +2,7 @@
 // the text, without an error.
 #include <numbers>
 
+#include "core/error.h"
 #include "eval/task.h"
 
 namespace retort::eval {
@@ -13,6 +14,9 @@ Task bits_per_byte() {
           .needs = {Needs::kText},
           .run = [](Evaluation& evaluation) -> Figures {
             const TextScore& score = evaluation.score();
+            check<ConfigError>(score.bytes > 0,
+                               "[eval] task bits_per_byte needs a text whose every token counts, and this "
+                               "one has a loss mask: take perplexity");
             const double bytes_per_token =
                 static_cast<double>(score.bytes) / static_cast<double>(score.tokens);
             return {{"bits_per_byte",

@@ -144,7 +144,7 @@ std::string model_table(const std::vector<Judged>& models) {
   for (const Judged& m : models)
     rows.push_back({m.name, fmt::format("{:.2f}", m.bits_per_weight),
                     m.file_bytes ? grouped(static_cast<int64_t>(*m.file_bytes)) : "-",
-                    m.score ? fmt::format("{:.4f}", m.score->bits_per_byte()) : "-",
+                    m.score && m.score->bytes > 0 ? fmt::format("{:.4f}", m.score->bits_per_byte()) : "-",
                     m.score ? fmt::format("{:.3f}", m.score->perplexity()) : "-",
                     m.divergence ? fmt::format("{:.5f}", m.divergence->kl) : "-",
                     m.divergence ? fmt::format("{:.1f}%", 100 * m.divergence->agreement) : "-"});

@@ -17,7 +17,7 @@ struct ReportOptions {
   std::vector<std::string> stages;
   void describe(Section& s) {
     s.field("stages", stages,
-            "stages that are rows of the table; empty: every earlier one with bits_per_byte");
+            "stages that are rows of the table; empty: every earlier one that scored a text");
   }
 };
 
@@ -36,7 +36,8 @@ std::vector<Input> inputs(const Recipe& recipe, const Stage& stage) {
   return out;
 }
 
-std::vector<std::string> cells(const std::string& name, const Json& r) {
+// `figure`: of the text.
+std::vector<std::string> cells(const std::string& name, const char* figure, const Json& r) {
   const auto count = [&](const char* key) {
     return r.contains(key) ? grouped(r.at(key).get<int64_t>()) : "-";
   };
@@ -47,7 +48,7 @@ std::vector<std::string> cells(const std::string& name, const Json& r) {
           count("stored"),
           count("expanded"),
           count("file_bytes"),
-          real("bits_per_byte", [](double v) { return fmt::format("{:.4f}", v); }),
+          real(figure, [](double v) { return fmt::format("{:.4f}", v); }),
           count("tokens"),
           real("seconds", [](double v) { return format_seconds(v); })};
 }
@@ -55,24 +56,30 @@ std::vector<std::string> cells(const std::string& name, const Json& r) {
 constexpr const char* kNote =
     "\nstored: parameters that are trained and kept once; expanded: as many as a file without sharing "
     "holds.\n"
-    "bits/byte: over the whole validation text, of the f32 values of each stage's weights; an export's are "
+    "bits/byte, perplexity: over the whole validation text, of the f32 values of each stage's weights; an "
+    "export's are "
     "read\n"
     "back from its file. Tokens and training time include the stages that a model started from.\n";
 
 StageOutcome run(StageContext& context) {
   StageOutcome outcome;
   comm::on_rank_zero(context.comm, [&] {
-    std::vector<std::vector<std::string>> rows = {
-        {"stage", "stored", "expanded", "file bytes", "bits/byte", "tokens seen", "training time"}};
     Json report = Json::array();
     const bool named = !context.stage.get<ReportOptions>().stages.empty();
     for (const std::string& name : stages_before(context.recipe, context.stage)) {
       Json result = read_result(context.run, name).value_or(Json::object());
-      if (!named && !result.contains("bits_per_byte")) continue;
-      rows.push_back(cells(name, result));
+      if (!named && !result.contains("perplexity")) continue;
       result["stage"] = name;
       report.push_back(std::move(result));
     }
+    // Of a text with a loss mask there are no bits per byte.
+    const bool bytes = std::any_of(report.begin(), report.end(),
+                                   [](const Json& result) { return result.contains("bits_per_byte"); });
+    std::vector<std::vector<std::string>> rows = {{"stage", "stored", "expanded", "file bytes",
+                                                   bytes ? "bits/byte" : "perplexity", "tokens seen",
+                                                   "training time"}};
+    for (const Json& result : report)
+      rows.push_back(cells(result["stage"], bytes ? "bits_per_byte" : "perplexity", result));
     context.files.make_directories(context.directory);
     write_json(context.files, context.directory / "report.json", report);
     context.print(markdown_table(rows) + kNote);

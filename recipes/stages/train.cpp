@@ -178,8 +178,8 @@ class Training {
              .log = log_,
              .directory = context_.directory,
              .recipe = context_.identity,
-             .facts = artifacts::model_facts(
-                 {model_->spec(), text().tokenizer_name(), stage_.get<QuantizeSection>(), generation_, adapters_}),
+             .facts = artifacts::model_facts({model_->spec(), text().tokenizer_name(),
+                                              stage_.get<QuantizeSection>(), generation_, adapters_}),
              .tokenizer = data::tokenizer_files(*text().tokenizer()),
              .validate = [&](int64_t done) { return validate(done); },
              .stop = &context_.stop,
@@ -192,7 +192,8 @@ class Training {
     scores_ = evaluate(context_, *model_, *map_, comm_);
     scored_ = done;
     if (scores_.empty()) return {};
-    return {{"bits_per_byte", scores_.at("bits_per_byte").get<double>()}};
+    const char* figure = scores_.contains("bits_per_byte") ? "bits_per_byte" : "perplexity";
+    return {{figure, scores_.at(figure).get<double>()}};
   }
 
   // What the report shows; the last validation's figures when it was just there.

@@ -197,6 +197,45 @@ TEST(Perplexity, TheErrorCountsWindowsByTheirTokens) {
   EXPECT_NEAR(both.error, std::sqrt(2 * (d1 * d1 + d2 * d2)) / 14, 1e-9);
 }
 
+// Of conversations only learned tokens count, each document alone: the documents one by one, unpacked, in f64.
+TEST(Perplexity, OfATextWithALossMaskCountsLearnedTokensOfEachDocument) {
+  const TemporaryDirectory directory;
+  const testing::Documents documents = random_documents(8, 40, 14, 256);
+  data::TokenShardWriter writer(local_files(), directory / "c", *data::make_byte_tokenizer(), "test",
+                                data::kShardTokens, /*loss_mask=*/true);
+  for (const auto& document : documents) {  // the first half is a prompt
+    const auto read = document.size() / 2;
+    writer.add(std::span(document).first(read), read, false, false);
+    writer.add(std::span(document).subspan(read), document.size() - read, true, true);
+  }
+  writer.finish();
+  const data::TokenShards text(directory / "c");
+  const auto model = make_decoder(256, 64);
+  const at::NoGradGuard no_grad;
+  double nats = 0;
+  int64_t learned = 0;
+  for (const auto& document : documents) {
+    const auto size = static_cast<int64_t>(document.size()), first = std::max<int64_t>(size / 2, 1);
+    if (size < 2) continue;
+    const at::Tensor tokens_T = at::tensor(std::vector<int64_t>(document.begin(), document.end()));
+    const at::Tensor h_TD = model->hidden({.tokens_BT = tokens_T.unsqueeze(0)})[0].to(at::kDouble);
+    const at::Tensor log_p_TV =
+        at::log_softmax(at::matmul(h_TD, model->head().weight_VD.t().to(at::kDouble)), 1);
+    for (int64_t t = first; t < size; ++t, ++learned) nats -= log_p_TV[t - 1][tokens_T[t]].item<double>();
+  }
+  const auto comm = comm::make_self_comm();
+  for (const int64_t sequence : {16, 50}) {
+    for (const int64_t rows : {1, 3, 100}) {
+      const TextScore score = score_text(*model, text, sequence, *comm, 0, rows);
+      EXPECT_EQ(score.tokens, learned);
+      EXPECT_NEAR(score.nats, nats, 1e-6 * nats) << sequence << " " << rows;
+      EXPECT_EQ(score.bytes, 0u);
+      EXPECT_TRUE(std::isnan(score.bits_per_byte()));
+      EXPECT_GT(score.error, 0);
+    }
+  }
+}
+
 TEST(Perplexity, RefusesWhatTheModelCannotRead) {
   const TemporaryDirectory directory;
   const auto text = write_corpus(directory / "c", {std::vector<int32_t>(20, 255)});
