@@ -3,6 +3,9 @@
 #include <fmt/format-inl.h>
 
 FMT_BEGIN_NAMESPACE
+
+template FMT_API auto locale_ref::get<std::locale>() const -> std::locale;
+
 namespace detail {
 
 template FMT_API auto dragonbox::to_decimal(float x) noexcept -> dragonbox::decimal_fp<float>;
