@@ -26,7 +26,7 @@ double sum_of_squares(const float* x, int64_t count) {
 
 }  // namespace
 
-double gradient_norm(const std::vector<BlockedGradient>& gradients) {
+std::vector<double> block_squares(const std::vector<BlockedGradient>& gradients) {
   std::vector<std::pair<const float*, int64_t>> blocks;
   for (const auto& [values, rows] : gradients) {
     check(values.defined() && values.is_cpu() && values.scalar_type() == at::kFloat && values.is_contiguous(),
@@ -42,7 +42,15 @@ double gradient_norm(const std::vector<BlockedGradient>& gradients) {
     for (auto b = static_cast<size_t>(begin); b < static_cast<size_t>(end); ++b)
       sums[b] = sum_of_squares(blocks[b].first, blocks[b].second);
   });
-  return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
+  return sums;
+}
+
+double norm_of(const std::vector<double>& squares) {
+  return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+}
+
+double gradient_norm(const std::vector<BlockedGradient>& gradients) {
+  return norm_of(block_squares(gradients));
 }
 
 void clip_gradients(const std::vector<BlockedGradient>& gradients, double norm, double limit) {

@@ -51,7 +51,7 @@ void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_
   for (Parameter& p : parameters.unique()) {
     const at::ScalarType dtype = stays_f32(p.role) ? at::kFloat : matrix_dtype;
     const bool shares = dtype == at::kFloat && map.identity_for(p);
-    p.placement.owned = map.blocks(p);
+    if (p.placement.owns_all(p.shape)) p.placement.owned = map.blocks(p);  // what is divided stays so
     if (p.codes) {  // values are made in this dtype when they are multiplied
       p.working = p.working.to(dtype);
       continue;

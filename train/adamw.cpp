@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/shape.h"
 #include "kernels/adamw.h"
+#include "train/owners.h"
 
 namespace retort::train {
 namespace {
@@ -15,8 +16,8 @@ class AdamW final : public Optimizer {
       : options_(options), step_(at::zeros({}, at::kLong)) {
     for (const models::Parameter* p : trained.all())
       if (!p->frozen)
-        slots_.push_back({p->name, decays(p->role) ? options.weight_decay : 0.0, rate(p->role),
-                          at::zeros_like(p->master), at::zeros_like(p->master)});
+        slots_.push_back({p, decays(p->role) ? options.weight_decay : 0.0, rate(p->role),
+                          at::zeros_like(owned(*p, p->master)), at::zeros_like(owned(*p, p->master))});
   }
 
   void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr) override {
@@ -27,12 +28,13 @@ class AdamW final : public Optimizer {
     for (size_t i = 0; const models::Parameter* p : trained.all()) {
       const at::Tensor& gradient = gradients[i++];
       if (p->frozen) continue;
-      RETORT_ASSERT(slot != slots_.end() && p->name == slot->name);
-      by_rate[slot->rate].push_back({.p = p->master,
+      RETORT_ASSERT(slot != slots_.end() && p == slot->parameter);
+      const models::RowBlocks& rows = p->placement.owned;
+      by_rate[slot->rate].push_back({.p = owned(*p, p->master),
                                      .m = slot->m,
                                      .v = slot->v,
-                                     .gradient = gradient.contiguous(),
-                                     .blocks = p->placement.owned,
+                                     .gradient = owned(*p, gradient).contiguous(),
+                                     .blocks = {0, rows.end - rows.begin, rows.step},
                                      .decay = slot->decay});
       ++slot;
     }
@@ -49,32 +51,44 @@ class AdamW final : public Optimizer {
   formats::NamedTensors state() const override {
     formats::NamedTensors out{{"adamw.step", step_}};
     for (const Slot& s : slots_) {
-      out.emplace_back("adamw.m." + s.name, s.m);
-      out.emplace_back("adamw.v." + s.name, s.v);
+      out.emplace_back("adamw.m." + s.parameter->name, s.m);
+      out.emplace_back("adamw.v." + s.parameter->name, s.v);
     }
+    return out;
+  }
+
+  std::vector<const models::Parameter*> state_parameters() const override {
+    std::vector<const models::Parameter*> out{nullptr};
+    for (const Slot& s : slots_) out.insert(out.end(), 2, s.parameter);
     return out;
   }
 
   void set_state(const std::map<std::string, at::Tensor>& state) override {
     const formats::NamedTensors mine = this->state();
-    for (const auto& [name, tensor] : mine) {
+    const std::vector<const models::Parameter*> parameters = state_parameters();
+    for (size_t i = 0; const auto& [name, tensor] : mine) {
+      const models::Parameter* p = parameters[i++];
+      const at::IntArrayRef whole = p == nullptr ? tensor.sizes() : at::IntArrayRef(p->shape);
       const auto found = state.find(name);
       check<CheckpointError>(found != state.end(), "[adamw] the optimizer state lacks {}", name);
       const at::Tensor& theirs = found->second;
-      check<CheckpointError>(theirs.sizes() == tensor.sizes() && theirs.scalar_type() == tensor.scalar_type(),
+      check<CheckpointError>(theirs.sizes() == whole && theirs.scalar_type() == tensor.scalar_type(),
                              "[adamw] {} must be {} {}, got {} {}", name, toString(tensor.scalar_type()),
-                             format_shape(tensor.sizes()), toString(theirs.scalar_type()),
+                             format_shape(whole), toString(theirs.scalar_type()),
                              format_shape(theirs.sizes()));
     }
     check<CheckpointError>(state.size() == mine.size(),
                            "[adamw] the optimizer state must hold {} tensors, got {}", mine.size(),
                            state.size());
-    for (const auto& [name, tensor] : mine) tensor.copy_(state.at(name));
+    for (size_t i = 0; const auto& [name, tensor] : mine) {
+      const models::Parameter* p = parameters[i++];
+      tensor.copy_(p == nullptr ? state.at(name) : owned(*p, state.at(name)));
+    }
   }
 
  private:
   struct Slot {
-    std::string name;
+    const models::Parameter* parameter;
     double decay;
     double rate;  // as a multiple of the step's
     at::Tensor m, v;

@@ -140,7 +140,8 @@ void write_files(FileSystem& files, const Path& directory, const CheckpointConte
   Json index = Json::array();
   for (size_t i = 0; i < plans.size(); ++i) {
     entries[i]->append(as_bytes(plans[i].text));
-    for (const auto& [name, tensor] : *plans[i].tensors) entries[i]->append_tensor(name, tensor);
+    for (const auto& [name, tensor] : *plans[i].tensors)
+      entries[i]->append_tensor(name, tensor.is_meta() ? content.fetch(name) : tensor);
     index.push_back(entries[i]->finish());
   }
   const Json manifest{{"format", kFormat},
@@ -333,7 +334,6 @@ formats::NamedTensors weights_of(const models::Parameters& parameters) {
   formats::NamedTensors weights;
   for (const models::Parameter& p : parameters.unique()) {
     if (p.borrowed) continue;
-    check<InternalError>(p.placement.owns_all(p.shape), "[checkpoint] {} is not all on this rank", p.name);
     weights.emplace_back(p.name, p.master);
   }
   return weights;
@@ -358,8 +358,7 @@ void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& t
   const at::NoGradGuard no_grad;
   for (models::Parameter& p : parameters.unique()) {
     if (p.borrowed) continue;
-    const models::RowBlocks& owned = p.placement.owned;
-    p.master.slice(0, owned.begin, owned.end).copy_(tensors.at(p.name).slice(0, owned.begin, owned.end));
+    p.master.copy_(tensors.at(p.name));
   }
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -27,6 +28,9 @@ struct CheckpointContent {
   std::string recipe;   // resolved YAML
   std::map<std::string, std::string> tokenizer = {};  // its files by name (data::tokenizer_files)
   formats::NamedTensors weights, optimizer;
+  // Of the optimizer's tensors those on at::kMeta have a shape alone: their values come from here, one at a time, in
+  // their order.
+  std::function<at::Tensor(const std::string& name)> fetch = {};
 };
 
 // Writes directory/step_N, updates LATEST and keeps the newest `keep` (at least one). Leftovers go with the
@@ -55,9 +59,9 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
 std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log, comm::Comm& comm);
 // Names of the checkpoints below `directory`, newest first, without reading them.
 std::vector<Path> list_checkpoints(const Path& directory);
-// The masters by name, for a checkpoint, without what is borrowed; this rank must own all of them.
+// The masters by name, for a checkpoint, without what is borrowed.
 formats::NamedTensors weights_of(const models::Parameters& parameters);
-// Copies the model's weights, or the objective's, into the owned blocks of the masters. CheckpointError, and
+// Copies the model's weights, or the objective's, into the masters. CheckpointError, and
 // nothing is copied, unless names and shapes are the same. What is borrowed stays as it is.
 void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters);
 void copy_learned(const LoadedCheckpoint& checkpoint, models::Parameters& learned);

@@ -1,5 +1,5 @@
-// Gradients to masters. The state has one entry for every unique parameter that is not frozen, by its name,
-// and knows no ranks. The kinds are rows of a table in optimizer.cpp; a new one is a file and a row. One
+// Gradients to masters. The state has one entry for every unique parameter that is not frozen, by its name, for the
+// rows that this rank owns (train/owners.h). The kinds are rows of a table in optimizer.cpp; a new one is a file and a row. One
 // thread, and the same bits with any number of at:: threads. Throws ConfigError for an unknown kind, or when
 // there is nothing to train.
 #pragma once
@@ -34,9 +34,12 @@ class Optimizer {
   // One update of every owned block. gradients[i] belongs to trained.all()[i], f32, of the master's shape; a
   // frozen parameter's is not read.
   virtual void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr) = 0;
-  // For checkpoints: "adamw.m.layers.0...", views of what step() updates. set_state copies; it demands the
-  // same names, dtypes and shapes and changes nothing otherwise (CheckpointError).
+  // For checkpoints: "adamw.m.layers.0...", views of what step() updates.
   virtual formats::NamedTensors state() const = 0;
+  // Of each tensor of state() the parameter whose owned rows it has; nullptr: it is the same on every rank.
+  virtual std::vector<const models::Parameter*> state_parameters() const = 0;
+  // Copies this rank's rows of whole tensors. CheckpointError, and nothing is changed, unless names, dtypes and whole
+  // shapes are the same.
   virtual void set_state(const std::map<std::string, at::Tensor>& state) = 0;
 };
 

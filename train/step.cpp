@@ -105,7 +105,9 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
 
   // clip
   const std::vector<kernels::BlockedGradient> owned = owned_blocks(trained_, gradients);
-  stats.gradient_norm = kernels::gradient_norm(owned);
+  const std::vector<double> squares = kernels::block_squares(owned);
+  stats.gradient_norm =
+      kernels::norm_of(parts_.owners == nullptr ? squares : parts_.owners->of_all_blocks(squares));
   kernels::clip_gradients(owned, stats.gradient_norm, clip_norm_);
 
   // guard: norm and loss are of all ranks, so every rank decides alike
@@ -114,6 +116,7 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
 
   // update
   parts_.optimizer.step(trained_, gradients, lr);
+  if (parts_.owners != nullptr) parts_.owners->share_masters();
   models::refresh_trained(parameters, parts_.map);
   return stats;
 }

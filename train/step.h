@@ -19,6 +19,7 @@
 #include "train/grad_sync.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
+#include "train/owners.h"
 
 namespace retort::train {
 
@@ -42,6 +43,7 @@ struct StepParts {
   Objective& objective;
   Optimizer& optimizer;
   comm::Comm& comm;
+  const Owners* owners = nullptr;  // nullptr: every rank owns all
 };
 
 class TrainStep {

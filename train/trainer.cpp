@@ -9,6 +9,7 @@
 #include "data/prefetcher.h"
 #include "models/decoder.h"
 #include "train/metrics.h"
+#include "train/optimizer_state.h"
 #include "train/precision.h"
 
 namespace retort::train {
@@ -227,13 +228,17 @@ bool Trainer::due(int64_t done, int64_t every) const {
 void Trainer::save(State& state, bool last) {
   comm::Comm& comm = parts_.step.comm;
   std::string failure;
-  if (comm.rank() == 0) {
+  const OptimizerState optimizer(parts_.step.optimizer, parts_.step.owners, comm);
+  if (comm.rank() != 0) {
+    optimizer.serve();
+  } else {
     CheckpointContent content{.step = state.step,
                               .extra = facts_of(state),
                               .recipe = parts_.recipe,
                               .tokenizer = parts_.tokenizer,
                               .weights = weights_of(parts_.step.model.parameters()),
-                              .optimizer = parts_.step.optimizer.state()};
+                              .optimizer = optimizer.tensors(),
+                              .fetch = [&](const std::string& name) { return optimizer.fetch(name); }};
     if (models::Parameters* learned = parts_.step.objective.learned())
       for (auto& weight : weights_of(*learned)) content.weights.push_back(std::move(weight));
     try {
@@ -243,6 +248,7 @@ void Trainer::save(State& state, bool last) {
     } catch (const IoError& error) {
       failure = error.what();
     }
+    optimizer.finish();
   }
   comm.barrier();
   failure = comm.broadcast_text(failure);
@@ -338,6 +344,16 @@ Trainer::State Trainer::restore() {
 }
 
 // Replicas that begin apart stay apart: each applies the common gradient to weights of its own.
+// What every rank must have alike of the optimizer's state: all but what is divided.
+formats::NamedTensors Trainer::shared_state() const {
+  formats::NamedTensors state = parts_.step.optimizer.state(), shared;
+  if (parts_.step.owners == nullptr || !parts_.step.owners->divided()) return state;
+  const auto parameters = parts_.step.optimizer.state_parameters();
+  for (size_t i = 0; i < state.size(); ++i)
+    if (parameters[i] == nullptr) shared.push_back(std::move(state[i]));
+  return shared;
+}
+
 void Trainer::compare_ranks(const State& state) {
   comm::Comm& comm = parts_.step.comm;
   if (comm.size() == 1) return;
@@ -346,7 +362,7 @@ void Trainer::compare_ranks(const State& state) {
     for (auto& weight : weights_of(*learned)) weights.push_back(std::move(weight));
   comm::must_agree(comm, {{"the step to begin with", std::to_string(state.step)},
                           {"the weights", digest_of(weights)},
-                          {"the optimizer's state", digest_of(parts_.step.optimizer.state())},
+                          {"the optimizer's state", digest_of(shared_state())},
                           {"the data", batch_of(parts_.stream, comm.size() * micro_batches_).dump()},
                           {"the stage's recipe", hex(xxh3(parts_.recipe))}});
 }

@@ -79,6 +79,7 @@ class Trainer {
  private:
   struct State;
   State restore();
+  formats::NamedTensors shared_state() const;
   void compare_ranks(const State& state);
   void refresh_in(const std::string& precision, const std::string& source);
   void account_unlabelled(State& state, bool speaks);

@@ -19,6 +19,7 @@
 #include "recipes/stages/teachers.h"
 #include "recipes/stages/train_check.h"
 #include "recipes/stages/train_plan.h"
+#include "train/owners.h"
 #include "train/precision.h"
 #include "train/trainer.h"
 
@@ -95,13 +96,15 @@ class Training {
       make_map();
     });
     make_objective();
-    comm::together(comm_, [&] {
-      optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer,
-                                         {model_->parameters(), objective_->learned()});
-    });
     models::bind_working(model_->parameters(), *map_,
                          train::choose_precision(stage_.get<train::TrainOptions>().precision, comm_, log_,
                                                  [&] { return context_.tuning; }));
+    const train::Trained trained(model_->parameters(), objective_->learned());
+    owners_ =
+        std::make_unique<train::Owners>(trained, comm_, stage_.get<ParallelOptions>().divides_optimizer());
+    comm::together(comm_, [&] {
+      optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
+    });
   }
 
   void open_stream() {
@@ -172,7 +175,7 @@ class Training {
   }
 
   train::Trainer trainer(int64_t micro_batches) {
-    return {{.step = {*model_, *map_, *objective_, *optimizer_, comm_},
+    return {{.step = {*model_, *map_, *objective_, *optimizer_, comm_, owners_.get()},
              .stream = *stream_,
              .files = context_.files,
              .log = log_,
@@ -231,6 +234,7 @@ class Training {
   std::unique_ptr<models::WeightMap> map_;
   quantize::QuantizeMap* quantizing_ = nullptr;  // the map, when it is one
   std::unique_ptr<train::Objective> objective_;
+  std::unique_ptr<train::Owners> owners_;
   std::unique_ptr<train::Optimizer> optimizer_;
   train::TrainOptions options_;
   formats::Json scores_;  // of the model as it was after that many steps

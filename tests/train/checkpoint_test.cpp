@@ -330,26 +330,6 @@ TEST(Checkpoint, TensorsOfManyBlocksRoundTrip) {
       << error_of(run / "step_00000010");
 }
 
-TEST(Checkpoint, ARankTakesTheBlocksThatItOwns) {
-  models::Parameters whole, part;
-  models::Parameter& w = whole.add("w", {300, 131}, models::Role::kMatrix);
-  w.master.copy_(at::arange(300 * 131, at::kFloat).view({300, 131}));
-  const formats::NamedTensors weights = weights_of(whole);
-  ASSERT_EQ(weights.size(), 1u);
-  EXPECT_TRUE(weights[0].second.is_same(w.master));
-
-  models::Parameter& p = part.add("w", {300, 131}, models::Role::kMatrix);
-  p.master.zero_();
-  const models::RowBlock owned = p.placement.owned[1];
-  p.placement.owned.begin = owned.begin;
-  LoadedCheckpoint loaded;
-  loaded.weights = {{"w", w.master}};
-  copy_weights(loaded, part);
-  EXPECT_TRUE(at::equal(p.master.slice(0, owned.begin), w.master.slice(0, owned.begin)));
-  EXPECT_EQ(p.master.slice(0, 0, owned.begin).count_nonzero().item<int64_t>(), 0);
-  EXPECT_THROW(weights_of(part), InternalError) << "a checkpoint of this rank would have a hole";
-}
-
 // They lie in one file, and are told apart by their names.
 TEST(Checkpoint, WhatAnObjectiveLearnedIsNotTheModels) {
   testing::TemporaryDirectory directory;

@@ -79,6 +79,7 @@ class Recorder final : public Optimizer {
     for (const at::Tensor& g : gradients) gradients_.push_back(g.defined() ? g.clone() : g);
   }
   formats::NamedTensors state() const override { return {}; }
+  std::vector<const models::Parameter*> state_parameters() const override { return {}; }
   void set_state(const std::map<std::string, at::Tensor>&) override {}
   std::vector<at::Tensor> gradients_;
 };
