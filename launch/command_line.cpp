@@ -39,6 +39,7 @@ struct CommandLine {
   PreviewArguments preview;
   RenderArguments render;
   TokenizerArguments tokenizer;
+  ReportArguments report;
   RecipeArguments recipe;
 
   CommandLine() {
@@ -288,6 +289,10 @@ struct CommandLine {
     sub->add_option("PATH", inspect.path, "what to look into, or preset:NAME")->required();
     sub->add_option("--shards", inspect.shards, "token shards that a teacher cache must be of");
     sub->add_option("--tokenizer", inspect.tokenizer, "a tokenizer whose ids a teacher cache must hold");
+    sub = verb("report", "runs side by side as one HTML page: results, curves, samples, differing keys",
+               report, report_verb);
+    sub->add_option("RUN", report.runs, "directories of runs")->required();
+    sub->add_option("--out", report.out, "file to write")->capture_default_str();
   }
 
   void add_recipe() {

@@ -63,6 +63,12 @@ struct TokenizerArguments {
 };
 ExitCode tokenizer_verb(const TokenizerArguments& arguments);
 
+struct ReportArguments {
+  std::vector<std::string> runs;
+  std::string out = "report.html";
+};
+ExitCode report_verb(const ReportArguments& arguments);
+
 struct RecipeArguments {
   std::string action, name;  // action: list | show | explain | docs
 };

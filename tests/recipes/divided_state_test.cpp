@@ -40,7 +40,7 @@ class DividedState : public RecipeRun {
   std::vector<std::string> stages() const {
     std::vector<std::string> out;
     for (const Stage& stage : on(1, "none", "run").stages)
-      if (stage.kind == "train") out.push_back(stage.name);
+      if (stage.kind() == "train") out.push_back(stage.name);
     return out;
   }
   // Every file of every checkpoint of a stage, by its path below the stage.

@@ -1,0 +1,25 @@
+// Curves of several series as one SVG, for a page that stands alone: axes with round numbers, a legend, thinned to as
+// many points as can be seen. Values that are not finite leave a gap. Pure; any thread.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace retort::recipes {
+
+struct Curve {
+  std::string name;
+  std::vector<std::pair<double, double>> points;  // x does not fall
+};
+
+// Empty where no curve has a finite point.
+std::string curves_svg(const std::string& title, const std::string& x_name, const std::vector<Curve>& curves);
+
+// Text for HTML and SVG: & < > and quotes as entities, controls and what is no UTF-8 as U+FFFD.
+std::string escaped(std::string_view text);
+
+// Round numbers from about `low` to about `high`, five or so.
+std::vector<double> ticks(double low, double high);
+
+}  // namespace retort::recipes

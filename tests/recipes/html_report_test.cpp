@@ -1,0 +1,53 @@
+#include "recipes/html_report.h"
+
+#include "tests/recipes/recipe_run.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr const char* kRecipe = R"(
+run: { seed: 1, threads: 1 }
+data: { train: stage:text, validation: stage:text, sequence: 16, batch_tokens: 64, micro_batch: 2 }
+model: { context: 16, layers: 1, width: 32, heads: 2, ffn_width: 64 }
+train: { steps: 6, precision: fp32, log_every: 1, validate_every: 3 }
+stages:
+  - { name: text, kind: prepare }
+  - { name: tiny, kind: train }
+  - { name: sample, kind: generate, model: { from: stage:tiny }, generate: { prompt: "<verse", tokens: 4 } }
+)";
+
+class HtmlReport : public RecipeRun {};
+
+}  // namespace
+
+TEST_F(HtmlReport, ShowsResultsCurvesSamplesAndDifferences) {
+  const Path other = directory_ / "other";
+  run(recipe(kRecipe));
+  run(recipe(kRecipe, {"run.dir=" + other.string(), "train.optimizer.lr=0.01"}));
+  const std::string page = html_report({directory_ / "run", other});
+  EXPECT_THAT(page, HasSubstr("<td>tiny</td><td>train</td>"));
+  EXPECT_THAT(page, HasSubstr(fmt::format("{:.5g}", figure("tiny", "bits_per_byte"))));
+  EXPECT_THAT(page, HasSubstr("tiny: loss"));
+  EXPECT_THAT(page, HasSubstr("tiny: validation bits_per_byte"));
+  EXPECT_THAT(page, HasSubstr("&lt;verse"));
+  EXPECT_THAT(page, Not(HasSubstr("<verse")));
+  EXPECT_THAT(page, HasSubstr("optimizer.lr</td>"));
+  EXPECT_THAT(page, Not(HasSubstr("optimizer.beta1</td>"))) << "the same in both";
+  EXPECT_THAT(page, Not(HasSubstr("http"))) << "needs no network";
+  EXPECT_THAT(page, Not(HasSubstr("<script")));
+  EXPECT_THAT(html_report({other}), Not(HasSubstr("Differences")));
+}
+
+TEST_F(HtmlReport, RefusesWhatIsNoRun) {
+  try {
+    html_report({directory_.path()});
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("recipe.yaml"));
+  }
+}
+
+}  // namespace retort::recipes
