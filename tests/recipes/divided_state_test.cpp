@@ -21,9 +21,9 @@ stages:
   - { name: repeated, kind: train, model: { repeat: 2 } }
   - { name: fixed, kind: train, quantize: {}, model: { tie_embeddings: true } }
   - { name: learned, kind: train, quantize: { weights: { grid: lsq4 }, from_step: 1 }, model: { share: { ffn: all } } }
-  - { name: tensor, kind: train, quantize: { weights: { grid: ternary } }, train: { precision: bf16 } }
+  - { name: tensor, kind: train, quantize: { weights: { grid: ternary } }, model: { layers: 1, width: 256 }, train: { precision: bf16 } }
   - { name: adapters, kind: train, model: { from: stage:teacher }, adapters: { rank: 4, dora: true } }
-  - { name: live, kind: train, model: { width: 64 }, distill: { teacher: { model: stage:teacher, precision: fp32 } } }
+  - { name: live, kind: train, model: { width: 64 }, distill: { teacher: { model: stage:teacher, precision: fp32 }, losses: [ { fn: forward_kl } ] } }
   - { name: cached, kind: train, distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: sampled } ] } }
   - name: hidden
     kind: train

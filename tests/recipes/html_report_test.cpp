@@ -12,7 +12,7 @@ constexpr const char* kRecipe = R"(
 run: { seed: 1, threads: 1 }
 data: { train: stage:text, validation: stage:text, sequence: 16, batch_tokens: 64, micro_batch: 2 }
 model: { context: 16, layers: 1, width: 32, heads: 2, ffn_width: 64 }
-train: { steps: 6, precision: fp32, log_every: 1, validate_every: 3 }
+train: { steps: 6, precision: fp32, log_every: 1, validate_every: 3, schedule: { warmup: 0 } }
 stages:
   - { name: text, kind: prepare }
   - { name: tiny, kind: train }
