@@ -213,7 +213,7 @@ void inspect(const Path& asked, const Say& say, Log& log) {
     case Kind::kCheckpoint:
       return of_checkpoint(path, say, log);
     case Kind::kCheckpoints:
-      return of_checkpoint(train::list_checkpoints(path).front(), say, log);
+      return of_checkpoint(train::model_checkpoint(path), say, log);
     case Kind::kHfFolder:
       return of_hf_folder(path, say, log);
     case Kind::kPeft:

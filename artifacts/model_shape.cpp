@@ -22,12 +22,12 @@ ModelFacts facts_of(const Path& directory) {
   return read_model_facts(manifest->at("extra"), path.string());
 }
 
-// A run's only model, and the newest of several checkpoints.
+// A run's only model, and of several checkpoints the one that is the model.
 Artifact one_model(const Path& path) {
   Artifact found = identify(path);
   if (found.kind == Kind::kRun && found.models.size() == 1) found = identify(found.models.front());
   if (found.kind != Kind::kCheckpoints) return found;
-  return {Kind::kCheckpoint, train::list_checkpoints(found.path).front(), {}, ""};
+  return {Kind::kCheckpoint, train::model_checkpoint(found.path), {}, ""};
 }
 
 // Bytes as tokens, in another file's words.

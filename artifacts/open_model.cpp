@@ -75,9 +75,9 @@ OpenedModel of_checkpoint(const train::LoadedCheckpoint& checkpoint, Log& log, b
 }
 
 OpenedModel of_checkpoints(const Path& directory, Log& log, bool as_base) {
-  const auto newest = train::load_latest_checkpoint(directory, log);
-  check<DataError>(newest.has_value(), "{}: its checkpoints are gone", directory.string());
-  return of_checkpoint(*newest, log, as_base);
+  const auto model = train::load_model_checkpoint(directory, log);
+  check<DataError>(model.has_value(), "{}: its checkpoints are gone", directory.string());
+  return of_checkpoint(*model, log, as_base);
 }
 
 // The tokenizer beside or inside a model's file. One that is not supported leaves a model that knows ids

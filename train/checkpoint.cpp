@@ -265,12 +265,12 @@ void save_checkpoint(FileSystem& files, const Path& directory, const CheckpointC
     throw;
   }
   files.sync_directory(directory);
-  finish_save(files, directory, content.step, keep);
+  finish_save(files, directory, content.step, keep, content.best);
   for (const Path& other : list_checkpoints(directory))
     if (*step_of(other.filename().string()) > content.step) files.remove_all(other);
 }
 
-void finish_save(FileSystem& files, const Path& directory, int64_t step, int64_t keep) {
+void finish_save(FileSystem& files, const Path& directory, int64_t step, int64_t keep, int64_t best) {
   const Path latest = directory / kLatest;
   const std::string name = directory_name(step) + "\n";
   if (!std::filesystem::exists(latest) || read_text(latest) != name) write_durably(files, latest, name);
@@ -278,9 +278,10 @@ void finish_save(FileSystem& files, const Path& directory, int64_t step, int64_t
   for (const auto& entry : std::filesystem::directory_iterator(directory))
     if (is_temporary(entry.path().filename().string())) gone.push_back(entry.path());
   int64_t kept = 0;
-  for (const Path& path : list_checkpoints(directory))
-    if (*step_of(path.filename().string()) <= step && ++kept > std::max<int64_t>(keep, 1))
-      gone.push_back(path);
+  for (const Path& path : list_checkpoints(directory)) {
+    const int64_t of_path = *step_of(path.filename().string());
+    if (of_path <= step && ++kept > std::max<int64_t>(keep, 1) && of_path != best) gone.push_back(path);
+  }
   for (const Path& path : gone) files.remove_all(path);
 }
 
@@ -317,6 +318,30 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
   check<CheckpointError>(names.empty(), "[checkpoint] {}: every checkpoint is damaged (the warnings say how)",
                          directory.string());
   return {};
+}
+
+Path model_checkpoint(const Path& directory) {
+  const std::vector<Path> all = list_checkpoints(directory);
+  if (all.empty()) return "";
+  try {
+    const Json extra = read_manifest(all.front() / kManifest).at("extra");
+    if (!extra.contains("train") || !extra["train"].contains("best")) return all.front();
+    const Path best = directory / directory_name(extra["train"]["best"].at("step").get<int64_t>());
+    return std::ranges::find(all, best) != all.end() ? best : all.front();
+  } catch (const std::exception&) {  // damaged: whoever loads it says so
+    return all.front();
+  }
+}
+
+std::optional<LoadedCheckpoint> load_model_checkpoint(const Path& directory, Log& log) {
+  const Path chosen = model_checkpoint(directory);
+  if (chosen.empty()) return {};
+  try {
+    return load_checkpoint(chosen);
+  } catch (const CheckpointError& error) {
+    log.warn("{}; falling back to the newest checkpoint", error.what());
+  }
+  return load_latest_checkpoint(directory, log);
 }
 
 std::vector<Path> list_checkpoints(const Path& directory) {

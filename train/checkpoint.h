@@ -31,6 +31,7 @@ struct CheckpointContent {
   // Of the optimizer's tensors those on at::kMeta have a shape alone: their values come from here, one at a time, in
   // their order.
   std::function<at::Tensor(const std::string& name)> fetch = {};
+  int64_t best = -1;  // the step of an older checkpoint that stays as well
 };
 
 // Writes directory/step_N, updates LATEST and keeps the newest `keep` (at least one). Leftovers go with the
@@ -38,8 +39,8 @@ struct CheckpointContent {
 void save_checkpoint(FileSystem& files, const Path& directory, const CheckpointContent& content,
                      int64_t keep);
 // The end of a save, for one that was killed before it: LATEST names this step, and of the steps up to it the newest
-// `keep` stay, without temporaries. Later ones, which a fallback has passed over, stay until a save.
-void finish_save(FileSystem& files, const Path& directory, int64_t step, int64_t keep);
+// `keep` and `best` stay, without temporaries. Later ones, which a fallback has passed over, stay until a save.
+void finish_save(FileSystem& files, const Path& directory, int64_t step, int64_t keep, int64_t best = -1);
 
 struct LoadedCheckpoint {
   Path path;
@@ -57,6 +58,11 @@ LoadedCheckpoint load_checkpoint(const Path& path);
 std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log);
 // The same for a group: rank 0 lists the candidates, and all take the newest that is whole on every rank.
 std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log, comm::Comm& comm);
+// The one whose weights are the run's model: the best that the newest one names, when that is there (train.keep_best),
+// else the newest. Without reading their tensors; "" when there is none.
+Path model_checkpoint(const Path& directory);
+// That one, or the newest other that is whole; nothing when there is none at all.
+std::optional<LoadedCheckpoint> load_model_checkpoint(const Path& directory, Log& log);
 // Names of the checkpoints below `directory`, newest first, without reading them.
 std::vector<Path> list_checkpoints(const Path& directory);
 // The masters by name, for a checkpoint, without what is borrowed.

@@ -90,6 +90,9 @@ struct Trainer::State {
   std::vector<int64_t> skipped;  // steps without an update
   double seconds = 0;
   int64_t failed_saves = 0;
+  // Of validations, where options ask for it: the lowest figure, its step, and how many there have been since.
+  double best = std::numeric_limits<double>::infinity();
+  int64_t best_step = -1, since_best = 0;
 };
 
 void TrainOptions::describe(Section& s) {
@@ -115,6 +118,11 @@ void TrainOptions::describe(Section& s) {
           at_least(int64_t{0}));
   s.field("keep_checkpoints", keep_checkpoints, "number of checkpoints to keep, the newest",
           at_least(int64_t{1}));
+  s.field("keep_best", keep_best,
+          "keep the checkpoint of the lowest validation figure besides: it is the stage's model");
+  s.field("patience", patience,
+          "validations in a row without a lower figure that end the training; 0: any number",
+          at_least(int64_t{0}));
   s.field("max_skipped", max_skipped, "non-finite updates in a row before the run stops (exit 77)",
           at_least(int64_t{1}));
   s.field("max_failed_saves", max_failed_saves, "failed checkpoints in a row before the run stops (exit 74)",
@@ -129,7 +137,7 @@ Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches
 TrainReport Trainer::run() {
   State state = restore();
   compare_ranks(state);
-  if (state.step >= options_.steps) return report(state, false);
+  if (state.step >= options_.steps || exhausted(state)) return finished(state);
   comm::Comm& comm = parts_.step.comm;
   const int64_t all_batches = comm.size() * micro_batches_, mine = comm.rank() * micro_batches_;
   const data::BatchOptions& batch = parts_.stream.options();
@@ -154,7 +162,7 @@ TrainReport Trainer::run() {
   };
   data::Prefetcher prefetcher(parts_.stream, number_of, state.step * micro_batches_);
   bool preempted = false;
-  while (state.step < options_.steps && !preempted) {
+  while (state.step < options_.steps && !preempted && !exhausted(state)) {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<data::Batch> batches = take(prefetcher, micro_batches_);
     const StepStats stats =
@@ -165,13 +173,36 @@ TrainReport Trainer::run() {
 
     preempted = stop_requested() && state.step < options_.steps;
     if (!preempted && due(state.step, options_.validate_every)) validate(state, metrics.get());
-    if (preempted || due(state.step, options_.checkpoint_every)) {
+    const bool last = preempted || state.step == options_.steps || exhausted(state);
+    const bool best = options_.keep_best && state.best_step == state.step;
+    if (last || best || due(state.step, options_.checkpoint_every)) {
       if (metrics) metrics->sync();
-      save(state, preempted || state.step == options_.steps);
+      save(state, last);
     }
   }
   if (metrics) metrics->finish();
-  return report(state, preempted);
+  return preempted ? report(state, true) : finished(state);
+}
+
+TrainReport Trainer::finished(const State& state) {
+  if (options_.keep_best) take_best(state);
+  return report(state, false);
+}
+
+bool Trainer::exhausted(const State& state) const {
+  return options_.patience > 0 && state.since_best >= options_.patience;
+}
+
+// The model becomes that of the best checkpoint.
+void Trainer::take_best(const State& state) {
+  if (state.best_step < 0 || state.best_step == state.step) return;
+  const auto best = load_model_checkpoint(parts_.directory / kCheckpoints, parts_.log);
+  check<CheckpointError>(best && best->step == state.best_step,
+                         "[train] {}: the checkpoint of the lowest validation figure, step {}, is gone",
+                         (parts_.directory / kCheckpoints).string(), state.best_step);
+  copy_weights(*best, parts_.step.model.parameters());
+  parts_.step.map.begin_step(state.best_step - 1);
+  models::refresh_working(parts_.step.model.parameters(), parts_.step.map);
 }
 
 // Moves the state past a step and reports the step.
@@ -207,11 +238,17 @@ void Trainer::account_unlabelled(State& state, bool speaks) {
                     parts_.step.objective.counted().name);
 }
 
-void Trainer::validate(const State& state, Metrics* metrics) {
+void Trainer::validate(State& state, Metrics* metrics) {
   if (!parts_.validate) return;
   const std::map<std::string, double> figures = parts_.validate(state.step);
   if (metrics) metrics->validation(state.step, figures);
+  if (figures.empty() || !watches_best()) return;
+  ++state.since_best;
+  if (figures.begin()->second >= state.best) return;
+  state.best = figures.begin()->second, state.best_step = state.step, state.since_best = 0;
 }
+
+bool Trainer::watches_best() const { return options_.keep_best || options_.patience > 0; }
 
 // ---- Stopping and saving
 
@@ -238,7 +275,8 @@ void Trainer::save(State& state, bool last) {
                               .tokenizer = parts_.tokenizer,
                               .weights = weights_of(parts_.step.model.parameters()),
                               .optimizer = optimizer.tensors(),
-                              .fetch = [&](const std::string& name) { return optimizer.fetch(name); }};
+                              .fetch = [&](const std::string& name) { return optimizer.fetch(name); },
+                              .best = options_.keep_best ? state.best_step : -1};
     if (models::Parameters* learned = parts_.step.objective.learned())
       for (auto& weight : weights_of(*learned)) content.weights.push_back(std::move(weight));
     try {
@@ -285,6 +323,9 @@ Json Trainer::facts_of(const State& state) const {
                     {"batch", batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_)},
                     {"sources", sources_of(parts_.stream, samples_at(state))},
                     {"precision", precision_of(parts_.step.model.parameters())}};
+  if (state.best_step >= 0)
+    facts["train"][options_.keep_best ? "best" : "lowest"] = {
+        {"figure", state.best}, {"step", state.best_step}, {"since", state.since_best}};
   return facts;
 }
 
@@ -296,7 +337,14 @@ TrainReport Trainer::report(const State& state, bool preempted) const {
         state.unlabelled, state.step,
         100.0 * static_cast<double>(state.unlabelled) / static_cast<double>(state.step),
         parts_.step.objective.counted().name);
-  return {state.step, state.tokens, state.seconds, state.loss, state.unlabelled, preempted};
+  const bool best = options_.keep_best && state.best_step >= 0 && !preempted;
+  return {state.step,
+          state.tokens,
+          state.seconds,
+          state.loss,
+          state.unlabelled,
+          preempted,
+          best ? state.best_step : state.step};
 }
 
 // ---- Starting
@@ -319,6 +367,12 @@ Trainer::State Trainer::restore() {
     if (!train.at("loss").is_null()) state.loss = formats::json_real(train, "loss", source);
     if (train.contains("unlabelled")) state.unlabelled = formats::json_integer(train, "unlabelled", source);
     state.skipped = train.at("skipped").get<std::vector<int64_t>>();
+    for (const char* key : {"best", "lowest"})
+      if (train.contains(key) && watches_best()) {
+        state.best = formats::json_real(train[key], "figure", source);
+        state.best_step = formats::json_integer(train[key], "step", source);
+        state.since_best = formats::json_integer(train[key], "since", source);
+      }
     const Json now = batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_);
     check<ConfigError>(
         train.at("batch") == now || state.step >= options_.steps,
@@ -335,7 +389,8 @@ Trainer::State Trainer::restore() {
     const Path own = parts_.directory / kCheckpoints;
     try {
       if (checkpoint->path.parent_path() == own)
-        finish_save(parts_.files, own, state.step, options_.keep_checkpoints);
+        finish_save(parts_.files, own, state.step, options_.keep_checkpoints,
+                    options_.keep_best ? state.best_step : -1);
     } catch (const IoError& error) {
       parts_.log.warn("the last save could not be finished: {}", error.what());
     }

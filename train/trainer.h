@@ -33,6 +33,8 @@ struct TrainOptions {
   int64_t validate_every = 0;      // steps; 0: at the end only
   int64_t checkpoint_every = 100;  // steps
   int64_t keep_checkpoints = 2;
+  bool keep_best = false;
+  int64_t patience = 0;
   int64_t max_skipped = 3;       // non-finite updates in a row before the run stops (exit 77)
   int64_t max_failed_saves = 3;  // failed checkpoints in a row before the run stops (exit 74)
   void describe(Section& s);
@@ -45,6 +47,8 @@ struct TrainReport {
   double final_loss = std::numeric_limits<double>::quiet_NaN();  // of the last update; NaN: there was none
   int64_t unlabelled = 0;  // steps that had nothing to learn from, on no rank
   bool preempted = false;  // stopped by a signal after saving
+  int64_t model_step =
+      0;  // whose weights the model has: the last one, or that of the lowest validation figure
 };
 
 struct TrainerParts {
@@ -71,7 +75,7 @@ class Trainer {
   // micro_batches: this rank's G.
   Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches);
   // Continues from the newest whole checkpoint in `directory`, if there is one, and trains to options.steps.
-  // A run that is there already returns at once. A checkpoint is saved every checkpoint_every steps, at the
+  // A run that is there already, or whose patience has ended, returns at once. A checkpoint is saved every checkpoint_every steps, at the
   // end and when stopped. A save that fails causes a warning; IoError after max_failed_saves in a row, or
   // when the last save of this process fails.
   TrainReport run();
@@ -84,7 +88,11 @@ class Trainer {
   void refresh_in(const std::string& precision, const std::string& source);
   void account_unlabelled(State& state, bool speaks);
   void account(State& state, const StepStats& stats, Metrics* metrics);
-  void validate(const State& state, Metrics* metrics);
+  void validate(State& state, Metrics* metrics);
+  bool watches_best() const;
+  bool exhausted(const State& state) const;
+  void take_best(const State& state);
+  TrainReport finished(const State& state);
   void save(State& state, bool last);
   bool stop_requested();
   bool due(int64_t done, int64_t every) const;

@@ -50,11 +50,11 @@ void tell_packing(const data::BatchStream& stream, Log& log) {
           rows->cut, rows->dropped, rows->unlearned);
 }
 
-// Of the model in the newest checkpoint, whose file also holds what the objective has learned.
+// Of the model's checkpoint, whose file also holds what the objective has learned.
 uint64_t weights_bytes(const Path& directory, models::Parameters* learned) {
-  const auto checkpoints = train::list_checkpoints(directory / "checkpoints");
-  if (checkpoints.empty()) return 0;
-  const uint64_t bytes = std::filesystem::file_size(checkpoints.front() / "weights.safetensors");
+  const Path checkpoint = train::model_checkpoint(directory / "checkpoints");
+  if (checkpoint.empty()) return 0;
+  const uint64_t bytes = std::filesystem::file_size(checkpoint / "weights.safetensors");
   return learned == nullptr ? bytes : bytes - sizeof(float) * static_cast<uint64_t>(learned->stored());
 }
 
@@ -202,7 +202,7 @@ class Training {
   // What the report shows; the last validation's figures when it was just there.
   formats::Json result(const train::TrainReport& report) {
     formats::Json out = parameter_counts(*model_);
-    if (scored_ != options_.steps) validate(options_.steps);
+    if (scored_ != report.model_step) validate(report.model_step);
     out.update(scores_);
     if (quantizing_ != nullptr)
       out.update(
@@ -266,7 +266,7 @@ void forget(Stage& stage) {
   const train::TrainOptions usual;
   auto& train = stage.get<train::TrainOptions>();
   train.log_every = usual.log_every;
-  train.validate_every = usual.validate_every;
+  if (!train.keep_best && train.patience == 0) train.validate_every = usual.validate_every;
   train.checkpoint_every = usual.checkpoint_every;
   train.keep_checkpoints = usual.keep_checkpoints;
   train.max_skipped = usual.max_skipped;

@@ -126,6 +126,12 @@ void check_batch(StageCheck& check) {
 void check_steps(StageCheck& check) {
   const auto& train = check.stage.get<train::TrainOptions>();
   const auto& grids = check.stage.get<QuantizeSection>();
+  if ((train.keep_best || train.patience > 0) && check.stage.get<DataOptions>().validation.empty())
+    check.add({train.keep_best ? "train.keep_best" : "train.patience", "data.validation"},
+              "needs a validation text");
+  if (train.patience > 0 && train.validate_every == 0)
+    check.add({"train.patience", "train.validate_every"},
+              "needs validations before the end: set validate_every");
   if (train.epochs > 0) return;  // how many steps they are follows from the text
   if (train.schedule.warmup > train.steps)
     check.add({"train.schedule.warmup", "train.steps"},

@@ -24,6 +24,13 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::TemporaryDirectory;
 
+double norm_of(const models::Parameters& parameters) {
+  double squares = 0;
+  for (const models::Parameter& p : parameters.unique())
+    squares += p.working.detach().to(at::kDouble).square().sum().item<double>();
+  return std::sqrt(squares);
+}
+
 struct Killed {};  // what a test throws where a process would be killed
 
 TrainOptions tiny_options() {
@@ -57,6 +64,8 @@ struct TinyRun {
   std::vector<std::string> frozen;       // parameters
   bool unlabelled = false;               // every fifth step has no labels, from the third on
   bool learns = false;                   // the objective has a parameter of its own
+  std::map<int64_t, double> figures;     // of validations, by step; else a norm
+  double model_norm = 0;                 // of rank 0's weights, after run
 
   std::string log;                 // rank 0's, after run
   std::vector<int64_t> validated;  // rank 0's
@@ -171,11 +180,13 @@ struct TinyRun {
     };
     parts.validate = [&, this](int64_t done) -> std::map<std::string, double> {
       if (comm.rank() == 0) validated.push_back(done);
+      if (!figures.empty()) return {{"figure", figures.at(done)}};
       return {{"norm", tiny.model.parameters().unique()[0].master.norm().item<double>()}};
     };
     if (before_run) before_run(comm.rank(), parts);
     const TrainReport report = Trainer(std::move(parts), options, micro_batches).run();
     if (comm.rank() == 0) map_steps = map.steps;
+    if (comm.rank() == 0) model_norm = norm_of(tiny.model.parameters());
     return report;
   }
 };
@@ -493,6 +504,66 @@ TEST(Trainer, AFinishedRunReturnsAtOnce) {
   EXPECT_EQ(report.seconds, expected.seconds);
   EXPECT_TRUE(again.validated.empty());
   EXPECT_EQ(contents(run.path()), before);
+}
+
+// The checkpoint of the lowest figure outlives the rotation, is what others open, and is what the run ends with.
+TEST(Trainer, KeepsTheBestCheckpointAsItsModel) {
+  for (const int ranks : {1, 2}) {
+    const TemporaryDirectory run, whole;
+    TinyRun best, upto;
+    best.ranks = upto.ranks = ranks;
+    best.micro_batches = upto.micro_batches = 2 / ranks;
+    best.options.keep_best = true;
+    best.figures = {{5, 3.0}, {10, 1.0}, {15, 2.0}, {20, 1.5}};
+    const TrainReport report = best(run.path());
+    EXPECT_EQ(report.steps, 20);
+    EXPECT_EQ(report.model_step, 10);
+    const Path checkpoints = run / "checkpoints";
+    EXPECT_EQ(list_checkpoints(checkpoints),
+              (std::vector<Path>{checkpoints / "step_00000020", checkpoints / "step_00000010"}));
+    EXPECT_EQ(model_checkpoint(checkpoints), checkpoints / "step_00000010");
+    Log quiet(stderr, "", true);
+    EXPECT_EQ(load_model_checkpoint(checkpoints, quiet)->step, 10);
+    EXPECT_EQ(load_latest_checkpoint(checkpoints, quiet)->step, 20) << "a run continues from its newest";
+
+    upto.before_step = stop_at(9, 0);
+    upto(whole.path());  // the run as it was after ten steps
+    EXPECT_EQ(best.model_norm, upto.model_norm);
+
+    TinyRun again;
+    again.ranks = ranks, again.micro_batches = 2 / ranks;
+    again.options = best.options;
+    again.figures = best.figures;
+    EXPECT_EQ(again(run.path()).model_step, 10);
+    EXPECT_EQ(again.model_norm, best.model_norm);
+    std::filesystem::remove_all(checkpoints / "step_00000010");
+    EXPECT_EQ(model_checkpoint(checkpoints), checkpoints / "step_00000020");
+  }
+}
+
+TEST(Trainer, EndsWhenItsPatienceDoes) {
+  const TemporaryDirectory run, stopped;
+  const auto tiny = [] {
+    TinyRun out;
+    out.options.patience = 2;
+    out.options.validate_every = 3;
+    out.figures = {{3, 3.0}, {6, 2.0}, {9, 2.5}, {12, 2.0}, {15, 1.0}, {18, 1.0}, {20, 1.0}};
+    return out;
+  };
+  TinyRun whole = tiny();
+  const TrainReport report = whole(run.path());
+  EXPECT_EQ(report.steps, 12);  // 2.0 at 12 is no lower than at 6
+  EXPECT_EQ(report.model_step, 12);
+  EXPECT_THAT(whole.validated, ElementsAre(3, 6, 9, 12));
+  EXPECT_EQ(list_checkpoints(run / "checkpoints").front().filename(), "step_00000012");
+
+  TinyRun first = tiny(), second = tiny(), third = tiny();
+  first.before_step = stop_at(9, 0);
+  EXPECT_TRUE(first(stopped.path()).preempted);
+  EXPECT_EQ(second(stopped.path()).steps, 12) << "the count goes on after a stop";
+  expect_same(run.path(), stopped.path());
+  EXPECT_EQ(third(stopped.path()).steps, 12);
+  EXPECT_TRUE(third.validated.empty()) << "there is nothing left to do";
 }
 
 TEST(Trainer, ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
