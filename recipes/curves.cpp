@@ -11,7 +11,7 @@
 namespace retort::recipes {
 namespace {
 
-constexpr double kWidth = 640, kHeight = 280, kLeft = 64, kRight = 12, kTop = 30, kBottom = 40;
+constexpr double kWidth = 640, kHeight = 280, kLeft = 64, kRight = 28, kTop = 30, kBottom = 40;
 constexpr size_t kMostPoints = 400;
 // Okabe and Ito 2008: told apart by all eyes.
 constexpr const char* kColours[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
@@ -47,7 +47,7 @@ class Frame {
     for (const double x : x_ticks_) x_.add(x);
     for (const double y : y_ticks_) y_.add(y);
   }
-  bool empty() const { return y_.empty(); }
+  bool empty() const { return !(x_.high > x_.low); }  // nothing that changes
   double x(double value) const {
     return kLeft + (value - x_.low) / (x_.high - x_.low) * (kWidth - kLeft - kRight);
   }

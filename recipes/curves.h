@@ -13,7 +13,7 @@ struct Curve {
   std::vector<std::pair<double, double>> points;  // x does not fall
 };
 
-// Empty where no curve has a finite point.
+// Empty where no curve has two finite points.
 std::string curves_svg(const std::string& title, const std::string& x_name, const std::vector<Curve>& curves);
 
 // Text for HTML and SVG: & < > and quotes as entities, controls and what is no UTF-8 as U+FFFD.

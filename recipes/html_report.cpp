@@ -131,6 +131,8 @@ std::string results(const std::vector<RunRecord>& runs) {
   for (const std::string& name : columns) rows[0].push_back(escaped(name));
   for (const RunRecord& run : runs)
     for (const StageRecord& stage : run.stages) {
+      if (std::ranges::none_of(columns, [&](const auto& name) { return stage.result.contains(name); }))
+        continue;
       rows.push_back({escaped(run.name), escaped(stage.name), escaped(stage.kind)});
       for (const std::string& name : columns)
         rows.back().push_back(stage.result.contains(name) ? shown_figure(name, stage.result[name]) : "-");

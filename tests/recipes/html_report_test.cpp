@@ -1,5 +1,6 @@
 #include "recipes/html_report.h"
 
+#include "tests/recipes/process.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -39,6 +40,26 @@ TEST_F(HtmlReport, ShowsResultsCurvesSamplesAndDifferences) {
   EXPECT_THAT(page, Not(HasSubstr("http"))) << "needs no network";
   EXPECT_THAT(page, Not(HasSubstr("<script")));
   EXPECT_THAT(html_report({other}), Not(HasSubstr("Differences")));
+}
+
+// A browser without a network draws it: something is on the page, and no part of it failed to load.
+TEST_F(HtmlReport, ABrowserDrawsIt) {
+  std::string browser;
+  for (const char* name : {"/usr/bin/chromium", "/usr/bin/google-chrome"})
+    if (browser.empty() && std::filesystem::exists(name)) browser = name;
+  if (browser.empty()) GTEST_SKIP() << "no chromium and no google-chrome in /usr/bin";
+  run(recipe(kRecipe));
+  write_durably(local_files(), directory_ / "report.html", html_report({directory_ / "run"}));
+  const Path shot = directory_ / "shot.png";
+  testing::Process process({browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                            "--user-data-dir=" + (directory_ / "profile").string(), "--window-size=800,1200",
+                            "--host-resolver-rules=MAP * ~NOTFOUND", "--screenshot=" + shot.string(),
+                            "file://" + (directory_ / "report.html").string()},
+                           directory_ / "browser");
+  ASSERT_EQ(process.wait(), 0) << read_text(directory_ / "browser.err");
+  ASSERT_TRUE(std::filesystem::exists(shot)) << read_text(directory_ / "browser.err");
+  EXPECT_EQ(read_text(shot).substr(1, 3), "PNG");
+  EXPECT_GT(std::filesystem::file_size(shot), 20000u) << "an empty page of this size takes a few KB";
 }
 
 TEST_F(HtmlReport, RefusesWhatIsNoRun) {
