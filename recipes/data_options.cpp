@@ -43,7 +43,7 @@ void ParallelOptions::describe(Section& s) {
           "data-parallel ranks that are threads of one process; under mpirun the processes are the ranks",
           between<int64_t>(1, 1024));
   s.field("shard", shard,
-          "what is divided among ranks: none, each holds all; optimizer, each holds the moments of its share "
+          "state that ranks divide: none, each holds all; optimizer, each holds the moments of its share "
           "of the "
           "weights (ZeRO stage 1). The same bytes come out",
           one_of({"none", "optimizer"}));
