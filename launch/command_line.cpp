@@ -40,6 +40,7 @@ struct CommandLine {
   RenderArguments render;
   TokenizerArguments tokenizer;
   ReportArguments report;
+  DevicesArguments devices;
   RecipeArguments recipe;
 
   CommandLine() {
@@ -293,6 +294,8 @@ struct CommandLine {
                report, report_verb);
     sub->add_option("RUN", report.runs, "directories of runs")->required();
     sub->add_option("--out", report.out, "file to write")->capture_default_str();
+    verb("devices", "processors and GPUs of this machine, what retort can use of them, and why not", devices,
+         devices_verb);
   }
 
   void add_recipe() {

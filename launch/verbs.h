@@ -63,6 +63,9 @@ struct TokenizerArguments {
 };
 ExitCode tokenizer_verb(const TokenizerArguments& arguments);
 
+struct DevicesArguments {};
+ExitCode devices_verb(const DevicesArguments& arguments);
+
 struct ReportArguments {
   std::vector<std::string> runs;
   std::string out = "report.html";

@@ -1,0 +1,31 @@
+// What NVIDIA's driver says of this machine's GPUs. It is opened here and linked nowhere, so that a machine without one
+// costs nothing and is told why. Any thread; throws nothing.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace retort {
+
+struct Gpu {
+  std::string name;  // "NVIDIA H100 80GB HBM3"
+  uint64_t memory = 0;
+  int major = 0, minor = 0;  // compute capability: 9.0
+  int multiprocessors = 0;
+};
+
+struct CudaDriver {
+  std::string missing;  // why no GPU can be used; "" where one can
+  int version = 0;      // 13000: the newest CUDA that it knows, 13.0; 0: no driver
+  std::vector<Gpu> gpus = {};
+};
+CudaDriver probe_cuda_driver(const std::string& library = "libcuda.so.1");
+
+// 13000: "13.0".
+std::string cuda_version(int number);
+
+// The version of a NCCL library (22809: 2.28.9); 0 where it cannot be opened.
+int nccl_version(const std::string& library = "libnccl.so.2");
+
+}  // namespace retort

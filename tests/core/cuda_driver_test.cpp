@@ -1,0 +1,49 @@
+#include "core/cuda_driver.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+
+namespace retort {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kFake = RETORT_FAKE_CUDA_DRIVER;
+
+struct Environment {
+  Environment(const char* name, const char* value) : name(name) { ::setenv(name, value, 1); }
+  ~Environment() { ::unsetenv(name); }
+  const char* name;
+};
+
+}  // namespace
+
+TEST(CudaDriver, TellsOfEveryGpu) {
+  const CudaDriver driver = probe_cuda_driver(kFake);
+  EXPECT_EQ(driver.missing, "");
+  EXPECT_EQ(cuda_version(driver.version), "13.2");
+  ASSERT_EQ(driver.gpus.size(), 2u);
+  EXPECT_EQ(driver.gpus[1].name, "NVIDIA Second");
+  EXPECT_EQ(driver.gpus[1].memory, uint64_t{141} << 30);
+  EXPECT_EQ(driver.gpus[0].major, 9);
+  EXPECT_EQ(driver.gpus[0].minor, 1);
+  EXPECT_EQ(driver.gpus[0].multiprocessors, 132);
+  EXPECT_EQ(nccl_version(kFake), 22809);
+}
+
+TEST(CudaDriver, SaysWhyThereIsNone) {
+  EXPECT_THAT(probe_cuda_driver("libno_such_driver.so.1").missing, HasSubstr("libno_such_driver.so.1"));
+  EXPECT_EQ(nccl_version("libno_such_nccl.so"), 0);
+  {
+    const Environment fails("RETORT_FAKE_CUDA_STATUS", "803");
+    const CudaDriver driver = probe_cuda_driver(kFake);
+    EXPECT_THAT(driver.missing, HasSubstr("cuInit: system driver mismatch (error 803)"));
+    EXPECT_EQ(driver.version, 13020);
+    EXPECT_TRUE(driver.gpus.empty());
+  }
+  const Environment hidden("CUDA_VISIBLE_DEVICES", "");
+  EXPECT_THAT(probe_cuda_driver(kFake).missing, HasSubstr("CUDA_VISIBLE_DEVICES"));
+}
+
+}  // namespace retort
