@@ -1,8 +1,11 @@
 #include "train/trainer.h"
 
+#include <fmt/ranges.h>
+
 #include <chrono>
 
 #include "comm/agreement.h"
+#include "comm/together.h"
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
@@ -40,13 +43,13 @@ Json batch_of(const data::BatchStream& stream, int64_t micro_batches) {
   return batch;
 }
 
-std::string digest_of(const formats::NamedTensors& tensors) {
+uint64_t digest_of(const formats::NamedTensors& tensors) {
   Digest digest;
   for (const auto& [name, tensor] : tensors) {
     digest.add(as_bytes(name));
     digest.add(host_bytes(tensor));
   }
-  return hex(digest.value());
+  return digest.value();
 }
 
 // How far each source was read: {"name", "digest", "weight", "samples", "epochs"}.
@@ -261,9 +264,43 @@ bool Trainer::due(int64_t done, int64_t every) const {
   return done == options_.steps || (every > 0 && done % every == 0);
 }
 
+// All weights by name, the objective's too.
+formats::NamedTensors Trainer::weights() const {
+  formats::NamedTensors out = weights_of(parts_.step.model.parameters());
+  if (models::Parameters* learned = parts_.step.objective.learned())
+    for (auto& weight : weights_of(*learned)) out.push_back(std::move(weight));
+  return out;
+}
+
+// Before a save: every rank has made the same weights, unless memory or a processor has failed. What most have is
+// right; where there is no majority nobody knows.
+void Trainer::compare_replicas(const State& state) const {
+  comm::Comm& comm = parts_.step.comm;
+  if (comm.size() == 1) return;
+  const at::Tensor all_R = at::zeros({comm.size(), 1}, at::kLong);
+  comm.all_gather(all_R, at::full({1}, static_cast<int64_t>(digest_of(weights())), at::kLong)).wait();
+  const std::span<const int64_t> digests = host_values<const int64_t>(all_R);
+  std::map<int64_t, std::vector<size_t>> ranks;
+  for (size_t rank = 0; rank < digests.size(); ++rank) ranks[digests[rank]].push_back(rank);
+  if (ranks.size() == 1) return;
+  const auto most = std::ranges::max_element(ranks, {}, [](const auto& one) { return one.second.size(); });
+  std::vector<size_t> odd;
+  const bool majority = 2 * most->second.size() > digests.size();
+  for (const auto& [digest, of] : ranks)
+    if (!majority || digest != most->first) odd.insert(odd.end(), of.begin(), of.end());
+  std::ranges::sort(odd);
+  throw comm::SharedError(
+      fmt::format(
+          "[train] step {}: the weights of rank{} {} differ from those of the others: memory or a processor "
+          "there is at fault, and nothing was saved; the last checkpoint is whole",
+          state.step, odd.size() > 1 ? "s" : "", fmt::join(odd, ", ")),
+      ExitCode::kCommunication, comm.rank() == 0);
+}
+
 // Rank 0 writes, all learn whether it worked. `last`: no later save will make up for a failure.
 void Trainer::save(State& state, bool last) {
   comm::Comm& comm = parts_.step.comm;
+  compare_replicas(state);
   std::string failure;
   const OptimizerState optimizer(parts_.step.optimizer, parts_.step.owners, comm);
   if (comm.rank() != 0) {
@@ -273,12 +310,10 @@ void Trainer::save(State& state, bool last) {
                               .extra = facts_of(state),
                               .recipe = parts_.recipe,
                               .tokenizer = parts_.tokenizer,
-                              .weights = weights_of(parts_.step.model.parameters()),
+                              .weights = weights(),
                               .optimizer = optimizer.tensors(),
                               .fetch = [&](const std::string& name) { return optimizer.fetch(name); },
                               .best = options_.keep_best ? state.best_step : -1};
-    if (models::Parameters* learned = parts_.step.objective.learned())
-      for (auto& weight : weights_of(*learned)) content.weights.push_back(std::move(weight));
     try {
       save_checkpoint(parts_.files, parts_.directory / kCheckpoints, content, options_.keep_checkpoints);
       const Json progress{{"step", state.step}, {"seconds", state.seconds}};
@@ -412,12 +447,9 @@ formats::NamedTensors Trainer::shared_state() const {
 void Trainer::compare_ranks(const State& state) {
   comm::Comm& comm = parts_.step.comm;
   if (comm.size() == 1) return;
-  formats::NamedTensors weights = weights_of(parts_.step.model.parameters());
-  if (models::Parameters* learned = parts_.step.objective.learned())
-    for (auto& weight : weights_of(*learned)) weights.push_back(std::move(weight));
   comm::must_agree(comm, {{"the step to begin with", std::to_string(state.step)},
-                          {"the weights", digest_of(weights)},
-                          {"the optimizer's state", digest_of(shared_state())},
+                          {"the weights", hex(digest_of(weights()))},
+                          {"the optimizer's state", hex(digest_of(shared_state()))},
                           {"the data", batch_of(parts_.stream, comm.size() * micro_batches_).dump()},
                           {"the stage's recipe", hex(xxh3(parts_.recipe))}});
 }

@@ -506,6 +506,38 @@ TEST(Trainer, AFinishedRunReturnsAtOnce) {
   EXPECT_EQ(contents(run.path()), before);
 }
 
+// A bit that flips in one rank's memory is found before it gets into a checkpoint, and the rank is named.
+TEST(Trainer, ARankWhoseWeightsHaveChangedIsNamedBeforeASave) {
+  const TemporaryDirectory directory, whole;
+  TinyRun run;
+  run.ranks = 3;
+  run.micro_batches = 1;
+  run.options.checkpoint_every = 5;
+  std::vector<models::Parameters*> parameters(3);
+  run.before_run = [&](int rank, TrainerParts& parts) {
+    parameters[static_cast<size_t>(rank)] = &parts.step.model.parameters();
+  };
+  run.before_step = [&](int rank, int64_t step, std::atomic<bool>&) {
+    const at::NoGradGuard no_grad;
+    if (rank == 1 && step == 7) parameters[1]->unique().back().master.view(-1)[0] *= 1.0000001;
+  };
+  try {
+    run(directory / "run");
+    FAIL() << "trained on";
+  } catch (const comm::SharedError& error) {
+    EXPECT_EQ(error.code(), ExitCode::kCommunication);
+    EXPECT_THAT(error.what(), HasSubstr("step 10: the weights of rank 1 differ"));
+  }
+  EXPECT_EQ(list_checkpoints(directory / "run/checkpoints").front().filename(), "step_00000005");
+
+  TinyRun again = run, undisturbed = run;
+  again.before_step = undisturbed.before_step = {};
+  again.before_run = undisturbed.before_run = {};
+  again(directory / "run");
+  undisturbed(whole / "run");
+  expect_same(directory / "run", whole / "run");
+}
+
 // The checkpoint of the lowest figure outlives the rotation, is what others open, and is what the run ends with.
 TEST(Trainer, KeepsTheBestCheckpointAsItsModel) {
   for (const int ranks : {1, 2}) {
