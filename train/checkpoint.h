@@ -1,5 +1,5 @@
-// A run as named tensors plus a manifest: atomic, verified, and without ranks or wall-clock facts, so that
-// two runs with one seed write identical bytes. docs/formats.md has the files and the manifest's layout.
+// A run as named tensors plus a manifest: atomic, verified, and without ranks or wall-clock facts, so that two
+// runs with one seed write identical bytes. docs/formats.md has the files and the manifest's layout.
 //
 // A save that fails leaves the previous checkpoint whole and throws IoError; the caller may train on. Older
 // checkpoints go only after the new one has been read back and verified. Loading tries the newest first and
