@@ -77,6 +77,20 @@ void fill_packed(const TokenShards& shards, std::span<const Segment> segments, i
   std::fill(documents + at, documents + tokens, document);
 }
 
+// One answer, then padding.
+void fill_answer(const TokenShards& shards, const Segment& segment, int64_t row, Batch& out) {
+  const int64_t tokens = out.tokens_BT.size(1), length = segment.length;
+  const auto row_of = [&](at::Tensor& tensor) { return tensor.mutable_data_ptr<int64_t>() + row * tokens; };
+  int64_t *ids = row_of(out.tokens_BT), *labels = row_of(out.labels_BT), *places = row_of(out.corpus_BT);
+  std::fill(ids, ids + tokens, 0);
+  std::fill(labels, labels + tokens, kIgnored);
+  std::fill(places, places + tokens, segment.begin);
+  shards.read(segment.begin, {ids, static_cast<size_t>(length)});
+  std::copy(ids + 1, ids + length, labels);
+  apply_loss_mask(shards, segment.begin, {labels, static_cast<size_t>(length - 1)});
+  std::iota(places, places + length, segment.begin);
+}
+
 Batch empty_batch(int64_t rows, int64_t tokens, bool isolate_documents) {
   const auto matrix = [&] { return at::empty({rows, tokens}, at::kLong); };
   Batch out;
@@ -118,7 +132,14 @@ BatchStream::BatchStream(std::vector<Source> sources, BatchOptions options)
                      "[batch stream] sources must have one tokenizer: {} holds ids of {} ({}), {} of {} ({})",
                      source.name, shards.tokenizer_name(), shards.tokenizer_fingerprint(),
                      sources_.front().name, first.tokenizer_name(), first.tokenizer_fingerprint());
+    check<ConfigError>(shards.kind() == first.kind(),
+                       "[batch stream] sources must be of one kind: {} holds {}, {} holds {}", source.name,
+                       name_of(shards.kind()), sources_.front().name, name_of(first.kind()));
     const int64_t used = options_.limit > 0 ? std::min(options_.limit, shards.size()) : shards.size();
+    if (shards.kind() != ShardKind::kText) {
+      add_answers(source, used);
+      continue;
+    }
     if (options_.pack) packed_.emplace_back(shards, used, options_.sequence, options_.long_documents);
     rows_.push_back(options_.pack ? packed_.back().rows() : used / options_.sequence);
     check<DataError>(!options_.pack || rows_.back() > 0,
@@ -129,14 +150,34 @@ BatchStream::BatchStream(std::vector<Source> sources, BatchOptions options)
   }
 }
 
+void BatchStream::add_answers(const Source& source, int64_t tokens) {
+  const AnswerRows& rows = answers_.emplace_back(*source.shards, tokens, options_.sequence);
+  unit_ = rows.rows_a_sample();
+  check<ConfigError>(options_.rows % unit_ == 0,
+                     "[batch stream] a pair is two rows of one batch: rows must be even, got {}",
+                     options_.rows);
+  rows_.push_back(rows.rows());
+  check<DataError>(
+      rows.rows() > 0,
+      "[batch stream] rows of {} tokens leave none of the answers of {} (made from {}): {} are cut "
+      "away, {} pairs become alike",
+      options_.sequence, source.name, source.shards->source(), rows.unlearned, rows.alike);
+}
+
 BatchStream::Place BatchStream::place(int64_t sample) const {
   check(sample >= 0, "[batch stream] sample must be >= 0, got {}", sample);
-  const Mixture::Place drawn = mixture_(sample);
+  const Mixture::Place drawn = mixture_(sample / unit_);
   const auto source = static_cast<size_t>(drawn.source);
-  const auto rows = static_cast<uint64_t>(rows_[source]), number = static_cast<uint64_t>(drawn.index);
+  const auto rows = static_cast<uint64_t>(rows_[source] / unit_), number = static_cast<uint64_t>(drawn.index);
   uint64_t row = number % rows;
   if (options_.shuffle) row = Permutation(rows, options_.seed, number / rows)(row);
-  return {source, static_cast<int64_t>(row)};
+  return {source, static_cast<int64_t>(row) * unit_ + sample % unit_};
+}
+
+std::vector<int64_t> BatchStream::taken(int64_t samples) const {
+  std::vector<int64_t> out = mixture_.counts(samples / unit_);
+  for (int64_t& count : out) count *= unit_;
+  return out;
 }
 
 int64_t BatchStream::samples_of(double epochs) const {
@@ -149,8 +190,33 @@ const PackedRows* BatchStream::packed(size_t source) const {
   return packed_.empty() ? nullptr : &packed_.at(source);
 }
 
+const AnswerRows* BatchStream::answers(size_t source) const {
+  return answers_.empty() ? nullptr : &answers_.at(source);
+}
+
+Batch BatchStream::answers_batch(int64_t number) const {
+  std::vector<Place> places;
+  int64_t widest = 0;
+  for (int64_t row = 0; row < options_.rows; ++row) {
+    const Place from = places.emplace_back(place(number * options_.rows + row));
+    widest = std::max(widest, answers_[from.source].row(from.row).length);
+  }
+  Batch out = empty_batch(options_.rows, widest, false);
+  out.chosen_B = at::empty({options_.rows}, at::kBool);
+  for (int64_t row = 0; row < options_.rows; ++row) {
+    const Place from = places[static_cast<size_t>(row)];
+    const AnswerRows& rows = answers_[from.source];
+    out.samples.push_back(number * options_.rows + row);
+    out.source_B.mutable_data_ptr<int64_t>()[row] = static_cast<int64_t>(from.source);
+    out.chosen_B.mutable_data_ptr<bool>()[row] = rows.chosen(from.row);
+    fill_answer(*sources_[from.source].shards, rows.row(from.row), row, out);
+  }
+  return out;
+}
+
 Batch BatchStream::batch(int64_t number) const {
   check(number >= 0, "[batch stream] batch number must be >= 0, got {}", number);
+  if (!answers_.empty()) return answers_batch(number);
   Batch out = empty_batch(options_.rows, options_.sequence, options_.isolate_documents || options_.pack);
   for (int64_t row = 0; row < options_.rows; ++row) {
     out.samples.push_back(number * options_.rows + row);

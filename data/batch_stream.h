@@ -5,7 +5,9 @@
 // there is no state to save but a number, no state per rank, and any rank count sees the same samples.
 // Windows start at multiples of `sequence`; the labels' last token is the next window's first, and a corpus's
 // last token predicts nothing. Tokens after the last whole window, or beyond `limit`, are not trained on. The end of a
-// packed row is padding: a document of its own without labels.
+// packed row is padding: a document of its own without labels. Shards of answers to compare have a row for each
+// answer (data/answer_rows.h), whatever the options say of documents, and a batch is as wide as its longest; a
+// sample is a row still, and the two of a pair are side by side in one batch.
 // Where the shards have a loss mask, labels that are not learned are kIgnored. batch() is const and
 // thread-safe; data/prefetcher.h runs it ahead on its own thread. Throws ConfigError for options and
 // DataError for a corpus shorter than one window, or sources of different tokenizers.
@@ -18,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "data/answer_rows.h"
 #include "data/mixture.h"
 #include "data/packing.h"
 #include "data/token_shards.h"
@@ -35,6 +38,7 @@ struct Batch {
   at::Tensor tokens_BT, labels_BT, positions_BT, document_BT;
   std::vector<int64_t> samples;  // their numbers in the endless order, one a row
   at::Tensor corpus_BT = {}, source_B = {};
+  at::Tensor chosen_B = {};      // bool: the row's answer is the chosen one, or good; undefined of text
   int64_t valid_labels() const;  // labels that are not kIgnored
 };
 
@@ -71,20 +75,27 @@ class BatchStream {
   Batch batch(int64_t number) const;
   Place place(int64_t sample) const;
   // What the first `samples` samples took of each source.
-  std::vector<int64_t> taken(int64_t samples) const { return mixture_.counts(samples); }
+  std::vector<int64_t> taken(int64_t samples) const;
   int64_t samples_per_epoch(size_t source = 0) const { return rows_.at(source); }
   // The samples in which the first source is read that many times.
   int64_t samples_of(double epochs) const;
-  const PackedRows* packed(size_t source) const;  // nullptr for windows
+  const PackedRows* packed(size_t source) const;                      // nullptr for windows
+  const AnswerRows* answers(size_t source) const;                     // nullptr for text
+  ShardKind kind() const { return sources_.front().shards->kind(); }  // of every source
   const std::vector<Source>& sources() const { return sources_; }
   const BatchOptions& options() const { return options_; }
 
  private:
+  void add_answers(const Source& source, int64_t tokens);
+  Batch answers_batch(int64_t number) const;
+
   std::vector<Source> sources_;
   BatchOptions options_;
+  int64_t unit_ = 1;  // rows that stay together
   Mixture mixture_;
-  std::vector<int64_t> rows_;       // of each source
-  std::vector<PackedRows> packed_;  // of each source; none of windows
+  std::vector<int64_t> rows_;        // of each source
+  std::vector<PackedRows> packed_;   // of each source; none of windows
+  std::vector<AnswerRows> answers_;  // of each source; none of text
 };
 
 }  // namespace retort::data

@@ -4,6 +4,8 @@
 
 #include "core/error.h"
 #include "data/byte_source.h"
+#include "data/messages.h"
+#include "data/preferences.h"
 #include "data/records.h"
 #include "data/templates/shipped.h"
 #include "data/tokenizers/utf8.h"
@@ -12,44 +14,6 @@ namespace retort::data {
 namespace {
 
 using formats::Json;
-
-// Text or null of a record's field; a missing one is named with its nearest.
-std::string text_field(const Json& object, const std::string& name, const std::string& where) {
-  const auto found = object.find(name);
-  if (found == object.end()) {
-    std::vector<std::string> known;
-    for (const auto& item : object.items()) known.push_back(item.key());
-    fail<DataError>("{}: field \"{}\" is missing{} (fields: {})", where, name, did_you_mean(name, known),
-                    fmt::join(known, ", "));
-  }
-  if (found->is_null()) return {};
-  check<DataError>(found->is_string(), "{}: field \"{}\" must be text, got {}", where, name,
-                   found->type_name());
-  return found->get<std::string>();
-}
-
-// [{"role", "content"}, ...], or ShareGPT's {"from", "value"} with its names of roles. A shipped template takes
-// only those two texts; a model's own takes a message as it is, with tool calls and what else it holds.
-Json messages_of(const Json& list, bool shipped, const std::string& where) {
-  check<DataError>(list.is_array() && !list.empty(), "{}: messages must be a list of at least one, got {}",
-                   where, list.is_array() ? "an empty one" : list.type_name());
-  Json out = Json::array();
-  for (const Json& item : list) {
-    const std::string at = fmt::format("{} message {}", where, out.size() + 1);
-    check<DataError>(item.is_object(), "{}: must be an object, got {}", at, item.type_name());
-    const bool shared = item.contains("from");
-    std::string role = text_field(item, shared ? "from" : "role", at);
-    if (shared && role == "human") role = "user";
-    if (shared && role == "gpt") role = "assistant";
-    if (shared || shipped) {
-      out.push_back({{"role", role}, {"content", text_field(item, shared ? "value" : "content", at)}});
-    } else {
-      out.push_back(item);
-      out.back()["role"] = role;
-    }
-  }
-  return out;
-}
 
 class RecordDocuments final : public DocumentReader {
  public:
@@ -60,9 +24,10 @@ class RecordDocuments final : public DocumentReader {
       form_ = std::make_shared<ConversationForm>(options.chat_template, options.chat_date, nullptr);
     std::vector<std::string> fields = {options.field};
     if (!options.messages.empty()) fields = {options.messages};
-    if (!options.response.empty()) {
+    if (!options.response.empty() || !options.chosen.empty()) {
       fields = options.prompt;
-      fields.push_back(options.response);
+      for (const std::string* more : {&options.response, &options.chosen, &options.rejected, &options.label})
+        if (!more->empty()) fields.push_back(*more);
     }
     records_ = format.open(path, fields);
   }
@@ -71,8 +36,7 @@ class RecordDocuments final : public DocumentReader {
     while (true) {
       try {
         if (!records_->next(record_)) return false;
-        document.where = record_.where;
-        read(document.spans);
+        read(document);
         if (!document.spans.empty()) return true;
         ++left_out_.empty;
       } catch (const BadRecord& error) {
@@ -86,22 +50,22 @@ class RecordDocuments final : public DocumentReader {
 
  private:
   // Whatever is wrong with the record is its own fault.
-  void read(std::vector<Span>& out) {
+  void read(Document& out) {
     try {
-      out = spans();
-      for (Span& span : out) check_utf8(span.text, options_.invalid_utf8, record_.where);
+      const bool preference = options_.kind() != ShardKind::kText;
+      out = preference ? preference_document(record_.fields, options_, *form_, record_.where)
+                       : Document{spans(), record_.where};
+      for (Span& span : out.spans) check_utf8(span.text, options_.invalid_utf8, record_.where);
     } catch (const DataError& error) {
       throw BadRecord(error.what());
     }
-    std::erase_if(out, [](const Span& span) { return span.text.empty(); });
+    std::erase_if(out.spans, [](const Span& span) { return span.text.empty(); });
   }
 
   std::vector<Span> spans() {
     const Json& fields = record_.fields;
     if (!options_.messages.empty()) {
-      if (!fields.contains(options_.messages))
-        text_field(fields, options_.messages, record_.where);  // throws
-      const Json& messages = fields.at(options_.messages);
+      const Json& messages = field_of(fields, options_.messages, record_.where);
       if (messages.is_null() || messages.empty()) return {};
       return form_->spans(messages_of(messages, form_->shipped(), record_.where), record_.where);
     }
@@ -183,8 +147,16 @@ void DocumentOptions::describe(Section& s) {
   s.field("field", field, "field of a record that is its text");
   s.field("messages", messages,
           "field of a record that is a conversation, a list of messages; only answers are learned");
-  s.field("prompt", prompt, "fields that make the prompt; used with response");
+  s.field(
+      "prompt", prompt,
+      "fields that make the prompt; used with response, or with chosen and rejected, whose common beginning "
+      "it is without these");
   s.field("response", response, "field that is the answer to the prompt; only it is learned");
+  s.field("chosen", chosen, "field that is the better of two answers, for a train stage with preference");
+  s.field("rejected", rejected, "field that is the worse of two answers; used with chosen");
+  s.field(
+      "label", label,
+      "field that says whether response is a good answer, true or false, for a train stage with preference");
   static const std::string forms =
       fmt::format("form of conversations: {}, a .jinja file, or a model's own, by its folder or GGUF",
                   fmt::join(shipped_templates().names(), ", "));
@@ -196,6 +168,26 @@ void DocumentOptions::describe(Section& s) {
           one_of({"keep", "replace", "refuse"}));
   s.field("bad_records", bad_records, "treatment of malformed records; skip: counted, the first ten named",
           one_of({"refuse", "skip"}));
+}
+
+void DocumentOptions::check_fields() const {
+  check<ConfigError>(messages.empty() || response.empty(),
+                     "[documents] messages and response exclude each other, got \"{}\" and \"{}\"", messages,
+                     response);
+  check<ConfigError>(chosen.empty() == rejected.empty(),
+                     "[documents] chosen and rejected must come together");
+  if (!chosen.empty())
+    return check<ConfigError>(messages.empty() && response.empty() && label.empty(),
+                              "[documents] chosen and rejected exclude messages, response and label, got {}",
+                              fmt::join(std::vector{messages, response, label}, " "));
+  check<ConfigError>(response.empty() == prompt.empty(),
+                     "[documents] prompt and response must come together");
+  check<ConfigError>(label.empty() || !response.empty(), "[documents] label needs prompt and response");
+}
+
+ShardKind DocumentOptions::kind() const {
+  if (!chosen.empty()) return ShardKind::kPairs;
+  return label.empty() ? ShardKind::kText : ShardKind::kRated;
 }
 
 void LeftOut::add(const LeftOut& other) {
@@ -219,11 +211,7 @@ std::string format_of(const Path& path, const DocumentOptions& options) {
 
 std::unique_ptr<DocumentReader> open_documents(const Path& path, const DocumentOptions& options,
                                                std::shared_ptr<const ConversationForm> form) {
-  check<ConfigError>(options.messages.empty() || options.response.empty(),
-                     "[documents] messages and response exclude each other, got \"{}\" and \"{}\"",
-                     options.messages, options.response);
-  check<ConfigError>(options.response.empty() == options.prompt.empty(),
-                     "[documents] prompt and response must come together");
+  options.check_fields();
   const std::string format = format_of(path, options);
   if (format != "text")
     return std::make_unique<RecordDocuments>(path, options, record_formats().at(format), std::move(form));

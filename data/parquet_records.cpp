@@ -51,6 +51,8 @@ Json cell(const arrow::Array& array, int64_t row, const std::string& where) {
     case arrow::Type::LARGE_STRING:
     case arrow::Type::LARGE_BINARY:
       return static_cast<const arrow::LargeBinaryArray&>(array).GetString(row);
+    case arrow::Type::BOOL:
+      return static_cast<const arrow::BooleanArray&>(array).Value(row);
     case arrow::Type::DICTIONARY: {
       const auto& coded = static_cast<const arrow::DictionaryArray&>(array);
       return cell(*coded.dictionary(), coded.GetValueIndex(row), where);
@@ -67,7 +69,7 @@ Json cell(const arrow::Array& array, int64_t row, const std::string& where) {
       return out;
     }
     default:
-      fail<DataError>("{}: a column must hold text, or lists of structs of text, got {}", where,
+      fail<DataError>("{}: a column must hold text, booleans, or lists of structs of such, got {}", where,
                       array.type()->ToString());
   }
 }

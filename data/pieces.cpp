@@ -69,7 +69,9 @@ class TextPieces final : public PieceReader {
     fill();
     if (buffer_.empty()) return false;
     const size_t end = piece_end(buffer_);
-    piece = {buffer_.substr(0, end), begun_, false, true, fmt::format("{} from byte {}", path_, at_)};
+    piece = {.text = buffer_.substr(0, end),
+             .continues = begun_,
+             .where = fmt::format("{} from byte {}", path_, at_)};
     buffer_.erase(0, end);
     check_utf8(piece.text, rule_, piece.where);
     at_ += end;
@@ -102,7 +104,10 @@ class DocumentPieces final : public PieceReader {
  public:
   DocumentPieces(const Path& path, const DocumentOptions& options, double validation, Part part,
                  std::shared_ptr<const ConversationForm> form)
-      : documents_(open_documents(path, options, std::move(form))), validation_(validation), part_(part) {}
+      : documents_(open_documents(path, options, std::move(form))),
+        preferences_(options.kind() != ShardKind::kText),
+        validation_(validation),
+        part_(part) {}
 
   bool next(Piece& piece) override {
     while (at_ == document_.spans.size()) {
@@ -112,15 +117,22 @@ class DocumentPieces final : public PieceReader {
       if (part_of(document_) != part_) document_.spans.clear();
     }
     Span& span = document_.spans[at_];
+    const bool pair = document_.second > 0, second = pair && at_ >= document_.second;
     const size_t end = piece_end(span.text);
     const bool whole = end == span.text.size();
-    piece = {whole ? std::move(span.text) : span.text.substr(0, end), begun_,
-             whole && at_ + 1 == document_.spans.size(), span.learned, document_.where};
+    piece = {.text = whole ? std::move(span.text) : span.text.substr(0, end),
+             .continues = begun_,
+             .ends = whole && (at_ + 1 == document_.spans.size() || (pair && at_ + 1 == document_.second)),
+             .learned = !span.learned             ? kRead
+                        : second || document_.bad ? kLearnedAsWorse
+                                                  : kLearned,
+             .answer = preferences_,
+             .where = document_.where};
     if (whole)
       ++at_;
     else
       span.text.erase(0, end);
-    begun_ = true;
+    begun_ = !(whole && pair && at_ == document_.second);
     return true;
   }
   uint64_t consumed() const override { return documents_->consumed(); }
@@ -135,6 +147,7 @@ class DocumentPieces final : public PieceReader {
   }
 
   std::unique_ptr<DocumentReader> documents_;
+  bool preferences_;
   double validation_;
   Part part_;
   Document document_;

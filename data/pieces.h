@@ -14,11 +14,12 @@
 namespace retort::data {
 
 struct Piece {
-  std::string text;        // not empty
-  bool continues = false;  // the document of the piece before
-  bool ends = false;       // its document
-  bool learned = true;
-  std::string where = {};  // for messages: a file, or its record
+  std::string text;            // not empty
+  bool continues = false;      // the document of the piece before
+  bool ends = false;           // its document
+  uint8_t learned = kLearned;  // as token_shards.h has it
+  bool answer = false;         // of preferences: the document needs no other end than its own
+  std::string where = {};      // for messages: a file, or its record
 };
 
 class PieceReader {

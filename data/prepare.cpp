@@ -24,6 +24,8 @@ std::string digest_of(const PrepareOptions& options, const ConversationForm* for
   digest.add(as_bytes(fmt::format(
       "pieces 2\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", d.field, d.messages, fmt::join(d.prompt, "\n"), d.response,
       form != nullptr ? form->identity() : d.chat_template, d.split, d.invalid_utf8)));
+  if (d.kind() != ShardKind::kText)
+    digest.add(as_bytes(fmt::format("{} {}\n{}\n{}\n", name_of(d.kind()), d.chosen, d.rejected, d.label)));
   if (d.bad_records != "refuse") digest.add(as_bytes(d.bad_records));
   std::string window(size_t{1} << 20, '\0');
   for (const std::string& path : options.text) {
@@ -96,7 +98,8 @@ struct Encoded {
   struct Piece {
     std::vector<int32_t> ids;
     uint64_t bytes;
-    bool continues, learned;
+    bool continues;
+    uint8_t learned;
   };
   std::vector<Piece> pieces;
   uint64_t consumed;
@@ -122,7 +125,15 @@ bool prints_prefix(const ConversationForm& form, const Tokenizer& tokenizer) {
   }
 }
 
-Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer) {
+// An answer that is compared has one end: a mark of its template, or else the separator.
+bool has_end(const Piece& piece, const std::vector<int32_t>& ids, int32_t separator,
+             const ConversationForm* form) {
+  if (!piece.answer) return false;
+  const auto ends = [&](const std::string& mark) { return piece.text.ends_with(mark); };
+  return (!ids.empty() && ids.back() == separator) || std::ranges::any_of(form->marks(), ends);
+}
+
+Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer, const ConversationForm* form) {
   const std::vector<int32_t> prefix = tokenizer.prefix();
   const std::optional<int32_t> separator = tokenizer.separator();
   Encoded out{{}, job.consumed};
@@ -134,7 +145,8 @@ Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer) {
       fail<DataError>("{}: {}", piece.where, error.what());
     }
     if (!piece.continues) begin_with(prefix, out.pieces.back().ids);
-    if (piece.ends && separator) out.pieces.back().ids.push_back(*separator);
+    std::vector<int32_t>& ids = out.pieces.back().ids;
+    if (piece.ends && separator && !has_end(piece, ids, *separator, form)) ids.push_back(*separator);
   }
   return out;
 }
@@ -177,7 +189,7 @@ void write_part(const PartPlan& plan, const PrepareOptions& options, const Token
   uint64_t total = 0;
   for (const std::string& path : options.text) total += std::filesystem::file_size(path);
   TokenShardWriter writer(files, plan.directory, tokenizer, plan.source, options.shard_tokens,
-                          options.documents.conversations());
+                          options.documents.conversations(), options.documents.kind());
   if (writer.pieces_done() > 0)
     log.info("{}: continues after {} tokens that are there", plan.directory.string(), writer.size());
   Progress progress(log, "prepare " + plan.directory.filename().string(), static_cast<int64_t>(total), "B");
@@ -186,7 +198,7 @@ void write_part(const PartPlan& plan, const PrepareOptions& options, const Token
   const int64_t processors = std::max<int64_t>(1, std::thread::hardware_concurrency());
   in_order(
       options.threads > 0 ? options.threads : processors, [&] { return jobs.next(); },
-      [&](const Jobs::Job& job) { return encode(job, tokenizer); },
+      [&](const Jobs::Job& job) { return encode(job, tokenizer, plan.form.get()); },
       [&](const Encoded& encoded) {
         for (const Encoded::Piece& piece : encoded.pieces)
           writer.add(piece.ids, piece.bytes, piece.continues, piece.learned);
@@ -207,8 +219,10 @@ PreparedPart prepare_part(const PartPlan& plan, const PrepareOptions& options, c
   PreparedPart out = open_part(plan, tokenizer);
   out.kept = kept;
   const std::string learned = out.learned < out.tokens ? fmt::format(" ({} learned)", out.learned) : "";
-  log.info("{}: {} tokens{} from {} in {} document(s), xxh3 {}{}", plan.directory.string(), out.tokens,
-           learned, format_bytes(out.bytes), out.documents, hex(out.digest), kept ? ", kept" : "");
+  const ShardKind kind = options.documents.kind();
+  const std::string of = kind == ShardKind::kText ? "" : fmt::format(" ({})", name_of(kind));
+  log.info("{}: {} tokens{} from {} in {} document(s){}, xxh3 {}{}", plan.directory.string(), out.tokens,
+           learned, format_bytes(out.bytes), out.documents, of, hex(out.digest), kept ? ", kept" : "");
   return out;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "data/answer_rows.h"
 #include "data/tokenizers/utf8.h"
 
 namespace retort::data {
@@ -47,7 +48,17 @@ std::string marked(const TokenShards& shards, const Tokenizer& tokenizer, int64_
   return out;
 }
 
+std::string counts_of_answers(const TokenShards& shards, const PreviewOptions& options) {
+  const AnswerRows rows(shards, shards.size(), options.sequence);
+  return fmt::format(
+      "{} documents ({}), {} tokens, {} learned\nin rows of {} tokens: {} rows\n"
+      "truncated {}, without label {}, alike {}\n",
+      shards.documents(), name_of(shards.kind()), shards.size(), shards.learned(), options.sequence,
+      rows.rows(), rows.cut, rows.unlearned, rows.alike);
+}
+
 std::string counts(const TokenShards& shards, const PreviewOptions& options) {
+  if (shards.kind() != ShardKind::kText) return counts_of_answers(shards, options);
   const PackedRows rows(shards, shards.size(), options.sequence, options.longer);
   return fmt::format(
       "{} documents, {} tokens, {} learned\nin rows of {} tokens: {} documents in {} rows, {:.1f} % filled\n"
@@ -69,7 +80,7 @@ std::string preview(const TokenShards& shards, const PreviewOptions& options) {
     const int64_t size = shards.document_end(begin) - begin, count = std::min(size, options.tokens);
     const std::vector<uint8_t> mask = mask_of(shards, begin, size);
     out += fmt::format("--- document at token {}: {} tokens, {} learned\n{}\n", begin, size,
-                       std::count(mask.begin(), mask.end(), 1),
+                       std::ssize(mask) - std::count(mask.begin(), mask.end(), kRead),
                        marked(shards, *tokenizer, begin, count, options.colour));
     if (count < size) out += fmt::format("... {} more tokens\n", size - count);
   }

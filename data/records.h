@@ -4,7 +4,8 @@
 //   json      one array of objects; the file is read whole, at most 1 GiB
 //   csv, tsv  RFC 4180: a header of names, then rows; fields are text, quoted ones may hold separators, line
 //             breaks and doubled quotes. In tsv the separator is a tab. At most 65536 columns
-//   parquet   columns of text, and lists of structs of text (chat messages); with Arrow's library only
+//   parquet   columns of text or booleans, and lists of structs of such (chat messages); with Arrow's library
+//             only
 //
 // All but parquet may be packed (byte_source.h). One thread. Throws IoError and DataError naming file, line
 // or row, and the rule, BadRecord where it is one record's; ConfigError for parquet in a build without it.

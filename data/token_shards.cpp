@@ -20,11 +20,26 @@ using formats::Hdf5File;
 using formats::Hdf5Type;
 
 constexpr std::string_view kFormat = "retort-tokens";
-constexpr int64_t kVersion = 1, kMaskedVersion = 2;
+constexpr int64_t kVersion = 1, kMaskedVersion = 2, kPreferenceVersion = 3;
 constexpr int64_t kBlock = int64_t{1} << 20;  // tokens a digest
 
 Path shard_path(const Path& directory, int64_t number) {
   return directory / fmt::format("shard-{:05d}.h5", number);
+}
+
+int64_t version_of(ShardKind kind, bool masked) {
+  if (kind != ShardKind::kText) return kPreferenceVersion;
+  return masked ? kMaskedVersion : kVersion;
+}
+
+ShardKind read_kind(const std::string& name, const std::string& where) {
+  for (const ShardKind kind : {ShardKind::kPairs, ShardKind::kRated})
+    if (name == name_of(kind)) return kind;
+  fail<DataError>("{}: attribute kind must be pairs or rated, got \"{}\"", where, formats::shown(name));
+}
+
+int64_t count_learned(std::span<const uint8_t> mask) {
+  return std::ssize(mask) - std::count(mask.begin(), mask.end(), kRead);
 }
 
 Hdf5Type token_type(int64_t vocabulary) { return vocabulary <= 65536 ? Hdf5Type::U16 : Hdf5Type::U32; }
@@ -68,6 +83,7 @@ struct Shard {
   std::vector<int32_t> prefix;  // that documents begin with
   int64_t vocabulary = 0, text_bytes = 0, number = 0, learned = 0;
   bool last = false;
+  ShardKind kind = ShardKind::kText;
   Hdf5File::Dataset tokens;
   std::span<const uint64_t> starts;  // of documents
   std::span<const uint64_t> digests;
@@ -81,9 +97,11 @@ struct Shard {
 Shard::Shard(const Path& path) : file(path) {
   check<DataError>(file.text("format") == kFormat, "{}: format must be \"{}\", got \"{}\"", where(), kFormat,
                    file.text("format"));
-  check<DataError>(file.integer("version") == kVersion || file.integer("version") == kMaskedVersion,
-                   "{}: version must be {} or {}, got {}", where(), kVersion, kMaskedVersion,
-                   file.integer("version"));
+  const int64_t version = file.integer("version");
+  check<DataError>(version >= kVersion && version <= kPreferenceVersion,
+                   "{}: version must be {}, {} or {}, got {}", where(), kVersion, kMaskedVersion,
+                   kPreferenceVersion, version);
+  if (version == kPreferenceVersion) kind = read_kind(file.text("kind"), where());
   fingerprint = file.text("tokenizer");
   name = file.text("tokenizer_name");
   source = file.text("source");
@@ -115,7 +133,7 @@ Shard::Shard(const Path& path) : file(path) {
                      where(), documents[i - 1], documents[i]);
   starts = documents.first(documents.size() - 1);
   learned = tokens.size;
-  if (file.integer("version") == kMaskedVersion) open_loss_mask();
+  if (version != kVersion) open_loss_mask();
 }
 
 void Shard::open_loss_mask() {
@@ -158,10 +176,9 @@ void Shard::verify() const {
                    where(), documents_digest, documents);
   if (!loss_mask.empty()) {
     const std::string mask = hex(xxh3(std::as_bytes(loss_mask)));
-    check<DataError>(
-        mask == file.text("loss_mask_digest") && std::count(loss_mask.begin(), loss_mask.end(), 1) == learned,
-        "{}: /loss_mask is damaged: its digest must be {} with {} ones, got {}", where(),
-        file.text("loss_mask_digest"), learned, mask);
+    check<DataError>(mask == file.text("loss_mask_digest") && count_learned(loss_mask) == learned,
+                     "{}: /loss_mask is damaged: its digest must be {} with {} learned tokens, got {}",
+                     where(), file.text("loss_mask_digest"), learned, mask);
   }
   std::vector<int64_t> block(static_cast<size_t>(std::min(kBlock, tokens.size)));
   for (int64_t at = 0; at < tokens.size; at += kBlock)
@@ -169,6 +186,10 @@ void Shard::verify() const {
 }
 
 }  // namespace
+
+std::string_view name_of(ShardKind kind) {
+  return kind == ShardKind::kPairs ? "pairs" : kind == ShardKind::kRated ? "rated" : "text";
+}
 
 struct TokenShards::State {
   std::vector<Shard> shards;
@@ -191,11 +212,13 @@ void TokenShards::State::append(Shard shard) {
                      shard.where());
   } else {
     const Shard& first = shards.front();
-    check<DataError>(shard.fingerprint == first.fingerprint && shard.name == first.name &&
-                         shard.vocabulary == first.vocabulary && shard.source == first.source &&
-                         shard.prefix == first.prefix && shard.loss_mask.empty() == first.loss_mask.empty(),
-                     "{}: tokenizer, vocabulary, prefix, source and having a loss mask must be those of {}",
-                     shard.where(), first.where());
+    check<DataError>(
+        shard.fingerprint == first.fingerprint && shard.name == first.name &&
+            shard.vocabulary == first.vocabulary && shard.source == first.source &&
+            shard.prefix == first.prefix && shard.kind == first.kind &&
+            shard.loss_mask.empty() == first.loss_mask.empty(),
+        "{}: tokenizer, vocabulary, prefix, source, kind and having a loss mask must be those of {}",
+        shard.where(), first.where());
   }
   shard.begin = size;
   size += shard.tokens.size;
@@ -223,11 +246,14 @@ TokenShards::TokenShards(const Path& directory) : state_(std::make_unique<State>
   } while (!state_->shards.back().last);
   const Path next = shard_path(directory, static_cast<int64_t>(state_->shards.size()));
   check<DataError>(!std::filesystem::exists(next), "{}: follows the last shard", next.string());
+  check<DataError>(kind() != ShardKind::kPairs || documents() % 2 == 0,
+                   "{}: pairs must be an even number of documents, got {}", directory.string(), documents());
   Digest digest;
   for (const Shard& shard : state_->shards) {
     digest.add(std::as_bytes(shard.digests));
     digest.add(as_bytes(shard.documents_digest));
     if (!shard.loss_mask.empty()) digest.add(as_bytes(shard.file.text("loss_mask_digest")));
+    if (kind() != ShardKind::kText) digest.add(as_bytes(name_of(kind())));
   }
   state_->digest = digest.value();
 }
@@ -272,6 +298,7 @@ void TokenShards::check_rows(int64_t rows, const std::string& where) const {
 const std::string& TokenShards::source() const { return state_->shards.front().source; }
 uint64_t TokenShards::digest() const { return state_->digest; }
 
+ShardKind TokenShards::kind() const { return state_->shards.front().kind; }
 bool TokenShards::has_loss_mask() const { return !state_->shards.front().loss_mask.empty(); }
 int64_t TokenShards::learned() const { return state_->learned; }
 
@@ -336,6 +363,7 @@ struct TokenShardWriter::State {
   std::string source;
   int64_t vocabulary, shard_tokens;
   bool masked;
+  ShardKind kind;
   size_t width;                   // bytes a token
   std::vector<std::byte> tokens;  // of the shard being filled
   std::vector<uint8_t> loss_mask;
@@ -362,7 +390,7 @@ void TokenShardWriter::State::keep_full_shards() {
       shard.verify();
       if (shard.number != shards || shard.last || shard.source != source ||
           shard.fingerprint != fingerprint || print_prefix(shard.prefix) != prefix ||
-          shard.tokens.size != shard_tokens || shard.loss_mask.empty() == masked)
+          shard.tokens.size != shard_tokens || shard.kind != kind || shard.loss_mask.empty() == masked)
         break;
       const int64_t next_piece = shard.file.integer("next_piece"),
                     next_token = shard.file.integer("next_token"),
@@ -403,7 +431,8 @@ void TokenShardWriter::State::write_shard(bool last) {
   const std::vector<uint64_t> digests = block_digests(tokens, width);
   formats::Hdf5Writer writer;
   writer.attribute("format", std::string(kFormat));
-  writer.attribute("version", masked ? kMaskedVersion : kVersion);
+  writer.attribute("version", version_of(kind, masked));
+  if (kind != ShardKind::kText) writer.attribute("kind", std::string(name_of(kind)));
   writer.attribute("shard", shards);
   writer.attribute("last", int64_t{last});
   writer.attribute("tokenizer", fingerprint);
@@ -421,11 +450,11 @@ void TokenShardWriter::State::write_shard(bool last) {
   writer.dataset("digest", Hdf5Type::U64, std::as_bytes(std::span(digests)));
   if (masked) {
     const auto mask = std::as_bytes(std::span(loss_mask));
-    const int64_t ones = std::count(loss_mask.begin(), loss_mask.end(), 1);
+    const int64_t count = count_learned(loss_mask);
     writer.attribute("loss_mask_digest", hex(xxh3(mask)));
-    writer.attribute("learned", ones);
+    writer.attribute("learned", count);
     writer.dataset("loss_mask", Hdf5Type::U8, mask);
-    learned += ones;
+    learned += count;
   } else {
     learned += held();
   }
@@ -439,7 +468,7 @@ void TokenShardWriter::State::write_shard(bool last) {
 }
 
 TokenShardWriter::TokenShardWriter(FileSystem& files, const Path& directory, const Tokenizer& tokenizer,
-                                   std::string source, int64_t shard_tokens, bool loss_mask) {
+                                   std::string source, int64_t shard_tokens, bool loss_mask, ShardKind kind) {
   check<ConfigError>(shard_tokens > 0, "[token shards] a shard must hold at least 1 token, got {}",
                      shard_tokens);
   const Path normal = directory.lexically_normal();
@@ -457,7 +486,8 @@ TokenShardWriter::TokenShardWriter(FileSystem& files, const Path& directory, con
                          .source = std::move(source),
                          .vocabulary = vocabulary,
                          .shard_tokens = shard_tokens,
-                         .masked = loss_mask,
+                         .masked = loss_mask || kind != ShardKind::kText,
+                         .kind = kind,
                          .width = width,
                          .tokens = {},
                          .loss_mask = {},
@@ -476,7 +506,8 @@ TokenShardWriter::~TokenShardWriter() {
 
 int64_t TokenShardWriter::pieces_done() const { return state_->resumed_pieces; }
 
-void TokenShardWriter::add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues, bool learned) {
+void TokenShardWriter::add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues,
+                           uint8_t learned) {
   State& s = *state_;
   RETORT_ASSERT(!s.finished);
   check<DataError>(s.resumed_tokens <= static_cast<int64_t>(ids.size()),
@@ -493,7 +524,7 @@ void TokenShardWriter::add(std::span<const int32_t> ids, uint64_t text_bytes, bo
       s.append<uint16_t>(ids.first(take));
     else
       s.append<uint32_t>(ids.first(take));
-    if (s.masked) s.loss_mask.resize(s.loss_mask.size() + take, learned ? 1 : 0);
+    if (s.masked) s.loss_mask.resize(s.loss_mask.size() + take, learned);
     s.piece_tokens += static_cast<int64_t>(take);
     ids = ids.subspan(take);
   }

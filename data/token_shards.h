@@ -4,12 +4,14 @@
 //   /documents  u64 [D+1]         starts of documents in this shard, then N; tokens before the first start
 //                                 continue the last document of the shard before
 //   /digest     u64 [ceil(N/2^20)]  XXH3-64 of the tokens' bytes, per 2^20 tokens
-//   /loss_mask  u8 [N]            for fine-tuning only: 1 where a token is learned, 0 where it is only read
-//   attributes  format = "retort-tokens", version = 2 with /loss_mask, else 1, shard (its number),
+//   /loss_mask  u8 [N]            for fine-tuning only: 1 where a token is learned, 0 where it is only read;
+//                                 of preferences 2 where it belongs to a rejected or bad answer
+//   attributes  format = "retort-tokens", version = 3 of preferences, 2 with /loss_mask, else 1, shard (its
+//               number), kind ("pairs": documents are chosen, rejected, chosen, ...; "rated"; version 3 only),
 //               last (1 in the last one, else 0), tokenizer (fingerprint), tokenizer_name, vocabulary,
 //               prefix (ids that every document begins with, "1,5"; absent or "": none),
 //               source (what it was made from), bytes (of the text that the tokens stand for),
-//               documents_digest (XXH3-64, hex); with /loss_mask: loss_mask_digest, learned (its ones);
+//               documents_digest (XXH3-64, hex); with /loss_mask: loss_mask_digest, learned (tokens not 0);
 //               next_piece, next_token, document_begins: where an interrupted writer continues after it
 //
 // Beside the shards lie the files of a tokenizer that has no name of its own (Tokenizer::hf_files()), so that
@@ -30,6 +32,13 @@
 
 namespace retort::data {
 
+// What the documents are: texts, two answers to one prompt each, or an answer that is called good or bad.
+enum class ShardKind { kText, kPairs, kRated };
+std::string_view name_of(ShardKind kind);  // "text", "pairs", "rated"
+
+// Of a loss mask.
+inline constexpr uint8_t kRead = 0, kLearned = 1, kLearnedAsWorse = 2;
+
 class TokenShards {
  public:
   explicit TokenShards(const Path& directory);
@@ -49,6 +58,7 @@ class TokenShards {
   void check_rows(int64_t rows, const std::string& where) const;
   const std::string& source() const;
   uint64_t digest() const;  // of all shards' digests: names this data
+  ShardKind kind() const;
   bool has_loss_mask() const;
   int64_t learned() const;  // tokens that are learned: all of them without a mask
   // Copies tokens [begin, begin + out.size()) of the concatenation.
@@ -77,12 +87,14 @@ inline constexpr int64_t kShardTokens = int64_t{1} << 26;
 class TokenShardWriter {
  public:
   TokenShardWriter(FileSystem& files, const Path& directory, const Tokenizer& tokenizer, std::string source,
-                   int64_t shard_tokens = kShardTokens, bool loss_mask = false);
+                   int64_t shard_tokens = kShardTokens, bool loss_mask = false,
+                   ShardKind kind = ShardKind::kText);
   ~TokenShardWriter();
   int64_t pieces_done() const;  // calls of add() that need not be made again
   // A piece: a document or, with `continues`, more of the last one. `text_bytes` is what the ids stand for;
-  // `learned` goes to the loss mask.
-  void add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues = false, bool learned = true);
+  // `learned` goes to the loss mask, which is there for other kinds than text too.
+  void add(std::span<const int32_t> ids, uint64_t text_bytes, bool continues = false,
+           uint8_t learned = kLearned);
   int64_t size() const;  // tokens so far
   void finish();         // DataError when there are no tokens, or none that is learned
 

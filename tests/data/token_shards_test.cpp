@@ -254,7 +254,7 @@ TEST(TokenShards, OpeningChecksEveryPromiseOfTheFormat) {
   HandMade().write(directory / "honest");
   TokenShards(directory / "honest").verify();
   refuses("format must be", [](HandMade& f) { f.attributes["format"] = std::string("other"); });
-  refuses("version must be 1 or 2", [](HandMade& f) { f.attributes["version"] = int64_t{3}; });
+  refuses("version must be 1, 2 or 3", [](HandMade& f) { f.attributes["version"] = int64_t{4}; });
   refuses("no dataset \"loss_mask\"", [](HandMade& f) { f.attributes["version"] = int64_t{2}; });
   refuses("vocabulary must lie in", [](HandMade& f) { f.attributes["vocabulary"] = int64_t{0}; });
   refuses("vocabulary must lie in", [](HandMade& f) { f.attributes["vocabulary"] = int64_t{1} << 40; });
