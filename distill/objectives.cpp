@@ -1,6 +1,7 @@
 #include "distill/objectives.h"
 
 #include "distill/objective.h"
+#include "distill/preference.h"
 
 namespace retort::distill {
 namespace {
@@ -11,14 +12,23 @@ std::unique_ptr<train::Objective> distillation_of(ObjectiveInput input) {
   return make_distillation(std::move(input.teacher), input.losses, input.model, input.seed);
 }
 
+std::unique_ptr<train::Objective> preference_of(ObjectiveInput input) {
+  return make_preference(std::move(input.teacher), input.preference);
+}
+
 }  // namespace
 
 const Registry<ObjectiveSpec>& objectives() {
   static const Registry<ObjectiveSpec> table(
       "objective",
-      {{"cross_entropy", "-log p(label), the mean over labels", train::labels(), "rows", cross_entropy_of},
+      {{"cross_entropy", "-log p(label), the mean over labels", train::labels(), data::ShardKind::kText,
+        cross_entropy_of},
        {"distillation", "a weighted sum of losses against a teacher's signal, the mean over labels",
-        train::labels(), "rows", distillation_of}});
+        train::labels(), data::ShardKind::kText, distillation_of},
+       {"pairs", "a loss on a chosen and a rejected answer, the mean over pairs", pairs_of_rows(),
+        data::ShardKind::kPairs, preference_of},
+       {"rated", "a loss on an answer that is called good or bad, the mean over answers", rated_rows(),
+        data::ShardKind::kRated, preference_of}});
   return table;
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/registry.h"
 #include "distill/loss.h"
+#include "distill/preference_loss.h"
 #include "distill/teacher.h"
 #include "train/objective.h"
 
@@ -16,16 +17,17 @@ namespace retort::distill {
 // What objectives are made from; each takes what it needs.
 struct ObjectiveInput {
   const models::Model& model;             // as it is before the first step
-  std::unique_ptr<Teacher> teacher = {};  // nullptr: none
+  std::unique_ptr<Teacher> teacher = {};  // or reference; nullptr: none
   std::vector<LossOptions> losses = {};
+  PreferenceOptions preference = {};
   uint64_t seed = 0;
 };
 
 struct ObjectiveSpec {
   std::string name;
-  std::string doc;         // one line
-  train::Counted counted;  // what its loss is a mean over
-  std::string batches;     // what its batches are: "rows" of text with a label for each token
+  std::string doc;          // one line
+  train::Counted counted;   // what its loss is a mean over
+  data::ShardKind batches;  // what its batches are rows of
   std::unique_ptr<train::Objective> (*make)(ObjectiveInput input);
 };
 const Registry<ObjectiveSpec>& objectives();

@@ -8,8 +8,11 @@ namespace retort::models {
 RowLogProbability row_log_probability(Model& model, const TokenBlock& block, const at::Tensor& labels_BT) {
   check_shape("row_log_probability", "labels_BT", labels_BT,
               {block.tokens_BT.size(0), block.tokens_BT.size(1)});
-  const at::Tensor h_BTD = model.hidden(block);
-  const Head head = model.head();
+  return row_log_probability(model.hidden(block), model.head(), labels_BT);
+}
+
+RowLogProbability row_log_probability(const at::Tensor& h_BTD, const Head& head,
+                                      const at::Tensor& labels_BT) {
   std::vector<at::Tensor> sums;
   for (int64_t b = 0; b < h_BTD.size(0); ++b) {
     const at::Tensor nats_T = kernels::linear_token_losses(h_BTD[b], head, labels_BT[b]);

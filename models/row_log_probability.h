@@ -16,5 +16,7 @@ struct RowLogProbability {
 
 // labels_BT: i64, kernels::kIgnoredLabel where a token predicts nothing.
 RowLogProbability row_log_probability(Model& model, const TokenBlock& block, const at::Tensor& labels_BT);
+// Of hidden states that are there already.
+RowLogProbability row_log_probability(const at::Tensor& h_BTD, const Head& head, const at::Tensor& labels_BT);
 
 }  // namespace retort::models

@@ -30,7 +30,7 @@ inline Counted labels() {
 inline constexpr std::string_view kLearnedPrefix = "objective.";
 
 struct LossSum {
-  at::Tensor sum;                 // f32 scalar, differentiable, over what is counted in the batch
+  at::Tensor sum;                 // f32 or f64 scalar, differentiable, over what is counted in the batch
   std::vector<at::Tensor> parts;  // detached scalars in the order of part_names(), sums too
 };
 
@@ -42,6 +42,8 @@ class Objective {
   virtual LossSum operator()(models::Model& model, const data::Batch& batch) = 0;
   virtual std::vector<std::string> part_names() const = 0;  // what metrics call the parts: "ce", "forward_kl"
   virtual Counted counted() const { return labels(); }
+  // What metrics show for the parts, of their means over what is counted: a part may be of some of it only.
+  virtual std::vector<double> figures(std::vector<double> means) const { return means; }
   // What it learns beside the model, f32, or nullptr: trained and kept in checkpoints, and in no other file.
   virtual models::Parameters* learned() { return nullptr; }
 };

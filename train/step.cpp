@@ -112,6 +112,7 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, 
 
   // guard: norm and loss are of all ranks, so every rank decides alike
   stats.skipped = !share_figures(losses.take(), micro_batches_, divisor, parts_.comm, stats);
+  stats.parts = parts_.objective.figures(std::move(stats.parts));
   if (stats.skipped) return stats;
 
   // update

@@ -29,14 +29,23 @@ TEST(Objectives, MakeWhatTheirRowsSay) {
   batch.tokens_BT = (at::arange(24) * 7 % 31).view({3, 8});
   batch.labels_BT = (batch.tokens_BT + 1) % 32;
   batch.labels_BT[1][3] = data::kIgnored;
+  data::Batch answers = batch;
+  answers.tokens_BT = batch.tokens_BT.narrow(0, 0, 2);
+  answers.labels_BT = batch.labels_BT.narrow(0, 0, 2);
+  answers.chosen_B = at::arange(2) == 0;
   for (const ObjectiveSpec& spec : objectives()) {
+    const bool text = spec.batches == data::ShardKind::kText;
     EXPECT_FALSE(spec.doc.empty());
     const auto model = tiny_model(2);
-    const auto objective = spec.make(
-        {.model = *model, .teacher = make_live_teacher(tiny_model(1)), .losses = {{.fn = "forward_kl"}}});
+    const auto objective =
+        spec.make({.model = *model,
+                   .teacher = make_live_teacher(tiny_model(1)),
+                   .losses = {{.fn = "forward_kl"}},
+                   .preference = {.loss = spec.batches == data::ShardKind::kRated ? "kto" : "dpo"}});
+    const data::Batch& own = text ? batch : answers;
     EXPECT_EQ(objective->counted().name, spec.counted.name) << spec.name;
-    EXPECT_EQ(objective->counted().in(batch), spec.counted.in(batch)) << spec.name;
-    const train::LossSum loss = (*objective)(*model, batch);
+    EXPECT_EQ(objective->counted().in(own), spec.counted.in(own)) << spec.name;
+    const train::LossSum loss = (*objective)(*model, own);
     EXPECT_GT(loss.sum.item<double>(), 0.0) << spec.name;
     EXPECT_EQ(loss.parts.size(), objective->part_names().size()) << spec.name;
   }

@@ -1,0 +1,31 @@
+// Learning from preferences as an Objective: sum over pairs, or over rated answers, of a loss of
+// distill/preference_loss.h, on the log-probabilities of whole answers. Batches are rows of answers
+// (data/answer_rows.h), which go through one forward pass; no row's logits exist as a whole. Parts have trl's
+// names: rewards/chosen, rewards/rejected, rewards/margins, rewards/accuracies, logps/chosen, logps/rejected, and
+// nll where it has a weight; of rated answers kl and desirable, the share of the good, instead of accuracies.
+//
+// The reference's signal must be dense (distill/teacher.h). Where it is the model's own start its numbers are the
+// model's, bit for bit, at the first step. The baseline of kto is of its micro-batch: answer i + 1 behind prompt i,
+// cut to the batch's width, so that the micro-batch is part of what is computed, and one row has none.
+// make_preference throws ConfigError; a call NonFiniteError for a reference that is not finite.
+#pragma once
+
+#include <memory>
+
+#include "distill/preference_loss.h"
+#include "distill/teacher.h"
+#include "train/objective.h"
+
+namespace retort::distill {
+
+train::Counted pairs_of_rows();  // "pairs": half of the rows
+train::Counted rated_rows();     // "rows"
+
+std::unique_ptr<train::Objective> make_preference(std::unique_ptr<Teacher> reference,
+                                                  const PreferenceOptions& options);
+
+// Row i: the prompt of row i and the answer of the row after it, the first after the last; of the same width, with
+// the answer's labels. Of fewer than two rows ConfigError.
+data::Batch mismatched(const data::Batch& batch);
+
+}  // namespace retort::distill
