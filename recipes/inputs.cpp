@@ -5,8 +5,10 @@
 #include "artifacts/identify.h"
 #include "artifacts/model_shape.h"
 #include "core/digest.h"
+#include "data/prepare.h"
 #include "data/templates/opened.h"
 #include "data/tokenizers/tokenizer.h"
+#include "recipes/preference_options.h"
 
 namespace retort::recipes {
 namespace {
@@ -54,6 +56,29 @@ std::string trouble_with_shards(const Input& input) {
                      input.address);
 }
 
+data::ShardKind kind_wanted(const Stage& stage, const Input& input) {
+  const auto* preference = stage.find<PreferenceSection>();
+  if (preference == nullptr || !*preference || input.key == "data.validation") return data::ShardKind::kText;
+  const auto* loss = distill::preference_losses().find((*preference)->loss);
+  return loss == nullptr || loss->paired() ? data::ShardKind::kPairs : data::ShardKind::kRated;
+}
+
+// Nothing where it is not known yet.
+std::optional<data::ShardKind> kind_there(const Recipe& recipe, const Input& input) {
+  if (stage_of(input.address)) {
+    const Stage* made = recipe.behind(input.address);
+    const auto* prepare = made != nullptr ? made->find<data::PrepareOptions>() : nullptr;
+    return prepare != nullptr ? std::optional(prepare->documents.kind()) : std::nullopt;
+  }
+  const Path path = place_of(input, "");
+  if (!artifacts::holds_shards(path)) return std::nullopt;
+  try {
+    return data::TokenShards(path).kind();
+  } catch (const Error&) {
+    return std::nullopt;  // opening them says why
+  }
+}
+
 // What opening it says.
 template <class Open>
 std::string trouble_of(Open open) {
@@ -75,6 +100,20 @@ std::string trouble_with_model(const std::string& address) {
 }
 
 }  // namespace
+
+std::string trouble_with_kind(const Recipe& recipe, const Stage& stage, const Input& input) {
+  if (input.thing != Thing::kShards) return "";
+  const data::ShardKind wanted = kind_wanted(stage, input);
+  const auto there = kind_there(recipe, input);
+  if (!there || *there == wanted) return "";
+  if (wanted == data::ShardKind::kText)
+    return fmt::format("must hold text, {} holds {}, which a train stage with preference reads",
+                       input.address, name_of(*there));
+  return fmt::format("must hold {} for preference.loss {} (prepare.{}), {} holds {}", name_of(wanted),
+                     (*stage.find<PreferenceSection>())->loss,
+                     wanted == data::ShardKind::kPairs ? "chosen and rejected" : "label", input.address,
+                     name_of(*there));
+}
 
 std::string digest_of_file(const Path& path) {
   Digest digest;
@@ -138,6 +177,8 @@ void open_all_shards(const Recipe& recipe, const Stage& stage) {
   std::string key;
   for (const Input& input : inputs_of(recipe, stage)) {
     if (input.thing != Thing::kShards) continue;
+    const std::string trouble = trouble_with_kind(recipe, stage, input);
+    check<DataError>(trouble.empty(), "{} {}", input.key, trouble);
     const auto shards = open_shards(input, recipe.run.dir);
     check<DataError>(!first || first->tokenizer_fingerprint() == shards->tokenizer_fingerprint(),
                      "{}: {} was made with tokenizer {}, the text of {} with {}", input.key, input.address,

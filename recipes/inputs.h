@@ -22,13 +22,18 @@ Path place_of(const Input& input, const Path& run);
 // What is wrong with a file or directory outside the run; "" when nothing is, or a stage makes it.
 std::string trouble_with(const Input& input);
 
+// How the shards of an input are not of the kind that the stage reads: text, or what the loss of its preference
+// section compares; "" where they are, or are not there yet.
+std::string trouble_with_kind(const Recipe& recipe, const Stage& stage, const Input& input);
+
 // One line of a stage's identity, or several.
 std::string state_of(const Input& input, const Path& run);
 
 // The shards of an input; DataError, IoError.
 std::shared_ptr<const data::TokenShards> open_shards(const Input& input, const Path& run);
 
-// Opens all token shards that a stage reads, which must be of one vocabulary (DataError).
+// Opens all token shards that a stage reads, which must be of one vocabulary and of the kinds that it reads
+// (DataError).
 void open_all_shards(const Recipe& recipe, const Stage& stage);
 
 }  // namespace retort::recipes

@@ -66,6 +66,8 @@ std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
     for (const Input& input : inputs_of(recipe, stage)) {
       if (const auto name = stage_of(input.address)) check_stage_name(check, input, *name);
       check_part(check, input);
+      if (std::string trouble = trouble_with_kind(recipe, stage, input); !trouble.empty())
+        check.add(input.key.c_str(), std::move(trouble));
       if (const auto name = preset_of(input.address)) check_preset(check, input, *name);
     }
     if (kind_of(stage).check != nullptr) kind_of(stage).check(check);

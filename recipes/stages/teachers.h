@@ -23,12 +23,16 @@ namespace retort::recipes {
 // A model that is to read `text`. ConfigError, with the first tokens that differ, unless its tokenizer is the
 // text's where it is known, and its vocabulary large enough. `key` names the model in errors.
 artifacts::OpenedModel open_teacher(const std::string& key, const std::string& address,
-                                 const StageContext& context, const data::TokenShards& text, Log& log);
+                                    const StageContext& context, const data::TokenShards& text, Log& log);
 
 // What the stage's objective learns from; nullptr when no loss needs a teacher. Collective. `student` has the
 // weights that the stage begins with, `sources` are those of its batches.
 std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
                                                const std::vector<data::Source>& sources, comm::Comm& comm,
                                                Log& log);
+
+// The model as it is now, frozen, as what preferences are measured from. What it borrows (adapters over a base) it
+// has in common with `student`; precision is the student's, so that the two agree bit for bit until a step is made.
+std::unique_ptr<distill::Teacher> make_reference(const models::Model& student, at::ScalarType precision);
 
 }  // namespace retort::recipes

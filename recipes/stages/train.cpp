@@ -13,6 +13,7 @@
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
 #include "recipes/on_ranks.h"
+#include "recipes/preference_options.h"
 #include "recipes/stages/initial_model.h"
 #include "recipes/stages/judge.h"
 #include "recipes/stages/rows.h"
@@ -48,6 +49,10 @@ void tell_packing(const data::BatchStream& stream, Log& log) {
           "label",
           stream.sources()[i].name, rows->documents, rows->rows(), 100 * rows->filled(), rows->split,
           rows->cut, rows->dropped, rows->unlearned);
+    else if (const data::AnswerRows* answers = stream.answers(i))
+      log.info("{}: {} rows of {}; {} cut to {} tokens, {} left out without a label, {} left out as alike",
+               stream.sources()[i].name, answers->rows(), name_of(stream.kind()), answers->cut,
+               stream.options().sequence, answers->unlearned, answers->alike);
 }
 
 // Of the model's checkpoint, whose file also holds what the objective has learned.
@@ -95,10 +100,10 @@ class Training {
       make_model();
       make_map();
     });
-    make_objective();
-    models::bind_working(model_->parameters(), *map_,
-                         train::choose_precision(stage_.get<train::TrainOptions>().precision, comm_, log_,
-                                                 [&] { return context_.tuning; }));
+    const at::ScalarType precision = train::choose_precision(stage_.get<train::TrainOptions>().precision,
+                                                             comm_, log_, [&] { return context_.tuning; });
+    make_objective(precision);
+    models::bind_working(model_->parameters(), *map_, precision);
     const train::Trained trained(model_->parameters(), objective_->learned());
     owners_ =
         std::make_unique<train::Owners>(trained, comm_, stage_.get<ParallelOptions>().divides_optimizer());
@@ -145,16 +150,23 @@ class Training {
     map_ = std::move(map);
   }
 
-  void make_objective() {
-    const auto& options = stage_.get<DistillSection>();
+  void make_objective(at::ScalarType precision) {
     distill::ObjectiveInput input{.model = *model_, .seed = context_.seed()};
-    if (options) {
+    std::string name = "cross_entropy";
+    if (const auto& options = stage_.get<DistillSection>()) {
+      name = "distillation";
       input.teacher = make_teacher(context_, *model_, stream_->sources(), comm_, log_);
       input.losses = options->losses;
     }
+    const auto& preference = stage_.get<PreferenceSection>();
     comm::together(comm_, [&] {
-      objective_ =
-          distill::objectives().at(options ? "distillation" : "cross_entropy").make(std::move(input));
+      if (preference) {
+        const distill::PreferenceLoss& loss = distill::preference_losses().at(preference->loss);
+        name = loss.paired() ? "pairs" : "rated";
+        input.preference = *preference;
+        if (loss.needs_reference) input.teacher = make_reference(*model_, precision);
+      }
+      objective_ = distill::objectives().at(name).make(std::move(input));
     });
   }
 
@@ -271,7 +283,10 @@ void forget(Stage& stage) {
   train.keep_checkpoints = usual.keep_checkpoints;
   train.max_skipped = usual.max_skipped;
   train.max_failed_saves = usual.max_failed_saves;
-  stage.get<DataOptions>().micro_batch = DataOptions().micro_batch;
+  const auto& preference = stage.get<PreferenceSection>();
+  const auto* loss = preference ? distill::preference_losses().find(preference->loss) : nullptr;
+  if (loss == nullptr || loss->baseline == nullptr)  // which is of a micro-batch
+    stage.get<DataOptions>().micro_batch = DataOptions().micro_batch;
   stage.get<ParallelOptions>() = {};
 }
 
@@ -287,14 +302,18 @@ StageOutcome run(StageContext& context) {
 StageKind train_stage() {
   return {
       .name = "train",
-      .doc = "pretrain, fine-tune, distil (with distill) or train for a grid (with quantize)",
-      .sections = {model_section(), data_section(),
-                   section_kind<train::TrainOptions>("train", "how long and how"),
-                   section_kind<DistillSection>("distill", "learn from a teacher; without it: cross-entropy"),
-                   section_kind<AdapterSection>(
-                       "adapters",
-                       "low-rank adapters on a frozen model.from; without it: all of it is trained"),
-                   quantize_section(), parallel_section()},
+      .doc =
+          "pretrain, fine-tune, distil (with distill), learn preferences (with preference) or train for a "
+          "grid "
+          "(with quantize)",
+      .sections =
+          {model_section(), data_section(), section_kind<train::TrainOptions>("train", "how long and how"),
+           section_kind<DistillSection>("distill", "learn from a teacher; without it: cross-entropy"),
+           section_kind<PreferenceSection>(
+               "preference", "learn from answers that were compared or rated, instead of a text's labels"),
+           section_kind<AdapterSection>(
+               "adapters", "low-rank adapters on a frozen model.from; without it: all of it is trained"),
+           quantize_section(), parallel_section()},
       .makes = Thing::kModel,
       .figures = model_figures(
           {"bits_per_weight", "packed_bytes", "kl", "agreement", "steps", "final_loss", "flops_per_token"}),

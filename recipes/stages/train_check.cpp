@@ -10,6 +10,7 @@
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
+#include "recipes/preference_options.h"
 #include "recipes/stages/initial_model.h"
 #include "train/trainer.h"
 
@@ -111,6 +112,31 @@ void check_distill(StageCheck& check) {
   }
 }
 
+// Rows hold one answer each, and what is compared is in one micro-batch.
+void check_preference(StageCheck& check) {
+  const distill::PreferenceOptions& preference = *check.stage.get<PreferenceSection>();
+  const auto& data = check.stage.get<DataOptions>();
+  const auto* loss = distill::preference_losses().find(preference.loss);
+  if (loss == nullptr)
+    check.add("preference.loss", fmt::format("must name the loss, one of {}",
+                                             fmt::join(distill::preference_losses().names(), ", ")));
+  if (check.stage.get<DistillSection>()) check.add({"preference", "distill"}, "excludes distill");
+  if (data.packing != DataOptions().packing)
+    check.add({"data.packing", "preference"}, "is not for preference: a row holds one answer");
+  if (data.long_documents != DataOptions().long_documents)
+    check.add({"data.long_documents", "preference"}, "is not for preference: long answers are cut");
+  if (data.isolate_documents)
+    check.add({"data.isolate_documents", "preference"}, "is not for preference: a row holds one answer");
+  if (loss == nullptr) return;
+  if (loss->paired() && data.micro_batch % 2 != 0)
+    check.add({"data.micro_batch", "preference.loss"},
+              fmt::format("must be even, since a pair is two rows, got {}", data.micro_batch));
+  if (loss->baseline != nullptr && data.micro_batch < 2)
+    check.add({"data.micro_batch", "preference.loss"},
+              fmt::format("must be at least 2 for {}: a single answer has no other prompt, got {}",
+                          loss->name, data.micro_batch));
+}
+
 void check_batch(StageCheck& check) {
   const auto& data = check.stage.get<DataOptions>();
   const int64_t ranks = check.ranks > 0 ? check.ranks : check.stage.get<ParallelOptions>().ranks;
@@ -197,6 +223,7 @@ void check_train_stage(StageCheck& check) {
   check_batch(check);
   check_steps(check);
   if (check.stage.get<DistillSection>()) check_distill(check);
+  if (check.stage.get<PreferenceSection>()) check_preference(check);
   check_model(check);
   if (check.stage.get<AdapterSection>()) check_adapters(check);
 }

@@ -41,11 +41,22 @@ inline constexpr std::string_view kParquetHex =
     "4c26de07491c150015001502003c1602192602001956000000000200000016b602160226e40516c602002820706172717565"
     "742d6370702d6172726f772076657273696f6e2032322e302e30194c1c00001c00001c00001c000000be03000050415231";
 
-inline std::string parquet_file() {
+inline std::string bytes_of(std::string_view hex) {
   std::string out;
-  for (size_t i = 0; i < kParquetHex.size(); i += 2)
-    out += static_cast<char>(std::stoi(std::string(kParquetHex.substr(i, 2)), nullptr, 16));
+  for (size_t i = 0; i < hex.size(); i += 2)
+    out += static_cast<char>(std::stoi(std::string(hex.substr(i, 2)), nullptr, 16));
   return out;
+}
+
+inline std::string parquet_file() { return bytes_of(kParquetHex); }
+
+// Three rows of a boolean column "label", as pyarrow 26.0.1 writes it: true, null, false.
+inline std::string parquet_labels() {
+  return bytes_of(
+      "504152311500150e150e2c15061500150615061c000000020000000305011504192c35001806736368656d61150200150025"
+      "0218056c6162656c001606191c191c26001c1500192506001918056c6162656c15001606163416342608491c150015001502"
+      "003c2906192602040000001634160626081634002820706172717565742d6370702d6172726f772076657273696f6e203236"
+      "2e302e31191c1c0000008200000050415231");
 }
 
 }  // namespace retort::testing

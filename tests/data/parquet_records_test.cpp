@@ -12,6 +12,7 @@ namespace retort::data {
 namespace {
 
 using retort::testing::parquet_file;
+using retort::testing::parquet_labels;
 using retort::testing::TemporaryDirectory;
 using retort::testing::write_file;
 using ::testing::AllOf;
@@ -53,6 +54,11 @@ TEST_F(Parquet, ColumnsOfTextAcrossRowGroups) {
   EXPECT_THAT(rows(parquet_file(), {"text"}),
               ElementsAre(R"({"text":"one"})", R"({"text":null})", "{\"text\":\"drei \u00fc\"}",
                           R"({"text":"one"})", R"({"text":""})"));
+}
+
+TEST_F(Parquet, ColumnsOfBooleans) {
+  EXPECT_THAT(rows(parquet_labels(), {"label"}),
+              ElementsAre(R"({"label":true})", R"({"label":null})", R"({"label":false})"));
 }
 
 TEST_F(Parquet, ListsOfStructsOfText) {

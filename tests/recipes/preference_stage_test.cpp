@@ -1,0 +1,155 @@
+// Train stages with a preference section: what they learn, measure, refuse, and that ranks and stops move no bit.
+#include <cmath>
+
+#include "recipes/preference_options.h"
+#include "tests/recipes/recipe_run.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr const char* kRecipe = R"(
+run: { seed: 1, threads: 1 }
+data: { sequence: 64, batch_tokens: 512, micro_batch: 2 }
+model: { context: 64, layers: 2, width: 32, heads: 4, kv_heads: 2, ffn_width: 64 }
+train: { steps: 20, precision: fp32, log_every: 1, checkpoint_every: 10, optimizer: { lr: 3.0e-3 }, schedule: { kind: constant, warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: pairs, kind: prepare, prepare: { validation: 0, text: [PAIRS], chosen: chosen, rejected: rejected } }
+  - { name: rated, kind: prepare, prepare: { validation: 0, text: [RATED], prompt: [prompt], response: answer, label: good } }
+  - { name: base, kind: train, data: { train: stage:text, validation: stage:text }, train: { steps: 30 } }
+  - { name: tuned, kind: train, model: { from: stage:base }, data: { train: stage:pairs }, preference: { loss: dpo } }
+)";
+
+class PreferenceStage : public RecipeRun {
+ protected:
+  PreferenceStage() {
+    std::ofstream pairs(directory_ / "pairs.jsonl"), rated(directory_ / "rated.jsonl");
+    for (int i = 0; i < 24; ++i) {
+      pairs << fmt::format(R"({{"chosen":"verse {0}: a small text","rejected":"verse {0}: some noise {0}"}})",
+                           i)
+            << "\n";
+      rated << fmt::format(R"({{"prompt":"{}","answer":"{}","good":{}}})", i,
+                           i % 3 == 0 ? "a verse" : "noise", i % 3 == 0)
+            << "\n";
+    }
+  }
+  Recipe recipe(const std::vector<std::string>& sets = {}, const std::string& more = "") const {
+    std::string yaml = kRecipe + more;
+    for (const char* name : {"pairs", "rated"}) {
+      std::string mark = name;
+      std::transform(mark.begin(), mark.end(), mark.begin(),
+                     [](char c) { return static_cast<char>(c - 32); });
+      yaml.replace(yaml.find(mark), mark.size(), (directory_ / (std::string(name) + ".jsonl")).string());
+    }
+    return RecipeRun::recipe(yaml, sets);
+  }
+  std::vector<formats::Json> lines(const std::string& stage, const std::string& run = "run") const {
+    std::vector<formats::Json> out;
+    std::ifstream file(directory_ / run / stage / "metrics.jsonl");
+    for (std::string line; std::getline(file, line);) out.push_back(formats::Json::parse(line));
+    return out;
+  }
+};
+
+}  // namespace
+
+TEST_F(PreferenceStage, LearnsWhatIsChosen) {
+  const std::string said = run(recipe());
+  ASSERT_EQ(code_, ExitCode::kDone) << said;
+  EXPECT_THAT(
+      said,
+      HasSubstr("48 rows of pairs; 0 cut to 64 tokens, 0 left out without a label, 0 left out as alike"));
+  const auto steps = lines("tuned");
+  ASSERT_EQ(steps.size(), 20u);
+  // Four pairs a step: the sum of four equal numbers and its quarter are exact.
+  EXPECT_EQ(steps.front().at("loss").get<double>(), std::log(2.0));
+  EXPECT_EQ(steps.front().at("pairs").get<int64_t>(), 4);
+  EXPECT_EQ(steps.front().at("rewards/margins").get<double>(), 0.0);
+  EXPECT_LT(steps.back().at("loss").get<double>(), 0.6);
+  EXPECT_GT(steps.back().at("rewards/margins").get<double>(), 0.1);
+  EXPECT_EQ(steps.back().at("rewards/accuracies").get<double>(), 1.0);
+  for (const char* name : {"rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected"})
+    EXPECT_TRUE(steps.back().contains(name)) << name;
+}
+
+TEST_F(PreferenceStage, GivesTheSameBytesOnRanksAndContinued) {
+  run(recipe());
+  const std::string whole = weights_digest("tuned"), metrics = read_text(in_run("tuned/metrics.jsonl"));
+  for (const char* ranks : {"2", "4"}) {
+    const std::string dir = std::string("ranks") + ranks;
+    run(recipe({"run.dir=" + (directory_ / dir).string(), std::string("parallel.ranks=") + ranks}));
+    EXPECT_EQ(weights_digest("tuned", dir), whole) << ranks;
+    EXPECT_EQ(read_text(directory_ / dir / "tuned/metrics.jsonl"), metrics) << ranks;
+  }
+  std::filesystem::remove_all(train::list_checkpoints(in_run("tuned/checkpoints")).front());
+  std::filesystem::remove(in_run("tuned/result.json"));
+  run(recipe());
+  EXPECT_EQ(weights_digest("tuned"), whole);
+  EXPECT_EQ(read_text(in_run("tuned/metrics.jsonl")), metrics) << "the reference is where the stage began";
+}
+
+// Over adapters the reference is the base below them.
+TEST_F(PreferenceStage, TrainsAdaptersAndEveryLoss) {
+  run(recipe({"stages.tuned.adapters.rank=4"}));
+  EXPECT_EQ(lines("tuned").front().at("loss").get<double>(), std::log(2.0));
+  EXPECT_GT(lines("tuned").back().at("rewards/margins").get<double>(), 0.02);
+  for (const distill::PreferenceLoss& loss : distill::preference_losses()) {
+    const std::string dir = "of_" + loss.name;
+    run(recipe({"run.dir=" + (directory_ / dir).string(), "stages.tuned.preference.loss=" + loss.name,
+                std::string("stages.tuned.data.train=stage:") + (loss.paired() ? "pairs" : "rated"),
+                "stages.base.train.steps=1", "stages.tuned.train.steps=2"}));
+    EXPECT_TRUE(std::isfinite(lines("tuned", dir).back().at("loss").get<double>())) << loss.name;
+  }
+  EXPECT_EQ(lines("tuned", "of_kto").back().at("rows").get<int64_t>(), 8);
+  EXPECT_TRUE(lines("tuned", "of_kto").back().contains("kl"));
+}
+
+TEST_F(PreferenceStage, IsRefusedByName) {
+  const auto error = [&](const std::vector<std::string>& sets) { return error_of(recipe(sets)); };
+  EXPECT_THAT(
+      error({"stages.tuned.data.train=stage:text"}),
+      AllOf(HasSubstr("data.train"), HasSubstr("must hold pairs for preference.loss dpo (prepare.chosen and "
+                                               "rejected), stage:text holds text")));
+  EXPECT_THAT(error({"stages.tuned.data.train=stage:rated"}), HasSubstr("stage:rated holds rated"));
+  EXPECT_THAT(error({"stages.tuned.preference.loss=kto"}),
+              HasSubstr("must hold rated for preference.loss kto"));
+  EXPECT_THAT(
+      error({"stages.base.data.train=stage:pairs"}),
+      HasSubstr("must hold text, stage:pairs holds pairs, which a train stage with preference reads"));
+  EXPECT_THAT(error({"stages.tuned.data.validation=stage:pairs"}), HasSubstr("must hold text"));
+  EXPECT_THAT(error({"stages.tuned.preference.gamma=1"}), HasSubstr("gamma"));
+  EXPECT_THAT(error({"stages.tuned.preference.loss=simpo", "stages.tuned.preference.label_smoothing=.2"}),
+              HasSubstr("label_smoothing"));
+  EXPECT_THAT(error({"stages.tuned.data.micro_batch=1"}),
+              HasSubstr("must be even, since a pair is two rows, got 1"));
+  EXPECT_THAT(error({"stages.tuned.preference.loss=kto", "stages.tuned.data.train=stage:rated",
+                     "stages.tuned.data.micro_batch=1"}),
+              HasSubstr("must be at least 2 for kto"));
+  EXPECT_THAT(error({"stages.tuned.data.packing=best_fit"}), HasSubstr("a row holds one answer"));
+  EXPECT_THAT(error({"stages.tuned.preference.loss=dp"}), HasSubstr("did you mean \"dpo\"?"));
+}
+
+// Shards that are there already are known by what they say of themselves.
+TEST_F(PreferenceStage, KnowsShardsOutsideTheRun) {
+  run(recipe());
+  const std::string pairs = in_run("pairs/train").string(), text = in_run("text/train").string();
+  EXPECT_THAT(error_of(recipe({"stages.tuned.data.train=" + text})), HasSubstr("must hold pairs"));
+  EXPECT_THAT(error_of(recipe({"stages.base.data.train=" + pairs})), HasSubstr("holds pairs"));
+}
+
+// The baseline of kto is of a micro-batch: another one is another stage.
+TEST_F(PreferenceStage, OfKtoHasItsMicroBatchInItsIdentity) {
+  const auto hash = [&](const char* loss, const char* micro_batch) {
+    const Recipe one =
+        recipe({std::string("stages.tuned.preference.loss=") + loss, "stages.tuned.data.train=stage:rated",
+                std::string("stages.tuned.data.micro_batch=") + micro_batch});
+    return stage_identity(one, one.stages.back());
+  };
+  EXPECT_EQ(hash("dpo", "2"), hash("dpo", "4"));
+  EXPECT_NE(hash("kto", "2"), hash("kto", "4"));
+}
+
+}  // namespace retort::recipes
