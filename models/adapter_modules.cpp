@@ -168,13 +168,14 @@ std::vector<AdaptedModule> adapted_modules(const Model& base, const AdapterOptio
     if (!named || !in_layers || any_means(options.exclude, module.name) ||
         any_means(options.whole, module.name))
       continue;
-    check<ConfigError>(!options.dora || module.role == Role::kMatrix,
-                       "adapters.dora is for the matrices of layers, got {}", module.name);
     module.shape = shapes.of(module.name);
     out.push_back(std::move(module));
   }
   check<ConfigError>(!out.empty(), "adapters.modules and layers choose no weight of the model");
   if (options.tied && base.spec().tie_embeddings) join_tie(out, all);
+  for (const AdaptedModule& module : out)
+    check<ConfigError>(!options.dora || module.role != Role::kEmbedding,
+                       "adapters.dora is for matrices of layers and a head, got {}", module.name);
   return out;
 }
 
@@ -213,8 +214,8 @@ void AdapterOptions::describe(Section& s) {
   s.field("whole", whole, "parts that are trained whole beside the adapters (lm_head, norm)");
   s.field(
       "base", base,
-      "what the frozen matrices are kept as in memory: f32 (or the run's precision), or rounded to codes of "
-      "8 bits or 4 (QLoRA: nf4)",
+      "form in memory of the base's frozen matrices: f32 (beside a copy in the run's precision, where that "
+      "is another), bf16, or codes of 8 bits or 4 (QLoRA: nf4)",
       one_of(frozen_code_names()));
 }
 

@@ -114,8 +114,15 @@ std::unique_ptr<Model> same_shape(const Model& model) {
     if (!parameters.contains(p.name)) parameters.add(p.name, p.shape, p.role, p.residual_depth);
     for (const std::string& use : p.uses)
       if (!parameters.contains(use)) parameters.alias(use, p.name);
-    if (p.borrowed) parameters.at(p.name).borrow();
-    if (p.codes) parameters.at(p.name).keep_as(p.codes);
+    if (!p.borrowed) continue;
+    Parameter& own = parameters.at(p.name);
+    own.borrow();
+    if (p.codes) {
+      own.keep_as(p.codes);
+    } else {
+      own.master = p.master;
+      own.working = p.master.detach();
+    }
   }
   for (const Parameter& p : model.parameters().unique())
     for (const std::string& use : p.uses) {
@@ -153,12 +160,14 @@ std::unique_ptr<Model> merge_adapters(const Model& model, WeightMap& map) {
 }
 
 std::string weights_digest(const Parameters& parameters) {
-  Digest digest;
+  std::map<std::string, std::string> by_use;
   for (const Parameter& p : parameters.unique()) {
-    digest.add(as_bytes(p.name));
-    digest.add(host_bytes(p.master.cpu().contiguous()));
+    const std::string values = hex(xxh3(host_bytes(p.master.cpu().contiguous())));
+    for (const std::string& use : p.uses) by_use[use] = values;
   }
-  return hex(digest.value());
+  std::string all;
+  for (const auto& [use, values] : by_use) all += use + values;
+  return hex(xxh3(all));
 }
 
 }  // namespace retort::models

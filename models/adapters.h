@@ -82,8 +82,8 @@ void add_low_rank(Parameters& parameters, const std::vector<std::string>& uses, 
 // bind.
 std::unique_ptr<Model> adapt(std::unique_ptr<Model> base, const AdapterOptions& options, uint64_t seed);
 
-// The model of the same spec with the same adapters and what they borrow. It shares codes; no other values
-// are set.
+// The model of the same spec with the same adapters. What they borrow is shared and must not be written; no
+// other values are set.
 std::unique_ptr<Model> same_shape(const Model& model);
 
 // The shape of what merge_adapters() makes, but for a tie that it may undo.
@@ -94,7 +94,7 @@ DecoderSpec without_adapters(DecoderSpec spec);
 // working weights are bound to identity f32.
 std::unique_ptr<Model> merge_adapters(const Model& model, WeightMap& map);
 
-// Of the names and values of all masters, for recognising a base.
+// Of the values of every use's master, for recognising a base: sharing does not show in it.
 std::string weights_digest(const Parameters& parameters);
 
 }  // namespace retort::models

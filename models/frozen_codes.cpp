@@ -44,6 +44,7 @@ std::shared_ptr<const Codes> ggml(const at::Tensor& values) {
 const Registry<Form>& forms() {
   static const Registry<Form> table("form of a frozen base",
                                     {{"f32", 1, nullptr},
+                                     {"bf16", 1, ggml<formats::GgmlType::BF16>},
                                      {"q8_0", 32, ggml<formats::GgmlType::Q8_0>},
                                      {"q4_0", 32, ggml<formats::GgmlType::Q4_0>},
                                      {"nf4", 1, [](const at::Tensor& values) -> std::shared_ptr<const Codes> {

@@ -50,13 +50,15 @@ double file_alpha(const Model& model, const AdapterOptions& options) {
 }
 
 // B of all parts in the file's row order, times what the reader's alpha / rank lacks. A part without an
-// adapter adds nothing.
-at::Tensor b_of(const Parameters& parameters, const Parts& parts, const LowRank& adapter, double alpha) {
+// adapter adds nothing. Rows of a table that are no tokens are not in the base's file either.
+at::Tensor b_of(const Model& model, const Parts& parts, const LowRank& adapter, double alpha) {
   const int64_t rank = adapter.a->shape[0];
   std::vector<at::Tensor> rows;
   for (const ForeignTensor& t : parts) {
-    const LowRank& own = parameters.adapter(t.parameter);
-    const at::Tensor b = own ? own.b->master : at::zeros({parameters.at(t.parameter).shape[0], rank});
+    const LowRank& own = model.parameters().adapter(t.parameter);
+    const Parameter& weight = model.parameters().at(t.parameter);
+    at::Tensor b = own ? own.b->master : at::zeros({weight.shape[0], rank});
+    if (is_padded(weight, model.spec())) b = b.narrow(0, 0, model.tokens());
     rows.push_back(t.rope_heads > 0 ? b.index_select(0, interleaved_order(b.size(0), t.rope_heads)) : b);
   }
   const double factor = adapter.scale * static_cast<double>(rank) / alpha;
@@ -102,7 +104,7 @@ void save_gguf_adapter(FileSystem& files, const Path& path, const Model& model, 
   for (const Parts& parts : matrices(model)) {
     const LowRank* adapter = first_adapter(model.parameters(), parts);
     if (adapter == nullptr) continue;
-    const at::Tensor a = adapter->a->master, b = b_of(model.parameters(), parts, *adapter, alpha);
+    const at::Tensor a = adapter->a->master, b = b_of(model, parts, *adapter, alpha);
     const bool embedding = parts.front().parameter == "embed.weight";
     tensors.emplace_back(parts.front().name + ".lora_a", f32(embedding ? b : a));
     tensors.emplace_back(parts.front().name + ".lora_b", f32(embedding ? a.t() : b));

@@ -21,6 +21,11 @@ const Family& family_of(const formats::GgufFile& file) {
                    "{}: is part {} of {} of a split GGUF, which is not read; join them with llama-gguf-split "
                    "--merge",
                    file.path().string(), file.integer("split.no", 0) + 1, parts);
+  check<DataError>(
+      file.text("general.type", "model") != "adapter",
+      "{}: is an adapter, which llama.cpp applies to its base with --lora; it is read from a folder of "
+      "peft",
+      file.path().string());
   const std::string architecture = file.text("general.architecture");
   std::vector<std::string> known;
   for (const Family& family : families()) {

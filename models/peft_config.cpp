@@ -112,7 +112,8 @@ class Reader {
     return value.get<int64_t>();
   }
   [[noreturn]] void refuse(const char* key, const char* rule) const {
-    fail<DataError>("{}: {} must be {}, got {}", source_, key, rule, json_.at(key).dump());
+    const Json* value = find(key);
+    fail<DataError>("{}: {} must be {}, got {}", source_, key, rule, value ? value->dump() : "nothing");
   }
 
  private:

@@ -167,7 +167,7 @@ TEST(Adapters, SayWhichEntryNamesNothing) {
   EXPECT_EQ(error(options), "adapters.modules and layers choose no weight of the model");
   options = on({"embed_tokens"});
   options.dora = true;
-  EXPECT_EQ(error(options), "adapters.dora is for the matrices of layers, got model.embed_tokens");
+  EXPECT_EQ(error(options), "adapters.dora is for matrices of layers and a head, got model.embed_tokens");
 }
 
 TEST(Adapters, LeaveTheBaseFrozenAndUnchanged) {
@@ -259,6 +259,34 @@ TEST(Adapters, AHalfThatIsTrainedWholeUnties) {
   EXPECT_FALSE(model->parameters().at("lm_head.weight").borrowed);
 }
 
+// Rows behind the tokenizer's ids stay out of the logits, learn nothing of B, and count for no merge.
+TEST(Adapters, ATablesPaddingStaysOut) {
+  for (const bool dora : {false, true}) {
+    AdapterOptions options = dora ? on({"q_proj", "lm_head"}) : on({"q_proj", "embed_tokens", "lm_head"});
+    options.dora = dora;
+    auto base = testing::random_model(testing::tiny_llama());
+    base->set_tokens(90);
+    const auto model = adapt(std::move(base), options, 5);
+    testing::next_token_loss(*model, testing::random_tokens(2, 9, 90)).backward();
+    for (const Parameter& p : model->parameters().unique()) {
+      if (p.shape[0] != 96 || p.borrowed) continue;
+      const at::Tensor g = p.working.grad();
+      EXPECT_EQ(g.narrow(0, 90, 6).abs().max().item<float>(), 0.0f) << p.name;
+      EXPECT_GT(g.narrow(0, 0, 90).abs().max().item<float>(), 0.0f) << p.name;
+    }
+    for (Parameter& p : model->parameters().unique()) {
+      const at::NoGradGuard no_grad;
+      if (is_adapter(p.role)) p.master.add_(0.05);
+    }
+    IdentityMap identity;
+    const auto merged = merge_adapters(*model, identity);
+    const at::NoGradGuard no_grad;
+    const at::Tensor tokens = testing::random_tokens(2, 9, 90), after = testing::logits(*merged, {tokens});
+    EXPECT_EQ(after.size(2), 90);
+    EXPECT_LT(relative_error(after, testing::logits(*model, {tokens})), 1e-5);
+  }
+}
+
 TEST(Adapters, ACopyHasTheSameOnes) {
   DecoderSpec spec = testing::tiny_gpt2();
   AdapterOptions options = on({"all-linear", "wte", "lm_head"});
@@ -270,6 +298,7 @@ TEST(Adapters, ACopyHasTheSameOnes) {
     Parameter& own = copy->parameters().at(p.name);
     EXPECT_EQ(own.uses, p.uses);
     EXPECT_EQ(own.borrowed, p.borrowed);
+    EXPECT_EQ(own.master.is_alias_of(p.master), p.borrowed) << p.name;
     const at::NoGradGuard no_grad;
     own.master.copy_(p.master);
     if (is_adapter(p.role)) own.master.add_(0.1), model->parameters().at(p.name).master.add_(0.1);
@@ -277,7 +306,12 @@ TEST(Adapters, ACopyHasTheSameOnes) {
   EXPECT_TRUE(same_bits(logits_of(*copy), logits_of(*model)));
 }
 
-TEST(Adapters, ABaseIsKnownByItsWeights) {
+TEST(Adapters, ABaseIsKnownByItsWeightsWhateverItShares) {
+  const auto shared = testing::random_model(shared_spec(0));
+  IdentityMap identity;
+  EXPECT_EQ(weights_digest(shared->parameters()),
+            weights_digest(merge_adapters(*shared, identity)->parameters()));
+
   const auto a = testing::random_model(testing::tiny_llama()),
              b = testing::random_model(testing::tiny_llama());
   EXPECT_EQ(weights_digest(a->parameters()), weights_digest(b->parameters()));

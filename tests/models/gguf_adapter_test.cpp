@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "formats/gguf.h"
+#include "models/gguf_model.h"
 #include "models/hf_folder.h"
 #include "models/peft_folder.h"
 #include "tests/models/tiny.h"
@@ -92,6 +93,33 @@ TEST(GgufAdapter, TurnsTheEmbeddingRound) {
   const formats::GgufFile file(directory / "a.gguf");
   EXPECT_EQ(file.find_tensor("token_embd.weight.lora_a")->shape, (std::vector<int64_t>{96, 3}));
   EXPECT_EQ(file.find_tensor("token_embd.weight.lora_b")->shape, (std::vector<int64_t>{32, 3}));
+}
+
+TEST(GgufAdapter, IsNoModel) {
+  const testing::TemporaryDirectory directory;
+  save_gguf_adapter(local_files(), directory / "a.gguf", *adapted(testing::tiny_llama(), on({"q_proj"})),
+                    on({"q_proj"}), "a");
+  EXPECT_THAT(
+      [&] { load_gguf(directory / "a.gguf"); },
+      ::testing::ThrowsMessage<DataError>(HasSubstr("a.gguf: is an adapter, which llama.cpp applies")));
+}
+
+// The base's file holds the tokens alone, and so must the adapter's tables.
+TEST(GgufAdapter, LeavesOutRowsThatAreNoTokens) {
+  const AdapterOptions options = on({"embed_tokens", "lm_head"});
+  auto base = testing::random_model(testing::tiny_llama());
+  base->set_tokens(90);
+  auto model = adapt(std::move(base), options, 5);
+  const at::NoGradGuard no_grad;
+  for (const char* use : {"embed.lora_b.weight", "lm_head.lora_b.weight"})
+    Random(4, use).fill_normal(model->parameters().at(use).master, 0.1);
+  const testing::TemporaryDirectory directory;
+  save_gguf_adapter(local_files(), directory / "a.gguf", *model, options, "a");
+  const formats::GgufFile file(directory / "a.gguf");
+  EXPECT_TRUE(same_bits(file.values("token_embd.weight.lora_a"),
+                        model->parameters().at("embed.lora_b.weight").master.narrow(0, 0, 90)));
+  EXPECT_TRUE(same_bits(file.values("output.weight.lora_b"),
+                        model->parameters().at("lm_head.lora_b.weight").master.narrow(0, 0, 90)));
 }
 
 TEST(GgufAdapter, SaysWhatItCannotHold) {

@@ -115,7 +115,7 @@ at::Tensor logits(models::Model& model, const models::TokenBlock& block) {
 at::Tensor next_token_loss(models::Model& model, const at::Tensor& tokens_BT) {
   const int64_t T = tokens_BT.size(1);
   const at::Tensor all_BTV = logits(model, {tokens_BT, {}, {}});
-  return at::cross_entropy_loss(all_BTV.narrow(1, 0, T - 1).reshape({-1, model.vocabulary()}),
+  return at::cross_entropy_loss(all_BTV.narrow(1, 0, T - 1).flatten(0, 1),
                                 tokens_BT.narrow(1, 1, T - 1).reshape({-1}));
 }
 
