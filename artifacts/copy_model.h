@@ -8,7 +8,7 @@
 
 namespace retort::artifacts {
 
-// With the same masters; working weights are the caller's to bind. The copy has no scales of grids.
+// With the same masters (a borrowed base is shared); working weights are the caller's to bind. No scales of grids.
 std::unique_ptr<models::Model> copy_of(const models::Model& model);
 // With the map's f32 values as masters, which working weights share: what figures are taken of. What the
 // matrices' inputs are rounded to goes with it.

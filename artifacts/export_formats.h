@@ -30,7 +30,7 @@ struct ExportFormat {
   std::string noun;                // "a GGUF"
   std::string holds;               // for people, in a few words
   std::vector<std::string> types;  // of the values that it can hold
-  bool one_file = false;           // else a folder
+  std::string file = "";           // in a stage's directory; "": a folder, which is that directory
   Packs packs = Packs::kValues;    // what leaves as codes of the model's own grids
   bool merges = true;              // adapters and sharing are expanded: it knows neither
   bool adapters = false;           // holds adapters alone, without their base
@@ -38,12 +38,17 @@ struct ExportFormat {
       "its readers need one from elsewhere";  // what a model without one is good for
   bool activations = false;                   // can say that whoever loads it rounds them
 
+  bool one_file() const { return !file.empty(); }
+
   // Why codes on the grid have no place in it; "" when they have.
   std::function<std::string(const quantize::Grid&)> grid_misfit = [](const auto&) { return std::string(); };
   // Why it has no such architecture; "" when it has.
   std::function<std::string(const models::DecoderSpec&)> architecture_misfit = [](const auto&) {
     return std::string();
   };
+  // Of a format of adapters: why it cannot say those of a model that adapt() made; "" when it can.
+  std::function<std::string(const models::Model&, const models::AdapterOptions&)> adapters_misfit =
+      [](const auto&, const auto&) { return std::string(); };
   // Why it cannot hold the tokenizer; "" when it can.
   std::function<std::string(const data::Tokenizer&)> tokenizer_misfit = [](const auto&) {
     return std::string();

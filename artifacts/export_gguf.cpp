@@ -73,7 +73,7 @@ ExportFormat gguf_export() {
           .noun = "a GGUF",
           .holds = "a file for llama.cpp",
           .types = formats::written_ggml_types(),
-          .one_file = true,
+          .file = "model.gguf",
           .packs = Packs::kEverything,
           .without_tokenizer = "llama.cpp loads it for token ids alone, not for text",
           .grid_misfit = grid_misfit,

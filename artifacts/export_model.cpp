@@ -53,7 +53,7 @@ void ExportOptions::describe(Section& s) {
 
 void probe_export(const char* option, const std::string& format, const Path& out, const Path& source) {
   const ExportFormat& row = export_formats().at(format);
-  probe_out(option, out, row.one_file, source);
+  probe_out(option, out, row.one_file(), source);
   row.check_place(out, source);
 }
 

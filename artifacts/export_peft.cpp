@@ -55,10 +55,11 @@ ExportFormat gguf_lora_export() {
           .noun = "a GGUF adapter",
           .holds = "adapters for llama.cpp's --lora, over a GGUF of their base",
           .types = {"f32"},
-          .one_file = true,
+          .file = "adapter.gguf",
           .merges = false,
           .adapters = true,
           .architecture_misfit = architecture_misfit,
+          .adapters_misfit = models::gguf_adapter_misfit,
           .write = write_gguf};
 }
 

@@ -30,6 +30,13 @@ Artifact one_model(const Path& path) {
   return {Kind::kCheckpoint, train::model_checkpoint(found.path), {}, ""};
 }
 
+// The model below an adapter's folder; nothing where that is an adapter too, which is not opened.
+std::optional<Path> base_below(const Path& folder) {
+  Path base = peft_base(folder, models::read_peft_config(folder));
+  if (identify(base).kind == Kind::kPeft) return std::nullopt;
+  return base;
+}
+
 // Bytes as tokens, in another file's words.
 bool is_bytes(const data::Tokenizer& tokenizer) {
   if (tokenizer.vocabulary() != 256) return false;
@@ -48,8 +55,8 @@ std::optional<models::DecoderSpec> model_shape(const Path& path) {
     case Kind::kHfFolder:
       return models::hf_spec(found.path);
     case Kind::kPeft: {
-      const Path base = peft_base(found.path, models::read_peft_config(found.path));
-      return identify(base).kind == Kind::kPeft ? std::nullopt : model_shape(base);
+      const auto base = base_below(found.path);
+      return base ? model_shape(*base) : std::nullopt;
     }
     case Kind::kGguf:
       return models::gguf_spec(found.path);
@@ -70,6 +77,10 @@ std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path) {
   if (found.kind == Kind::kCheckpoint) {
     const auto name = facts_of(found.path).tokenizer;
     return name ? data::copied_tokenizer(*name, found.path) : nullptr;
+  }
+  if (found.kind == Kind::kPeft) {
+    const auto base = base_below(found.path);
+    return base ? model_tokenizer(*base) : nullptr;
   }
   if (found.kind != Kind::kHfFolder && found.kind != Kind::kGguf) return nullptr;
   try {

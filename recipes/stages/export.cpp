@@ -1,11 +1,12 @@
-// A model as a GGUF file (DIRECTORY/model.gguf) or as a folder (DIRECTORY itself); on request scored as read back
-// from the file.
+// A model as one file (DIRECTORY/model.gguf, adapter.gguf) or as a folder (DIRECTORY itself); on request scored as
+// read back from the file.
 #include "artifacts/export_formats.h"
 
 #include <algorithm>
 
 #include "artifacts/text_shards.h"
 #include "comm/together.h"
+#include "models/adapters.h"
 #include "models/family.h"
 #include "recipes/data_options.h"
 #include "recipes/model_options.h"
@@ -23,6 +24,24 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   return out;
 }
 
+// A format of adapters alone wants a stage that trains some, of a kind that the format can say.
+void check_adapters(StageCheck& check, const artifacts::ExportFormat& format) {
+  const Stage* source = check.recipe.behind(check.stage.get<ModelOptions>().from);
+  const auto* adapters = source == nullptr ? nullptr : source->find<AdapterSection>();
+  if (adapters == nullptr) return;  // a file, which is asked when it is exported
+  if (!*adapters)
+    return check.add({"export.format", "model.from"},
+                     fmt::format("{} holds adapters, and stage {} trains none", format.noun, source->name));
+  const auto spec = spec_of(check.recipe, check.stage);
+  if (!spec) return;
+  try {
+    const auto shapes = models::adapt(models::make_model(*spec, at::kMeta), **adapters, 0);
+    const std::string misfit = format.adapters_misfit(*shapes, **adapters);
+    if (!misfit.empty()) check.add({"export.format", "model.from"}, misfit);
+  } catch (const ConfigError&) {  // a problem of the stage that trains them
+  }
+}
+
 void check_stage(StageCheck& check) {
   const auto& e = check.stage.get<artifacts::ExportOptions>();
   check.demand_model();
@@ -33,6 +52,8 @@ void check_stage(StageCheck& check) {
     check.add({"export.embedding_type", "export.type"},
               "needs an export.type; type own brings its own grids");
   check.check_export();
+  const artifacts::ExportFormat& format = artifacts::export_formats().at(e.format);
+  if (format.adapters) check_adapters(check, format);
   if (!e.evaluate) return;
   check.model_spec();
   if (check.stage.get<DataOptions>().validation.empty())
@@ -51,7 +72,8 @@ StageOutcome run(StageContext& context) {
   const auto& options = context.stage.get<artifacts::ExportOptions>();
   const auto& data = context.stage.get<DataOptions>();
   const std::string& from = context.stage.get<ModelOptions>().from;
-  const Path out = context.out("model.gguf", artifacts::export_formats().at(options.format).one_file);
+  const artifacts::ExportFormat& format = artifacts::export_formats().at(options.format);
+  const Path out = context.out(format.file.c_str(), format.one_file());
   StageOutcome outcome;
   comm::on_rank_zero(context.comm, [&] {
     const artifacts::OpenedModel model = context.open_model(from, context.log);
@@ -60,8 +82,7 @@ StageOutcome run(StageContext& context) {
       artifacts::check_tokenizer(model, *context.shards(data.validation, "validation"), "data.validation");
     const uint64_t bytes = artifacts::export_model(model, options, out, context.files);
     if (!model.tokenizer)
-      context.log.warn("{}: has no tokenizer: {}", out.string(),
-                       artifacts::export_formats().at(options.format).without_tokenizer);
+      context.log.warn("{}: has no tokenizer: {}", out.string(), format.without_tokenizer);
     const Spent before = spent_before(context, from);
     outcome.result = parameter_counts(*model.decoder);  // what was trained; the file may hold copies
     outcome.result.update({{"file_bytes", bytes}, {"tokens", before.tokens}, {"seconds", before.seconds}});

@@ -31,6 +31,7 @@ models::Model& make_plain(artifacts::OpenedModel& model) {
     model.decoder = artifacts::f32_copy(*model.decoder, model.map());
   model.grids.reset();
   model.quantize.reset();
+  model.adapters.reset();
   return *model.decoder;
 }
 

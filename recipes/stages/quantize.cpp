@@ -153,7 +153,7 @@ std::vector<Target> targets_of(const StageContext& context, const quantize::Quan
   const bool rounds = options.activations || (scheme != nullptr && scheme->activations);
   std::vector<Target> targets;
   if (!context.alone())
-    targets.push_back({context.out("model.gguf", formats.at(options.format).one_file), options});
+    targets.push_back({context.out("model.gguf", formats.at(options.format).one_file()), options});
   const quantize::Grid* grid = quantize::grids().find(grids.weights.grid);
   for (const Path& out : context.outs) {
     Target target{out, options};

@@ -61,7 +61,7 @@ TEST(ExportFormats, HoldWhatTheySay) {
       probe_export("--out", format.name, out, "");
       const uint64_t written = export_model(model, options, out, local_files());
       EXPECT_EQ(written, bytes_below(out));
-      EXPECT_EQ(std::filesystem::is_regular_file(out), format.one_file);
+      EXPECT_EQ(std::filesystem::is_regular_file(out), format.one_file());
       expect_same_values(*model.decoder, *open_model(out, quiet).decoder, out.string());
       ++pairs;
     }

@@ -1,6 +1,8 @@
 // Stages with adapters: what they train, keep, continue and leave, and what goes with them.
+#include "artifacts/model_shape.h"
 #include "core/digest.h"
 #include "formats/safetensors.h"
+#include "models/frozen_codes.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -25,6 +27,7 @@ constexpr const char* kRest =
   - { name: gguf, kind: export, model: { from: stage:tuned }, export: { evaluate: true } }
   - { name: hf, kind: export, model: { from: stage:tuned }, export: { format: hf, evaluate: true } }
   - { name: checkpoint, kind: export, model: { from: stage:tuned }, export: { format: checkpoint, evaluate: true } }
+  - { name: four, kind: quantize, model: { from: stage:tuned }, quantize: { weights: { grid: q4_0 } } }
   - { name: peft, kind: export, model: { from: stage:tuned }, export: { format: peft, evaluate: true } }
 )";
 
@@ -58,6 +61,10 @@ TEST_F(AdapterStages, TrainTheAdaptersAndLeaveMerged) {
   for (const char* stage : {"whole", "gguf", "hf", "checkpoint", "peft"})
     EXPECT_NEAR(figure(stage, "bits_per_byte"), tuned, 1e-4) << stage;
 
+  EXPECT_NEAR(figure("four", "bits_per_byte"), tuned, 0.2);
+  EXPECT_NE(artifacts::model_tokenizer(in_run("peft")), nullptr);
+  EXPECT_EQ(artifacts::model_shape(in_run("peft"))->width, 32);
+
   const formats::SafetensorsFile weights(newest("tuned") / "weights.safetensors");
   EXPECT_EQ(weights.entries().size(), 2u * 2 * 3);  // two modules of two layers: A, B and lengths
   for (const auto& [name, entry] : weights.entries()) EXPECT_THAT(name, HasSubstr(".lora_"));
@@ -81,6 +88,44 @@ TEST_F(AdapterStages, GiveTheSameBitsOnRanksAndContinued) {
   EXPECT_EQ(bits("tuned"), whole);
 }
 
+// What is written is the merge into the rounded base, whatever that is kept as.
+TEST_F(AdapterStages, LeaveMergedFromEveryFormOfTheBase) {
+  const std::string exported =
+      std::string(kRecipe) +
+      R"(  - { name: gguf, kind: export, model: { from: stage:tuned }, export: { evaluate: true } }
+)";
+  for (const std::string& form : models::frozen_code_names()) {
+    run(RecipeRun::recipe(exported, {"stages.tuned.adapters.base=" + form}));
+    ASSERT_EQ(code_, ExitCode::kDone) << form;
+    EXPECT_NEAR(figure("gguf", "bits_per_byte"), figure("tuned", "bits_per_byte"), 1e-4) << form;
+    EXPECT_LT(figure("tuned", "bits_per_byte"), figure("base", "bits_per_byte")) << form;
+    EXPECT_EQ(formats::SafetensorsFile(newest("tuned") / "weights.safetensors").entries().size(), 12u)
+        << form;
+  }
+}
+
+// Of a teacher, on packed documents and over codes: the same bits on ranks.
+TEST_F(AdapterStages, GoWithATeacherPackingAndCodes) {
+  const std::string teacher = R"(  - { name: teacher, kind: train, model: { width: 64, ffn_width: 128 } }
+)";
+  const auto packed = [&](int ranks) {
+    std::string text = kRecipe;
+    text.insert(text.find("  - { name: tuned"), teacher);
+    return RecipeRun::recipe(
+        text, {"stages.text.prepare.split=\"\\n\"", "stages.tuned.data.packing=best_fit",
+               "stages.tuned.adapters.base=nf4", "stages.tuned.distill.teacher.model=stage:teacher",
+               "stages.tuned.distill.losses=[{fn: forward_kl}]", fmt::format("parallel.ranks={}", ranks),
+               "run.dir=" + (directory_ / std::to_string(ranks)).string()});
+  };
+  for (const int ranks : {1, 2, 4}) {
+    EXPECT_THAT(run(packed(ranks)), HasSubstr("filled"));
+    ASSERT_EQ(code_, ExitCode::kDone) << ranks;
+    EXPECT_EQ(weights_digest("tuned", std::to_string(ranks)), weights_digest("tuned", "1")) << ranks;
+  }
+  const formats::SafetensorsFile weights(newest("tuned", "1") / "weights.safetensors");
+  EXPECT_GT(weights.tensor("layers.0.attn.q.lora_b.weight").abs().max().item<float>(), 0.0f);
+}
+
 TEST_F(AdapterStages, KnowTheirBase) {
   run(recipe());
   std::filesystem::rename(in_run("base"), in_run("moved"));
@@ -102,12 +147,25 @@ TEST_F(AdapterStages, KnowTheirBase) {
 }
 
 TEST_F(AdapterStages, AreRefusedWhereTheyDoNotFit) {
-  const auto error = [&](const std::vector<std::string>& sets) { return error_of(all(sets)); };
+  const auto error = [&](const std::vector<std::string>& sets) {
+    try {
+      return error_of(all(sets));
+    } catch (const ConfigError& refused) {  // of the recipe as it is read
+      return std::string(refused.what());
+    }
+  };
   EXPECT_THAT(error({"stages.tuned.model.from=preset:nano"}),
               HasSubstr("must name a model on disk for adapters"));
   EXPECT_THAT(error({"stages.tuned.quantize.weights.grid=q4_0"}), HasSubstr("excludes adapters"));
   EXPECT_THAT(error({"stages.tuned.adapters.modules=[q_prj]"}),
               HasSubstr("modules \"q_prj\" names no part of the model; did you mean \"q_proj\"?"));
+  EXPECT_THAT(error({"stages.peft.model.from=stage:base"}),
+              HasSubstr("a peft folder holds adapters, and stage base trains none"));
+  EXPECT_THAT(error({"stages.peft.export.format=gguf-lora", "stages.peft.export.evaluate=false"}),
+              HasSubstr("a GGUF adapter has no row lengths (dora); export a merged GGUF"));
+  EXPECT_THAT(error({"stages.peft.export.format=gguf-lora"}), HasSubstr("is no model that is read back"));
+  EXPECT_THAT(error({"stages.base.model.ffn_width=40", "stages.tuned.adapters.base=q4_0"}),
+              HasSubstr("adapters.base q4_0 wants rows that are a multiple of 32"));
   EXPECT_THAT(error({"stages.more.adapters.rank=8"}), HasSubstr("adapters must be those of"));
 }
 
