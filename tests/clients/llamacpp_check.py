@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 PROMPT = "In the beginning God"
 
 
-def serve(path):
+def server_parameters(path):
     p = x.CommonParams()
     p.model.path = str(path)
     p.n_ctx = 512
@@ -25,7 +25,11 @@ def serve(path):
     p.verbosity = 0
     p.flash_attn_type = x.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     p.cache_type_k = p.cache_type_v = x.ggml_type.GGML_TYPE_F32
-    return x.Server(p)
+    return p
+
+
+def serve(path):
+    return x.Server(server_parameters(path))
 
 
 def complete(server, prompt, tokens, probabilities=0):
