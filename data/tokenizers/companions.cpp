@@ -176,35 +176,42 @@ void Companions::add_tokens(BpeSpec& spec) const {
 
 void Companions::name_tokens(BpeSpec& spec) const {
   std::string where;
-  // The id of a token that a file names, which then is cut out of a text whole.
-  const auto id_of = [&](const Json& value) -> std::optional<int32_t> {
+  // The id of a token that a file names, which then is cut out of a text whole; the next one where it has none.
+  const auto id_of = [&](const Json& value) {
     AddedToken token = described(value, true, where);
     const auto id = find(spec, token.text);
-    if (!id || added_with(spec, *id) != nullptr) return id;
-    token.id = *id;
-    spec.added.push_back(std::move(token));
-    return id;
+    token.id = id.value_or(static_cast<int32_t>(spec.tokens.size()));
+    const int32_t out = token.id;
+    if (added_with(spec, out) == nullptr) add(spec, std::move(token), where);
+    return out;
   };
-  for (const std::string key :
-       {"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"}) {
+  const std::vector<std::string> names = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                          "pad_token", "cls_token", "mask_token"};
+  for (const std::string& key : names) {
     const Json value = named(key, where);
     if (!names_token(value)) continue;
-    const auto id = id_of(value);
-    check<DataError>(id || key != "eos_token", "{}: names {}, which {} lacks", where,
-                     shown(described(value, true, where).text), spec.name);
-    if (!id) continue;
+    const int32_t id = id_of(value);
     if (key == "bos_token") spec.begin = id;
     if (key == "eos_token") spec.end = id;
     if (key == "pad_token") spec.pad = id;
     if (key != "bos_token" && key != "eos_token" && key != "pad_token")
-      spec.special[key] = spec.tokens[static_cast<size_t>(*id)];
+      spec.special[key] = spec.tokens[static_cast<size_t>(id)];
   }
+  for (const Json* file : {&map_, &config_})  // names of a family's own, such as image_token
+    for (const auto& [key, value] : file->items())
+      if (key.ends_with("_token") && names_token(value) && std::ranges::count(names, key) == 0) {
+        where = fmt::format("{}: {}", (directory_ / (file == &map_ ? kMap : kConfig)).string(), shown(key));
+        id_of(value);
+      }
   for (const std::string key : {"additional_special_tokens", "extra_special_tokens"}) {
-    const Json values = named(key, where);
-    if (!values.is_array()) continue;
+    const Json values = named(key, where);  // a list, or an object of names and tokens
+    if (!values.is_structured()) continue;
     for (const Json& value : values)
-      if (const auto id = id_of(value))
-        spec.special["additional_special_tokens"].push_back(spec.tokens[static_cast<size_t>(*id)]);
+      if (names_token(value)) {
+        const int32_t id = id_of(value);
+        if (values.is_array())
+          spec.special["additional_special_tokens"].push_back(spec.tokens[static_cast<size_t>(id)]);
+      }
   }
 }
 

@@ -1,6 +1,7 @@
-// The files beside a vocabulary's file that say more of it, read alike for every format. A named token of the
-// vocabulary is cut out of a text whole. One that the vocabulary lacks is left out, but for eos_token, which
-// separates documents. DataError naming file and key, or both files that differ. Immutable; any thread.
+// The files beside a vocabulary's file that say more of it, read alike for every format. A named token is cut out of
+// a text whole. Those that the vocabulary lacks get its next ids, in transformers' order: bos, eos, unk, sep, pad, cls,
+// mask, then names of a family's own as the file has them, then the lists. DataError naming file and key, or both
+// files that differ. Immutable; any thread.
 #pragma once
 
 #include <string>

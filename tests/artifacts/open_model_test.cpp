@@ -200,6 +200,32 @@ TEST(OpenModel, AnAddedTokenWithoutARowIsDroppedAloud) {
   }
 }
 
+// transformers gives such a token the next id, which a model may have no row for.
+TEST(OpenModel, ANamedTokenThatTheVocabularyLacksFitsOrIsDroppedAloud) {
+  testing::TemporaryDirectory directory;
+  for (const int64_t rows : {256, 320}) {
+    models::DecoderSpec spec = tiny_model(4)->spec();
+    spec.vocabulary = rows;
+    models::Decoder model(spec);
+    models::initialise(model.parameters(), "normal", 0.02, 1);
+    models::HfExtras extras;
+    extras.files = data::make_byte_tokenizer()->hf_files();
+    extras.files["tokenizer_config.json"] = R"({"pad_token": "[PAD]"})";
+    models::IdentityMap identity;
+    const Path folder = directory / std::to_string(rows);
+    models::save_hf_folder(local_files(), folder, model, identity, at::kFloat, extras);
+    ::testing::internal::CaptureStderr();
+    Log log;
+    const OpenedModel opened = open_model(folder, log);
+    const std::string said = ::testing::internal::GetCapturedStderr();
+    EXPECT_EQ(said.find("added token [PAD] of its tokenizer has no row in its embedding of 256") != said.npos,
+              rows == 256)
+        << said;
+    EXPECT_EQ(opened.decoder->tokens(), std::min<int64_t>(rows, 257));
+    EXPECT_EQ(opened.need_tokenizer().vocabulary(), std::min<int64_t>(rows, 257));
+  }
+}
+
 TEST(OpenModel, RefusesATokenizerThatTheEmbeddingHasNoRowsFor) {
   testing::TemporaryDirectory directory;
   models::DecoderSpec spec = tiny_model(4)->spec();

@@ -86,7 +86,8 @@ TEST(Companions, AreReadBesideEveryFormat) {
     EXPECT_EQ(plain->vocabulary(), format.next);
     write(directory / "a" / "tokenizer_config.json", with_marks(format.next).dump());
     const auto read = open_tokenizer(directory / "a");
-    EXPECT_EQ(read->vocabulary(), format.next + 2);  // a pad token that is no token is left out
+    EXPECT_EQ(read->vocabulary(), format.next + 3);  // with a pad token that the files have no id for
+    EXPECT_THAT(read->encode("[PAD]"), ElementsAre(format.next + 2));
     EXPECT_EQ(read->separator(), format.next + 1);
     const std::vector<int32_t> ids = read->encode("<|im_start|>ab");
     ASSERT_EQ(ids.front(), format.next);
@@ -125,6 +126,35 @@ TEST(Companions, LeaveInAFolderAndAGguf) {
   }
 }
 
+// In the order of transformers 5.23, whatever the file's; a text that has an id keeps it.
+TEST(Companions, NamedTokensThatTheVocabularyLacksAreAppended) {
+  for (const Format& format : formats()) {
+    SCOPED_TRACE(format.name);
+    const TemporaryDirectory directory;
+    format.make(directory.path());
+    write(directory / "added_tokens.json", fmt::format(R"({{"<Z>": {}}})", format.next));
+    write(directory / "special_tokens_map.json", R"({"sep_token": "<s>"})");
+    write(directory / "tokenizer_config.json", R"({"image_token": "<i>", "mask_token": {"content": "<m>"},
+        "additional_special_tokens": ["<A>", "<m>"], "extra_special_tokens": {"sound_token": "<S>"},
+        "pad_token": "<p>", "unk_token": null, "eos_token": "<e>", "cls_token": "<Z>", "bos_token": "<b>"})");
+    const auto read = open_tokenizer(directory.path());
+    const std::vector<std::string> order = {"<Z>", "<b>", "<e>", "<s>", "<p>", "<m>", "<i>", "<A>", "<S>"};
+    EXPECT_EQ(read->vocabulary(), format.next + std::ssize(order));
+    for (size_t i = 0; i < order.size(); ++i) {
+      const auto id = static_cast<int32_t>(format.next + static_cast<int32_t>(i));
+      EXPECT_EQ(read->token_bytes(id), order[i]);
+      EXPECT_TRUE(read->is_special(id)) << order[i];
+    }
+    EXPECT_EQ(read->separator(), format.next + 2);
+    const std::vector<int32_t> ids = read->encode("a<e><A>");
+    ASSERT_GE(ids.size(), 3u);
+    EXPECT_EQ(ids.end()[-2], format.next + 2);
+    EXPECT_EQ(ids.end()[-1], format.next + 7);
+    for (const auto& [name, content] : read->hf_files()) write(directory / "b" / name, content);
+    EXPECT_EQ(open_tokenizer(directory / "b")->fingerprint(), read->fingerprint());
+  }
+}
+
 // As transformers 5.17 has it.
 TEST(Companions, OlderFilesCountWithoutAddedTokensDecoder) {
   for (const Format& format : formats()) {
@@ -159,8 +189,7 @@ TEST(Companions, NameBothPlacesThatDiffer) {
     const std::pair<Json, const char*> cases[] = {{token("4", "<x>"), "id 4 is \"<x>\""},
                                                   {token(next, "ab"), "same token"},
                                                   {token(far, "<x>"), "ends with"},
-                                                  {token("-1", "<x>"), "a token's id"},
-                                                  {{{"eos_token", "<x>"}}, "eos_token"}};
+                                                  {token("-1", "<x>"), "a token's id"}};
     for (const auto& [config, why] : cases) {
       const TemporaryDirectory directory;
       format.make(directory.path());
@@ -267,7 +296,8 @@ TEST(Companions, GiveTheIdsOfAutoTokenizer) {
               ElementsAre(601, 378, 220, 508, 220, 16, 17));
   EXPECT_EQ(open_tokenizer(folder / "qwenpair")->separator(), 602);
   EXPECT_THAT(open_tokenizer(folder / "addeddecoder")->encode("a[PAD]b"), ElementsAre(65, 600, 66));
-  EXPECT_EQ(open_tokenizer(folder / "padmissing")->vocabulary(), 600);
+  EXPECT_EQ(open_tokenizer(folder / "padmissing")->vocabulary(), 601);
+  EXPECT_THAT(open_tokenizer(folder / "padmissing")->encode("a[PAD]b"), ElementsAre(65, 600, 66));
 }
 
 }  // namespace
