@@ -25,7 +25,7 @@ models::Packer packer_of(const ExportSource& source, const ExportOptions& option
   };
 }
 
-// llama.cpp loads no model without a kind of vocabulary; this one has no tokens.
+// llama.cpp loads no model without a kind of vocabulary; this one has no tokens (tests/clients/no_vocabulary_check.py).
 const formats::GgufMetadata kNoVocabulary = {{"tokenizer.ggml.model", std::string("no_vocab")}};
 
 void write(const ExportSource& source, const ExportOptions& options, const Path& out, FileSystem& files) {
@@ -75,7 +75,9 @@ ExportFormat gguf_export() {
           .types = formats::written_ggml_types(),
           .file = "model.gguf",
           .packs = Packs::kEverything,
-          .without_tokenizer = "llama.cpp loads it for token ids alone, not for text",
+          .without_tokenizer =
+              "llama.cpp's library takes token ids for it (llama_decode); its server and tools "
+              "want text, and abort at the first prompt",
           .grid_misfit = grid_misfit,
           .architecture_misfit = architecture_misfit,
           .tokenizer_misfit = tokenizer_misfit,
