@@ -2,6 +2,8 @@
 #include "data/prepare.h"
 
 #include "comm/together.h"
+#include "data/templates/chat.h"
+#include "data/templates/opened.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
 #include "recipes/stages/rows.h"
@@ -20,7 +22,24 @@ std::vector<Input> inputs(const Recipe& recipe, const Stage& stage) {
   return out;
 }
 
+// The stage would refuse to begin: the date of the day would give the same data other tokens tomorrow.
+void check_date(StageCheck& check, const data::DocumentOptions& documents) {
+  try {
+    if (!documents.chat_date.empty())
+      data::parse_date(documents.chat_date);
+    else if (data::open_template(documents.chat_template).form.asks_date())
+      check.add({"prepare.chat_date", "prepare.chat_template"},
+                fmt::format("must be a date, YYYY-MM-DD, for chat template {}, which writes it; got none",
+                            documents.chat_template));
+  } catch (const ConfigError& error) {
+    if (!documents.chat_date.empty()) check.add("prepare.chat_date", error.what());
+  } catch (const Error&) {  // missing_files() says why it does not open
+  }
+}
+
 void check_stage(StageCheck& check) {
+  const auto& documents = check.stage.get<data::PrepareOptions>().documents;
+  if (documents.conversations()) check_date(check, documents);
   if (check.recipe.run.text.empty() && check.stage.get<data::PrepareOptions>().text.empty())
     check.add("run.text", "must name at least one text file, got none");
 }

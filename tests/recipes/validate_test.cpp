@@ -50,6 +50,30 @@ std::vector<std::string> findings_of(const Recipe& recipe, int64_t ranks = 0) {
 
 TEST(Validate, SoundPipelinesPass) { EXPECT_THAT(findings_of(pipeline()), IsEmpty()); }
 
+// Before any stage has begun, not when the one that writes conversations refuses it.
+TEST(Validate, ATemplateThatWritesTheDateIsToldOne) {
+  const testing::TemporaryDirectory directory;
+  const std::string dated = (directory / "dated.jinja").string(),
+                    plain = (directory / "plain.jinja").string();
+  std::ofstream(dated) << "{{ strftime_now('%d %b %Y') }}{{ messages[0].content }}";
+  std::ofstream(plain) << "{{ date_string | default('26 Jul 2024') }}{{ messages[0].content }}";
+  Recipe recipe = pipeline();
+  auto& documents = recipe.stages[0].get<data::PrepareOptions>().documents;
+  documents.chat_template = dated;
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "no conversations, so nothing is written";
+  documents.messages = "messages";
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("text prepare.chat_date: must be a date")));
+  documents.chat_date = "2026-02-03";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  documents.chat_date = "2026-02-30";
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("2026-02-30")));
+  documents.chat_date.clear();
+  documents.chat_template = plain;
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it has a date of its own";
+  documents.chat_template = (directory / "none.jinja").string();
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "that it is missing is told elsewhere";
+}
+
 TEST(Validate, BatchArithmeticFollowsTheRanks) {
   Recipe recipe = pipeline();
   EXPECT_THAT(findings_of(recipe, 8), IsEmpty());  // 16384 = 256 * 8 * 8
