@@ -96,43 +96,41 @@ class Pipeline {
     if (plan == Plan::kContinue) sweep(job.directory, files_);
     if (plan != Plan::kFresh) return;
     open_all_shards(recipe_, job.stage);  // before anything is moved for the stage
-    const std::string shorter = shorter_work(job);
+    const double shorter = shorter_length(job);
     const Path aside = put_aside(job.directory, job.identity,
                                  options_.start_over ? Aside::kStartOver
-                                 : shorter.empty()   ? Aside::kChanged
+                                 : shorter == 0      ? Aside::kChanged
                                                      : Aside::kLonger,
                                  files_, log_);
     if (!kind_of(job.stage).continues) return;
-    BegunWork begun{job.hash, job.identity, length_of(job.stage), {}};
-    if (!shorter.empty()) begun.from = (aside.filename() / "checkpoints" / shorter).string();
+    BegunWork begun{job.hash, job.identity, length_of(job.stage)};
+    if (shorter > 0) begun.from = (aside.filename() / "checkpoints").string(), begun.from_length = shorter;
     files_.make_directories(job.directory);
     write_begun(files_, job.directory, begun);
   }
 
-  static int64_t length_of(Stage stage) {
+  static double length_of(const Stage& stage) {
     return kind_of(stage).length == nullptr ? 0 : kind_of(stage).length(stage);
   }
 
-  // The newest checkpoint of work in the stage's place that is the same but shorter; "" when there is none.
-  std::string shorter_work(const Job& job) const {
+  // Of work in the stage's place that is the same but shorter, and has a checkpoint; 0 when there is none.
+  double shorter_length(const Job& job) const {
     const auto begun = begun_work(job.directory);
     if (options_.start_over || job.stage.name == resumed_ || !begun || begun->length == 0 ||
         begun->length >= length_of(job.stage))
-      return "";
+      return 0;
     Stage shorter = job.stage;
-    kind_of(shorter).length(shorter) = begun->length;
+    kind_of(shorter).set_length(shorter, begun->length);
     const auto checkpoints = train::list_checkpoints(job.directory / "checkpoints");
     const bool same = !checkpoints.empty() && stage_hash(recipe_, shorter) == begun->hash;
-    return same ? checkpoints.front().filename().string() : "";
+    return same ? begun->length : 0;
   }
 
-  // Where the stage starts when it has no checkpoint of its own; "" for the beginning.
-  Path start_of(const Job& job) const {
-    if (job.stage.name == resumed_) return options_.resume_from;
+  std::optional<ShorterWork> shorter_work(const Job& job) const {
     const auto begun = begun_work(job.directory);
-    if (!begun || begun->from.empty()) return {};
+    if (!begun || begun->from.empty()) return std::nullopt;
     const Path from = Path(recipe_.run.dir) / begun->from;
-    return fs::exists(from) ? from : Path();
+    return fs::exists(from) ? std::optional(ShorterWork{begun->from_length, from}) : std::nullopt;
   }
 
   bool do_stage(const Job& job) {
@@ -151,7 +149,8 @@ class Pipeline {
                          .files = files_,
                          .log = stage_log,
                          .stop = stop_,
-                         .resume_from = start_of(job),
+                         .resume_from = job.stage.name == resumed_ ? options_.resume_from : Path(),
+                         .shorter = shorter_work(job),
                          .print = [&](std::string_view text) {
                            product += text;
                            return true;

@@ -27,6 +27,12 @@
 
 namespace retort::recipes {
 
+// Work of a stage that differs in a smaller length alone.
+struct ShorterWork {
+  double length;  // StageKind::length
+  Path checkpoints;
+};
+
 struct StageContext {
   const Recipe& recipe;
   const Stage& stage;
@@ -41,6 +47,7 @@ struct StageContext {
   const std::atomic<bool>& stop;
   Path resume_from =
       {};  // a checkpoint that this training stage continues when it has none of its own; or ""
+  std::optional<ShorterWork> shorter = {};  // that it goes on from, where it has no checkpoint of its own
   // Takes what the stage prints, on rank 0; false when nobody reads it any more.
   std::function<bool(std::string_view)> print = {};
 

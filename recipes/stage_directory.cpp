@@ -134,8 +134,8 @@ Path put_aside(const Path& directory, const std::string& identity, Aside why, Fi
                                  : "was interrupted, and cannot continue";
   const Path aside = move_aside(directory, files);
   if (why == Aside::kLonger)
-    log.info("{}: continues from {}, which keeps the shorter work{}", directory.string(), aside.string(),
-             changed_keys(aside, identity));
+    log.info("{}: is longer now{}; its shorter work is in {}", directory.string(),
+             changed_keys(aside, identity), aside.string());
   else
     log.warn("{}: {}; it is done again, and its {}finished work is {}", directory.string(), reason,
              finished ? "" : "un",
@@ -150,8 +150,9 @@ std::optional<BegunWork> begun_work(const Path& directory) {
     const formats::Json json = formats::read_json(path);
     const std::string where = path.string();
     return BegunWork{formats::json_text(json, "hash", where), formats::json_text(json, "recipe", where),
-                     json.contains("length") ? formats::json_integer(json, "length", where) : 0,
-                     json.contains("from") ? formats::json_text(json, "from", where) : ""};
+                     json.contains("length") ? formats::json_real(json, "length", where) : 0,
+                     json.contains("from") ? formats::json_text(json, "from", where) : "",
+                     json.contains("from_length") ? formats::json_real(json, "from_length", where) : 0};
   } catch (const DataError&) {
     return std::nullopt;
   }
@@ -160,7 +161,7 @@ std::optional<BegunWork> begun_work(const Path& directory) {
 void write_begun(FileSystem& files, const Path& directory, const BegunWork& work) {
   formats::Json json = {{"hash", work.hash}, {"recipe", work.identity}};
   if (work.length > 0) json["length"] = work.length;
-  if (!work.from.empty()) json["from"] = work.from;
+  if (!work.from.empty()) json.update({{"from", work.from}, {"from_length", work.from_length}});
   write_json(files, directory / kBegun, json);
 }
 

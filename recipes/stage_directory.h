@@ -29,7 +29,7 @@ struct StageWork {
 StageWork find_work(const Path& directory, const std::string& hash, bool continues, bool start_over);
 // The work comes to STAGE, and what stood there aside.
 void take_back(const StageWork& work, const Path& directory, FileSystem& files, Log& log);
-// Why work goes aside: it is another recipe's, all is to be done again, or the stage continues from it.
+// Why work goes aside: it is another recipe's, all is to be done again, or it is the same but shorter.
 enum class Aside { kChanged, kStartOver, kLonger };
 // STAGE is gone then; returns where its work is, "" when there was none. `identity` is the recipe as it is now:
 // the log says which keys changed.
@@ -38,8 +38,9 @@ Path put_aside(const Path& directory, const std::string& identity, Aside why, Fi
 // What STAGE/stage.json keeps of the work that was begun there; nothing where none was, or it is damaged.
 struct BegunWork {
   std::string hash, identity;
-  int64_t length = 0;  // StageKind::length
-  std::string from;    // the checkpoint that it continues from, below the run's directory; or ""
+  double length = 0;       // StageKind::length
+  std::string from = {};   // the checkpoints of shorter work, below the run's directory; or ""
+  double from_length = 0;  // its length
 };
 std::optional<BegunWork> begun_work(const Path& directory);
 void write_begun(FileSystem& files, const Path& directory, const BegunWork& work);

@@ -44,8 +44,10 @@ struct StageKind {
   void (*check)(StageCheck& check) = nullptr;
   // Sets keys that decide nothing of what comes out to their defaults: they are not in the stage's identity.
   void (*forget)(Stage& stage) = nullptr;
-  // The length of its work. Work that differs only in a smaller length is continued.
-  int64_t& (*length)(Stage& stage) = nullptr;
+  // The length of its work, in whatever the stage is told it. Work that differs only in a smaller length is what the
+  // stage goes on from, where it can (StageContext::shorter).
+  double (*length)(const Stage& stage) = nullptr;
+  void (*set_length)(Stage& stage, double length) = nullptr;
   // What `retort check` says of it.
   std::string (*plan)(const Recipe& recipe, const Stage& stage, int64_t ranks) = nullptr;
   StageOutcome (*run)(StageContext& context) = nullptr;

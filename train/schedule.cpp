@@ -1,5 +1,6 @@
 #include "train/schedule.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -53,6 +54,15 @@ double learning_rate(const ScheduleOptions& options, double peak, int64_t step, 
   RETORT_ASSERT(step < steps);
   const double x = static_cast<double>(step - options.warmup) / static_cast<double>(steps - options.warmup);
   return peak * shape(options, x);
+}
+
+bool same_rates(const ScheduleOptions& options, double peak, int64_t until, int64_t steps,
+                int64_t other_steps) {
+  if (until > std::min(steps, other_steps)) return false;
+  for (int64_t step = options.warmup; step < until; ++step)
+    if (learning_rate(options, peak, step, steps) != learning_rate(options, peak, step, other_steps))
+      return false;
+  return true;
 }
 
 std::vector<std::string> schedule_kinds() { return schedules().names(); }

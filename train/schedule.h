@@ -26,6 +26,10 @@ struct ScheduleOptions {
 
 // The rate of update `step` in [0, steps) of a run whose highest rate is `peak`. Pure.
 double learning_rate(const ScheduleOptions& options, double peak, int64_t step, int64_t steps);
+// Whether two runs of these lengths have the same rates in their first `until` updates, so that they are one run till
+// then. Beyond warm-up: constant always, wsd until the shorter one's fall, cosine and linear for one update.
+bool same_rates(const ScheduleOptions& options, double peak, int64_t until, int64_t steps,
+                int64_t other_steps);
 std::vector<std::string> schedule_kinds();
 
 }  // namespace retort::train

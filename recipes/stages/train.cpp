@@ -171,12 +171,18 @@ class Training {
   }
 
   // As the stage says, or as many as its epochs come to.
-  void set_steps() {
-    options_ = stage_.get<train::TrainOptions>();
-    if (options_.epochs == 0.0) return;
+  int64_t steps_of(const train::TrainOptions& options) const {
+    if (options.epochs == 0.0) return options.steps;
     const auto& data = stage_.get<DataOptions>();
     const int64_t rows = data.batch_tokens / data.sequence;
-    options_.steps = std::max<int64_t>(1, (stream_->samples_of(options_.epochs) + rows - 1) / rows);
+    return std::max<int64_t>(1, (stream_->samples_of(options.epochs) + rows - 1) / rows);
+  }
+
+  void set_steps() {
+    options_ = stage_.get<train::TrainOptions>();
+    options_.steps = steps_of(options_);
+    if (options_.epochs == 0.0) return;  // checked with the recipe
+    const int64_t rows = stage_.get<DataOptions>().batch_tokens / stage_.get<DataOptions>().sequence;
     const auto at_most = [&](const char* key, int64_t step, int64_t most) {
       check<ConfigError>(step <= most, "{} must be at most {}: {} epochs are {} steps of {} rows, got {}",
                          key, most, options_.epochs, options_.steps, rows, step);
@@ -184,6 +190,28 @@ class Training {
     at_most("train.schedule.warmup", options_.schedule.warmup, options_.steps);
     if (const auto& grids = stage_.get<QuantizeSection>())
       at_most("quantize.from_step", grids->from_step, options_.steps - 1);
+  }
+
+  // Where training starts when it has no checkpoint of its own. Of shorter work: the newest that this run would have
+  // come to by itself, since rates follow from the length too.
+  Path start() const {
+    if (!context_.resume_from.empty() || !context_.shorter) return context_.resume_from;
+    if (!train::list_checkpoints(context_.directory / "checkpoints").empty()) return {};
+    Stage shorter = stage_;
+    kind_of(shorter).set_length(shorter, context_.shorter->length);
+    const int64_t before = steps_of(shorter.get<train::TrainOptions>());
+    const auto checkpoints = train::list_checkpoints(context_.shorter->checkpoints);
+    for (const Path& checkpoint : checkpoints) {
+      const int64_t step = std::stoll(checkpoint.filename().string().substr(5));  // step_N
+      if (train::same_rates(options_.schedule, options_.optimizer.lr, step, before, options_.steps))
+        return checkpoint;
+    }
+    if (comm_.rank() == 0)
+      log_.warn(
+          "train.schedule.kind {}: in {} steps no checkpoint had the learning rates of {}, so "
+          "training starts over (constant goes on from the end, wsd from before its fall)",
+          options_.schedule.kind, before, options_.steps);
+    return {};
   }
 
   train::Trainer trainer(int64_t micro_batches) {
@@ -198,7 +226,7 @@ class Training {
              .tokenizer = data::tokenizer_files(*text().tokenizer()),
              .validate = [&](int64_t done) { return validate(done); },
              .stop = &context_.stop,
-             .resume_from = context_.resume_from},
+             .resume_from = start()},
             options_,
             micro_batches};
   }
@@ -277,6 +305,7 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
 void forget(Stage& stage) {
   const train::TrainOptions usual;
   auto& train = stage.get<train::TrainOptions>();
+  if (train.epochs > 0) train.steps = usual.steps;
   train.log_every = usual.log_every;
   if (!train.keep_best && train.patience == 0) train.validate_every = usual.validate_every;
   train.checkpoint_every = usual.checkpoint_every;
@@ -290,7 +319,18 @@ void forget(Stage& stage) {
   stage.get<ParallelOptions>() = {};
 }
 
-int64_t& length(Stage& stage) { return stage.get<train::TrainOptions>().steps; }
+double length(const Stage& stage) {
+  const auto& train = stage.get<train::TrainOptions>();
+  return train.epochs > 0 ? train.epochs : static_cast<double>(train.steps);
+}
+
+void set_length(Stage& stage, double length) {
+  auto& train = stage.get<train::TrainOptions>();
+  if (train.epochs > 0)
+    train.epochs = length;
+  else
+    train.steps = static_cast<int64_t>(length);
+}
 
 StageOutcome run(StageContext& context) {
   const KeptPages kept;
@@ -324,6 +364,7 @@ StageKind train_stage() {
       .check = check_train_stage,
       .forget = forget,
       .length = length,
+      .set_length = set_length,
       .plan = train_plan,
       .run = run};
 }

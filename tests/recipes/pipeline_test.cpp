@@ -207,7 +207,7 @@ TEST_F(PipelineTest, MoreStepsGoOnFromWhatIsThere) {
   run(steps(2));
   for (const int64_t n : {4, 6}) {
     const std::string said = run(steps(n));
-    EXPECT_THAT(said, HasSubstr("continues from"));
+    EXPECT_THAT(said, HasSubstr("is longer now"));
     EXPECT_THAT(said, HasSubstr(fmt::format("step_0000000{}", n - 2)));
     EXPECT_EQ(json("model/result.json").at("steps"), n);
     EXPECT_EQ(json("model/result.json").at("tokens"), 64 * n);
@@ -220,8 +220,54 @@ TEST_F(PipelineTest, MoreStepsGoOnFromWhatIsThere) {
   EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
   EXPECT_EQ(count(run(steps(2)), "done already"), 3);  // as it was
   // Fewer steps, or another key beside them, are another recipe.
-  EXPECT_EQ(run(steps(1)).find("continues from"), std::string::npos);
-  EXPECT_EQ(run(recipe({"train.steps=9", "train.optimizer.lr=0.5"})).find("continues from"), std::string::npos);
+  for (const Recipe& other : {steps(1), recipe({"train.steps=9", "train.optimizer.lr=0.5"})}) {
+    const std::string said = run(other);
+    EXPECT_THAT(said, HasSubstr("its recipe or inputs changed"));
+    EXPECT_EQ(said.find("continuing from"), std::string::npos) << said;
+  }
+}
+
+// More epochs are more steps, whatever train.steps says.
+TEST_F(PipelineTest, MoreEpochsGoOnFromWhatIsThere) {
+  const auto epochs = [&](const char* n, const char* run = "run", const char* steps = "1000") {
+    return recipe({fmt::format("train.epochs={}", n), fmt::format("train.steps={}", steps),
+                   "train.schedule.kind=constant", "run.dir=" + (directory_ / run).string()});
+  };
+  run(epochs("1.5", "whole"));
+  const int64_t all = formats::read_json(directory_ / "whole/model/result.json").at("steps");
+  run(epochs("1"));
+  const int64_t some = json("model/result.json").at("steps");
+  ASSERT_LT(some, all);
+  EXPECT_EQ(count(run(epochs("1", "run", "7")), "done already"), 3);
+  const std::string said = run(epochs("1.5"));
+  EXPECT_THAT(said, HasSubstr("is longer now (train.epochs 1 -> 1.5)"));
+  EXPECT_THAT(said, HasSubstr(fmt::format("continuing from {}/model.replaced/checkpoints/step_{:08}",
+                                          (directory_ / "run").string(), some)));
+  EXPECT_EQ(json("model/result.json").at("steps"), all);
+  EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
+}
+
+// Rates follow from the length too: what an undisturbed run would not have come to is not gone on from.
+TEST_F(PipelineTest, LongerWorkGoesOnFromWhereItsRatesAreTheSame) {
+  const auto longer = [&](const char* kind, int64_t steps, const char* run = "run") {
+    return recipe({fmt::format("train.steps={}", steps), fmt::format("train.schedule.kind={}", kind),
+                   "train.schedule.decay=0.5", "train.checkpoint_every=1", "train.keep_checkpoints=9",
+                   "run.dir=" + (directory_ / run).string()});
+  };
+  run(longer("wsd", 8, "whole"));
+  run(longer("wsd", 4));
+  EXPECT_THAT(run(longer("wsd", 8)), HasSubstr("model.replaced/checkpoints/step_00000003"))
+      << "the rate of update 2 is the peak, that of update 3 is not";
+  EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
+
+  run(longer("cosine", 8, "whole"));
+  run(longer("cosine", 4));
+  std::filesystem::remove_all(in_run("model/checkpoints/step_00000001"));  // as keep_checkpoints does
+  const std::string said = run(longer("cosine", 8));
+  EXPECT_THAT(said, HasSubstr("warning: train.schedule.kind cosine"));
+  EXPECT_THAT(said, HasSubstr("training starts over"));
+  EXPECT_EQ(said.find("continuing from"), std::string::npos) << said;
+  EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
 }
 
 TEST_F(PipelineTest, ThreadRanksGiveTheSameBits) {

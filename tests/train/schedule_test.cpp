@@ -57,6 +57,22 @@ TEST(Schedule, DegenerateRunsStillHaveARate) {
   EXPECT_DOUBLE_EQ(learning_rate({.kind = "wsd", .warmup = 0, .decay = 1.0}, 1.0, 1, 4), 0.5);
 }
 
+// What a longer run may go on from.
+TEST(Schedule, RunsOfTwoLengthsAreOneUntilTheirRatesPart) {
+  const auto same = [](const char* kind, int64_t until, int64_t steps, int64_t longer) {
+    return same_rates({.kind = kind, .warmup = 10, .decay = 0.2}, 0.1, until, steps, longer);
+  };
+  EXPECT_TRUE(same("constant", 110, 110, 210));
+  EXPECT_FALSE(same("constant", 111, 110, 210)) << "the shorter one has no such update";
+  EXPECT_TRUE(same("wsd", 91, 110, 210)) << "the fall begins at the peak";
+  EXPECT_FALSE(same("wsd", 92, 110, 210));
+  for (const char* kind : {"cosine", "linear"}) {
+    EXPECT_TRUE(same(kind, 11, 110, 210)) << kind;
+    EXPECT_FALSE(same(kind, 12, 110, 210)) << kind;
+    EXPECT_TRUE(same(kind, 110, 110, 110)) << kind;
+  }
+}
+
 TEST(Schedule, RefusesAnUnknownKindByName) {
   try {
     learning_rate({.kind = "cosin"}, 1.0, 100, 1000);
