@@ -17,6 +17,20 @@ function(retort_room name)
   endif()
 endfunction()
 
+# A room as another build has compiled it: without sanitizers, by whatever compiler (RETORT_PLAIN).
+function(retort_plain_room name)
+  add_library(retort_${name} INTERFACE)
+  target_link_libraries(retort_${name} INTERFACE retort_flags retort_torch
+    ${RETORT_PLAIN}/${name}/libretort_${name}.a)
+  if(name STREQUAL kernels AND RETORT_HAVE_CUDA)
+    target_link_libraries(retort_kernels INTERFACE ${C10_CUDA_LIBRARY} CUDA::cudart)
+  elseif(name STREQUAL comm)
+    target_link_libraries(retort_comm INTERFACE $<TARGET_NAME_IF_EXISTS:MPI::MPI_CXX> ${NCCL_LIBRARY})
+  elseif(name STREQUAL recipes)
+    target_link_libraries(retort_recipes INTERFACE yaml-cpp)
+  endif()
+endfunction()
+
 # What a sanitizer finds fails a test; without one the last two mean nothing. A long history keeps the stacks that
 # cmake/tsan.supp speaks of.
 set(RETORT_TEST_ENVIRONMENT

@@ -10,6 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
+scripts/build.sh release retort_recipes >/dev/null  # what the fuzzer takes from there
 scripts/build.sh fuzz fuzzer >/dev/null
 fuzzer=build/fuzz/tests/fuzz/fuzzer
 readers=("$@")
