@@ -149,7 +149,7 @@ TEST_F(Values, AreCountedByTheHeap) {
   limits.text = 1000;
   Heap heap(limits);
   EXPECT_THROW(heap.copy(std::string(1001, 'x')), Raised);
-  EXPECT_THROW(for (int i = 0; i < 100'000; ++i) heap.make<Dict>(heap, 1), Raised);
+  EXPECT_THROW(for (int i = 0; i < 100'000; ++i) heap.make<Dict>(heap, size_t{1}), Raised);
   Heap other(limits);
   Buffer buffer(other);
   EXPECT_THROW(buffer.repeat('x', 1001), Raised);
