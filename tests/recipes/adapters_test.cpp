@@ -159,14 +159,14 @@ TEST_F(AdapterStages, AreRefusedWhereTheyDoNotFit) {
               HasSubstr("must name a model on disk for adapters"));
   EXPECT_THAT(error({"stages.tuned.quantize.weights.grid=q4_0"}), HasSubstr("excludes adapters"));
   EXPECT_THAT(error({"stages.tuned.adapters.modules=[q_prj]"}),
-              HasSubstr("modules \"q_prj\" names no part of the model; did you mean \"q_proj\"?"));
+              HasSubstr("adapters.modules: \"q_prj\" names no part of the model; did you mean \"q_proj\"?"));
   EXPECT_THAT(error({"stages.peft.model.from=stage:base"}),
               HasSubstr("a peft folder holds adapters, and stage base trains none"));
   EXPECT_THAT(error({"stages.peft.export.format=gguf-lora", "stages.peft.export.evaluate=false"}),
               HasSubstr("a GGUF adapter has no row lengths (dora); export a merged GGUF"));
   EXPECT_THAT(error({"stages.peft.export.format=gguf-lora"}), HasSubstr("is no model that is read back"));
   EXPECT_THAT(error({"stages.base.model.ffn_width=40", "stages.tuned.adapters.base=q4_0"}),
-              HasSubstr("adapters.base q4_0 wants rows that are a multiple of 32"));
+              HasSubstr("adapters.base: q4_0 wants rows that are a multiple of 32"));
   EXPECT_THAT(error({"stages.more.adapters.rank=8"}), HasSubstr("adapters must be those of"));
 }
 
