@@ -169,8 +169,6 @@ std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, cons
 
 std::unique_ptr<distill::Teacher> make_reference(const models::Model& student, at::ScalarType precision) {
   auto copy = artifacts::copy_of(student);
-  for (models::Parameter& p : copy->parameters().unique())
-    if (p.borrowed && !p.codes) p.master = student.parameters().at(p.name).master;
   models::IdentityMap identity;
   models::bind_working(copy->parameters(), identity, precision);
   return distill::make_live_teacher(std::move(copy));
