@@ -133,12 +133,12 @@ TEST(Companions, NamedTokensThatTheVocabularyLacksAreAppended) {
     const TemporaryDirectory directory;
     format.make(directory.path());
     write(directory / "added_tokens.json", fmt::format(R"({{"<Z>": {}}})", format.next));
-    write(directory / "special_tokens_map.json", R"({"sep_token": "<s>"})");
+    write(directory / "special_tokens_map.json", R"({"sep_token": "<sep>"})");
     write(directory / "tokenizer_config.json", R"({"image_token": "<i>", "mask_token": {"content": "<m>"},
         "additional_special_tokens": ["<A>", "<m>"], "extra_special_tokens": {"sound_token": "<S>"},
         "pad_token": "<p>", "unk_token": null, "eos_token": "<e>", "cls_token": "<Z>", "bos_token": "<b>"})");
     const auto read = open_tokenizer(directory.path());
-    const std::vector<std::string> order = {"<Z>", "<b>", "<e>", "<s>", "<p>", "<m>", "<i>", "<A>", "<S>"};
+    const std::vector<std::string> order = {"<Z>", "<b>", "<e>", "<sep>", "<p>", "<m>", "<i>", "<A>", "<S>"};
     EXPECT_EQ(read->vocabulary(), format.next + std::ssize(order));
     for (size_t i = 0; i < order.size(); ++i) {
       const auto id = static_cast<int32_t>(format.next + static_cast<int32_t>(i));
