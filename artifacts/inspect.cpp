@@ -123,6 +123,7 @@ void of_shards(const Path& path, const std::string& part, const Say& say) {
   say(fmt::format("{}token shards: {} tokens of {} bytes in {} document(s), tokenizer {} ({}), vocabulary {}",
                   part, shards.size(), shards.text_bytes(), shards.documents(), shards.tokenizer_name(),
                   shards.tokenizer_fingerprint(), shards.vocabulary()));
+  if (shards.kind() != data::ShardKind::kText) say(fmt::format("kind: {}", name_of(shards.kind())));
   if (shards.has_loss_mask()) say(fmt::format("loss mask: {} tokens are learned", shards.learned()));
   say(fmt::format("source: {}\nchecksums hold", shards.source()));
 }

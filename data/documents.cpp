@@ -149,8 +149,8 @@ void DocumentOptions::describe(Section& s) {
           "field of a record that is a conversation, a list of messages; only answers are learned");
   s.field(
       "prompt", prompt,
-      "fields that make the prompt; used with response, or with chosen and rejected, whose common beginning "
-      "it is without these");
+      "fields that make the prompt; used with response, or with chosen and rejected, which begin with the "
+      "prompt where this is empty");
   s.field("response", response, "field that is the answer to the prompt; only it is learned");
   s.field("chosen", chosen, "field that is the better of two answers, for a train stage with preference");
   s.field("rejected", rejected, "field that is the worse of two answers; used with chosen");
