@@ -12,7 +12,7 @@ endif()
 find_program(RETORT_RUN_CLANG_TIDY NAMES run-clang-tidy run-clang-tidy-14)
 if(RETORT_RUN_CLANG_TIDY)
   set(commands ${CMAKE_BINARY_DIR}/tidy/compile_commands.json)
-  set(rooms "(core|formats|kernels|comm|models|data|train|quantize|eval|distill|recipes|launch|tests|bench)")
+  set(rooms "(core|formats|kernels|comm|models|data|plan|train|quantize|eval|distill|recipes|launch|tests|bench)")
   set(precompiled "-include [^ ]*/cmake_pch[.]hxx")
   add_custom_target(tidy
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/tidy
