@@ -1,0 +1,61 @@
+#include "plan/workload.h"
+
+#include <algorithm>
+
+#include "plan/activations.h"
+
+namespace retort::plan {
+namespace {
+
+Head head_of(const models::Model& model) {
+  const models::Parameter& p = model.parameters().at("lm_head.weight");
+  return {.width = static_cast<double>(p.shape[1]),
+          .columns = static_cast<double>(model.tokens()),
+          .rows = static_cast<double>(p.shape[0]),
+          .trained = !p.frozen,
+          .tied = p.role == models::Role::kEmbedding,
+          .softcap = model.spec().logit_softcap > 0};
+}
+
+// Sines and cosines of every position, f32, of each base.
+double rotary_bytes(const models::DecoderSpec& spec) {
+  if (spec.positions != models::PositionKind::kRope) return 0;
+  const int tables = 1 + (spec.rope_scaling.kind == "longrope" ? 1 : 0) + (spec.rope_local_theta > 0 ? 1 : 0);
+  return 4.0 * tables * static_cast<double>(spec.context * spec.head_dim);
+}
+
+}  // namespace
+
+int64_t chunk_rows(double columns, int64_t rows) {
+  const auto fitting = static_cast<int64_t>((int64_t{8} << 20) / (4 * std::max(1.0, columns)));
+  return std::min(std::clamp<int64_t>(fitting, 512, 2048), std::max<int64_t>(rows, 1));
+}
+
+Workload workload_of(const models::Model& model, const Batch& batch, const Precision& precision) {
+  const ActivationOptions kept{
+      .bf16 = precision.bf16, .documents = batch.documents, .rounded_inputs = precision.rounded_inputs};
+  return {.parameters = count_parameters(model.parameters(), precision.base),
+          .head = head_of(model),
+          .batch = batch,
+          .teachers = {},
+          .bf16 = precision.bf16,
+          .on_grid = precision.on_grid,
+          .kept = bytes_a_token(kept_activations(model, kept)),
+          .backward = backward_bytes_a_token(model, precision.bf16),
+          .forward = forward_bytes_a_token(model, precision.bf16),
+          .tables = rotary_bytes(model.spec())};
+}
+
+TeacherLoad teacher_of(const models::Model& teacher, bool bf16) {
+  const Head head = head_of(teacher);
+  const ParameterCount count = count_parameters(teacher.parameters());
+  return {.weights =
+              (bf16 ? 2.0 : 4.0) * static_cast<double>(count.trained_matrices + count.frozen_matrices) +
+              4.0 * static_cast<double>(count.trained_f32 + count.frozen_f32) + rotary_bytes(teacher.spec()),
+          .width = head.width,
+          .columns = head.columns,
+          .bf16 = bf16,
+          .forward = forward_bytes_a_token(teacher, bf16)};
+}
+
+}  // namespace retort::plan

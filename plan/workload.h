@@ -1,0 +1,64 @@
+// What a rank's memory depends on, as numbers: the model's counts, what a token keeps, the batch. Made from models that
+// hold no values. Pure functions; any thread.
+#pragma once
+
+#include <vector>
+
+#include "models/model.h"
+#include "plan/parameter_count.h"
+
+namespace retort::plan {
+
+struct Batch {
+  int64_t rows = 1, sequence = 1;  // of a micro-batch
+  int64_t micro_batches = 1;       // of a rank in a step
+  int64_t ranks = 1;
+  bool documents = false;  // isolated
+  int64_t tokens() const { return rows * sequence; }
+};
+
+struct Head {
+  double width = 0, columns = 0;  // D and V, without padding
+  double rows = 0;                // of the matrix, padding included
+  bool trained = true;
+  bool tied = false;
+  bool softcap = false;
+};
+
+struct TeacherLoad {
+  double weights = 0;  // bytes
+  double width = 0, columns = 0;
+  bool bf16 = false;
+  double forward = 0;  // bytes a token of its forward pass
+};
+
+struct Workload {
+  ParameterCount parameters;
+  Head head;
+  Batch batch;
+  std::vector<TeacherLoad> teachers;  // live ones
+  bool bf16 = false;
+  bool on_grid = false;    // working weights are values of a grid, not the masters
+  bool distills = false;   // the loss compares with a teacher, live or cached
+  double labels = 0;       // of a cache, a token
+  bool validates = false;  // judged beside the step, in f32
+  double kept = 0;         // bytes of activations a token
+  double backward = 0;     // bytes a token on top of them
+  double forward = 0;      // bytes a token of a pass without gradients
+  double tables = 0;       // bytes of rotary tables
+  double element() const { return bf16 ? 2.0 : 4.0; }
+};
+
+struct Precision {
+  bool bf16 = false, on_grid = false, rounded_inputs = false;
+  std::string base = "f32";  // of a frozen base: a row of models/frozen_codes.h
+};
+
+// `model` may be on at::kMeta; with its adapters and scales, as it is trained. No teachers yet.
+Workload workload_of(const models::Model& model, const Batch& batch, const Precision& precision);
+TeacherLoad teacher_of(const models::Model& teacher, bool bf16);
+
+// Rows of logits that exist at once (kernels/linear_loss.h).
+int64_t chunk_rows(double columns, int64_t rows);
+
+}  // namespace retort::plan
