@@ -1,0 +1,21 @@
+// Bytes that a rank sends in a step. d ranks, P trained parameters; gradients are f32, in sums of R rows of a tree
+// (comm/tree_sum.h: 1 where the micro-batches of a rank are a power of two).
+//
+//   none      (R + 1) 4 P (d - 1)/d       slices are traded, summed in order, and gathered
+//   optimizer  the same, and 4 P (1 + 1/d) (d - 1)/d for the updated masters, a broadcast from each owner
+//   ZeRO-1/2  (4 + e) P (d - 1)/d         gradients scattered, working weights gathered
+//   ZeRO-3    3 e P (d - 1)/d             a micro-batch: gathered twice, gradients scattered in the working dtype
+//
+// Pure functions.
+#pragma once
+
+#include <cstdint>
+
+#include "plan/memory.h"
+
+namespace retort::plan {
+
+double all_reduce_bytes(double bytes, int64_t ranks);  // 2 (d - 1)/d of them
+double bytes_sent(const Workload& work, Policy policy);
+
+}  // namespace retort::plan
