@@ -1,0 +1,164 @@
+// The plan against what steps of the real trainer take, by LibTorch's own allocations: models, precisions and objectives
+// that differ in which part is the largest.
+#include <gtest/gtest.h>
+
+#include "core/random.h"
+#include "distill/objectives.h"
+#include "models/adapters.h"
+#include "plan/memory.h"
+#include "tests/plan/counted_tensors.h"
+#include "tests/plan/shapes.h"
+#include "tests/testing.h"
+#include "train/step.h"
+
+namespace retort::plan {
+namespace {
+
+constexpr double kWithin = 0.08;
+
+struct Case {
+  models::DecoderSpec spec;
+  int64_t rows, sequence, micro_batches = 1;
+  bool bf16 = false;
+  bool teacher = false;   // of the same shape
+  bool adapters = false;  // over a frozen base
+  bool documents = false;
+};
+
+models::DecoderSpec llama(int64_t layers, int64_t width, int64_t heads, int64_t ffn, int64_t vocabulary) {
+  return {.vocabulary = vocabulary,
+          .context = 512,
+          .layers = layers,
+          .width = width,
+          .heads = heads,
+          .kv_heads = heads,
+          .head_dim = width / heads,
+          .ffn_width = ffn};
+}
+models::DecoderSpec million() { return llama(4, 128, 4, 352, 2048); }               // 1.1 M parameters
+models::DecoderSpec seven_million() { return llama(6, 256, 8, 704, 8192); }         // 6.9 M
+models::DecoderSpec twenty_five_million() { return llama(6, 512, 8, 1408, 8192); }  // 23.5 M
+
+data::Batch batch_of(const Case& c, int64_t number) {
+  const Random random(3, "tokens", 0, static_cast<uint64_t>(number));
+  const at::Tensor ids = at::empty({c.rows, c.sequence + 1}, at::kLong);
+  int64_t* values = ids.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < ids.numel(); ++i)
+    values[i] = static_cast<int64_t>(
+        random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(c.spec.vocabulary)));
+  data::Batch batch{
+      ids.narrow(1, 0, c.sequence).contiguous(), ids.narrow(1, 1, c.sequence).contiguous(), {}, {}, {}};
+  if (!c.documents) return batch;
+  const at::Tensor places = at::arange(c.sequence).expand({c.rows, c.sequence});
+  batch.positions_BT = places.remainder(c.sequence / 2).contiguous();
+  batch.document_BT = places.div(c.sequence / 2, "floor").to(at::kLong).contiguous();
+  return batch;
+}
+
+std::unique_ptr<models::Model> model_of(const Case& c) {
+  const at::NoGradGuard no_grad;
+  auto model = models::make_model(c.spec);
+  models::initialise(model->parameters(), "gpt2", 0.0, 1);
+  return c.adapters ? models::adapt(std::move(model), {}, 1) : std::move(model);
+}
+
+std::unique_ptr<train::Objective> objective_of(const Case& c, const models::Model& student) {
+  distill::ObjectiveInput input{.model = student, .seed = 1};
+  if (c.teacher) {
+    auto teacher = model_of({.spec = c.spec, .rows = 1, .sequence = 1});
+    models::IdentityMap identity;
+    models::bind_working(teacher->parameters(), identity, at::kFloat);
+    input.teacher = distill::make_live_teacher(std::move(teacher));
+    input.losses = {{.fn = "forward_kl"}};
+  }
+  return distill::objectives().at(c.teacher ? "distillation" : "cross_entropy").make(std::move(input));
+}
+
+// The peak of two steps, with all that they act on.
+double measured(const Case& c) {
+  const testing::CountedTensors counted;
+  models::IdentityMap map;
+  const auto model = model_of(c);
+  const auto comm = comm::make_self_comm();
+  const auto objective = objective_of(c, *model);
+  const auto optimizer = train::make_optimizer({}, {model->parameters(), objective->learned()});
+  models::bind_working(model->parameters(), map, c.bf16 ? at::kBFloat16 : at::kFloat);
+  train::TrainStep step({*model, map, *objective, *optimizer, *comm}, c.micro_batches, 1.0);
+  for (int64_t s = 0; s < 2; ++s) {
+    std::vector<data::Batch> batches;
+    for (int64_t g = 0; g < c.micro_batches; ++g) batches.push_back(batch_of(c, s * c.micro_batches + g));
+    EXPECT_FALSE(step.run(s, batches, 1e-3).skipped);
+  }
+  return static_cast<double>(counted.peak());
+}
+
+Workload workload(const Case& c) {
+  auto model = shape(c.spec);
+  if (c.adapters) model = models::adapt(std::move(model), {}, 0);
+  const Batch batch{
+      .rows = c.rows, .sequence = c.sequence, .micro_batches = c.micro_batches, .documents = c.documents};
+  Workload work = workload_of(*model, batch, {.bf16 = c.bf16});
+  work.distills = c.teacher;
+  if (c.teacher) work.teachers = {teacher_of(*shape(c.spec), false)};
+  return work;
+}
+
+void expect_planned(const Case& c) {
+  const double real = measured(c);
+  const Moment planned = peak(workload(c));
+  std::string all;
+  for (const Moment& one : moments(workload(c)))
+    all += fmt::format("\n{:<12}{:.3f} MB", one.name, one.memory.total() / 1e6);
+  for (const auto& [name, bytes] : planned.memory.parts())
+    all += fmt::format("\n  {:<12}{:.3f} MB", name, bytes / 1e6);
+  const std::string ratio =
+      fmt::format("planned {:.2f} MB, measured {:.2f} MB: {:.3f}", planned.memory.total() / 1e6, real / 1e6,
+                  planned.memory.total() / real);
+  ::testing::Test::RecordProperty("ratio_" + c.spec.family, ratio);
+  EXPECT_NEAR(planned.memory.total() / real, 1.0, kWithin) << ratio << all;
+}
+
+}  // namespace
+
+TEST(MeasuredMemory, Million) { expect_planned({million(), 8, 128}); }
+TEST(MeasuredMemory, MillionInBf16) { expect_planned({million(), 2, 128, 1, true}); }
+TEST(MeasuredMemory, MillionOfIsolatedDocuments) {
+  expect_planned({.spec = million(), .rows = 8, .sequence = 128, .documents = true});
+}
+TEST(MeasuredMemory, MillionInFourMicroBatches) { expect_planned({million(), 2, 128, 4}); }
+TEST(SlowMeasuredMemory, MillionInThreeMicroBatchesOfBf16) { expect_planned({million(), 1, 128, 3, true}); }
+TEST(MeasuredMemory, MillionWithATeacher) { expect_planned({million(), 8, 128, 1, false, true}); }
+TEST(SlowMeasuredMemory, MillionWithATeacherInBf16) { expect_planned({million(), 2, 128, 1, true, true}); }
+TEST(MeasuredMemory, MillionWithAdapters) { expect_planned({million(), 8, 128, 1, false, false, true}); }
+TEST(SlowMeasuredMemory, MillionWithAdaptersInBf16) {
+  expect_planned({million(), 2, 128, 1, true, false, true});
+}
+TEST(MeasuredMemory, MillionOfGpt2) { expect_planned({gpt(4, 128, 4, 2048, 512), 8, 128}); }
+TEST(MeasuredMemory, MillionUntied) {
+  models::DecoderSpec spec = million();
+  spec.tie_embeddings = false;
+  expect_planned({spec, 4, 64});
+}
+TEST(MeasuredMemory, MillionWithASharedNetwork) {
+  models::DecoderSpec spec = million();
+  spec.share_ffn = true;
+  expect_planned({spec, 8, 128});
+}
+TEST(MeasuredMemory, MillionOfAnyFamily) {
+  for (const models::Family& family : models::families()) {
+    if (family.make) continue;  // byte-patch models: how many patches a text has is not known before
+    SCOPED_TRACE(family.name);
+    expect_planned({family.defaults, 8, 128});
+  }
+}
+TEST(MeasuredMemory, SevenMillion) { expect_planned({seven_million(), 4, 256}); }
+TEST(SlowMeasuredMemory, SevenMillionInBf16) { expect_planned({seven_million(), 2, 128, 1, true}); }
+TEST(SlowMeasuredMemory, TwentyFiveMillion) { expect_planned({twenty_five_million(), 4, 256}); }
+TEST(SlowMeasuredMemory, TwentyFiveMillionInTwoMicroBatches) {
+  expect_planned({twenty_five_million(), 2, 256, 2});
+}
+TEST(SlowMeasuredMemory, TwentyFiveMillionInBf16) {
+  expect_planned({twenty_five_million(), 1, 128, 1, true});
+}
+
+}  // namespace retort::plan
