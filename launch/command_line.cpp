@@ -15,6 +15,7 @@
 #include "data/tokenizers/bpe_training.h"
 #include "launch/stage_verb.h"
 #include "launch/verbs.h"
+#include "plan/device.h"
 #include "quantize/post_training.h"
 #include "recipes/data_options.h"
 #include "recipes/model_options.h"
@@ -34,6 +35,7 @@ struct CommandLine {
   std::deque<StageVerb> stages;
   RunArguments run, capture;
   CheckArguments check;
+  PlanArguments plan;
   LogitsArguments logits;
   InspectArguments inspect;
   PreviewArguments preview;
@@ -122,6 +124,16 @@ struct CommandLine {
                check, check_verb);
     add_recipe_and_sets(sub, check.recipe, check.sets);
     sub->add_option("--ranks", check.ranks, "as if launched with so many ranks")->check(whole(1, 1 << 20));
+    sub = verb("plan",
+               "what training stages would cost: parameters, FLOPs, bytes of a rank, communication, time",
+               plan, plan_verb);
+    add_recipe_and_sets(sub, plan.recipe, plan.sets);
+    sub->add_option("--ranks", plan.ranks, "number of ranks; as the recipe says when left out")
+        ->check(whole(1, 1 << 20));
+    sub->add_option("--device", plan.device,
+                    fmt::format("device of a rank: {}", fmt::join(plan::devices().names(), ", ")))
+        ->capture_default_str();
+    sub->add_flag("--json", plan.json, "print it for programs");
   }
 
   void add_data_and_tokenizer() {

@@ -29,6 +29,15 @@ struct CheckArguments {
 };
 ExitCode check_verb(const CheckArguments& arguments);
 
+struct PlanArguments {
+  std::string recipe;
+  std::vector<std::string> sets = {};
+  int64_t ranks = 0;           // 0: as the recipe says
+  std::string device = "cpu";  // a row of plan/device.h
+  bool json = false;
+};
+ExitCode plan_verb(const PlanArguments& arguments);
+
 struct LogitsArguments {
   std::string model, ids, out;
 };

@@ -13,9 +13,9 @@
 #include "recipes/model_options.h"
 #include "recipes/on_ranks.h"
 #include "recipes/stage_check.h"
+#include "recipes/stages/distill_cost.h"
 #include "recipes/stages/rows.h"
 #include "recipes/stages/teachers.h"
-#include "recipes/stages/train_plan.h"
 #include "train/precision.h"
 
 namespace retort::recipes {

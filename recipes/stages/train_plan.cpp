@@ -3,123 +3,284 @@
 #include <algorithm>
 #include <cmath>
 
+#include "artifacts/text_shards.h"
+#include "core/cpu.h"
 #include "core/log.h"
-#include "data/token_shards.h"
+#include "core/table.h"
+#include "data/prepare.h"
+#include "models/adapters.h"
 #include "models/family.h"
+#include "plan/communication.h"
+#include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
-#include "recipes/model_address.h"
 #include "recipes/model_options.h"
+#include "recipes/preference_options.h"
 #include "recipes/stage_check.h"
+#include "recipes/stages/distill_cost.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
 namespace {
 
-std::optional<models::DecoderSpec> shape_of(const Recipe& recipe, const std::string& address) {
-  if (auto spec = spec_of(recipe, address)) return spec;
-  return model_shape(address, recipe.run.dir);
+using formats::Json;
+using plan::Policy;
+
+// As train/precision.h decides: auto takes bf16 where it is faster. Without measured rates the processor's units decide.
+bool in_bf16(const std::string& precision, const plan::Device& device) {
+  if (precision != "auto") return precision == "bf16";
+  if (device.f32 > 0) return device.bf16 > 1.2 * device.f32;
+  const CpuFeatures cpu = cpu_features();
+  return cpu.avx512_bf16 || cpu.amx_bf16;
 }
 
-// The stage that makes a cached teacher's labels, when it is one of the recipe's.
-const Stage* maker_of(const Recipe& recipe, const TeacherOptions& teacher) {
-  const Stage* stage = teacher.cache.empty() ? nullptr : recipe.behind(teacher.cache.front());
-  return stage != nullptr && stage->find<distill::CaptureOptions>() != nullptr ? stage : nullptr;
-}
-
-std::optional<models::DecoderSpec> teacher_shape(const Recipe& recipe, const Stage& stage,
-                                                 const TeacherOptions& teacher) {
-  if (teacher.kind == "self") return spec_of(recipe, stage);
-  const Stage* made = maker_of(recipe, teacher);
-  return shape_of(recipe, made != nullptr ? made->get<ModelOptions>().from : teacher.model);
-}
-
-// Of all sources; 0 where one is not prepared yet.
-double tokens_of(const Recipe& recipe, const Stage& stage) {
-  double sum = 0;
-  for (const SourceOptions& source : stage.get<DataOptions>().sources()) {
-    const auto name = stage_of(source.train);
-    const Path path = name ? Path(recipe.run.dir) / *name / "train" : Path(source.train);
-    if (!artifacts::holds_shards(path)) return 0;
-    sum += static_cast<double>(data::TokenShards(path).size());
+// Ids of the text that a stage trains on; nothing where neither shards nor their tokenizer are there yet.
+std::optional<int64_t> text_vocabulary(const Recipe& recipe, const Stage& stage) {
+  const std::string text = stage.get<DataOptions>().sources().front().train;
+  const Stage* made = recipe.behind(text);
+  if (made != nullptr) {
+    const auto* prepare = made->find<data::PrepareOptions>();
+    return prepare != nullptr ? tokenizer_size(recipe, prepare->tokenizer) : std::nullopt;
   }
-  return sum;
+  if (!artifacts::holds_shards(text)) return std::nullopt;
+  return data::TokenShards(text).vocabulary();
 }
 
-// That are trained on; 0 where only the text tells how many epochs are.
-double tokens_in_all(const Stage& stage, double corpus) {
-  const auto& train = stage.get<train::TrainOptions>();
-  if (train.epochs > 0) return train.epochs * corpus;
-  return static_cast<double>(train.steps) * static_cast<double>(stage.get<DataOptions>().batch_tokens);
+// The stage's model as it is trained, without values: with its adapters and the scales of its grids.
+std::unique_ptr<models::Model> trained_shape(const Recipe& recipe, const Stage& stage,
+                                             const models::DecoderSpec& spec) {
+  auto model = models::make_model(spec, at::kMeta);
+  model->set_tokens(
+      std::min(model->vocabulary(), text_vocabulary(recipe, stage).value_or(model->vocabulary())));
+  if (const auto& adapters = stage.get<AdapterSection>())
+    model = models::adapt(std::move(model), *adapters, 0);
+  if (const auto& grids = stage.get<QuantizeSection>()) quantize::QuantizeMap(*grids, model->parameters());
+  return model;
+}
+
+plan::Precision precision_of(const Stage& stage, bool bf16) {
+  const auto& grids = stage.get<QuantizeSection>();
+  const auto& adapters = stage.get<AdapterSection>();
+  return {.bf16 = bf16,
+          .on_grid = grids.has_value(),
+          .rounded_inputs = grids && grids->activations != "none",
+          .base = adapters ? adapters->base : "f32"};
+}
+
+// What a preference loss compares with: the model as it begins, beside it. A frozen base serves both.
+void add_reference(const Stage& stage, const models::Model& model, TrainPlan& out) {
+  const auto& preference = stage.get<PreferenceSection>();
+  if (!preference || !distill::preference_losses().at(preference->loss).needs_reference) return;
+  plan::TeacherLoad reference = plan::teacher_of(model, out.work.bf16);
+  const plan::ParameterCount& count = out.work.parameters;
+  const int64_t shared = out.work.bf16 ? count.coded : count.frozen();
+  reference.weights -= out.work.element() * static_cast<double>(shared);
+  out.work.teachers.push_back(reference);
+  out.teacher_flops += plan::forward_flops_a_token(model, stage.get<DataOptions>().sequence);
+}
+
+// False when a teacher's shape is not known.
+bool add_teachers(const Recipe& recipe, const Stage& stage, const models::DecoderSpec& student,
+                  TrainPlan& out) {
+  const auto& distill = stage.get<DistillSection>();
+  if (!distill) return true;
+  out.work.distills = true;
+  for (const TeacherOptions& teacher : distill->all_teachers()) {
+    if (teacher.kind == "cached") {
+      const auto cost = distill_cost(recipe, stage);
+      out.work.labels += cost ? cost->labels : 0;
+      continue;
+    }
+    if (teacher.kind == "live" && teacher.model.empty()) continue;  // no loss needs it
+    const auto spec = teacher_shape(recipe, stage, teacher);
+    if (!spec) return false;
+    const auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
+    out.work.teachers.push_back(plan::teacher_of(*model, in_bf16(teacher.precision, out.device)));
+    out.teacher_flops += plan::forward_flops_a_token(*model, stage.get<DataOptions>().sequence);
+  }
+  return true;
 }
 
 std::string bytes_text(double bytes) { return format_bytes(static_cast<uint64_t>(bytes)); }
+std::string tera(double rate) { return fmt::format("{:.4g} TFLOP/s", rate / 1e12); }
 
-std::string row(std::string_view what, const std::string& live, const std::string& cached) {
-  return fmt::format("  {:<26}{:>18}{:>24}\n", what, live, cached);
+std::string precision_name(const TrainPlan& p) { return p.work.bf16 ? "bf16" : "fp32"; }
+
+std::vector<Policy> policies_of(const TrainPlan& p) {
+  if (p.work.batch.ranks == 1) return {Policy::kNone};
+  return {plan::kPolicies.begin(), plan::kPolicies.end()};
+}
+
+std::string parameters_text(const TrainPlan& p) {
+  const plan::ParameterCount& count = p.work.parameters;
+  std::string out =
+      fmt::format("  parameters  {} stored, {} trained", grouped(count.stored), grouped(count.trained()));
+  if (count.frozen() > 0) out += fmt::format(", {} frozen", grouped(count.frozen()));
+  if (count.expanded != count.stored) out += fmt::format(", {} expanded", grouped(count.expanded));
+  return out + "\n";
+}
+
+std::string flops_text(const TrainPlan& p) {
+  std::string out = fmt::format("  FLOPs       {:.4g} a token: {:.4g} products, {:.4g} attention",
+                                p.flops_a_token(), p.student.products, p.student.attention);
+  if (p.teacher_flops > 0) out += fmt::format(", {:.4g} teacher", p.teacher_flops);
+  out += fmt::format("; {:.4g} a step", p.flops_a_token() * static_cast<double>(p.batch_tokens));
+  return out +
+         "\n              6 N' + 12 L H K T: matrices as often as they run, the head once, no look-up, "
+         "attention's "
+         "full\n              square; a teacher's forward pass is a third of that; nothing is recomputed\n";
+}
+
+// A column a policy, a row a part; parts that no policy has are left out.
+std::string memory_text(const TrainPlan& p) {
+  const std::vector<Policy> policies = policies_of(p);
+  std::vector<plan::Moment> peaks;
+  std::vector<std::vector<std::string>> rows = {{"bytes of a rank"}};
+  for (const Policy policy : policies) {
+    peaks.push_back(plan::peak(p.work, policy));
+    rows[0].push_back(plan::policy_name(policy) + (plan::in_engine(policy) ? "" : " *"));
+  }
+  for (size_t part = 0; part < peaks[0].memory.parts().size(); ++part) {
+    std::vector<std::string> row = {peaks[0].memory.parts()[part].first};
+    double most = 0;
+    for (const plan::Moment& one : peaks) {
+      const double bytes = one.memory.parts()[part].second;
+      most = std::max(most, bytes);
+      row.push_back(bytes > 0 ? bytes_text(bytes) : "-");
+    }
+    if (most > 0) rows.push_back(row);
+  }
+  rows.insert(rows.end(), {{"all"}, {"highest at"}, {"fits"}, {"sent a step"}});
+  const double room = p.device.memory_of_rank(p.work.batch.ranks);
+  for (size_t i = 0; i < policies.size(); ++i) {
+    const double all = peaks[i].memory.total();
+    rows.end()[-4].push_back(bytes_text(all));
+    rows.end()[-3].push_back(peaks[i].name);
+    rows.end()[-2].push_back(all <= room ? "yes" : "no");
+    rows.end()[-1].push_back(bytes_text(plan::bytes_sent(p.work, policies[i])));
+  }
+  if (policies.size() == 1) rows.pop_back();
+  std::string out = markdown_table(rows);
+  if (policies.size() > 1) out += "* not in this version: what states divided among the ranks would need\n";
+  return out;
+}
+
+std::string remedy_text(const TrainPlan& p) {
+  if (plan::fits(p.work, p.device, p.policy)) return "";
+  const plan::Batch& batch = p.work.batch;
+  const plan::Remedy remedy = plan::remedy(p.work, p.device, p.policy);
+  std::string out = fmt::format("  does not fit the {} that tensors of a rank have on {}",
+                                bytes_text(p.device.memory_of_rank(batch.ranks)), p.device.name);
+  if (remedy.rows) out += fmt::format("; data.micro_batch {} instead of {} does", *remedy.rows, batch.rows);
+  if (remedy.sharding) {
+    const auto& s = *remedy.sharding;
+    out +=
+        plan::in_engine(s.policy)
+            ? fmt::format("; parallel.shard: {} on {} ranks with data.micro_batch {} does",
+                          plan::policy_name(s.policy), s.ranks, s.rows)
+            : fmt::format("; {} on {} ranks with data.micro_batch {} would, which this version does not have",
+                          plan::policy_name(s.policy), s.ranks, s.rows);
+  }
+  if (!remedy.rows && !remedy.sharding)
+    out += p.device.shared ? "; no data.micro_batch does: a smaller model, or a machine with more memory"
+                           : "; no policy on up to 65,536 ranks would: a smaller model or shorter rows";
+  return out + "\n";
+}
+
+std::string time_text(const TrainPlan& p) {
+  const plan::StepTime time = p.time();
+  const double tokens = static_cast<double>(p.batch_tokens), ranks = static_cast<double>(p.work.batch.ranks);
+  const double devices = p.device.shared ? 1 : ranks, steps = static_cast<double>(p.steps);
+  std::string out = fmt::format("  time        {:.3g} s a step, {} tokens/s", time.total(),
+                                format_rate(tokens / time.total()));
+  if (p.steps > 0)
+    out += fmt::format("; {} steps: {}, {:.3g} device-hours", p.steps, format_seconds(steps * time.total()),
+                       steps * time.total() * devices / 3600);
+  out += fmt::format("\n              assumes {:.0f} % of {} in products", 100 * time.efficiency,
+                     tera(p.device.rate(p.work.bf16)));
+  if (time.bandwidth > 0 && p.work.batch.ranks > 1)
+    out += fmt::format(", {:.3g} GB/s a rank, {:.3g} s of communication that nothing hides",
+                       time.bandwidth / 1e9, time.exposed);
+  if (p.device.shared && p.work.batch.ranks > 1) out += ", communication not counted";
+  out += fmt::format("\n              {}: {}\n", p.device.name, p.device.source);
+  if (!p.device.shared)
+    out += "              a formula: Retort has not run on a GPU, and trains on the CPU\n";
+  return out;
+}
+
+Json memory_json(const TrainPlan& p, Policy policy) {
+  const plan::Moment peak = plan::peak(p.work, policy);
+  Json parts = Json::object();
+  for (const auto& [name, bytes] : peak.memory.parts()) parts[name] = bytes;
+  return {{"policy", plan::policy_name(policy)},
+          {"in_engine", plan::in_engine(policy)},
+          {"bytes", parts},
+          {"total_bytes", peak.memory.total()},
+          {"highest_at", peak.name},
+          {"fits", plan::fits(p.work, p.device, policy)},
+          {"bytes_sent_a_step", plan::bytes_sent(p.work, policy)}};
+}
+
+std::string check_text(const TrainPlan& p, double tokens) {
+  const plan::ParameterCount& count = p.work.parameters;
+  const plan::Moment peak = plan::peak(p.work, p.policy);
+  const double flops = p.student.total();
+  return fmt::format("  {} parameters stored, {} expanded\n  {:.3g} FLOPs a token{}\n",
+                     format_rate(static_cast<double>(count.stored)),
+                     format_rate(static_cast<double>(count.expanded)), flops,
+                     tokens > 0 ? fmt::format(", {:.3g} in all", flops * tokens) : "") +
+         fmt::format("  {} of memory a rank in {}, highest at: {}\n", bytes_text(peak.memory.total()),
+                     precision_name(p), peak.name);
 }
 
 }  // namespace
 
-double expected_labels(const distill::CaptureOptions& capture, int64_t vocabulary) {
-  if (capture.kind == "top_k") return static_cast<double>(std::min(capture.k, vocabulary));
-  const double scale = vocabulary <= 256 ? 1.05 : 1.7, draws = static_cast<double>(capture.draws);
-  return std::min({scale * std::sqrt(draws), draws, static_cast<double>(vocabulary)});
+plan::StepTime TrainPlan::time() const {
+  const double ranks = static_cast<double>(work.batch.ranks);
+  return plan::step_time({.flops = flops_a_token() * static_cast<double>(batch_tokens) / ranks,
+                          .bytes = plan::bytes_sent(work, policy),
+                          .width = static_cast<double>(width),
+                          .layers = std::max<int64_t>(layers, 1),
+                          .micro_batches = work.batch.micro_batches,
+                          .ranks = work.batch.ranks,
+                          .bf16 = work.bf16},
+                         device);
 }
 
-std::string distill_cost_table(const DistillCost& c) {
-  const bool known = c.corpus_tokens > 0;
-  const double bytes =
-      distill::cache_bytes_per_token(c.capture, static_cast<int64_t>(c.vocabulary), c.labels);
-  const auto flops = [](double value) { return value > 0 ? fmt::format("{:.3g}", value) : "-"; };
-  std::string out = row(
-      "teacher", "live",
-      fmt::format("cached, {} {}", c.capture.size(), c.capture.kind == "sampled" ? "draws" : "likeliest"));
-  out += row("FLOPs a trained token", flops(c.student_flops + c.teacher_flops), flops(c.student_flops));
-  out += row("  of these the teacher's", flops(c.teacher_flops), "0");
-  out += row("FLOPs of the capture", "-",
-             known ? flops(c.teacher_flops * c.corpus_tokens) : flops(c.teacher_flops) + " a token");
-  out += row("FLOPs in all", flops((c.student_flops + c.teacher_flops) * c.tokens),
-             known ? flops(c.student_flops * c.tokens + c.teacher_flops * c.corpus_tokens) : "-");
-  out +=
-      row("cache", "-", known ? bytes_text(bytes * c.corpus_tokens) : fmt::format("{:.1f} B a token", bytes));
-  out += row("teacher's memory", bytes_text(c.teacher_bytes_f32) + " f32",
-             bytes_text(12 * c.labels * c.batch_tokens));
-  if (known)
-    out += fmt::format(
-        "  {:.3g} epochs of {} tokens: a capture pays beyond one epoch, or for a second student\n",
-        c.tokens / c.corpus_tokens, format_rate(c.corpus_tokens));
-  return out;
-}
-
-std::optional<DistillCost> distill_cost(const Recipe& recipe, const Stage& stage) {
-  const auto& from = stage.get<ModelOptions>().from;
+std::optional<TrainPlan> plan_train(const Recipe& recipe, const Stage& stage, int64_t ranks,
+                                    const plan::Device& device) {
+  const auto spec = student_shape(recipe, stage);
+  if (!spec) return std::nullopt;
   const auto& data = stage.get<DataOptions>();
-  const auto& distill = stage.get<DistillSection>();
-  const auto student = from.empty() ? spec_of(recipe, stage) : shape_of(recipe, from);
-  if (!distill || !student) return std::nullopt;
-  DistillCost out;
-  for (const TeacherOptions& teacher : distill->all_teachers()) {
-    const auto spec = teacher_shape(recipe, stage, teacher);
-    if (!spec) return std::nullopt;
-    const auto model = models::make_model(*spec, at::kMeta);
-    out.teacher_flops += model->flops_per_token(std::min(data.sequence, spec->context)) / 3.0;
-    out.teacher_bytes_f32 += 4.0 * static_cast<double>(model->parameters().stored());
-    if (const Stage* made = maker_of(recipe, teacher)) out.capture = made->get<distill::CaptureOptions>();
-  }
-  out.corpus_tokens = tokens_of(recipe, stage);
-  out.tokens = tokens_in_all(stage, out.corpus_tokens);
-  out.student_flops = models::make_model(*student, at::kMeta)->flops_per_token(data.sequence);
-  out.vocabulary = static_cast<double>(student->vocabulary);
-  out.batch_tokens = static_cast<double>(data.sequence * data.micro_batch);
-  out.labels = expected_labels(out.capture, student->vocabulary);
+  const auto& train = stage.get<train::TrainOptions>();
+  if (ranks == 0) ranks = stage.get<ParallelOptions>().ranks;
+  const auto model = trained_shape(recipe, stage, *spec);
+  const plan::Batch batch{.rows = data.micro_batch,
+                          .sequence = data.sequence,
+                          .micro_batches = data.batch_tokens / (data.sequence * data.micro_batch * ranks),
+                          .ranks = ranks,
+                          .documents = data.isolates()};
+  TrainPlan out{
+      .stage = stage.name,
+      .device = device,
+      .work = plan::workload_of(*model, batch, precision_of(stage, in_bf16(train.precision, device))),
+      .student = plan::flops_a_token(*model, data.sequence),
+      .width = spec->width,
+      .layers = spec->layers,
+      .batch_tokens = data.batch_tokens};
+  if (stage.get<ParallelOptions>().divides_optimizer()) out.policy = Policy::kOptimizer;
+  out.work.validates = !data.validation.empty();
+  if (!add_teachers(recipe, stage, *spec, out)) return std::nullopt;
+  add_reference(stage, *model, out);
+  const double tokens = trained_tokens(recipe, stage);
+  out.steps = static_cast<int64_t>(std::ceil(tokens / static_cast<double>(data.batch_tokens)));
   return out;
 }
 
 std::string train_plan(const Recipe& recipe, const Stage& stage, int64_t ranks) {
   const auto& data = stage.get<DataOptions>();
   const auto& train = stage.get<train::TrainOptions>();
-  const double tokens = tokens_in_all(stage, tokens_of(recipe, stage));
+  const double tokens = trained_tokens(recipe, stage);
   const std::string length = train.epochs > 0
                                  ? fmt::format("{} epochs", train.epochs)
                                  : fmt::format("{} steps of {} tokens", train.steps, data.batch_tokens);
@@ -127,35 +288,64 @@ std::string train_plan(const Recipe& recipe, const Stage& stage, int64_t ranks) 
   std::string out = fmt::format("  {}{}; {} rank(s) of {} micro-batch(es)\n", length,
                                 tokens > 0 ? fmt::format(", {} in all", format_rate(tokens)) : "", group,
                                 data.batch_tokens / (data.sequence * data.micro_batch * group));
-  const auto spec = spec_of(recipe, stage);
-  if (!spec) {
-    out += "  model: " + stage.get<ModelOptions>().from + "\n";
-  } else {
-    const auto model = models::make_model(*spec, at::kMeta);
-    const double flops = model->flops_per_token(data.sequence);
-    out += fmt::format("  {} parameters stored, {} expanded\n  {:.3g} FLOPs a token{}\n",
-                       format_rate(static_cast<double>(model->parameters().stored())),
-                       format_rate(static_cast<double>(model->parameters().expanded())), flops,
-                       tokens > 0 ? fmt::format(", {:.3g} in all", flops * tokens) : "");
-  }
+  const auto plan = plan_train(recipe, stage, ranks, plan::devices().at("cpu"));
+  out += plan ? check_text(*plan, tokens) : "  model: " + stage.get<ModelOptions>().from + "\n";
   if (!stage.get<DistillSection>()) return out;
   const auto cost = distill_cost(recipe, stage);
   return out + (cost ? distill_cost_table(*cost) : "  teacher: its cost is known once its files are there\n");
 }
 
-std::string capture_plan(const Recipe& recipe, const Stage& stage, int64_t) {
-  const auto spec = shape_of(recipe, stage.get<ModelOptions>().from);
-  if (!spec) return "";
-  const auto& capture = stage.get<distill::CaptureOptions>();
-  const int64_t sequence = stage.get<DataOptions>().sequence;
-  const double flops = models::make_model(*spec, at::kMeta)->flops_per_token(sequence) / 3.0,
-               labels = expected_labels(capture, spec->vocabulary),
-               bytes = distill::cache_bytes_per_token(capture, spec->vocabulary, labels),
-               tokens = tokens_of(recipe, stage);
-  const std::string all = tokens > 0 ? fmt::format("; {} tokens: {:.3g} FLOPs, {}", format_rate(tokens),
-                                                   flops * tokens, bytes_text(bytes * tokens))
-                                     : "";
-  return fmt::format("  {:.3g} FLOPs and about {:.1f} bytes a token{}\n", flops, bytes, all);
+std::string plan_text(const TrainPlan& p) {
+  const plan::Batch& batch = p.work.batch;
+  return fmt::format("{}: {} rank(s) of {} ({}) in {}, {} micro-batch(es) of {} x {} tokens each\n", p.stage,
+                     batch.ranks, p.device.name, p.device.what, precision_name(p), batch.micro_batches,
+                     batch.rows, batch.sequence) +
+         parameters_text(p) + flops_text(p) + memory_text(p) + remedy_text(p) + time_text(p);
+}
+
+Json plan_json(const TrainPlan& p) {
+  const plan::ParameterCount& count = p.work.parameters;
+  const plan::StepTime time = p.time();
+  const double ranks = static_cast<double>(p.work.batch.ranks), devices = p.device.shared ? 1 : ranks;
+  const double tokens_a_second = static_cast<double>(p.batch_tokens) / time.total();
+  Json memory = Json::array();
+  for (const Policy policy : policies_of(p)) memory.push_back(memory_json(p, policy));
+  const plan::Remedy remedy =
+      plan::fits(p.work, p.device, p.policy) ? plan::Remedy{} : plan::remedy(p.work, p.device, p.policy);
+  Json sharding;
+  if (remedy.sharding)
+    sharding = {{"policy", plan::policy_name(remedy.sharding->policy)},
+                {"ranks", remedy.sharding->ranks},
+                {"micro_batch", remedy.sharding->rows}};
+  return {{"stage", p.stage},
+          {"device", p.device.name},
+          {"device_bytes_of_a_rank", p.device.memory_of_rank(p.work.batch.ranks)},
+          {"ranks", p.work.batch.ranks},
+          {"precision", precision_name(p)},
+          {"micro_batches", p.work.batch.micro_batches},
+          {"parameters",
+           {{"stored", count.stored},
+            {"expanded", count.expanded},
+            {"trained", count.trained()},
+            {"frozen", count.frozen()}}},
+          {"flops_a_token",
+           {{"convention", "6 N' + 12 L H K T"},
+            {"products", p.student.products},
+            {"attention", p.student.attention},
+            {"teacher", p.teacher_flops},
+            {"total", p.flops_a_token()}}},
+          {"memory", memory},
+          {"would_fit", {{"micro_batch", remedy.rows ? Json(*remedy.rows) : Json()}, {"sharding", sharding}}},
+          {"time",
+           {{"seconds_a_step", time.total()},
+            {"exposed_seconds_a_step", time.exposed},
+            {"tokens_a_second", tokens_a_second},
+            {"efficiency", time.efficiency},
+            {"peak_flops", p.device.rate(p.work.bf16)},
+            {"steps", p.steps},
+            {"seconds", static_cast<double>(p.steps) * time.total()},
+            {"device_hours", static_cast<double>(p.steps) * time.total() * devices / 3600},
+            {"source", p.device.source}}}};
 }
 
 }  // namespace retort::recipes

@@ -1,41 +1,46 @@
-// What a distilled stage costs with a live teacher and with a cached one, for the recipe at hand: operations,
-// bytes on disk, memory. Arithmetic on shapes and sizes; nothing is run.
+// What a train stage would cost, by arithmetic on shapes (plan/): parameters, operations, bytes of a rank, communication,
+// time. `retort plan` prints all of it and `retort check` a line. Nothing is read but shapes and sizes, and no weights are
+// allocated. Throws ConfigError for a shape that does not hold together.
 #pragma once
 
 #include <optional>
 #include <string>
+#include <vector>
 
-#include "distill/capture.h"
+#include "formats/json.h"
+#include "plan/device.h"
+#include "plan/fit.h"
+#include "plan/flops.h"
+#include "plan/memory.h"
+#include "plan/step_time.h"
 #include "recipes/recipe.h"
 
 namespace retort::recipes {
 
-struct DistillCost {
-  double tokens = 0;                     // that the student is trained on
-  double corpus_tokens = 0;              // of data.train; 0: not known yet
-  double student_flops = 0;              // a token, forward and backward
-  double teacher_flops = 0;              // a token, forward; of all teachers
-  double teacher_bytes_f32 = 0;          // weights of all teachers
-  double vocabulary = 0;                 // of the text, or the student's
-  double batch_tokens = 0;               // of a micro-batch
-  distill::CaptureOptions capture = {};  // of the stage's cache, else the defaults
-  double labels = 0;                     // a token; expected
+struct TrainPlan {
+  std::string stage;
+  plan::Device device;
+  plan::Workload work;
+  plan::Flops student;       // a token
+  double teacher_flops = 0;  // a token, of the live ones
+  int64_t width = 0, layers = 0;
+  int64_t batch_tokens = 0;                   // of a step
+  plan::Policy policy = plan::Policy::kNone;  // of parallel.shard
+  int64_t steps = 0;                          // 0: epochs of a text that is not there yet
+
+  double flops_a_token() const { return student.total() + teacher_flops; }
+  plan::StepTime time() const;
 };
 
-// How many ids of `draws` differ: about 1.05 sqrt(draws) on bytes and 1.7 sqrt(draws) on subwords, as
-// measured on models of text (2.4, 3.5 and 7.4 for 5, 10 and 50 draws; 12.1 for 50). Of top_k: k.
-double expected_labels(const distill::CaptureOptions& capture, int64_t vocabulary);
+// Of a train stage; nothing when only files that are not there yet know the shape of its model or teacher. `ranks` 0: as
+// the stage says.
+std::optional<TrainPlan> plan_train(const Recipe& recipe, const Stage& stage, int64_t ranks,
+                                    const plan::Device& device);
 
-// A table of text, one line a row, each indented by two.
-std::string distill_cost_table(const DistillCost& cost);
+std::string plan_text(const TrainPlan& plan);
+formats::Json plan_json(const TrainPlan& plan);
 
-// What `retort check` says of a train stage: steps, ranks, parameters, operations, and the cost of its teacher.
+// What `retort check` says of a train stage: steps, ranks, parameters, operations, memory, and the cost of its teacher.
 std::string train_plan(const Recipe& recipe, const Stage& stage, int64_t ranks);
-
-// Of a train stage with a distill section; nothing when only files know the shape of the teacher or student.
-std::optional<DistillCost> distill_cost(const Recipe& recipe, const Stage& stage);
-
-// What a capture stage is expected to cost, as a line; "" when the teacher's shape is not known.
-std::string capture_plan(const Recipe& recipe, const Stage& stage, int64_t ranks = 0);
 
 }  // namespace retort::recipes

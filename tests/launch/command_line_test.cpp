@@ -87,6 +87,8 @@ TEST(CommandLine, NumbersKeepTheirRange) {
   EXPECT_THAT(said(eval, "--sequence", "-3"), HasSubstr(">= 1"));
   EXPECT_THAT(said(eval, "--limit", "-5"), HasSubstr(">= 0"));
   EXPECT_THAT(said(generate, "--seed", "-1"), HasSubstr(">= 0"));
+  EXPECT_THAT(said({"plan", "quickstart"}, "--ranks", "0"),
+              HasSubstr("--ranks: must be a whole number in [1, 1048576], got \"0\""));
   for (const char* ids : {"4294967297", "", "1,-1", "x"})
     EXPECT_THAT(said({"generate", "m"}, "--ids", ids), HasSubstr("--ids")) << ids;
 }

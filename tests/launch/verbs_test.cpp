@@ -8,6 +8,7 @@
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "tests/artifacts/tiny.h"
+#include "tests/process_memory.h"
 #include "tests/testing.h"
 
 namespace retort::launch {
@@ -39,6 +40,55 @@ TEST(Verbs, CheckPlansWithoutTouchingData) {
               HasSubstr("parameters stored"));
   EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null", "train.steps=0"}, 0}), ConfigError);
   EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null"}, 7}), ConfigError);
+}
+
+TEST(Verbs, PlanTellsWhatStagesCost) {
+  const std::vector<std::string> sets = {"run.text=/dev/null"};
+  const std::string text = output_of(plan_verb, {"quickstart", sets, 2, "h200"});
+  EXPECT_THAT(text, HasSubstr("distilled: 2 rank(s) of h200 (NVIDIA H200 SXM, 141 GB) in "));
+  EXPECT_THAT(text, HasSubstr("parameters  197,472 stored, 197,472 trained, 418,656 expanded"));
+  const formats::Json json = formats::Json::parse(output_of(plan_verb, {"quickstart", sets, 0, "cpu", true}));
+  EXPECT_EQ(json["stages"].size(), 4u);
+  EXPECT_EQ(json["stages"][0]["parameters"]["stored"], 1869504);
+  EXPECT_GT(json["stages"][0]["time"]["seconds_a_step"].get<double>(), 0);
+}
+
+TEST(Verbs, PlanRefusesWhatCannotBe) {
+  const auto error_of = [](const PlanArguments& arguments) -> std::string {
+    try {
+      plan_verb(arguments);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const std::vector<std::string> sets = {"run.text=/dev/null"};
+  EXPECT_THAT(error_of({"quickstart", sets, 1, "h20"}),
+              HasSubstr("unknown device \"h20\"; did you mean \"h200\"?"));
+  EXPECT_THAT(error_of({"quickstart", sets, 7, "h100"}), HasSubstr("data.batch_tokens"));
+  EXPECT_THAT(error_of({"quickstart", {"run.text=/dev/null", "train.steps=0"}, 1, "h100"}),
+              HasSubstr("train.steps"));
+}
+
+// 405 B parameters: 1.6 TB in f32.
+TEST(Verbs, PlanAllocatesNoWeights) {
+  RETORT_NEEDS_COUNTED_MEMORY();
+  testing::TemporaryDirectory directory;
+  const Path path = directory / "large.yaml";
+  std::ofstream(path) << R"(
+data: { train: stage:text, sequence: 8192, batch_tokens: 16777216, micro_batch: 1 }
+model: { vocabulary: 128256, context: 8192, layers: 126, width: 16384, heads: 128, kv_heads: 8, ffn_width: 53248,
+         tie_embeddings: false }
+train: { precision: bf16 }
+stages: [ { name: text, kind: prepare }, { name: model, kind: train } ]
+)";
+  std::string text;
+  const int64_t growth = testing::peak_growth([&] {
+    text = output_of(plan_verb, {path.string(), {"run.text=/dev/null"}, 2048, "h100"});
+  });
+  EXPECT_THAT(text, HasSubstr("405,853,388,800 stored"));
+  EXPECT_THAT(text, HasSubstr("does not fit the 72.00 GB"));
+  EXPECT_LT(growth, 64 * testing::kMiB);
 }
 
 TEST(Verbs, InspectKnowsPresetsAndFiles) {

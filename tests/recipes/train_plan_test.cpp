@@ -2,90 +2,152 @@
 
 #include <gmock/gmock.h>
 
-#include "models/decoder.h"
+#include "plan/communication.h"
+#include "recipes/stages/distill_cost.h"
+#include "tests/plan/counted_tensors.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr const char* kRecipe = R"(
-data: { train: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 4 }
-model: { context: 32, layers: 1, width: 32, heads: 2, ffn_width: 64 }
+data: { train: stage:text, validation: stage:text, sequence: 64, batch_tokens: 1024, micro_batch: 4 }
+model: { context: 64, layers: 2, width: 64, heads: 2, ffn_width: 128 }
 train: { steps: 100, precision: fp32, schedule: { warmup: 0 } }
 stages:
   - { name: text, kind: prepare }
-  - { name: teacher, kind: train, model: { layers: 3 } }
+  - { name: teacher, kind: train, model: { layers: 3, width: 128, heads: 4 } }
   - { name: labels, kind: capture, model: { from: stage:teacher }, capture: { draws: 100 } }
+  - { name: plain, kind: train }
   - name: student
     kind: train
-    distill: { teacher: { model: stage:teacher }, losses: [ { fn: forward_kl } ] }
+    distill: { teacher: { model: stage:teacher, precision: fp32 }, losses: [ { fn: forward_kl } ] }
   - name: frugal
     kind: train
     distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: forward_kl } ] }
+  - { name: qat, kind: train, quantize: { weights: { grid: q4_0 } } }
 )";
 
-using DistillCostOf = RecipeRun;
+class PlanOf : public RecipeRun {
+ protected:
+  TrainPlan plan(const Recipe& recipe, const char* stage, int64_t ranks = 0,
+                 const char* device = "h100") const {
+    return *plan_train(recipe, *recipe.find(stage), ranks, plan::devices().at(device));
+  }
+};
 
 }  // namespace
 
-// One layer: 4 * 32^2 of attention and 3 * 32 * 64 of the feed-forward network, 6 operations each; the head
-// of 256 * 32; attention's products 12 * 32 * 32. Three layers and a third of that for the teacher's forward
-// pass.
-TEST_F(DistillCostOf, FollowsFromTheRecipe) {
+TEST_F(PlanOf, FollowsFromTheRecipe) {
   const Recipe r = recipe(kRecipe);
-  const DistillCost cost = *distill_cost(r, *r.find("student"));
-  const double layer = 6 * (4 * 32 * 32 + 3 * 32 * 64) + 12 * 32 * 32, head = 6 * 256 * 32;
-  EXPECT_DOUBLE_EQ(cost.student_flops, layer + head);
-  EXPECT_DOUBLE_EQ(cost.teacher_flops, (3 * layer + head) / 3);
-  EXPECT_DOUBLE_EQ(cost.tokens, 25600);
-  EXPECT_DOUBLE_EQ(cost.corpus_tokens, 0) << "not prepared yet";
-  const models::Decoder teacher(r.find("teacher")->get<ModelOptions>().spec(), at::kMeta);
-  EXPECT_DOUBLE_EQ(cost.teacher_bytes_f32, 4.0 * static_cast<double>(teacher.parameters().stored()));
-  const DistillCost frugal = *distill_cost(r, *r.find("frugal"));
-  EXPECT_EQ(frugal.capture.draws, 100);
-  EXPECT_DOUBLE_EQ(frugal.teacher_flops, cost.teacher_flops);
-  EXPECT_NEAR(frugal.labels, 10.5, 1e-9);
-  EXPECT_FALSE(distill_cost(r, *r.find("teacher")).has_value());
+  const TrainPlan p = plan(r, "plain", 2);
+  const int64_t layer = 4 * 64 * 64 + 3 * 64 * 128;
+  EXPECT_EQ(p.work.parameters.stored, 2 * (layer + 2 * 64) + 64 + 2 * 256 * 64);
+  EXPECT_DOUBLE_EQ(p.student.products, 6.0 * (2 * layer + 256 * 64));
+  EXPECT_DOUBLE_EQ(p.student.attention, 12.0 * 2 * 64 * 64);
+  EXPECT_EQ(p.work.batch.micro_batches, 2);
+  EXPECT_EQ(p.work.batch.ranks, 2);
+  EXPECT_EQ(p.steps, 100);
+  EXPECT_FALSE(p.work.bf16);
+  EXPECT_DOUBLE_EQ(p.teacher_flops, 0);
+  EXPECT_GT(p.time().total(), 0);
 }
 
-TEST_F(DistillCostOf, KnowsTheCorpusOnceItIsThere) {
+TEST_F(PlanOf, ATeacherCostsAsItIsAsked) {
   const Recipe r = recipe(kRecipe);
-  EXPECT_THAT(capture_plan(r, *r.find("labels")), ::testing::EndsWith("about 32.5 bytes a token\n"));
+  const TrainPlan live = plan(r, "student"), cached = plan(r, "frugal"), plain = plan(r, "plain");
+  EXPECT_DOUBLE_EQ(live.teacher_flops, plan(r, "teacher").student.total() / 3);
+  EXPECT_DOUBLE_EQ(cached.teacher_flops, 0);
+  const double weights = 4.0 * static_cast<double>(plan(r, "teacher").work.parameters.stored);
+  EXPECT_GT(plan::peak(live.work).memory.teacher, weights);
+  const double labels = plan::peak(cached.work).memory.teacher;
+  EXPECT_GT(labels, 0);
+  EXPECT_LT(labels, weights / 10);
+  EXPECT_DOUBLE_EQ(plan::peak(plain.work).memory.teacher, 0);
+}
+
+TEST_F(PlanOf, PrecisionAndGridsMakeAWorkingCopy) {
+  const Recipe r = recipe(kRecipe);
+  const auto working = [](const TrainPlan& p) { return plan::peak(p.work).memory.states.working; };
+  EXPECT_DOUBLE_EQ(working(plan(r, "plain")), 0);
+  const double matrices = static_cast<double>(plan(r, "plain").work.parameters.trained_matrices);
+  EXPECT_DOUBLE_EQ(working(plan(r, "qat")), 4 * matrices);
+  const Recipe automatic = recipe(kRecipe, {"train.precision=auto"});
+  EXPECT_DOUBLE_EQ(working(plan(automatic, "plain")), 2 * matrices) << "bf16, which is faster there";
+  TrainPlan slow = *plan_train(automatic, *automatic.find("plain"), 0, plan::measured_cpu(90, 8));
+  EXPECT_FALSE(slow.work.bf16);
+}
+
+TEST_F(PlanOf, TheTextNamesEveryPartAndItsAssumptions) {
+  const Recipe r = recipe(kRecipe);
+  const std::string text = plan_text(plan(r, "student", 4));
+  for (const char* part : {"weights", "gradients", "optimizer", "activations", "head", "teacher", "data",
+                           "fits", "sent a step", "ZeRO-1 *", "ZeRO-3 *", "* not in this version",
+                           "6 N' + 12 L H K T", "device-hours", "has not run on a GPU", "data sheet"})
+    EXPECT_THAT(text, HasSubstr(part));
+  EXPECT_THAT(text, Not(HasSubstr("does not fit")));
+  EXPECT_THAT(plan_text(plan(r, "plain", 1)), Not(HasSubstr("ZeRO")));
+}
+
+TEST_F(PlanOf, WhatDoesNotFitComesWithWhatDoes) {
+  const Recipe r = recipe(kRecipe, {"data.micro_batch=1024", "data.batch_tokens=65536"});
+  TrainPlan p = plan(r, "plain", 1);
+  ASSERT_TRUE(plan::fits(p.work, p.device));
+  p.device.memory = 50e6;
+  ASSERT_FALSE(plan::fits(p.work, p.device));
+  EXPECT_THAT(plan_text(p), HasSubstr("does not fit the 45.0 MB that tensors of a rank have on h100; data.micro_batch "));
+  const formats::Json json = plan_json(p);
+  EXPECT_EQ(json["memory"][0]["fits"], false);
+  EXPECT_EQ(json["would_fit"]["micro_batch"], *plan::remedy(p.work, p.device).rows);
+}
+
+TEST_F(PlanOf, JsonHasTheSameNumbers) {
+  const Recipe r = recipe(kRecipe);
+  const TrainPlan p = plan(r, "student", 4);
+  const formats::Json json = plan_json(p);
+  EXPECT_EQ(json["parameters"]["stored"], p.work.parameters.stored);
+  EXPECT_EQ(json["flops_a_token"]["total"], p.flops_a_token());
+  EXPECT_EQ(json["memory"].size(), 5u);
+  EXPECT_EQ(json["memory"][0]["total_bytes"], plan::peak(p.work).memory.total());
+  EXPECT_EQ(json["memory"][0]["in_engine"], true);
+  EXPECT_EQ(json["memory"][4]["policy"], "ZeRO-3");
+  EXPECT_EQ(json["memory"][4]["in_engine"], false);
+  EXPECT_EQ(json["memory"][1]["bytes_sent_a_step"], plan::bytes_sent(p.work, plan::Policy::kOptimizer));
+  EXPECT_TRUE(json["would_fit"]["micro_batch"].is_null());
+}
+
+TEST_F(PlanOf, ParallelShardIsItsPolicy) {
+  const TrainPlan whole = plan(recipe(kRecipe), "plain", 4),
+                  divided = plan(recipe(kRecipe, {"parallel.shard=optimizer"}), "plain", 4);
+  EXPECT_EQ(whole.policy, plan::Policy::kNone);
+  EXPECT_EQ(divided.policy, plan::Policy::kOptimizer);
+  EXPECT_THAT(plan_text(divided), HasSubstr(" optimizer |"));
+}
+
+TEST_F(PlanOf, CheckSaysTheSameBytes) {
+  const Recipe r = recipe(kRecipe);
+  const TrainPlan p = plan(r, "plain", 0, "cpu");
+  const auto bytes = static_cast<uint64_t>(plan::peak(p.work).memory.total());
+  EXPECT_THAT(train_plan(r, *r.find("plain"), 0),
+              HasSubstr(format_bytes(bytes) + " of memory a rank in fp32, highest at: "));
+}
+
+// The whole stage: model, stream, trainer, validation, checkpoint.
+TEST_F(PlanOf, AStageTakesWhatItsPlanSays) {
+  const Recipe r =
+      recipe(kRecipe, {"train.steps=2", "model.width=192", "model.ffn_width=512", "model.layers=4"});
   run(r, {.only = "prepare"});
-  EXPECT_THAT(capture_plan(r, *r.find("labels")), HasSubstr(" tokens: "));
-  const DistillCost cost = *distill_cost(r, *r.find("student"));
-  EXPECT_EQ(cost.corpus_tokens, static_cast<double>(data::TokenShards(in_run("text/train")).size()));
-}
-
-TEST(DistillCost, TheTableAddsUp) {
-  DistillCost cost{.tokens = 4e9,
-                   .corpus_tokens = 1e9,
-                   .student_flops = 6e9,
-                   .teacher_flops = 16e9,
-                   .teacher_bytes_f32 = 32e9,
-                   .vocabulary = 32000,
-                   .batch_tokens = 8192,
-                   .labels = 12};
-  const std::string table = distill_cost_table(cost);
-  EXPECT_THAT(table, HasSubstr("cached, 50 draws"));
-  EXPECT_THAT(table, ::testing::ContainsRegex("FLOPs a trained token +2.2e\\+10 +6e\\+09\n"));
-  EXPECT_THAT(table, ::testing::ContainsRegex("FLOPs of the capture +- +1.6e\\+19\n"));
-  EXPECT_THAT(table, ::testing::ContainsRegex("FLOPs in all +8.8e\\+19 +4e\\+19\n"));
-  EXPECT_THAT(table, ::testing::ContainsRegex("cache +- +37.01 GB\n"));
-  EXPECT_THAT(table, HasSubstr("4 epochs of 1000.00M"));
-  cost.corpus_tokens = 0;
-  EXPECT_THAT(distill_cost_table(cost), HasSubstr("37.0 B a token"));
-}
-
-TEST(DistillCost, ExpectedLabelsAreThoseMeasured) {
-  EXPECT_NEAR(expected_labels({.draws = 50}, 256), 7.4, 0.1);
-  EXPECT_NEAR(expected_labels({.draws = 10}, 256), 3.5, 0.2);
-  EXPECT_NEAR(expected_labels({.draws = 5}, 256), 2.4, 0.1);
-  EXPECT_NEAR(expected_labels({.draws = 50}, 128256), 12.1, 0.1);
-  EXPECT_EQ(expected_labels({.draws = 1}, 128256), 1);
-  EXPECT_EQ(expected_labels({.kind = "top_k", .k = 300}, 256), 256);
+  const TrainPlan p = plan(r, "teacher", 0, "cpu");
+  const testing::CountedTensors counted;
+  Recipe alone = r;
+  std::erase_if(alone.stages,
+                [](const Stage& stage) { return stage.name != "text" && stage.name != "teacher"; });
+  run(alone);
+  const double planned = plan::peak(p.work).memory.total(), real = static_cast<double>(counted.peak());
+  EXPECT_NEAR(planned / real, 1.0, 0.08) << planned << " planned, " << real << " measured";
 }
 
 }  // namespace retort::recipes
