@@ -3,11 +3,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 
 #include "core/error.h"
 #include "kernels/thin_product.h"
-#include "models/kv_cache.h"
 
 namespace retort::eval {
 namespace {
@@ -28,8 +28,9 @@ struct Row {
   Random random;
 };
 
-std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, int64_t context, int64_t tokens,
-                         const SamplingOptions& options) {
+std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, const models::Model& model,
+                         const SamplingOptions& options, uint64_t step = 0) {
+  const int64_t context = model.context(), tokens = model.tokens();
   std::vector<Row> rows;
   for (const std::vector<int32_t>& prompt : prompts) {
     for (const int32_t id : prompt)
@@ -41,7 +42,7 @@ std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, int64
                      context, prompted);
     const int64_t left = context - prompted;
     rows.push_back({rows.size(), std::min(options.tokens, left), left < options.tokens, prompt,
-                    Random(options.seed, "sampling", 0, rows.size())});
+                    Random(options.seed, "sampling", step, rows.size())});
   }
   return rows;
 }
@@ -90,18 +91,15 @@ bool extend(Row& row, const at::Tensor& logits_V, const SamplingOptions& options
   return false;
 }
 
-// Runs rows that share a cache until all have ended.
-void run(models::Model& model, std::vector<Row> rows, const SamplingOptions& options,
-         const GenerateHooks& hooks, std::vector<Continuation>& out) {
+// Runs rows that share a cache, with these tokens to read first, until all have ended.
+void run_on(models::Model& model, models::KvCache& cache, at::Tensor tokens_BT, std::vector<Row> rows,
+            const SamplingOptions& options, const GenerateHooks& hooks, std::vector<Continuation>& out) {
   const Clock::time_point begun = Clock::now();
   const models::Head head = model.head();
   const at::Device device = head.weight_VD.device();
-  size_t longest = 0;
-  for (const Row& row : rows) longest = std::max(longest, row.seen.size());
-  at::Tensor tokens_BT = padded(rows, longest).to(device);
-  const auto cache = make_cache(model, rows, static_cast<int64_t>(longest), device);
+  tokens_BT = tokens_BT.to(device);
   while (true) {
-    const at::Tensor h_BTD = model.hidden({.tokens_BT = tokens_BT}, cache.get());
+    const at::Tensor h_BTD = model.hidden({.tokens_BT = tokens_BT}, &cache);
     const at::Tensor logits_BV = head_logits(head, h_BTD.select(1, -1)).to(at::kCPU);
     std::vector<int64_t> staying;
     for (int64_t b = 0; b < std::ssize(rows); ++b) {
@@ -110,7 +108,7 @@ void run(models::Model& model, std::vector<Row> rows, const SamplingOptions& opt
     }
     if (staying.empty()) return;
     if (staying.size() < rows.size()) {
-      cache->keep(at::tensor(staying, at::kLong).to(device));
+      cache.keep(at::tensor(staying, at::kLong).to(device));
       std::vector<Row> kept;
       for (const int64_t b : staying) kept.push_back(std::move(rows[static_cast<size_t>(b)]));
       rows = std::move(kept);
@@ -119,6 +117,33 @@ void run(models::Model& model, std::vector<Row> rows, const SamplingOptions& opt
     for (const Row& row : rows) next.push_back(row.seen.back());
     tokens_BT = at::tensor(next, at::kLong).unsqueeze(1).to(device);
   }
+}
+
+// The same with a cache of their own.
+void run(models::Model& model, std::vector<Row> rows, const SamplingOptions& options,
+         const GenerateHooks& hooks, std::vector<Continuation>& out) {
+  size_t longest = 0;
+  for (const Row& row : rows) longest = std::max(longest, row.seen.size());
+  const at::Tensor tokens_BT = padded(rows, longest);
+  const auto cache = make_cache(model, rows, static_cast<int64_t>(longest), model.head().weight_VD.device());
+  run_on(model, *cache, tokens_BT, std::move(rows), options, hooks, out);
+}
+
+// Forgets what a prompt does not begin with, and sees to room for `tokens`.
+void prepare(ReadTokens& read, const models::Model& model, const std::vector<int32_t>& prompt,
+             int64_t tokens) {
+  const bool lasting = !model.spec().patch && model.spec().rope_scaling.kind != "longrope";
+  if (!lasting || !read.cache || read.cache->capacity() < tokens) {
+    const auto roomy = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(tokens)));
+    read.cache = model.make_cache(1, std::min(roomy, model.context()));
+    read.ids.clear();
+  }
+  const size_t most = std::min(read.ids.size(), prompt.size() - 1);  // the last token's state is needed
+  const auto end =
+      std::mismatch(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(most), read.ids.begin())
+          .first;
+  read.ids.assign(prompt.begin(), end);
+  read.cache->shorten(std::ssize(read.ids));
 }
 
 }  // namespace
@@ -137,7 +162,7 @@ std::string finish_name(Finish finish) {
 std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                    const SamplingOptions& options, const GenerateHooks& hooks) {
   options.validate();
-  std::vector<Row> rows = rows_of(prompts, model.context(), model.tokens(), options);
+  std::vector<Row> rows = rows_of(prompts, model, options);
   std::vector<Continuation> out(prompts.size());
   for (const Row& row : rows) out[row.number].finish = row.full ? Finish::kContext : Finish::kLength;
   std::erase_if(rows, [](const Row& row) { return row.room == 0; });
@@ -152,6 +177,24 @@ std::vector<Continuation> generate(models::Model& model, const std::vector<std::
     for (Row& row : rows) run(model, {row}, options, hooks, out);
   }
   return out;
+}
+
+Continuation generate_on(models::Model& model, ReadTokens& read, const std::vector<int32_t>& prompt,
+                         const SamplingOptions& options, const GenerateHooks& hooks) {
+  options.validate();
+  std::vector<Row> rows = rows_of({prompt}, model, options, read.prompts++);
+  std::vector<Continuation> out(1);
+  out[0].finish = rows[0].full ? Finish::kContext : Finish::kLength;
+  if (rows[0].room == 0) return out[0];
+
+  const at::NoGradGuard no_grad;
+  prepare(read, model, prompt, std::ssize(prompt) + rows[0].room);
+  const std::vector<int64_t> fresh(prompt.begin() + std::ssize(read.ids), prompt.end());
+  read.fresh = std::ssize(fresh);
+  run_on(model, *read.cache, at::tensor(fresh).view({1, -1}), std::move(rows), options, hooks, out);
+  read.ids = prompt;
+  read.ids.insert(read.ids.end(), out[0].ids.begin(), out[0].ids.end() - 1);  // the last was not read
+  return out[0];
 }
 
 at::Tensor logits(models::Model& model, const at::Tensor& tokens_BT) {

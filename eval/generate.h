@@ -7,11 +7,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "eval/sampling.h"
+#include "models/kv_cache.h"
 #include "models/model.h"
 
 namespace retort::eval {
@@ -35,6 +37,19 @@ struct GenerateHooks {
 
 std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                    const SamplingOptions& options, const GenerateHooks& hooks = {});
+
+// What stays from one prompt to the next: the tokens that the model has read, with their keys and values.
+struct ReadTokens {
+  std::vector<int32_t> ids = {};
+  std::unique_ptr<models::KvCache> cache = {};
+  uint64_t prompts = 0;  // so far; each draws from a stream of its own, the first from that of generate()
+  int64_t fresh = 0;     // tokens of the last prompt that had to be read
+};
+
+// One prompt. Of it the model reads what follows the longest beginning that it has read already, at least the last
+// token; a model whose keys depend on what follows them (longrope, byte patches) reads all.
+Continuation generate_on(models::Model& model, ReadTokens& read, const std::vector<int32_t>& prompt,
+                         const SamplingOptions& options, const GenerateHooks& hooks = {});
 
 // f32 logits [B, T, V], without a cache.
 at::Tensor logits(models::Model& model, const at::Tensor& tokens_BT);

@@ -36,6 +36,8 @@ struct CommandLine {
   RunArguments run, capture;
   CheckArguments check;
   PlanArguments plan;
+  ChatArguments chat;
+  std::unique_ptr<FlagSection> chat_flags;
   LogitsArguments logits;
   InspectArguments inspect;
   PreviewArguments preview;
@@ -51,6 +53,7 @@ struct CommandLine {
     add_run_and_check();
     add_data_and_tokenizer();
     add_generate();
+    add_chat();
     add_eval();
     add_quantize();
     add_export();
@@ -243,6 +246,27 @@ struct CommandLine {
     choose(verb, [&options] {
       for (std::string& prompt : options.prompt)
         if (prompt == "-") prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+    });
+  }
+
+  void add_chat() {
+    CLI::App* sub = app.add_subcommand(
+        "chat", "talk with a model: a line from stdin is a turn, answers to stdout; /help lists commands");
+    sub->add_option("MODEL", chat.model, kModelForms)->required();
+    sub->add_option("--system", chat.system, "system text, which tells the model what to be");
+    sub->add_option(
+        "--template", chat.form,
+        "chat template: a model's folder or GGUF, a .jinja file, or the name of one that came with "
+        "retort; the model's own when left out");
+    sub->add_option("--date", chat.date, "YYYY-MM-DD for templates that write the date; today when left out");
+    chat.options.sampling.tokens = 1024;
+    chat_flags = std::make_unique<FlagSection>(*sub, std::set<std::string>(),
+                                               std::set<std::string>{"prompt", "ids", "json"});
+    chat.options.describe(*chat_flags);
+    sub->add_option("--seed", chat.seed, "seed of the draws")->capture_default_str()->check(whole(0));
+    sub->callback([this] {
+      chat_flags->verify();
+      chosen = [arguments = chat] { return chat_verb(arguments); };
     });
   }
 

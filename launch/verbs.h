@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "data/preview.h"
 #include "data/templates/render.h"
+#include "recipes/stages/generate.h"
 
 namespace retort::launch {
 
@@ -37,6 +38,16 @@ struct PlanArguments {
   bool json = false;
 };
 ExitCode plan_verb(const PlanArguments& arguments);
+
+// A conversation with a model.
+struct ChatArguments {
+  std::string model;
+  std::string form = {};  // a template's address; "": the model's own
+  std::string system = {}, date = {};
+  recipes::GenerateOptions options = {};  // without what it continues
+  int64_t seed = 0;
+};
+ExitCode chat_verb(const ChatArguments& arguments);
 
 struct LogitsArguments {
   std::string model, ids, out;

@@ -40,4 +40,12 @@ void KvCache::keep(const at::Tensor& rows) {
   for (at::Tensor* other : {&start_B, &tokens_BT, &positions_BT}) select(*other);
 }
 
+void KvCache::shorten(int64_t tokens) {
+  check(tokens >= 0 && tokens <= length_, "[kv_cache] holds {} tokens, of which {} cannot stay", length_,
+        tokens);
+  length_ = tokens;
+  for (at::Tensor* other : {&tokens_BT, &positions_BT})
+    if (other->defined()) *other = other->narrow(1, 0, tokens);
+}
+
 }  // namespace retort::models

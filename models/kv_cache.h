@@ -20,7 +20,8 @@ class KvCache {
   std::pair<at::Tensor, at::Tensor> append(int64_t layer, const at::Tensor& k_BTGK, const at::Tensor& v_BTGK);
   void advance(int64_t tokens) { length_ += tokens; }  // after the last layer
   void keep(const at::Tensor& rows);                   // these rows of the batch (i64) stay, in this order
-  void clear() { length_ = 0; }
+  void shorten(int64_t tokens);                        // the first so many tokens stay
+  void clear() { shorten(0); }
 
   // i64 [batch]: all before it is padding, in a batch of unequal prompts; undefined: none.
   at::Tensor start_B;

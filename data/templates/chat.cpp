@@ -83,4 +83,12 @@ std::tm parse_date(std::string_view text) {
   return out;
 }
 
+std::tm date_or_today(std::string_view text) {
+  if (!text.empty()) return parse_date(text);
+  const std::time_t now = std::time(nullptr);
+  std::tm out{};
+  localtime_r(&now, &out);
+  return out;
+}
+
 }  // namespace retort::data

@@ -23,5 +23,6 @@ std::string render_open(const ChatTemplate& form, const Chat& chat);
 
 // "2026-02-03", also with " 04:05:06" or "T04:05:06" behind it. ConfigError for another text.
 std::tm parse_date(std::string_view text);
+std::tm date_or_today(std::string_view text);  // of "" the local day
 
 }  // namespace retort::data

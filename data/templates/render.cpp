@@ -7,18 +7,7 @@
 #include "data/templates/text.h"
 
 namespace retort::data {
-namespace {
-
 using formats::Json;
-
-std::tm today() {
-  const std::time_t now = std::time(nullptr);
-  std::tm out{};
-  localtime_r(&now, &out);
-  return out;
-}
-
-}  // namespace
 
 RenderedChat render_chat(const RenderOptions& options) {
   const OpenedTemplate opened = open_template(options.source, options.name, !options.tools.is_null());
@@ -27,7 +16,7 @@ RenderedChat render_chat(const RenderOptions& options) {
   chat.tools = options.tools;
   chat.special = opened.special;
   chat.generation_prompt = options.generation_prompt;
-  chat.now = options.date.empty() ? today() : parse_date(options.date);
+  chat.now = date_or_today(options.date);
   if (options.bos) chat.special["bos_token"] = *options.bos;
   if (options.eos) chat.special["eos_token"] = *options.eos;
   const Rendered rendered = render(opened.form, chat);
