@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/nearest.h"
 #include "distill/loss.h"
+#include "distill/preference_loss.h"
 #include "recipes/explain_section.h"
 #include "recipes/recipe.h"
 #include "recipes/shipped.h"
@@ -96,6 +97,9 @@ std::string recipe_docs() {
   }
   out += "## Distillation losses\n\n| fn | formula |\n|---|---|\n";
   for (const distill::LossSpec& loss : distill::losses())
+    out += fmt::format("| `{}` | {} |\n", loss.name, escaped(loss.formula));
+  out += "\n## Preference losses\n\n| loss | formula |\n|---|---|\n";
+  for (const distill::PreferenceLoss& loss : distill::preference_losses())
     out += fmt::format("| `{}` | {} |\n", loss.name, escaped(loss.formula));
   out += "\n## Shipped recipes and presets\n\n";
   for (const ShippedRecipe& recipe : shipped_recipes()) {
