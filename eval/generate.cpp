@@ -129,13 +129,15 @@ void run(models::Model& model, std::vector<Row> rows, const SamplingOptions& opt
   run_on(model, *cache, tokens_BT, std::move(rows), options, hooks, out);
 }
 
+constexpr int64_t kLeastRoom = 4096;  // tokens of a cache that stays; memory is touched as it fills
+
 // Forgets what a prompt does not begin with, and sees to room for `tokens`.
 void prepare(ReadTokens& read, const models::Model& model, const std::vector<int32_t>& prompt,
              int64_t tokens) {
   const bool lasting = !model.spec().patch && model.spec().rope_scaling.kind != "longrope";
   if (!lasting || !read.cache || read.cache->capacity() < tokens) {
     const auto roomy = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(tokens)));
-    read.cache = model.make_cache(1, std::min(roomy, model.context()));
+    read.cache = model.make_cache(1, std::min(std::max(roomy, kLeastRoom), model.context()));
     read.ids.clear();
   }
   const size_t most = std::min(read.ids.size(), prompt.size() - 1);  // the last token's state is needed

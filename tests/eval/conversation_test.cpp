@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "models/family.h"
 #include "tests/eval/models.h"
 
 namespace retort::eval {
@@ -141,6 +142,29 @@ TEST_F(Conversations, AStopTextAndTheCallerEndAnAnswer) {
   EXPECT_EQ(stopping.messages()[1]["content"], stopped.answer);
   const Turn left = make("", 40).say("Hello", [](std::string_view) { return false; });
   EXPECT_EQ(left.tokens.ids.size(), 1u);
+}
+
+// Their keys depend on what follows them.
+TEST_F(Conversations, BytePatchModelsReadAllAtEveryTurn) {
+  models::DecoderSpec spec = models::families().at("spacebyte").defaults;
+  spec.context = 128, spec.layers = 2, spec.width = 32, spec.heads = 2, spec.kv_heads = 1, spec.head_dim = 16,
+  spec.ffn_width = 48;
+  spec.patch = models::PatchSpec{.width = 16, .layers = 3, .heads = 2, .ffn_width = 24, .window = 9};
+  const auto model = models::make_model(spec);
+  models::initialise(model->parameters(), "normal", 0.3, 7);
+  models::IdentityMap identity;
+  models::bind_working(model->parameters(), identity, at::kFloat);
+  Conversation talk({.model = *model, .tokenizer = *tokenizer_, .form = form_, .sampling = {.tokens = 8}});
+  talk.say("Hello");
+  formats::Json before = talk.messages();
+  const Turn turn = talk.say("And?");
+  EXPECT_EQ(turn.read, turn.prompt);
+  data::Chat whole;
+  before.push_back({{"role", "user"}, {"content", "And?"}});
+  whole.messages = before;
+  whole.generation_prompt = true;
+  const auto ids = tokenizer_->encode(data::render(form_, whole).text);
+  EXPECT_EQ(turn.tokens.ids, generate(*model, {ids}, {.tokens = 8}).front().ids);
 }
 
 TEST_F(Conversations, ASystemTextMustBeWritten) {
