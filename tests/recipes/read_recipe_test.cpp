@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "models/decoder.h"
 #include "models/family.h"
+#include "models/hf_folder.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -144,8 +145,10 @@ TEST(ReadRecipe, UnknownDuplicateAndAliasKeys) {
 TEST(ReadRecipe, LossesTakeTheirOwnKeys) {
   const Prepared text;
   const auto with = [&](const std::string& loss) {
-    return fmt::format("data: {{ train: {} }}\ndistill: {{ teacher: {{ model: preset:smollm2-135m }}, losses: [{{ {} }}] }}\n",
-                       text.path(), loss);
+    return fmt::format(
+        "data: {{ train: {} }}\ndistill: {{ teacher: {{ model: preset:smollm2-135m }}, losses: [{{ {} }}] "
+        "}}\n",
+        text.path(), loss);
   };
   const Recipe recipe = parse_recipe(
       with("fn: jsd, beta: 0.25, temperature: 2, schedule: { kind: cosine, to: 0, end: 9 }"), "r.yaml");
@@ -339,10 +342,31 @@ stages:
                ConfigError);
 }
 
+// Some want a model of the user's.
 TEST(ReadRecipe, EveryShippedRecipeIsValid) {
+  const testing::TemporaryDirectory directory;
+  models::Decoder model({.vocabulary = 256,
+                         .context = 512,
+                         .layers = 1,
+                         .width = 32,
+                         .heads = 2,
+                         .kv_heads = 2,
+                         .head_dim = 16,
+                         .ffn_width = 64});
+  models::initialise(model.parameters(), "gpt2", 0.02, 1);
+  models::IdentityMap map;
+  models::save_hf_folder(local_files(), directory / "hf", model, map, at::kFloat, {});
+  const std::string from = "model.from=" + (directory / "hf").string();
+  const std::map<std::string, std::vector<std::string>> wants = {
+      {"dpo", {from, "stages.pairs.prepare.tokenizer=bytes"}},
+      {"lora", {from, "prepare.tokenizer=bytes"}},
+      {"qlora", {from, "prepare.tokenizer=bytes"}}};
   for (const std::string& name : shipped_names()) {
     if (name.starts_with("presets/")) continue;  // shapes: presets_test
-    EXPECT_NO_THROW(read_recipe(name, {"run.text=/dev/null"})) << name;
+    std::vector<std::string> sets = {"run.text=/dev/null"};
+    if (const auto own = wants.find(name); own != wants.end())
+      sets.insert(sets.end(), own->second.begin(), own->second.end());
+    EXPECT_NO_THROW(read_recipe(name, sets)) << name;
   }
 }
 
