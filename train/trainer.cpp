@@ -1,11 +1,8 @@
 #include "train/trainer.h"
 
-#include <fmt/ranges.h>
-
 #include <chrono>
 
 #include "comm/agreement.h"
-#include "comm/together.h"
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
@@ -14,6 +11,7 @@
 #include "train/metrics.h"
 #include "train/optimizer_state.h"
 #include "train/precision.h"
+#include "train/replicas.h"
 
 namespace retort::train {
 namespace {
@@ -41,15 +39,6 @@ Json batch_of(const data::BatchStream& stream, int64_t micro_batches) {
                 {"sources", sources}};
   if (options.pack) batch["packing"] = static_cast<int>(options.long_documents);
   return batch;
-}
-
-uint64_t digest_of(const formats::NamedTensors& tensors) {
-  Digest digest;
-  for (const auto& [name, tensor] : tensors) {
-    digest.add(as_bytes(name));
-    digest.add(host_bytes(tensor));
-  }
-  return digest.value();
 }
 
 // How far each source was read: {"name", "digest", "weight", "samples", "epochs"}.
@@ -272,35 +261,10 @@ formats::NamedTensors Trainer::weights() const {
   return out;
 }
 
-// Before a save: every rank has made the same weights, unless memory or a processor has failed. What most have is
-// right; where there is no majority nobody knows.
-void Trainer::compare_replicas(const State& state) const {
-  comm::Comm& comm = parts_.step.comm;
-  if (comm.size() == 1) return;
-  const at::Tensor all_R = at::zeros({comm.size(), 1}, at::kLong);
-  comm.all_gather(all_R, at::full({1}, static_cast<int64_t>(digest_of(weights())), at::kLong)).wait();
-  const std::span<const int64_t> digests = host_values<const int64_t>(all_R);
-  std::map<int64_t, std::vector<size_t>> ranks;
-  for (size_t rank = 0; rank < digests.size(); ++rank) ranks[digests[rank]].push_back(rank);
-  if (ranks.size() == 1) return;
-  const auto most = std::ranges::max_element(ranks, {}, [](const auto& one) { return one.second.size(); });
-  std::vector<size_t> odd;
-  const bool majority = 2 * most->second.size() > digests.size();
-  for (const auto& [digest, of] : ranks)
-    if (!majority || digest != most->first) odd.insert(odd.end(), of.begin(), of.end());
-  std::ranges::sort(odd);
-  throw comm::SharedError(
-      fmt::format(
-          "[train] step {}: the weights of rank{} {} differ from those of the others: memory or a processor "
-          "there is at fault, and nothing was saved; the last checkpoint is whole",
-          state.step, odd.size() > 1 ? "s" : "", fmt::join(odd, ", ")),
-      ExitCode::kCommunication, comm.rank() == 0);
-}
-
 // Rank 0 writes, all learn whether it worked. `last`: no later save will make up for a failure.
 void Trainer::save(State& state, bool last) {
   comm::Comm& comm = parts_.step.comm;
-  compare_replicas(state);
+  compare_replicas(comm, state.step, weights());
   std::string failure;
   const OptimizerState optimizer(parts_.step.optimizer, parts_.step.owners, comm);
   if (comm.rank() != 0) {

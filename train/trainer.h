@@ -86,7 +86,6 @@ class Trainer {
   formats::NamedTensors shared_state() const;
   void compare_ranks(const State& state);
   formats::NamedTensors weights() const;
-  void compare_replicas(const State& state) const;
   void refresh_in(const std::string& precision, const std::string& source);
   void account_unlabelled(State& state, bool speaks);
   void account(State& state, const StepStats& stats, Metrics* metrics);

@@ -1,0 +1,46 @@
+#include "train/replicas.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "comm/together.h"
+#include "core/digest.h"
+#include "core/host_tensor.h"
+
+namespace retort::train {
+
+uint64_t digest_of(const formats::NamedTensors& tensors) {
+  Digest digest;
+  for (const auto& [name, tensor] : tensors) {
+    digest.add(as_bytes(name));
+    digest.add(host_bytes(tensor));
+  }
+  return digest.value();
+}
+
+void compare_replicas(comm::Comm& comm, int64_t step, const formats::NamedTensors& weights) {
+  if (comm.size() == 1) return;
+  const at::Tensor all_R = at::zeros({comm.size(), 1}, at::kLong);
+  comm.all_gather(all_R, at::full({1}, static_cast<int64_t>(digest_of(weights)), at::kLong)).wait();
+  const std::span<const int64_t> digests = host_values<const int64_t>(all_R);
+  std::map<int64_t, std::vector<size_t>> ranks;
+  for (size_t rank = 0; rank < digests.size(); ++rank) ranks[digests[rank]].push_back(rank);
+  if (ranks.size() == 1) return;
+  const auto most = std::ranges::max_element(ranks, {}, [](const auto& one) { return one.second.size(); });
+  std::vector<size_t> odd;
+  const bool majority = 2 * most->second.size() > digests.size();
+  for (const auto& [digest, of] : ranks)
+    if (!majority || digest != most->first) odd.insert(odd.end(), of.begin(), of.end());
+  std::ranges::sort(odd);
+  throw comm::SharedError(
+      fmt::format(
+          "[train] step {}: the weights of rank{} {} differ from those of the others: memory or a processor "
+          "there is at fault, and nothing was saved; the last checkpoint is whole",
+          step, odd.size() > 1 ? "s" : "", fmt::join(odd, ", ")),
+      ExitCode::kCommunication, comm.rank() == 0);
+}
+
+}  // namespace retort::train
