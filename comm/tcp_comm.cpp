@@ -293,7 +293,11 @@ void TcpTransport::wait_for_all() {
 // Sends and receives what can be moved now; true when anything was.
 bool TcpTransport::move(Progress& p) {
   const int peer = peers_[p.peer].get();
+  const auto stays = [&](bool there) {
+    check<CommError>(there, "[tcp] rank {} waits for rank {}, which has left the group", rank_, p.peer);
+  };
   const auto moved = [&](ssize_t bytes) {
+    stays(bytes >= 0 || (errno != ECONNRESET && errno != EPIPE));  // left with bytes of ours unread
     check<CommError>(bytes >= 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR,
                      "[tcp] rank {} lost rank {}: {}", rank_, p.peer, errno_text());
     return bytes > 0 ? static_cast<size_t>(bytes) : 0;
@@ -305,7 +309,7 @@ bool TcpTransport::move(Progress& p) {
   }
   if (!p.receive.empty()) {
     const ssize_t bytes = ::recv(peer, p.receive.data(), std::min(p.receive.size(), kMaxPiece), 0);
-    check<CommError>(bytes != 0, "[tcp] rank {} waits for rank {}, which has left the group", rank_, p.peer);
+    stays(bytes != 0);
     received = moved(bytes);
     p.receive = p.receive.subspan(received);
   }
