@@ -186,6 +186,7 @@ CaptureReport capture(models::Model& teacher, const data::TokenShards& corpus, c
                      "[capture] the teacher reads at most {} tokens, got windows of {}", teacher.context(),
                      facts.window);
   files.make_directories(cache);
+  remove_half_blocks(files, cache, comm.rank(), comm.size());
   const Capture work(teacher, corpus, facts, rows, stop);
   std::vector<int64_t> missing;
   CaptureReport report;

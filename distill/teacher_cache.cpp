@@ -1,6 +1,8 @@
 #include "distill/teacher_cache.h"
 
 #include <algorithm>
+#include <cinttypes>
+#include <cstdio>
 #include <limits>
 #include <numeric>
 
@@ -239,6 +241,17 @@ std::string difference(const CacheFacts& expected, const CacheFacts& got) {
 }
 
 Path block_path(const Path& cache, int64_t block) { return cache / fmt::format("block-{:05d}.h5", block); }
+
+void remove_half_blocks(FileSystem& files, const Path& cache, int64_t first, int64_t step) {
+  std::vector<Path> halves;
+  for (const auto& entry : std::filesystem::directory_iterator(cache)) {
+    int64_t block = 0;
+    int end = 0;  // stays 0 unless all of the form was there
+    std::sscanf(entry.path().filename().c_str(), "block-%" SCNd64 ".h5.tmp.%n", &block, &end);
+    if (end > 0 && block % step == first) halves.push_back(entry.path());
+  }
+  for (const Path& half : halves) files.remove_all(half);
+}
 
 void write_block(FileSystem& files, const Path& cache, const CacheFacts& facts, int64_t block,
                  const BlockLabels& labels) {

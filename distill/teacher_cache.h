@@ -53,6 +53,8 @@ struct BlockLabels {
 Path block_path(const Path& cache, int64_t block);
 void write_block(FileSystem& files, const Path& cache, const CacheFacts& facts, int64_t block,
                  const BlockLabels& labels);
+// What a killed writer has left of blocks first, first + step, ..., which nobody writes now.
+void remove_half_blocks(FileSystem& files, const Path& cache, int64_t first, int64_t step);
 // Whether the block exists and is complete. ConfigError when it belongs to another capture; `why` becomes
 // what is wrong with a damaged one.
 bool block_is_done(const Path& cache, const CacheFacts& facts, int64_t block, std::string& why);

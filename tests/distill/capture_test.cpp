@@ -221,6 +221,20 @@ TEST_F(CaptureTest, RanksInterruptionsAndDamageLeaveTheSameBytes) {
   }
 }
 
+TEST_F(CaptureTest, HalvesThatAKilledCaptureLeftAreGone) {
+  const Path cache = directory_ / "halves";
+  std::filesystem::create_directories(cache);
+  for (const char* half : {"block-00000.h5.tmp.13189", "block-00002.h5.tmp.7", "block-123456.h5.tmp.1"})
+    write_durably(local_files(), cache / half, "half");
+  write_durably(local_files(), cache / "block-mine.h5.tmp.1", "not ours");
+  run("halves", facts());
+  int64_t others = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(cache))
+    others += entry.path().filename().string().find(".tmp.") != std::string::npos ? 1 : 0;
+  EXPECT_EQ(others, 1);
+  EXPECT_TRUE(std::filesystem::exists(cache / "block-mine.h5.tmp.1"));
+}
+
 TEST_F(CaptureTest, AnotherTeachersBlocksAreNotOverwritten) {
   run("cache", facts());
   const std::string before = bytes("cache");
