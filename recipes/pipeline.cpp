@@ -228,7 +228,9 @@ ExitCode run_pipeline(const Recipe& recipe, const PipelineOptions& options, comm
     check_own(recipe);
     lock.emplace(recipe.run.dir);
     files.remove_all(Path(recipe.run.dir) / "exit.json");  // an earlier start's end is not this one's
-    sweep(recipe.run.dir, files);
+    std::vector<std::string> stages;
+    for (const Stage& stage : recipe.stages) stages.push_back(stage.name);
+    sweep(recipe.run.dir, files, stages);
     write_durably(files, Path(recipe.run.dir) / "recipe.yaml", print_section(recipe));
   });
   return Pipeline(recipe, options, comm, files, log, stop).run();

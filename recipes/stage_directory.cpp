@@ -40,7 +40,8 @@ bool is_marked(const Path& directory) {
 
 // write_durably()'s NAME.tmp.PID, of a name that a run writes.
 bool is_half(const std::string& name) {
-  for (const std::string whole : {"recipe.yaml", "exit.json", "stage.json", "result.json", "progress.json"})
+  for (const std::string whole :
+       {"recipe.yaml", "exit.json", "stage.json", "result.json", "progress.json", "quantization.md"})
     if (name.starts_with(whole + ".tmp.")) return true;
   return false;
 }
@@ -173,10 +174,16 @@ void take_back(const StageWork& work, const Path& directory, FileSystem& files, 
            aside.empty() ? "" : "; what stood in its place is in " + aside.string());
 }
 
-void sweep(const Path& directory, FileSystem& files) {
+void sweep(const Path& directory, FileSystem& files, const std::vector<std::string>& folders) {
   std::vector<Path> halves;
-  for (const auto& entry : fs::directory_iterator(directory))
-    if (entry.is_regular_file() && is_half(entry.path().filename().string())) halves.push_back(entry.path());
+  const auto is_half_folder = [&](const std::string& name) {
+    return std::ranges::any_of(folders,
+                               [&](const auto& folder) { return name.starts_with(folder + ".tmp."); });
+  };
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string();
+    if (entry.is_regular_file() ? is_half(name) : is_half_folder(name)) halves.push_back(entry.path());
+  }
   for (const Path& half : halves) files.remove_all(half);
 }
 

@@ -9,6 +9,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "artifacts/identify.h"
 #include "core/file.h"
@@ -45,8 +46,8 @@ struct BegunWork {
 std::optional<BegunWork> begun_work(const Path& directory);
 void write_begun(FileSystem& files, const Path& directory, const BegunWork& work);
 
-// Removes the halves of files that a killed run left in a directory.
-void sweep(const Path& directory, FileSystem& files);
+// Removes the halves of files that a killed run left in a directory, and of folders that were to get these names.
+void sweep(const Path& directory, FileSystem& files, const std::vector<std::string>& folders = {});
 
 using artifacts::is_put_aside;
 

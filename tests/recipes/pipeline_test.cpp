@@ -128,11 +128,14 @@ TEST_F(PipelineTest, ACaptureWithoutItsStageWritesNothing) {
 TEST_F(PipelineTest, HalvesOfFilesAreSwept) {
   run(recipe());
   std::filesystem::remove(in_run("model/result.json"));
-  for (const char* half : {"exit.json.tmp.7", "model/progress.json.tmp.77"})
+  std::filesystem::create_directories(in_run("model.tmp.7"));  // a folder that was to be the stage's
+  for (const char* half :
+       {"exit.json.tmp.7", "model/progress.json.tmp.77", "model/quantization.md.tmp.9", "model.tmp.7/half"})
     std::ofstream(in_run(half)) << "{";
   run(recipe());
-  EXPECT_FALSE(std::filesystem::exists(in_run("exit.json.tmp.7")));
-  EXPECT_FALSE(std::filesystem::exists(in_run("model/progress.json.tmp.77")));
+  for (const char* half :
+       {"exit.json.tmp.7", "model/progress.json.tmp.77", "model/quantization.md.tmp.9", "model.tmp.7"})
+    EXPECT_FALSE(std::filesystem::exists(in_run(half))) << half;
 }
 
 TEST_F(PipelineTest, UnfinishedWorkThatWasPutAsideGoesOn) {
