@@ -151,7 +151,7 @@ OpenedModel of(const Artifact& found, Log& log, bool as_base) {
   }
 }
 
-// Rows behind the tokenizer's ids are padding. An added token may have no row: texts do without it.
+// Rows after the tokenizer's ids are padding. An added token may have no row: texts do without it.
 void fit(OpenedModel& model, Log& log) {
   const int64_t rows = model.decoder->vocabulary(), ids = model.tokenizer->vocabulary();
   for (int64_t id = rows; id < ids; ++id)

@@ -4,10 +4,6 @@
 
 namespace retort::artifacts {
 
-std::shared_ptr<const data::TokenShards> shards_at(const Path& directory, const std::string& part) {
-  return std::make_shared<data::TokenShards>(holds_shards(directory / part) ? directory / part : directory);
-}
-
 void check_tokenizer(const OpenedModel& model, const data::TokenShards& text, const std::string& what) {
   check<DataError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
                    "{}: {} reads tokenizer {}, the shards were made with {}", what, model.source,

@@ -1,7 +1,7 @@
-// Files of text as documents: the unit that a tokenizer's separator stands between. A document is a record's
-// text field, a conversation (chat messages, or prompt and response fields) in a chat template, two documents of a
-// pair of answers or a rated one (data/preferences.h), or what stands between two marks of a text file. The same bytes give the same documents in the same order. One
-// thread. Throws ConfigError for options, IoError, and DataError naming file, line or row, and the rule.
+// Files of text as documents, which a tokenizer's separator divides. A document is a record's text field, a conversation
+// (chat messages, or prompt and response fields) in a chat template, a rated answer, either answer of a pair
+// (data/preferences.h), or the text between two marks of a file. The same bytes give the same documents in the same
+// order. One thread. Throws ConfigError for options, IoError, and DataError naming file, line or row, and the rule.
 #pragma once
 
 #include <memory>

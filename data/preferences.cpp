@@ -59,7 +59,7 @@ struct Source {
     check<DataError>(
         all.size() == before + 1, "{}: the answer must be one message of the assistant, got {} messages {}",
         at(field), all.size() - before,
-        options.prompt.empty() ? "behind what chosen and rejected have in common"
+        options.prompt.empty() ? "after the beginning that chosen and rejected share"
                                : "(leave prompt out where chosen and rejected are whole conversations)");
     return all.back();
   }
@@ -73,8 +73,9 @@ struct Source {
                      "{}: the answer must not be empty", at(field));
     conversation.push_back(answer);
     std::vector<Span> spans = form.spans(conversation, where);
-    while (!spans.empty() && !spans.back().learned) spans.pop_back();  // what the template writes behind it
-    check<DataError>(spans.size() > 1, "{}: template {} writes no answer behind a prompt", at(field),
+    while (!spans.empty() && !spans.back().learned)
+      spans.pop_back();  // what the template adds after the answer
+    check<DataError>(spans.size() > 1, "{}: template {} writes no answer after a prompt", at(field),
                      form.name());
     std::vector<Span> out{{{}, false}, std::move(spans.back())};
     spans.pop_back();
@@ -134,7 +135,7 @@ Document pair_of_conversations(const Source& source) {
                    "{}: {} and {} must begin alike, with the prompt, and part at an answer", source.where,
                    o.chosen, o.rejected);
   const auto written = [&](const Json& all, const std::string& field) {
-    check<DataError>(all.size() > same, "{}: has no answer behind the prompt", source.at(field));
+    check<DataError>(all.size() > same, "{}: has no answer after the prompt", source.at(field));
     return source.written(prompt, source.the_answer(all, same, field), field);
   };
   return pair_of(written(chosen, o.chosen), written(rejected, o.rejected), source);

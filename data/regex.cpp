@@ -1,67 +1,35 @@
 #include "data/regex.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
-#include <algorithm>
-
 #include "core/error.h"
+#include "data/pcre2_pattern.h"
 
 namespace retort::data {
 namespace {
 
-constexpr uint32_t kSteps = 1000000, kHeapKibibytes = 65536;  // of one match
-
-template <auto kFree>
-struct Free {
-  template <class T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-
-std::string reason(int code) {
-  PCRE2_UCHAR text[256];
-  pcre2_get_error_message(code, text, sizeof text);
-  return reinterpret_cast<const char*>(text);
-}
-
-PCRE2_SPTR units(std::string_view text) { return reinterpret_cast<PCRE2_SPTR>(text.data()); }
+constexpr std::string_view kWhere = "[regex]";
 
 }  // namespace
 
+using pcre2::reason, pcre2::units;
+
 struct Regex::Code {
-  std::unique_ptr<pcre2_code, Free<pcre2_code_free>> code;
-  std::unique_ptr<pcre2_match_context, Free<pcre2_match_context_free>> context;
+  pcre2::Code code;
+  pcre2::Limits limits;
 };
 
-Regex::Regex(std::string pattern) : pattern_(std::move(pattern)) {
-  int error = 0;
-  size_t at = 0;
-  auto made = std::make_unique<Code>();
-  made->code.reset(pcre2_compile(units(pattern_), pattern_.size(),
-                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C,
-                                 &error, &at, nullptr));
-  check<ConfigError>(made->code != nullptr, "[regex] the pattern {} fails at character {}: {}", pattern_, at,
-                     reason(error));
-  pcre2_jit_compile(made->code.get(), PCRE2_JIT_COMPLETE);  // without it matching is slower, not different
-  made->context.reset(pcre2_match_context_create(nullptr));
-  check<ConfigError>(made->context != nullptr, "[regex] no memory for the pattern {}", pattern_);
-  pcre2_set_match_limit(made->context.get(), kSteps);
-  pcre2_set_heap_limit(made->context.get(), kHeapKibibytes);
-  code_ = std::move(made);
-}
+Regex::Regex(std::string pattern)
+    : pattern_(std::move(pattern)),
+      code_(new Code{pcre2::compile(pattern_, kWhere), pcre2::limit(pcre2::kSteps, kWhere)}) {}
 
 Regex::~Regex() = default;
 Regex::Regex(Regex&&) noexcept = default;
 
 std::vector<std::vector<std::string_view>> Regex::find_all(std::string_view text) const {
-  const std::unique_ptr<pcre2_match_data, Free<pcre2_match_data_free>> match(
-      pcre2_match_data_create_from_pattern(code_->code.get(), nullptr));
+  const pcre2::Match match = pcre2::match_of(code_->code, kWhere);
   std::vector<std::vector<std::string_view>> out;
   for (size_t at = 0; at <= text.size();) {
     const int found =
-        pcre2_match(code_->code.get(), units(text), text.size(), at, 0, match.get(), code_->context.get());
+        pcre2_match(code_->code.get(), units(text), text.size(), at, 0, match.get(), code_->limits.get());
     if (found == PCRE2_ERROR_NOMATCH) break;
     check<DataError>(found > 0, "[regex] the pattern {} fails on a text of {} bytes: {}", pattern_,
                      text.size(), reason(found));
@@ -86,7 +54,7 @@ std::string Regex::replace_all(std::string_view text, const std::string& replace
     const int done = pcre2_substitute(
         code_->code.get(), units(text), text.size(), 0,
         PCRE2_SUBSTITUTE_GLOBAL | PCRE2_SUBSTITUTE_UNSET_EMPTY | PCRE2_SUBSTITUTE_OVERFLOW_LENGTH, nullptr,
-        code_->context.get(), units(replacement), replacement.size(),
+        code_->limits.get(), units(replacement), replacement.size(),
         reinterpret_cast<PCRE2_UCHAR*>(out.data()), &size);
     if (done >= 0) {
       out.resize(size);

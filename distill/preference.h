@@ -5,8 +5,8 @@
 // nll where it has a weight; of rated answers kl and desirable, the share of the good, instead of accuracies.
 //
 // The reference's signal must be dense (distill/teacher.h). Where it is the model's own start its numbers are the
-// model's, bit for bit, at the first step. The baseline of kto is of its micro-batch: answer i + 1 behind prompt i,
-// cut to the batch's width, so that the micro-batch is part of what is computed, and one row has none.
+// model's, bit for bit, at the first step. KTO takes its baseline from its micro-batch, in which answer i + 1 follows
+// prompt i, cut to the batch's width: so the micro-batch is part of what is computed, and one row has no baseline.
 // make_preference throws ConfigError; a call NonFiniteError for a reference that is not finite.
 #pragma once
 

@@ -223,7 +223,6 @@ kernels::BlockCodes quantize_blocks(GgmlType type, const at::Tensor& x, const at
 }
 
 kernels::Rounding block_rounding(GgmlType type) { return codec_with_codes(type).codes.rounding; }
-int64_t block_group(GgmlType type) { return codec_with_codes(type).codes.group; }
 
 namespace {
 

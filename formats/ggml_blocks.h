@@ -93,7 +93,6 @@ uint64_t packed_bytes(GgmlType type, std::span<const int64_t> shape);
 kernels::BlockScales fit_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance = {});
 kernels::BlockCodes quantize_blocks(GgmlType type, const at::Tensor& x, const at::Tensor& importance = {});
 kernels::Rounding block_rounding(GgmlType type);  // how codes are found, and their range
-int64_t block_group(GgmlType type);               // values that share a scale
 // Codes of a type's range with scales that it can hold: finite, and f16 numbers or powers of two, or with the
 // header that fit_blocks() made of them. Scales of larger groups are repeated (a row's, in every block of
 // it). Throws ShapeError for others.

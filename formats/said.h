@@ -28,8 +28,6 @@ struct Said {
 
 // The first that says something; without one, the last of them.
 Said first_said(std::initializer_list<Said> places);
-// The same, where no other may say something else: DataError naming both.
-Said said_alike(std::initializer_list<Said> places);
 
 // The place of a member of an object.
 Said said_in(const Json& object, const std::string& key, const std::string& source);

@@ -49,10 +49,6 @@ double norm_of(const std::vector<double>& squares) {
   return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
 }
 
-double gradient_norm(const std::vector<BlockedGradient>& gradients) {
-  return norm_of(block_squares(gradients));
-}
-
 void clip_gradients(const std::vector<BlockedGradient>& gradients, double norm, double limit) {
   if (limit <= 0.0 || !(norm > limit)) return;
   for (const BlockedGradient& gradient : gradients) gradient.values.mul_(limit / norm);

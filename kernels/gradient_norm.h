@@ -20,7 +20,6 @@ struct BlockedGradient {
 std::vector<double> block_squares(const std::vector<BlockedGradient>& gradients);
 // sqrt(sum of squares) of blocks, added in order; NaN or infinite when an element is.
 double norm_of(const std::vector<double>& squares);
-double gradient_norm(const std::vector<BlockedGradient>& gradients);
 // Scales all in place by limit / norm when norm > limit. limit 0: never.
 void clip_gradients(const std::vector<BlockedGradient>& gradients, double norm, double limit);
 

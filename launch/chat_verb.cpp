@@ -86,11 +86,12 @@ class Chat {
     const std::string word = line.substr(0, space);
     const std::string rest(data::jinja::strip(line.substr(word.size()), nullptr, true, true));
     if (word == "/help") {
-      fmt::print(stderr,
-                 "/reset      begin another conversation, with the same system text\n"
-                 "/save FILE  write the conversation as JSON, which `retort data render --messages` reads\n"
-                 "/help       this\n"
-                 "A line that begins with a space is said as it is. The end of input (Ctrl-D) ends it.\n");
+      fmt::print(
+          stderr,
+          "/reset      begin another conversation, with the same system text\n"
+          "/save FILE  write the conversation as JSON, which `retort data render --messages` reads\n"
+          "/help       this\n"
+          "A line that begins with a space goes to the model as it is. The end of input (Ctrl-D) ends it.\n");
     } else if (word == "/reset") {
       conversation_.reset();
     } else if (word == "/save") {
@@ -98,8 +99,9 @@ class Chat {
       write_durably(local_files(), rest, conversation_.messages().dump(1) + "\n");
     } else {
       const std::vector<std::string> known = {"/help", "/reset", "/save"};
-      fail<ConfigError>("unknown command {}{} (known: {}; a line that begins with a space is said as it is)",
-                        word, did_you_mean(word, known), fmt::join(known, ", "));
+      fail<ConfigError>(
+          "unknown command {}{} (known: {}; a line that begins with a space goes to the model as it is)",
+          word, did_you_mean(word, known), fmt::join(known, ", "));
     }
   }
 

@@ -15,8 +15,4 @@ double forward_flops_a_token(const models::Model& model, int64_t tokens) {
   return flops_a_token(model, std::min(tokens, model.context())).total() / 3.0;
 }
 
-double utilization(double flops_a_token, double tokens_a_second_a_rank, double peak) {
-  return flops_a_token * tokens_a_second_a_rank / peak;
-}
-
 }  // namespace retort::plan

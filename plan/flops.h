@@ -23,7 +23,4 @@ Flops flops_a_token(double multiplied, double attended);
 Flops flops_a_token(const models::Model& model, int64_t tokens);
 double forward_flops_a_token(const models::Model& model, int64_t tokens);
 
-// The share of the devices' peak that these operations are.
-double utilization(double flops_a_token, double tokens_a_second_a_rank, double peak);
-
 }  // namespace retort::plan

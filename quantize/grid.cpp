@@ -105,9 +105,4 @@ std::string misfit(const Grid& grid, const std::string& tensor, int64_t in_featu
                      fitting.empty() ? "none" : fmt::format("{}", fmt::join(fitting, ", ")));
 }
 
-void check_fits(const Grid& grid, const std::string& tensor, int64_t in_features) {
-  const std::string why = misfit(grid, tensor, in_features);
-  check<ConfigError>(why.empty(), "[quantize] {}", why);
-}
-
 }  // namespace retort::quantize

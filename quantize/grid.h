@@ -72,7 +72,5 @@ at::Tensor as_f16(const at::Tensor& scale);
 
 // Why rows of `in_features` do not fit the grid, with the grids that would; "" when they do.
 std::string misfit(const Grid& grid, const std::string& tensor, int64_t in_features);
-// ConfigError with that text unless they do.
-void check_fits(const Grid& grid, const std::string& tensor, int64_t in_features);
 
 }  // namespace retort::quantize

@@ -1,4 +1,4 @@
-// Curves of several series as one SVG, for a page that stands alone: axes with round numbers, a legend, thinned to as
+// Curves of several series as one SVG, for a page that needs no other file: axes with round numbers, a legend, thinned to as
 // many points as can be seen. Values that are not finite leave a gap. Pure; any thread.
 #pragma once
 

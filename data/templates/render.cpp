@@ -19,6 +19,11 @@ RenderedChat render_chat(const RenderOptions& options) {
   chat.now = date_or_today(options.date);
   if (options.bos) chat.special["bos_token"] = *options.bos;
   if (options.eos) chat.special["eos_token"] = *options.eos;
+  if (options.continue_message) {
+    RenderedChat open{render_open(opened.form, chat), std::nullopt, {}};
+    if (opened.tokenizer) open.ids = opened.tokenizer->encode(open.text);
+    return open;
+  }
   const Rendered rendered = render(opened.form, chat);
   const std::unique_ptr<Tokenizer> bytes = make_byte_tokenizer();
   const Tokenizer& tokenizer = opened.tokenizer ? *opened.tokenizer : *bytes;

@@ -18,6 +18,7 @@ struct RenderOptions {
   std::optional<std::string> bos = {}, eos = {};  // instead of the model's
   std::string date = {};                          // empty: today
   bool generation_prompt = false;
+  bool continue_message = false;  // leave the last message open; nothing is learned then
 };
 
 struct RenderedChat {

@@ -2,68 +2,38 @@
 // as far as they use it. Bytes that are no UTF-8 match nothing (PCRE2_MATCH_INVALID_UTF). A pattern that
 // backtracks without end is stopped by a limit on steps, which grows with the text: a run of white space costs
 // published patterns a few steps a byte.
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/pcre2_pattern.h"
 #include "data/tokenizers/splitter.h"
 
 namespace retort::data {
 namespace {
 
-constexpr uint32_t kSteps = 1000000, kHeapKibibytes = 65536;  // of one match
+constexpr std::string_view kWhere = "[splitter]";
 constexpr uint64_t kStepsOfAByte = 16;
 
 uint32_t steps_for(size_t bytes) {
-  return static_cast<uint32_t>(std::clamp<uint64_t>(kStepsOfAByte * bytes, kSteps, UINT32_MAX));
-}
-
-template <auto kFree>
-struct Free {
-  template <class T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-
-std::string reason(int code) {
-  PCRE2_UCHAR text[256];
-  pcre2_get_error_message(code, text, sizeof text);
-  return reinterpret_cast<const char*>(text);
+  return static_cast<uint32_t>(std::clamp<uint64_t>(kStepsOfAByte * bytes, pcre2::kSteps, UINT32_MAX));
 }
 
 class RegexSplitter final : public Splitter {
  public:
   RegexSplitter(const std::string& pattern, SplitBehavior behavior, bool invert)
-      : pattern_(pattern), behavior_(behavior), invert_(invert) {
-    int code = 0;
-    size_t at = 0;
-    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                              PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF | PCRE2_NEVER_BACKSLASH_C,
-                              &code, &at, nullptr));
-    check<ConfigError>(code_ != nullptr, "[splitter] the pattern {} fails at character {}: {}", pattern, at,
-                       reason(code));
-    pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // without it matching is slower, not different
-  }
+      : pattern_(pattern), behavior_(behavior), invert_(invert), code_(pcre2::compile(pattern, kWhere)) {}
 
   void split(std::string_view text, size_t offset, std::vector<size_t>& ends) const override {
-    const std::unique_ptr<pcre2_match_data, Free<pcre2_match_data_free>> match(
-        pcre2_match_data_create_from_pattern(code_.get(), nullptr));
-    const std::unique_ptr<pcre2_match_context, Free<pcre2_match_context_free>> context(
-        pcre2_match_context_create(nullptr));
-    check<ConfigError>(match && context, "[splitter] no memory for the pattern {}", pattern_);
-    pcre2_set_match_limit(context.get(), steps_for(text.size()));
-    pcre2_set_heap_limit(context.get(), kHeapKibibytes);
+    const pcre2::Match match = pcre2::match_of(code_, kWhere);
+    const pcre2::Limits limits = pcre2::limit(steps_for(text.size()), kWhere);
     std::vector<Stretch> stretches;
     size_t done = 0;
     for (size_t at = 0; at < text.size();) {
-      const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
-                                    0, match.get(), context.get());
+      const int found =
+          pcre2_match(code_.get(), pcre2::units(text), text.size(), at, 0, match.get(), limits.get());
       if (found == PCRE2_ERROR_NOMATCH) break;
       check<DataError>(found >= 0, "[splitter] the pattern {} fails on a text of {} bytes: {}", pattern_,
-                       text.size(), reason(found));
+                       text.size(), pcre2::reason(found));
       const size_t begin = pcre2_get_ovector_pointer(match.get())[0];
       const size_t end = pcre2_get_ovector_pointer(match.get())[1];
       at = std::max(end, at + 1);
@@ -83,7 +53,7 @@ class RegexSplitter final : public Splitter {
   std::string pattern_;
   SplitBehavior behavior_;
   bool invert_;
-  std::unique_ptr<pcre2_code, Free<pcre2_code_free>> code_;
+  pcre2::Code code_;
 };
 
 }  // namespace

@@ -152,7 +152,7 @@ TEST(OpenModel, OpensOtherPeoplesFiles) {
   }
 }
 
-// Rows behind the tokenizer's ids take no part, and a model that was trained with them is written without.
+// Rows after the tokenizer's ids take no part, and a model that was trained with them is written without.
 TEST(OpenModel, KnowsThePaddingOfAVocabulary) {
   testing::TemporaryDirectory directory;
   models::DecoderSpec spec = tiny_model(4)->spec();

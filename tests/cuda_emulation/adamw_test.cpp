@@ -59,7 +59,7 @@ Tensors on_cpu() {
     Tensors gradients = gradients_of(step);
     std::vector<kernels::BlockedGradient> blocked;
     for (size_t i = 0; i < gradients.size(); ++i) blocked.push_back({gradients[i], tensors[i].blocks});
-    const double norm = kernels::gradient_norm(blocked);
+    const double norm = kernels::norm_of(kernels::block_squares(blocked));
     norms.push_back(at::scalar_tensor(norm, at::kDouble));
     kernels::clip_gradients(blocked, norm, kClip);
     for (size_t i = 0; i < gradients.size(); ++i) tensors[i].gradient = gradients[i];

@@ -82,7 +82,7 @@ TEST_F(Preferences, MessagesMayBePromptOrAnswerOrWholes) {
                        R"({"role":"user","content":"Why?"},{"role":"assistant","content":"No."}]})";
   const std::string before = "### Instruction:\nHi\n\n### Response:\nHello\n\n" + prompt;
   EXPECT_THAT(read("a.jsonl", wholes, kWholes), ElementsAre(before + "[Since.\n\n]", before + "{No.\n\n}"));
-  // What a template writes behind an answer's mark belongs to no answer.
+  // What a template adds after an answer's mark belongs to no answer.
   DocumentOptions marked = kFields;
   marked.chat_template = "chatml";
   EXPECT_THAT(read("a.jsonl", messages, marked).front(),

@@ -122,6 +122,17 @@ TEST_F(TemplateStore, GgufFilesHoldThemByKey) {
   }
 }
 
+TEST(RenderChat, LeavesTheLastMessageOpenToBeGoneOnWith) {
+  const Json talk = {{{"role", "user"}, {"content", "Is it?"}},
+                     {{"role", "assistant"}, {"content", "It is"}}};
+  RenderOptions options{.source = "chatml", .messages = talk, .continue_message = true};
+  const RenderedChat open = render_chat(options);
+  EXPECT_TRUE(open.text.ends_with("assistant\nIt is")) << open.text;
+  EXPECT_TRUE(open.spans.empty());
+  options.generation_prompt = true;
+  EXPECT_THROW(render_chat(options), ConfigError);
+}
+
 TEST_F(TemplateStore, AddressesThatLeadNowhereAreNamed) {
   EXPECT_THROW(open_template("chatlm", "", false), ConfigError);
   EXPECT_THROW(open_template("no/such.jinja", "", false), IoError);

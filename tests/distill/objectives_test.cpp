@@ -1,27 +1,11 @@
 #include "distill/objectives.h"
 
 #include "core/error.h"
-#include "models/decoder.h"
-#include "models/weight_map.h"
+#include "tests/distill/tiny_model.h"
 #include "tests/testing.h"
 
 namespace retort::distill {
 namespace {
-
-std::unique_ptr<models::Decoder> tiny_model(uint64_t seed) {
-  auto model = std::make_unique<models::Decoder>(models::DecoderSpec{.vocabulary = 32,
-                                                                     .context = 16,
-                                                                     .layers = 2,
-                                                                     .width = 16,
-                                                                     .heads = 2,
-                                                                     .kv_heads = 2,
-                                                                     .head_dim = 8,
-                                                                     .ffn_width = 32});
-  models::initialise(model->parameters(), "normal", 0.3, seed);
-  models::IdentityMap identity;
-  models::bind_working(model->parameters(), identity, at::kFloat);
-  return model;
-}
 
 // Whatever the row: what it makes counts what the row says, and gives a loss of a batch.
 TEST(Objectives, MakeWhatTheirRowsSay) {

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kTokens = 40;
 
-// Rows behind the tokens are such as would win.
+// The padding rows would win, were they tokens.
 std::unique_ptr<models::Decoder> model_of(uint64_t seed, int64_t padding) {
   models::DecoderSpec spec{.vocabulary = kTokens,
                            .context = 16,

@@ -7,27 +7,11 @@
 
 #include "core/error.h"
 #include "core/host_tensor.h"
-#include "models/decoder.h"
-#include "models/weight_map.h"
+#include "tests/distill/tiny_model.h"
 #include "tests/testing.h"
 
 namespace retort::distill {
 namespace {
-
-std::unique_ptr<models::Decoder> tiny_model(uint64_t seed) {
-  auto model = std::make_unique<models::Decoder>(models::DecoderSpec{.vocabulary = 32,
-                                                                     .context = 16,
-                                                                     .layers = 2,
-                                                                     .width = 16,
-                                                                     .heads = 2,
-                                                                     .kv_heads = 2,
-                                                                     .head_dim = 8,
-                                                                     .ffn_width = 32});
-  models::initialise(model->parameters(), "normal", 0.3, seed);
-  models::IdentityMap identity;
-  models::bind_working(model->parameters(), identity, at::kFloat);
-  return model;
-}
 
 // Four rows of 8 tokens: prompts of 2 and 4, answers of 3, 6, 2 and 1.
 data::Batch four_rows() {

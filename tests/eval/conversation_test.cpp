@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "models/family.h"
 #include "tests/eval/models.h"
 
 namespace retort::eval {
@@ -146,14 +145,7 @@ TEST_F(Conversations, AStopTextAndTheCallerEndAnAnswer) {
 
 // Their keys depend on what follows them.
 TEST_F(Conversations, BytePatchModelsReadAllAtEveryTurn) {
-  models::DecoderSpec spec = models::families().at("spacebyte").defaults;
-  spec.context = 128, spec.layers = 2, spec.width = 32, spec.heads = 2, spec.kv_heads = 1, spec.head_dim = 16,
-  spec.ffn_width = 48;
-  spec.patch = models::PatchSpec{.width = 16, .layers = 3, .heads = 2, .ffn_width = 24, .window = 9};
-  const auto model = models::make_model(spec);
-  models::initialise(model->parameters(), "normal", 0.3, 7);
-  models::IdentityMap identity;
-  models::bind_working(model->parameters(), identity, at::kFloat);
+  const auto model = testing::make_patch_model(128);
   Conversation talk({.model = *model, .tokenizer = *tokenizer_, .form = form_, .sampling = {.tokens = 8}});
   talk.say("Hello");
   formats::Json before = talk.messages();

@@ -6,7 +6,6 @@
 #include <set>
 
 #include "core/error.h"
-#include "models/family.h"
 #include "tests/eval/models.h"
 #include "tests/testing.h"
 
@@ -70,14 +69,7 @@ TEST(Generate, ABatchGivesEachPromptWhatItGetsAlone) {
 
 // Byte-patch models know no padding.
 TEST(Generate, PatchModelsTooGiveEachPromptWhatItGetsAlone) {
-  models::DecoderSpec spec = models::families().at("spacebyte").defaults;
-  spec.context = 24, spec.layers = 2, spec.width = 32, spec.heads = 2, spec.kv_heads = 1, spec.head_dim = 16,
-  spec.ffn_width = 48;
-  spec.patch = models::PatchSpec{.width = 16, .layers = 3, .heads = 2, .ffn_width = 24, .window = 9};
-  const auto model = models::make_model(spec);
-  models::initialise(model->parameters(), "normal", 0.3, 7);
-  models::IdentityMap identity;
-  models::bind_working(model->parameters(), identity, at::kFloat);
+  const auto model = testing::make_patch_model(24);
   const auto together = generate(*model, kPrompts, {.tokens = 20});  // some to the end of the context
   for (size_t i = 0; i < kPrompts.size(); ++i)
     EXPECT_EQ(together[i].ids, continued(*model, kPrompts[i], {.tokens = 20})) << i;

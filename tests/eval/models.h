@@ -3,6 +3,7 @@
 
 #include "core/random.h"
 #include "models/decoder.h"
+#include "models/family.h"
 #include "models/kv_cache.h"
 #include "models/weight_map.h"
 
@@ -24,6 +25,19 @@ inline std::unique_ptr<models::Decoder> make_decoder(int64_t vocabulary, int64_t
   models::IdentityMap identity;
   models::bind_working(decoder->parameters(), identity, at::kFloat);
   return decoder;
+}
+
+// A byte-patch model of the same size.
+inline std::unique_ptr<models::Model> make_patch_model(int64_t context) {
+  models::DecoderSpec spec = models::families().at("spacebyte").defaults;
+  spec.context = context, spec.layers = 2, spec.width = 32, spec.heads = 2, spec.kv_heads = 1,
+  spec.head_dim = 16, spec.ffn_width = 48;
+  spec.patch = models::PatchSpec{.width = 16, .layers = 3, .heads = 2, .ffn_width = 24, .window = 9};
+  auto model = models::make_model(spec);
+  models::initialise(model->parameters(), "normal", 0.3, 7);
+  models::IdentityMap identity;
+  models::bind_working(model->parameters(), identity, at::kFloat);
+  return model;
 }
 
 // Hidden states looked up by token: no arithmetic, so no shape can change a bit of them.

@@ -15,18 +15,6 @@ TEST(Said, TheFirstThatSaysSomethingCounts) {
   EXPECT_FALSE(first_said({{"a", nullptr}, {"b", &nothing}}).something());
 }
 
-TEST(Said, PlacesThatDifferAreBothNamed) {
-  const Json one = 1, two = 2, nothing;
-  EXPECT_EQ(*said_alike({{"a", &nothing}, {"b", &two}, {"c", &two}}).value, two);
-  try {
-    said_alike({{"a.json: x", &one}, {"b.json: x", &two}});
-    FAIL();
-  } catch (const DataError& error) {
-    EXPECT_THAT(error.what(),
-                ::testing::AllOf(::testing::HasSubstr("a.json: x"), ::testing::HasSubstr("b.json: x")));
-  }
-}
-
 TEST(Said, NamesTheMemberOfAFile) {
   const Json object = {{"rope_theta", 5.0}};
   EXPECT_EQ(said_in(object, "rope_theta", "config.json").where, "config.json: rope_theta");

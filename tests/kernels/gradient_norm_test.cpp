@@ -16,6 +16,8 @@ namespace {
 
 using Gradients = std::vector<BlockedGradient>;
 
+double gradient_norm(const Gradients& gradients) { return norm_of(block_squares(gradients)); }
+
 BlockedGradient whole(const at::Tensor& values, int64_t rows_of_a_block = 7) {
   return {values, {0, values.size(0), rows_of_a_block}};
 }

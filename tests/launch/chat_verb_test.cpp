@@ -98,7 +98,7 @@ TEST_F(ChatVerb, AMistakeEndsAPipe) {
   EXPECT_THAT(chat("/save\n").error, HasSubstr("/save wants a file"));
   EXPECT_THAT(chat("/save /nowhere/x.json\n").error, HasSubstr("/nowhere"));
   EXPECT_THAT(chat("/help\n").aside, HasSubstr("/save FILE"));
-  EXPECT_EQ(chat(" /rest\n").error, "");  // said as it is
+  EXPECT_EQ(chat(" /rest\n").error, "");  // no command
 }
 
 TEST_F(ChatVerb, AModelWithoutATemplateIsRefused) {

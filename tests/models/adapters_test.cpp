@@ -259,7 +259,7 @@ TEST(Adapters, AHalfThatIsTrainedWholeUnties) {
   EXPECT_FALSE(model->parameters().at("lm_head.weight").borrowed);
 }
 
-// Rows behind the tokenizer's ids stay out of the logits, learn nothing of B, and count for no merge.
+// Rows after the tokenizer's ids stay out of the logits, learn nothing of B, and count for no merge.
 TEST(Adapters, ATablesPaddingStaysOut) {
   for (const bool dora : {false, true}) {
     AdapterOptions options = dora ? on({"q_proj", "lm_head"}) : on({"q_proj", "embed_tokens", "lm_head"});

@@ -21,7 +21,7 @@ void expect_row(const FoundryRow& row) {
   const auto model = shape(gpt(row.layers, row.width, row.heads, 50368, row.tokens));
   const double N = static_cast<double>(count_parameters(model->parameters()).stored);
   const Flops flops = flops_a_token(N, static_cast<double>(row.layers * row.width * row.tokens));
-  const double share = utilization(flops.total(), row.tokens_a_second_a_gpu, devices().at("h100").bf16);
+  const double share = flops.total() * row.tokens_a_second_a_gpu / devices().at("h100").bf16;
   EXPECT_NEAR(100 * share, row.mfu, kWithin * row.mfu);
 }
 

@@ -18,7 +18,7 @@ namespace {
 double norm_of(const std::vector<at::Tensor>& gradients) {
   std::vector<kernels::BlockedGradient> blocked;
   for (const at::Tensor& g : gradients) blocked.push_back({g, models::cut_into_blocks(g.sizes())});
-  return kernels::gradient_norm(blocked);
+  return kernels::norm_of(kernels::block_squares(blocked));
 }
 
 struct Outcome {

@@ -1,0 +1,178 @@
+#include "train/trainer.h"
+
+#include <gmock/gmock.h>
+
+#include <set>
+
+#include "comm/together.h"
+#include "core/error.h"
+#include "tests/train/tiny_run.h"
+
+namespace retort::train {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::TemporaryDirectory;
+
+class FullDisk final : public QuickFiles {
+ public:
+  explicit FullDisk(std::set<std::string> refused) : refused_(std::move(refused)) {}
+  std::unique_ptr<WritableFile> create(const Path& path, uint64_t bytes) override {
+    for (const std::string& name : refused_)
+      if (path.string().find(name) != std::string::npos)
+        fail<IoError>("{}: No space left on device", path.string());
+    return QuickFiles::create(path, bytes);
+  }
+
+ private:
+  std::set<std::string> refused_;
+};
+
+}  // namespace
+
+// A bit that flips in one rank's memory is found before it gets into a checkpoint, and the rank is named.
+TEST(TrainerSaves, ARankWhoseWeightsHaveChangedIsNamedBeforeASave) {
+  const TemporaryDirectory directory, whole;
+  TinyRun run;
+  run.ranks = 3;
+  run.micro_batches = 1;
+  run.options.checkpoint_every = 5;
+  std::vector<models::Parameters*> parameters(3);
+  run.before_run = [&](int rank, TrainerParts& parts) {
+    parameters[static_cast<size_t>(rank)] = &parts.step.model.parameters();
+  };
+  run.before_step = [&](int rank, int64_t step, std::atomic<bool>&) {
+    const at::NoGradGuard no_grad;
+    if (rank == 1 && step == 7) parameters[1]->unique().back().master.view(-1)[0] *= 1.0000001;
+  };
+  try {
+    run(directory / "run");
+    FAIL() << "trained on";
+  } catch (const comm::SharedError& error) {
+    EXPECT_EQ(error.code(), ExitCode::kCommunication);
+    EXPECT_THAT(error.what(), HasSubstr("step 10: the weights of rank 1 differ"));
+  }
+  EXPECT_EQ(list_checkpoints(directory / "run/checkpoints").front().filename(), "step_00000005");
+
+  TinyRun again = run, undisturbed = run;
+  again.before_step = undisturbed.before_step = {};
+  again.before_run = undisturbed.before_run = {};
+  again(directory / "run");
+  undisturbed(whole / "run");
+  expect_same(directory / "run", whole / "run");
+}
+
+// The checkpoint of the lowest figure outlives the rotation, is what others open, and is what the run ends with.
+TEST(TrainerSaves, KeepsTheBestCheckpointAsItsModel) {
+  for (const int ranks : {1, 2}) {
+    const TemporaryDirectory run, whole;
+    TinyRun best, upto;
+    best.ranks = upto.ranks = ranks;
+    best.micro_batches = upto.micro_batches = 2 / ranks;
+    best.options.keep_best = true;
+    best.figures = {{5, 3.0}, {10, 1.0}, {15, 2.0}, {20, 1.5}};
+    const TrainReport report = best(run.path());
+    EXPECT_EQ(report.steps, 20);
+    EXPECT_EQ(report.model_step, 10);
+    const Path checkpoints = run / "checkpoints";
+    EXPECT_EQ(list_checkpoints(checkpoints),
+              (std::vector<Path>{checkpoints / "step_00000020", checkpoints / "step_00000010"}));
+    EXPECT_EQ(model_checkpoint(checkpoints), checkpoints / "step_00000010");
+    Log quiet(stderr, "", true);
+    EXPECT_EQ(load_model_checkpoint(checkpoints, quiet)->step, 10);
+    EXPECT_EQ(load_latest_checkpoint(checkpoints, quiet)->step, 20) << "a run continues from its newest";
+
+    upto.before_step = stop_at(9, 0);
+    upto(whole.path());  // the run as it was after ten steps
+    EXPECT_EQ(best.model_norm, upto.model_norm);
+
+    TinyRun again;
+    again.ranks = ranks, again.micro_batches = 2 / ranks;
+    again.options = best.options;
+    again.figures = best.figures;
+    EXPECT_EQ(again(run.path()).model_step, 10);
+    EXPECT_EQ(again.model_norm, best.model_norm);
+    std::filesystem::remove_all(checkpoints / "step_00000010");
+    EXPECT_EQ(model_checkpoint(checkpoints), checkpoints / "step_00000020");
+  }
+}
+
+TEST(TrainerSaves, EndsWhenItsPatienceDoes) {
+  const TemporaryDirectory run, stopped;
+  const auto tiny = [] {
+    TinyRun out;
+    out.options.patience = 2;
+    out.options.validate_every = 3;
+    out.figures = {{3, 3.0}, {6, 2.0}, {9, 2.5}, {12, 2.0}, {15, 1.0}, {18, 1.0}, {20, 1.0}};
+    return out;
+  };
+  TinyRun whole = tiny();
+  const TrainReport report = whole(run.path());
+  EXPECT_EQ(report.steps, 12);  // 2.0 at 12 is no lower than at 6
+  EXPECT_EQ(report.model_step, 12);
+  EXPECT_THAT(whole.validated, ElementsAre(3, 6, 9, 12));
+  EXPECT_EQ(list_checkpoints(run / "checkpoints").front().filename(), "step_00000012");
+
+  TinyRun first = tiny(), second = tiny(), third = tiny();
+  first.before_step = stop_at(9, 0);
+  EXPECT_TRUE(first(stopped.path()).preempted);
+  EXPECT_EQ(second(stopped.path()).steps, 12) << "the count goes on after a stop";
+  expect_same(run.path(), stopped.path());
+  EXPECT_EQ(third(stopped.path()).steps, 12);
+  EXPECT_TRUE(third.validated.empty()) << "there is nothing left to do";
+}
+
+TEST(TrainerSaves, ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
+  TemporaryDirectory whole_run, damaged_run;
+  TinyRun whole, first, resumed;
+  first.options.checkpoint_every = 5;
+  first.options.keep_checkpoints = 2;
+  whole(whole_run.path());
+  first.before_step = stop_at(9, 0);
+  first(damaged_run.path());
+  const Path shard = damaged_run / "checkpoints/step_00000010/optimizer.safetensors";
+  std::filesystem::resize_file(shard, std::filesystem::file_size(shard) - 4);
+  resumed(damaged_run.path());
+  EXPECT_NE(resumed.log.find("optimizer.safetensors"), std::string::npos) << resumed.log;
+  EXPECT_NE(resumed.log.find("continuing from"), std::string::npos) << resumed.log;
+  EXPECT_THAT(resumed.validated, ElementsAre(10, 15, 20));
+  expect_same(whole_run.path(), damaged_run.path());
+
+  for (const Path& path : list_checkpoints(damaged_run / "checkpoints"))
+    std::filesystem::resize_file(path / "weights.safetensors", 100);
+  EXPECT_THROW(resumed(damaged_run.path()), CheckpointError);
+}
+
+TEST(TrainerSaves, AFullDiskDuringASaveDoesNotStopTheRun) {
+  TemporaryDirectory whole_run, full_run;
+  TinyRun whole, full;
+  full.ranks = 2, full.micro_batches = 1;
+  full.options.checkpoint_every = 5;
+  FullDisk files({"step_00000010", "step_00000015"});
+  full.files = &files;
+  whole(whole_run.path());
+  EXPECT_EQ(full(full_run.path()).steps, 20);
+  EXPECT_NE(full.log.find("step 10 could not be saved"), std::string::npos) << full.log;
+  EXPECT_NE(full.log.find("No space left"), std::string::npos) << full.log;
+  expect_same(whole_run.path(), full_run.path());
+}
+
+TEST(TrainerSaves, TooManyFailedSavesAreAnErrorOnEveryRank) {
+  TemporaryDirectory run;
+  TinyRun full;
+  full.ranks = 2;
+  full.options.checkpoint_every = 2;
+  full.options.max_failed_saves = 3;
+  FullDisk files({"step_00000004", "step_00000006", "step_00000008", "step_0000001"});
+  full.files = &files;
+  EXPECT_THROW(full(run.path()), IoError);
+  EXPECT_THAT(list_checkpoints(run / "checkpoints"), ElementsAre(run / "checkpoints/step_00000002"));
+  EXPECT_EQ(load_checkpoint(run / "checkpoints/step_00000002").step, 2);
+
+  FullDisk last({"step_00000020"});  // nothing makes up for the last one
+  full.files = &last;
+  EXPECT_THROW(full(run.path()), IoError);
+}
+
+}  // namespace retort::train
