@@ -1,5 +1,5 @@
-// What NVIDIA's driver says of this machine's GPUs. It is opened here and linked nowhere, so that a machine without one
-// costs nothing and is told why. Any thread; throws nothing.
+// What NVIDIA's driver says of this machine's GPUs. It is opened here and linked nowhere, so that it
+// costs nothing where there is none, and the answer says why. Any thread; throws nothing.
 #pragma once
 
 #include <cstdint>

@@ -208,7 +208,8 @@ struct CommandLine {
     sub->add_option("--date", options.date,
                     "YYYY-MM-DD for templates that write the date; today when left out");
     sub->add_flag("--generation-prompt", options.generation_prompt, "end with what opens an answer");
-    sub->add_flag("--continue", options.continue_message, "leave the last message open, to be gone on with");
+    sub->add_flag("--continue", options.continue_message,
+                  "leave the last message open, for a model to continue");
     sub->add_flag("--json", render.json, "{\"text\", \"ids\", \"spans\"}: spans are learned, in characters");
   }
 

@@ -45,7 +45,7 @@ TEST(Validate, ATemplateThatWritesTheDateIsToldOne) {
   documents.chat_template = plain;
   EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it has a date of its own";
   documents.chat_template = (directory / "none.jinja").string();
-  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "that it is missing is told elsewhere";
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "the missing file is another finding";
 }
 
 TEST(Validate, BatchArithmeticFollowsTheRanks) {
