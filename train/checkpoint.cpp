@@ -241,7 +241,7 @@ LoadedCheckpoint load_verified(const Path& path) {
 
 void save_checkpoint(FileSystem& files, const Path& directory, const CheckpointContent& content,
                      int64_t keep) {
-  const Path path = directory / directory_name(content.step);
+  const Path path = checkpoint_path(directory, content.step);
   const Path temporary = path.string() + fmt::format(".tmp.{}", ::getpid());
   files.make_directories(directory);
   try {
@@ -320,13 +320,31 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
   return {};
 }
 
+Path checkpoint_path(const Path& directory, int64_t step) { return directory / directory_name(step); }
+
+void adopt_checkpoint(FileSystem& files, const Path& checkpoint, const Path& directory) {
+  const Path place = directory / checkpoint.filename();
+  const Path temporary = place.string() + fmt::format(".tmp.{}", ::getpid());
+  files.make_directories(temporary);
+  for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+    const auto from = MappedFile::open(entry.path());
+    const auto to = files.create(temporary / entry.path().filename(), from->bytes().size());
+    to->append(from->bytes());
+    to->sync();
+    to->close();
+  }
+  files.sync_directory(temporary);
+  files.rename(temporary, place);
+  files.sync_directory(directory);
+}
+
 Path model_checkpoint(const Path& directory) {
   const std::vector<Path> all = list_checkpoints(directory);
   if (all.empty()) return "";
   try {
     const Json extra = read_manifest(all.front() / kManifest).at("extra");
     if (!extra.contains("train") || !extra["train"].contains("best")) return all.front();
-    const Path best = directory / directory_name(extra["train"]["best"].at("step").get<int64_t>());
+    const Path best = checkpoint_path(directory, extra["train"]["best"].at("step").get<int64_t>());
     return std::ranges::find(all, best) != all.end() ? best : all.front();
   } catch (const std::exception&) {  // damaged: whoever loads it says so
     return all.front();

@@ -63,6 +63,9 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
 Path model_checkpoint(const Path& directory);
 // That one, or the newest other that is whole; nothing when there is none at all.
 std::optional<LoadedCheckpoint> load_model_checkpoint(const Path& directory, Log& log);
+Path checkpoint_path(const Path& directory, int64_t step);
+// Copies a checkpoint of another run into `directory`, whole or not at all.
+void adopt_checkpoint(FileSystem& files, const Path& checkpoint, const Path& directory);
 // Names of the checkpoints below `directory`, newest first, without reading them.
 std::vector<Path> list_checkpoints(const Path& directory);
 // The masters by name, for a checkpoint, without what is borrowed.

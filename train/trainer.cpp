@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "comm/agreement.h"
+#include "comm/together.h"
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
@@ -85,6 +86,8 @@ struct Trainer::State {
   // Of validations, where options ask for it: the lowest figure, its step, and how many there have been since.
   double best = std::numeric_limits<double>::infinity();
   int64_t best_step = -1, since_best = 0;
+  int64_t counted_step =
+      -1;  // the last one that was counted: a run that goes on elsewhere validates there again
 };
 
 void TrainOptions::describe(Section& s) {
@@ -129,8 +132,12 @@ Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches
 TrainReport Trainer::run() {
   State state = restore();
   compare_ranks(state);
-  if (state.step >= options_.steps || exhausted(state)) return finished(state);
   comm::Comm& comm = parts_.step.comm;
+  if (state.step >= options_.steps || exhausted(state)) {
+    const bool none = comm.rank() == 0 && list_checkpoints(parts_.directory / kCheckpoints).empty();
+    if (comm.reduce(int64_t{none}, comm::Reduce::kMax) != 0) save(state, true);  // it was another run's end
+    return finished(state);
+  }
   const int64_t all_batches = comm.size() * micro_batches_, mine = comm.rank() * micro_batches_;
   const data::BatchOptions& batch = parts_.stream.options();
 
@@ -185,6 +192,29 @@ bool Trainer::exhausted(const State& state) const {
   return options_.patience > 0 && state.since_best >= options_.patience;
 }
 
+// The best checkpoint lies with this run's. One of the run that this one goes on from is copied; where that is gone there is
+// no best so far.
+void Trainer::adopt_best(State& state, const Path& source) {
+  if (!options_.keep_best || state.best_step < 0) return;
+  const Path own = parts_.directory / kCheckpoints, best = checkpoint_path(own, state.best_step);
+  comm::together(parts_.step.comm, [&] {
+    if (parts_.step.comm.rank() != 0) return;
+    const Path old = checkpoint_path(source.parent_path(), state.best_step);
+    if (!std::filesystem::exists(best) && std::filesystem::exists(old))
+      adopt_checkpoint(parts_.files, old, own);
+  });
+  const bool there = parts_.step.comm.rank() != 0 || std::filesystem::exists(best);
+  if (parts_.step.comm.all_agree(there)) return;
+  if (parts_.step.comm.rank() == 0)
+    parts_.log.warn(
+        "the checkpoint of step {}, with the lowest validation figure so far, is gone: the best is the best "
+        "of "
+        "the steps to come",
+        state.best_step);
+  state.best = std::numeric_limits<double>::infinity();
+  state.best_step = -1, state.since_best = 0;
+}
+
 // The model becomes that of the best checkpoint.
 void Trainer::take_best(const State& state) {
   if (state.best_step < 0 || state.best_step == state.step) return;
@@ -234,7 +264,8 @@ void Trainer::validate(State& state, Metrics* metrics) {
   if (!parts_.validate) return;
   const std::map<std::string, double> figures = parts_.validate(state.step);
   if (metrics) metrics->validation(state.step, figures);
-  if (figures.empty() || !watches_best()) return;
+  if (figures.empty() || !watches_best() || state.counted_step == state.step) return;
+  state.counted_step = state.step;
   ++state.since_best;
   if (figures.begin()->second >= state.best) return;
   state.best = figures.begin()->second, state.best_step = state.step, state.since_best = 0;
@@ -323,8 +354,10 @@ Json Trainer::facts_of(const State& state) const {
                     {"sources", sources_of(parts_.stream, samples_at(state))},
                     {"precision", precision_of(parts_.step.model.parameters())}};
   if (state.best_step >= 0)
-    facts["train"][options_.keep_best ? "best" : "lowest"] = {
-        {"figure", state.best}, {"step", state.best_step}, {"since", state.since_best}};
+    facts["train"][options_.keep_best ? "best" : "lowest"] = {{"figure", state.best},
+                                                              {"step", state.best_step},
+                                                              {"since", state.since_best},
+                                                              {"counted", state.counted_step}};
   return facts;
 }
 
@@ -371,6 +404,7 @@ Trainer::State Trainer::restore() {
         state.best = formats::json_real(train[key], "figure", source);
         state.best_step = formats::json_integer(train[key], "step", source);
         state.since_best = formats::json_integer(train[key], "since", source);
+        state.counted_step = formats::json_integer(train[key], "counted", source);
       }
     const Json now = batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_);
     check<ConfigError>(
@@ -394,6 +428,7 @@ Trainer::State Trainer::restore() {
       parts_.log.warn("the last save could not be finished: {}", error.what());
     }
   }
+  adopt_best(state, checkpoint->path);
   return state;
 }
 

@@ -92,6 +92,7 @@ class Trainer {
   void validate(State& state, Metrics* metrics);
   bool watches_best() const;
   bool exhausted(const State& state) const;
+  void adopt_best(State& state, const Path& source);
   void take_best(const State& state);
   TrainReport finished(const State& state);
   void save(State& state, bool last);

@@ -98,6 +98,51 @@ TEST(TrainerSaves, KeepsTheBestCheckpointAsItsModel) {
   }
 }
 
+// A run that goes on from another's checkpoint takes that one's best with it.
+TEST(TrainerSaves, TheBestOfTheRunBeforeGoesAlong) {
+  for (const bool lost : {false, true}) {
+    const TemporaryDirectory before, after;
+    TinyRun first, second;
+    first.options.keep_best = second.options.keep_best = true;
+    first.figures = {{5, 3.0}, {10, 1.0}, {15, 2.0}, {20, 1.5}};
+    second.figures = {{20, 1.5}, {25, 4.0}, {30, 5.0}};  // the one at 20 is shown again, and counts once
+    second.options.steps = 30;
+    second.options.patience = 3;
+    second.ranks = 2, second.micro_batches = 1;
+    first(before.path());
+    if (lost) std::filesystem::remove_all(before / "checkpoints/step_00000010");
+    second.before_run = [&](int, TrainerParts& parts) {
+      parts.resume_from = before / "checkpoints/step_00000020";
+    };
+    const TrainReport report = second(after.path());
+    EXPECT_EQ(report.model_step, lost ? 25 : 10);
+    EXPECT_EQ(report.steps, lost ? 30 : 25);
+    EXPECT_EQ(model_checkpoint(after / "checkpoints").filename(), lost ? "step_00000025" : "step_00000010");
+    EXPECT_EQ(second.log.find("is gone") != std::string::npos, lost) << second.log;
+    if (!lost) {
+      EXPECT_EQ(second.model_norm, first.model_norm);
+    }
+  }
+}
+
+// Where there is nothing left to do, what the run goes on from is its result all the same.
+TEST(TrainerSaves, ARunThatBeginsAtItsEndHasACheckpoint) {
+  const TemporaryDirectory before, after;
+  TinyRun first, second;
+  first.options.patience = second.options.patience = 1;
+  first.options.keep_best = second.options.keep_best = true;
+  first.figures = {{5, 1.0}, {10, 2.0}};
+  second.options.steps = 30;
+  first(before.path());
+  second.before_run = [&](int, TrainerParts& parts) {
+    parts.resume_from = before / "checkpoints/step_00000010";
+  };
+  EXPECT_EQ(second(after.path()).model_step, 5);
+  EXPECT_TRUE(second.validated.empty());
+  EXPECT_EQ(list_checkpoints(after / "checkpoints").size(), 2u);
+  EXPECT_EQ(second.model_norm, first.model_norm);
+}
+
 TEST(TrainerSaves, EndsWhenItsPatienceDoes) {
   const TemporaryDirectory run, stopped;
   const auto tiny = [] {
