@@ -134,8 +134,9 @@ TrainReport Trainer::run() {
   compare_ranks(state);
   comm::Comm& comm = parts_.step.comm;
   if (state.step >= options_.steps || exhausted(state)) {
-    const bool none = comm.rank() == 0 && list_checkpoints(parts_.directory / kCheckpoints).empty();
-    if (comm.reduce(int64_t{none}, comm::Reduce::kMax) != 0) save(state, true);  // it was another run's end
+    const Path own = checkpoint_path(parts_.directory / kCheckpoints, state.step);
+    const bool elsewhere = comm.rank() == 0 && !std::filesystem::exists(own);  // it was another run's end
+    if (comm.reduce(int64_t{elsewhere}, comm::Reduce::kMax) != 0) save(state, true);
     return finished(state);
   }
   const int64_t all_batches = comm.size() * micro_batches_, mine = comm.rank() * micro_batches_;
