@@ -37,7 +37,7 @@ struct Decoder::State {
   void declare();
   LayerCall call(const TokenBlock& block, KvCache* cache);
   void skip_padding(LayerCall& c, const at::Tensor& start_B, int64_t keys) const;
-  at::Tensor embedded(const at::Tensor& tokens_BT, const LayerCall& call) const;
+  at::Tensor embedded(const TokenBlock& block, const LayerCall& call) const;
   double embedding_scale() const;
   static TokenBlock remember(KvCache& cache, const at::Tensor& tokens_BT, const at::Tensor& positions_BT);
 };
@@ -104,8 +104,9 @@ void Decoder::State::skip_padding(LayerCall& c, const at::Tensor& start_B, int64
   c.mask.document_BS = at::arange(keys, start_B.options()).unsqueeze(0).ge(start_B1).to(at::kLong);
 }
 
-at::Tensor Decoder::State::embedded(const at::Tensor& tokens_BT, const LayerCall& c) const {
-  at::Tensor x_BTD = look_up(*embed, tokens_BT, *embed_adapter);
+at::Tensor Decoder::State::embedded(const TokenBlock& block, const LayerCall& c) const {
+  at::Tensor x_BTD = look_up(*embed, block.tokens_BT, *embed_adapter);
+  if (block.noise_BTD.defined()) x_BTD = x_BTD + block.noise_BTD;
   if (spec.scale_embeddings) x_BTD = x_BTD * embedding_scale();
   return positions ? x_BTD + look_up(*positions, c.positions_BT) : x_BTD;
 }
@@ -148,13 +149,13 @@ at::Tensor Decoder::hidden(const TokenBlock& block, KvCache* cache) {
           .narrow(1, whole.tokens_BT.size(1) - block.tokens_BT.size(1), block.tokens_BT.size(1));
     }
   }
-  const at::Tensor x_BTD = (*s.layers)(s.embedded(block.tokens_BT, c), c);
+  const at::Tensor x_BTD = (*s.layers)(s.embedded(block, c), c);
   if (cache) cache->advance(block.tokens_BT.size(1));
   return s.final_norm(x_BTD);
 }
 
 at::Tensor Decoder::embed(const TokenBlock& block) {
-  return state_->embedded(block.tokens_BT, state_->call(block, nullptr));
+  return state_->embedded(block, state_->call(block, nullptr));
 }
 
 at::Tensor Decoder::run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block) {
