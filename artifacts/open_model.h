@@ -43,7 +43,7 @@ struct OpenedModel {
 };
 
 // The model that a path leads to; errors as find_model()'s and its reader's. Its own tokenizer fits it: rows of the
-// embedding behind the tokenizer's ids are padding (Model::set_tokens), an added token without a row is dropped with
+// embedding beyond the tokenizer's ids are padding (Model::set_tokens), an added token without a row is dropped with
 // a warning, another is a DataError.
 OpenedModel open_model(const Path& path, Log& log);
 // Where the base of an adapter's folder is: where the folder says, from the working directory or from itself.

@@ -23,7 +23,7 @@ namespace {
 using namespace retort;
 
 constexpr int kRounds = 7;
-constexpr int64_t kTokens = 8;  // of a round, behind a prompt of one token: every step reads all weights
+constexpr int64_t kTokens = 8;  // of a round, after a prompt of one token: every step reads all weights
 
 models::DecoderSpec tinyllama() {
   models::DecoderSpec spec;

@@ -45,7 +45,7 @@ inline Times time_once(const std::function<void()>& work) {
 }
 
 // Where the two sides' data lies in memory is luck that lasts as long as the data does (some percent, with
-// megabytes of it). `renew` makes them anew: it is called before the first pair and every fifth after it.
+// megabytes of it). `renew` makes new ones: it is called before the first pair and every fifth after it.
 inline Paired time_pairs(
     const std::function<void()>& ours, const std::function<void()>& peer, int pairs,
     const std::function<void()>& renew = [] {}) {

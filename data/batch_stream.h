@@ -1,16 +1,10 @@
-// Batches by number. A sample is a row of `sequence` tokens of one source with its next-token labels: a window of the
-// text, or whole documents packed together (data/packing.h). Sources are mixed by weight (data/mixture.h); the rows of a
-// source's epoch are visited in the order of a keyed permutation (seed, epoch), each source at its own pace. Batch m holds samples
-// [m * rows, (m + 1) * rows) of that endless order, so a batch is a pure function of (data, options, m):
-// there is no state to save but a number, no state per rank, and any rank count sees the same samples.
-// Windows start at multiples of `sequence`; the labels' last token is the next window's first, and a corpus's
-// last token predicts nothing. Tokens after the last whole window, or beyond `limit`, are not trained on. The end of a
-// packed row is padding: a document of its own without labels. Shards of answers to compare have a row for each
-// answer (data/answer_rows.h), whatever the options say of documents, and a batch is as wide as its longest; a
-// sample is a row still, and the two of a pair are side by side in one batch.
-// Where the shards have a loss mask, labels that are not learned are kIgnored. batch() is const and
-// thread-safe; data/prefetcher.h runs it ahead on its own thread. Throws ConfigError for options and
-// DataError for a corpus shorter than one window, or sources of different tokenizers.
+// Batches by number: i64 tokens, labels and positions [B, T]. A sample is a row of `sequence` tokens of one source with
+// its next-token labels: a window, documents packed together (data/packing.h), or an answer (data/answer_rows.h).
+// Sources are mixed by weight (data/mixture.h), and the rows of an epoch come in the order of a keyed permutation (seed,
+// epoch). Batch m holds samples [m * rows, (m + 1) * rows) of that endless order: a pure function of (data, options, m),
+// so there is no state to save but a number, and any rank count sees the same samples (docs/data.md). batch() is
+// const and thread-safe; data/prefetcher.h runs it ahead on its own thread. Throws ConfigError for options, and DataError
+// for a corpus shorter than one window or sources of different tokenizers.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -32,7 +26,7 @@ inline constexpr int64_t kIgnored = -100;  // a label that predicts nothing
 // tokens, labels, positions and document numbers, all i64 [B, T] on the host: a batch is made there, and
 // whoever multiplies on a device copies it. Positions count from the document's first token in the row,
 // documents from 0 in each row; both are undefined where documents are not isolated. corpus_BT is where each
-// token stands in the corpus of its row's source, source_B (i64) the number of that source: what is stored
+// token is in the corpus of its row's source, source_B (i64) the number of that source: what is stored
 // beside a corpus is found by the two.
 struct Batch {
   at::Tensor tokens_BT, labels_BT, positions_BT, document_BT;

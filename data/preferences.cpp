@@ -97,7 +97,7 @@ Document pair_of(std::vector<Span> chosen, std::vector<Span> rejected, const Sou
   return out;
 }
 
-// Where two texts part, taken back to before the word: a space belongs to what follows, a line break to what is
+// Where two texts part, moved to before the word: a space belongs to what follows, a line break to what is
 // before.
 size_t parting(std::string_view a, std::string_view b) {
   const auto end =

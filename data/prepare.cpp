@@ -140,7 +140,7 @@ Encoded encode(const Jobs::Job& job, const Tokenizer& tokenizer, const Conversat
   for (const auto& [piece, before] : job.items) {
     try {
       out.pieces.push_back(
-          {tokenizer.encode_behind(before, piece.text), piece.text.size(), piece.continues, piece.learned});
+          {tokenizer.encode_after(before, piece.text), piece.text.size(), piece.continues, piece.learned});
     } catch (const DataError& error) {
       fail<DataError>("{}: {}", piece.where, error.what());
     }

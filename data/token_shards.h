@@ -1,24 +1,7 @@
-// Tokens on disk: a directory of HDF5 files shard-00000.h5, shard-00001.h5, ... read through mappings.
-//
-//   /tokens     u16 or u32 [N]    contiguous, unfiltered
-//   /documents  u64 [D+1]         starts of documents in this shard, then N; tokens before the first start
-//                                 continue the last document of the shard before
-//   /digest     u64 [ceil(N/2^20)]  XXH3-64 of the tokens' bytes, per 2^20 tokens
-//   /loss_mask  u8 [N]            for fine-tuning only: 1 where a token is learned, 0 where it is only read;
-//                                 of preferences 2 where it belongs to a rejected or bad answer
-//   attributes  format = "retort-tokens", version = 3 of preferences, 2 with /loss_mask, else 1, shard (its
-//               number), kind ("pairs": documents are chosen, rejected, chosen, ...; "rated"; version 3 only),
-//               last (1 in the last one, else 0), tokenizer (fingerprint), tokenizer_name, vocabulary,
-//               prefix (ids that every document begins with, "1,5"; absent or "": none),
-//               source (what it was made from), bytes (of the text that the tokens stand for),
-//               documents_digest (XXH3-64, hex); with /loss_mask: loss_mask_digest, learned (tokens not 0);
-//               next_piece, next_token, document_begins: where an interrupted writer continues after it
-//
-// Beside the shards lie the files of a tokenizer that has no name of its own (Tokenizer::hf_files()), so that
-// the text can be read when the file it came from is gone. Tokens are u16 for vocabularies up to 65536.
-// Opening checks format, version, types, sizes, document starts, that all shards agree and that none is
-// missing; verify() checks the digests and the ids. Immutable after opening; sharable between threads. Throws
-// DataError, IoError.
+// Tokens on disk: a directory of HDF5 files shard-00000.h5, shard-00001.h5, ... (docs/formats.md), read through mappings:
+// ids u16 or u32, starts of documents, and for fine-tuning what of them is learned. Opening checks format, version,
+// types, sizes, document starts, that all shards agree and that none is missing; verify() checks digests and ids.
+// Immutable after opening; any thread. Throws DataError, IoError.
 #pragma once
 
 #include <cstdint>

@@ -25,7 +25,7 @@
 
 namespace retort::formats {
 
-// Values are persistent: they stand in GGUF files.
+// Values are persistent: GGUF files hold them.
 enum class GgmlType : int32_t {
   F32 = 0,
   F16 = 1,

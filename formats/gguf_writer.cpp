@@ -28,7 +28,7 @@ class Image {
   std::string bytes_;
 };
 
-// Value type numbers are persistent: they stand in files.
+// Value type numbers are persistent: files hold them.
 template <class T>
 constexpr int32_t kTypeOf = -1;
 template <>

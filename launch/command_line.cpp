@@ -59,6 +59,7 @@ struct CommandLine {
     add_export();
     add_looks();
     add_recipe();
+    app.set_help_all_flag("--help-all", "Print every verb with its options and exit");
   }
 
   template <class Arguments>
@@ -355,6 +356,7 @@ struct CommandLine {
   }
 };
 
+// Every verb with its options, one a line: "eval MODEL --text --json".
 void surface(const CLI::App& app, const std::string& prefix, std::string& out) {
   const auto subs = app.get_subcommands([](const CLI::App*) { return true; });
   for (const CLI::App* sub : subs) surface(*sub, prefix + sub->get_name() + " ", out);
@@ -414,6 +416,13 @@ std::function<ExitCode()> parse_command_line(const std::vector<std::string>& arg
       fmt::print("{}\n", text);
       return ExitCode::kDone;
     };
+  } catch (const CLI::CallForAllHelp&) {
+    std::string all;
+    surface(line->app, "", all);
+    return [all] {
+      fmt::print("{}", all);
+      return ExitCode::kDone;
+    };
   } catch (const CLI::Success&) {
     std::string above;
     const CLI::App* asked = &line->app;
@@ -432,13 +441,6 @@ std::function<ExitCode()> parse_command_line(const std::vector<std::string>& arg
     fail<ConfigError>("{} (see --help)", error.what());
   }
   return [line] { return line->chosen(); };
-}
-
-std::string command_line_surface() {
-  CommandLine line;
-  std::string out;
-  surface(line.app, "", out);
-  return out;
 }
 
 }  // namespace retort::launch

@@ -14,7 +14,4 @@ namespace retort::launch {
 // Throws ConfigError with the usage.
 std::function<ExitCode()> parse_command_line(const std::vector<std::string>& arguments);
 
-// Every verb with its options, one a line: "eval MODEL --text --json".
-std::string command_line_surface();
-
 }  // namespace retort::launch

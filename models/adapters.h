@@ -1,16 +1,11 @@
-// Low-rank adapters on a model. Where they come from: the spec, for layers that share a network (lora_rank in
-// decoder.h), or adapt(), for fine-tuning a base that stays as it is. models/linear.h has their formulas.
+// Low-rank adapters on a model. Where they come from: the spec, for layers that share a network (lora_rank), or adapt(),
+// for fine-tuning a base that stays as it is. models/linear.h has their formulas, docs/finetuning.md the names. Tensors,
+// beside the name of the use, of which each has an adapter of its own:
 //
-// adapt() names weights as a Hugging Face folder of the family does ("model.layers.0.self_attn.q_proj"),
-// and as our own parameters are where there is no such folder. A weight that is fused there has one A for
-// all its parts. Every use of a shared weight gets an adapter of its own. Tensors, beside the use's own
-// name:
-//
-//   NAME.lora_a.weight [rank, in]    U(-1/sqrt(in), 1/sqrt(in)); of an embedding N(0, 1)
+//   NAME.lora_a.weight [rank, in]    U(-1/sqrt(in), 1/sqrt(in)); of an embedding, [V, D] here as any weight, N(0, 1)
 //   NAME.lora_b.weight [out, rank]   0
 //   NAME.lora_m.weight [out]         the lengths of the weight's rows (DoRA)
 //
-// An embedding is [V, D] as any weight is: its A here is B transposed elsewhere, and its B is A transposed.
 // Throws ConfigError naming the key of the recipe's section.
 #pragma once
 

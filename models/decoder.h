@@ -1,20 +1,12 @@
-// The one decoder: a pre-norm transformer described by orthogonal choices. A published architecture is a
-// translation to a DecoderSpec (models/families/), never a class of its own.
+// The one decoder: a pre-norm transformer described by orthogonal choices. A published architecture is a translation to a
+// DecoderSpec (models/families/), never a class of its own.
 //
 //   x = embed[tokens] (* sqrt(D)) (+ positions[p])
 //   per layer: x += attn(norm(x)); x += ffn(norm(x)), each sum's new part normalised again with post_norms,
 //   and the input of its last product (attn.o, ffn.down) with sub_norms
 //   h = norm(x)
 //
-// Parameter names: embed.weight, positions.weight, layers.N.attn_norm.{weight,bias},
-// layers.N.attn.{q,k,v,o}.{weight,bias}, layers.N.attn.{q,k,sub}_norm.weight, layers.N.attn_post_norm.*,
-// layers.N.ffn_norm.*, layers.N.ffn.{gate,up,down}.*, layers.N.ffn.sub_norm.*, layers.N.ffn_post_norm.*,
-// final_norm.*, lm_head.weight.
-// Weights are [out, in]. Sharing is declared as aliases: lm_head -> embed; share_ffn:
-// layers.N.ffn.* -> layers.F.ffn.* for the layers F = keep_first to layers - keep_last (share_output: the
-// same for layers.N.attn.o.*); repeat r: layer n runs weights of block n / r (all of layers.n.*). lora_rank:
-// each layer adds its own layers.N.ffn.{gate,up,down}.{lora_a,lora_b}.weight to the shared network. `layers`
-// counts executed layers, so layers 8 with repeat 2 stores 4 blocks. The residual stream, norms and softmax
+// Weights are [out, in]; docs/models.md lists their names and what may be shared. The residual stream, norms and softmax
 // are f32; a Linear computes in its weight's dtype.
 #pragma once
 

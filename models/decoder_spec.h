@@ -31,7 +31,7 @@ struct PatchSpec {
 struct DecoderSpec {
   std::string family = "llama";  // models/families/registry: whose names and defaults files use
   int64_t vocabulary = 256;
-  int64_t tokens = 0;  // > 0: ids in use, from 0; the rows behind them are padding and never take probability
+  int64_t tokens = 0;  // > 0: ids in use, from 0; the rows after them are padding and never take probability
   int64_t context = 2048;
   int64_t layers = 4;  // executed
   int64_t width = 128;

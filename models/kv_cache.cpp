@@ -18,7 +18,7 @@ std::pair<at::Tensor, at::Tensor> KvCache::append(int64_t layer, const at::Tenso
   check_shape("kv_cache", "k_BTGK", k_BTGK, {batch_, -1, kv_heads_, head_dim_});
   const int64_t tokens = k_BTGK.size(1);
   check_shape("kv_cache", "v_BTGK", v_BTGK, {batch_, tokens, kv_heads_, head_dim_});
-  check(length_ + tokens <= capacity_, "[kv_cache] holds {} tokens, got {} behind {}", capacity_, tokens,
+  check(length_ + tokens <= capacity_, "[kv_cache] holds {} tokens, got {} after {}", capacity_, tokens,
         length_);
   const at::NoGradGuard no_grad;
   const auto store = [&](at::Tensor& all, const at::Tensor& fresh) {

@@ -27,7 +27,7 @@ class KvCache {
   at::Tensor start_B;
 
   // The tokens that it holds and their positions [B, length], for a model that may have to compute its keys
-  // anew; undefined unless that model sets them.
+  // again; undefined unless that model sets them.
   at::Tensor tokens_BT, positions_BT;
 
  private:

@@ -1,18 +1,9 @@
-// Adapters as peft keeps them, both ways: adapter_config.json and adapter_model.safetensors. Tensors are
-// named
-//
-//   base_model.model.MODULE.lora_A.weight [rank, in], .lora_B.weight [out, rank]; of Conv1D the same
-//   base_model.model.MODULE.lora_magnitude_vector [out]
-//   base_model.model.EMBEDDING.lora_embedding_A [rank, V], .lora_embedding_B [D, rank]
-//   base_model.model.PARAMETER                     what is trained whole
-//   base_model.model.TABLE.base_layer.weight       of an embedding or head with an adapter: the base's
-//
-// with MODULE the name in a Hugging Face folder. The keys that choose modules must choose exactly the tensors
-// that are there. Whatever would change results and is not known here is refused: DataError naming the file
-// and the key or tensor. base_layer tensors must be the base's, by which an adapter for another base shows.
-// Dropout is for training in peft, and not read. What the base was kept as while the adapter was trained is
-// metadata of our own, "retort.base"; without it the base is used as it is. docs/finetuning.md has the
-// keys.
+// Adapters as peft keeps them, both ways: adapter_config.json and adapter_model.safetensors (docs/formats.md has the
+// tensors, docs/finetuning.md the keys). The keys that choose modules must choose exactly the tensors that are there.
+// Whatever would change results and is not known here is refused: DataError naming the file and the key or tensor.
+// base_layer tensors must be the base's, by which an adapter for another base shows. Dropout is for training in peft, and
+// not read. What the base was kept as while the adapter was trained is metadata of our own, "retort.base"; without it
+// the base is used as it is.
 #pragma once
 
 #include <string>

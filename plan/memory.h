@@ -1,20 +1,7 @@
-// Bytes of a rank by part, at each moment of a step that can be the highest. P trained parameters, e bytes of a working
-// weight (4 or 2), N tokens of a micro-batch, C rows of a chunk, V columns, D width of the head, G micro-batches a rank.
-//
-//   weights      masters in f32, 4 P; a frozen base in its own form
-//   working      e P where it is another tensor than the master: bf16, or on a grid
-//   gradients    f32 sums of earlier micro-batches, one for each level of the tree (comm/tree_sum.h), and what backward
-//                has made; among ranks the buckets that are reduced too
-//   optimizer    8 P, AdamW
-//   activations  N times plan/activations.h
-//   head         C V logits and what joins them, e N D of hidden states' gradient: it does not grow with N V
-//   teacher      live ones: weights, N D hidden states, C V logits
-//   data         token ids of the batches that wait, rotary tables, the buffer of a collective
-//   judged       a validation's f32 copy of a model that is trained in other values
-//
-// The engine has Policy::kNone, all of a model on every rank, and kOptimizer, which divides the moments (train/owners.h).
-// The ZeRO policies are what the states would take, divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054); the
-// engine does not have them yet. Pure functions.
+// Bytes of a rank by part (docs/planning.md says what each is), at each moment of a step that can be the highest. The
+// engine has Policy::kNone, all of a model on every rank, and kOptimizer, which divides the moments (train/owners.h).
+// The ZeRO policies are what the states would take, divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054);
+// the engine does not have them yet. Pure functions.
 #pragma once
 
 #include <array>

@@ -1,16 +1,13 @@
-// GPTQ (Frantar et al. 2022, arXiv 2210.17323): rounds a matrix column by column, and lets the columns that
-// are still free make up for each one's error, so that tr((W - Q) H (W - Q)^T) stays small; H is the sum of
-// x x^T over the inputs x that the matrix reads.
+// GPTQ (Frantar et al. 2022, arXiv 2210.17323): rounds a matrix [O out, I in] column by column, and lets the columns that
+// are still free make up for each one's error, so that tr((W - Q) H (W - Q)^T) stays small; H is the sum of x x^T over
+// the inputs x that the matrix reads.
 //
 //   H += damping mean(diag H) I; an input that is always 0 gets H_ii = 1 and its column becomes 0
 //   U  upper triangular, U^T U = H^-1
 //   column i:  q = round(w_i),  e = (w_i - q) / U_ii,  w_j -= e U_ij for j > i
 //
-// Blocks of columns hand their errors on to the rest as one product. The scales of a span of columns are
-// fitted to the weights as they are when its first column is reached. With act_order columns go by falling
-// H_ii, and all scales are fitted beforehand, since a format's spans are contiguous. With H a multiple of I
-// the result is round to nearest, bit for bit. Equal inputs give equal results at one thread count. O
-// out_features, I in_features. Throws NonFiniteError where W or H holds no numbers.
+// With H a multiple of I the result is round to nearest, bit for bit. Deterministic at one thread count. Throws
+// NonFiniteError where W or H holds no numbers.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -118,8 +118,6 @@ at::Tensor join_rows(const std::vector<at::Tensor>& parts) {
 
 }  // namespace
 
-std::vector<std::string> hf_layout_names() { return layouts().names(); }
-
 std::string layout_misfit(const std::string& layout, const Grid& grid) {
   const Layout& row = layouts().at(layout);
   if (row.holds(grid)) return "";

@@ -12,7 +12,6 @@
 
 namespace retort::quantize {
 
-std::vector<std::string> hf_layout_names();
 // Why a layout cannot hold the grid, with the grids that it holds; "" when it can.
 std::string layout_misfit(const std::string& layout, const Grid& grid);
 

@@ -1,16 +1,9 @@
-// Quantization after training: a model's weights are put on their grids, from a calibration text where the
-// method wants one.
-//
-//   rtn      round to nearest: the grid's own fit
-//   gptq     columns one by one, the rest makes up for each one's error (gptq.h)
-//   awq      inputs that matter are scaled first, then round to nearest (awq.h)
-//   imatrix  the grid's fit, errors weighed by the mean square of each input (importance.h): K-quants
-//
-// Layers go in order, and each sees what the already quantized ones before it give; memory holds the
-// calibration tokens' residual stream and one layer's Hessians (calibration.h). The embedding and a head of
-// its own are rounded to nearest, first. A tensor that layers share is quantized once, for all its uses.
-// The model's masters become the values of the grids, so it is an ordinary f32 model from then on; with awq
-// the norms and rows that take the scales change too. One thread. Deterministic at one thread count.
+// Quantization after training (docs/quantization.md): round to nearest, GPTQ (gptq.h), AWQ (awq.h), or the grid's fit with
+// errors weighed by each input's mean square (importance.h). Layers go in order, and each sees what the quantized ones
+// before it give; memory holds the calibration tokens' residual stream and one layer's Hessians (calibration.h). The
+// embedding and a head of its own are rounded to nearest, first; a tensor that layers share is quantized once. The
+// masters become the grids' values, so it is an ordinary f32 model from then on; with awq the norms and rows that take
+// the scales change too. One thread. Deterministic at one thread count.
 #pragma once
 
 #include <map>

@@ -66,7 +66,7 @@ data::ShardKind kind_wanted(const Stage& stage, const Input& input) {
 // Nothing where it is not known yet.
 std::optional<data::ShardKind> kind_there(const Recipe& recipe, const Input& input) {
   if (stage_of(input.address)) {
-    const Stage* made = recipe.behind(input.address);
+    const Stage* made = recipe.maker_of(input.address);
     const auto* prepare = made != nullptr ? made->find<data::PrepareOptions>() : nullptr;
     return prepare != nullptr ? std::optional(prepare->documents.kind()) : std::nullopt;
   }

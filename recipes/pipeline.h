@@ -1,19 +1,8 @@
-// Runs a recipe's stages in order, below run.dir:
-//
-//   recipe.yaml            the resolved recipe of the last start
-//   exit.json              how the last start ended: {"code", "stage", "message"}; none while it runs, or if
-//                          it was killed
-//   STAGE/stage.json       {"hash", "recipe", "length", "from", "from_length"}: what the work in here belongs to
-//                          and what it goes on from, written before it begins
-//   STAGE/result.json      {"hash", "stage", "kind", figures...}, written last: the stage is finished
-//   STAGE.replaced/        what a changed recipe put aside; then STAGE.replaced.2 and so on
-//
-// Equal hash (recipes/identity.h): a finished stage is skipped and an unfinished one continues, also one that
-// was put aside. Another: the stage is done from its start, its old directory is put aside
-// (recipes/stage_directory.h), and a warning says where and which keys changed; but where the old work differs
-// in a smaller length alone (train.steps, train.epochs), the stage goes on from its newest checkpoint that an
-// undisturbed run would have come to (docs/reliability.md). Collective: before each stage the ranks compare what its inputs hold for them (ConfigError). One process (or group) at a time holds the run
-// directory; a second one is refused (IoError).
+// Runs a recipe's stages in order, below run.dir, whose files docs/formats.md lists. Equal hash (recipes/identity.h): a
+// finished stage is skipped and an unfinished one continues. Another: the old work is put aside
+// (recipes/stage_directory.h) and the stage begins again, or goes on from it where a smaller length is all that differs
+// (docs/reliability.md). Collective: before each stage the ranks compare what its inputs hold for them (ConfigError).
+// One process (or group) at a time holds the run directory; a second one is refused (IoError).
 #pragma once
 
 #include <atomic>

@@ -37,7 +37,7 @@ const Stage* Recipe::find(const std::string& stage) const {
   return found == stages.end() ? nullptr : &*found;
 }
 
-const Stage* Recipe::behind(const std::string& address) const {
+const Stage* Recipe::maker_of(const std::string& address) const {
   const auto name = stage_of(address);
   return name ? find(*name) : nullptr;
 }

@@ -32,7 +32,7 @@ struct Recipe {
   std::vector<Stage> stages;
   const Stage* find(const std::string& stage) const;
   // The stage that an address stage:NAME names, or nullptr.
-  const Stage* behind(const std::string& address) const;
+  const Stage* maker_of(const std::string& address) const;
   void describe(Section& s);  // prints as a recipe that reads to itself
 };
 

@@ -33,7 +33,7 @@ std::optional<models::DecoderSpec> shape_on_disk(const std::string& address) {
 std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const std::string& address) {
   if (!stage_of(address))
     return data::TokenShards(place_of({"data.train", address, Thing::kShards, "train"}, "")).tokenizer();
-  const Stage* stage = recipe.behind(address);
+  const Stage* stage = recipe.maker_of(address);
   const auto* prepare = stage != nullptr ? stage->find<data::PrepareOptions>() : nullptr;
   if (prepare == nullptr || stage_of(prepare->tokenizer)) return nullptr;  // one that a stage will make
   return data::make_tokenizer(prepare->tokenizer);
@@ -43,7 +43,7 @@ std::unique_ptr<data::Tokenizer> tokenizer_behind(const Recipe& recipe, const st
                                                   size_t hops) {
   if (preset_of(address) || address.empty()) return nullptr;
   if (!stage_of(address)) return artifacts::model_tokenizer(address);
-  const Stage* stage = hops > 0 ? recipe.behind(address) : nullptr;
+  const Stage* stage = hops > 0 ? recipe.maker_of(address) : nullptr;
   if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return nullptr;
   if (stage->find<train::TrainOptions>() != nullptr)
     return tokenizer_of_text(recipe, stage->get<DataOptions>().sources().front().train);
@@ -58,7 +58,7 @@ std::optional<models::DecoderSpec> spec_behind(const Recipe& recipe, const std::
     return preset_spec(*preset);
   }
   if (!stage_of(address)) return shape_on_disk(address);
-  const Stage* stage = recipe.behind(address);
+  const Stage* stage = recipe.maker_of(address);
   const ModelOptions* model = stage != nullptr && hops > 0 ? stage->find<ModelOptions>() : nullptr;
   if (model == nullptr || kind_of(*stage).makes != Thing::kModel) return std::nullopt;
   auto spec = model->from.empty() ? std::optional(model->spec()) : spec_behind(recipe, model->from, hops - 1);
@@ -80,7 +80,7 @@ std::optional<models::DecoderSpec> spec_of(const Recipe& recipe, const Stage& st
 
 std::optional<int64_t> tokenizer_size(const Recipe& recipe, const std::string& address) {
   if (stage_of(address)) {
-    const Stage* stage = recipe.behind(address);
+    const Stage* stage = recipe.maker_of(address);
     const auto* training = stage != nullptr ? stage->find<data::BpeTrainingOptions>() : nullptr;
     return training != nullptr ? std::optional(training->vocabulary) : std::nullopt;
   }
@@ -137,7 +137,7 @@ std::optional<models::DecoderSpec> StageCheck::model_spec() {
 
 void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys) {
   for (const SourceOptions& source : stage.get<DataOptions>().sources()) {
-    const Stage* shards = recipe.behind(source.train);
+    const Stage* shards = recipe.maker_of(source.train);
     const auto* prepare = shards != nullptr ? shards->find<data::PrepareOptions>() : nullptr;
     const auto needed = prepare != nullptr ? tokenizer_size(recipe, prepare->tokenizer) : std::nullopt;
     if (needed && spec.vocabulary < *needed)
@@ -151,7 +151,7 @@ void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* gr
   const std::string& from = stage.get<ModelOptions>().from;
   const auto spec = spec_of(recipe, stage);
   const auto tokenizer = tokenizer_of(recipe, from);
-  const Stage* source = recipe.behind(from);
+  const Stage* source = recipe.maker_of(from);
   const auto* training = source != nullptr ? source->find<train::TrainOptions>() : nullptr;
   QuantizeSection trained;
   if (training != nullptr) trained = source->get<QuantizeSection>();

@@ -38,7 +38,7 @@ void check_stage_name(StageCheck& check, const Input& input, const std::string& 
 
 // A part that the stage of a name does not make.
 void check_part(StageCheck& check, const Input& input) {
-  const Stage* made = check.recipe.behind(input.address);
+  const Stage* made = check.recipe.maker_of(input.address);
   const auto* prepare = made != nullptr ? made->find<data::PrepareOptions>() : nullptr;
   if (prepare != nullptr && input.part == "validation" && prepare->validation == 0)
     check.add({input.key, fmt::format("stages.{}.prepare.validation", made->name)},

@@ -31,7 +31,7 @@ def words():
 def passed_over():
     """What takes part in a later Unicode's decompositions or reorderings and in none of theirs."""
     theirs, later = normalizers.NFD(), unicodedata2.normalize
-    # One mark of each of four classes, before and behind: a mark that is none to them leaves its order alone.
+    # One mark of each of four classes, before and after: a mark that is none to them leaves its order alone.
     probes = ["{}"] + [form for mark in "\u0301\u0316\u0334\u0345" for form in ("a{}" + mark, "a" + mark + "{}")]
     found = {c for c in CODE_POINTS if any(theirs.normalize_str(t) != later("NFD", t)
                                            for t in (probe.format(chr(c)) for probe in probes))}

@@ -39,7 +39,7 @@ Rendered render(const ChatTemplate& form, const Chat& chat) {
 std::string render_open(const ChatTemplate& form, const Chat& chat) {
   constexpr std::string_view kTag = "CONTINUE_FINAL_MESSAGE_TAG ";
   check<ConfigError>(!chat.generation_prompt,
-                     "{}: a message that is gone on with excludes a generation prompt", form.name());
+                     "{}: a message that is continued excludes a generation prompt", form.name());
   check<DataError>(chat.messages.is_array() && !chat.messages.empty(),
                    "{}: there is no message to go on with", form.name());
   Chat tagged = chat;
@@ -50,7 +50,7 @@ std::string render_open(const ChatTemplate& form, const Chat& chat) {
   const size_t tag = out.rfind(kTag.substr(0, kTag.size() - 1));
   check<DataError>(
       tag != out.npos && out.find(jinja::strip(text, nullptr, true, true)) != out.npos,
-      "{}: the last message does not appear in what the template writes, so it cannot be gone on with",
+      "{}: the last message does not appear in what the template writes, so it cannot be continued",
       form.name());
   const bool spaces = std::string_view(out).substr(tag).starts_with(kTag);  // else it trims the text
   out.resize(tag);

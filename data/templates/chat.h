@@ -18,10 +18,10 @@ struct Chat {
 
 // DataError for an empty conversation, and as ChatTemplate::render.
 Rendered render(const ChatTemplate& form, const Chat& chat);
-// The last message's text is left open: what the template would write behind it is cut off.
+// The last message's text is left open: what the template would write after it is cut off.
 std::string render_open(const ChatTemplate& form, const Chat& chat);
 
-// "2026-02-03", also with " 04:05:06" or "T04:05:06" behind it. ConfigError for another text.
+// "2026-02-03", also with " 04:05:06" or "T04:05:06" after it. ConfigError for another text.
 std::tm parse_date(std::string_view text);
 std::tm date_or_today(std::string_view text);  // of "" the local day
 

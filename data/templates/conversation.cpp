@@ -27,7 +27,7 @@ bool says_something(const Json& message) {
   return filled("content") || filled("tool_calls");
 }
 
-// An answer whose words or calls the template drops would teach that nothing is said.
+// An answer whose words or calls the template drops would teach silence.
 void check_answers(const ChatTemplate& form, const Json& messages, const Rendered& rendered,
                    const std::vector<AssistantSpan>& found, const std::vector<std::string>& marks) {
   for (size_t i = 0; i < messages.size(); ++i) {

@@ -1,6 +1,6 @@
 // How a conversation of data is written as text, and which of it a model learns: what the assistant says, and the
 // mark that ends its turn. The form is one of shipped_templates(), or a model's own chat template.
-//   {% generation %} in a template says what is learned; its begin is taken back behind the generation prompt.
+//   {% generation %} in a template says what is learned; its beginning moves to just after the generation prompt.
 //   Without it assistant_spans() does (spans.h).
 // A record is refused where learning it would teach something else: an answer that is not printed, or whose words
 // are not, or that ends before its mark. Any thread. Throws ConfigError, IoError, DataError naming `where`.

@@ -1,5 +1,5 @@
 // The tokens of a template and its expressions, as jinja2's parser takes them: precedence, tuples without
-// brackets, filters and tests behind any operand. Makes nodes in a Syntax and checks their limits; filters and
+// brackets, filters and tests after any operand. Makes nodes in a Syntax and checks their limits; filters and
 // tests are looked up here, so an unknown one is refused when the template is read. Throws Raised with places.
 #pragma once
 

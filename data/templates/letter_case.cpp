@@ -8,7 +8,7 @@
 namespace retort::data::jinja {
 namespace {
 
-constexpr char32_t kIota = 0x345;  // written below a vowel, and behind it as a capital
+constexpr char32_t kIota = 0x345;  // written below a vowel, and after it as a capital
 
 utf8proc_category_t category(char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
 char32_t simple(utf8proc_int32_t (*change)(utf8proc_int32_t), char32_t c) {
@@ -67,7 +67,7 @@ bool case_ignorable(char32_t c) {
   }
 }
 
-// Whether letters go on behind a place, past what is no letter within a word.
+// Whether letters follow a place, past what is no letter within a word.
 bool letters_follow(std::string_view bytes, size_t place) {
   for (size_t size = 0; place < bytes.size(); place += size) {
     const char32_t c = first_of(bytes.substr(place), size);

@@ -95,7 +95,7 @@ Token Lexer::next() {
   return out;
 }
 
-// Text up to a tag; the tag's begin waits behind it.
+// Text up to a tag; the tag's opening is the token after it.
 Token Lexer::text_token() {
   const auto opens_tag = [&](size_t brace) {
     return brace + 1 < source_.size() &&
@@ -173,8 +173,8 @@ bool Lexer::code_end(Token& out) {
 Token Lexer::code_token() {
   Token out;
   if (brackets_.empty() && code_end(out)) return out;
-  if (const size_t behind = skip_space(at_); behind > at_) {
-    go_on(behind);
+  if (const size_t after = skip_space(at_); after > at_) {
+    go_on(after);
     return {TokenKind::kText, {}, {}};  // nothing
   }
   const auto take = [&](TokenKind kind, size_t end) {

@@ -58,7 +58,7 @@ class Lexer {
   Token token(TokenKind kind, size_t begin, size_t end);
   std::string_view stripped(std::string_view text, char sign, bool print) const;
   Place place(size_t at);
-  void go_on(size_t at);  // behind what was read
+  void go_on(size_t at);  // past what was read
 
   std::string_view source_;
   size_t at_ = 0;

@@ -12,7 +12,7 @@ namespace {
 
 using Node = Expression::Kind;
 
-// One escape of a string, as Python's unicode-escape reads it; `i` is behind the backslash.
+// One escape of a string, as Python's unicode-escape reads it; `i` is after the backslash.
 void unescape(std::string& out, std::string_view text, size_t& i, Place place) {
   const char c = text[i++];
   const auto code = [&](size_t digits) {
@@ -261,7 +261,7 @@ Expression* ExpressionParser::subscript(Expression* node) {
   return make(Node::kItem, sign.place, {node, index});
 }
 
-// What stands in [ ]: an index, or the slice of `owner`.
+// What [ ] holds: an index, or the slice of `owner`.
 Expression* ExpressionParser::subscribed(Expression* owner, Place place, bool& is_slice) {
   std::vector<Expression*> parts = {owner, nullptr, nullptr, nullptr};
   const auto follows = [&] { return !current_.is_operator("]") && !current_.is_operator(","); };

@@ -67,7 +67,7 @@ class Parser final : ExpressionParser {
     return out;
   }
 
-  // Behind a tag's own words: its body, and the name of the tag that ends it.
+  // After a tag's own words: its body, and the name of the tag that ends it.
   Body body(const Ends& ends, std::string_view* ended = nullptr) {
     skip_operator(":");
     expect(TokenKind::kBlockEnd);

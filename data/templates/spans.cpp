@@ -138,9 +138,9 @@ class Finder {
   }
 
   std::optional<AssistantSpan> between_prefixes(size_t i) {
-    Chat behind = before_;
-    behind.messages.push_back(chat_.messages[i]);
-    const auto first = try_render(before_, true), second = try_render(behind, false);
+    Chat after = before_;
+    after.messages.push_back(chat_.messages[i]);
+    const auto first = try_render(before_, true), second = try_render(after, false);
     const bool found = first && second && rendered_.text.starts_with(first->text) &&
                        rendered_.text.starts_with(second->text) && first->text.size() <= second->text.size();
     check<DataError>(found,
@@ -219,9 +219,9 @@ std::vector<std::string> end_marks(const ChatTemplate& form, const Chat& like, c
       const std::optional<TextSpan> turn = turn_of(rendered, message);
       const size_t word = turn ? rendered.text.rfind(kWord, turn->end) : std::string::npos;
       if (word == std::string::npos || word < turn->begin) continue;
-      const size_t behind = word + kWord.size();
+      const size_t after = word + kWord.size();
       for (const int32_t id :
-           tokenizer.encode(std::string_view(rendered.text).substr(behind, turn->end - behind)))
+           tokenizer.encode(std::string_view(rendered.text).substr(after, turn->end - after)))
         if (tokenizer.is_special(id)) {
           add(std::string(tokenizer.token_bytes(id)));
           break;

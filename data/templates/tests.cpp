@@ -1,4 +1,4 @@
-// The tests behind `is`: a function and a row each. Those of two values are comparisons.
+// The tests that follow `is`: a function and a row each. Those of two values are comparisons.
 #include "data/templates/access.h"
 #include "data/templates/builtin.h"
 #include "data/templates/interpreter.h"

@@ -149,13 +149,13 @@ size_t find(Heap& heap, std::string_view bytes, std::string_view part, size_t fr
 
 size_t rfind(Heap& heap, std::string_view bytes, std::string_view part) {
   if (part.size() > bytes.size()) return std::string_view::npos;
-  size_t behind = bytes.size() - part.size() + 1;  // the places that are left
-  for (size_t window = 512; behind > 0; window = std::min(2 * window, kWindow)) {
-    const size_t first = behind > window ? behind - window : 0;
-    heap.step(1 + (behind - first) * part.size() / 32);
-    const size_t found = bytes.substr(first, behind - first - 1 + part.size()).rfind(part);
+  size_t left = bytes.size() - part.size() + 1;  // places
+  for (size_t window = 512; left > 0; window = std::min(2 * window, kWindow)) {
+    const size_t first = left > window ? left - window : 0;
+    heap.step(1 + (left - first) * part.size() / 32);
+    const size_t found = bytes.substr(first, left - first - 1 + part.size()).rfind(part);
     if (found != std::string_view::npos) return first + found;
-    behind = first;
+    left = first;
   }
   return std::string_view::npos;
 }

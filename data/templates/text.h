@@ -14,7 +14,7 @@ namespace retort::data::jinja {
 bool is_ascii(std::string_view bytes);
 size_t hash_text(std::string_view bytes);
 int64_t characters(std::string_view bytes, bool ascii);
-// Where character `index` begins; the end for an index behind it.
+// Where character `index` begins; the end for an index past it.
 size_t byte_of(std::string_view bytes, int64_t index, bool ascii);
 char32_t first_of(std::string_view bytes, size_t& size);  // of a text that is not empty
 

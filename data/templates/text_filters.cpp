@@ -19,7 +19,7 @@ Value change_case(Interpreter& at, const Call& call) {
   return changed(at, text_of(at, call.self), wanted);
 }
 
-// The first letter of each word; words begin behind white space and -({[<, not behind quotes as in str.title().
+// The first letter of each word; words begin after white space and -({[<, not after quotes as in str.title().
 Value title(Interpreter& at, const Call& call) {
   const Value text = text_of(at, call.self);
   const std::string_view bytes = text.bytes();

@@ -1,7 +1,7 @@
 // Byte-pair merging (Sennrich et al. 2016, section 3.2): of all neighbours that a rule joins, the rule of the
 // lowest rank goes first, and among equal ranks the leftmost pair; until no rule applies.
 // Short pieces are searched, at most kShort symbols at a time; longer ones go through a heap, and those with
-// more symbols than a share of the rules through one bucket a rule. A joined symbol stands in later rules
+// more symbols than a share of the rules through one bucket a rule. A joined symbol is in later rules
 // than its own, so the buckets are emptied in order, and a piece of n symbols costs O(n) whatever it holds (a
 // vocabulary of another order: O(n log n)).
 // Immutable and shared between threads; a Scratch belongs to one call at a time.

@@ -36,8 +36,8 @@ class BpeTokenizer final : public Tokenizer {
 
   std::string name() const override { return spec_.name; }
   int64_t vocabulary() const override { return static_cast<int64_t>(spec_.tokens.size()); }
-  std::vector<int32_t> encode(std::string_view text) const override { return encode_behind({}, text); }
-  std::vector<int32_t> encode_behind(std::string_view before, std::string_view text) const override;
+  std::vector<int32_t> encode(std::string_view text) const override { return encode_after({}, text); }
+  std::vector<int32_t> encode_after(std::string_view before, std::string_view text) const override;
   std::string decode(std::span<const int32_t> ids) const override;
   std::string_view token_bytes(int32_t id) const override { return bytes_[checked(id)]; }
   bool is_special(int32_t id) const override { return special_[checked(id)]; }
@@ -197,7 +197,7 @@ std::string BpeTokenizer::make_fingerprint() const {
   return hex(xxh3(text));
 }
 
-std::vector<int32_t> BpeTokenizer::encode_behind(std::string_view before, std::string_view text) const {
+std::vector<int32_t> BpeTokenizer::encode_after(std::string_view before, std::string_view text) const {
   const Lease lease(*this);
   std::vector<int32_t> out;
   out.reserve(text.size() / 3);

@@ -1,5 +1,5 @@
 // A vocabulary that is larger than a model's embedding. Gemma 3, as published for text alone, has the token of an
-// image behind its last row.
+// image after its last row.
 #include <algorithm>
 
 #include "core/error.h"
@@ -16,8 +16,8 @@ class LimitedTokenizer final : public Tokenizer {
   std::string name() const override { return whole_->name(); }
   int64_t vocabulary() const override { return rows_; }
   std::vector<int32_t> encode(std::string_view text) const override { return checked(whole_->encode(text)); }
-  std::vector<int32_t> encode_behind(std::string_view before, std::string_view text) const override {
-    return checked(whole_->encode_behind(before, text));
+  std::vector<int32_t> encode_after(std::string_view before, std::string_view text) const override {
+    return checked(whole_->encode_after(before, text));
   }
   std::string decode(std::span<const int32_t> ids) const override {
     return whole_->decode(checked({ids.begin(), ids.end()}));

@@ -25,7 +25,7 @@ class Tokenizer {
   virtual std::vector<int32_t> encode(std::string_view text) const = 0;
   // `text` where it continues `before`: encode() without what that puts before a whole text, such as
   // SentencePiece's "▁". Parts that are cut where no token reaches across give the ids of the whole.
-  virtual std::vector<int32_t> encode_behind(std::string_view /*before*/, std::string_view text) const {
+  virtual std::vector<int32_t> encode_after(std::string_view /*before*/, std::string_view text) const {
     return encode(text);
   }
   // DataError for an id beyond the vocabulary.

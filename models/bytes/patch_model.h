@@ -3,7 +3,7 @@
 // predicted from those before it alone, one row of h_BTD a token, so training, distillation, evaluation and
 // generation are those of any model, and bits per byte are exact.
 //
-// Generation keeps the tokens and computes all of them anew for every new one: patches move no keys. FLOPs
+// Generation keeps the tokens and recomputes all of them for every new one: patches move no keys. FLOPs
 // are counted at kBytesPerPatch. Rank and thread rule: the model's.
 #pragma once
 

@@ -1,24 +1,12 @@
-// The byte model of SuperTinyLanguageModels (Hillier et al. 2024, arXiv 2405.14159): patches of up to
-// `longest` bytes, each encoded to one vector, a core over these, and a head that makes the next patch's
-// bytes.
+// The byte model of SuperTinyLanguageModels (Hillier et al. 2024, arXiv 2405.14159), where docs/models.md says it differs:
 //
 //   encoder         embed[bytes] + position; 4 blocks, not causal, E to 2E to 2E to 2E to D; mean over slots
 //   core            the spec's own layers, no final norm; before a document's first patch its output is 0
-//   parallel        D to S x E, + position; blocks not causal over the S slots; head. A patch's bytes are
-//                   independent given the patches before: the published model
-//   autoregressive  embed[byte] + (core to E), causal byte layers over the next patch's bytes so far; norm;
-//                   head
+//   parallel        D to S x E, + position; blocks not causal over the S slots; head
+//   autoregressive  embed[byte] + (core to E), causal byte layers over the next patch's bytes so far; norm; head
 //   block           x = x + attention(norm(x));  x = W2 gelu(W1 norm(x))
-//                   (as published: no residual around the FFN)
 //
-// The parallel head has to say where a patch ends: its text has a stop token 256 after each patch shorter
-// than S (tokenizer bytes+stop), which pads the encoder's slots too and is scored like a byte; pads
-// after it are not trained. So the product over a patch's slots, stop included, is the text's probability,
-// nothing cut. The autoregressive head takes either text; patches of plain bytes end by SpaceByte's rule. The
-// original also pads after the stop in its loss, cuts patches, and reconstructs the input as a second loss;
-// ours do not. Names: embed, encoder.positions, encoder.blocks.N, core.layers.N, head.in, head.positions,
-// head.blocks.N or head.layers.N, final_norm, lm_head. B batch, T tokens, P patches, S slots, D width of the
-// core, E of bytes, W width of a block, H heads, K head dimension.
+// B batch, T tokens, P patches, S slots, D width of the core, E of bytes, W width of a block, H heads, K head dimension.
 #include <cmath>
 
 #include "core/error.h"

@@ -9,7 +9,7 @@ using formats::Said;
 
 namespace {
 
-// What is said there, which must be an object; where nothing is, an empty one.
+// The value there, which must be an object; an empty one where there is none.
 HfConfig object_at(const Said& said) {
   static const Json nothing = Json::object();
   if (!said.something()) return {nothing, said.where};

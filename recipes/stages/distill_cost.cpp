@@ -24,7 +24,7 @@ std::optional<models::DecoderSpec> shape_of(const Recipe& recipe, const std::str
 
 // The stage that makes a cached teacher's labels, when it is one of the recipe's.
 const Stage* maker_of(const Recipe& recipe, const TeacherOptions& teacher) {
-  const Stage* stage = teacher.cache.empty() ? nullptr : recipe.behind(teacher.cache.front());
+  const Stage* stage = teacher.cache.empty() ? nullptr : recipe.maker_of(teacher.cache.front());
   return stage != nullptr && stage->find<distill::CaptureOptions>() != nullptr ? stage : nullptr;
 }
 

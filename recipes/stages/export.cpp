@@ -26,7 +26,7 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
 
 // A format of adapters alone wants a stage that trains some, of a kind that the format can say.
 void check_adapters(StageCheck& check, const artifacts::ExportFormat& format) {
-  const Stage* source = check.recipe.behind(check.stage.get<ModelOptions>().from);
+  const Stage* source = check.recipe.maker_of(check.stage.get<ModelOptions>().from);
   const auto* adapters = source == nullptr ? nullptr : source->find<AdapterSection>();
   if (adapters == nullptr) return;  // a file, which is asked when it is exported
   if (!*adapters)

@@ -63,7 +63,7 @@ void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::s
     check.add((key + "cache").c_str(), fmt::format("must name one cache for each of {} source(s), got {}",
                                                    sources.size(), teacher.cache.size()));
   for (const std::string& cache : teacher.cache) {
-    const Stage* made = check.recipe.behind(cache);
+    const Stage* made = check.recipe.maker_of(cache);
     if (made == nullptr || kind_of(*made).makes != Thing::kCache) continue;
     const std::string &text = made->get<DataOptions>().train, &model = made->get<ModelOptions>().from;
     if (std::none_of(sources.begin(), sources.end(), [&](auto& source) { return source.train == text; }))

@@ -37,7 +37,7 @@ bool in_bf16(const std::string& precision, const plan::Device& device) {
 // Ids of the text that a stage trains on; nothing where neither shards nor their tokenizer are there yet.
 std::optional<int64_t> text_vocabulary(const Recipe& recipe, const Stage& stage) {
   const std::string text = stage.get<DataOptions>().sources().front().train;
-  const Stage* made = recipe.behind(text);
+  const Stage* made = recipe.maker_of(text);
   if (made != nullptr) {
     const auto* prepare = made->find<data::PrepareOptions>();
     return prepare != nullptr ? tokenizer_size(recipe, prepare->tokenizer) : std::nullopt;

@@ -210,7 +210,7 @@ def check_greedy(retort, name, file):
         assert len(ours) == 128, len(ours)
         assert 0 not in ours, f"{name}: id 0 ends a text, and llama.cpp passes over it here; take another seed"
         same = next((i for i in range(128) if ours[i] != theirs[i]), 128)
-        assert same == 128, f"{name}: greedy ids part after {same} tokens behind a prompt of {length}"
+        assert same == 128, f"{name}: greedy ids part after {same} tokens after a prompt of {length}"
 
 
 def mean_kl(retort, name, file, positions=40):

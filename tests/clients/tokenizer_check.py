@@ -6,7 +6,7 @@ usage: tokenizer_check.py RETORT RUN    (RUN: a finished tests/clients/clients.y
 2. Published vocabularies ($RETORT_TEST_DATA, default ../shared/data; left out aloud without it): `retort tokenizer
    encode` and `decode` give the ids and texts of `tokenizers` on 10,000 random strings and on whole files, from each
    of the files that a vocabulary comes in; a SentencePiece model's ids are those of `sentencepiece`. The same for
-   GPT-2's vocabulary behind the normalizers and pre-tokenizers of Llama 3 and Qwen 2.
+   GPT-2's vocabulary after the normalizers and pre-tokenizers of Llama 3 and Qwen 2.
 3. `retort tokenizer train`: `tokenizers` reads what it writes and gives the same ids.
 4. A model trained on those tokens, exported: AutoTokenizer gives our ids, and llama.cpp answers a text as it answers
    our ids of that text.

@@ -105,7 +105,7 @@ TEST(PieceCache, KeysAreExact) {
   for (size_t size = 1; size <= PieceCache::kLongest; ++size) {
     const std::string_view piece = std::string_view(text).substr(0, size);
     const PieceCache::Key near = PieceCache::key(piece, text.size()), at_end = PieceCache::key(piece, size);
-    EXPECT_EQ(near.low, at_end.low) << size;  // whatever stands behind the piece
+    EXPECT_EQ(near.low, at_end.low) << size;  // whatever follows the piece
     EXPECT_EQ(near.high, at_end.high) << size;
     EXPECT_TRUE(cache.find(near).empty());
     const std::vector<int32_t> ids = {static_cast<int32_t>(size), 7};

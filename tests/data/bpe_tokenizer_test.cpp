@@ -149,7 +149,7 @@ TEST(BpeTokenizer, GivesTheIdsOfTokenizersOnWholeTexts) {
     const Ids ids = tokenizer->encode(text);
     EXPECT_EQ(ids.size(), row.ids) << row.vocabulary << " " << row.text;
     EXPECT_EQ(digest_of(ids), row.digest) << row.vocabulary << " " << row.text;
-    // Behind a mark in the text (here <unk>) Mistral's puts a space of its own.
+    // After a mark in the text (here <unk>) Mistral's puts a space of its own.
     if (text.find("<unk>") == text.npos || row.vocabulary[0] == 'g') {
       EXPECT_TRUE(tokenizer->decode(ids) == text) << row.vocabulary << " " << row.text;
     }
@@ -220,15 +220,15 @@ TEST(BpeTokenizer, WhatGoesOnGetsNothingBefore) {
   BpeSpec spec = character_spec();
   add(spec, {.text = "<x>", .special = true});
   const auto prepend = make_bpe_tokenizer(spec);
-  EXPECT_THAT(prepend->encode_behind("", "ab ab"), ElementsAre(261, 261));
-  EXPECT_THAT(prepend->encode_behind("a", "ab ab"), ElementsAre(260, 261));
-  EXPECT_THAT(prepend->encode_behind("a<x>", "ab"), ElementsAre(261));  // as behind a mark in one text
-  EXPECT_THAT(prepend->encode_behind("a", "ab<x>ab"), ElementsAre(260, 262, 261));
+  EXPECT_THAT(prepend->encode_after("", "ab ab"), ElementsAre(261, 261));
+  EXPECT_THAT(prepend->encode_after("a", "ab ab"), ElementsAre(260, 261));
+  EXPECT_THAT(prepend->encode_after("a<x>", "ab"), ElementsAre(261));  // as after a mark in one text
+  EXPECT_THAT(prepend->encode_after("a", "ab<x>ab"), ElementsAre(260, 262, 261));
   spec.normalizer = nullptr;
   spec.pre_tokenizer = Json::parse(R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"})");
   const auto first = make_bpe_tokenizer(spec);
-  EXPECT_THAT(first->encode_behind("", "ab<x>ab"), ElementsAre(261, 262, 260));
-  EXPECT_THAT(first->encode_behind("a", "ab<x>ab"), ElementsAre(260, 262, 260));
+  EXPECT_THAT(first->encode_after("", "ab<x>ab"), ElementsAre(261, 262, 260));
+  EXPECT_THAT(first->encode_after("a", "ab<x>ab"), ElementsAre(260, 262, 260));
 }
 
 TEST(BpeTokenizer, WordsAreCutOnlyWhereNoTokenReachesAcross) {
@@ -305,7 +305,7 @@ TEST(BpeTokenizer, ThreadsShareOne) {
 TEST(BpeTokenizer, FingerprintsTellVocabulariesApartAndStay) {
   const BpeSpec spec = byte_level_spec();
   const std::string print = make_bpe_tokenizer(spec)->fingerprint();
-  EXPECT_EQ(print, "9044272b3d5ece7c");  // stands in shards and checkpoints on disk
+  EXPECT_EQ(print, "9044272b3d5ece7c");  // in shards and checkpoints on disk
   BpeSpec other = spec;
   other.name = "elsewhere";
   other.end = 3;

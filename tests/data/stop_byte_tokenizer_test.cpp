@@ -8,7 +8,7 @@
 namespace retort::data {
 namespace {
 
-// The pieces, a bar behind each stop.
+// The pieces, a bar after each stop.
 std::string shown(std::string_view text) {
   std::string out;
   for (const int32_t id : make_tokenizer("bytes+stop")->encode(text))

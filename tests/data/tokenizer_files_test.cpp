@@ -250,7 +250,7 @@ TEST(LimitedTokenizer, RefusesTextsThatUseWhatHasNoRow) {
     EXPECT_THAT(body, ::testing::ThrowsMessage<DataError>(::testing::HasSubstr("<image>")));
   };
   refuses([&] { tokenizer->encode("ab<image>"); });
-  refuses([&] { tokenizer->encode_behind("ab", "<image>"); });
+  refuses([&] { tokenizer->encode_after("ab", "<image>"); });
   refuses([&] { tokenizer->decode(Ids{ids}); });
   for (const auto& [key, value] : tokenizer->gguf_metadata()) {
     if (key != "tokenizer.ggml.tokens") continue;

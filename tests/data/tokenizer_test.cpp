@@ -51,7 +51,7 @@ TEST(ByteTokenizer, RefusesIdsBeyondTheVocabulary) {
 }
 
 TEST(ByteTokenizer, FingerprintIsPersistent) {
-  // Stands in token shards, checkpoints and teacher caches on disk: it may never change.
+  // In token shards, checkpoints and teacher caches on disk: it may never change.
   EXPECT_EQ(make_byte_tokenizer()->fingerprint(), "ab0002e91420d9dc");
 }
 

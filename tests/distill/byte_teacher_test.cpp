@@ -138,7 +138,7 @@ TEST_F(ByteTeacherTest, ASpaceThatTheTokenizerAddsIsKnown) {
       make_byte_teacher(model_of(10, 64), std::make_unique<WordTokenizer>(tokenizer), {corpus}, 8);
   const at::Tensor p =
       teacher->signal(data::windows(*corpus, {0}, 8, false), {}).rows.heads[0].hidden_ND.exp();
-  EXPECT_NEAR(p[3]['a'].item<float>(), 1.0f, 1e-6) << "behind the space that opens \" ab\" stands \"a\" only";
+  EXPECT_NEAR(p[3]['a'].item<float>(), 1.0f, 1e-6) << "after the space that opens \" ab\" comes \"a\" only";
 }
 
 TEST_F(ByteTeacherTest, RowsKnowTheirSource) {

@@ -78,7 +78,7 @@ TEST(NextByte, BytesOfATokenMultiplyToItsProbability) {
 }
 
 // Tokens are drawn one by one and only their bytes are seen: the mean over where tokens ended is the
-// distribution of the byte behind "a".
+// distribution of the byte after "a".
 TEST(NextByte, MixesOverSegmentationsToTheDistributionOfBytes) {
   const testing::WordTokenizer tokenizer({"a", "b", "ab"});
   const NextByte next(tokenizer);

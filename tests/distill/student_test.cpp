@@ -226,7 +226,7 @@ TEST(Student, ImportanceIsTheNormOverSamplesOfTheMeanOverTokens) {
   for (const Parameter& p : teacher->parameters().unique()) EXPECT_FALSE(p.observer) << p.name;
 }
 
-// Each use of a shared network is read behind its own norm: the moments are those of a model in which every
+// Each use of a shared network is read after its own norm: the moments are those of a model in which every
 // layer has a copy.
 TEST(Student, MomentsOfASharedNetworkAreThoseOfItsCopies) {
   DecoderSpec spec = teacher_spec();

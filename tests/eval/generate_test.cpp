@@ -47,7 +47,7 @@ TEST(Generate, GreedyFollowsTheLogitsOfTheWholeText) {
   EXPECT_GT(std::set<int32_t>(ids.begin(), ids.end()).size(), 3u) << "the model is too dull to test with";
 }
 
-// Batched products may round a near tie the other way, and everything behind it is then another text. So each
+// Batched products may round a near tie the other way, and everything after it is then another text. So each
 // token is held against the logits that its prompt has alone: in bf16 logits of 4 lie 2^-6 apart, and some
 // roundings add up; another prompt's tokens are off by more than 6.
 TEST(Generate, ABatchGivesEachPromptWhatItGetsAlone) {

@@ -229,7 +229,7 @@ TEST_F(Gguf, RefusesLyingLayouts) {
     image.string("general.alignment").number(4).number(alignment);
     refused("general.alignment must be a u32 power of two, got " + std::to_string(alignment), image.bytes());
   }
-  ByteImage cut = header(2, 0);  // an empty tensor behind a padding that is not there
+  ByteImage cut = header(2, 0);  // an empty tensor after a padding that is not there
   put_tensor(cut, "t", {9}, 0, 0);
   put_tensor(cut, "u", {0}, 0, 64);
   refused("needs 0 bytes at offset 64, but the data has 36", cut.pad(32).raw(std::string(36, '\0')).bytes());
@@ -248,7 +248,7 @@ TEST_F(Gguf, EveryTruncationIsRefused) {
   for (size_t size = 0; size < whole.size(); size += 64)
     expect_refused<DataError>(fmt::format("cut at {}", size), [&] { open(whole.substr(0, size)); },
                               {path().string()});
-  const size_t padding = 28;  // behind the last tensor, of one float
+  const size_t padding = 28;  // after the last tensor, of one float
   EXPECT_NO_THROW(open(whole.substr(0, whole.size() - padding)));
   for (size_t back = padding + 1; back < 64; ++back)
     EXPECT_THROW(open(whole.substr(0, whole.size() - back)), DataError) << back;

@@ -11,7 +11,7 @@ TEST(PackedWords, TheFirstCodeIsLowest) {
   const at::Tensor four = pack_words(at::arange(1, 10, at::kInt).view({1, 9}), 4);
   ASSERT_EQ(four.sizes().vec(), (std::vector<int64_t>{1, 2}));
   EXPECT_EQ(static_cast<uint32_t>(four[0][0].item<int32_t>()), 0x87654321u);  // the sign bit too
-  EXPECT_EQ(four[0][1].item<int32_t>(), 9);                                   // and zeros behind it
+  EXPECT_EQ(four[0][1].item<int32_t>(), 9);                                   // and zeros after it
   const at::Tensor eight = pack_words(at::tensor({1, 2, 3, 255}, at::kInt).view({1, 4}), 8);
   EXPECT_EQ(static_cast<uint32_t>(eight[0][0].item<int32_t>()), 0xFF030201u);
 }

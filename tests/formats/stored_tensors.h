@@ -14,7 +14,7 @@ inline formats::StoredTensors stored(const Tensors& tensors) {
   return out;
 }
 
-// What stands for module "m", as a writer gives it.
+// What is stored for module "m", as a writer gives it.
 inline Tensors module_m(const formats::NamedTensors& parts) {
   Tensors out;
   for (const auto& [part, tensor] : parts) out["m." + part] = tensor.contiguous();

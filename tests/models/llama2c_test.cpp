@@ -16,7 +16,7 @@ namespace {
 
 Path stories() { return testing::test_data() / "models" / "stories260K"; }
 
-// tok512.bin: i32 longest, then a token: f32 score, i32 length, bytes. Decoding drops the space behind BOS.
+// tok512.bin: i32 longest, then a token: f32 score, i32 length, bytes. Decoding drops the space after BOS.
 std::string decode(const std::vector<int64_t>& ids) {
   const std::string file = read_text(stories() / "tok512.bin");
   std::vector<std::string> pieces;
@@ -36,7 +36,7 @@ std::string decode(const std::vector<int64_t>& ids) {
   return text;
 }
 
-// The greedy sample that stands in the model's own page.
+// The greedy sample on the model's own page.
 std::string published() {
   const std::string page = read_text(stories() / "stories260K.md");
   const size_t begin = page.find("Once upon a time");
@@ -62,7 +62,7 @@ TEST_P(Stories, TellsThePublishedStory) {
   const bool quantized = GetParam().find("q8_0") != std::string::npos;
   EXPECT_LT(testing::relative_error(last, theirs), quantized ? 5e-2 : 1e-4);
   if (quantized) return;  // another model, by its rounding
-  // llama2.c generates 256 tokens behind BOS; the GGUF says context 128
+  // llama2.c generates 256 tokens after BOS; the GGUF says context 128
   const std::vector<int64_t> ids =
       testing::continue_greedily(*model, {1}, std::min<int64_t>(model->context() - 1, 256));
   const auto greedy = expected["greedy_ids_from_bos"].get<std::vector<int64_t>>();

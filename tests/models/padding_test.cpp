@@ -1,4 +1,4 @@
-// Rows of a vocabulary behind its tokens, wherever a model is used (models/model.h).
+// Rows of a vocabulary after its tokens, wherever a model is used (models/model.h).
 #include <gtest/gtest.h>
 
 #include "core/error.h"

@@ -42,7 +42,7 @@ std::unique_ptr<Model> make(const DecoderSpec& spec) {
   return model;
 }
 
-// Words of several lengths, with stops behind them where the vocabulary has them.
+// Words of several lengths, with stops after them where the vocabulary has them.
 at::Tensor text(const DecoderSpec& spec, int64_t rows = 2, int64_t tokens = 40) {
   std::vector<int64_t> ids;
   const Random random(3, "patch text");

@@ -223,7 +223,7 @@ TEST_F(SlowEndToEnd, MpiRanksGiveTheSameBytes) {
   expect_equal_labels("one", "two");
   EXPECT_EQ(printed("two").substr(0, 7), "| stage");  // rank 0 alone prints
 
-  // A mistake is said once, with its code.
+  // A mistake is reported once, with its code.
   EXPECT_EQ(execute(with(command("bad", {"train.steps=0"})), "bad"), 2);
   const std::string text = said("bad");
   EXPECT_EQ(text.find("must be an integer >= 1"), text.rfind("must be an integer >= 1")) << text;

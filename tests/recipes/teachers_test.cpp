@@ -267,7 +267,7 @@ TEST_F(Teachers, StudentsShareWhatTheirRecipeSays) {
         << stage;
 }
 
-// What an objective learns stands in checkpoints and in no file for other software.
+// What an objective learns is in checkpoints and in no file for other software.
 TEST_F(Teachers, ProjectionsAreNotExported) {
   run(recipe(with(R"(
   - name: student

@@ -313,7 +313,7 @@ TEST(GradSync, SaysWhatItsCallerGotWrong) {
   EXPECT_THROW(sync.end_micro_batch(1), InternalError);
   EXPECT_THAT([&] { sync.finish(); },
               ThrowsMessage<InternalError>(HasSubstr("0 of 2 micro-batches are done")));
-  // begin_step starts anew.
+  // begin_step starts over.
   expect_same(run_step(parameters, sync, 0, 2), reference(2), "after an error");
 }
 

@@ -120,7 +120,7 @@ TEST(Metrics, ContinuesBehindTheCheckpointWithoutDuplicates) {
   Metrics metrics(quick_files(), *log, run.path(), 10, kOptions);
   take_steps(metrics, 10, 20);
   EXPECT_EQ(lines(run.path()), undisturbed());
-  EXPECT_EQ(count(events(run.path()), "train/loss"), 4);  // written anew: 5, 10, 15, 20, each once
+  EXPECT_EQ(count(events(run.path()), "train/loss"), 4);  // rewritten: 5, 10, 15, 20, each once
 }
 
 TEST(Metrics, RatesCountFromWhereARunContinues) {
@@ -135,7 +135,7 @@ TEST(Metrics, RatesCountFromWhereARunContinues) {
   const size_t at = all.find(name);
   ASSERT_NE(at, std::string::npos);
   float rate = 0;
-  std::memcpy(&rate, all.data() + at + name.size() + 1, sizeof(rate));  // behind the field's number
+  std::memcpy(&rate, all.data() + at + name.size() + 1, sizeof(rate));  // after the field's number
   EXPECT_EQ(rate, 160.0f);
 }
 
