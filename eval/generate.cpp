@@ -29,7 +29,7 @@ struct Row {
 };
 
 std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, const models::Model& model,
-                         const SamplingOptions& options, uint64_t step = 0) {
+                         const SamplingOptions& options, const GenerateHooks& hooks) {
   const int64_t context = model.context(), tokens = model.tokens();
   std::vector<Row> rows;
   for (const std::vector<int32_t>& prompt : prompts) {
@@ -42,7 +42,8 @@ std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, const
                      context, prompted);
     const int64_t left = context - prompted;
     rows.push_back({rows.size(), std::min(options.tokens, left), left < options.tokens, prompt,
-                    Random(options.seed, "sampling", step, rows.size())});
+                    Random(options.seed, "sampling", hooks.step,
+                           hooks.streams.empty() ? rows.size() : hooks.streams.at(rows.size()))});
   }
   return rows;
 }
@@ -164,7 +165,7 @@ std::string finish_name(Finish finish) {
 std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                    const SamplingOptions& options, const GenerateHooks& hooks) {
   options.validate();
-  std::vector<Row> rows = rows_of(prompts, model, options);
+  std::vector<Row> rows = rows_of(prompts, model, options, hooks);
   std::vector<Continuation> out(prompts.size());
   for (const Row& row : rows) out[row.number].finish = row.full ? Finish::kContext : Finish::kLength;
   std::erase_if(rows, [](const Row& row) { return row.room == 0; });
@@ -184,7 +185,7 @@ std::vector<Continuation> generate(models::Model& model, const std::vector<std::
 Continuation generate_on(models::Model& model, ReadTokens& read, const std::vector<int32_t>& prompt,
                          const SamplingOptions& options, const GenerateHooks& hooks) {
   options.validate();
-  std::vector<Row> rows = rows_of({prompt}, model, options, read.prompts++);
+  std::vector<Row> rows = rows_of({prompt}, model, options, {.step = read.prompts++});
   std::vector<Continuation> out(1);
   out[0].finish = rows[0].full ? Finish::kContext : Finish::kLength;
   if (rows[0].room == 0) return out[0];

@@ -33,6 +33,8 @@ struct Continuation {
 struct GenerateHooks {
   std::function<bool(size_t row, int32_t id)> on_token = {};  // gets each new token; false ends the row
   std::vector<int32_t> ends = {};                             // tokens that end a row
+  uint64_t step = 0;                   // of a run, whose every step draws from streams of its own
+  std::vector<uint64_t> streams = {};  // one a prompt; empty: 0, 1, ...
 };
 
 std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,

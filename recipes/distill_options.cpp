@@ -42,6 +42,7 @@ void DistillOptions::describe(Section& s) {
   s.section("teacher", teacher, "source of the teacher's signal");
   s.list("teachers", teachers, "teachers instead of teacher, live ones, their distributions mixed");
   s.list("losses", losses, "losses whose weighted sum over the valid tokens is the objective");
+  s.optional("on_policy", on_policy, "answers that the student writes itself; absent: the given ones alone");
 }
 
 }  // namespace retort::recipes

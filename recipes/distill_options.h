@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "distill/loss.h"
+#include "distill/on_policy.h"
 
 namespace retort::recipes {
 
@@ -31,6 +32,7 @@ struct DistillOptions {
   TeacherOptions teacher;
   std::vector<MixedTeacher> teachers;  // instead of teacher
   std::vector<distill::LossOptions> losses;
+  std::optional<distill::OnPolicyOptions> on_policy;  // absent: the given answers alone
   std::vector<TeacherOptions> all_teachers() const;
   void describe(Section& s);
 };

@@ -39,7 +39,7 @@ std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const s
   return data::make_tokenizer(prepare->tokenizer);
 }
 
-std::unique_ptr<data::Tokenizer> tokenizer_behind(const Recipe& recipe, const std::string& address,
+std::unique_ptr<data::Tokenizer> tokenizer_through(const Recipe& recipe, const std::string& address,
                                                   size_t hops) {
   if (preset_of(address) || address.empty()) return nullptr;
   if (!stage_of(address)) return artifacts::model_tokenizer(address);
@@ -47,7 +47,7 @@ std::unique_ptr<data::Tokenizer> tokenizer_behind(const Recipe& recipe, const st
   if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return nullptr;
   if (stage->find<train::TrainOptions>() != nullptr)
     return tokenizer_of_text(recipe, stage->get<DataOptions>().sources().front().train);
-  return tokenizer_behind(recipe, stage->get<ModelOptions>().from, hops - 1);
+  return tokenizer_through(recipe, stage->get<ModelOptions>().from, hops - 1);
 }
 
 std::optional<models::DecoderSpec> spec_behind(const Recipe& recipe, const std::string& address,
@@ -93,7 +93,7 @@ std::optional<int64_t> tokenizer_size(const Recipe& recipe, const std::string& a
 
 std::unique_ptr<data::Tokenizer> tokenizer_of(const Recipe& recipe, const std::string& address) {
   try {
-    return tokenizer_behind(recipe, address, recipe.stages.size());
+    return tokenizer_through(recipe, address, recipe.stages.size());
   } catch (const Error&) {
     return nullptr;  // missing_files() says why
   }

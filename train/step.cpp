@@ -75,20 +75,22 @@ TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
       trained_(parts.model.parameters(), parts.objective.learned()),
       sync_(trained_, parts.comm, micro_batches) {}
 
-StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& batches, double lr) {
-  RETORT_ASSERT(static_cast<int64_t>(batches.size()) == micro_batches_);
+StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, double lr) {
+  RETORT_ASSERT(static_cast<int64_t>(given.size()) == micro_batches_);
   StepStats stats;
   stats.step = step;
   stats.lr = lr;
 
+  models::Parameters& parameters = parts_.model.parameters();
+  if (parts_.map.begin_step(step)) models::refresh_working(parameters, parts_.map);
+  const std::vector<data::Batch> batches = parts_.objective.prepare(parts_.model, step, given);
+
   // count: before any backward, since every micro-batch's gradient is divided by the whole
   stats.counted = count(parts_.objective.counted(), batches, parts_.comm);
   const auto divisor = static_cast<double>(stats.counted);
+  if (!stats.measured()) return stats;
 
   // forward and backward
-  models::Parameters& parameters = parts_.model.parameters();
-  if (parts_.map.begin_step(step)) models::refresh_working(parameters, parts_.map);
-  if (!stats.measured()) return stats;
   LossTree losses(parts_.comm.rank() * micro_batches_);
   parts_.objective.begin_step(step);
   sync_.begin_step();

@@ -49,8 +49,8 @@ struct StepParts {
 class TrainStep {
  public:
   TrainStep(StepParts parts, int64_t micro_batches, double clip_norm);
-  // `batches`: this rank's G micro-batches of the step.
-  StepStats run(int64_t step, const std::vector<data::Batch>& batches, double lr);
+  // `given`: this rank's G micro-batches of the step.
+  StepStats run(int64_t step, const std::vector<data::Batch>& given, double lr);
 
  private:
   StepParts parts_;

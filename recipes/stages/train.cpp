@@ -9,6 +9,8 @@
 #include "core/error.h"
 #include "core/kept_pages.h"
 #include "distill/objectives.h"
+#include "distill/on_policy.h"
+#include "models/generation_facts.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -167,7 +169,26 @@ class Training {
         if (loss.needs_reference) input.teacher = make_reference(*model_, precision);
       }
       objective_ = distill::objectives().at(name).make(std::move(input));
+      sample_answers();
     });
+  }
+
+  // Puts the student's own answers in the place of given ones, where the stage says so.
+  void sample_answers() {
+    const auto& distill = stage_.get<DistillSection>();
+    if (!distill || !distill->on_policy) return;
+    if (distill->on_policy->prompt == 0) {
+      for (const data::Source& source : stream_->sources())
+        check<ConfigError>(
+            source.shards->has_loss_mask(),
+            "distill.on_policy.prompt must be at least 1: {} does not say which of its tokens are "
+            "learned, so the prompts are not known",
+            source.name);
+    }
+    std::vector<int32_t> ends = models::end_tokens(generation_, model_->tokens());
+    if (const auto separator = text().tokenizer()->separator()) ends.push_back(*separator);
+    objective_ = distill::make_on_policy(std::move(objective_), *distill->on_policy,
+                                         {.ends = std::move(ends), .seed = context_.seed()});
   }
 
   // As the stage says, or as many as its epochs come to.
@@ -314,7 +335,9 @@ void forget(Stage& stage) {
   train.max_failed_saves = usual.max_failed_saves;
   const auto& preference = stage.get<PreferenceSection>();
   const auto* loss = preference ? distill::preference_losses().find(preference->loss) : nullptr;
-  if (loss == nullptr || loss->baseline == nullptr)  // which is of a micro-batch
+  const auto& distill = stage.get<DistillSection>();
+  // The baseline is of a micro-batch, and answers are sampled together.
+  if ((loss == nullptr || loss->baseline == nullptr) && (!distill || !distill->on_policy))
     stage.get<DataOptions>().micro_batch = DataOptions().micro_batch;
   stage.get<ParallelOptions>() = {};
 }

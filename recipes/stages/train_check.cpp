@@ -89,6 +89,17 @@ void check_loss(StageCheck& check, size_t number, const distill::LossOptions& lo
   }
 }
 
+void check_on_policy(StageCheck& check, bool needs_teacher) {
+  const distill::OnPolicyOptions& on_policy = *check.stage.get<DistillSection>()->on_policy;
+  if (!needs_teacher)
+    check.add({"distill.on_policy", "distill.losses"},
+              "needs a loss with a teacher, which says what answers are worth");
+  if (on_policy.prompt == 0 && !check.stage.get<DataOptions>().isolates())
+    check.add({"distill.on_policy.prompt", "data.isolate_documents"},
+              "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
+              "its own");
+}
+
 void check_distill(StageCheck& check) {
   const DistillOptions& d = *check.stage.get<DistillSection>();
   if (d.losses.empty()) check.add("distill.losses", "must name at least one loss, got none");
@@ -109,7 +120,11 @@ void check_distill(StageCheck& check) {
     if (teacher.kind == "live") check_live(check, teacher, key, needs_teacher);
     if (teacher.kind == "self") check_self(check, teacher, key);
     if (teacher.kind == "cached") check_cached(check, teacher, key);
+    if (d.on_policy && (teacher.kind == "cached" || teacher.bridge != "none"))
+      check.add({"distill.on_policy", key + (teacher.kind == "cached" ? "kind" : "bridge")},
+                "needs a teacher that reads the student's own answers: a live one of its tokenizer, or self");
   }
+  if (d.on_policy) check_on_policy(check, needs_teacher);
 }
 
 // Rows hold one answer each, and what is compared is in one micro-batch.
