@@ -12,7 +12,7 @@ constexpr const char* kRecipe = R"(
 run: { seed: 1, threads: 1 }
 data: { train: stage:text, sequence: 48, batch_tokens: 384, micro_batch: 2, packing: best_fit }
 model: { context: 48, layers: 1, width: 32, heads: 2, ffn_width: 64 }
-train: { steps: 6, precision: fp32, checkpoint_every: 3, keep_checkpoints: 9, optimizer: { lr: 4.0e-3 },
+train: { steps: 6, precision: fp32, log_every: 1, checkpoint_every: 3, keep_checkpoints: 9, optimizer: { lr: 4.0e-3 },
          schedule: { kind: constant, warmup: 0 } }
 stages:
   - { name: text, kind: prepare, prepare: { validation: 0, prompt: [p], response: r } }
@@ -22,7 +22,7 @@ stages:
     distill:
       teacher: { model: stage:teacher, precision: fp32 }
       losses: [ { fn: reverse_kl } ]
-      on_policy: { share: 0.7, tokens: 6 }
+      on_policy: { share: 0.5, tokens: 6 }
 )";
 
 class OnPolicyStage : public RecipeRun {
@@ -95,8 +95,9 @@ TEST_F(OnPolicyStage, WhatCannotBeIsRefused) {
               HasSubstr("needs a loss with a teacher"));
   EXPECT_THAT(error("stages.student.data.packing=wrapped"),
               HasSubstr("must be at least 1 where rows join documents"));
-  const Recipe plain = recipe(kRecipe, {"run.dir=" + (directory_ / "plain").string(),
-                                        "stages.text.prepare.prompt=[]", "stages.text.prepare.response="});
+  const Recipe plain =
+      recipe(kRecipe, {"run.dir=" + (directory_ / "plain").string(), "stages.text.prepare.prompt=[]",
+                       "stages.text.prepare.response=\"\""});
   EXPECT_THAT(error_of(plain),
               HasSubstr("distill.on_policy.prompt must be at least 1: stage:text does not say"));
 }
