@@ -21,7 +21,7 @@ endfunction()
 function(retort_plain_room name)
   add_library(retort_${name} INTERFACE)
   target_link_libraries(retort_${name} INTERFACE retort_flags retort_torch
-    ${RETORT_PLAIN}/${name}/libretort_${name}.a)
+    ${RETORT_PLAIN}/${name}/libretort_${name}.a retort_core)
   if(name STREQUAL kernels AND RETORT_HAVE_CUDA)
     target_link_libraries(retort_kernels INTERFACE ${C10_CUDA_LIBRARY} CUDA::cudart)
   elseif(name STREQUAL comm)
