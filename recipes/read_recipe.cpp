@@ -48,11 +48,17 @@ Source open_source(const std::string& name) {
                     near.empty() ? "" : fmt::format("; near it: {}", fmt::join(near, ", ")));
 }
 
-// A path that does not stand beside the recipe is a shipped recipe's name.
-std::string base_name(const std::string& base, const std::string& source) {
-  const Path beside = Path(source).parent_path() / base;
+// A path beside the recipe, or else a shipped recipe's name.
+Source open_base(const Node& base, const std::string& source, Problems& problems) {
+  const Path beside = Path(source).parent_path() / base.scalar;
   std::error_code ignored;
-  return std::filesystem::is_regular_file(beside, ignored) ? beside.string() : base;
+  try {
+    return open_source(std::filesystem::is_regular_file(beside, ignored) ? beside.string() : base.scalar);
+  } catch (const ConfigError& error) {
+    problems.push_back({base.mark, "base", error.what()});
+    raise_if_any(std::move(problems));  // without it most keys would look wrong
+    throw;
+  }
 }
 
 Node without(Node map, std::string_view member) {
@@ -74,7 +80,7 @@ Node merged_tree(const Source& source, const std::vector<std::string>& sets, Pro
     if (base->kind != Node::Kind::kScalar) {
       problems.push_back({base->mark, "base", "must be a recipe's path or name"});
     } else {
-      const Source below = open_source(base_name(base->scalar, source.name));
+      const Source below = open_base(*base, source.name, problems);
       Node root = parse_yaml(below.text, below.name, problems);
       if (const Node* second = root.find("base"))
         problems.push_back({second->mark, "base", "a base must not have a base of its own: one level"});

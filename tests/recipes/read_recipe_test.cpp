@@ -236,6 +236,16 @@ TEST(ReadRecipe, BaseIsOneLevel) {
   }
 }
 
+TEST(ReadRecipe, AnUnknownBaseIsNamedWithItsPlace) {
+  try {
+    parse_recipe("base: quickstar\n", "mine.yaml");
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(),
+                HasSubstr("mine.yaml:1:7: base: quickstar: no such recipe; near it: quickstart"));
+  }
+}
+
 TEST(ReadRecipe, ABaseMayBeAShippedRecipe) {
   const Recipe recipe = parse_recipe("base: quickstart\nrun: { text: /dev/null, seed: 3 }\n", "mine.yaml");
   EXPECT_EQ(recipe.run.dir, "runs/quickstart");  // its own name
