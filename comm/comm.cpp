@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "comm/ordered_reduce.h"
+#include "comm/queued_comm.h"
 #include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -44,6 +45,12 @@ class SelfComm final : public Comm {
           c10::toString(in.scalar_type()), out.numel(), c10::toString(out.scalar_type()));
     const at::NoGradGuard no_grad;
     out.view(-1).copy_(in.reshape(-1));
+    return {};
+  }
+  Pending all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std::vector<int64_t> bounds) override {
+    check_runs(out, in_N, bounds, 0, 1);
+    const at::NoGradGuard no_grad;
+    out[0].view(-1).copy_(in_N);
     return {};
   }
   void barrier() override {}

@@ -54,6 +54,10 @@ class Comm {
   virtual Pending broadcast(at::Tensor tensor, int root) = 0;
   // out[r] becomes rank r's `in`; out is contiguous with size() rows of in's shape.
   virtual Pending all_gather(at::Tensor out, at::Tensor in) = 0;
+  // out[p] becomes the run of rank p's `in_N` that is this rank's: elements [bounds[rank()], bounds[rank() + 1]).
+  // The bounds, size() + 1 of them from 0 to N, are the same on every rank. With the tree of tree_sum.h over out,
+  // a sum goes to the ranks that own its parts.
+  virtual Pending all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std::vector<int64_t> bounds) = 0;
   // Waits for every rank however long that takes, for work that some ranks do alone: the watchdog does not
   // watch it. A peer that fails or leaves ends it.
   virtual void barrier() = 0;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "comm/comm.h"
+#include "comm/queued_comm.h"
 #include "comm/tree_sum.h"
 #include "core/error.h"
 
@@ -119,6 +120,27 @@ class NcclComm final : public Comm {
     return start({in, out}, [&] {
       return ncclAllGather(in.const_data_ptr(), out.mutable_data_ptr(), in.nbytes(), ncclUint8, comm_,
                            stream_);
+    });
+  }
+  Pending all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std::vector<int64_t> bounds) override {
+    if (in_N.is_cpu()) return bootstrap_.all_to_all(std::move(out), in_N, std::move(bounds));
+    check_runs(out, in_N, bounds, rank(), size());
+    std::vector<at::Tensor> tensors = out;
+    tensors.push_back(in_N);
+    const auto* in = static_cast<const std::byte*>(in_N.const_data_ptr());
+    const int64_t item = in_N.element_size();
+    return start(tensors, [&] {
+      ncclResult_t code = ncclGroupStart();
+      for (int peer = 0; peer < size() && code == ncclSuccess; ++peer) {
+        const int64_t first = bounds[static_cast<size_t>(peer)], end = bounds[static_cast<size_t>(peer) + 1];
+        const at::Tensor& theirs = out[static_cast<size_t>(peer)];
+        code = ncclSend(in + first * item, static_cast<size_t>((end - first) * item), ncclUint8, peer, comm_,
+                        stream_);
+        if (code == ncclSuccess)
+          code = ncclRecv(theirs.mutable_data_ptr(), theirs.nbytes(), ncclUint8, peer, comm_, stream_);
+      }
+      const ncclResult_t end = ncclGroupEnd();
+      return code == ncclSuccess ? end : code;
     });
   }
   void barrier() override { bootstrap_.barrier(); }

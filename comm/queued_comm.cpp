@@ -8,8 +8,10 @@
 
 #include "comm/ordered_reduce.h"
 #include "comm/tree_sum.h"
+#include "core/digest.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "core/shape.h"
 
 namespace retort::comm {
 namespace {
@@ -29,6 +31,22 @@ void check_dense(std::string_view operation, const at::Tensor& tensor) {
 }
 
 }  // namespace
+
+void check_runs(const std::vector<at::Tensor>& out, const at::Tensor& in_N,
+                const std::vector<int64_t>& bounds, int rank, int size) {
+  check(in_N.dim() == 1 && in_N.is_contiguous(), "[all_to_all] needs a contiguous row, got {}",
+        format_shape(in_N.sizes()));
+  check(std::ssize(bounds) == size + 1 && bounds.front() == 0 && bounds.back() == in_N.numel() &&
+            std::ranges::is_sorted(bounds),
+        "[all_to_all] bounds must rise from 0 to {} in {} steps, got {}", in_N.numel(), size,
+        fmt::join(bounds, ", "));
+  check(std::ssize(out) == size, "[all_to_all] needs a tensor a rank, got {} for {} ranks", out.size(), size);
+  const int64_t mine = bounds[static_cast<size_t>(rank) + 1] - bounds[static_cast<size_t>(rank)];
+  for (const at::Tensor& one : out)
+    check(one.numel() == mine && one.is_contiguous() && one.scalar_type() == in_N.scalar_type(),
+          "[all_to_all] out must have {} contiguous elements of {} a rank, got {} of {}", mine,
+          c10::toString(in_N.scalar_type()), one.numel(), c10::toString(one.scalar_type()));
+}
 
 // A tensor cut into one run of elements a rank, as evenly as possible.
 struct QueuedComm::Slices {
@@ -54,6 +72,8 @@ std::string QueuedComm::Call::text() const {
       return fmt::format("broadcast from rank {} of {} {} (number {})", detail, count, type, number);
     case kAllGather:
       return fmt::format("all_gather of {} {} (number {})", count, type, number);
+    case kAllToAll:
+      return fmt::format("all_to_all of {} {}, cut as {:08x} (number {})", count, type, cut, number);
     case kBarrier:
       return fmt::format("barrier (number {})", number);
   }
@@ -249,6 +269,30 @@ Pending QueuedComm::all_gather(at::Tensor out, at::Tensor in) {
         c10::toString(in.scalar_type()), out.numel(), c10::toString(out.scalar_type()));
   return submit({Call::kAllGather, 0, static_cast<int32_t>(in.scalar_type()), 0, in.numel()},
                 [this, out, in] { gather_all(mutable_host_bytes(out).data(), host_bytes(in)); });
+}
+
+void QueuedComm::trade_runs(const std::vector<at::Tensor>& out, const at::Tensor& in_N,
+                            const std::vector<int64_t>& bounds) {
+  const std::span<const std::byte> bytes = host_bytes(in_N);
+  const auto item = static_cast<size_t>(in_N.element_size());
+  Sends send;
+  Receives receive;
+  for (size_t peer = 0; peer < out.size(); ++peer) {
+    send.push_back(
+        bytes.subspan(bounds[peer] * item, static_cast<size_t>(bounds[peer + 1] - bounds[peer]) * item));
+    receive.push_back(mutable_host_bytes(out[peer]));
+  }
+  if (!send[rank_].empty()) std::memcpy(receive[rank_].data(), send[rank_].data(), send[rank_].size());
+  exchange(send, receive);
+}
+
+Pending QueuedComm::all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std::vector<int64_t> bounds) {
+  check_dense("all_to_all", in_N);
+  for (const at::Tensor& one : out) check_dense("all_to_all", one);
+  check_runs(out, in_N, bounds, rank_, size_);
+  const auto cut = static_cast<uint32_t>(xxh3(std::as_bytes(std::span(bounds))));
+  return submit({Call::kAllToAll, 0, static_cast<int32_t>(in_N.scalar_type()), cut, in_N.numel()},
+                [=, this] { trade_runs(out, in_N, bounds); });
 }
 
 void QueuedComm::barrier() {

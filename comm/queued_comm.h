@@ -4,6 +4,7 @@
 //   all_reduce  all-to-all of slices, each rank reduces its own slice (ordered_reduce), all-gather
 //   sum_tree    the same for each row of subtrees, with one all-gather
 //   broadcast   the root scatters slices, then all-gather: twice the bytes, whatever the number of ranks
+//   all_to_all  one exchange
 //   small ones  every rank sends all to all
 //
 // Before its data each operation exchanges a Call, so that ranks which disagree say so instead of hanging.
@@ -25,6 +26,10 @@
 
 namespace retort::comm {
 
+// ShapeError unless these are what all_to_all() takes on this rank.
+void check_runs(const std::vector<at::Tensor>& out, const at::Tensor& in_N,
+                const std::vector<int64_t>& bounds, int rank, int size);
+
 class QueuedComm final : public Comm {
  public:
   // `make` runs on the worker thread, where the transport also ends.
@@ -39,16 +44,18 @@ class QueuedComm final : public Comm {
   Pending sum_tree(at::Tensor nodes_PN, int64_t leaves) override;
   Pending broadcast(at::Tensor tensor, int root) override;
   Pending all_gather(at::Tensor out, at::Tensor in) override;
+  Pending all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std::vector<int64_t> bounds) override;
   void barrier() override;
   [[noreturn]] void abort(const std::string& why, int exit_code) override;
 
  private:
   // What a rank is about to do; equal on all ranks. Exchanged as bytes: no padding.
   struct Call {
-    enum Kind : int32_t { kAllReduce, kSumTree, kBroadcast, kAllGather, kBarrier };
+    enum Kind : int32_t { kAllReduce, kSumTree, kBroadcast, kAllGather, kAllToAll, kBarrier };
     Kind kind;
     int32_t detail = 0;  // the Reduce, the leaves, or the root
-    int32_t dtype = 0, reserved = 0;
+    int32_t dtype = 0;
+    uint32_t cut = 0;    // a digest of all_to_all's bounds
     int64_t count = 0;   // elements
     int64_t number = 0;  // how many calls came before on this rank
     bool operator==(const Call&) const = default;
@@ -66,6 +73,8 @@ class QueuedComm final : public Comm {
   }
   void reduce_all(const at::Tensor& tensor, Reduce reduce, int64_t rows, int64_t leaves);
   void spread(const at::Tensor& tensor, int root);
+  void trade_runs(const std::vector<at::Tensor>& out, const at::Tensor& in_N,
+                  const std::vector<int64_t>& bounds);
   void gather_all(std::byte* out, std::span<const std::byte> in);
   void gather_slices(const Slices& slices);
   void trade_slices(std::byte* out, const Slices& slices);

@@ -26,14 +26,14 @@ class WeightMap {
   // The blocks by which p may be divided among owners: larger ones than cut_into_blocks() gives where the map
   // makes values from more than a row.
   virtual RowBlocks blocks(const Parameter& p) const { return cut_into_blocks(p.shape); }
-  // f32 in, f32 out, same shape. `x` is the master, or has its shape.
+  // f32 in, f32 out, same shape. `x` is the master, or has its shape, or that of the rows that this rank owns.
   virtual at::Tensor apply(const Parameter& p, const at::Tensor& x) = 0;
   // Writes the used part of apply(p, x), cast, into `working`. A map overrides it that needs no copy in
   // between.
   virtual void apply_into(const Parameter& p, const at::Tensor& x, const at::Tensor& working) {
     working.copy_(p.placement.used.of(apply(p, x)));
   }
-  // The gradient with respect to x, f32, from the one with respect to apply's result, which it may overwrite.
+  // The gradient with respect to x, all of it or the owned rows, f32, from that of apply's result, which it may overwrite.
   virtual at::Tensor pull_back(const Parameter& p, const at::Tensor& gradient) = 0;
   virtual bool identity_for(const Parameter&) const { return false; }  // apply returns x itself
 };

@@ -26,8 +26,10 @@ double bytes_sent(const Workload& work, Policy policy) {
       return all_reduce_bytes(4.0 * trained, ranks) * (rows + 1) / 2 +
              (policy == Policy::kOptimizer ? masters : 0.0);
     }
+    case Policy::kGradients:
+      return others(ranks) * work.element() * trained *
+             (static_cast<double>(micro_batches) + 1.0 + 1.0 / static_cast<double>(ranks));
     case Policy::kZero1:
-    case Policy::kZero2:
       return others(ranks) * (4.0 + work.element()) * trained;
     case Policy::kZero3:
       return others(ranks) * 3.0 * work.element() * trained * static_cast<double>(micro_batches);

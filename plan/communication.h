@@ -3,7 +3,8 @@
 //
 //   none      (R + 1) 4 P (d - 1)/d       slices are traded, summed in order, and gathered
 //   optimizer  the same, and 4 P (1 + 1/d) (d - 1)/d for the updated masters, a broadcast from each owner
-//   ZeRO-1/2  (4 + e) P (d - 1)/d         gradients scattered, working weights gathered
+//   gradients  e P (G + 1 + 1/d) (d - 1)/d  scattered after each of a rank's G micro-batches; working weights from owners
+//   ZeRO-1    (4 + e) P (d - 1)/d         gradients scattered, working weights gathered
 //   ZeRO-3    3 e P (d - 1)/d             a micro-batch: gathered twice, gradients scattered in the working dtype
 //
 // Pure functions.

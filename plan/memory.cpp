@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "comm/tree_sum.h"
+#include "core/error.h"
 
 namespace retort::plan {
 namespace {
@@ -22,9 +23,22 @@ int64_t sums_before(const Batch& batch) {
   return static_cast<int64_t>(most);
 }
 
+// The same of owned rows, to whose tree a turn of all ranks adds its micro-batches at once.
+int64_t turns_before(const Batch& batch) {
+  size_t most = 0;
+  for (int64_t g = 0; g < std::min<int64_t>(batch.micro_batches, 4096); ++g)
+    most = std::max(most, comm::subtrees(0, g * batch.ranks).size());
+  return static_cast<int64_t>(most);
+}
+
 class Step {
  public:
-  explicit Step(const Workload& work) : w_(work), tokens_(real(work.batch.tokens())), e_(work.element()) {}
+  // kGradients: with its own gradients and masters; the moments of AdamW are whole as under kNone.
+  Step(const Workload& work, Policy policy)
+      : w_(work),
+        tokens_(real(work.batch.tokens())),
+        e_(work.element()),
+        scatters_(policy == Policy::kGradients && work.batch.ranks > 1) {}
 
   std::vector<Moment> all() const {
     std::vector<Moment> out;
@@ -43,6 +57,7 @@ class Step {
     const ParameterCount& p = w_.parameters;
     Memory m;
     m.states.weights = kF32 * real(p.trained() + p.frozen() - p.coded) + p.code_bytes;
+    if (divides_masters()) m.states.weights -= kF32 * real(p.trained_matrices) * (1 - 1 / ranks());
     if (w_.bf16 || w_.on_grid) m.states.working = e_ * real(p.trained_matrices + p.frozen_matrices - p.coded);
     m.states.optimizer = 2 * kF32 * real(p.trained());
     m.states.gradients = buckets();
@@ -57,16 +72,28 @@ class Step {
     return real(
         comm::most_subtrees(w_.batch.micro_batches, static_cast<int>(std::min<int64_t>(w_.batch.ranks, 64))));
   }
+  double ranks() const { return real(w_.batch.ranks); }
+  bool divides_masters() const { return scatters_ && (w_.bf16 || w_.on_grid); }
+  // Of one bucket, full: what is sent, or what has come.
+  double bucket() const {
+    return std::min(e_ * real(w_.parameters.trained()), kBucket + e_ * real(w_.parameters.largest));
+  }
+  double under_way() const { return scatters_ ? 2 * 2 * bucket() : 0; }
   double buckets() const {
+    if (scatters_) return 0;
     return w_.batch.ranks > 1 ? subtree_rows() * kF32 * real(w_.parameters.trained()) : 0;
   }
   // The worker's buffer: one bucket of all ranks' slices.
   double collective() const {
-    if (w_.batch.ranks == 1) return 0;
+    if (w_.batch.ranks == 1 || scatters_) return 0;
     const double whole = kF32 * real(w_.parameters.trained());
     return subtree_rows() * std::min(whole, kBucket + kF32 * real(w_.parameters.largest));
   }
-  double sums() const { return real(sums_before(w_.batch)) * kF32 * real(w_.parameters.trained()); }
+  double sums() const {
+    const double whole = kF32 * real(w_.parameters.trained());
+    if (!scatters_) return real(sums_before(w_.batch)) * whole;
+    return real(turns_before(w_.batch)) * whole / ranks() + (w_.batch.micro_batches > 1 ? under_way() : 0);
+  }
   double head_gradient() const { return w_.head.trained ? kF32 * w_.head.columns * w_.head.width : 0; }
 
   void add_teachers(Memory& m) const {
@@ -123,17 +150,22 @@ class Step {
     const double made = (alone ? e_ : kF32) * real(p.trained_matrices) + kF32 * real(p.trained_f32);
     if (w_.batch.ranks == 1) m.states.gradients += std::max(made, sums());
     if (w_.batch.ranks > 1) m.states.gradients += sums();
+    if (scatters_)
+      m.states.gradients += kF32 * real(p.trained()) / ranks() + bucket() + (alone ? under_way() : 0);
     if (w_.head.tied && w_.head.trained)
       m.states.gradients += w_.head.rows * w_.head.width * (w_.bf16 ? kF32 + e_ : kF32);
     return m;
   }
   Memory update() const {
     Memory m = base();
-    if (w_.batch.ranks == 1) m.states.gradients += kF32 * real(w_.parameters.trained());
+    if (w_.batch.ranks == 1 || scatters_)
+      m.states.gradients += kF32 * real(w_.parameters.trained()) / ranks();
     return m;
   }
   Memory validation() const {
     Memory m = update();
+    if (divides_masters())
+      m.states.weights += kF32 * real(w_.parameters.trained_matrices) * (1 - 1 / ranks());
     m.judged = kF32 * real(w_.parameters.trained() + w_.parameters.frozen() - w_.parameters.coded);
     const double rows = real(kScoringRows * w_.batch.sequence);
     m.activations = rows * w_.forward * (w_.bf16 ? 2 : 1);
@@ -142,13 +174,20 @@ class Step {
 
   const Workload& w_;
   double tokens_, e_;
+  bool scatters_;
 };
 
 }  // namespace
 
 std::string policy_name(Policy policy) {
-  if (in_engine(policy)) return policy == Policy::kNone ? "none" : "optimizer";
-  return fmt::format("ZeRO-{}", static_cast<int>(policy) - static_cast<int>(Policy::kOptimizer));
+  constexpr const char* kNames[] = {"none", "optimizer", "ZeRO-1", "gradients", "ZeRO-3"};
+  return kNames[static_cast<size_t>(policy)];
+}
+
+Policy policy_of(const std::string& name) {
+  const auto found = std::ranges::find(kPolicies, name, policy_name);
+  RETORT_ASSERT(found != kPolicies.end());
+  return *found;
 }
 
 States sharded(const States& whole, Policy policy, int64_t ranks) {
@@ -157,7 +196,7 @@ States sharded(const States& whole, Policy policy, int64_t ranks) {
   const bool copies = whole.working > 0;
   if (policy >= Policy::kOptimizer) out.optimizer /= d;
   if (policy >= Policy::kZero1 && (copies || policy == Policy::kZero3)) out.weights /= d;
-  if (policy >= Policy::kZero2) out.gradients /= d;
+  if (policy >= Policy::kGradients) out.gradients /= d;
   if (policy >= Policy::kZero3) out.working /= d;
   return out;
 }
@@ -175,14 +214,16 @@ std::vector<std::pair<std::string, double>> Memory::parts() const {
 }
 
 std::vector<Moment> moments(const Workload& work, Policy policy) {
-  std::vector<Moment> out = Step(work).all();
+  std::vector<Moment> out = Step(work, policy).all();
   for (Moment& moment : out) {
     States& states = moment.memory.states;
-    states = sharded(states, policy, work.batch.ranks);
+    states = sharded(states, policy == Policy::kGradients ? Policy::kOptimizer : policy, work.batch.ranks);
     // Two layers are whole at a time, as they are multiplied, and the gradient of one before it is scattered.
     const double layer = static_cast<double>(work.parameters.layer);
-    if (policy >= Policy::kZero3) states.working += 2 * work.element() * layer;
-    if (policy >= Policy::kZero2) states.gradients += kF32 * layer;
+    if (policy == Policy::kZero3) {
+      states.working += 2 * work.element() * layer;
+      states.gradients += kF32 * layer;
+    }
   }
   return out;
 }

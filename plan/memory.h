@@ -1,7 +1,8 @@
 // Bytes of a rank by part (docs/planning.md says what each is), at each moment of a step that can be the highest. The
-// engine has Policy::kNone, all of a model on every rank, and kOptimizer, which divides the moments (train/owners.h).
-// The ZeRO policies are what the states would take, divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054);
-// the engine does not have them yet. Pure functions.
+// engine (train/owners.h) has kNone, all of a model on every rank; kOptimizer, which divides the moments; kGradients, which
+// divides their sums too, and masters that have a working copy, but for a validation. ZeRO-1 and 3 are what the states
+// would take, divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054); the engine does not have them. Pure
+// functions.
 #pragma once
 
 #include <array>
@@ -13,18 +14,21 @@
 
 namespace retort::plan {
 
-enum class Policy { kNone, kOptimizer, kZero1, kZero2, kZero3 };
-inline constexpr std::array kPolicies = {Policy::kNone, Policy::kOptimizer, Policy::kZero1, Policy::kZero2,
-                                         Policy::kZero3};
-std::string policy_name(Policy policy);  // "none", "optimizer" (as parallel.shard has them), "ZeRO-1"
-inline bool in_engine(Policy policy) { return policy <= Policy::kOptimizer; }
+enum class Policy { kNone, kOptimizer, kZero1, kGradients, kZero3 };
+inline constexpr std::array kPolicies = {Policy::kNone, Policy::kOptimizer, Policy::kZero1,
+                                         Policy::kGradients, Policy::kZero3};
+std::string policy_name(
+    Policy policy);  // "none", "optimizer", "gradients" (as parallel.shard has them), "ZeRO-1"
+Policy policy_of(const std::string& name);
+inline bool in_engine(Policy policy) { return policy != Policy::kZero1 && policy != Policy::kZero3; }
 
 struct States {
   double weights = 0, working = 0, gradients = 0, optimizer = 0;
   double total() const { return weights + working + gradients + optimizer; }
 };
 
-// A rank's share of whole states: kOptimizer divides the optimizer's, ZeRO-1 masters and optimizer, ZeRO-2 gradients too, ZeRO-3 working weights too.
+// A rank's share of whole states: kOptimizer divides the optimizer's, ZeRO-1 masters and optimizer, kGradients gradients
+// too, ZeRO-3 working weights too.
 // Without a working copy the masters are what is multiplied, and only ZeRO-3 divides them.
 States sharded(const States& whole, Policy policy, int64_t ranks);
 

@@ -29,14 +29,15 @@ std::function<Scales(const at::Tensor&, const at::Tensor&)> from_mean_magnitude(
 }
 
 LearnedGradient pull_back(const Grid& grid, const at::Tensor& w, const at::Tensor& theta,
-                          const at::Tensor& gradient, const at::Tensor& weight) {
+                          const at::Tensor& gradient, const at::Tensor& weight,
+                          std::optional<int64_t> elements) {
   RETORT_ASSERT(grid.learned && theta.numel() == w.size(0));
   const LearnedRule& rule = *grid.learned;
   LearnedGradient out{weight.defined() ? weight : at::empty_like(w, at::MemoryFormat::Contiguous), {}};
   const at::Tensor sums =
       kernels::round_backward(w, learned_scales(theta).scale, gradient,
                               {grid.rounding, rule.low, rule.high, rule.follows}, out.weight);
-  const double gamma = 1.0 / std::sqrt(static_cast<double>(w.numel() * rule.levels));
+  const double gamma = 1.0 / std::sqrt(static_cast<double>(elements.value_or(w.numel()) * rule.levels));
   out.theta = sums.mul(gamma).to(at::kFloat);
   return out;
 }

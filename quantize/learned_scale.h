@@ -5,6 +5,8 @@
 // gradient passes unchanged.
 #pragma once
 
+#include <optional>
+
 #include "quantize/grid.h"
 
 namespace retort::quantize {
@@ -19,8 +21,10 @@ struct LearnedGradient {
   at::Tensor theta;   // [rows, 1]
 };
 // From the gradient of the values that a learned `grid` makes of w [rows, in] under theta. The weight's is
-// written into `weight`, dense f32, where that is given; it may be `gradient`.
+// written into `weight`, dense f32, where that is given; it may be `gradient`. Where w is a part of the rows, `elements`
+// says how many the whole has.
 LearnedGradient pull_back(const Grid& grid, const at::Tensor& w, const at::Tensor& theta,
-                          const at::Tensor& gradient, const at::Tensor& weight = {});
+                          const at::Tensor& gradient, const at::Tensor& weight = {},
+                          std::optional<int64_t> elements = {});
 
 }  // namespace retort::quantize

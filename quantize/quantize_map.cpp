@@ -68,6 +68,14 @@ void check_options(const QuantizeOptions& options, const models::Parameters& par
   }
 }
 
+// The rows of `whole`, of p's shape or its scale's, that x has: all of them, or those that this rank owns.
+at::Tensor rows_in(const Parameter& p, const at::Tensor& whole, const at::Tensor& x) {
+  if (whole.size(0) == x.size(0)) return whole;
+  const models::RowBlocks& rows = p.placement.owned;
+  RETORT_ASSERT(x.size(0) == rows.end - rows.begin);
+  return whole.slice(0, rows.begin, rows.end);
+}
+
 }  // namespace
 
 void GridChoice::describe(Section& s) {
@@ -153,22 +161,25 @@ bool QuantizeMap::fit_scales() {
   bool fitted = false;
   for (auto& [name, entry] : entries_) {
     if (entry.theta == nullptr || !entry.theta->master.isnan().any().item<bool>()) continue;
-    entry.theta->master.copy_(theta_of(entry.grid->fit(entry.weight->master.contiguous(), {})));
     fitted = true;
+    const at::Tensor weight = entry.weight->master.contiguous();
+    if (weight.size(0) > 0)
+      rows_in(*entry.weight, entry.theta->master, weight).copy_(theta_of(entry.grid->fit(weight, {})));
   }
   return fitted;
 }
 
 Quantized QuantizeMap::quantize(const Entry& entry, const at::Tensor& x) const {
   if (entry.theta == nullptr) return entry.grid->quantize(x.contiguous());
-  const Scales scales = learned_scales(entry.theta->master);
+  const Scales scales = learned_scales(rows_in(*entry.weight, entry.theta->master, x));
   return {entry.grid->round(x, scales), scales};
 }
 
 // dequantize_blocks(quantize(entry, x)), bit for bit.
 void QuantizeMap::fake_quantize(const Entry& entry, const at::Tensor& x, const at::Tensor& values) const {
   if (entry.theta == nullptr) return entry.grid->fake_quantize(x.contiguous(), values);
-  kernels::round_values(x, learned_scales(entry.theta->master), entry.grid->rounding, values);
+  kernels::round_values(x, learned_scales(rows_in(*entry.weight, entry.theta->master, x)),
+                        entry.grid->rounding, values);
 }
 
 models::RowBlocks QuantizeMap::blocks(const Parameter& p) const {
@@ -206,8 +217,10 @@ at::Tensor QuantizeMap::pull_back(const Parameter& p, const at::Tensor& gradient
   }
   const auto found = entries_.find(p.name);
   if (found == entries_.end() || found->second.theta == nullptr) return gradient;
-  LearnedGradient out = quantize::pull_back(*found->second.grid, p.master, found->second.theta->master,
-                                            gradient, gradient.is_contiguous() ? gradient : at::Tensor());
+  const at::Tensor theta = rows_in(p, found->second.theta->master, gradient);
+  LearnedGradient out =
+      quantize::pull_back(*found->second.grid, rows_in(p, p.master, gradient), theta, gradient,
+                          gradient.is_contiguous() ? gradient : at::Tensor(), p.numel());
   found->second.theta_gradient = std::move(out.theta);
   return out.weight;
 }

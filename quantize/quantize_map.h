@@ -63,7 +63,7 @@ class QuantizeMap final : public PackingMap {
   bool enabled() const override { return enabled_; }
   // Enables the map for this step or not, and fits scales at their first use.
   bool begin_step(int64_t step) override;
-  // Fits the scales that have no value yet to the masters as they are. True when there were any.
+  // Fits the scales that have no value yet to the masters as they are, all rows or a rank's own. True if there were any.
   bool fit_scales();
 
   // A parameter whose grid fits scales to the whole tensor is one block; a learned scale's rows go with its

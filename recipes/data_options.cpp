@@ -1,5 +1,7 @@
 #include "recipes/data_options.h"
 
+#include "train/owners.h"
+
 namespace retort::recipes {
 
 void SourceOptions::describe(Section& s) {
@@ -42,11 +44,12 @@ void ParallelOptions::describe(Section& s) {
   s.field("ranks", ranks,
           "data-parallel ranks that are threads of one process; under mpirun the processes are the ranks",
           between<int64_t>(1, 1024));
-  s.field("shard", shard,
-          "state that ranks divide: none, each holds all; optimizer, each holds the moments of its share "
-          "of the "
-          "weights (ZeRO stage 1). The same bytes come out",
-          one_of({"none", "optimizer"}));
+  s.field(
+      "shard", shard,
+      "state that ranks divide: none, each holds all; optimizer, each holds the moments of its share "
+      "of the weights (ZeRO stage 1); gradients, also their summed gradients, and their masters where the "
+      "working copy is another (stage 2). The same bytes come out",
+      one_of(train::division_names()));
 }
 
 }  // namespace retort::recipes

@@ -33,7 +33,6 @@ struct DataOptions {
 struct ParallelOptions {
   int64_t ranks = 1;
   std::string shard = "none";
-  bool divides_optimizer() const { return shard == "optimizer"; }
   void describe(Section& s);
 };
 

@@ -30,10 +30,10 @@ class AdamW final : public Optimizer {
       if (p->frozen) continue;
       RETORT_ASSERT(slot != slots_.end() && p == slot->parameter);
       const models::RowBlocks& rows = p->placement.owned;
-      by_rate[slot->rate].push_back({.p = owned(*p, p->master),
+      by_rate[slot->rate].push_back({.p = owned(*p, p->master),  // which may have these rows alone
                                      .m = slot->m,
                                      .v = slot->v,
-                                     .gradient = owned(*p, gradient).contiguous(),
+                                     .gradient = gradient.contiguous(),
                                      .blocks = {0, rows.end - rows.begin, rows.step},
                                      .decay = slot->decay});
       ++slot;

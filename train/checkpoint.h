@@ -28,8 +28,8 @@ struct CheckpointContent {
   std::string recipe;   // resolved YAML
   std::map<std::string, std::string> tokenizer = {};  // its files by name (data::tokenizer_files)
   formats::NamedTensors weights, optimizer;
-  // Of the optimizer's tensors those on at::kMeta have a shape alone: their values come from here, one at a time, in
-  // their order.
+  // Tensors on at::kMeta have a shape alone: their values come from here, one at a time, the weights first, in their
+  // order.
   std::function<at::Tensor(const std::string& name)> fetch = {};
   int64_t best = -1;  // the step of an older checkpoint that stays as well
 };

@@ -9,20 +9,21 @@
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
+#include "train/scattered_sum.h"
 
 namespace retort::train {
 namespace {
 
 // True when nothing else reads the tensor's memory. Backward may give two parameters views of one tensor.
-bool owned(const at::Tensor& tensor) { return tensor.storage().use_count() == 1; }
+bool alone(const at::Tensor& tensor) { return tensor.storage().use_count() == 1; }
 
 // An undefined tensor stands for zeros, and adding it turns -0 into +0, as zeros would.
 struct AddGradients {
   at::Tensor operator()(at::Tensor left, at::Tensor right) const {
     if (!left.defined()) std::swap(left, right);  // a sum of two does not depend on their order
     if (!left.defined()) return left;
-    if (!right.defined()) return owned(left) ? left.add_(0.0) : left.add(0.0);
-    return owned(left) ? left.add_(right) : left.add(right);
+    if (!right.defined()) return alone(left) ? left.add_(0.0) : left.add(0.0);
+    return alone(left) ? left.add_(right) : left.add(right);
   }
 };
 
@@ -56,7 +57,7 @@ struct GradSync::State {
     size_t index;
   };
 
-  State(const Trained& trained, comm::Comm& group, int64_t count, int64_t bucket_bytes)
+  State(const Trained& trained, comm::Comm& group, int64_t count, int64_t bucket_bytes, const Owners* owners)
       : comm(group), micro_batches(count), subtrees(comm::most_subtrees(count, group.size())) {
     check<ConfigError>(count >= 1, "[grad_sync] a step needs at least 1 micro-batch, got {}", count);
     for (size_t place = 0; const models::Parameter* p : trained.all()) {
@@ -64,7 +65,13 @@ struct GradSync::State {
       ++place;
     }
     gradients.resize(trained.all().size());
-    if (comm.size() > 1) fill_buckets(bucket_bytes);
+    if (owners != nullptr && owners->divides_gradients()) {
+      std::vector<const models::Parameter*> parameters;
+      for (const Entry& e : entries) parameters.push_back(e.parameter);
+      scattered = std::make_unique<ScatteredSum>(std::move(parameters), *owners, comm, bucket_bytes);
+    } else if (comm.size() > 1) {
+      fill_buckets(bucket_bytes);
+    }
     for (size_t i = 0; i < entries.size(); ++i) {
       auto hook = std::make_unique<Hook>(*this, i);
       entries[i].hook = hook.get();
@@ -106,7 +113,7 @@ struct GradSync::State {
       if (!flat_PN.defined())
         flat_PN = at::zeros({subtrees, elements[e.bucket]}, e.working.options().dtype(at::kFloat));
       e.nodes_PN = flat_PN.narrow(1, used[e.bucket], e.working.numel());
-      gradients[e.place] = e.nodes_PN[0].view(e.working.sizes());
+      gradients[e.place] = owned(*e.parameter, e.nodes_PN[0].view(e.working.sizes()));
       used[e.bucket] += e.working.numel();
     }
   }
@@ -120,6 +127,7 @@ struct GradSync::State {
                          e.parameter->name);
     e.arrived = true;
     at::Tensor gradient = std::exchange(e.working.mutable_grad(), at::Tensor());
+    if (scattered) return scattered->add(i, std::move(gradient));
     if (micro_batches > 1 && gradient.defined()) gradient = gradient.to(at::kFloat);
     e.sum.push(std::move(gradient));
     if (*under_way + 1 == micro_batches) settle(i);
@@ -143,16 +151,19 @@ struct GradSync::State {
 
   comm::Comm& comm;
   const int64_t micro_batches, subtrees;
-  std::vector<Entry> entries;         // the trained parameters, as all()
-  std::vector<Bucket> buckets;        // none in a group of one
-  std::vector<at::Tensor> gradients;  // as all(): views of the buckets, or the local sums themselves
-  size_t started = 0;                 // buckets whose reduction has
-  int64_t next = 0;                   // micro-batch
-  std::optional<int64_t> under_way;   // micro-batch between begin and end
+  std::vector<Entry> entries;               // the trained parameters, as all()
+  std::vector<Bucket> buckets;              // none in a group of one, or where gradients are divided
+  std::unique_ptr<ScatteredSum> scattered;  // where they are
+  std::vector<at::Tensor>
+      gradients;       // as all(): views of the buckets, or the local or scattered sums themselves
+  size_t started = 0;  // buckets whose reduction has
+  int64_t next = 0;    // micro-batch
+  std::optional<int64_t> under_way;  // micro-batch between begin and end
 };
 
-GradSync::GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batches, int64_t bucket_bytes)
-    : state_(std::make_unique<State>(trained, comm, micro_batches, bucket_bytes)) {}
+GradSync::GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batches, int64_t bucket_bytes,
+                   const Owners* owners)
+    : state_(std::make_unique<State>(trained, comm, micro_batches, bucket_bytes, owners)) {}
 
 GradSync::~GradSync() = default;
 
@@ -164,6 +175,7 @@ void GradSync::begin_step() {
     bucket.missing = bucket.parameters;
   }
   for (State::Entry& e : s.entries) e.sum.clear();
+  if (s.scattered) s.scattered->begin_step();
   if (s.buckets.empty()) s.gradients.assign(s.gradients.size(), {});
   s.started = 0;
   s.next = 0;
@@ -197,12 +209,18 @@ const std::vector<at::Tensor>& GradSync::finish() {
                        s.micro_batches);
   for (State::Bucket& bucket : s.buckets) bucket.reduction.wait();
   if (!s.buckets.empty()) return s.gradients;
+  if (s.scattered) {
+    std::vector<at::Tensor> sums = s.scattered->finish();
+    for (size_t i = 0; i < sums.size(); ++i) s.gradients[s.entries[i].place] = std::move(sums[i]);
+    return s.gradients;
+  }
   const at::NoGradGuard no_grad;
   for (const State::Entry& e : s.entries) {
     at::Tensor& gradient = s.gradients[e.place];
     if (!gradient.defined()) gradient = at::zeros(e.working.sizes(), e.working.options().dtype(at::kFloat));
     gradient = gradient.to(at::kFloat).contiguous();
-    if (!owned(gradient)) gradient = gradient.clone();
+    if (!alone(gradient)) gradient = gradient.clone();
+    gradient = owned(*e.parameter, gradient);
   }
   return s.gradients;
 }

@@ -6,7 +6,8 @@
 //   for g in 0 .. G-1: begin_micro_batch(g); loss.backward() once; end_micro_batch(g);
 //   finish();
 //
-// One rank, one thread. Outside micro-batches backward() leaves `.grad` as always.
+// Where ranks divide gradients (train/owners.h), a rank takes its micro-batches in turns and every one is reduced
+// (train/scattered_sum.h). One rank, one thread. Outside micro-batches backward() leaves `.grad` as always.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "comm/comm.h"
+#include "train/owners.h"
 #include "train/trained.h"
 
 namespace retort::train {
@@ -26,18 +28,19 @@ namespace retort::train {
 // group of one has no buckets and copies no f32 gradient.
 class GradSync {
  public:
-  // Puts the hooks on the working copies that bind_working() has made; their parameters and comm outlive it.
-  // micro_batches: this rank's G, the same on every rank.
+  static constexpr int64_t kBucketBytes = int64_t{8} << 20;
+  // Puts the hooks on the working copies that bind_working() has made; their parameters, comm and owners outlive it.
+  // micro_batches: this rank's G, the same on every rank. No owners: nothing is divided.
   GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batches,
-           int64_t bucket_bytes = int64_t{8} << 20);
+           int64_t bucket_bytes = kBucketBytes, const Owners* owners = nullptr);
   ~GradSync();
   // Also after an exception in a hook, which surfaces from backward(), as long as the group is whole.
   void begin_step();
   // Before backward of micro-batch `index` of this rank. Clears `.grad`.
   void begin_micro_batch(int64_t index);
   void end_micro_batch(int64_t index);  // after it: what has no gradient by now counts as zeros
-  // Waits for the reductions. Element i is the gradient with respect to all()[i]->working, f32; undefined
-  // for a frozen parameter. They are valid until the next begin_step(), the caller may change them in place,
+  // Waits for the reductions. Element i is the gradient with respect to the rows of all()[i]->working that this rank
+  // owns, contiguous f32; undefined for a frozen parameter. They are valid until the next begin_step(), the caller may change them in place,
   // and no two use the same memory.
   const std::vector<at::Tensor>& finish();
 

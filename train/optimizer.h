@@ -31,8 +31,8 @@ struct OptimizerOptions {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One update of every owned block. gradients[i] belongs to trained.all()[i], f32, of the master's shape; a
-  // frozen parameter's is not read.
+  // One update of every owned block. gradients[i] is of the rows of trained.all()[i] that this rank owns,
+  // f32; a frozen parameter's is not read.
   virtual void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr) = 0;
   // For checkpoints: "adamw.m.layers.0...", views of what step() updates.
   virtual formats::NamedTensors state() const = 0;

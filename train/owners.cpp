@@ -12,6 +12,8 @@ namespace {
 
 using models::Parameter, models::RowBlocks;
 
+constexpr const char* kDivisions[] = {"none", "optimizer", "gradients"};  // as Divided
+
 // The first row of the block that holds element `wanted` of p, or that begins there; an end where it lies outside.
 int64_t row_at(const Parameter& p, const RowBlocks& blocks, int64_t wanted) {
   if (wanted <= 0) return 0;
@@ -20,65 +22,139 @@ int64_t row_at(const Parameter& p, const RowBlocks& blocks, int64_t wanted) {
   return wanted / row / blocks.step * blocks.step;
 }
 
+// The weight whose rows a learned scale goes with: "NAME_scale" is NAME's (quantize/quantize_map.h).
+const Parameter* weight_of(const Parameter& scale, const std::vector<Parameter*>& all) {
+  if (scale.role != models::Role::kScale) return nullptr;
+  const auto found =
+      std::ranges::find_if(all, [&](const Parameter* p) { return scale.name == p->name + "_scale"; });
+  return found == all.end() ? nullptr : *found;
+}
+
+RowBlocks rows_of(const std::vector<int64_t>& bounds, size_t rank, const RowBlocks& blocks) {
+  return {bounds[rank], bounds[rank + 1], blocks.step};
+}
+
+bool is_copy(const Parameter& p) { return !p.codes && !p.working.is_alias_of(p.master); }
+
 }  // namespace
 
-Owners::Owners(const Trained& trained, comm::Comm& comm, bool divided)
-    : comm_(comm), divided_(divided && comm.size() > 1), blocks_(static_cast<size_t>(comm.size())) {
-  if (!divided_) return;
+std::vector<std::string> division_names() { return {std::begin(kDivisions), std::end(kDivisions)}; }
+
+Divided division(const std::string& name) {
+  const auto found = std::ranges::find(kDivisions, name);
+  RETORT_ASSERT(found != std::end(kDivisions));
+  return static_cast<Divided>(found - std::begin(kDivisions));
+}
+
+Owners::Owners(const Trained& trained, comm::Comm& comm, Divided what)
+    : comm_(comm),
+      what_(comm.size() > 1 ? what : Divided::kNothing),
+      blocks_(static_cast<size_t>(comm.size())) {
+  if (!divided()) return;
+  for (Parameter* p : trained.all())
+    if (!p->frozen) all_.push_back(p);
   int64_t total = 0, before = 0;
-  for (Parameter* p : trained.all()) {
-    if (p->frozen) continue;
-    all_.push_back(p);
-    total += p->numel();
-  }
-  for (Parameter* p : all_) {
-    RowBlocks& owned = p->placement.owned;
+  for (const Parameter* p : all_)
+    if (weight_of(*p, all_) == nullptr) total += p->numel();
+  for (const Parameter* p : all_) {
     RETORT_ASSERT(p->placement.owns_all(p->shape));
+    if (weight_of(*p, all_) != nullptr) continue;
     std::vector<int64_t>& bounds = bounds_[p];
     for (int64_t rank = 0; rank <= comm_.size(); ++rank)
-      bounds.push_back(row_at(*p, owned, total * rank / comm_.size() - before));
+      bounds.push_back(row_at(*p, p->placement.owned, total * rank / comm_.size() - before));
     bounds.back() = p->shape.front();
-    for (size_t rank = 0; rank < blocks_.size(); ++rank)
-      blocks_[rank] += RowBlocks{bounds[rank], bounds[rank + 1], owned.step}.count();
     before += p->numel();
-    const auto mine = static_cast<size_t>(comm_.rank());
-    owned.begin = bounds[mine], owned.end = bounds[mine + 1];
+  }
+  for (const Parameter* p : all_)
+    if (const Parameter* weight = weight_of(*p, all_)) bounds_[p] = bounds_.at(weight);
+  for (Parameter* p : all_) {
+    RowBlocks& owned = p->placement.owned;
+    for (size_t rank = 0; rank < blocks_.size(); ++rank)
+      blocks_[rank] += rows_of(bounds_.at(p), rank, owned).count();
+    owned = rows_of(bounds_.at(p), static_cast<size_t>(comm_.rank()), owned);
   }
 }
 
 std::vector<double> Owners::of_all_blocks(const std::vector<double>& mine) const {
-  if (!divided_) return mine;
+  if (!divided()) return mine;
   RETORT_ASSERT(std::ssize(mine) == blocks_[static_cast<size_t>(comm_.rank())]);
   const int64_t most = *std::max_element(blocks_.begin(), blocks_.end());
   const at::Tensor all_RB = at::zeros({comm_.size(), most}, at::kDouble),
                    mine_B = at::zeros({most}, at::kDouble);
   std::ranges::copy(mine, host_values<double>(mine_B).begin());
   comm_.all_gather(all_RB, mine_B).wait();
+  const std::span<const double> values = host_values<const double>(all_RB);
+  std::vector<int64_t> next(blocks_.size());  // block of each rank
   std::vector<double> out;
-  for (int64_t rank = 0; rank < comm_.size(); ++rank) {
-    const auto of_rank = host_values<const double>(all_RB[rank])
-                             .first(static_cast<size_t>(blocks_[static_cast<size_t>(rank)]));
-    out.insert(out.end(), of_rank.begin(), of_rank.end());
+  for (const Parameter* p : all_)
+    for (size_t rank = 0; rank < blocks_.size(); ++rank) {
+      const int64_t first = static_cast<int64_t>(rank) * most + next[rank],
+                    count = rows_of(bounds_.at(p), rank, p->placement.owned).count();
+      for (int64_t b = first; b < first + count; ++b) out.push_back(values[static_cast<size_t>(b)]);
+      next[rank] += count;
+    }
+  return out;
+}
+
+// Each owner's rows of a tensor of p's shape, to all.
+std::vector<comm::Pending> Owners::share(const Parameter& p, const at::Tensor& whole) const {
+  std::vector<comm::Pending> out;
+  const std::vector<int64_t>& bounds = bounds_.at(&p);
+  for (int rank = 0; rank < comm_.size(); ++rank) {
+    const auto r = static_cast<size_t>(rank);
+    if (bounds[r] < bounds[r + 1])
+      out.push_back(comm_.broadcast(whole.slice(0, bounds[r], bounds[r + 1]), rank));
   }
   return out;
 }
 
-void Owners::share_masters() const {
+bool Owners::has_rows_alone(const Parameter& p) const {
+  return rows_alone_ && !p.frozen && bounds_.contains(&p) && is_copy(p);
+}
+
+void Owners::refresh(models::Parameters& model, models::WeightMap& map) const {
   const at::NoGradGuard no_grad;
   std::vector<comm::Pending> under_way;
-  for (Parameter* p : all_) {
-    const std::vector<int64_t>& bounds = bounds_.at(p);
-    for (int rank = 0; rank < comm_.size(); ++rank) {
-      const auto r = static_cast<size_t>(rank);
-      if (bounds[r] < bounds[r + 1])
-        under_way.push_back(comm_.broadcast(p->master.slice(0, bounds[r], bounds[r + 1]), rank));
-    }
+  for (const Parameter* p : all_) {
+    const bool apart = has_rows_alone(*p);
+    const at::Tensor whole = apart ? p->working.detach() : p->master;
+    if (apart && p->master.numel() > 0) owned(*p, whole).copy_(map.apply(*p, p->master));
+    std::ranges::move(share(*p, whole), std::back_inserter(under_way));
   }
   for (const comm::Pending& one : under_way) one.wait();
+  if (!rows_alone_) models::refresh_trained(model, map);
+}
+
+void Owners::refresh_all(models::Parameters& model, models::WeightMap& map) const {
+  if (!rows_alone_) return models::refresh_working(model, map);
+  refresh(model, map);
+  const at::NoGradGuard no_grad;
+  for (const Parameter& p : model.unique())
+    if (p.frozen && is_copy(p)) map.apply_into(p, p.master, p.working);
+}
+
+void Owners::divide_masters() {
+  if (!divides_gradients()) return;
+  const at::NoGradGuard no_grad;
+  rows_alone_ = true;
+  for (Parameter* p : all_)
+    if (has_rows_alone(*p)) p->master = owned(*p, p->master).clone();
+}
+
+void Owners::make_masters_whole() {
+  const at::NoGradGuard no_grad;
+  for (Parameter* p : all_) {
+    if (!has_rows_alone(*p)) continue;
+    const at::Tensor whole = at::empty(p->shape, p->master.options());
+    owned(*p, whole).copy_(p->master);
+    for (const comm::Pending& one : share(*p, whole)) one.wait();
+    p->master = whole;
+  }
+  rows_alone_ = false;
 }
 
 at::Tensor Owners::gather(const Parameter& p, const at::Tensor& rows) const {
-  if (!divided_ || p.frozen) return rows;
+  if (!divided() || p.frozen) return rows;
   const at::NoGradGuard no_grad;
   const std::vector<int64_t>& bounds = bounds_.at(&p);
   const auto mine = static_cast<size_t>(comm_.rank());
@@ -97,8 +173,10 @@ at::Tensor Owners::gather(const Parameter& p, const at::Tensor& rows) const {
   return whole;
 }
 
-at::Tensor owned(const Parameter& p, const at::Tensor& whole) {
-  return whole.slice(0, p.placement.owned.begin, p.placement.owned.end);
+at::Tensor owned(const Parameter& p, const at::Tensor& tensor) {
+  const RowBlocks& rows = p.placement.owned;
+  if (tensor.size(0) == rows.end - rows.begin) return tensor;
+  return tensor.slice(0, rows.begin, rows.end);
 }
 
 }  // namespace retort::train

@@ -1,42 +1,65 @@
-// Which rank owns which blocks of what is trained: whose moments it holds, and which it updates (models/placement.h).
-// Divided, each rank owns a run of all blocks in declaration order, about as many elements as the others; else every
-// rank owns all of them and the functions below cost nothing. Memory is all that it decides: the bits are the same.
-// Collective, but for owned(). One rank, one thread. Zero redundancy, stage 1: Rajbhandari et al. 2020,
-// arXiv 1910.02054; docs/launching.md.
+// Which rank owns which blocks of what is trained (models/placement.h): whose state it holds, and which it updates.
+// Divided, each rank owns a run of all blocks in declaration order, about as many elements as the others, and a learned
+// scale's rows go with its weight's; else every rank owns all of them and the functions below cost nothing. Memory is
+// all that it decides: the bits are the same. Collective, but for owned(). One rank, one thread.
+// Zero redundancy, stages 1 and 2: Rajbhandari et al. 2020, arXiv 1910.02054; docs/launching.md.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <map>
+#include <string>
 #include <vector>
 
 #include "comm/comm.h"
+#include "models/weight_map.h"
 #include "train/trained.h"
 
 namespace retort::train {
+
+// What ranks divide, each kind with those before it: the optimizer's moments; summed gradients, and the masters that
+// have working copies apart from them.
+enum class Divided { kNothing, kMoments, kGradients };
+std::vector<std::string> division_names();  // "none", "optimizer", "gradients"
+Divided division(const std::string& name);  // of those
 
 class Owners {
  public:
   // Narrows the placements of `trained` to this rank's, from the blocks that bind_working() has cut. They and the
   // group outlive it.
-  Owners(const Trained& trained, comm::Comm& comm, bool divided);
-  bool divided() const { return divided_; }
+  Owners(const Trained& trained, comm::Comm& comm, Divided what);
+  bool divided() const { return what_ != Divided::kNothing; }
+  bool divides_gradients() const { return what_ == Divided::kGradients; }
+  // Of a trained parameter, when divided: rank r owns its rows [r] to [r + 1].
+  const std::vector<int64_t>& bounds(const models::Parameter& p) const { return bounds_.at(&p); }
   // Of every block in declaration order, from this rank's own.
   std::vector<double> of_all_blocks(const std::vector<double>& mine) const;
-  // Gives every rank the masters' rows that others have updated.
-  void share_masters() const;
+  // Gives every rank what others have updated, masters or working values, and makes the working copies.
+  void refresh(models::Parameters& model, models::WeightMap& map) const;
+  // The same after the map has changed, when frozen copies are other values too.
+  void refresh_all(models::Parameters& model, models::WeightMap& map) const;
   // On rank 0 a whole tensor of p's shape, of which each rank has the rows that it owns; undefined elsewhere.
   at::Tensor gather(const models::Parameter& p, const at::Tensor& rows) const;
 
+  // Where gradients are divided, a master with a working copy apart from it keeps this rank's rows alone until it is
+  // made whole. Figures and exporters want whole ones.
+  void divide_masters();
+  void make_masters_whole();
+  bool masters_divided() const { return rows_alone_; }    // at present
+  bool has_rows_alone(const models::Parameter& p) const;  // of its master, at present
+
  private:
+  std::vector<comm::Pending> share(const models::Parameter& p, const at::Tensor& whole) const;
+
   comm::Comm& comm_;
-  bool divided_;
+  Divided what_;
+  bool rows_alone_ = false;                                          // masters are divided
   std::vector<models::Parameter*> all_;                              // the trained ones
   std::map<const models::Parameter*, std::vector<int64_t>> bounds_;  // rank r owns rows [r] to [r + 1]
   std::vector<int64_t> blocks_;                                      // of each rank
 };
 
-// The rows of a tensor of p's shape that this rank owns.
-at::Tensor owned(const models::Parameter& p, const at::Tensor& whole);
+// The rows of a tensor of p's shape that this rank owns; the tensor itself where it has no others.
+at::Tensor owned(const models::Parameter& p, const at::Tensor& tensor);
 
 }  // namespace retort::train

@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
 #include "kernels/gradient_norm.h"
@@ -10,12 +9,7 @@
 namespace retort::train {
 namespace {
 
-// The tree sums f64 [2 + parts]: the loss, its parts, and how many ranks saw a norm that is not finite.
-struct Sum {
-  at::Tensor operator()(at::Tensor left, const at::Tensor& right) const { return left.add_(right); }
-};
-using LossTree = comm::TreeSum<at::Tensor, Sum>;
-
+// f64 [2 + parts] of a micro-batch: the loss, its parts, and how many ranks saw a norm that is not finite.
 at::Tensor figures_of(const LossSum& loss) {
   std::vector<at::Tensor> scalars{loss.sum.detach().reshape({}).to(at::kDouble)};
   for (const at::Tensor& part : loss.parts) scalars.push_back(part.reshape({}).to(at::kDouble));
@@ -38,7 +32,7 @@ std::vector<at::Tensor> pull_back(const StepParts& parts, const std::vector<at::
   return masters;
 }
 
-// The owned blocks of all gradients, which it makes contiguous; a frozen parameter has none.
+// The blocks of all gradients, of which this rank has its own rows, contiguous; a frozen parameter has none.
 std::vector<kernels::BlockedGradient> owned_blocks(const Trained& trained,
                                                    std::vector<at::Tensor>& gradients) {
   std::vector<kernels::BlockedGradient> out;
@@ -46,21 +40,18 @@ std::vector<kernels::BlockedGradient> owned_blocks(const Trained& trained,
     at::Tensor& gradient = gradients[i++];
     if (p->frozen) continue;
     gradient = gradient.contiguous();
-    out.push_back({gradient, p->placement.owned});
+    out.push_back({gradient, {0, gradient.size(0), p->placement.owned.step}});
   }
   return out;
 }
 
 // Fills in the means and returns whether loss and gradient are finite on every rank, in one reduction.
-bool share_figures(const std::vector<at::Tensor>& nodes, int64_t micro_batches, double count,
-                   comm::Comm& comm, StepStats& stats) {
-  if (!std::isfinite(stats.gradient_norm)) nodes.front()[-1].fill_(1.0);
-  const int64_t parts = nodes.front().numel() - 2;
-  const at::Tensor nodes_PN =
-      at::zeros({comm::most_subtrees(micro_batches, comm.size()), parts + 2}, at::kDouble);
-  for (int64_t row = 0; const at::Tensor& node : nodes) nodes_PN[row++].copy_(node);
-  comm.sum_tree(nodes_PN, micro_batches).wait();
-  const std::span<const double> sum = host_values<const double>(nodes_PN[0]);
+bool share_figures(const std::vector<at::Tensor>& figures, const MicroBatches& micro_batches, double count,
+                   StepStats& stats) {
+  if (!std::isfinite(stats.gradient_norm)) figures.front()[-1].fill_(1.0);
+  const int64_t parts = figures.front().numel() - 2;
+  const at::Tensor total = micro_batches.sum(figures);
+  const std::span<const double> sum = host_values<const double>(total);
   stats.loss = sum[0] / count;
   for (int64_t i = 1; i <= parts; ++i) stats.parts.push_back(sum[i] / count);
   return std::isfinite(stats.loss) && sum[parts + 1] == 0.0;
@@ -70,19 +61,21 @@ bool share_figures(const std::vector<at::Tensor>& nodes, int64_t micro_batches, 
 
 TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
     : parts_(parts),
-      micro_batches_(micro_batches),
+      micro_batches_(parts.comm, micro_batches, parts.owners),
       clip_norm_(clip_norm),
       trained_(parts.model.parameters(), parts.objective.learned()),
-      sync_(trained_, parts.comm, micro_batches) {}
+      sync_(trained_, parts.comm, micro_batches, GradSync::kBucketBytes, parts.owners) {}
 
 StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, double lr) {
-  RETORT_ASSERT(static_cast<int64_t>(given.size()) == micro_batches_);
+  RETORT_ASSERT(std::ssize(given) == micro_batches_.each());
   StepStats stats;
   stats.step = step;
   stats.lr = lr;
 
   models::Parameters& parameters = parts_.model.parameters();
-  if (parts_.map.begin_step(step)) models::refresh_working(parameters, parts_.map);
+  if (parts_.map.begin_step(step))
+    parts_.owners == nullptr ? models::refresh_working(parameters, parts_.map)
+                             : parts_.owners->refresh_all(parameters, parts_.map);
   const std::vector<data::Batch> batches = parts_.objective.prepare(parts_.model, step, given);
 
   // count: before any backward, since every micro-batch's gradient is divided by the whole
@@ -91,15 +84,15 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
   if (!stats.measured()) return stats;
 
   // forward and backward
-  LossTree losses(parts_.comm.rank() * micro_batches_);
+  std::vector<at::Tensor> figures;
   parts_.objective.begin_step(step);
   sync_.begin_step();
-  for (int64_t g = 0; g < micro_batches_; ++g) {
+  for (int64_t g = 0; g < micro_batches_.each(); ++g) {
     sync_.begin_micro_batch(g);
     const LossSum loss = parts_.objective(parts_.model, batches[static_cast<size_t>(g)]);
     (loss.sum / divisor).backward();
     sync_.end_micro_batch(g);
-    losses.push(figures_of(loss));
+    figures.push_back(figures_of(loss));
   }
 
   // finish
@@ -113,14 +106,14 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
   kernels::clip_gradients(owned, stats.gradient_norm, clip_norm_);
 
   // guard: norm and loss are of all ranks, so every rank decides alike
-  stats.skipped = !share_figures(losses.take(), micro_batches_, divisor, parts_.comm, stats);
+  stats.skipped = !share_figures(figures, micro_batches_, divisor, stats);
   stats.parts = parts_.objective.figures(std::move(stats.parts));
   if (stats.skipped) return stats;
 
   // update
   parts_.optimizer.step(trained_, gradients, lr);
-  if (parts_.owners != nullptr) parts_.owners->share_masters();
-  models::refresh_trained(parameters, parts_.map);
+  parts_.owners == nullptr ? models::refresh_trained(parameters, parts_.map)
+                           : parts_.owners->refresh(parameters, parts_.map);
   return stats;
 }
 

@@ -17,6 +17,7 @@
 #include "models/model.h"
 #include "models/weight_map.h"
 #include "train/grad_sync.h"
+#include "train/micro_batches.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/owners.h"
@@ -43,18 +44,18 @@ struct StepParts {
   Objective& objective;
   Optimizer& optimizer;
   comm::Comm& comm;
-  const Owners* owners = nullptr;  // nullptr: every rank owns all
+  Owners* owners = nullptr;  // nullptr: every rank owns all
 };
 
 class TrainStep {
  public:
   TrainStep(StepParts parts, int64_t micro_batches, double clip_norm);
-  // `given`: this rank's G micro-batches of the step.
+  // `given`: this rank's G micro-batches of the step (train/micro_batches.h).
   StepStats run(int64_t step, const std::vector<data::Batch>& given, double lr);
 
  private:
   StepParts parts_;
-  int64_t micro_batches_;
+  MicroBatches micro_batches_;
   double clip_norm_;
   Trained trained_;
   GradSync sync_;

@@ -10,9 +10,9 @@
 #include "data/prefetcher.h"
 #include "models/decoder.h"
 #include "train/metrics.h"
-#include "train/optimizer_state.h"
 #include "train/precision.h"
 #include "train/replicas.h"
+#include "train/whole_state.h"
 
 namespace retort::train {
 namespace {
@@ -139,7 +139,7 @@ TrainReport Trainer::run() {
     if (comm.reduce(int64_t{elsewhere}, comm::Reduce::kMax) != 0) save(state, true);
     return finished(state);
   }
-  const int64_t all_batches = comm.size() * micro_batches_, mine = comm.rank() * micro_batches_;
+  const MicroBatches numbers(comm, micro_batches_, parts_.step.owners);
   const data::BatchOptions& batch = parts_.stream.options();
 
   std::unique_ptr<Metrics> metrics;
@@ -147,7 +147,7 @@ TrainReport Trainer::run() {
     metrics = std::make_unique<Metrics>(
         parts_.files, parts_.log, parts_.directory, state.step,
         MetricsOptions{options_.steps, options_.log_every,
-                       static_cast<double>(all_batches * batch.rows * batch.sequence),
+                       static_cast<double>(numbers.all() * batch.rows * batch.sequence),
                        parts_.step.objective.part_names(), parts_.step.objective.counted().name, state.tokens,
                        state.seconds});
   // A stop does not wait for a validation that is due, so a run that continues begins with it.
@@ -156,9 +156,10 @@ TrainReport Trainer::run() {
   if (state.step > 0 && due(state.step, options_.validate_every) && !validated)
     validate(state, metrics.get());
 
+  if (parts_.step.owners != nullptr) parts_.step.owners->divide_masters();
   TrainStep train_step(parts_.step, micro_batches_, options_.clip_norm);
   const auto number_of = [&](int64_t k) {
-    return k / micro_batches_ * all_batches + mine + k % micro_batches_;
+    return k / micro_batches_ * numbers.all() + numbers.number(k % micro_batches_);
   };
   data::Prefetcher prefetcher(parts_.stream, number_of, state.step * micro_batches_);
   bool preempted = false;
@@ -181,6 +182,7 @@ TrainReport Trainer::run() {
     }
   }
   if (metrics) metrics->finish();
+  if (parts_.step.owners != nullptr) parts_.step.owners->make_masters_whole();
   return preempted ? report(state, true) : finished(state);
 }
 
@@ -263,7 +265,11 @@ void Trainer::account_unlabelled(State& state, bool speaks) {
 
 void Trainer::validate(State& state, Metrics* metrics) {
   if (!parts_.validate) return;
+  Owners* owners = parts_.step.owners;
+  const bool divided = owners != nullptr && owners->masters_divided();
+  if (divided) owners->make_masters_whole();
   const std::map<std::string, double> figures = parts_.validate(state.step);
+  if (divided) owners->divide_masters();
   if (metrics) metrics->validation(state.step, figures);
   if (figures.empty() || !watches_best() || state.counted_step == state.step) return;
   state.counted_step = state.step;
@@ -285,30 +291,34 @@ bool Trainer::due(int64_t done, int64_t every) const {
   return done == options_.steps || (every > 0 && done % every == 0);
 }
 
-// All weights by name, the objective's too.
-formats::NamedTensors Trainer::weights() const {
-  formats::NamedTensors out = weights_of(parts_.step.model.parameters());
-  if (models::Parameters* learned = parts_.step.objective.learned())
-    for (auto& weight : weights_of(*learned)) out.push_back(std::move(weight));
+// What every rank has the same of, by name: masters, the objective's too, or working values where masters are divided.
+formats::NamedTensors Trainer::replicated_weights() const {
+  formats::NamedTensors out;
+  const Trained trained(parts_.step.model.parameters(), parts_.step.objective.learned());
+  for (const models::Parameter* p : trained.all()) {
+    const bool divided = parts_.step.owners != nullptr && parts_.step.owners->has_rows_alone(*p);
+    if (!p->borrowed) out.emplace_back(p->name, divided ? p->working.detach() : p->master);
+  }
   return out;
 }
 
 // Rank 0 writes, all learn whether it worked. `last`: no later save will make up for a failure.
 void Trainer::save(State& state, bool last) {
   comm::Comm& comm = parts_.step.comm;
-  compare_replicas(comm, state.step, weights());
+  compare_replicas(comm, state.step, replicated_weights());
   std::string failure;
-  const OptimizerState optimizer(parts_.step.optimizer, parts_.step.owners, comm);
+  const Trained trained(parts_.step.model.parameters(), parts_.step.objective.learned());
+  const WholeState whole(trained, parts_.step.optimizer, parts_.step.owners, comm);
   if (comm.rank() != 0) {
-    optimizer.serve();
+    whole.serve();
   } else {
     CheckpointContent content{.step = state.step,
                               .extra = facts_of(state),
                               .recipe = parts_.recipe,
                               .tokenizer = parts_.tokenizer,
-                              .weights = weights(),
-                              .optimizer = optimizer.tensors(),
-                              .fetch = [&](const std::string& name) { return optimizer.fetch(name); },
+                              .weights = whole.weights(),
+                              .optimizer = whole.optimizer(),
+                              .fetch = [&](const std::string& name) { return whole.fetch(name); },
                               .best = options_.keep_best ? state.best_step : -1};
     try {
       save_checkpoint(parts_.files, parts_.directory / kCheckpoints, content, options_.keep_checkpoints);
@@ -317,7 +327,7 @@ void Trainer::save(State& state, bool last) {
     } catch (const IoError& error) {
       failure = error.what();
     }
-    optimizer.finish();
+    whole.finish();
   }
   comm.barrier();
   failure = comm.broadcast_text(failure);
@@ -448,7 +458,7 @@ void Trainer::compare_ranks(const State& state) {
   comm::Comm& comm = parts_.step.comm;
   if (comm.size() == 1) return;
   comm::must_agree(comm, {{"the step to begin with", std::to_string(state.step)},
-                          {"the weights", hex(digest_of(weights()))},
+                          {"the weights", hex(digest_of(replicated_weights()))},
                           {"the optimizer's state", hex(digest_of(shared_state()))},
                           {"the data", batch_of(parts_.stream, comm.size() * micro_batches_).dump()},
                           {"the stage's recipe", hex(xxh3(parts_.recipe))}});

@@ -1,7 +1,7 @@
 // When things happen: steps, metrics, validation, checkpoints, stopping. The numerics are in step.h.
 // Everything that a trainer uses is made by its caller (recipes/), so train/ knows no recipes, teachers or
-// grids. The files below its directory are in docs/formats.md. Step s takes batch s (R G) + r G + i for
-// micro-batch i of rank r, G micro-batches on each of R ranks, so the step is the data position.
+// grids. The files below its directory are in docs/formats.md. Step s takes batches s (R G) and on, G micro-batches on each
+// of R ranks, which share them out (train/micro_batches.h), so the step is the data position.
 //
 // Collective: every rank calls run(), stops at the same step and throws alike. Rank 0 writes. Ranks whose weights,
 // optimizer state, data or recipe differ at the start are refused (SharedError, exit code 2).
@@ -60,7 +60,7 @@ struct TrainerParts {
   std::string recipe;   // resolved, stored in checkpoints
   formats::Json facts;  // model spec, tokenizer: stored in checkpoints as they are
   std::map<std::string, std::string> tokenizer = {};  // its files, stored in checkpoints
-  // All ranks call it with the updates done; it gives figures by name (validation loss). May be empty.
+  // All ranks call it with the updates done and masters whole; it gives figures by name (validation loss). May be empty.
   std::function<std::map<std::string, double>(int64_t done)> validate;
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler
   Path resume_from = {};                    // the checkpoint to continue when `directory` has none; or ""
@@ -85,7 +85,7 @@ class Trainer {
   State restore();
   formats::NamedTensors shared_state() const;
   void compare_ranks(const State& state);
-  formats::NamedTensors weights() const;
+  formats::NamedTensors replicated_weights() const;
   void refresh_in(const std::string& precision, const std::string& source);
   void account_unlabelled(State& state, bool speaks);
   void account(State& state, const StepStats& stats, Metrics* metrics);

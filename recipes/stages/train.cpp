@@ -108,7 +108,7 @@ class Training {
     models::bind_working(model_->parameters(), *map_, precision);
     const train::Trained trained(model_->parameters(), objective_->learned());
     owners_ =
-        std::make_unique<train::Owners>(trained, comm_, stage_.get<ParallelOptions>().divides_optimizer());
+        std::make_unique<train::Owners>(trained, comm_, train::division(stage_.get<ParallelOptions>().shard));
     comm::together(comm_, [&] {
       optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
     });

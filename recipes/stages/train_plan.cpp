@@ -268,7 +268,7 @@ std::optional<TrainPlan> plan_train(const Recipe& recipe, const Stage& stage, in
       .width = spec->width,
       .layers = spec->layers,
       .batch_tokens = data.batch_tokens};
-  if (stage.get<ParallelOptions>().divides_optimizer()) out.policy = Policy::kOptimizer;
+  out.policy = plan::policy_of(stage.get<ParallelOptions>().shard);
   out.work.validates = !data.validation.empty();
   if (!add_teachers(recipe, stage, *spec, out)) return std::nullopt;
   add_reference(stage, *model, out);

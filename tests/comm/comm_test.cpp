@@ -40,6 +40,7 @@ TEST(SelfComm, EveryCollectiveIsTheIdentity) {
   comm->all_reduce(mine, Reduce::kSum).wait();
   comm->broadcast(mine, 0).wait();
   comm->all_gather(out, mine).wait();
+  comm->all_to_all({out[0]}, mine, {0, 9}).wait();
   comm->barrier();
   EXPECT_TRUE(testing::same_bits(mine, before));
   EXPECT_TRUE(testing::same_bits(out[0], before));
@@ -101,6 +102,47 @@ TEST(ThreadComm, BroadcastsAndGathers) {
           EXPECT_TRUE(testing::same_bits(all[peer], values(peer, count)));
       }
     });
+}
+
+// Runs of any lengths, none and all of it among them.
+TEST(ThreadComm, TradesRuns) {
+  for (int ranks : {1, 2, 3, 4})
+    run_thread_ranks(ranks, [&](Comm& comm) {
+      for (at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+        for (int64_t count : kCounts)
+          for (const double skew : {0.0, 1.0, 2.0}) {
+            const std::vector<int64_t> bounds = run_bounds(ranks, count, skew);
+            const auto mine = static_cast<size_t>(comm.rank());
+            std::vector<at::Tensor> out;
+            for (int peer = 0; peer < ranks; ++peer)
+              out.push_back(at::empty({bounds[mine + 1] - bounds[mine]}, dtype));
+            comm.all_to_all(out, values(comm.rank(), count, dtype), bounds).wait();
+            for (int peer = 0; peer < ranks; ++peer)
+              EXPECT_TRUE(testing::same_bits(
+                  out[static_cast<size_t>(peer)],
+                  values(peer, count, dtype).slice(0, bounds[mine], bounds[mine + 1]).contiguous()));
+          }
+    });
+}
+
+TEST(ThreadComm, RunsThatAreCutOtherwiseAreTold) {
+  const auto with = [](std::vector<int64_t> own, std::vector<int64_t> theirs) {
+    run_thread_ranks(2, [&](Comm& comm) {
+      const std::vector<int64_t>& bounds = comm.rank() == 0 ? own : theirs;
+      const auto r = static_cast<size_t>(comm.rank());
+      const int64_t length = std::max<int64_t>(0, bounds[r + 1] - bounds[r]);
+      comm.all_to_all({at::empty({length}), at::empty({length})}, at::ones({5}), bounds).wait();
+    });
+  };
+  EXPECT_NO_THROW(with({0, 2, 5}, {0, 2, 5}));
+  EXPECT_THAT(
+      [&] {
+        with({0, 2, 5}, {0, 3, 5});
+      },
+      ThrowsMessage<CommError>(HasSubstr("different collectives")));
+  for (const std::vector<int64_t>& wrong : {std::vector<int64_t>{0, 2, 4}, {0, 6, 5}, {1, 2, 5}})
+    EXPECT_THAT([&] { with(wrong, wrong); },
+                ThrowsMessage<ShapeError>(HasSubstr("bounds must rise from 0 to 5")));
 }
 
 TEST(ThreadComm, SmallConveniences) {

@@ -82,6 +82,22 @@ TEST_F(MpiComm, BroadcastsAndGathers) {
   EXPECT_FALSE(comm_->all_agree(comm_->rank() == 0));
 }
 
+TEST_F(MpiComm, TradesRuns) {
+  const int ranks = comm_->size();
+  const auto mine = static_cast<size_t>(comm_->rank());
+  for (int64_t count : {0, 1, 1000, 100003}) {
+    std::vector<int64_t> bounds;
+    for (int64_t r = 0; r <= ranks; ++r) bounds.push_back(count * r * r / (ranks * ranks));
+    std::vector<at::Tensor> out;
+    for (int peer = 0; peer < ranks; ++peer) out.push_back(at::empty({bounds[mine + 1] - bounds[mine]}));
+    comm_->all_to_all(out, values(comm_->rank(), count), bounds).wait();
+    for (int peer = 0; peer < ranks; ++peer)
+      EXPECT_TRUE(
+          testing::same_bits(out[static_cast<size_t>(peer)],
+                             values(peer, count).slice(0, bounds[mine], bounds[mine + 1]).contiguous()));
+  }
+}
+
 TEST_F(MpiComm, ManyOperationsMayBeUnderWay) {
   std::vector<at::Tensor> tensors;
   std::vector<Pending> pending;

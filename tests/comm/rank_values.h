@@ -31,6 +31,15 @@ inline at::Tensor tree_over_ranks(int ranks, int64_t count, at::ScalarType dtype
   return tree.finish().to(dtype);
 }
 
+// Where the runs of all_to_all() begin and end: even ones, or the later the longer.
+inline std::vector<int64_t> run_bounds(int ranks, int64_t count, double skew) {
+  std::vector<int64_t> out;
+  for (int r = 0; r <= ranks; ++r)
+    out.push_back(static_cast<int64_t>(static_cast<double>(count) *
+                                       std::pow(static_cast<double>(r) / ranks, 1.0 + skew)));
+  return out;
+}
+
 // Rank `rank`'s rows for sum_tree(): the subtrees of its run of leaves, whose values are values(leaf).
 inline at::Tensor own_subtrees(int rank, int ranks, int64_t leaves, int64_t count) {
   TreeSum<at::Tensor, AddTensors> tree(rank * leaves);

@@ -93,6 +93,26 @@ TEST(TcpComm, BroadcastsAndGathers) {
             std::vector<std::string>(3));
 }
 
+TEST(TcpComm, TradesRuns) {
+  EXPECT_EQ(
+      run_tcp_ranks(3,
+                    [](Comm& comm) {
+                      const auto mine = static_cast<size_t>(comm.rank());
+                      for (const int64_t count : kCounts) {
+                        const std::vector<int64_t> bounds = run_bounds(3, count, 1.0);
+                        std::vector<at::Tensor> out;
+                        for (int peer = 0; peer < 3; ++peer)
+                          out.push_back(at::empty({bounds[mine + 1] - bounds[mine]}));
+                        comm.all_to_all(out, values(comm.rank(), count), bounds).wait();
+                        for (int peer = 0; peer < 3; ++peer)
+                          EXPECT_TRUE(testing::same_bits(
+                              out[static_cast<size_t>(peer)],
+                              values(peer, count).slice(0, bounds[mine], bounds[mine + 1]).contiguous()));
+                      }
+                    }),
+      std::vector<std::string>(3));
+}
+
 // Whether the connection ends before or after something was sent to the rank that leaves.
 TEST(TcpComm, NamesARankThatLeaves) {
   for (int time = 0; time < 10; ++time) {

@@ -19,7 +19,7 @@ TEST(BytesSent, AllReduceAndTheShardedPolicies) {
   EXPECT_DOUBLE_EQ(all_reduce_bytes(8, 4), 12);
   EXPECT_DOUBLE_EQ(bytes_sent(million(4, 1, true), Policy::kNone), 2 * 0.75 * 4e6);
   EXPECT_DOUBLE_EQ(bytes_sent(million(4, 1, true), Policy::kZero1), 0.75 * 6e6);
-  EXPECT_DOUBLE_EQ(bytes_sent(million(4, 2, true), Policy::kZero2), 0.75 * 6e6);
+  EXPECT_DOUBLE_EQ(bytes_sent(million(4, 2, true), Policy::kGradients), 0.75 * 2e6 * (2 + 1.25));
   EXPECT_DOUBLE_EQ(bytes_sent(million(4, 2, true), Policy::kZero3), 2 * 3 * 0.75 * 2e6);
   EXPECT_DOUBLE_EQ(bytes_sent(million(1, 2, true), Policy::kNone), 0);
   EXPECT_DOUBLE_EQ(bytes_sent(million(4, 1, true), Policy::kOptimizer), 2 * 0.75 * 4e6 + 0.75 * 1.25 * 4e6);

@@ -2,6 +2,8 @@
 // that differ in which part is the largest.
 #include <gtest/gtest.h>
 
+#include <mutex>
+
 #include "core/random.h"
 #include "distill/objectives.h"
 #include "models/adapters.h"
@@ -118,8 +120,90 @@ void expect_planned(const Case& c) {
   EXPECT_NEAR(planned.memory.total() / real, 1.0, kWithin) << ratio << all;
 }
 
+// By part, what a rank has under parallel.shard: the most of all ranks.
+struct OfRank {
+  int64_t weights = 0, working = 0, optimizer = 0;
+};
+
+OfRank states_of(const models::Parameters& parameters, const train::Optimizer& optimizer) {
+  OfRank out;
+  for (const models::Parameter& p : parameters.unique()) {
+    out.weights += static_cast<int64_t>(p.master.nbytes());
+    if (!p.working.is_alias_of(p.master)) out.working += static_cast<int64_t>(p.working.nbytes());
+  }
+  for (const auto& [name, tensor] : optimizer.state()) out.optimizer += static_cast<int64_t>(tensor.nbytes());
+  return out;
+}
+
+struct Divided {
+  OfRank most;
+  double peak = 0;  // of all ranks together
+};
+
+Divided measured_on(int ranks, const Case& c, train::Divided kind) {
+  Divided out;
+  std::mutex mutex;
+  const testing::CountedTensors counted;
+  comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
+    models::IdentityMap map;
+    const auto model = model_of(c);
+    const auto objective = objective_of(c, *model);
+    models::bind_working(model->parameters(), map, c.bf16 ? at::kBFloat16 : at::kFloat);
+    const train::Trained trained(model->parameters(), objective->learned());
+    train::Owners owners(trained, comm, kind);
+    const auto optimizer = train::make_optimizer({}, trained);
+    owners.divide_masters();
+    train::TrainStep step({*model, map, *objective, *optimizer, comm, &owners}, c.micro_batches, 1.0);
+    for (int64_t s = 0; s < 2; ++s) {
+      std::vector<data::Batch> batches;
+      for (int64_t g = 0; g < c.micro_batches; ++g)
+        batches.push_back(batch_of(c, (s * ranks + comm.rank()) * c.micro_batches + g));
+      EXPECT_FALSE(step.run(s, batches, 1e-3).skipped);
+    }
+    const OfRank mine = states_of(model->parameters(), *optimizer);
+    const std::lock_guard lock(mutex);
+    out.most.weights = std::max(out.most.weights, mine.weights);
+    out.most.working = std::max(out.most.working, mine.working);
+    out.most.optimizer = std::max(out.most.optimizer, mine.optimizer);
+  });
+  out.peak = static_cast<double>(counted.peak());
+  return out;
+}
+
+// Masters, working copies and moments to a block of owned rows; the peak of all ranks together against what the plan
+// says of each, which they need not reach at once.
+void expect_divided(const Case& c, train::Divided kind, Policy policy) {
+  constexpr int kRanks = 4;
+  Workload work = workload(c);
+  work.batch.ranks = kRanks;
+  const Divided real = measured_on(kRanks, c, kind);
+  const Moment planned = peak(work, policy);
+  const States& states = planned.memory.states;
+  const double block = 2 * 4.0 * (1 << 15);
+  EXPECT_NEAR(static_cast<double>(real.most.weights), states.weights, block);
+  EXPECT_NEAR(static_cast<double>(real.most.working), states.working, 4096);
+  EXPECT_NEAR(static_cast<double>(real.most.optimizer), states.optimizer, 2 * block);
+  const std::string ratio = fmt::format(
+      "{}: planned {:.2f} MB a rank, measured {:.2f} MB: {:.3f}", policy_name(policy),
+      planned.memory.total() / 1e6, real.peak / kRanks / 1e6, planned.memory.total() * kRanks / real.peak);
+  ::testing::Test::RecordProperty(policy_name(policy), ratio);
+  EXPECT_GT(planned.memory.total() * kRanks / real.peak, 1 - kWithin) << ratio;
+  EXPECT_LT(planned.memory.total() * kRanks / real.peak, 1.35) << ratio;
+}
+
 }  // namespace
 
+TEST(MeasuredMemory, FourRanks) {
+  const testing::Threads one_thread(1);
+  for (const bool bf16 : {false, true})
+    for (const int64_t micro_batches : {1, 2}) {
+      const Case c{seven_million(), 1, 64, micro_batches, bf16};
+      SCOPED_TRACE(fmt::format("{} in {} micro-batches", bf16 ? "bf16" : "fp32", micro_batches));
+      expect_divided(c, train::Divided::kNothing, Policy::kNone);
+      expect_divided(c, train::Divided::kMoments, Policy::kOptimizer);
+      expect_divided(c, train::Divided::kGradients, Policy::kGradients);
+    }
+}
 TEST(MeasuredMemory, Million) { expect_planned({million(), 8, 128}); }
 TEST(MeasuredMemory, MillionInBf16) { expect_planned({million(), 2, 128, 1, true}); }
 TEST(MeasuredMemory, MillionOfIsolatedDocuments) {

@@ -109,14 +109,14 @@ TEST(MemoryZero, Figure1) {
   const auto gigabytes = [&](Policy policy) { return sharded(whole, policy, 64).total() / 1e9; };
   EXPECT_NEAR(gigabytes(Policy::kNone), 120, 0.12);
   EXPECT_NEAR(gigabytes(Policy::kZero1), 31.4, 0.04);
-  EXPECT_NEAR(gigabytes(Policy::kZero2), 16.6, 0.05);
+  EXPECT_NEAR(gigabytes(Policy::kGradients), 16.6, 0.05);
   EXPECT_NEAR(gigabytes(Policy::kZero3), 1.9, 0.05);
 }
 
 TEST(MemoryStates, WithoutAWorkingCopyTheMastersAreMultiplied) {
   const States whole{.weights = 4, .working = 0, .gradients = 4, .optimizer = 8};
   EXPECT_DOUBLE_EQ(sharded(whole, Policy::kZero1, 8).total(), 4 + 4 + 1);
-  EXPECT_DOUBLE_EQ(sharded(whole, Policy::kZero2, 8).total(), 4 + 0.5 + 1);
+  EXPECT_DOUBLE_EQ(sharded(whole, Policy::kGradients, 8).total(), 4 + 0.5 + 1);
   EXPECT_DOUBLE_EQ(sharded(whole, Policy::kZero3, 8).total(), 2);
 }
 
@@ -175,15 +175,43 @@ TEST(MemoryStates, ParallelShardDividesTheMomentsAlone) {
   const States whole{.weights = 4, .working = 2, .gradients = 4, .optimizer = 8};
   EXPECT_DOUBLE_EQ(sharded(whole, Policy::kOptimizer, 4).total(), 10 + 8.0 / 4);
   EXPECT_EQ(policy_name(Policy::kOptimizer), "optimizer");
+  EXPECT_DOUBLE_EQ(sharded(whole, Policy::kGradients, 4).total(), 2 + 16.0 / 4);
+  for (const Policy policy : kPolicies) EXPECT_EQ(policy_of(policy_name(policy)), policy);
   EXPECT_EQ(policy_name(Policy::kZero1), "ZeRO-1");
   EXPECT_FALSE(in_engine(Policy::kZero1));
+  EXPECT_TRUE(in_engine(Policy::kGradients));
+}
+
+// Sums of owned rows; the masters in f32 are what is multiplied, and stay whole.
+TEST(Memory, DividedGradientsAreOfOwnedRows) {
+  const auto at_moment = [&](const Workload& work, const char* name) {
+    return at(moments(work, Policy::kGradients), name).states;
+  };
+  for (const bool bf16 : {false, true}) {
+    Workload work = small(1, 4, bf16);
+    work.batch.ranks = 4;
+    const double P = static_cast<double>(work.parameters.trained()),
+                 matrices = static_cast<double>(work.parameters.trained_matrices), e = bf16 ? 2 : 4;
+    EXPECT_DOUBLE_EQ(at_moment(work, "update").gradients, P);
+    EXPECT_DOUBLE_EQ(at_moment(work, "update").optimizer, 2 * P);
+    EXPECT_DOUBLE_EQ(at_moment(work, "update").weights, 4 * P - (bf16 ? 3 * matrices : 0));
+    EXPECT_DOUBLE_EQ(at_moment(work, "loss").gradients - at_moment(work, "backward").gradients,
+                     4 * work.head.columns * work.head.width - e * work.head.rows * work.head.width);
+    // Twelve micro-batches are in two sums before the last turn; a small model is one bucket.
+    EXPECT_DOUBLE_EQ(at_moment(work, "gradients").gradients,
+                     2 * P + P + 5 * e * P + work.head.rows * work.head.width * (bf16 ? 4 + e : 4));
+    work.validates = true;
+    if (bf16) {
+      EXPECT_DOUBLE_EQ(at_moment(work, "validation").weights, 4 * P);
+    }
+  }
 }
 
 TEST(Memory, PoliciesTakeLessTheMoreTheyDivide) {
   Workload work = small(1, 1, true);
   work.batch.ranks = 16;
   double before = peak(work).memory.total();
-  for (const Policy policy : {Policy::kOptimizer, Policy::kZero1, Policy::kZero2}) {
+  for (const Policy policy : {Policy::kOptimizer, Policy::kZero1, Policy::kGradients}) {
     const double now = peak(work, policy).memory.total();
     EXPECT_LT(now, before) << policy_name(policy);
     before = now;

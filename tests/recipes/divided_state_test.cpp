@@ -1,4 +1,8 @@
-// parallel.shard moves memory between ranks and not a bit of what comes out.
+// parallel.shard moves memory between ranks and not a bit of what comes out: every combination of how weights are
+// made, how they are shared and what they learn from.
+#include <fmt/ranges.h>
+
+#include "tests/recipes/process.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -6,42 +10,92 @@ namespace {
 
 using ::testing::HasSubstr;
 
+struct Choice {
+  std::string name, yaml;  // keys of a stage
+};
+
+const std::vector<Choice> kWeights = {
+    {"f32", "train: { precision: fp32 }"},
+    {"bf16", "train: { precision: bf16 }"},
+    {"fixed", "train: { precision: fp32 }, quantize: {}"},
+    {"learned", "train: { precision: bf16 }, quantize: { weights: { grid: lsq4 }, from_step: 1 }"},
+    {"tensor", "train: { precision: fp32 }, quantize: { weights: { grid: ternary } }"},
+};
+const std::vector<Choice> kSharing = {
+    {"tied", "tie_embeddings: true"},  {"ffn", "share: { ffn: all }"},
+    {"repeat", "repeat: 2"},           {"low_rank", "share: { ffn: all, lora_rank: 4 }"},
+    {"frozen", "from: stage:teacher"},  // under adapters
+};
+const std::vector<Choice> kLosses = {
+    {"labels", ""},
+    {"live",
+     ", distill: { teacher: { model: stage:teacher, precision: fp32 }, losses: [ { fn: forward_kl } ] }"},
+    {"cached", ", distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: sampled } ] }"},
+    {"hidden",
+     ", distill: { teacher: { model: stage:teacher, precision: fp32 }, losses: [ { fn: forward_kl }, { fn: "
+     "hidden_mse } ] }"},
+};
+
 // Matrices of several blocks (models/placement.h), so that ranks divide them too.
-constexpr const char* kRecipe = R"(
+constexpr const char* kHead = R"(
 run: { seed: 3, threads: 1 }
-data: { train: stage:text, validation: stage:text, sequence: 16, batch_tokens: 192, micro_batch: 1 }
-model: { context: 16, layers: 2, width: 128, heads: 2, ffn_width: 512 }
-train: { steps: 4, precision: fp32, checkpoint_every: 2, keep_checkpoints: 2, optimizer: { lr: 3.0e-3 }, schedule: { warmup: 0 } }
+data: { train: stage:text, sequence: 16, batch_tokens: 192, micro_batch: 1 }
+model: { context: 16, layers: 2, width: 64, heads: 2, ffn_width: 1024 }
+train: { steps: 3, checkpoint_every: 2, keep_checkpoints: 2, optimizer: { lr: 3.0e-3 }, schedule: { warmup: 0 } }
 stages:
   - { name: text, kind: prepare }
-  - { name: teacher, kind: train }
+  - { name: teacher, kind: train, model: { width: 96, ffn_width: 512 }, train: { steps: 2, precision: fp32 } }
   - { name: labels, kind: capture, model: { from: stage:teacher }, capture: { draws: 8, precision: fp32 } }
-  - { name: bf16, kind: train, train: { precision: bf16 } }
-  - { name: shared, kind: train, model: { tie_embeddings: true, share: { ffn: all, lora_rank: 4 } } }
-  - { name: repeated, kind: train, model: { repeat: 2 } }
-  - { name: fixed, kind: train, quantize: {}, model: { tie_embeddings: true } }
-  - { name: learned, kind: train, quantize: { weights: { grid: lsq4 }, from_step: 1 }, model: { share: { ffn: all } } }
-  - { name: tensor, kind: train, quantize: { weights: { grid: ternary } }, model: { layers: 1, width: 256 }, train: { precision: bf16 } }
-  - { name: adapters, kind: train, model: { from: stage:teacher }, adapters: { rank: 4, dora: true } }
-  - { name: live, kind: train, model: { width: 64 }, distill: { teacher: { model: stage:teacher, precision: fp32 }, losses: [ { fn: forward_kl } ] } }
-  - { name: cached, kind: train, distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: sampled } ] } }
-  - name: hidden
-    kind: train
-    model: { width: 64 }
-    distill: { teacher: { model: stage:teacher, precision: fp32 }, losses: [ { fn: forward_kl }, { fn: hidden_mse } ] }
 )";
+
+struct Combination {
+  size_t weights, sharing, losses;
+  std::string name() const {
+    return kWeights[weights].name + "-" + kSharing[sharing].name + "-" + kLosses[losses].name;
+  }
+  // A weight that is merged with its adapter lies on no grid, so grids exclude adapters.
+  bool possible() const { return weights < 2 || kSharing[sharing].name != "frozen"; }
+  // Some with a validation text, for which divided masters are made whole.
+  std::string yaml(const std::string& parallel) const {
+    const bool frozen = kSharing[sharing].name == "frozen", judged = (weights + sharing + losses) % 4 == 1;
+    return fmt::format("  - {{ name: {}, kind: train, {}, model: {{ {} }}{}{}{}{} }}\n", name(),
+                       kWeights[weights].yaml, kSharing[sharing].yaml,
+                       frozen ? ", adapters: { rank: 4, dora: true }" : "", kLosses[losses].yaml,
+                       judged ? ", data: { validation: stage:text }" : "", parallel);
+  }
+};
+
+std::vector<Combination> all() {
+  std::vector<Combination> out;
+  for (size_t w = 0; w < kWeights.size(); ++w)
+    for (size_t s = 0; s < kSharing.size(); ++s)
+      for (size_t l = 0; l < kLosses.size(); ++l)
+        if (const Combination one{w, s, l}; one.possible()) out.push_back(one);
+  return out;
+}
+
+// Every two choices meet.
+std::vector<Combination> pairwise() {
+  std::vector<Combination> out = all();
+  std::erase_if(out,
+                [](const Combination& c) { return c.losses != (c.weights + c.sharing) % kLosses.size(); });
+  return out;
+}
+
+std::string recipe_of(const std::vector<Combination>& combinations,
+                      const std::function<std::string(size_t)>& parallel = {}) {
+  std::string out = kHead;
+  for (size_t i = 0; i < combinations.size(); ++i)
+    out += combinations[i].yaml(parallel ? ", parallel: { " + parallel(i) + " }" : "");
+  return out;
+}
 
 class DividedState : public RecipeRun {
  protected:
-  Recipe on(int ranks, const std::string& shard, const std::string& run) const {
-    return recipe(kRecipe, {"run.dir=" + (directory_ / run).string(),
-                            "parallel.ranks=" + std::to_string(ranks), "parallel.shard=" + shard});
-  }
-  std::vector<std::string> stages() const {
-    std::vector<std::string> out;
-    for (const Stage& stage : on(1, "none", "run").stages)
-      if (stage.kind() == "train") out.push_back(stage.name);
-    return out;
+  void run_as(const std::string& name, const std::string& yaml, std::vector<std::string> sets = {}) {
+    sets.push_back("run.dir=" + (directory_ / name).string());
+    said_ = run(recipe(yaml, sets));
+    ASSERT_EQ(code_, ExitCode::kDone) << said_;
   }
   // Every file of every checkpoint of a stage, by its path below the stage.
   std::map<std::string, std::string> files(const std::string& run, const std::string& stage) const {
@@ -52,41 +106,99 @@ class DividedState : public RecipeRun {
         out[std::filesystem::relative(file.path(), top).string()] = read_text(file.path());
     return out;
   }
-  void expect_equal(const std::string& a, const std::string& b, const std::string& stage) const {
-    const auto first = files(a, stage), second = files(b, stage);
-    ASSERT_EQ(first.size(), second.size());
-    for (const auto& [name, bytes] : first) {
-      ASSERT_TRUE(second.contains(name)) << stage << "/" << name;
-      EXPECT_TRUE(second.at(name) == bytes) << stage << "/" << name;
+  void expect_equal(const std::string& a, const std::string& b,
+                    const std::vector<Combination>& combinations) const {
+    for (const Combination& c : combinations) {
+      const auto first = files(a, c.name()), second = files(b, c.name());
+      EXPECT_GE(first.size(), 9u) << "two checkpoints of four files, LATEST";
+      ASSERT_EQ(first.size(), second.size()) << c.name();
+      for (const auto& [name, bytes] : first) {
+        ASSERT_TRUE(second.contains(name)) << c.name() << "/" << name;
+        EXPECT_TRUE(second.at(name) == bytes) << b << "/" << c.name() << "/" << name;
+      }
     }
   }
+  std::string said_;
 };
+using SlowDividedState = DividedState;
 
 }  // namespace
 
+// Each combination on 2, 3 or 4 ranks, under both policies.
 TEST_F(DividedState, CheckpointsHaveTheBytesOfOneRank) {
-  run(on(1, "none", "one"));
-  ASSERT_EQ(code_, ExitCode::kDone);
-  for (const int ranks : {2, 3, 4}) {
-    const std::string name = "on" + std::to_string(ranks);
-    run(on(ranks, "optimizer", name));
-    for (const std::string& stage : stages()) expect_equal("one", name, stage);
+  const std::vector<Combination> combinations = pairwise();
+  ASSERT_EQ(combinations.size(), 22u);
+  run_as("one", recipe_of(combinations));
+  for (const size_t turn : {0, 1}) {
+    const std::string name = "divided" + std::to_string(turn);
+    run_as(name, recipe_of(combinations, [&](size_t i) {
+             return fmt::format("ranks: {}, shard: {}", 2 + (i + turn) % 3,
+                                (i + turn) % 2 == 0 ? "gradients" : "optimizer");
+           }));
+    expect_equal("one", name, combinations);
   }
+}
+
+TEST_F(SlowDividedState, EveryCombinationOnAnyNumberOfRanks) {
+  const std::vector<Combination> combinations = all();
+  ASSERT_EQ(combinations.size(), 88u);
+  run_as("one", recipe_of(combinations));
+  for (const char* shard : {"optimizer", "gradients"})
+    for (const int ranks : {1, 2, 3, 4}) {
+      const std::string name = fmt::format("{}{}", shard, ranks);
+      run_as(name, recipe_of(combinations),
+             {fmt::format("parallel.ranks={}", ranks), fmt::format("parallel.shard={}", shard)});
+      expect_equal("one", name, combinations);
+      std::filesystem::remove_all(directory_ / name);
+    }
 }
 
 // A run continues on another number of ranks, divided or not.
 TEST_F(DividedState, ARunGoesOnDividedOrNot) {
-  run(on(1, "none", "one"));
-  run(on(3, "optimizer", "run"));
-  const std::vector<std::pair<int, std::string>> others = {{2, "optimizer"}, {4, "none"}, {4, "optimizer"}};
+  const std::vector<Combination> combinations = {{1, 0, 1}, {3, 1, 0}, {0, 4, 2}, {1, 2, 3}};
+  const std::string yaml = recipe_of(combinations);
+  run_as("one", yaml);
+  run_as("run", yaml, {"parallel.ranks=3", "parallel.shard=gradients"});
+  const std::vector<std::pair<int, std::string>> others = {
+      {2, "optimizer"}, {4, "none"}, {2, "gradients"}, {4, "gradients"}, {3, "optimizer"}};
   for (const auto& [ranks, shard] : others) {
-    for (const std::string& stage : stages()) {
-      std::filesystem::remove(in_run(stage + "/result.json"));
-      std::filesystem::remove_all(in_run(stage + "/checkpoints/step_00000004"));
+    for (const Combination& c : combinations) {
+      std::filesystem::remove(in_run(c.name() + "/result.json"));
+      std::filesystem::remove_all(in_run(c.name() + "/checkpoints/step_00000003"));
     }
-    EXPECT_THAT(run(on(ranks, shard, "run")), HasSubstr("continuing from"));
-    for (const std::string& stage : stages()) expect_equal("one", "run", stage);
+    run_as("run", yaml, {fmt::format("parallel.ranks={}", ranks), "parallel.shard=" + shard});
+    EXPECT_THAT(said_, HasSubstr("continuing from"));
+    expect_equal("one", "run", combinations);
   }
+}
+
+// Processes instead of threads.
+TEST_F(DividedState, FourProcessesUnderMpirun) {
+  if (std::system("command -v mpirun >/dev/null") != 0) GTEST_SKIP() << "no mpirun";
+  if (!comm::mpi_available()) GTEST_SKIP() << "this build has no MPI";
+  const std::vector<Combination> combinations = {{3, 0, 0}};
+  const std::string yaml = recipe_of(combinations);
+  run_as("one", yaml);
+  std::ofstream(directory_ / "recipe.yaml") << yaml;
+  testing::Process process(
+      {"env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "mpirun", "--oversubscribe",
+       "--bind-to", "none", "-n", "4", testing::binary().string(), "run",
+       (directory_ / "recipe.yaml").string(), "--set", "run.text=" + (directory_ / "a.txt").string(), "--set",
+       "run.dir=" + (directory_ / "four").string(), "--set", "parallel.shard=gradients"},
+      directory_ / "mpirun");
+  ASSERT_EQ(process.wait(), 0) << read_text(directory_ / "mpirun.err");
+  expect_equal("one", "four", combinations);
+}
+
+TEST_F(DividedState, WhatNoRankDividesIsRefused) {
+  for (const char* shard : {"parameters", "gradient"})
+    EXPECT_THAT(
+        [&] {
+          recipe(recipe_of({{0, 0, 0}}), {std::string("parallel.shard=") + shard});
+        },
+        ::testing::ThrowsMessage<ConfigError>(
+            ::testing::AllOf(HasSubstr("parallel.shard"), HasSubstr("none, optimizer, gradients"))))
+        << shard;
 }
 
 }  // namespace retort::recipes

@@ -98,7 +98,8 @@ TEST_F(PlanOf, WhatDoesNotFitComesWithWhatDoes) {
   ASSERT_TRUE(plan::fits(p.work, p.device));
   p.device.memory = 50e6;
   ASSERT_FALSE(plan::fits(p.work, p.device));
-  EXPECT_THAT(plan_text(p), HasSubstr("does not fit the 45.0 MB that tensors of a rank have on h100; data.micro_batch "));
+  EXPECT_THAT(plan_text(p),
+              HasSubstr("does not fit the 45.0 MB that tensors of a rank have on h100; data.micro_batch "));
   const formats::Json json = plan_json(p);
   EXPECT_EQ(json["memory"][0]["fits"], false);
   EXPECT_EQ(json["would_fit"]["micro_batch"], *plan::remedy(p.work, p.device).rows);
@@ -125,6 +126,8 @@ TEST_F(PlanOf, ParallelShardIsItsPolicy) {
   EXPECT_EQ(whole.policy, plan::Policy::kNone);
   EXPECT_EQ(divided.policy, plan::Policy::kOptimizer);
   EXPECT_THAT(plan_text(divided), HasSubstr(" optimizer |"));
+  EXPECT_EQ(plan(recipe(kRecipe, {"parallel.shard=gradients"}), "plain", 4).policy, plan::Policy::kGradients);
+  EXPECT_THAT(plan_text(divided), HasSubstr(" gradients |"));
 }
 
 TEST_F(PlanOf, CheckSaysTheSameBytes) {

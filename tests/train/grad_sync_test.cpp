@@ -10,7 +10,9 @@
 #include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/random.h"
+#include "tests/plan/counted_tensors.h"
 #include "tests/testing.h"
+#include "train/micro_batches.h"
 
 namespace retort::train {
 namespace {
@@ -91,6 +93,37 @@ Gradients run_split(int ranks, int64_t each, at::ScalarType dtype = at::kFloat, 
   return of_rank[0];
 }
 
+// The same with gradients divided among the ranks, put together from their rows.
+Gradients run_scattered(comm::Comm& comm, int64_t each, at::ScalarType dtype, int64_t bucket_bytes) {
+  TinyParameters parameters(dtype);
+  for (models::Parameter& p : parameters.unique()) p.placement.owned.step = 2;  // all of it would be a block
+  const Owners owners(parameters, comm, Divided::kGradients);
+  const MicroBatches numbers(comm, each, &owners);
+  GradSync sync(parameters, comm, each, bucket_bytes, &owners);
+  Gradients got;
+  for (int step = 0; step < 2; ++step) {  // the second finds all as the first did
+    sync.begin_step();
+    for (int64_t g = 0; g < each; ++g) {
+      sync.begin_micro_batch(g);
+      tiny_loss(parameters, numbers.number(g)).backward();
+      sync.end_micro_batch(g);
+    }
+    got = copies(sync.finish());
+  }
+  for (size_t i = 0; i < got.size(); ++i) {
+    const models::Parameter& p = parameters.unique()[i];
+    const at::Tensor whole = at::zeros(p.shape);
+    EXPECT_EQ(got[i].size(0), p.placement.owned.end - p.placement.owned.begin) << p.name;
+    owned(p, whole).copy_(got[i]);
+    comm.all_reduce(whole, comm::Reduce::kMax).wait();
+    const at::Tensor least = at::zeros(p.shape);
+    owned(p, least).copy_(got[i]);
+    comm.all_reduce(least, comm::Reduce::kMin).wait();
+    got[i] = at::where(whole == 0, least, whole);
+  }
+  return got;
+}
+
 struct AddTensors {
   at::Tensor operator()(at::Tensor left, at::Tensor right) const { return left + right; }
 };
@@ -133,6 +166,7 @@ class RecordingComm final : public comm::Comm {
   }
   comm::Pending broadcast(at::Tensor, int) override { return {}; }
   comm::Pending all_gather(at::Tensor, at::Tensor) override { return {}; }
+  comm::Pending all_to_all(std::vector<at::Tensor>, at::Tensor, std::vector<int64_t>) override { return {}; }
   void barrier() override {}
   [[noreturn]] void abort(const std::string& why, int) override { throw InternalError(why); }
 
@@ -371,6 +405,81 @@ TEST(GradSync, RefusesAWorkingCopyThatIsNeitherTrainedNorFrozen) {
   EXPECT_THROW(GradSync(parameters, *self, 1), InternalError);
 }
 
+// Whatever the ranks, their micro-batches and the buckets: a rank's rows of the tree over all.
+TEST(GradSync, DividedGradientsAreTheSameTree) {
+  for (at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    for (const int64_t micro_batches : {4, 6, 12, 15}) {
+      const Gradients expected = reference(micro_batches, dtype);
+      for (int ranks = 2; ranks <= 6; ++ranks)
+        for (const int64_t bucket_bytes : {1, 300, 1 << 20}) {
+          if (micro_batches % ranks != 0) continue;
+          comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
+            expect_same(
+                run_scattered(comm, micro_batches / ranks, dtype, bucket_bytes), expected,
+                fmt::format("{} micro-batches on {} ranks, {} bytes", micro_batches, ranks, bucket_bytes));
+          });
+        }
+    }
+}
+
+// Of sixteen matrices that are used one after the other, two micro-batches on each of four ranks.
+TEST(GradSync, DividedGradientsTakeLess) {
+  const auto most = [](Divided kind) {
+    std::unique_ptr<testing::CountedTensors> counted;
+    int64_t peak = 0;
+    comm::run_thread_ranks(4, [&](comm::Comm& comm) {
+      models::Parameters parameters;
+      for (int i = 0; i < 16; ++i) add_random(parameters, "w" + std::to_string(i), {1024, 64});
+      const Owners owners(parameters, comm, kind);
+      comm.barrier();
+      if (comm.rank() == 0) counted = std::make_unique<testing::CountedTensors>();
+      comm.barrier();
+      {
+        GradSync sync(parameters, comm, 2, 1 << 18, &owners);
+        sync.begin_step();
+        for (int64_t g = 0; g < 2; ++g) {
+          sync.begin_micro_batch(g);
+          at::Tensor x = at::ones({1, 64});
+          for (const models::Parameter& p : parameters.unique())
+            x = at::matmul(x, p.working.t()).slice(1, 0, 64);
+          x.sum().backward();
+          sync.end_micro_batch(g);
+        }
+        sync.finish();
+        comm.barrier();
+      }
+      if (comm.rank() == 0) peak = counted->peak();
+      comm.barrier();
+      if (comm.rank() == 0) counted.reset();
+      comm.barrier();
+    });
+    return static_cast<double>(peak);
+  };
+  const double all = 4 * 16 * 4.0 * 1024 * 64;  // f32 of every rank
+  EXPECT_GT(most(Divided::kMoments), 1.5 * all) << "the local sums, and the buckets";
+  EXPECT_LT(most(Divided::kGradients), 0.85 * all) << "a quarter, and buckets of two sixteenths under way";
+}
+
+// A learned scale has no gradient from backward, and no bucket waits for it.
+TEST(GradSync, AScaleHoldsUpNoBucket) {
+  comm::run_thread_ranks(2, [](comm::Comm& comm) {
+    models::Parameters parameters;
+    add_random(parameters, "w", {6, 4});
+    models::Parameter& scale = parameters.add("w_scale", {6, 1}, models::Role::kScale);
+    scale.working = scale.master.detach().requires_grad_();
+    for (models::Parameter& p : parameters.unique()) p.placement.owned.step = 1;
+    const Owners owners(parameters, comm, Divided::kGradients);
+    GradSync sync(parameters, comm, 1, 1, &owners);
+    sync.begin_step();
+    sync.begin_micro_batch(0);
+    (parameters.unique()[0].working * (comm.rank() + 1.0)).sum().backward();
+    sync.end_micro_batch(0);
+    const Gradients& got = sync.finish();
+    EXPECT_TRUE(testing::same_bits(got[0], at::full({3, 4}, 3.0)));
+    EXPECT_TRUE(testing::same_bits(got[1], at::zeros({3, 1})));
+  });
+}
+
 // Under mpirun (label mpi).
 TEST(MpiGradSync, GivesTheBitsOfThreadRanks) {
   if (!comm::mpi_available() || !comm::mpi_launcher(comm::process_environment))
@@ -383,6 +492,7 @@ TEST(MpiGradSync, GivesTheBitsOfThreadRanks) {
     const Gradients got = run_step(parameters, sync, started.comm->rank() * 2, 2);
     expect_same(got, run_split(ranks, 2, dtype), "threads");
     expect_same(got, run_split(1, 2 * ranks, dtype), "one rank");
+    expect_same(run_scattered(*started.comm, 2, dtype, 256), got, "divided");
   }
 }
 

@@ -9,6 +9,7 @@
 #include "core/random.h"
 #include "tests/testing.h"
 #include "train/adamw.h"
+#include "train/owners.h"
 
 namespace retort::train {
 namespace {
@@ -82,7 +83,12 @@ std::vector<at::Tensor> masters(const Parameters& parameters) {
 void take_steps(Problem& problem, Optimizer& optimizer, int first, int last) {
   for (int t = first; t <= last; ++t) {
     problem.fill_gradients(static_cast<uint64_t>(t));
-    optimizer.step(problem.parameters, problem.gradients, 1e-2);
+    std::vector<at::Tensor> own;
+    for (size_t i = 0; const models::Parameter& p : problem.parameters.unique()) {
+      const at::Tensor& gradient = problem.gradients[i++];
+      own.push_back(gradient.defined() ? owned(p, gradient) : gradient);
+    }
+    optimizer.step(problem.parameters, own, 1e-2);
   }
 }
 

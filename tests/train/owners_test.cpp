@@ -8,8 +8,8 @@
 #include "kernels/gradient_norm.h"
 #include "tests/testing.h"
 #include "tests/train/tiny_model.h"
-#include "train/optimizer_state.h"
 #include "train/step.h"
+#include "train/whole_state.h"
 
 namespace retort::train {
 namespace {
@@ -30,13 +30,22 @@ struct Mixed {
     add("embed", {1000, 131}, Role::kEmbedding);
     add("frozen", {400, 131}, Role::kMatrix).freeze();
     add("matrix", {517, 260}, Role::kMatrix);
-    add("scale", {517, 1}, Role::kScale);
+    add("matrix_scale", {517, 1}, Role::kScale).placement.owned.step =
+        parameters.at("matrix").placement.owned.step;
     add("one", {900, 100}, Role::kMatrix).placement.owned.step = 900;
     add("bias", {3}, Role::kBias);
     fill(seed);
   }
   models::Parameter& add(const char* name, std::vector<int64_t> shape, Role role) {
     return parameters.add(name, shape, role);
+  }
+  std::vector<at::Tensor> own_gradients() const {
+    std::vector<at::Tensor> out;
+    for (size_t i = 0; const models::Parameter& p : parameters.unique()) {
+      out.push_back(p.frozen ? at::Tensor() : owned(p, gradients[i]));
+      ++i;
+    }
+    return out;
   }
   void fill(uint64_t seed) {
     gradients.clear();
@@ -59,7 +68,7 @@ TEST(Owners, EveryBlockHasOneOwnerAndTheLoadIsEven) {
     std::vector<std::vector<models::RowBlocks>> owned(static_cast<size_t>(ranks));
     on_ranks(ranks, [&](comm::Comm& comm) {
       Mixed mixed;
-      const Owners owners(mixed.parameters, comm, true);
+      const Owners owners(mixed.parameters, comm, Divided::kMoments);
       EXPECT_EQ(owners.divided(), ranks > 1);
       const std::lock_guard lock(mutex);
       for (const models::Parameter& p : mixed.parameters.unique())
@@ -67,6 +76,7 @@ TEST(Owners, EveryBlockHasOneOwnerAndTheLoadIsEven) {
     });
     const Mixed whole;
     std::vector<int64_t> elements(static_cast<size_t>(ranks));
+    for (const auto& of_rank : owned) EXPECT_EQ(of_rank[3], of_rank[4]) << "a scale's rows are its weight's";
     int64_t largest = 0, all = 0;
     for (size_t i = 0; const models::Parameter& p : whole.parameters.unique()) {
       int64_t next = 0;
@@ -89,7 +99,7 @@ TEST(Owners, EveryBlockHasOneOwnerAndTheLoadIsEven) {
       }
       ++i;
     }
-    for (const int64_t mine : elements) EXPECT_LE(std::abs(mine - all / ranks), largest) << ranks;
+    for (const int64_t mine : elements) EXPECT_LE(std::abs(mine - all / ranks), largest + 517) << ranks;
   }
 }
 
@@ -114,26 +124,33 @@ TEST(Owners, DividedStepsHaveTheBitsOfWholeOnes) {
   }
   uint64_t whole_bytes = 0;
   for (const auto& [name, tensor] : optimizer->state()) whole_bytes += tensor.nbytes();
-  for (const int ranks : {1, 2, 3, 4, 8}) {
+  for (const auto& [ranks, kind] : std::vector<std::pair<int, Divided>>{{1, Divided::kMoments},
+                                                                        {2, Divided::kMoments},
+                                                                        {3, Divided::kMoments},
+                                                                        {4, Divided::kMoments},
+                                                                        {8, Divided::kMoments},
+                                                                        {3, Divided::kGradients}}) {
     std::mutex mutex;
     uint64_t most_bytes = 0;
-    on_ranks(ranks, [&](comm::Comm& comm) {
+    on_ranks(ranks, [&, kind = kind](comm::Comm& comm) {
       Mixed mixed;
-      const Owners owners(mixed.parameters, comm, true);
+      models::IdentityMap map;
+      Owners owners(mixed.parameters, comm, kind);
+      owners.divide_masters();
       const auto mine = make_optimizer({}, mixed.parameters);
       for (uint64_t step = 0; step < 3; ++step) {
         mixed.gradients = Mixed(step).gradients;
         EXPECT_EQ(kernels::norm_of(owners.of_all_blocks(norm_of_blocks(mixed))), norms[step]);
-        mine->step(mixed.parameters, mixed.gradients, 1e-2);
-        owners.share_masters();
+        mine->step(mixed.parameters, mixed.own_gradients(), 1e-2);
+        owners.refresh(mixed.parameters, map);
       }
       for (const models::Parameter& p : mixed.parameters.unique())
         EXPECT_TRUE(testing::same_bits(p.master, expected.parameters.at(p.name).master)) << p.name;
-      const OptimizerState state(*mine, &owners, comm);
+      const WholeState state(mixed.parameters, *mine, &owners, comm);
       uint64_t bytes = 0;
       for (const auto& [name, tensor] : mine->state()) bytes += tensor.nbytes();
       if (comm.rank() == 0) {
-        for (const auto& [name, tensor] : state.tensors()) {
+        for (const auto& [name, tensor] : state.optimizer()) {
           const at::Tensor got = tensor.is_meta() ? state.fetch(name) : tensor;
           for (const auto& [other, values] : optimizer->state())
             if (other == name) {
@@ -161,7 +178,7 @@ TEST(Owners, AWholeStateIsTakenInShares) {
   for (const auto& [name, tensor] : before->state()) saved.emplace(name, tensor.clone());
   on_ranks(3, [&](comm::Comm& comm) {
     Mixed mixed;
-    const Owners owners(mixed.parameters, comm, true);
+    const Owners owners(mixed.parameters, comm, Divided::kGradients);
     const auto mine = make_optimizer({}, mixed.parameters);
     mine->set_state(saved);
     const auto parameters = mine->state_parameters();
@@ -174,6 +191,110 @@ TEST(Owners, AWholeStateIsTakenInShares) {
     wrong.at("adamw.m.matrix") = at::zeros({516, 260});
     EXPECT_THROW(mine->set_state(wrong), CheckpointError);
   });
+}
+
+// Masters that have working copies keep this rank's rows; the others, of norms here, stay whole.
+TEST(Owners, DividedMastersGiveWholeWorkingCopies) {
+  models::IdentityMap map;
+  const auto bound = [&](Mixed& mixed) {
+    models::bind_working(mixed.parameters, map, at::kBFloat16);
+    mixed.parameters.at("one").placement.owned.step = 900;
+  };
+  Mixed expected;
+  bound(expected);
+  const auto optimizer = make_optimizer({}, expected.parameters);
+  for (uint64_t step = 0; step < 2; ++step) {
+    expected.gradients = Mixed(step).gradients;
+    optimizer->step(expected.parameters, expected.gradients, 1e-2);
+    models::refresh_trained(expected.parameters, map);
+  }
+  for (const int ranks : {2, 3, 4}) {
+    std::mutex mutex;
+    int64_t elements = 0;
+    on_ranks(ranks, [&](comm::Comm& comm) {
+      Mixed mixed;
+      bound(mixed);
+      Owners owners(mixed.parameters, comm, Divided::kGradients);
+      const auto mine = make_optimizer({}, mixed.parameters);
+      owners.divide_masters();
+      for (const models::Parameter& p : mixed.parameters.unique()) {
+        const bool divided =
+            !p.frozen && p.role != Role::kNorm && p.role != Role::kBias && p.role != Role::kScale;
+        EXPECT_EQ(owners.has_rows_alone(p), divided) << p.name;
+        const std::lock_guard lock(mutex);
+        if (divided) elements += p.master.numel();
+      }
+      for (uint64_t step = 0; step < 2; ++step) {
+        mixed.gradients = Mixed(step).gradients;
+        mine->step(mixed.parameters, mixed.own_gradients(), 1e-2);
+        owners.refresh(mixed.parameters, map);
+      }
+      const WholeState state(mixed.parameters, *mine, &owners, comm);
+      if (comm.rank() == 0) {
+        for (const auto& [name, tensor] : state.weights())
+          EXPECT_TRUE(testing::same_bits(tensor.is_meta() ? state.fetch(name) : tensor,
+                                         expected.parameters.at(name).master))
+              << name;
+        state.finish();
+      } else {
+        state.serve();
+      }
+      owners.make_masters_whole();
+      for (const models::Parameter& p : mixed.parameters.unique()) {
+        EXPECT_TRUE(testing::same_bits(p.master, expected.parameters.at(p.name).master)) << p.name;
+        EXPECT_TRUE(testing::same_bits(p.working, expected.parameters.at(p.name).working)) << p.name;
+      }
+    });
+    EXPECT_EQ(elements, 1000 * 131 + 517 * 260 + 900 * 100) << "every row has one owner";
+  }
+}
+
+// Whole steps of a model whose every matrix is cut, in both dtypes: what a rank trains on, sums, owns and shares.
+TEST(Owners, StepsOfAModelHaveTheBitsOfOneRank) {
+  const testing::Threads one_thread(1);
+  struct Outcome {
+    std::vector<at::Tensor> weights, working;
+    std::vector<StepStats> stats;
+  };
+  const auto run = [](comm::Comm& comm, int64_t each, at::ScalarType dtype, Divided kind) {
+    TinyModel tiny;
+    models::Parameters& parameters = tiny.model.parameters();
+    models::bind_working(parameters, tiny.map, dtype);
+    for (models::Parameter& p : parameters.unique()) p.placement.owned.step = 3;
+    Owners owners(parameters, comm, kind);
+    const auto objective = make_cross_entropy();
+    const auto optimizer = make_optimizer({.lr = 1e-2}, parameters);
+    owners.divide_masters();
+    const MicroBatches numbers(comm, each, &owners);
+    TrainStep step({tiny.model, tiny.map, *objective, *optimizer, comm, &owners}, each, 1.0);
+    Outcome out;
+    for (int64_t s = 0; s < 4; ++s) {
+      std::vector<data::Batch> batches;
+      for (int64_t i = 0; i < each; ++i) batches.push_back(tiny_batch(s * numbers.all() + numbers.number(i)));
+      out.stats.push_back(step.run(s, batches, 1e-2));
+    }
+    owners.make_masters_whole();
+    out.weights = tiny.weights();
+    for (const models::Parameter& p : parameters.unique()) out.working.push_back(p.working.detach());
+    return out;
+  };
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const Outcome one = run(*comm::make_self_comm(), 6, dtype, Divided::kNothing);
+    EXPECT_LT(one.stats.back().loss, one.stats.front().loss);
+    for (const Divided kind : {Divided::kMoments, Divided::kGradients})
+      for (const int ranks : {2, 3, 6})
+        comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
+          const Outcome got = run(comm, 6 / ranks, dtype, kind);
+          for (size_t s = 0; s < one.stats.size(); ++s) {
+            EXPECT_EQ(got.stats[s].loss, one.stats[s].loss) << ranks;
+            EXPECT_EQ(got.stats[s].gradient_norm, one.stats[s].gradient_norm) << ranks;
+          }
+          for (size_t i = 0; i < one.weights.size(); ++i) {
+            EXPECT_TRUE(testing::same_bits(got.weights[i], one.weights[i])) << ranks << " ranks: " << i;
+            EXPECT_TRUE(testing::same_bits(got.working[i], one.working[i])) << ranks << " ranks: " << i;
+          }
+        });
+  }
 }
 
 }  // namespace retort::train

@@ -1,0 +1,36 @@
+#include "train/micro_batches.h"
+
+#include "comm/tree_sum.h"
+#include "core/error.h"
+#include "train/owners.h"
+
+namespace retort::train {
+namespace {
+
+struct Add {
+  at::Tensor operator()(const at::Tensor& left, const at::Tensor& right) const { return left + right; }
+};
+
+}  // namespace
+
+MicroBatches::MicroBatches(comm::Comm& comm, int64_t each, const Owners* owners)
+    : comm_(comm), each_(each), in_turns_(owners != nullptr && owners->divides_gradients()) {
+  check<ConfigError>(each >= 1, "[micro_batches] a step needs at least 1 micro-batch, got {}", each);
+}
+
+int64_t MicroBatches::number(int64_t index) const {
+  return in_turns_ ? index * comm_.size() + comm_.rank() : comm_.rank() * each_ + index;
+}
+
+at::Tensor MicroBatches::sum(const std::vector<at::Tensor>& mine) const {
+  RETORT_ASSERT(std::ssize(mine) == each_);
+  const at::Tensor mine_GN = at::stack(mine).reshape({each_, -1});
+  const at::Tensor all_RGN = at::empty({comm_.size(), each_, mine_GN.size(1)}, mine_GN.options());
+  comm_.all_gather(all_RGN, mine_GN).wait();
+  comm::TreeSum<at::Tensor, Add> tree;
+  for (int64_t m = 0; m < all(); ++m)
+    tree.push(in_turns_ ? all_RGN[m % comm_.size()][m / comm_.size()] : all_RGN[m / each_][m % each_]);
+  return tree.finish().view(mine.front().sizes());
+}
+
+}  // namespace retort::train
