@@ -19,7 +19,7 @@ std::unique_ptr<models::Model> f32_copy(const models::Model& model, models::Weig
   auto copy = models::same_shape(model);
   for (models::Parameter& p : copy->parameters().unique()) {
     const models::Parameter& own = model.parameters().at(p.name);
-    if (!p.borrowed) p.master.copy_(map.apply(own, own.master));
+    if (!p.borrowed) p.master.copy_(map.apply(own, own.master.cpu()));
     p.input_map = own.input_map;
   }
   models::IdentityMap identity;

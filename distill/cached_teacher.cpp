@@ -27,9 +27,10 @@ class CachedTeacher final : public Teacher {
     check<InternalError>(batch.corpus_BT.defined(),
                          "[distill] a cache needs batches with places in the corpus");
     const at::Tensor places_N = batch.corpus_BT.flatten();
-    return {.rows = {.labels = caches_.size() == 1 ? caches_.front()->read(places_N) : by_source(batch),
-                     .vocabulary = facts().vocabulary,
-                     .places_N = places_N}};
+    kernels::SparseLabels labels = caches_.size() == 1 ? caches_.front()->read(places_N) : by_source(batch);
+    for (at::Tensor* x : {&labels.ids_NK, &labels.weights_NK, &labels.rest_N})
+      if (x->defined()) *x = x->to(batch.tokens_BT.device());
+    return {.rows = {.labels = std::move(labels), .vocabulary = facts().vocabulary, .places_N = places_N}};
   }
 
   SignalKind kind() const override { return {facts().kind, facts().size, facts().temperature}; }

@@ -9,7 +9,8 @@
 #include "core/host_tensor.h"
 #include "core/random.h"
 #include "core/shape.h"
-#include "data/batch_stream.h"
+#include "data/on_device.h"
+#include "models/on_device.h"
 #include "train/precision.h"
 
 namespace retort::distill {
@@ -128,7 +129,8 @@ class Capture {
   }
 
  private:
-  void add(const data::Batch& batch, int64_t place, BlockLabels& out) const {
+  void add(const data::Batch& of_host, int64_t place, BlockLabels& out) const {
+    const data::Batch batch = data::on_device(of_host, models::device_of(teacher_.parameters()));
     const at::Tensor h_ND =
         teacher_.hidden({batch.tokens_BT, batch.positions_BT, batch.document_BT}).flatten(0, 1);
     const models::Head head = teacher_.head();

@@ -18,8 +18,9 @@ class MixedTeacher final : public Teacher {
   TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>&) override {
     TeacherSignal out;
     for (const Share& share : shares_) {
-      const at::Tensor weight_N = weights_of(share, batch);
+      at::Tensor weight_N = weights_of(share, batch);
       if (weight_N.max().item<float>() == 0.0f) continue;
+      weight_N = weight_N.to(batch.tokens_BT.device());
       for (kernels::TeacherHead& head : share.teacher->signal(batch, {}).rows.heads) {
         head.weight_N = weight_N;
         out.rows.heads.push_back(std::move(head));
@@ -31,12 +32,12 @@ class MixedTeacher final : public Teacher {
   int64_t vocabulary() const override { return vocabulary_; }
 
  private:
+  // On the host, where a batch has its sources.
   static at::Tensor weights_of(const Share& share, const data::Batch& batch) {
     const int64_t rows = batch.tokens_BT.size(0), tokens = batch.tokens_BT.size(1);
-    const auto options = batch.tokens_BT.options().dtype(at::kFloat);
-    if (share.weights.size() == 1) return at::full({rows * tokens}, share.weights.front(), options);
+    if (share.weights.size() == 1) return at::full({rows * tokens}, share.weights.front(), at::kFloat);
     RETORT_ASSERT(batch.source_B.defined());
-    return at::tensor(share.weights, options)
+    return at::tensor(share.weights, at::kFloat)
         .index_select(0, batch.source_B)
         .unsqueeze(1)
         .expand({rows, tokens})

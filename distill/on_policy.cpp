@@ -1,7 +1,7 @@
 #include "distill/on_policy.h"
 
 #include <algorithm>
-#include <numeric>
+#include <array>
 #include <span>
 
 #include "core/error.h"
@@ -80,7 +80,7 @@ class OnPolicy final : public train::Objective {
 
   train::LossSum operator()(models::Model& model, const data::Batch& batch) override {
     train::LossSum out = (*distillation_)(model, batch);
-    for (const double figure : figures_of(batch)) out.parts.push_back(at::scalar_tensor(figure, at::kDouble));
+    for (at::Tensor& figure : figures_of(batch)) out.parts.push_back(std::move(figure));
     return out;
   }
 
@@ -101,13 +101,15 @@ class OnPolicy final : public train::Objective {
   models::Parameters* learned() override { return distillation_->learned(); }
 
  private:
-  std::array<double, 3> figures_of(const data::Batch& batch) const {
-    if (!sampled_) return {};
+  // Labels, answers, and answers without an end, of this step's own.
+  std::array<at::Tensor, 3> figures_of(const data::Batch& batch) const {
+    const at::Tensor none = at::zeros({}, batch.labels_BT.options().dtype(at::kDouble));
+    if (!sampled_) return {none, none, none};
     const at::Tensor learned_BT = batch.labels_BT != data::kIgnored;
-    double ended = 0;
-    for (const int32_t end : sampling_.ends) ended += batch.labels_BT.eq(end).sum().item<double>();
-    const auto answers = learned_BT.any(1).sum().item<double>();
-    return {learned_BT.sum().item<double>(), answers, answers - ended};
+    const at::Tensor answers = learned_BT.any(1).sum();
+    at::Tensor cut = answers;
+    for (const int32_t end : sampling_.ends) cut = cut - batch.labels_BT.eq(end).sum();
+    return {learned_BT.sum(), answers, cut};
   }
 
   std::unique_ptr<train::Objective> distillation_;

@@ -54,14 +54,15 @@ struct Gated : torch::autograd::Function<Gated> {
     const at::Tensor a = a_NF.contiguous(), u = u_NF ? u_NF->contiguous() : at::Tensor();
     context->save_for_backward({a, u});
     context->saved_data["kind"] = static_cast<int64_t>(kind);
-    return a.is_cpu() ? cpu_forward(kind, a, u) : cuda::gate(kind, a, u);
+    return a.is_cpu() ? cpu_forward(kind, a, u) : cuda::ops_for(a)->gate(kind, a, u);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &a = saved[0], &u = saved[1], dy = gradients[0].contiguous();
     const auto kind = static_cast<Gate>(context->saved_data["kind"].toInt());
-    const auto [da, du] = a.is_cpu() ? cpu_backward(kind, dy, a, u) : cuda::gate_backward(kind, dy, a, u);
+    const auto [da, du] =
+        a.is_cpu() ? cpu_backward(kind, dy, a, u) : cuda::ops_for(a)->gate_backward(kind, dy, a, u);
     return {da, du, at::Tensor()};
   }
 };

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/cuda_ops.h"
 
 namespace retort::kernels {
 namespace {
@@ -73,17 +74,20 @@ __attribute__((target("avx2,fma"))) void update(const Piece& x, const Rates& r) 
 }
 
 void check_tensor(const char* name, const at::Tensor& tensor, const at::Tensor& p) {
-  check(tensor.defined() && tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.is_contiguous() &&
-            tensor.sizes() == p.sizes(),
-        "[adamw] {} must be contiguous f32 {} on the CPU, got {} {}", name, format_shape(p.sizes()),
+  check(tensor.defined() && (p.is_cpu() || cuda::takes(p)) && tensor.device() == p.device() &&
+            tensor.scalar_type() == at::kFloat && tensor.is_contiguous() && tensor.sizes() == p.sizes(),
+        "[adamw] {} must be contiguous f32 {} on the device of p, got {} {}", name, format_shape(p.sizes()),
         tensor.toString(), tensor.defined() ? format_shape(tensor.sizes()) : "");
 }
 
-void add_pieces(std::vector<Piece>& pieces, const AdamwTensor& x, float keep) {
+void check_tensors(const AdamwTensor& x) {
   check_tensor("p", x.p, x.p);
   check_tensor("m", x.m, x.p);
   check_tensor("v", x.v, x.p);
   check_tensor("the gradient", x.gradient, x.p);
+}
+
+void add_pieces(std::vector<Piece>& pieces, const AdamwTensor& x, float keep) {
   float* p = x.p.mutable_data_ptr<float>();
   float* m = x.m.mutable_data_ptr<float>();
   float* v = x.v.mutable_data_ptr<float>();
@@ -95,9 +99,37 @@ void add_pieces(std::vector<Piece>& pieces, const AdamwTensor& x, float keep) {
   }
 }
 
+// One launch for all tensors, which decay alike or not at all.
+void adamw_on(const cuda::Ops& device, const std::vector<AdamwTensor>& tensors, const AdamwStep& step) {
+  std::vector<cuda::AdamW::Parameter> parameters;
+  double decay = 0;
+  for (const AdamwTensor& x : tensors) {
+    check(x.decay == 0 || decay == 0 || x.decay == decay,
+          "[adamw] on a device tensors must have one decay or none, got {} and {}", decay, x.decay);
+    if (x.decay != 0) decay = x.decay;
+    const auto owned = [&](const at::Tensor& all) {
+      return all.narrow(0, x.blocks.begin, x.blocks.end - x.blocks.begin);
+    };
+    parameters.push_back({owned(x.p), owned(x.m), owned(x.v), owned(x.gradient), {}, x.decay != 0});
+  }
+  // Gradients come clipped and finite, so their sum of squares is not asked for.
+  const at::Tensor clipped = at::zeros({1}, tensors.front().p.options().dtype(at::kDouble));
+  cuda::AdamW(device, parameters, step.t - 1)
+      .step({.lr = step.lr,
+             .beta1 = step.beta1,
+             .beta2 = step.beta2,
+             .eps = step.eps,
+             .weight_decay = decay,
+             .clip = 0},
+            clipped);
+}
+
 }  // namespace
 
 void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step) {
+  for (const AdamwTensor& tensor : tensors) check_tensors(tensor);
+  if (tensors.empty()) return;
+  if (const cuda::Ops* device = cuda::ops_for(tensors.front().p)) return adamw_on(*device, tensors, step);
   const Rates rates = rates_of(step);
   std::vector<Piece> pieces;
   for (const AdamwTensor& tensor : tensors)

@@ -3,7 +3,8 @@
 //   p *= 1 - lr * decay;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
 //   p -= lr * (m / (1-b1^t)) / (sqrt(v) / sqrt(1-b2^t) + eps)
 // All tensors in one pass over memory (28 bytes an element), every element by the same instructions, so the
-// bits depend neither on the thread count nor on the processor. f32 on the CPU; ShapeError for others.
+// bits depend neither on the thread count nor on the processor. f32, all on the CPU or all on one device, where one launch
+// updates all and nothing waits; ShapeError for others.
 #pragma once
 
 #include <ATen/ATen.h>

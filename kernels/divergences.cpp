@@ -77,6 +77,24 @@ at::Tensor plain_logit_mse(const LogitRows& rows, double scale, at::Tensor& grad
   return (centred.square() / count).sum();
 }
 
+cuda::RowLoss on_device(Divergence kind) {
+  switch (kind) {
+    case Divergence::kReverseKl:
+      return cuda::RowLoss::kReverseKl;
+    case Divergence::kJsd:
+      return cuda::RowLoss::kJsd;
+    case Divergence::kSkewForwardKl:
+      return cuda::RowLoss::kSkewForwardKl;
+    case Divergence::kSkewReverseKl:
+      return cuda::RowLoss::kSkewReverseKl;
+    case Divergence::kTotalVariation:
+      return cuda::RowLoss::kTotalVariation;
+    case Divergence::kAdaptiveKl:
+      break;
+  }
+  return cuda::RowLoss::kAdaptiveKl;
+}
+
 void check_mix(Divergence kind, double mix) {
   const bool mixes =
       kind == Divergence::kJsd || kind == Divergence::kSkewForwardKl || kind == Divergence::kSkewReverseKl;
@@ -92,6 +110,10 @@ RowLoss divergence_rows(Divergence kind, double temperature, double mix) {
   check_mix(kind, mix);
   return [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     check(rows.teacher_CV.defined(), "[divergence] needs a teacher's logits, got none");
+    if (device_rows(rows))
+      return device_divergence(
+          {.kind = on_device(kind), .weight = scale, .temperature = temperature, .mix = mix}, rows,
+          gradient_CV);
     if (!has_loops(rows, gradient_CV))
       return plain_divergence(kind, mix, temperature, rows, scale, gradient_CV);
     return sum_divergence(
@@ -104,6 +126,8 @@ RowLoss divergence_rows(Divergence kind, double temperature, double mix) {
 RowLoss logit_mse_rows() {
   return [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     check(rows.teacher_CV.defined(), "[logit_mse] needs a teacher's logits, got none");
+    if (device_rows(rows))
+      return device_divergence({.kind = cuda::RowLoss::kLogitMse, .weight = scale}, rows, gradient_CV);
     if (!has_loops(rows, gradient_CV)) return plain_logit_mse(rows, scale, gradient_CV);
     return sum_divergence(cpu::cpu_table().logit_mse, {.scale = static_cast<float>(scale)}, rows,
                           gradient_CV);

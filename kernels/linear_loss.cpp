@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/cuda_ops.h"
 #include "kernels/row_losses.h"
 #include "kernels/row_sums.h"
 
@@ -70,14 +71,18 @@ class HeadProduct {
   at::Tensor product_, logits_;
 };
 
-// The rows that count, chunk by chunk: views where all do, else gathered, so that no copy grows with N.
+// The rows that count, chunk by chunk: views where all do, else gathered, so that no copy grows with N. Where a
+// device's kernels leave out the others themselves, all are taken: to count them would wait for the device.
 class ValidRows {
  public:
-  explicit ValidRows(const at::Tensor& labels_N)
-      : valid_M_((labels_N != kIgnoredLabel).nonzero().view({-1})),
-        all_(valid_M_.size(0) == labels_N.size(0)) {}
+  ValidRows(const at::Tensor& labels_N, bool all) : rows_(labels_N.size(0)), all_(all) {
+    if (all_) return;
+    valid_M_ = (labels_N != kIgnoredLabel).nonzero().view({-1});
+    all_ = valid_M_.size(0) == rows_;
+    rows_ = valid_M_.size(0);
+  }
 
-  int64_t size() const { return valid_M_.size(0); }
+  int64_t size() const { return rows_; }
   // Of a tensor of N rows, the valid ones from `begin` on; undefined stays undefined.
   at::Tensor of(const at::Tensor& x, int64_t begin, int64_t count) const {
     if (!x.defined()) return x;
@@ -98,8 +103,9 @@ class ValidRows {
   }
 
  private:
-  at::Tensor valid_M_;
+  int64_t rows_;
   bool all_;
+  at::Tensor valid_M_;
 };
 
 // log p of a chunk's rows, up to a constant a row: the logits of a single teacher as they are, else
@@ -174,7 +180,7 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chu
   const at::Tensor weight = student.head.weight_VD.detach();
   const double softcap = student.head.softcap;
   const at::ScalarType dtype = weight.scalar_type();
-  const ValidRows rows(student.labels_N);
+  const ValidRows rows(student.labels_N, cuda::takes(weight));
   const int64_t chunk = std::min(choose_rows(chunk_rows, weight), std::max<int64_t>(rows.size(), 1));
   HeadProduct head(student.head, chunk, loss.takes_bf16 && softcap == 0);
   TeacherLogits teacher_logits(teacher, chunk, rows);
@@ -328,8 +334,10 @@ at::Tensor token_losses(const Student& student, int64_t chunk_rows) {
     losses.push_back(cross_entropy_in_place(rows.student_CV, rows.labels_C, false).to(at::kDouble));
   };
   walk(student, {}, chunk_rows, {loss, true});
-  return losses.empty() ? losses_N
-                        : losses_N.masked_scatter_(student.labels_N != kIgnoredLabel, at::cat(losses));
+  if (losses.empty()) return losses_N;
+  return cuda::takes(student.head.weight_VD)
+             ? at::cat(losses)
+             : losses_N.masked_scatter_(student.labels_N != kIgnoredLabel, at::cat(losses));
 }
 
 // The node of losses a row. A factor for each is known in backward alone, so that makes the logits again.

@@ -4,8 +4,8 @@
 
 namespace retort::kernels::cuda {
 
+bool compiled() { return false; }
 std::string load() { return "this program was built without CUDA"; }
-bool takes(const at::Tensor&) { return false; }
 const Ops& device_ops() { fail<InternalError>("[kernels] this program was built without CUDA"); }
 
 }  // namespace retort::kernels::cuda

@@ -88,7 +88,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_ND, const at::Tensor& weight_D,
                             double eps, bool unit_offset) {
     const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, unit_offset);
-    const auto [y, rstd_N] = x.is_cpu() ? cpu_forward(x, w, eps) : cuda::rms_norm(x, w, eps);
+    const auto [y, rstd_N] = x.is_cpu() ? cpu_forward(x, w, eps) : cuda::ops_for(x)->rms_norm(x, w, eps);
     context->save_for_backward({x, weight_D, rstd_N});
     context->saved_data["unit_offset"] = unit_offset;
     return y;
@@ -98,29 +98,53 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], dy = gradients[0].contiguous();
     const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
-    const auto [dx, dw] =
-        x.is_cpu() ? cpu_backward(dy, x, w, saved[2]) : cuda::rms_norm_backward(dy, x, w, saved[2]);
+    const auto [dx, dw] = x.is_cpu() ? cpu_backward(dy, x, w, saved[2])
+                                     : cuda::ops_for(x)->rms_norm_backward(dy, x, w, saved[2]);
     return {dx, dw.to(saved[1].scalar_type()), {}, {}};
   }
 };
 
-// On a CPU. Saves mean and rstd, [2, N].
+// y, and mean and rstd, [2, N].
+std::pair<at::Tensor, at::Tensor> cpu_layer_norm(const at::Tensor& x, const at::Tensor& w,
+                                                 const at::Tensor& b, double eps) {
+  const int64_t width = x.size(-1), rows = width > 0 ? x.numel() / width : 0;
+  at::Tensor y = at::empty_like(x), moments_2N = at::empty({2, rows}, x.options().dtype(at::kFloat));
+  float *mean = cpu::write<float>(moments_2N), *rstd = mean + rows;
+  cpu::with_elements(x, [&](auto element) {
+    using T = decltype(element);
+    at::parallel_for(0, rows, cpu::grain(width), [&](int64_t begin, int64_t end) {
+      cpu::cpu_table().of<T>().layer_norm(cpu::read<T>(x) + begin * width, cpu::read<float>(w),
+                                          cpu::read<float>(b), cpu::write<T>(y) + begin * width, mean + begin,
+                                          rstd + begin, end - begin, width, static_cast<float>(eps));
+    });
+  });
+  return {y, moments_2N};
+}
+
+// dx, and dw and db in f32, one after the other.
+std::pair<at::Tensor, at::Tensor> cpu_layer_norm_backward(const at::Tensor& dy, const at::Tensor& x,
+                                                          const at::Tensor& w, const at::Tensor& moments_2N) {
+  const int64_t width = x.size(-1), rows = moments_2N.size(1);
+  const float *mean = cpu::read<float>(moments_2N), *rstd = mean + rows;
+  at::Tensor dx = at::empty_like(x), dwb;
+  cpu::with_elements(x, [&](auto element) {
+    using T = decltype(element);
+    dwb = over_parts(rows, width, 2, [&](int64_t row, int64_t count, float* gradient) {
+      const int64_t at_row = row * width;
+      cpu::cpu_table().of<T>().layer_norm_backward(
+          cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row, cpu::read<float>(w), mean + row, rstd + row,
+          cpu::write<T>(dx) + at_row, gradient, gradient + width, count, width);
+    });
+  });
+  return {dx, dwb};
+}
+
 struct LayerNorm : torch::autograd::Function<LayerNorm> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_ND, const at::Tensor& weight_D,
                             const at::Tensor& bias_D, double eps) {
     const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, false), b = factors(bias_D, false);
-    const int64_t width = x.size(-1), rows = width > 0 ? x.numel() / width : 0;
-    at::Tensor y = at::empty_like(x), moments_2N = at::empty({2, rows}, x.options().dtype(at::kFloat));
-    float *mean = cpu::write<float>(moments_2N), *rstd = mean + rows;
-    cpu::with_elements(x, [&](auto element) {
-      using T = decltype(element);
-      at::parallel_for(0, rows, cpu::grain(width), [&](int64_t begin, int64_t end) {
-        cpu::cpu_table().of<T>().layer_norm(cpu::read<T>(x) + begin * width, cpu::read<float>(w),
-                                            cpu::read<float>(b), cpu::write<T>(y) + begin * width,
-                                            mean + begin, rstd + begin, end - begin, width,
-                                            static_cast<float>(eps));
-      });
-    });
+    const auto [y, moments_2N] =
+        x.is_cpu() ? cpu_layer_norm(x, w, b, eps) : cuda::ops_for(x)->layer_norm(x, w, b, eps);
     context->save_for_backward({x, weight_D, moments_2N});
     context->saved_data["bias_dtype"] = static_cast<int64_t>(bias_D.scalar_type());
     return y;
@@ -129,18 +153,10 @@ struct LayerNorm : torch::autograd::Function<LayerNorm> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], dy = gradients[0].contiguous(), w = factors(saved[1], false);
-    const int64_t width = x.size(-1), rows = saved[2].size(1);
-    const float *mean = cpu::read<float>(saved[2]), *rstd = mean + rows;
-    at::Tensor dx = at::empty_like(x), dwb;
-    cpu::with_elements(x, [&](auto element) {
-      using T = decltype(element);
-      dwb = over_parts(rows, width, 2, [&](int64_t row, int64_t count, float* gradient) {
-        const int64_t at_row = row * width;
-        cpu::cpu_table().of<T>().layer_norm_backward(
-            cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row, cpu::read<float>(w), mean + row, rstd + row,
-            cpu::write<T>(dx) + at_row, gradient, gradient + width, count, width);
-      });
-    });
+    const int64_t width = x.size(-1);
+    const auto [dx, both] = x.is_cpu() ? cpu_layer_norm_backward(dy, x, w, saved[2])
+                                       : cuda::ops_for(x)->layer_norm_backward(dy, x, w, saved[2]);
+    const at::Tensor dwb = both.view({-1});
     const auto bias_dtype = static_cast<at::ScalarType>(context->saved_data["bias_dtype"].toInt());
     return {dx, dwb.narrow(0, 0, width).to(saved[1].scalar_type()),
             dwb.narrow(0, width, width).to(bias_dtype), at::Tensor()};
@@ -160,7 +176,7 @@ at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const 
   const int64_t width = x_ND.size(-1);
   check_shape("layer_norm", "weight_D", weight_D, {width});
   check_shape("layer_norm", "bias_D", bias_D, {width});
-  if (cpu::has_loops(x_ND)) return LayerNorm::apply(x_ND, weight_D, bias_D, eps);
+  if (cpu::has_loops(x_ND) || cuda::takes(x_ND)) return LayerNorm::apply(x_ND, weight_D, bias_D, eps);
   const at::ScalarType dtype = x_ND.scalar_type();
   return at::layer_norm(x_ND, {width}, weight_D.to(dtype), bias_D.to(dtype), eps);
 }

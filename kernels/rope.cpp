@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/shape.h"
 #include "kernels/cpu/elements.h"
+#include "kernels/cuda_ops.h"
 #include "kernels/reference.h"
 
 namespace retort::kernels {
@@ -18,9 +19,18 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+at::Tensor rotate_on_device(const at::Tensor& x_BTHK, const RopeTables& tables,
+                            const at::Tensor& positions_BT, float sign) {
+  const at::Tensor y_BTHK = x_BTHK.clone(at::MemoryFormat::Contiguous);
+  cuda::ops_for(x_BTHK)->rope(y_BTHK.flatten(0, 1), {}, tables.cos_PK.contiguous(),
+                              tables.sin_PK.contiguous(), positions_BT.to(at::kLong).contiguous(), sign);
+  return y_BTHK;
+}
+
 // sign -1 turns back: the transpose of a rotation, scaled or not.
 at::Tensor rotate(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT,
                   float sign) {
+  if (!x_BTHK.is_cpu()) return rotate_on_device(x_BTHK, tables, positions_BT, sign);
   const at::Tensor x = x_BTHK.contiguous(), positions = positions_BT.to(at::kLong).contiguous();
   const at::Tensor cos = tables.cos_PK.contiguous(), sin = tables.sin_PK.contiguous();
   const int64_t tokens = positions.numel(), heads = x.size(2), half = x.size(3) / 2,
@@ -110,7 +120,8 @@ at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Te
   check_shape("rope", "x_BTHK", x_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
   check_shape("rope", "positions_BT", positions_BT, {x_BTHK.size(0), x_BTHK.size(1)});
   check_positions(positions_BT, tables.cos_PK.size(0));
-  if (cpu::has_loops(x_BTHK)) return Rope::apply(x_BTHK, tables.cos_PK, tables.sin_PK, positions_BT);
+  if (cpu::has_loops(x_BTHK) || cuda::takes(x_BTHK))
+    return Rope::apply(x_BTHK, tables.cos_PK, tables.sin_PK, positions_BT);
   return reference::rope(x_BTHK, tables, positions_BT);
 }
 

@@ -17,8 +17,11 @@ void check_labels(const at::Tensor& labels_C, int64_t vocabulary) {
         low.item<int64_t>(), high.item<int64_t>());
 }
 
-bool has_row_kernels(const at::Tensor& logits_CV) {
-  return cuda::takes(logits_CV) && logits_CV.scalar_type() == at::kFloat && logits_CV.is_contiguous();
+// -log q_label of each row on a device; the gradient takes the logits' place.
+at::Tensor device_cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
+  return cuda::ops_for(logits_CV)
+      ->row_losses(logits_CV, {}, labels_C.contiguous(), {.cross_entropy = 1.0}, want_gradient)
+      .cross_entropy_C;
 }
 
 // Of each row.
@@ -47,7 +50,9 @@ RowLoss cross_entropy_rows() {
   return [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     const at::Tensor& z = rows.student_CV;
     check_labels(rows.labels_C, z.size(1));
-    if (has_row_kernels(z)) return cuda::cross_entropy(z, rows.labels_C.contiguous(), scale, gradient_CV);
+    if (const cuda::Ops* device = device_rows(rows))
+      return device->add_row_losses(z, {}, rows.labels_C.contiguous(), {.cross_entropy = scale}, gradient_CV)
+          .cross_entropy_C.sum();
     if (!has_row_loops(z) || !z.is_contiguous()) return plain_cross_entropy(rows, scale, gradient_CV).sum();
     const at::Tensor labels = rows.labels_C.contiguous();
     return sum_rows(z.size(0), z.size(1), [&](int64_t begin, int64_t end, double* losses) {
@@ -61,7 +66,7 @@ RowLoss cross_entropy_rows() {
 at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
   check_labels(labels_C, logits_CV.size(1));
   if (cuda::takes(logits_CV) && logits_CV.is_contiguous())
-    return cuda::cross_entropy_in_place(logits_CV, labels_C.contiguous(), want_gradient);
+    return device_cross_entropy(logits_CV, labels_C, want_gradient);
   if (!cpu::has_loops(logits_CV) || !logits_CV.is_contiguous()) {
     at::Tensor gradient = want_gradient ? at::zeros_like(logits_CV, at::kFloat) : at::Tensor();
     const at::Tensor losses = plain_cross_entropy({logits_CV.to(at::kFloat), {}, labels_C}, 1.0, gradient);
@@ -84,10 +89,11 @@ at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& label
 RowLoss forward_kl_rows(double temperature) {
   check<ConfigError>(temperature > 0, "[forward_kl] temperature must be > 0, got {}", temperature);
   return [temperature](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
-    const at::Tensor student = rows.common(rows.student_CV), &teacher = rows.teacher_CV;
-    check(teacher.defined(), "[forward_kl] needs a teacher's logits, got none");
-    if (has_row_kernels(student) && has_row_kernels(teacher))
-      return cuda::forward_kl(student, teacher, temperature, scale, gradient_CV);
+    check(rows.teacher_CV.defined(), "[forward_kl] needs a teacher's logits, got none");
+    if (device_rows(rows))
+      return device_divergence(
+          {.kind = cuda::RowLoss::kForwardKl, .weight = scale, .temperature = temperature}, rows,
+          gradient_CV);
     if (!has_loops(rows, gradient_CV)) return plain_forward_kl(rows, temperature, scale, gradient_CV);
     return sum_divergence(
         cpu::cpu_table().forward_kl,

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cpu/elements.h"
+#include "kernels/cuda_ops.h"
 #include "kernels/linear_loss.h"
 
 namespace retort::kernels {
@@ -53,6 +54,23 @@ inline bool has_loops(const LogitRows& rows, const at::Tensor& gradient_CV) {
   return has_row_loops(rows.student_CV) && has_row_loops(rows.teacher_CV) &&
          rows.teacher_CV.is_contiguous() &&
          (!gradient_CV.defined() || gradient_CV.strides() == rows.student_CV.strides());
+}
+
+// The kernels for a chunk of rows on a device, f32; nullptr: none. They leave rows of ignored labels out themselves.
+inline const cuda::Ops* device_rows(const LogitRows& rows) {
+  const at::Tensor& z = rows.student_CV;
+  const bool dense = z.scalar_type() == at::kFloat && z.is_contiguous() &&
+                     (!rows.teacher_CV.defined() || rows.teacher_CV.scalar_type() == at::kFloat);
+  return dense ? cuda::ops_for(z) : nullptr;
+}
+
+// A loss of the student's first U columns against the teacher's, where device_rows().
+inline at::Tensor device_divergence(const cuda::RowTerms& terms, const LogitRows& rows,
+                                    const at::Tensor& gradient_CV) {
+  return device_rows(rows)
+      ->add_row_losses(rows.student_CV, rows.teacher_CV.contiguous(), rows.labels_C.contiguous(), terms,
+                       gradient_CV)
+      .loss_C.sum();
 }
 
 // The sum of a loop of kernels/cpu/table.h that compares the student's first U columns with the teacher's. Of

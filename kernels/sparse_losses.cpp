@@ -50,6 +50,19 @@ at::Tensor plain_sparse(const LogitRows& rows, const SparseLabels& labels, doubl
   return sum * (temperature * temperature);
 }
 
+at::Tensor device_sparse(const LogitRows& rows, const SparseLabels& labels, double temperature, double scale,
+                         const at::Tensor& gradient_CV) {
+  const cuda::SparseSignal signal{
+      labels.ids_NK.contiguous(), labels.weights_NK.to(at::kFloat).contiguous(),
+      labels.rest_N.defined() ? labels.rest_N.to(at::kFloat).contiguous() : at::Tensor()};
+  const at::Tensor logits = gradient_CV.defined() ? rows.student_CV.clone() : rows.student_CV;
+  const cuda::RowSums sums = device_rows(rows)->sparse_losses(
+      logits, signal, rows.common(logits).size(1), rows.labels_C.contiguous(),
+      {.weight = scale, .temperature = temperature}, gradient_CV.defined());
+  if (gradient_CV.defined()) at::Tensor(gradient_CV).add_(logits);
+  return sums.loss_C.sum();
+}
+
 }  // namespace
 
 at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& labels, double temperature,
@@ -57,6 +70,7 @@ at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& label
   const at::Tensor student = rows.common(rows.student_CV);
   const int64_t vocabulary = student.size(1);
   check_labels(labels, student.size(0), vocabulary);
+  if (device_rows(rows)) return device_sparse(rows, labels, temperature, scale, gradient_CV);
   const bool same_rows = !gradient_CV.defined() || gradient_CV.strides() == rows.student_CV.strides();
   if (!has_row_loops(student) || !same_rows)
     return plain_sparse(rows, labels, temperature, scale, gradient_CV);

@@ -96,7 +96,7 @@ Layers::Layer Layers::declare(Parameters& parameters, const std::string& prefix,
 
 void Layers::prepare(int64_t positions, const at::Device& device) {
   if (spec_.positions != PositionKind::kRope) return;
-  if (rope_.cos_PK.defined() && rope_.cos_PK.size(0) >= positions) return;
+  if (rope_.cos_PK.defined() && rope_.cos_PK.size(0) >= positions && rope_.cos_PK.device() == device) return;
   const auto tables = [&](double theta, const kernels::RopeScaling& scaling, bool past_original) {
     return kernels::rope_tables(kernels::rope_frequencies(spec_.head_dim, theta, scaling, past_original),
                                 positions, device, kernels::rope_amplitude(scaling));

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "kernels/embedding.h"
 #include "kernels/thin_product.h"
 
 namespace retort::models {
@@ -21,8 +22,8 @@ struct LookUp : torch::autograd::Function<LookUp> {
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const at::Tensor ids = ctx->get_saved_variables()[0];
     const auto dtype = static_cast<at::ScalarType>(ctx->saved_data["dtype"].toInt());
-    const at::Tensor gradient = at::embedding_dense_backward(
-        gradients[0].contiguous(), ids, ctx->saved_data["rows"].toInt(), /*padding_idx=*/-1, false);
+    const at::Tensor gradient =
+        kernels::embedding_backward(gradients[0], ids, ctx->saved_data["rows"].toInt());
     return {gradient.to(dtype), at::Tensor()};
   }
 };
@@ -30,17 +31,17 @@ struct LookUp : torch::autograd::Function<LookUp> {
 // x W^T with a W that is kept as codes: its values are made for the product and again for the gradient of
 // x, so that they are never there for all layers at once. The parameter outlives the graph.
 struct CodesProduct : torch::autograd::Function<CodesProduct> {
-  static at::Tensor values(int64_t weight, at::ScalarType dtype) {
-    return reinterpret_cast<const Parameter*>(weight)->codes->values().to(dtype);
+  static at::Tensor values(int64_t weight, const at::Tensor& like) {
+    return reinterpret_cast<const Parameter*>(weight)->codes->values().to(like.device(), like.scalar_type());
   }
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t weight) {
     ctx->saved_data["weight"] = weight;
-    return at::linear(x, values(weight, x.scalar_type()));
+    return at::linear(x, values(weight, x));
   }
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const at::Tensor& gradient = gradients[0];
     const int64_t weight = ctx->saved_data["weight"].toInt();
-    return {at::matmul(gradient, values(weight, gradient.scalar_type())), at::Tensor()};
+    return {at::matmul(gradient, values(weight, gradient)), at::Tensor()};
   }
 };
 
@@ -50,6 +51,11 @@ constexpr double kShortest = 1e-30;  // instead of a row of zeros, which has no 
 at::Tensor low_rank(const at::Tensor& x, const LowRank& adapter) {
   const at::Tensor x_A = at::linear(x.to(at::kFloat), adapter.a->working.to(at::kFloat));
   return at::linear(adapter.scale == 1.0 ? x_A : x_A * adapter.scale, adapter.b->working.to(at::kFloat));
+}
+
+// Of codes, where the model is.
+at::Tensor made_values(const Parameter& weight, at::ScalarType dtype) {
+  return weight.codes->values().to(weight.working.device(), dtype);
 }
 
 at::Tensor thin(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {
@@ -64,7 +70,7 @@ at::Tensor Linear::product(const at::Tensor& x, const at::Tensor& b) const {
     const at::Tensor y = CodesProduct::apply(x, reinterpret_cast<int64_t>(weight));
     return b.defined() ? y + b : y;
   }
-  const at::Tensor w = weight->codes ? weight->values().to(dtype()) : weight->working;
+  const at::Tensor w = weight->codes ? made_values(*weight, dtype()) : weight->working;
   return kernels::is_thin(x, w) ? thin(x, w, b) : at::linear(x, w, b);
 }
 
@@ -79,9 +85,9 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
   at::Tensor sum = y.to(at::kFloat) + low_rank(input, *adapter);
   if (rescaled) {
     const LowRankValues values = working_values(*adapter);
-    sum = sum *
-          (values.m /
-           joined_lengths(weight->codes ? weight->values() : weight->working, values).clamp_min(kShortest));
+    sum = sum * (values.m /
+                 joined_lengths(weight->codes ? made_values(*weight, at::kFloat) : weight->working, values)
+                     .clamp_min(kShortest));
     if (bias) sum = sum + bias->working;
   }
   return sum.to(dtype());

@@ -19,13 +19,15 @@ constexpr int64_t kLarge = 1 << 19;
 template <typename Work>
 void spread(const Parameters& parameters, const Work& work) {
   int64_t place = 0, values = 0;
+  const bool on_device = !parameters.unique().front().working.is_cpu();  // where all follow one another
   for (const Parameter& p : parameters.unique()) {
-    if (p.numel() >= kLarge)
+    if (on_device || p.numel() >= kLarge)
       work(p, place);
     else
       values += p.numel();
     ++place;
   }
+  if (values == 0) return;
   at::parallel_for(0, values, at::internal::GRAIN_SIZE, [&](int64_t begin, int64_t end) {
     int64_t i = 0, first = 0;  // value of a parameter; whoever has it does the parameter's work
     for (const Parameter& p : parameters.unique()) {
@@ -37,9 +39,11 @@ void spread(const Parameters& parameters, const Work& work) {
   });
 }
 
+// Maps read memory, so what is on a device is staged through the host, unless nothing is to be done to it.
 void refresh(const Parameter& p, WeightMap& map) {
   const at::NoGradGuard no_grad;
-  map.apply_into(p, p.master, p.working);
+  if (p.working.is_cpu()) return map.apply_into(p, p.master, p.working);
+  p.working.copy_(p.placement.used.of(map.identity_for(p) ? p.master : map.apply(p, p.master.cpu())));
 }
 
 bool is_copy(const Parameter& p) { return !p.codes && !p.working.is_alias_of(p.master); }
@@ -82,7 +86,9 @@ std::vector<at::Tensor> pull_back(const Parameters& parameters, WeightMap& map,
   const auto pull = [&](const Parameter& p, int64_t i) {
     const at::NoGradGuard no_grad;
     at::Tensor& gradient = masters[static_cast<size_t>(i)];
-    gradient = map.pull_back(p, gradient);
+    const at::Device device = gradient.device();
+    const bool staged = !device.is_cpu() && !map.identity_for(p);
+    gradient = map.pull_back(p, staged ? gradient.cpu() : gradient).to(device);
   };
   spread(parameters, [&](const Parameter& p, int64_t i) {
     if (!p.frozen && p.role != Role::kScale) pull(p, i);

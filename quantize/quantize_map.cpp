@@ -162,7 +162,7 @@ bool QuantizeMap::fit_scales() {
   for (auto& [name, entry] : entries_) {
     if (entry.theta == nullptr || !entry.theta->master.isnan().any().item<bool>()) continue;
     fitted = true;
-    const at::Tensor weight = entry.weight->master.contiguous();
+    const at::Tensor weight = entry.weight->master.cpu().contiguous();
     if (weight.size(0) > 0)
       rows_in(*entry.weight, entry.theta->master, weight).copy_(theta_of(entry.grid->fit(weight, {})));
   }
@@ -171,14 +171,14 @@ bool QuantizeMap::fit_scales() {
 
 Quantized QuantizeMap::quantize(const Entry& entry, const at::Tensor& x) const {
   if (entry.theta == nullptr) return entry.grid->quantize(x.contiguous());
-  const Scales scales = learned_scales(rows_in(*entry.weight, entry.theta->master, x));
+  const Scales scales = learned_scales(rows_in(*entry.weight, entry.theta->master, x).cpu());
   return {entry.grid->round(x, scales), scales};
 }
 
 // dequantize_blocks(quantize(entry, x)), bit for bit.
 void QuantizeMap::fake_quantize(const Entry& entry, const at::Tensor& x, const at::Tensor& values) const {
   if (entry.theta == nullptr) return entry.grid->fake_quantize(x.contiguous(), values);
-  kernels::round_values(x, learned_scales(rows_in(*entry.weight, entry.theta->master, x)),
+  kernels::round_values(x, learned_scales(rows_in(*entry.weight, entry.theta->master, x).cpu()),
                         entry.grid->rounding, values);
 }
 
@@ -217,9 +217,9 @@ at::Tensor QuantizeMap::pull_back(const Parameter& p, const at::Tensor& gradient
   }
   const auto found = entries_.find(p.name);
   if (found == entries_.end() || found->second.theta == nullptr) return gradient;
-  const at::Tensor theta = rows_in(p, found->second.theta->master, gradient);
+  const at::Tensor theta = rows_in(p, found->second.theta->master, gradient).cpu();
   LearnedGradient out =
-      quantize::pull_back(*found->second.grid, rows_in(p, p.master, gradient), theta, gradient,
+      quantize::pull_back(*found->second.grid, rows_in(p, p.master, gradient).cpu(), theta, gradient,
                           gradient.is_contiguous() ? gradient : at::Tensor(), p.numel());
   found->second.theta_gradient = std::move(out.theta);
   return out.weight;
@@ -240,15 +240,16 @@ const Grid* QuantizeMap::grid_of(const Parameter& p) const {
 Quantized QuantizeMap::quantize(const Parameter& p) const {
   const Entry* entry = entry_of(p);
   RETORT_ASSERT(entry != nullptr);
-  formats::check_finite("[quantize]", p.name, p.master);
   const at::NoGradGuard no_grad;
-  return quantize(*entry, p.master);
+  const at::Tensor master = p.master.cpu();
+  formats::check_finite("[quantize]", p.name, master);
+  return quantize(*entry, master);
 }
 
 double QuantizeMap::relative_error(const Parameter& p) const {
   const double size = p.master.norm().item<double>();
   if (entry_of(p) == nullptr || !enabled_ || size == 0) return 0;
-  return (dequantize_blocks(quantize(p)) - p.master).norm().item<double>() / size;
+  return (dequantize_blocks(quantize(p)) - p.master.cpu()).norm().item<double>() / size;
 }
 
 }  // namespace retort::quantize

@@ -4,7 +4,9 @@
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "data/on_device.h"
 #include "kernels/gradient_norm.h"
+#include "models/on_device.h"
 
 namespace retort::train {
 namespace {
@@ -12,7 +14,7 @@ namespace {
 // f64 [2 + parts] of a micro-batch: the loss, its parts, and how many ranks saw a norm that is not finite.
 at::Tensor figures_of(const LossSum& loss) {
   std::vector<at::Tensor> scalars{loss.sum.detach().reshape({}).to(at::kDouble)};
-  for (const at::Tensor& part : loss.parts) scalars.push_back(part.reshape({}).to(at::kDouble));
+  for (const at::Tensor& part : loss.parts) scalars.push_back(part.reshape({}).to(scalars.front().options()));
   scalars.push_back(at::zeros_like(scalars.front()));
   return at::stack(scalars);
 }
@@ -41,6 +43,24 @@ std::vector<kernels::BlockedGradient> owned_blocks(const Trained& trained,
     if (p->frozen) continue;
     gradient = gradient.contiguous();
     out.push_back({gradient, {0, gradient.size(0), p->placement.owned.step}});
+  }
+  return out;
+}
+
+// What the host reads of a step, in one copy: a device is waited for once.
+struct Readings {
+  std::vector<at::Tensor> losses;  // of each micro-batch, on the host
+  std::vector<double> squares;     // of the owned blocks
+};
+Readings read(const std::vector<at::Tensor>& losses, const kernels::Squares& squares) {
+  std::vector<at::Tensor> all{squares.pieces};
+  all.insert(all.end(), losses.begin(), losses.end());
+  const at::Tensor host = at::cat(all).cpu();
+  const auto pieces = static_cast<size_t>(squares.pieces.numel());
+  Readings out{{}, squares.blocks(host_values<const double>(host).first(pieces))};
+  for (int64_t first = squares.pieces.numel(); const at::Tensor& figures : losses) {
+    out.losses.push_back(host.narrow(0, first, figures.numel()));
+    first += figures.numel();
   }
   return out;
 }
@@ -84,12 +104,14 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
   if (!stats.measured()) return stats;
 
   // forward and backward
+  const at::Device device = models::device_of(parameters);
   std::vector<at::Tensor> figures;
   parts_.objective.begin_step(step);
   sync_.begin_step();
   for (int64_t g = 0; g < micro_batches_.each(); ++g) {
     sync_.begin_micro_batch(g);
-    const LossSum loss = parts_.objective(parts_.model, batches[static_cast<size_t>(g)]);
+    const LossSum loss =
+        parts_.objective(parts_.model, data::on_device(batches[static_cast<size_t>(g)], device));
     (loss.sum / divisor).backward();
     sync_.end_micro_batch(g);
     figures.push_back(figures_of(loss));
@@ -100,13 +122,13 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
 
   // clip
   const std::vector<kernels::BlockedGradient> owned = owned_blocks(trained_, gradients);
-  const std::vector<double> squares = kernels::block_squares(owned);
-  stats.gradient_norm =
-      kernels::norm_of(parts_.owners == nullptr ? squares : parts_.owners->of_all_blocks(squares));
+  const Readings readings = read(figures, kernels::squares_of(owned));
+  stats.gradient_norm = kernels::norm_of(
+      parts_.owners == nullptr ? readings.squares : parts_.owners->of_all_blocks(readings.squares));
   kernels::clip_gradients(owned, stats.gradient_norm, clip_norm_);
 
   // guard: norm and loss are of all ranks, so every rank decides alike
-  stats.skipped = !share_figures(figures, micro_batches_, divisor, stats);
+  stats.skipped = !share_figures(readings.losses, micro_batches_, divisor, stats);
   stats.parts = parts_.objective.figures(std::move(stats.parts));
   if (stats.skipped) return stats;
 

@@ -48,6 +48,10 @@ RowLosses losses_of(const at::Tensor& student_CV, const at::Tensor& labels_C, co
   return out;
 }
 
+void add_chunks(std::vector<AdamChunk>& chunks, int64_t tensor, int64_t count) {
+  for (int64_t at = 0; at < count; at += kAdamChunk) chunks.push_back({tensor, at});
+}
+
 template <class T>
 at::Tensor table_on(const at::Tensor& device, const std::vector<T>& rows) {
   const auto bytes = static_cast<int64_t>(rows.size() * sizeof(T));
@@ -242,12 +246,29 @@ at::Tensor Ops::row_magnitudes(const at::Tensor& x, bool mean) const {
   return out;
 }
 
-AdamW::AdamW(const Ops& ops, const std::vector<Parameter>& parameters) : ops_(ops) {
+at::Tensor Ops::squares(const std::vector<at::Tensor>& gradients) const {
+  std::vector<AdamTensor> tensors;
+  std::vector<AdamChunk> chunks;
+  for (const at::Tensor& gradient : gradients) {
+    add_chunks(chunks, std::ssize(tensors), gradient.numel());
+    tensors.push_back({nullptr, nullptr, nullptr, floats(gradient), nullptr, gradient.numel(), 0.0f});
+  }
+  const at::Tensor& first = gradients.at(0);
+  const at::Tensor tensor_table = table_on(first, tensors), chunk_table = table_on(first, chunks);
+  at::Tensor sums = at::empty({std::ssize(chunks)}, first.options().dtype(at::kDouble));
+  enqueue(first, [&](Stream stream) {
+    table_.squares(static_cast<const AdamTensor*>(data(tensor_table)),
+                   static_cast<const AdamChunk*>(data(chunk_table)), std::ssize(chunks),
+                   sums.mutable_data_ptr<double>(), stream);
+  });
+  return sums;
+}
+
+AdamW::AdamW(const Ops& ops, const std::vector<Parameter>& parameters, int64_t steps_done) : ops_(ops) {
   std::vector<AdamTensor> tensors;
   std::vector<AdamChunk> chunks;
   for (const Parameter& p : parameters) {
-    for (int64_t at = 0; at < p.master.numel(); at += kAdamChunk)
-      chunks.push_back({static_cast<int64_t>(tensors.size()), at});
+    add_chunks(chunks, std::ssize(tensors), p.master.numel());
     tensors.push_back({float_place(p.master), float_place(p.m), float_place(p.v), floats(p.gradient),
                        place(p.working), p.master.numel(), p.decays ? 1.0f : 0.0f});
   }
@@ -257,6 +278,7 @@ AdamW::AdamW(const Ops& ops, const std::vector<Parameter>& parameters) : ops_(op
   chunk_table_ = table_on(first, chunks);
   squares_ = at::empty({chunks_}, first.options().dtype(at::kDouble));
   figures_ = at::zeros({3}, first.options().dtype(at::kDouble));
+  figures_[1].fill_(static_cast<double>(steps_done));
   rates_ = at::zeros({static_cast<int64_t>(sizeof(AdamRates) / sizeof(float))}, first.options());
 }
 

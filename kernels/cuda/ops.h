@@ -73,6 +73,8 @@ class Ops {
   at::Tensor sum_parts(const at::Tensor& parts_PD) const;
   // Of leaves [L, ..], in the order of comm/tree_sum.h, and sums of squares of its chunks, f64.
   std::pair<at::Tensor, at::Tensor> tree_sum(const at::Tensor& leaves) const;
+  // Sums of squares of f32 gradients, f64: of each, its chunks of kAdamChunk elements.
+  at::Tensor squares(const std::vector<at::Tensor>& gradients) const;
   // dw_VD f32 += the rows of dy_ND by their ids.
   void embedding_backward(const at::Tensor& dy_ND, const at::Tensor& ids_N, const at::Tensor& dw_VD) const;
 
@@ -102,7 +104,7 @@ class AdamW {
     at::Tensor working;                 // bf16, or undefined
     bool decays = true;
   };
-  AdamW(const Ops& ops, const std::vector<Parameter>& parameters);
+  AdamW(const Ops& ops, const std::vector<Parameter>& parameters, int64_t steps_done = 0);
   // One update, unless the gradients' norm is not finite. Nothing is read by the host. squares: f64 sums whose
   // total is the gradients' sum of squares, where a reduction has left them; undefined: they are found.
   void step(const AdamOptions& options, const at::Tensor& squares = {});

@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 
+#include "models/on_device.h"
 #include "tests/data/corpus.h"
 #include "tests/testing.h"
 #include "tests/train/captured_log.h"
@@ -52,11 +53,12 @@ struct TinyRun {
   bool isolate_documents = false;
   int64_t limit = 0;
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
-  std::vector<std::string> frozen;       // parameters
-  bool unlabelled = false;               // every fifth step has no labels, from the third on
-  bool learns = false;                   // the objective has a parameter of its own
-  std::map<int64_t, double> figures;     // of validations, by step; else a norm
-  double model_norm = 0;                 // of rank 0's weights, after run
+  at::Device device = at::kCPU;
+  std::vector<std::string> frozen;    // parameters
+  bool unlabelled = false;            // every fifth step has no labels, from the third on
+  bool learns = false;                // the objective has a parameter of its own
+  std::map<int64_t, double> figures;  // of validations, by step; else a norm
+  double model_norm = 0;              // of rank 0's weights, after run
 
   std::string log;                 // rank 0's, after run
   std::vector<int64_t> validated;  // rank 0's
@@ -147,6 +149,8 @@ struct TinyRun {
     models::bind_working(tiny.model.parameters(), map, measured);
     Loss objective(learns);
     objective.unlabelled = unlabelled;
+    models::move_to(tiny.model.parameters(), device);
+    if (objective.learned()) models::move_to(*objective.learned(), device);
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, {tiny.model.parameters(), objective.learned()});
     std::vector<data::Source> sources = {

@@ -1,0 +1,13 @@
+#include "data/on_device.h"
+
+namespace retort::data {
+
+Batch on_device(const Batch& batch, const at::Device& device) {
+  Batch out = batch;
+  if (device.is_cpu()) return out;
+  for (at::Tensor* x : {&out.tokens_BT, &out.labels_BT, &out.positions_BT, &out.document_BT})
+    if (x->defined()) *x = x->to(device);
+  return out;
+}
+
+}  // namespace retort::data

@@ -1,0 +1,195 @@
+#include "tests/fake_device/fake_device.h"
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/detail/PrivateUse1HooksInterface.h>
+#include <ATen/ops/_reshape_alias_native.h>
+#include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/unfold_native.h>
+#include <ATen/ops/view_native.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <torch/library.h>
+
+#include <cstring>
+#include <mutex>
+
+#include "core/error.h"
+#include "kernels/cuda_ops.h"
+#include "tests/fake_device/host_operator.h"
+#include "tests/fake_device/memory.h"
+
+namespace retort::testing {
+namespace {
+
+constexpr auto kType = c10::DeviceType::PrivateUse1;
+
+// --- what has happened
+
+std::mutex counting;
+Traffic traffic_so_far;
+
+template <class Change>
+void count(Change change) {
+  const std::lock_guard lock(counting);
+  change(traffic_so_far);
+}
+
+bool on_device(const at::Tensor& x) { return x.device().type() == kType; }
+
+// --- memory and the thread's device
+
+struct Allocator final : c10::Allocator {
+  c10::DataPtr allocate(size_t bytes) override {
+    void* const at = Memory::get().allocate(bytes);
+    return {at, at, &release, fake_device()};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    std::memcpy(Memory::get().readable(to), Memory::get().readable(from), bytes);
+  }
+  static void release(void* at) { Memory::get().free(at); }
+};
+Allocator allocator;
+REGISTER_ALLOCATOR(kType, &allocator)
+
+// One device and one stream, which is always done.
+struct Guard final : c10::impl::DeviceGuardImplInterface {
+  c10::DeviceType type() const override { return kType; }
+  c10::Device exchangeDevice(c10::Device) const override { return fake_device(); }
+  c10::Device getDevice() const override { return fake_device(); }
+  void setDevice(c10::Device) const override {}
+  void uncheckedSetDevice(c10::Device) const noexcept override {}
+  c10::Stream getStream(c10::Device) const override { return stream(); }
+  c10::Stream getDefaultStream(c10::Device) const override { return stream(); }
+  c10::Stream exchangeStream(c10::Stream) const override { return stream(); }
+  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
+  void block(void*, const c10::Stream&) const override {}
+  bool queryEvent(void*) const override { return true; }
+  bool queryStream(const c10::Stream&) const override { return true; }
+  void synchronizeStream(const c10::Stream&) const override {}
+  static c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, fake_device()); }
+};
+C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard)
+
+struct Hooks final : at::PrivateUse1HooksInterface {
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
+  bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+};
+// A kind of device with a name is one whose streams backward follows.
+const bool kNamed = [] {
+  static Hooks hooks;
+  at::RegisterPrivateUse1HooksInterface(&hooks);
+  c10::register_privateuse1_backend("fake");
+  return true;
+}();
+
+// --- operators of the device's own
+
+at::Tensor empty(c10::IntArrayRef size, std::optional<c10::ScalarType> dtype, std::optional<c10::Layout>,
+                 std::optional<c10::Device>, std::optional<bool>, std::optional<c10::MemoryFormat> format) {
+  return at::detail::empty_generic(size, &allocator, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+                                   c10::dtype_or_default(dtype), format);
+}
+
+at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::optional<c10::ScalarType> dtype,
+                         std::optional<c10::Layout>, std::optional<c10::Device>, std::optional<bool>) {
+  return at::detail::empty_strided_generic(size, stride, &allocator,
+                                           c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
+                                           c10::dtype_or_default(dtype));
+}
+
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+  count([&](Traffic& t) {
+    if (!on_device(from))
+      ++t.to_device;
+    else if (!on_device(to))
+      ++t.to_host;
+    else
+      ++t.operators["aten::copy_"];
+  });
+  const at::AutoDispatchBelowADInplaceOrView below;
+  at::Tensor out = on_device(to) ? on_host(to) : to;
+  out.copy_(on_device(from) ? on_host(from) : from);
+  return to;
+}
+
+// Contiguous; what was there is lost unless it stays large enough.
+const at::Tensor& resize(const at::Tensor& x, c10::IntArrayRef size, std::optional<c10::MemoryFormat>) {
+  const auto bytes = static_cast<size_t>(c10::multiply_integers(size)) * x.element_size();
+  c10::StorageImpl* const storage = x.storage().unsafeGetStorageImpl();
+  if (bytes > storage->nbytes()) {
+    storage->set_data_ptr_noswap(allocator.allocate(bytes));
+    storage->set_nbytes(bytes);
+  }
+  x.unsafeGetTensorImpl()->set_sizes_contiguous(size);
+  return x;
+}
+
+void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const std::string& name = op.schema().name();
+  count([&](Traffic& t) {
+    if (name == "aten::_local_scalar_dense" || name == "aten::equal")
+      ++t.scalars;
+    else if (name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::_unique2")
+      ++t.shapes;
+    std::string full = name;
+    if (!op.schema().overload_name().empty()) full += "." + op.schema().overload_name();
+    ++t.operators[full];
+  });
+  run_on_host(op, stack);
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
+  m.impl("empty.memory_format", &empty);
+  m.impl("empty_strided", &empty_strided);
+  m.impl("_copy_from", &copy_from);
+  m.impl("resize_", &resize);
+  m.impl("as_strided", &at::native::as_strided_tensorimpl);
+  m.impl("view", &at::native::view);
+  m.impl("_reshape_alias", &at::native::_reshape_alias);
+  m.impl("unfold", &at::native::unfold);
+}
+
+TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
+  m.fallback(torch::CppFunction::makeFromBoxedFunction<&on_the_cpu>());
+}
+
+// --- our kernels
+
+void enqueue(const at::Tensor& on, const std::function<void(kernels::cuda::Stream)>& kernels) {
+  RETORT_ASSERT(on_device(on));
+  count([](Traffic& t) { ++t.launches; });
+  const Memory::Opened opened;
+  kernels(nullptr);
+}
+
+const kernels::cuda::Ops& emulated_ops() {
+  static const kernels::cuda::Ops ops(kernels::cuda::emulated::table(), enqueue);
+  return ops;
+}
+
+const bool kProvided = (kernels::cuda::provide(kType, emulated_ops()), true);
+
+}  // namespace
+
+at::Device fake_device() { return {kType, 0}; }
+
+Watch::Watch() {
+  count([&](const Traffic& t) { before_ = t; });
+}
+
+Traffic Watch::traffic() const {
+  Traffic out;
+  count([&](const Traffic& t) { out = t; });
+  out.to_device -= before_.to_device;
+  out.to_host -= before_.to_host;
+  out.scalars -= before_.scalars;
+  out.shapes -= before_.shapes;
+  out.launches -= before_.launches;
+  for (const auto& [name, times] : before_.operators)
+    if ((out.operators[name] -= times) == 0) out.operators.erase(name);
+  return out;
+}
+
+}  // namespace retort::testing

@@ -1,0 +1,40 @@
+// A device whose memory the host cannot read, for machines without a GPU: LibTorch's PrivateUse1. Its memory is one
+// file of RAM that is mapped twice. Tensors have addresses in a mapping that nobody may access, so that code which reads a
+// tensor's memory without asking where it is ends in a segmentation fault, with a stack. Operators of LibTorch run
+// on the CPU's kernels, through the other mapping and in the tensor's own strides; the operations of kernels/ take the emulated
+// CUDA kernels (tests/cuda_emulation), for which the first mapping is opened while they run.
+// Synchronous, one device. New memory is filled with NaN. Backward runs on a thread of its own, as on a GPU.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+namespace retort::testing {
+
+at::Device fake_device();
+
+// What has happened on the device.
+struct Traffic {
+  int64_t to_device = 0, to_host = 0;        // copies
+  int64_t scalars = 0;                       // .item() and the like
+  int64_t shapes = 0;                        // results whose shape the host must be told: nonzero
+  int64_t launches = 0;                      // of kernels of ours
+  std::map<std::string, int64_t> operators;  // that LibTorch's CPU kernels have done, by name
+
+  int64_t host_reads() const { return to_host + scalars + shapes; }
+};
+
+// Since the object was made, of all threads.
+class Watch {
+ public:
+  Watch();
+  Traffic traffic() const;
+
+ private:
+  Traffic before_;
+};
+
+}  // namespace retort::testing

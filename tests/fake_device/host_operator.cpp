@@ -1,0 +1,134 @@
+#include "tests/fake_device/host_operator.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "tests/fake_device/fake_device.h"
+#include "tests/fake_device/memory.h"
+
+namespace retort::testing {
+namespace {
+
+using c10::IValue;
+
+bool on_device(const at::Tensor& x) { return x.defined() && x.device() == fake_device(); }
+
+c10::Storage storage_on_host(const c10::Storage& storage) {
+  c10::DataPtr data(Memory::get().readable(storage.data()), at::kCPU);
+  return {c10::Storage::use_byte_size_t(), storage.nbytes(), std::move(data), nullptr, false};
+}
+
+at::Tensor in_storage(const at::Tensor& like, c10::Storage storage, c10::DispatchKey key) {
+  at::Tensor out =
+      at::detail::make_tensor<c10::TensorImpl>(std::move(storage), c10::DispatchKeySet(key), like.dtype());
+  out.unsafeGetTensorImpl()->set_sizes_and_strides(like.sizes(), like.strides(), like.storage_offset());
+  if (like.unsafeGetTensorImpl()->is_wrapped_number()) out.unsafeGetTensorImpl()->set_wrapped_number(true);
+  return out;
+}
+
+// One call: the device's tensors and what stands for them. Tensors of one storage stay so.
+class Call {
+ public:
+  explicit Call(const c10::OperatorHandle& op) : op_(op) {}
+
+  void operator()(torch::jit::Stack* stack) {
+    const auto arguments = op_.schema().arguments();
+    const size_t first = stack->size() - arguments.size();
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      const c10::AliasInfo* alias = arguments[i].alias_info();
+      IValue& value = (*stack)[first + i];
+      value = host_value(value, alias != nullptr && alias->isWrite());
+    }
+    op_.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
+    for (Resized& x : resized_) {
+      if (x.host.numel() == 0) continue;
+      x.device.resize_(x.host.sizes());
+      on_host(x.device).copy_(x.host);
+    }
+    for (size_t i = stack->size() - op_.schema().returns().size(); i < stack->size(); ++i)
+      (*stack)[i] = device_value((*stack)[i]);
+  }
+
+ private:
+  struct Pair {
+    at::Tensor device, host;
+  };
+  using Resized = Pair;
+
+  IValue host_value(const IValue& value, bool written) {
+    if (value.isTensor()) return host(value.toTensor(), written);
+    if (value.isTensorList()) {
+      c10::List<at::Tensor> out;
+      for (const at::Tensor& x : value.toTensorVector()) out.push_back(host(x, written));
+      return out;
+    }
+    if (value.isOptionalTensorList()) {
+      c10::List<std::optional<at::Tensor>> out;
+      for (const std::optional<at::Tensor>& x : value.toOptionalTensorVector())
+        out.push_back(x ? std::optional(host(*x, written)) : std::nullopt);
+      return out;
+    }
+    return value.isDevice() ? IValue(at::Device(at::kCPU)) : value;
+  }
+
+  at::Tensor host(const at::Tensor& x, bool written) {
+    if (!on_device(x)) {
+      // A device reads nothing of the host's but single numbers, which travel with the launch.
+      TORCH_CHECK(!x.defined() || x.dim() == 0, "fake device: ", op_.schema().name(),
+                  " got tensors of the host and of the device");
+      return x;
+    }
+    if (written && x.numel() == 0) {  // the operator may give it its size
+      resized_.push_back({x, at::empty({0}, x.options().device(at::kCPU))});
+      pairs_.push_back(resized_.back());
+      return resized_.back().host;
+    }
+    for (const Pair& pair : pairs_)
+      if (pair.device.is_same(x)) return pair.host;
+    pairs_.push_back({x, in_storage(x, shared_storage(x), c10::DispatchKey::CPU)});
+    return pairs_.back().host;
+  }
+
+  c10::Storage shared_storage(const at::Tensor& x) const {
+    for (const Pair& pair : pairs_)
+      if (pair.device.is_alias_of(x) && pair.host.storage().nbytes() > 0) return pair.host.storage();
+    return storage_on_host(x.storage());
+  }
+
+  IValue device_value(const IValue& value) const {
+    if (value.isTensor()) return device(value.toTensor());
+    if (!value.isTensorList()) return value;
+    c10::List<at::Tensor> out;
+    for (const at::Tensor& x : value.toTensorVector()) out.push_back(device(x));
+    return out;
+  }
+
+  at::Tensor device(const at::Tensor& x) const {
+    if (!x.defined()) return x;
+    for (const Pair& pair : pairs_)
+      if (pair.host.is_same(x)) return pair.device;
+    for (const Pair& pair : pairs_)  // a view of an argument
+      if (pair.host.is_alias_of(x))
+        return in_storage(x, pair.device.storage(), c10::DispatchKey::PrivateUse1);
+    at::Tensor out = at::empty_strided(x.sizes(), x.strides(), x.options().device(fake_device()));
+    on_host(out).copy_(x);
+    return out;
+  }
+
+  const c10::OperatorHandle& op_;
+  std::vector<Pair> pairs_;
+  std::vector<Resized> resized_;
+};
+
+}  // namespace
+
+at::Tensor on_host(const at::Tensor& x) {
+  return in_storage(x, storage_on_host(x.storage()), c10::DispatchKey::CPU);
+}
+
+void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const at::AutoDispatchBelowADInplaceOrView below;
+  Call{op}(stack);
+}
+
+}  // namespace retort::testing

@@ -1,0 +1,15 @@
+// An operator of LibTorch on tensors of the device, done by the CPU's kernel in the device's memory.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
+
+namespace retort::testing {
+
+// The same values in the other mapping: a CPU tensor of x's sizes and strides.
+at::Tensor on_host(const at::Tensor& x);
+
+// Takes the arguments from the stack and leaves the results there, as a boxed kernel does.
+void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack);
+
+}  // namespace retort::testing

@@ -1,0 +1,225 @@
+// The operations of kernels/ on tensors of a device: value and gradients no worse than twice the plain version's in
+// the same dtype, against fp64, and no wait for the device.
+#include <gtest/gtest.h>
+
+#include "distill/loss.h"
+#include "kernels/activation.h"
+#include "kernels/adamw.h"
+#include "kernels/attention.h"
+#include "kernels/embedding.h"
+#include "kernels/gradient_norm.h"
+#include "kernels/linear_loss.h"
+#include "kernels/norm.h"
+#include "kernels/reference.h"
+#include "kernels/rope.h"
+#include "kernels/row_losses.h"
+#include "tests/fake_device/fake_device.h"
+#include "tests/kernels/gradcheck.h"
+#include "tests/testing.h"
+
+namespace retort::kernels {
+namespace {
+
+using namespace retort::testing;
+
+constexpr at::ScalarType kDtypes[] = {at::kFloat, at::kBFloat16};
+
+// Inputs and results on the host; fp64 stays there.
+Operation there(const Operation& operation) {
+  return [operation](const Tensors& inputs) {
+    if (inputs[0].scalar_type() == at::kDouble) return operation(inputs);
+    Tensors moved;
+    for (const at::Tensor& input : inputs) moved.push_back(input.to(fake_device()));
+    const Watch watch;
+    const at::Tensor out = operation(moved);
+    EXPECT_EQ(watch.traffic().host_reads(), 0);
+    EXPECT_GT(watch.traffic().launches, 0);
+    return out.to(at::kCPU);
+  };
+}
+
+TEST(OnDevice, NormsMatchFp64) {
+  for (const at::ScalarType dtype : kDtypes)
+    for (const int64_t width : {7, 64}) {
+      const Tensors inputs{normal({2, 5, width}, 1), normal({width}, 2), normal({width}, 3)};
+      expect_as_good(
+          "rms_norm", there([](const Tensors& t) { return rms_norm(t[0], t[1], 1e-5) + 0.0 * t[2]; }),
+          [](const Tensors& t) { return reference::rms_norm(t[0], t[1], 1e-5, false) + 0.0 * t[2]; }, inputs,
+          dtype);
+      expect_as_good(
+          "unit offset",
+          there([](const Tensors& t) { return rms_norm(t[0], t[1], 1e-5, true) + 0.0 * t[2]; }),
+          [](const Tensors& t) { return reference::rms_norm(t[0], t[1], 1e-5, true) + 0.0 * t[2]; }, inputs,
+          dtype);
+      expect_as_good(
+          "layer_norm", there([](const Tensors& t) { return layer_norm(t[0], t[1], t[2], 1e-5); }),
+          [](const Tensors& t) { return reference::layer_norm(t[0], t[1], t[2], 1e-5); }, inputs, dtype);
+    }
+}
+
+TEST(OnDevice, GatesMatchFp64) {
+  using Gated = at::Tensor (*)(const at::Tensor&, const at::Tensor&);
+  const std::pair<Gated, Gated> gates[] = {
+      {swiglu, reference::swiglu}, {geglu, reference::geglu}, {relu2glu, reference::relu2glu}};
+  for (const at::ScalarType dtype : kDtypes) {
+    const Tensors inputs{normal({11, 23}, 1, 3.0), normal({11, 23}, 2)};
+    for (const auto& [ours, plain] : gates)
+      expect_as_good(
+          "gate", there([ours = ours](const Tensors& t) { return ours(t[0], t[1]); }),
+          [plain = plain](const Tensors& t) { return plain(t[0], t[1]); }, inputs, dtype);
+    expect_as_good(
+        "gelu", there([](const Tensors& t) { return gelu_tanh(t[0]); }),
+        [](const Tensors& t) { return reference::gelu_tanh(t[0]); }, {inputs[0]}, dtype);
+  }
+}
+
+TEST(OnDevice, RopeMatchesFp64) {
+  const at::Tensor frequencies = rope_frequencies(16, 1e4, {});
+  const at::Tensor positions = at::arange(9, at::kLong).flip(0).expand({2, 9});
+  for (const at::ScalarType dtype : kDtypes)
+    expect_as_good(
+        "rope", there([&](const Tensors& t) {
+          const at::Device device = t[0].device();
+          return rope(t[0], rope_tables(frequencies, 12, device), positions.to(device));
+        }),
+        [&](const Tensors& t) { return reference::rope(t[0], rope_tables(frequencies, 12), positions); },
+        {normal({2, 9, 3, 16}, 1)}, dtype);
+}
+
+TEST(OnDevice, AnEmbeddingsGradientIsSummedInTokenOrder) {
+  const at::Tensor ids = random_labels(40, 6, 3).view({4, 10}), dy = normal({4, 10, 12}, 4).to(at::kFloat);
+  const at::Tensor device = embedding_backward(dy.to(fake_device()), ids.to(fake_device()), 6).cpu();
+  EXPECT_LE(relative_error(device, embedding_backward(dy.to(at::kDouble), ids, 6)), 40 * 0x1p-24);
+}
+
+// --- losses on rows of logits
+
+struct Problem {
+  at::Tensor h_ND = normal({23, 12}, 1), weight_VD = normal({37, 12}, 2, 0.5),
+             teacher_ND = normal({23, 9}, 3), teacher_UD = normal({33, 9}, 4, 0.5),
+             labels_N = random_labels(23, 33, 5, 4), places_N = at::arange(100, 123, at::kLong);
+};
+
+// The sum, its parts, and the gradients of h and of the weight.
+Tensors distilled(const Problem& p, const std::vector<LossTerm>& terms, const at::Device& device,
+                  at::ScalarType dtype, double softcap) {
+  const auto of = [&](const at::Tensor& x) { return x.to(device, dtype); };
+  const at::Tensor h_ND = of(p.h_ND).requires_grad_(), weight_VD = of(p.weight_VD).requires_grad_();
+  const TeacherSignal teacher{.heads = {{of(p.teacher_ND), {of(p.teacher_UD)}}}, .places_N = p.places_N};
+  const LinearDistillResult result =
+      linear_distill(h_ND, {weight_VD, softcap}, teacher, p.labels_N.to(device), terms, 8);
+  (result.sum / 7.0).backward();
+  Tensors out{result.sum.detach(), h_ND.grad(), weight_VD.grad()};
+  for (const at::Tensor& part : result.parts) out.push_back(part);
+  for (at::Tensor& x : out) x = x.cpu();
+  return out;
+}
+
+// In fp64, from whole logits of the rows that count.
+Tensors exact(const Problem& p, const std::vector<LossTerm>& terms, at::ScalarType dtype, double softcap) {
+  const auto of = [&](const at::Tensor& x) { return x.to(dtype).to(at::kDouble); };
+  const at::Tensor valid = (p.labels_N != kIgnoredLabel).nonzero().view({-1});
+  const at::Tensor h = of(p.h_ND).index_select(0, valid), w = of(p.weight_VD);
+  at::Tensor z = at::mm(h, w.t());
+  if (softcap > 0) z = softcap * (z / softcap).tanh();
+  const LogitRows rows{.student_CV = z,
+                       .teacher_CV = at::mm(of(p.teacher_ND).index_select(0, valid), of(p.teacher_UD).t()),
+                       .labels_C = p.labels_N.index_select(0, valid),
+                       .places_C = p.places_N.index_select(0, valid),
+                       .vocabulary = 33};
+  at::Tensor gradient = at::zeros_like(z), sum = at::zeros({}, at::kDouble);
+  Tensors parts;
+  for (const LossTerm& term : terms) {
+    parts.push_back(term.loss(rows, term.weight, gradient).to(at::kDouble));
+    sum = sum + term.weight * parts.back();
+  }
+  if (softcap > 0) gradient = gradient * (1.0 - (z / softcap).square());
+  gradient = gradient / 7.0;
+  Tensors out{sum, at::zeros_like(of(p.h_ND)).index_copy(0, valid, at::mm(gradient, w)),
+              at::mm(gradient.t(), h)};
+  out.insert(out.end(), parts.begin(), parts.end());
+  return out;
+}
+
+void expect_losses(const std::string& what, const std::vector<LossTerm>& terms, double softcap = 0) {
+  const Problem p;
+  for (const at::ScalarType dtype : kDtypes) {
+    const Watch watch;
+    const Tensors got = distilled(p, terms, fake_device(), dtype, softcap);
+    EXPECT_EQ(watch.traffic().scalars + watch.traffic().shapes, 0) << what;
+    const Tensors usual = distilled(p, terms, at::kCPU, dtype, softcap),
+                  want = exact(p, terms, dtype, softcap);
+    for (size_t i = 0; i < want.size(); ++i) {
+      const double unit = usual[i].scalar_type() == at::kBFloat16 ? 0x1p-8 : 0x1p-23;
+      const double allowed =
+          2.0 * (worst_error(usual[i], want[i]) + unit * want[i].abs().max().item<double>());
+      EXPECT_LE(worst_error(got[i], want[i]), allowed) << what << " " << toString(dtype) << " result " << i;
+    }
+  }
+}
+
+TEST(OnDevice, EveryLossOnRowsMatchesFp64) {
+  for (const distill::LossSpec& spec : distill::losses()) {
+    if (!spec.make) continue;
+    distill::LossOptions options{.fn = spec.name, .temperature = 1.0, .k = 5, .draws = 6};
+    if (std::count(spec.parameters.begin(), spec.parameters.end(), "temperature")) options.temperature = 2.0;
+    expect_losses(spec.name, {{spec.make(options), 0.75}});
+    expect_losses(spec.name + " beside cross-entropy",
+                  {{cross_entropy_rows(), 0.25}, {spec.make(options), 0.75}}, 5.0);
+  }
+}
+
+TEST(OnDevice, CrossEntropyOfAHeadMatchesTheCpu) {
+  const Problem p;
+  for (const at::ScalarType dtype : kDtypes) {
+    const auto on = [&](const at::Device& device, bool a_row) -> Tensors {
+      const at::Tensor h = p.h_ND.to(device, dtype).requires_grad_(),
+                       w = p.weight_VD.to(device, dtype).requires_grad_(), labels = p.labels_N.to(device);
+      const at::Tensor out =
+          a_row ? linear_token_losses(h, {w}, labels, 8) : linear_cross_entropy(h, {w}, labels, 8);
+      out.sum().backward();
+      return {out.detach().cpu(), h.grad().cpu(), w.grad().cpu()};
+    };
+    for (const bool a_row : {false, true}) {
+      const Watch watch;
+      const Tensors got = on(fake_device(), a_row);
+      EXPECT_EQ(watch.traffic().scalars + watch.traffic().shapes, 0);
+      const Tensors want = on(at::kCPU, a_row);
+      // A softmax of 37 columns and products of up to 37 terms, each result rounded once to the dtype.
+      const double unit = dtype == at::kFloat ? 0x1p-23 : 0x1p-7;
+      EXPECT_LE(relative_error(got[0], want[0]), 40 * 0x1p-23);
+      for (size_t i : {1, 2})
+        EXPECT_LE(relative_error(got[i], want[i]), (dtype == at::kFloat ? 80 : 2) * unit);
+    }
+  }
+}
+
+// --- updates
+
+TEST(OnDevice, NormAndUpdateAreTheCpus) {
+  const Tensors values{normal({300, 130}, 1).to(at::kFloat), normal({7}, 2).to(at::kFloat)};
+  const auto on = [&](const at::Device& device) {
+    std::vector<AdamwTensor> tensors;
+    std::vector<BlockedGradient> gradients;
+    for (const at::Tensor& x : values) {
+      const at::Tensor p = x.to(device).clone(), g = (x.to(device) * 0.1).sin();
+      const RowBlocks blocks{0, x.size(0), 64};
+      tensors.push_back({p, at::zeros_like(p), at::zeros_like(p), g, blocks, x.dim() > 1 ? 0.1 : 0.0});
+      gradients.push_back({g, blocks});
+    }
+    const std::vector<double> squares = block_squares(gradients);
+    EXPECT_EQ(squares.size(), 6u);
+    clip_gradients(gradients, norm_of(squares), 1.0);
+    for (int64_t t = 1; t <= 3; ++t)
+      adamw(tensors, {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .t = t});
+    Tensors out{at::tensor(squares, at::kDouble)};
+    for (const AdamwTensor& x : tensors) out.insert(out.end(), {x.p.cpu(), x.m.cpu(), x.v.cpu()});
+    return out;
+  };
+  const Tensors device = on(fake_device()), cpu = on(at::kCPU);
+  EXPECT_LE(relative_error(device[0], cpu[0]), 1e-14);
+  for (size_t i = 1; i < cpu.size(); ++i) EXPECT_TRUE(same_bits(device[i], cpu[i])) << i;
+}
+
+}  // namespace
+}  // namespace retort::kernels

@@ -1,0 +1,104 @@
+// A few training steps on a device, and the same on the CPU beside them.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+
+#include "models/on_device.h"
+#include "tests/fake_device/fake_device.h"
+#include "tests/testing.h"
+#include "tests/train/tiny_model.h"
+#include "train/step.h"
+
+namespace retort::testing {
+
+// What one run trains. Everything is made on the CPU; then model and objective's parameters move.
+struct Training {
+  std::function<std::unique_ptr<models::Model>()> model;
+  std::function<std::unique_ptr<models::WeightMap>(models::Parameters&)> map = [](models::Parameters&) {
+    return std::make_unique<models::IdentityMap>();
+  };
+  // A teacher of its own moves to the device.
+  std::function<std::unique_ptr<train::Objective>(const models::Model&, const at::Device&)> objective =
+      [](const models::Model&, const at::Device&) { return train::make_cross_entropy(); };
+  std::function<data::Batch(int64_t number)> batch = [](int64_t number) { return train::tiny_batch(number); };
+  at::ScalarType dtype = at::kFloat;
+};
+
+// What a map makes is on the device as it would be on the host: the cast of apply(), whatever was staged.
+inline void expect_working(const models::Parameters& parameters, models::WeightMap& map) {
+  const at::NoGradGuard no_grad;
+  for (const models::Parameter& p : parameters.unique()) {
+    if (p.codes) continue;
+    const at::Tensor want = map.apply(p, p.master.cpu()).to(p.working.scalar_type());
+    EXPECT_TRUE(same_bits(p.working.detach().cpu(), want)) << p.name;
+  }
+}
+
+struct Ran {
+  std::vector<train::StepStats> steps;
+  std::map<std::string, at::Tensor> masters;  // on the host
+  Traffic traffic;                            // of the last step
+};
+
+// An update moves a weight by at most lr / eps of what its gradient is off by, so that weights can be compared.
+inline constexpr double kLr = 1e-2, kEps = 1e-2;
+// A chain of f32 operations with so many roundings, each sum counted by its terms.
+inline constexpr double kChain = 2000 * 0x1p-24;
+
+inline Ran run(const Training& training, const at::Device& device, int64_t steps = 3) {
+  const auto model = training.model();
+  const auto map = training.map(model->parameters());
+  const auto objective = training.objective(*model, device);
+  models::bind_working(model->parameters(), *map, training.dtype);
+  models::move_to(model->parameters(), device);
+  if (objective->learned() != nullptr) models::move_to(*objective->learned(), device);
+  const auto optimizer =
+      train::make_optimizer({.lr = kLr, .eps = kEps}, {model->parameters(), objective->learned()});
+  const auto comm = comm::make_self_comm();
+  train::TrainStep step({*model, *map, *objective, *optimizer, *comm}, 2, 0.5);
+  Ran out;
+  for (int64_t s = 0; s < steps; ++s) {
+    const std::vector<data::Batch> batches{training.batch(2 * s), training.batch(2 * s + 1)};
+    const Watch watch;
+    out.steps.push_back(step.run(s, batches, kLr));
+    out.traffic = watch.traffic();
+  }
+  expect_working(model->parameters(), *map);
+  for (const models::Parameter& p : model->parameters().unique())
+    if (p.master.numel() > 0) out.masters[p.name] = p.master.cpu();
+  return out;
+}
+
+inline void expect_close(const Ran& got, const Ran& want, double relative) {
+  for (size_t s = 0; s < want.steps.size(); ++s) {
+    const train::StepStats &one = got.steps[s], &other = want.steps[s];
+    EXPECT_EQ(one.skipped, other.skipped);
+    EXPECT_NEAR(one.loss, other.loss, relative * other.loss) << "step " << s;
+    EXPECT_NEAR(one.gradient_norm, other.gradient_norm, relative * other.gradient_norm) << "step " << s;
+  }
+  for (const auto& [name, master] : want.masters)
+    EXPECT_LE((got.masters.at(name) - master).abs().max().item<double>(), 3 * kLr / kEps * relative) << name;
+}
+
+// In f32 the device's run is the CPU's.
+inline void expect_the_cpus(const Training& training, double relative = kChain, int64_t steps = 3) {
+  expect_close(run(training, fake_device(), steps), run(training, at::kCPU, steps), relative);
+}
+
+inline models::DecoderSpec small_llama() {
+  models::DecoderSpec spec = train::tiny_spec();
+  spec.share_ffn = false;
+  spec.heads = 4, spec.kv_heads = 2, spec.head_dim = 4;
+  return spec;
+}
+
+inline std::unique_ptr<models::Model> small_model(uint64_t seed = 5) {
+  auto model = std::make_unique<models::Decoder>(small_llama());
+  models::initialise(model->parameters(), "gpt2", 0.1, seed);
+  return model;
+}
+
+}  // namespace retort::testing
