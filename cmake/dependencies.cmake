@@ -32,6 +32,7 @@ find_package(nlohmann_json REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(PACKING REQUIRED IMPORTED_TARGET zlib libzstd liblzma)
 pkg_check_modules(TEXT REQUIRED IMPORTED_TARGET libutf8proc libpcre2-8)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
 
 # --- Arrow and Parquet, from the pyarrow wheel that scripts/setup.sh unpacked. Its libraries carry the number of
 # their version in their names and no plain one.

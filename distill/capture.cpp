@@ -112,7 +112,7 @@ class Capture {
       : teacher_(teacher), corpus_(corpus), facts_(facts), rows_(rows), stop_(stop) {}
 
   // False when stopped.
-  bool make(int64_t block, Progress& progress, int64_t done, BlockLabels& out) const {
+  bool make(int64_t block, const std::function<void(int64_t)>& done, BlockLabels& out) const {
     const at::NoGradGuard no_grad;
     const int64_t begin = block * facts_.block_tokens, end = begin + facts_.tokens_of(block);
     for (int64_t at = begin; at < end;) {
@@ -123,7 +123,7 @@ class Capture {
       for (int64_t row = 0; row < rows; ++row) starts.push_back(at + row * window);
       add(data::windows(corpus_, starts, window, facts_.isolate_documents), at, out);
       at += rows * window;
-      progress.update(done + at - begin);
+      done(at - begin);
     }
     return true;
   }
@@ -164,6 +164,8 @@ void CaptureOptions::describe(Section& s) {
   s.field("precision", precision, "precision of the teacher's products", one_of(train::precision_names()));
   s.field("block_tokens", block_tokens, "tokens in a file, which is the most that an interruption loses",
           between<int64_t>(1, int64_t{1} << 24));
+  s.optional("server", server,
+             "a server whose model is captured, in place of model.from; kind top_k, temperature 1");
 }
 
 void add_labels(const CacheFacts& facts, const at::Tensor& logits_CV, int64_t place, BlockLabels& out) {
@@ -181,15 +183,10 @@ void add_labels(const CacheFacts& facts, const at::Tensor& logits_CV, int64_t pl
   facts.kind == "sampled" ? add_sampled(facts, p_CV, place, out) : add_top_k(facts, p_CV, out);
 }
 
-CaptureReport capture(models::Model& teacher, const data::TokenShards& corpus, const CacheFacts& facts,
-                      int64_t rows, const Path& cache, comm::Comm& comm, FileSystem& files, Log& log,
-                      const std::atomic<bool>& stop) {
-  check<ConfigError>(facts.window <= teacher.context(),
-                     "[capture] the teacher reads at most {} tokens, got windows of {}", teacher.context(),
-                     facts.window);
+CaptureReport capture_blocks(const MakeBlock& make, const CacheFacts& facts, const Path& cache,
+                             comm::Comm& comm, FileSystem& files, Log& log) {
   files.make_directories(cache);
   remove_half_blocks(files, cache, comm.rank(), comm.size());
-  const Capture work(teacher, corpus, facts, rows, stop);
   std::vector<int64_t> missing;
   CaptureReport report;
   int64_t tokens = 0;
@@ -205,19 +202,42 @@ CaptureReport capture(models::Model& teacher, const data::TokenShards& corpus, c
   }
   if (missing.empty()) return report;
   Progress progress(log, "capture", tokens, "tok");
-  int64_t done = 0;
+  int64_t before = 0;
   for (const int64_t block : missing) {
     BlockLabels labels;
-    if (!work.make(block, progress, done, labels)) {
+    if (!make(
+            block, [&](int64_t done) { progress.update(before + done); }, labels)) {
       report.stopped = true;
       break;
     }
     write_block(files, cache, facts, block, labels);
     ++report.made;
-    done += facts.tokens_of(block);
+    before += facts.tokens_of(block);
   }
   progress.finish();
   return report;
+}
+
+CaptureReport capture(models::Model& teacher, const data::TokenShards& corpus, const CacheFacts& facts,
+                      int64_t rows, const Path& cache, comm::Comm& comm, FileSystem& files, Log& log,
+                      const std::atomic<bool>& stop) {
+  check<ConfigError>(facts.window <= teacher.context(),
+                     "[capture] the teacher reads at most {} tokens, got windows of {}", teacher.context(),
+                     facts.window);
+  const Capture work(teacher, corpus, facts, rows, stop);
+  const MakeBlock make = [&](int64_t block, const auto& done, BlockLabels& out) {
+    return work.make(block, done, out);
+  };
+  return capture_blocks(make, facts, cache, comm, files, log);
+}
+
+CaptureReport capture(ServedTeacher& teacher, const data::TokenShards& corpus,
+                      const data::Tokenizer& tokenizer, const CacheFacts& facts, const Path& cache,
+                      comm::Comm& comm, FileSystem& files, Log& log) {
+  const MakeBlock make = [&](int64_t block, const auto& done, BlockLabels& out) {
+    return teacher.add_block(corpus, tokenizer, facts, block, done, out);
+  };
+  return capture_blocks(make, facts, cache, comm, files, log);
 }
 
 double cache_bytes_per_token(const CaptureOptions& options, int64_t vocabulary, double distinct) {

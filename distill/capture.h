@@ -8,10 +8,13 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <optional>
 
 #include "comm/comm.h"
 #include "core/log.h"
 #include "core/section.h"
+#include "distill/served_teacher.h"
 #include "distill/teacher_cache.h"
 #include "models/model.h"
 
@@ -23,6 +26,7 @@ struct CaptureOptions {
   double temperature = 1.0;
   std::string precision = "auto";
   int64_t block_tokens = int64_t{1} << 18;
+  std::optional<ServerOptions> server = {};  // in place of a model
   int64_t size() const { return kind == "sampled" ? draws : k; }
   void describe(Section& s);
 };
@@ -35,10 +39,23 @@ struct CaptureReport {
   bool stopped = false;         // by `stop`: the block in progress is lost, the others are kept
 };
 
-// `rows`: windows of a forward pass. `cache` is the directory of the files, which capture() makes.
+// Adds the labels of a block; false when stopped. `done`: how many of its tokens are ready.
+using MakeBlock =
+    std::function<bool(int64_t block, const std::function<void(int64_t done)>& done, BlockLabels& out)>;
+
+// `cache` is the directory of the files, which is made.
+CaptureReport capture_blocks(const MakeBlock& make, const CacheFacts& facts, const Path& cache,
+                             comm::Comm& comm, FileSystem& files, Log& log);
+
+// Of a model. `rows`: windows of a forward pass.
 CaptureReport capture(models::Model& teacher, const data::TokenShards& corpus, const CacheFacts& facts,
                       int64_t rows, const Path& cache, comm::Comm& comm, FileSystem& files, Log& log,
                       const std::atomic<bool>& stop);
+
+// Of a server. The tokenizer is the corpus's.
+CaptureReport capture(ServedTeacher& teacher, const data::TokenShards& corpus,
+                      const data::Tokenizer& tokenizer, const CacheFacts& facts, const Path& cache,
+                      comm::Comm& comm, FileSystem& files, Log& log);
 
 // The bytes on disk that a token is expected to cost when its labels name `distinct` ids.
 double cache_bytes_per_token(const CaptureOptions& options, int64_t vocabulary, double distinct);

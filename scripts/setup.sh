@@ -16,7 +16,7 @@ SMOLLM2=0.1.2
 DEPS=${RETORT_DEPS:-$PWD/.deps}
 WHEELS=${RETORT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/retort}/wheels
 PACKAGES=(g++ cmake ninja-build pkg-config ccache lld git ca-certificates python3 python3-pip python3-venv
-  libyaml-cpp-dev libhdf5-dev zlib1g-dev libzstd-dev liblzma-dev libutf8proc-dev libpcre2-dev nlohmann-json3-dev libxxhash-dev libcli11-dev
+  libyaml-cpp-dev libhdf5-dev zlib1g-dev libzstd-dev liblzma-dev libutf8proc-dev libpcre2-dev libcurl4-openssl-dev nlohmann-json3-dev libxxhash-dev libcli11-dev
   libgtest-dev libgmock-dev libopenmpi-dev openmpi-bin bible-kjv)
 
 say() { printf 'setup: %s\n' "$*" >&2; }

@@ -1,5 +1,6 @@
-// Runs a model over the training text once and keeps what it says of every token, in DIRECTORY/cache. What
-// is there and whole is kept, so an interrupted capture continues and a finished one is not made again.
+// Runs a model, or asks a server's, over the training text once and keeps what it says of every token, in
+// DIRECTORY/cache. What is there and whole is kept, so an interrupted capture continues and a finished one is not
+// made again.
 #include <ATen/Parallel.h>
 
 #include <chrono>
@@ -27,22 +28,60 @@ int64_t block_tokens(const Stage& stage) {
   return std::max(window, stage.get<distill::CaptureOptions>().block_tokens / window * window);
 }
 
-distill::CacheFacts facts_of(const StageContext& context, const artifacts::OpenedModel& teacher,
-                             const data::TokenShards& text) {
+// All but what the teacher says of itself.
+distill::CacheFacts facts_of(const StageContext& context, const data::TokenShards& text) {
   const Stage& s = context.stage;
   return {.kind = s.get<distill::CaptureOptions>().kind,
           .size = s.get<distill::CaptureOptions>().size(),
           .temperature = s.get<distill::CaptureOptions>().temperature,
-          .vocabulary = teacher.decoder->tokens(),
+          .vocabulary = text.vocabulary(),
           .tokenizer = text.tokenizer_fingerprint(),
           .corpus = hex(text.digest()),
           .tokens = text.size(),
           .block_tokens = block_tokens(s),
-          .teacher = distill::fingerprint(teacher.decoder->parameters()),
-          .teacher_name = teacher.source,
           .window = s.get<DataOptions>().sequence,
           .isolate_documents = s.get<DataOptions>().isolate_documents,
           .seed = context.recipe.run.seed};
+}
+
+distill::CaptureReport from_model(StageContext& context, const data::TokenShards& text,
+                                  distill::CacheFacts& facts, const Path& cache, comm::Comm& comm, Log& log) {
+  const Stage& s = context.stage;
+  artifacts::OpenedModel teacher;
+  comm::together(comm, [&] {
+    teacher = open_teacher("model.from", s.get<ModelOptions>().from, context, text, log);
+    facts.vocabulary = teacher.decoder->tokens();
+    facts.teacher = distill::fingerprint(teacher.decoder->parameters());
+    facts.teacher_name = teacher.source;
+  });
+  models::bind_working(teacher.decoder->parameters(), teacher.map(),
+                       train::choose_precision(s.get<distill::CaptureOptions>().precision, comm, log,
+                                               [&] { return context.tuning; }));
+  distill::CaptureReport report;
+  comm::together(comm, [&] {
+    report = distill::capture(*teacher.decoder, text, facts, s.get<DataOptions>().micro_batch, cache, comm,
+                              context.files, log, context.stop);
+  });
+  return report;
+}
+
+distill::CaptureReport from_server(StageContext& context, const data::TokenShards& text,
+                                   distill::CacheFacts& facts, const Path& cache, comm::Comm& comm,
+                                   Log& log) {
+  distill::CaptureReport report;
+  comm::together(comm, [&] {
+    try {
+      distill::ServedTeacher teacher(*context.stage.get<distill::CaptureOptions>().server, comm.rank(),
+                                     comm.size(), context.seed(), log, context.stop);
+      facts.teacher = teacher.fingerprint();
+      facts.teacher_name = teacher.model().name;
+      report = distill::capture(teacher, text, *text.tokenizer(), facts, cache, comm, context.files, log);
+    } catch (const IoError&) {
+      if (!context.stop.load()) throw;
+      report.stopped = true;  // while the server was asked for its model
+    }
+  });
+  return report;
 }
 
 StageOutcome capture_rank(StageContext& context, comm::Comm& comm, Log& log) {
@@ -50,23 +89,15 @@ StageOutcome capture_rank(StageContext& context, comm::Comm& comm, Log& log) {
   const Stage& s = context.stage;
   at::set_num_threads(static_cast<int>(context.threads));
   std::shared_ptr<const data::TokenShards> text;
-  artifacts::OpenedModel teacher;
   distill::CacheFacts facts;
   comm::together(comm, [&] {
     text = context.shards(s.get<DataOptions>().train, "train");
-    teacher = open_teacher("model.from", s.get<ModelOptions>().from, context, *text, log);
-    facts = facts_of(context, teacher, *text);
+    facts = facts_of(context, *text);
   });
-  models::bind_working(teacher.decoder->parameters(), teacher.map(),
-                       train::choose_precision(s.get<distill::CaptureOptions>().precision, comm, log,
-                                               [&] { return context.tuning; }));
   const Path cache = context.directory / "cache";
   const auto start = std::chrono::steady_clock::now();
-  distill::CaptureReport report;
-  comm::together(comm, [&] {
-    report = distill::capture(*teacher.decoder, *text, facts, s.get<DataOptions>().micro_batch, cache, comm,
-                              context.files, log, context.stop);
-  });
+  const auto source = s.get<distill::CaptureOptions>().server ? from_server : from_model;
+  const distill::CaptureReport report = source(context, *text, facts, cache, comm, log);
   StageOutcome outcome;
   outcome.preempted = comm.reduce(int64_t{report.stopped}, comm::Reduce::kMax) > 0;
   if (outcome.preempted || comm.rank() != 0) return outcome;
@@ -86,16 +117,39 @@ StageOutcome capture_rank(StageContext& context, comm::Comm& comm, Log& log) {
 }
 
 std::vector<Input> inputs(const Recipe&, const Stage& stage) {
-  return {model_input(stage), {"data.train", stage.get<DataOptions>().train, Thing::kShards, "train"}};
+  std::vector<Input> out;
+  if (!stage.get<distill::CaptureOptions>().server) out.push_back(model_input(stage));
+  out.push_back({"data.train", stage.get<DataOptions>().train, Thing::kShards, "train"});
+  return out;
+}
+
+void check_server(StageCheck& check) {
+  const auto& capture = check.stage.get<distill::CaptureOptions>();
+  if (capture.server->url.empty()) check.add("capture.server.url", "must be the server's address, got none");
+  if (capture.server->model.empty())
+    check.add("capture.server.model", "must be the name that the server has for its model, got none");
+  if (const std::string& from = check.stage.get<ModelOptions>().from; !from.empty())
+    check.add({"model.from", "capture.server"},
+              fmt::format("is not for a capture from a server, got {}; leave one of the two out", from));
+  if (capture.kind != "top_k")
+    check.add(
+        {"capture.kind", "capture.server"},
+        fmt::format("must be top_k: a server gives the likeliest ids and no draws, got {}", capture.kind));
+  if (capture.temperature != 1.0)
+    check.add(
+        {"capture.temperature", "capture.server"},
+        fmt::format("must be 1: a server's log-probabilities are of that, got {}", capture.temperature));
 }
 
 void check_stage(StageCheck& check) {
-  check.demand_model();
+  const bool served = check.stage.get<distill::CaptureOptions>().server.has_value();
+  served ? check_server(check) : check.demand_model();
   const auto& data = check.stage.get<DataOptions>();
   if (!data.mixture.empty())
     check.add("data.mixture", "a capture reads data.train alone; give each source a stage of its own");
   else if (data.train.empty())
     check.add("data.train", "must name token shards, got none");
+  if (served) return;
   if (const auto spec = check.model_spec()) check.check_vocabulary(*spec, {"model.vocabulary", "model.from"});
 }
 
@@ -107,6 +161,13 @@ void forget(Stage& stage) {
   data.sequence = before.sequence;
   data.isolate_documents = before.isolate_documents;
   stage.get<ParallelOptions>() = {};
+  auto& capture = stage.get<distill::CaptureOptions>();
+  if (!capture.server) return;
+  // A server is where its address says today; its model is what counts.
+  const distill::ServerOptions server = *capture.server;
+  capture.server = distill::ServerOptions{.model = server.model, .api = server.api};
+  capture.precision = distill::CaptureOptions().precision;
+  stage.get<ModelOptions>() = {};
 }
 
 StageOutcome run(StageContext& context) {
@@ -121,8 +182,8 @@ StageKind capture_stage() {
       .name = "capture",
       .doc = "what a model says of every token of data.train, kept for students to learn from",
       .sections = {model_section(), data_section(),
-                   section_kind<distill::CaptureOptions>("capture",
-                                                         "what is kept of a teacher's distributions"),
+                   section_kind<distill::CaptureOptions>(
+                       "capture", "what is kept of a teacher's distributions, and where from"),
                    parallel_section()},
       .makes = Thing::kCache,
       .figures = {"captured_tokens", "cache_bytes", "labels_per_token", "bytes_per_token", "capture_seconds"},

@@ -121,9 +121,13 @@ std::optional<DistillCost> distill_cost(const Recipe& recipe, const Stage& stage
 }
 
 std::string capture_plan(const Recipe& recipe, const Stage& stage, int64_t) {
+  const auto& capture = stage.get<distill::CaptureOptions>();
+  if (capture.server)  // the vocabulary is not known, and the work is the server's
+    return fmt::format(
+        "  at most {:.1f} bytes a token\n",
+        distill::cache_bytes_per_token(capture, int64_t{1} << 32, static_cast<double>(capture.k)));
   const auto spec = shape_of(recipe, stage.get<ModelOptions>().from);
   if (!spec) return "";
-  const auto& capture = stage.get<distill::CaptureOptions>();
   const int64_t sequence = stage.get<DataOptions>().sequence;
   const double flops = models::make_model(*spec, at::kMeta)->flops_per_token(sequence) / 3.0,
                labels = expected_labels(capture, spec->vocabulary),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "distill/capture.h"
 #include "distill/loss.h"
 #include "formats/untrusted.h"
 #include "models/family.h"
@@ -70,7 +71,13 @@ void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::s
       check.add({"data.train", key + "cache"},
                 fmt::format("must be {}, the text that stage {} captures, got {}", text, made->name,
                             sources.front().train));
-    if (!teacher.model.empty() && teacher.model != model)
+    if (!teacher.model.empty() && made->get<distill::CaptureOptions>().server)
+      check.add(
+          {key + "model", key + "cache"},
+          fmt::format("cannot be checked: stage {} captures the model of a server, whose weights nobody "
+                      "has seen; leave it out",
+                      made->name));
+    else if (!teacher.model.empty() && teacher.model != model)
       check.add({key + "model", key + "cache"},
                 fmt::format("must be {}, the model that stage {} captures, got {}", model, made->name,
                             teacher.model));

@@ -3,6 +3,8 @@
 #include "distill/inspect_cache.h"
 #include "distill/teacher_cache.h"
 #include "recipes/on_ranks.h"
+#include "recipes/validate.h"
+#include "tests/distill/served_model.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -27,6 +29,24 @@ stages:
 )";
 
 using CaptureStage = RecipeRun;
+
+// `url` is set by the test.
+constexpr const char* kServedRecipe = R"(
+run: { seed: 3 }
+data: { train: stage:text, validation: stage:text, sequence: 24, batch_tokens: 192, micro_batch: 4 }
+model: { context: 48, layers: 1, width: 32, heads: 2, ffn_width: 64 }
+train: { steps: 5, precision: fp32, schedule: { kind: constant, warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - name: labels
+    kind: capture
+    capture: { kind: top_k, k: 20, block_tokens: 1000, server: { url: "http://127.0.0.1:9", model: tiny, back_off: 0.01 } }
+  - name: student
+    kind: train
+    distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: top_k_ghost } ] }
+)";
+
+using ServedStage = RecipeRun;
 
 std::string bytes_below(const Path& directory) {
   std::vector<Path> files;
@@ -147,6 +167,64 @@ TEST_F(CaptureStage, AnErrorOfOneRankIsTheStages) {
   });
   EXPECT_EQ(outcome.result.at("sum"), 3);
   EXPECT_EQ(outcome.result.at("rank"), 0);
+}
+
+TEST_F(ServedStage, AStudentLearnsFromAServersLabels) {
+  testing::ServedModel model(1);
+  testing::FakeServer server([&](const testing::FakeRequest& request) {
+    return request.number == 5 ? testing::FakeAnswer{.body = "busy", .status = 503} : model.answer(request);
+  });
+  const std::string said = run(recipe(
+      kServedRecipe, {"stages.labels.capture.server.url=" + server.url(), "stages.labels.parallel.ranks=2"}));
+  EXPECT_THAT(said, HasSubstr("teacher tiny of " + server.url()));
+  EXPECT_THAT(said, HasSubstr("HTTP 503, \"busy\"; asked again in"));
+  const distill::TeacherCache cache(in_run("labels/cache"));
+  EXPECT_EQ(cache.facts().teacher_name, "tiny");
+  EXPECT_THAT(cache.facts().teacher, ::testing::StartsWith("served:"));
+  EXPECT_EQ(figure("labels", "labels_per_token"), 20);
+  EXPECT_GT(figure("student", "bits_per_byte"), 0);
+  // A finished capture asks nobody, wherever the server is now.
+  const int64_t requests = server.requests();
+  run(recipe(kServedRecipe));
+  EXPECT_EQ(server.requests(), requests);
+}
+
+TEST_F(ServedStage, AServerThatIsNotThereEndsTheStage) {
+  const std::string said = error_of(recipe(kServedRecipe, {"stages.labels.capture.server.retries=1"}));
+  EXPECT_EQ(code_, ExitCode::kInputOutput);
+  EXPECT_THAT(said, HasSubstr("http://127.0.0.1:9/v1/models: failed 2 times"));
+}
+
+TEST_F(ServedStage, WhatAServerCannotGiveIsFoundBeforeTheRun) {
+  const auto findings = [&](std::vector<std::string> sets) {
+    std::string out;
+    for (const Finding& finding : validate(recipe(kServedRecipe, std::move(sets))))
+      out += finding.keys.front() + ": " + finding.text + "\n";
+    return out;
+  };
+  EXPECT_EQ(findings({}), "");
+  EXPECT_THAT(findings({"stages.labels.capture.kind=sampled"}), HasSubstr("capture.kind: must be top_k"));
+  EXPECT_THAT(findings({"stages.labels.capture.temperature=2"}), HasSubstr("capture.temperature: must be 1"));
+  EXPECT_THAT(findings({"stages.labels.capture.server.model=''"}),
+              HasSubstr("capture.server.model: must be"));
+  EXPECT_THAT(findings({"stages.labels.model.from=stage:text"}),
+              HasSubstr("model.from: is not for a capture"));
+  EXPECT_THAT(findings({"stages.student.distill.teacher.model=preset:tiny"}), HasSubstr("cannot be checked"));
+  EXPECT_THROW(recipe(kServedRecipe, {"stages.labels.capture.server.url='http://me:key@host'"}), ConfigError);
+}
+
+TEST_F(ServedStage, ItsIdentityIsTheModelAndNotTheWayToIt) {
+  const auto identity = [&](const std::vector<std::string>& sets) {
+    const Recipe changed = recipe(kServedRecipe, sets);
+    return stage_identity(changed, *changed.find("labels"));
+  };
+  const std::string own = identity({}), server = "stages.labels.capture.server.";
+  for (const char* same : {"url=https://elsewhere", "parallel=9", "timeout=3", "retries=0", "back_off=2",
+                           "api_key_variable=KEY"})
+    EXPECT_EQ(identity({server + same}), own) << same;
+  for (const char* other : {"model=other", "api=llama.cpp"})
+    EXPECT_NE(identity({server + other}), own) << other;
+  EXPECT_NE(identity({"stages.labels.capture.k=21"}), own);
 }
 
 }  // namespace retort::recipes
