@@ -56,7 +56,8 @@ ExitCode devices_verb(const DevicesArguments&) {
   of_gpus();
   row("nccl", of_nccl());
   row("mpi", comm::mpi_available() ? "built in" : "this program was built without MPI");
-  row("training", "on the CPU: retort run does not use a GPU yet");
+  row("training",
+      "retort run takes a GPU that answers (run.device: auto), with one rank; none has run it yet");
   return ExitCode::kDone;
 }
 

@@ -7,6 +7,7 @@
 #include "comm/together.h"
 #include "launch/signals.h"
 #include "launch/verbs.h"
+#include "recipes/device.h"
 #include "recipes/inputs.h"
 #include "recipes/ranks_agree.h"
 #include "recipes/read_recipe.h"
@@ -41,15 +42,17 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
   const bool start_over = arguments.resume == "never", own = start_over || arguments.resume == "auto";
-  recipes::PipelineOptions options{start_over,
-                                   arguments.only,
-                                   own ? Path() : Path(arguments.resume),
-                                   std::max<int64_t>(1, all / local),
-                                   {}};
+  recipes::PipelineOptions options{
+      start_over, arguments.only, own ? Path() : Path(arguments.resume), std::max<int64_t>(1, all / local),
+      {},         at::kCPU};
   at::set_num_threads(static_cast<int>(options.threads));
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);
   log.info("{}; {}", started.sentence, options.tuning.summary());
+  const recipes::ChosenDevice chosen =
+      recipes::choose_device(recipe.run.device, recipes::most_ranks(recipe, comm.size()));
+  options.device = chosen.device;
+  log.info("{}", chosen.sentence);
   check<ConfigError>(!recipe.claim || arguments.only.empty(),
                      "{}: the stages of a claim run together, for every seed; use retort run",
                      arguments.recipe);

@@ -61,7 +61,9 @@ void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_
       continue;
     }
     const at::Tensor used = p.placement.used.of(p.master);
-    p.working = shares ? used.detach() : at::empty_like(used, dtype, at::MemoryFormat::Contiguous);
+    const at::Device device = p.placement.device;  // where a frozen master need not be
+    p.working = shares ? used.detach().to(device)
+                       : at::empty(used.sizes(), used.options().device(device).dtype(dtype));
     if (is_copy(p)) refresh(p, map);
     p.working.requires_grad_(!p.frozen);
   }

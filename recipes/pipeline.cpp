@@ -146,6 +146,7 @@ class Pipeline {
                          .comm = comm_,
                          .threads = options_.threads,
                          .tuning = options_.tuning,
+                         .device = options_.device,
                          .files = files_,
                          .log = stage_log,
                          .stop = stop_,

@@ -21,6 +21,7 @@ struct PipelineOptions {
   Path resume_from = {};    // a checkpoint outside the run that a training stage continues; or ""
   int64_t threads = 1;      // of each process
   kernels::CpuTuning tuning = {};
+  at::Device device = at::kCPU;
 };
 
 // kDone, or kPreempted when stopped. Products (tables, samples) go to stdout on rank 0.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "recipes/device.h"
 #include "recipes/stage_kind.h"
 
 namespace retort::recipes {
@@ -28,6 +29,10 @@ void RunOptions::describe(Section& s) {
   s.field("seed", seed, "seed of weights, data order and sampling", at_least<int64_t>(0));
   s.field("threads", threads, "threads of this process, shared by its ranks; 0: all processors",
           between<int64_t>(0, 1024));
+  s.field("device", device,
+          "device of the models that are trained and scored; auto: a GPU where there is one, and the log "
+          "says why not",
+          device_rule());
   s.field("text", text, "text files that tokenizer and prepare stages read");
 }
 

@@ -22,6 +22,7 @@ struct RunOptions {
   std::string dir;   // and this: runs/NAME
   int64_t seed = 1;
   int64_t threads = 0;  // 0: all
+  std::string device = "auto";
   std::vector<std::string> text;
   void describe(Section& s);
 };

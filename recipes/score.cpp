@@ -1,6 +1,7 @@
 #include "recipes/score.h"
 
 #include "artifacts/copy_model.h"
+#include "models/on_device.h"
 
 namespace retort::recipes {
 namespace {
@@ -17,7 +18,9 @@ eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const da
                           int64_t sequence, comm::Comm& comm, int64_t limit) {
   const at::NoGradGuard no_grad;
   if (all_f32(model.parameters())) return eval::score_text(model, text, sequence, comm, limit);
-  return eval::score_text(*artifacts::f32_copy(model, map), text, sequence, comm, limit);
+  const auto copy = artifacts::f32_copy(model, map);
+  models::move_working_to(copy->parameters(), models::device_of(model.parameters()));
+  return eval::score_text(*copy, text, sequence, comm, limit);
 }
 
 formats::Json score_json(const eval::TextScore& score, int64_t sequence) {

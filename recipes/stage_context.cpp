@@ -3,12 +3,19 @@
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
 #include "recipes/score.h"
+#include "train/precision.h"
 
 namespace retort::recipes {
 
 std::shared_ptr<const data::TokenShards> StageContext::shards(const std::string& address,
                                                               const std::string& part) const {
   return open_shards({"data." + part, address, Thing::kShards, part}, run);
+}
+
+at::ScalarType StageContext::precision(const std::string& wanted, comm::Comm& group, Log& to) const {
+  if (device.is_cpu()) return train::choose_precision(wanted, group, to, [&] { return tuning; });
+  if (wanted == "auto") to.info("precision bf16: {} multiplies in it at full speed", device.str());
+  return train::dtype_of(wanted == "fp32" ? wanted : "bf16");
 }
 
 artifacts::OpenedModel StageContext::open_model(const std::string& address, Log& to) const {

@@ -42,6 +42,7 @@ struct StageContext {
   comm::Comm& comm;
   int64_t threads;  // of this process
   const kernels::CpuTuning& tuning;
+  at::Device device = at::kCPU;  // of the models that are trained and scored
   FileSystem& files;
   Log& log;
   const std::atomic<bool>& stop;
@@ -58,6 +59,8 @@ struct StageContext {
   Path out(const char* file, bool is_file) const;
   bool alone() const { return run.empty(); }
   uint64_t seed() const { return static_cast<uint64_t>(recipe.run.seed); }
+  // train::choose_precision() on the CPU; on a GPU auto is bf16. Collective.
+  at::ScalarType precision(const std::string& wanted, comm::Comm& group, Log& to) const;
   artifacts::OpenedModel open_model(const std::string& address, Log& to) const;
   // The token shards that data.train or data.validation names; `part` is "train" or "validation".
   std::shared_ptr<const data::TokenShards> shards(const std::string& address, const std::string& part) const;

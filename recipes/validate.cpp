@@ -1,4 +1,5 @@
 #include "recipes/validate.h"
+#include "recipes/device.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -58,6 +59,8 @@ void check_preset(StageCheck& check, const Input& input, const std::string& name
 std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
   std::vector<Finding> findings;
   if (recipe.stages.empty()) findings.push_back({"", {"stages"}, "must name at least one stage, got none"});
+  if (std::string misfit = device_misfit(recipe.run.device, most_ranks(recipe, ranks)); !misfit.empty())
+    findings.push_back({"", {"run.device"}, std::move(misfit)});
   std::set<std::string> names;
   for (const Stage& stage : recipe.stages) {
     StageCheck check(recipe, stage, ranks, alone, findings);

@@ -10,6 +10,7 @@
 #include "core/kept_pages.h"
 #include "distill/capture.h"
 #include "distill/teacher.h"
+#include "models/on_device.h"
 #include "recipes/data_options.h"
 #include "recipes/model_options.h"
 #include "recipes/on_ranks.h"
@@ -17,7 +18,6 @@
 #include "recipes/stages/distill_cost.h"
 #include "recipes/stages/rows.h"
 #include "recipes/stages/teachers.h"
-#include "train/precision.h"
 
 namespace retort::recipes {
 namespace {
@@ -55,8 +55,8 @@ distill::CaptureReport from_model(StageContext& context, const data::TokenShards
     facts.teacher_name = teacher.source;
   });
   models::bind_working(teacher.decoder->parameters(), teacher.map(),
-                       train::choose_precision(s.get<distill::CaptureOptions>().precision, comm, log,
-                                               [&] { return context.tuning; }));
+                       context.precision(s.get<distill::CaptureOptions>().precision, comm, log));
+  models::move_working_to(teacher.decoder->parameters(), context.device);
   distill::CaptureReport report;
   comm::together(comm, [&] {
     report = distill::capture(*teacher.decoder, text, facts, s.get<DataOptions>().micro_batch, cache, comm,

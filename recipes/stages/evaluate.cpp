@@ -16,6 +16,7 @@
 #include "core/table.h"
 #include "data/prepare.h"
 #include "eval/task.h"
+#include "models/on_device.h"
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
 #include "recipes/model_options.h"
@@ -155,6 +156,7 @@ Measured measure(StageContext& context, const std::string& from) {
     model = context.open_model(from, context.log);
     text = open_text(context, model);
   });
+  models::move_working_to(model.decoder->parameters(), context.device);
   int64_t sequence = context.stage.get<DataOptions>().sequence;
   if (sequence <= 0) sequence = std::min<int64_t>(model.decoder->context(), 2048);
   eval::Evaluation evaluation({.model = *model.decoder,

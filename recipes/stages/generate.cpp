@@ -3,6 +3,7 @@
 #include "recipes/stages/generate.h"
 #include "comm/together.h"
 #include "eval/complete.h"
+#include "models/on_device.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
@@ -72,10 +73,10 @@ StageOutcome run(StageContext& context) {
   artifacts::OpenedModel model;
   comm::on_rank_zero(
       context.comm, [&] { model = context.open_model(context.stage.get<ModelOptions>().from, context.log); });
-  const at::ScalarType dtype =
-      train::choose_precision(options.precision, context.comm, context.log, [&] { return context.tuning; });
+  const at::ScalarType dtype = context.precision(options.precision, context.comm, context.log);
   comm::on_rank_zero(context.comm, [&] {
     models::bind_working(model.decoder->parameters(), model.map(), dtype);
+    models::move_working_to(model.decoder->parameters(), context.device);
     if (!context.alone()) context.print(fmt::format("--- {} ---\n", model.source));
     const auto body = options.ids.empty() ? continue_texts : continue_ids;
     outcome.result = {{"model", model.source}, {"generated", body(context, model, options)}};

@@ -8,9 +8,9 @@
 #include "core/error.h"
 #include "distill/byte_teacher.h"
 #include "models/family.h"
+#include "models/on_device.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
-#include "train/precision.h"
 
 namespace retort::recipes {
 namespace {
@@ -68,9 +68,9 @@ struct Maker {
         teacher.decoder = artifacts::copy_of(student);
       }
     });
-    models::bind_working(
-        teacher.decoder->parameters(), teacher.map(),
-        train::choose_precision(options.precision, comm, log, [&] { return context.tuning; }));
+    models::bind_working(teacher.decoder->parameters(), teacher.map(),
+                         context.precision(options.precision, comm, log));
+    models::move_working_to(teacher.decoder->parameters(), context.device);
     if (bridge) return bridged(std::move(teacher));
     const int64_t reads = teacher.decoder->context(), sequence = context.stage.get<DataOptions>().sequence;
     if (reads < sequence)
@@ -167,10 +167,12 @@ std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, cons
   return distill::make_mixed_teacher(std::move(shares));
 }
 
-std::unique_ptr<distill::Teacher> make_reference(const models::Model& student, at::ScalarType precision) {
+std::unique_ptr<distill::Teacher> make_reference(const models::Model& student, at::ScalarType precision,
+                                                 const at::Device& device) {
   auto copy = artifacts::copy_of(student);
   models::IdentityMap identity;
   models::bind_working(copy->parameters(), identity, precision);
+  models::move_working_to(copy->parameters(), device);
   return distill::make_live_teacher(std::move(copy));
 }
 

@@ -33,6 +33,7 @@ std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, cons
 
 // The model as it is now, frozen, as what preferences are measured from. What it borrows (adapters over a base) it
 // has in common with `student`; precision is the student's, so that the two agree bit for bit until a step is made.
-std::unique_ptr<distill::Teacher> make_reference(const models::Model& student, at::ScalarType precision);
+std::unique_ptr<distill::Teacher> make_reference(const models::Model& student, at::ScalarType precision,
+                                                 const at::Device& device);
 
 }  // namespace retort::recipes

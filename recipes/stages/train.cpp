@@ -11,6 +11,7 @@
 #include "distill/objectives.h"
 #include "distill/on_policy.h"
 #include "models/generation_facts.h"
+#include "models/on_device.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -102,16 +103,26 @@ class Training {
       make_model();
       make_map();
     });
-    const at::ScalarType precision = train::choose_precision(stage_.get<train::TrainOptions>().precision,
-                                                             comm_, log_, [&] { return context_.tuning; });
+    const at::ScalarType precision =
+        context_.precision(stage_.get<train::TrainOptions>().precision, comm_, log_);
     make_objective(precision);
     models::bind_working(model_->parameters(), *map_, precision);
+    bring_to_device();
     const train::Trained trained(model_->parameters(), objective_->learned());
     owners_ =
         std::make_unique<train::Owners>(trained, comm_, train::division(stage_.get<ParallelOptions>().shard));
     comm::together(comm_, [&] {
       optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
     });
+  }
+
+  // All that is made from here on is made of what is there.
+  void bring_to_device() {
+    if (context_.device.is_cpu()) return;
+    models::move_to(model_->parameters(), context_.device);
+    if (models::Parameters* learned = objective_->learned()) models::move_to(*learned, context_.device);
+    if (quantizing_ != nullptr)
+      log_.info("the grids' values are made on the CPU: weights travel there and back once a step");
   }
 
   void open_stream() {
@@ -166,7 +177,7 @@ class Training {
         const distill::PreferenceLoss& loss = distill::preference_losses().at(preference->loss);
         name = loss.paired() ? "pairs" : "rated";
         input.preference = *preference;
-        if (loss.needs_reference) input.teacher = make_reference(*model_, precision);
+        if (loss.needs_reference) input.teacher = make_reference(*model_, precision, context_.device);
       }
       objective_ = distill::objectives().at(name).make(std::move(input));
       sample_answers();

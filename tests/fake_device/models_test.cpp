@@ -71,7 +71,8 @@ TEST(ModelsOnDevice, TrainingForAGridIsTheCpus) {
           quantize::QuantizeOptions{.weights = {grid}, .embedding = {"q8_0"}, .head = {"q8_0"}}, parameters);
     };
     // The first step: a weight that is off by a rounding may have another code in the next.
-    const train::StepStats got = run(training, fake_device(), 2).steps[0], want = run(training, at::kCPU, 1).steps[0];
+    const train::StepStats got = run(training, fake_device(), 2).steps[0],
+                           want = run(training, at::kCPU, 1).steps[0];
     EXPECT_NEAR(got.loss, want.loss, kChain * want.loss);
     EXPECT_NEAR(got.gradient_norm, want.gradient_norm, kChain * want.gradient_norm);
   }

@@ -46,6 +46,7 @@ TEST_F(Identity, HoldsTheKeysThatTheStageUses) {
   EXPECT_THAT(moved_by("run.seed=2"), ElementsAre("model", "labels", "sample"));
   EXPECT_THAT(moved_by("run.name=other"), IsEmpty());
   EXPECT_THAT(moved_by("run.threads=1"), IsEmpty());
+  EXPECT_THAT(moved_by("run.device=cpu"), IsEmpty());
   EXPECT_THAT(moved_by("parallel.ranks=2"), IsEmpty());
   EXPECT_THAT(moved_by("data.sequence=8"), ElementsAre("model", "labels", "small", "scores"));
   EXPECT_THAT(moved_by("data.micro_batch=2"), IsEmpty());

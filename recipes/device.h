@@ -1,0 +1,45 @@
+// run.device: where a run's models are trained and scored.
+//
+//   auto     a GPU that answers, where one rank trains; else the CPU. The log says which and why
+//   cpu
+//   cuda     the first GPU;  cuda:N the GPU of that number (retort devices lists them)
+//
+// Nothing is loaded for the CPU, nor for auto on a machine whose driver has no GPU.
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <functional>
+#include <string>
+
+#include "core/cuda_driver.h"
+#include "core/section.h"
+#include "recipes/recipe.h"
+
+namespace retort::recipes {
+
+Rule<std::string> device_rule();
+
+// What there is to choose from: this machine's, or a test's.
+struct Devices {
+  bool compiled = false;  // whether this program has CUDA kernels
+  std::function<CudaDriver()> driver = {};
+  std::function<std::string()> load = {};  // kernels/cuda_ops.h: "" or why there are no CUDA tensors
+};
+Devices devices_here();
+
+// Why a run of so many ranks cannot take it, and what to do; "" where it can, as far as is known without loading
+// anything. Never for cpu and auto.
+std::string device_misfit(const std::string& wanted, int64_t ranks, const Devices& devices = devices_here());
+
+struct ChosenDevice {
+  c10::Device device = c10::kCPU;
+  std::string sentence;  // for the log
+};
+// ConfigError for a device that is not there.
+ChosenDevice choose_device(const std::string& wanted, int64_t ranks, const Devices& devices = devices_here());
+
+// Of any stage: the launch's processes, or parallel.ranks threads.
+int64_t most_ranks(const Recipe& recipe, int64_t processes);
+
+}  // namespace retort::recipes
