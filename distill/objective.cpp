@@ -54,10 +54,11 @@ void check_finite(const at::Tensor& hidden_ND, const data::Batch& batch) {
 class Distillation final : public train::Objective {
  public:
   Distillation(std::unique_ptr<Teacher> teacher, std::vector<Term> terms,
-               std::unique_ptr<models::Parameters> learned)
+               std::unique_ptr<models::Parameters> learned, const train::EmbeddingNoise& noise)
       : teacher_(std::move(teacher)),
         terms_(std::move(terms)),
         learned_(std::move(learned)),
+        noise_(noise),
         student_layers_(layers_of(terms_, &PairLoss::student)),
         teacher_layers_(layers_of(terms_, &PairLoss::teacher)) {}
 
@@ -67,8 +68,11 @@ class Distillation final : public train::Objective {
     const TeacherSignal teacher = teacher_ ? ask(model, batch) : TeacherSignal{};
     std::vector<models::LayerTap> taps;
     for (const int64_t layer : student_layers_) taps.push_back({.layer = layer});
-    const at::Tensor h_BTD = model.hidden(
-        {batch.tokens_BT, batch.positions_BT, batch.document_BT, taps.empty() ? nullptr : &taps});
+    const at::Tensor h_BTD = model.hidden({.tokens_BT = batch.tokens_BT,
+                                           .positions_BT = batch.positions_BT,
+                                           .document_BT = batch.document_BT,
+                                           .taps = taps.empty() ? nullptr : &taps,
+                                           .noise_BTD = noise_(batch, model.width())});
     const train::LossSum rows = on_rows(model, h_BTD, teacher.rows, batch);
     train::LossSum out{rows.sum, {}};
     const HiddenRows valid{batch.labels_BT != kernels::kIgnoredLabel, batch.document_BT};
@@ -131,6 +135,7 @@ class Distillation final : public train::Objective {
   std::unique_ptr<Teacher> teacher_;  // nullptr: no loss needs one
   std::vector<Term> terms_;
   std::unique_ptr<models::Parameters> learned_;  // the terms' projections
+  train::EmbeddingNoise noise_;                  // of the student
   std::vector<int64_t> student_layers_, teacher_layers_;
   int64_t step_ = 0;
 };
@@ -181,7 +186,8 @@ void check_teacher(const LossSpec& spec, const LossOptions& loss, const Teacher*
 
 std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> teacher,
                                                     const std::vector<LossOptions>& options,
-                                                    const models::Model& student, uint64_t seed) {
+                                                    const models::Model& student, uint64_t seed,
+                                                    const train::EmbeddingNoise& noise) {
   check<ConfigError>(!options.empty(), "[distill] losses must not be empty; known: {}",
                      fmt::join(losses().names(), ", "));
   std::vector<Term> terms;
@@ -204,7 +210,7 @@ std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> tea
     terms.push_back(std::move(term));
   }
   if (!needs_teacher) teacher.reset();
-  return std::make_unique<Distillation>(std::move(teacher), std::move(terms), std::move(learned));
+  return std::make_unique<Distillation>(std::move(teacher), std::move(terms), std::move(learned), noise);
 }
 
 }  // namespace retort::distill

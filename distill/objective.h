@@ -1,6 +1,6 @@
 // Distillation as an Objective: sum_i weight_i(step) * loss_i over the student's rows and the teacher's
-// signal. A row counts where it has a label, for every loss. Parts are named by their fn; the second of one
-// fn is "forward_kl_2". The teacher runs only when a loss needs it. The projections of losses on layers are
+// signal. Noise on embeddings is the student's alone. A row counts where it has a label, for every loss. Parts are named
+// by their fn; the second of one fn is "forward_kl_2". The teacher runs only when a loss needs it. The projections of losses on layers are
 // the objective's own (learned()). Where vocabularies differ in size, the ids below both are
 // compared: the caller has checked that the others are padding. make_distillation throws ConfigError for
 // losses that do not fit the teacher; a call throws NonFiniteError, naming the token, for hidden states of
@@ -12,6 +12,7 @@
 
 #include "distill/loss.h"
 #include "distill/teacher.h"
+#include "train/embedding_noise.h"
 #include "train/objective.h"
 
 namespace retort::distill {
@@ -19,6 +20,7 @@ namespace retort::distill {
 // `seed`: of draws and projections.
 std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> teacher,
                                                     const std::vector<LossOptions>& losses,
-                                                    const models::Model& student, uint64_t seed = 0);
+                                                    const models::Model& student, uint64_t seed = 0,
+                                                    const train::EmbeddingNoise& noise = {});
 
 }  // namespace retort::distill

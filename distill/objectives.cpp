@@ -6,13 +6,17 @@
 namespace retort::distill {
 namespace {
 
-std::unique_ptr<train::Objective> cross_entropy_of(ObjectiveInput) { return train::make_cross_entropy(); }
+std::unique_ptr<train::Objective> cross_entropy_of(ObjectiveInput input) {
+  return train::make_cross_entropy(input.noise);
+}
 
 std::unique_ptr<train::Objective> distillation_of(ObjectiveInput input) {
-  return make_distillation(std::move(input.teacher), input.losses, input.model, input.seed);
+  return make_distillation(std::move(input.teacher), input.losses, input.model, input.seed, input.noise);
 }
 
 std::unique_ptr<train::Objective> preference_of(ObjectiveInput input) {
+  check<ConfigError>(input.noise.alpha == 0.0, "[preference] embeddings take no noise, got alpha {}",
+                     input.noise.alpha);
   return make_preference(std::move(input.teacher), input.preference);
 }
 

@@ -10,6 +10,7 @@
 #include "distill/loss.h"
 #include "distill/preference_loss.h"
 #include "distill/teacher.h"
+#include "train/embedding_noise.h"
 #include "train/objective.h"
 
 namespace retort::distill {
@@ -21,6 +22,7 @@ struct ObjectiveInput {
   std::vector<LossOptions> losses = {};
   PreferenceOptions preference = {};
   uint64_t seed = 0;
+  train::EmbeddingNoise noise = {};  // preferences take none
 };
 
 struct ObjectiveSpec {

@@ -104,6 +104,8 @@ void TrainOptions::describe(Section& s) {
   s.field("init_std", init_std,
           "standard deviation of that distribution; 0: 1/sqrt(3 width), which is .02 at width 768",
           at_least(0.0));
+  s.field("neftune", neftune,
+          "noise on the embeddings of training: alpha of NEFTune, 5 to 15 is usual; 0: none", at_least(0.0));
   s.section("optimizer", optimizer, "rule by which gradients move the weights");
   s.section("schedule", schedule, "learning rate over the steps");
   s.field("log_every", log_every, "steps between lines of metrics.jsonl", at_least(int64_t{1}));

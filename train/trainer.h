@@ -27,6 +27,7 @@ struct TrainOptions {
   std::string precision = "auto";  // auto | fp32 | bf16
   std::string init = "gpt2";
   double init_std = 0.0;
+  double neftune = 0.0;  // EmbeddingNoise::alpha
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   int64_t log_every = 10;          // steps

@@ -47,6 +47,7 @@ void PatchModel::declare_head() {
 at::Tensor PatchModel::hidden(const TokenBlock& block, KvCache* cache) {
   check_shape("patch model", "tokens_BT", block.tokens_BT, {-1, -1});
   check(block.taps == nullptr, "[patch model] has no layers to tap");
+  check(!block.noise_BTD.defined(), "[patch model] takes no noise: a byte is embedded in several places");
   TokenBlock all = block;
   if (cache) {
     check(!block.document_BT.defined() && !block.positions_BT.defined(),

@@ -164,7 +164,9 @@ class Training {
   }
 
   void make_objective(at::ScalarType precision) {
-    distill::ObjectiveInput input{.model = *model_, .seed = context_.seed()};
+    distill::ObjectiveInput input{.model = *model_,
+                                  .seed = context_.seed(),
+                                  .noise = {stage_.get<train::TrainOptions>().neftune, context_.seed()}};
     std::string name = "cross_entropy";
     if (const auto& options = stage_.get<DistillSection>()) {
       name = "distillation";

@@ -204,6 +204,23 @@ void check_init(StageCheck& check, const models::DecoderSpec& student) {
   }
 }
 
+// Noise on embeddings.
+void check_noise(StageCheck& check) {
+  if (check.stage.get<train::TrainOptions>().neftune == 0.0) return;
+  if (check.stage.get<PreferenceSection>())
+    check.add({"train.neftune", "preference"},
+              "is not for preference: what is compared with the reference would not be the model");
+  const auto& distill = check.stage.get<DistillSection>();
+  if (distill && distill->on_policy)
+    check.add(
+        {"train.neftune", "distill.on_policy"},
+        "is not for on_policy: the answers would be another model's than the one that learns from them");
+  const auto spec = spec_of(check.recipe, check.stage);
+  if (spec && spec->patch)
+    check.add({"train.neftune", "model.family", "model.from"},
+              fmt::format("is not for byte-patch models, got {}", spec->family));
+}
+
 void check_model(StageCheck& check) {
   const auto& model = check.stage.get<ModelOptions>();
   const auto spec = spec_of(check.recipe, check.stage);
@@ -247,6 +264,7 @@ void check_train_stage(StageCheck& check) {
   if (check.stage.get<DistillSection>()) check_distill(check);
   if (check.stage.get<PreferenceSection>()) check_preference(check);
   check_model(check);
+  check_noise(check);
   if (check.stage.get<AdapterSection>()) check_adapters(check);
 }
 

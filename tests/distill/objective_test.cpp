@@ -88,6 +88,29 @@ TEST(Distillation, WrongListsAreRefused) {
             "[distill] a schedule's end must lie after its begin 0, got 0");
 }
 
+// The teacher, the same model as the student's, knows nothing of the student's noise.
+TEST(Distillation, NoiseIsTheStudentsAlone) {
+  const auto student = tiny_model(2);
+  data::Batch batch = sample_batch();
+  batch.samples = {0, 1, 2};
+  const at::Tensor logits_ND =
+      at::matmul(student->hidden({batch.tokens_BT}), student->head().weight_VD.t()).flatten(0, 1).detach();
+  int calls = 0;
+  const auto sum = [&](std::unique_ptr<Teacher> teacher, const train::EmbeddingNoise& noise) {
+    const auto objective = make_distillation(std::move(teacher), {{.fn = "forward_kl"}}, *student, 0, noise);
+    return (*objective)(*student, batch).sum.item<double>();
+  };
+  const auto fixed = [&] { return std::make_unique<FixedTeacher>(logits_ND, kVocabulary, &calls); };
+  EXPECT_NEAR(sum(make_live_teacher(tiny_model(2)), {}), 0.0, 1e-5);
+  for (const double alpha : {5.0, 15.0}) {
+    const train::EmbeddingNoise noise{alpha, 3};
+    const double expected = sum(fixed(), noise);
+    EXPECT_GT(expected, 1e-2);
+    EXPECT_NEAR(sum(make_live_teacher(tiny_model(2)), noise), expected, 1e-4 * expected);
+  }
+  EXPECT_EQ(calls, 2);
+}
+
 // A teacher that has labels only.
 class LabelTeacher final : public Teacher {
  public:
@@ -271,8 +294,7 @@ TEST(Distillation, AnyLossesCombine) {
   loss.sum.backward();
   ASSERT_EQ(objective->learned()->unique().size(), 4u);  // projections of two losses, a pair of layers each
   const train::Trained trained(student->parameters(), objective->learned());
-  for (const models::Parameter* p : trained.all())
-    EXPECT_TRUE(p->working.grad().defined()) << p->name;
+  for (const models::Parameter* p : trained.all()) EXPECT_TRUE(p->working.grad().defined()) << p->name;
 }
 
 TEST(Distillation, WeightsFollowTheStep) {

@@ -36,6 +36,31 @@ TEST(Objectives, MakeWhatTheirRowsSay) {
   EXPECT_EQ(train::labels().in(batch), 23);
 }
 
+// What learns from a text hears it, and what compares answers takes none.
+TEST(Objectives, NoiseIsForTexts) {
+  data::Batch batch;
+  batch.tokens_BT = (at::arange(24) * 7 % 31).view({3, 8});
+  batch.labels_BT = (batch.tokens_BT + 1) % 32;
+  batch.samples = {0, 1, 2};
+  for (const ObjectiveSpec& spec : objectives()) {
+    const auto model = tiny_model(2);
+    const auto make = [&](double alpha) {
+      return spec.make({.model = *model,
+                        .teacher = make_live_teacher(tiny_model(1)),
+                        .losses = {{.fn = "forward_kl"}},
+                        .preference = {.loss = spec.batches == data::ShardKind::kRated ? "kto" : "dpo"},
+                        .noise = {alpha, 4}});
+    };
+    if (spec.batches != data::ShardKind::kText) {
+      EXPECT_NO_THROW(make(0.0)) << spec.name;
+      EXPECT_THROW(make(5.0), ConfigError) << spec.name;
+      continue;
+    }
+    const auto loss = [&](double alpha) { return (*make(alpha))(*model, batch).sum.item<double>(); };
+    EXPECT_GT(std::abs(loss(5.0) - loss(0.0)), 1e-3) << spec.name;
+  }
+}
+
 TEST(Objectives, CrossEntropyIsDistillationWithoutATeacher) {
   data::Batch batch;
   batch.tokens_BT = (at::arange(24) * 7 % 31).view({3, 8});

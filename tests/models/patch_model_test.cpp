@@ -56,6 +56,16 @@ at::Tensor text(const DecoderSpec& spec, int64_t rows = 2, int64_t tokens = 40) 
   return at::tensor(ids, at::kLong).view({rows, tokens});
 }
 
+// A byte is embedded in several places, so there is no one place for its noise.
+TEST(PatchModel, RefusesNoise) {
+  for (const DecoderSpec& spec : all()) {
+    const auto model = make(spec);
+    TokenBlock block{text(spec)};
+    block.noise_BTD = at::zeros({2, 40, model->width()});
+    EXPECT_THROW(model->hidden(block), Error) << spec.family;
+  }
+}
+
 TEST(PatchModel, NoPredictionSeesTheTokenItPredicts) {
   const at::NoGradGuard no_grad;
   for (const DecoderSpec& spec : all()) {

@@ -14,6 +14,7 @@
 #include "tests/train/captured_log.h"
 #include "tests/train/faulty_files.h"
 #include "tests/train/tiny_model.h"
+#include "train/embedding_noise.h"
 #include "train/trainer.h"
 
 namespace retort::train {
@@ -54,8 +55,9 @@ struct TinyRun {
   int64_t limit = 0;
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
   at::Device device = at::kCPU;
-  std::vector<std::string> frozen;    // parameters
-  bool unlabelled = false;            // every fifth step has no labels, from the third on
+  std::vector<std::string> frozen;  // parameters
+  bool unlabelled = false;          // every fifth step has no labels, from the third on
+  EmbeddingNoise noise = {};
   bool learns = false;                // the objective has a parameter of its own
   std::map<int64_t, double> figures;  // of validations, by step; else a norm
   double model_norm = 0;              // of rank 0's weights, after run
@@ -92,7 +94,8 @@ struct TinyRun {
   // Cross-entropy that tells of its steps and is NaN in those that the test poisons. It may learn a scale of the
   // first norm's weights.
   struct Loss final : Objective {
-    explicit Loss(bool learns) : own(learns ? std::make_unique<models::Parameters>() : nullptr) {
+    Loss(bool learns, const EmbeddingNoise& noise)
+        : inner(make_cross_entropy(noise)), own(learns ? std::make_unique<models::Parameters>() : nullptr) {
       if (own) own->add("objective.scale", {1}, models::Role::kObjective).master.fill_(1.0);
     }
     std::function<bool(int64_t step)> poisons;
@@ -103,7 +106,7 @@ struct TinyRun {
                 return batch.samples.front() / 4 % 5 == 2 ? 0 : batch.valid_labels();
               }};
     }
-    std::unique_ptr<Objective> inner = make_cross_entropy();
+    std::unique_ptr<Objective> inner;
     std::unique_ptr<models::Parameters> own;
     void begin_step(int64_t step) override { poisoned = poisons(step); }
     models::Parameters* learned() override { return own.get(); }
@@ -147,7 +150,7 @@ struct TinyRun {
     for (const std::string& name : frozen) tiny.model.parameters().at(name).freeze();
     Map map;
     models::bind_working(tiny.model.parameters(), map, measured);
-    Loss objective(learns);
+    Loss objective(learns, noise);
     objective.unlabelled = unlabelled;
     models::move_to(tiny.model.parameters(), device);
     if (objective.learned()) models::move_to(*objective.learned(), device);
