@@ -352,7 +352,7 @@ stages:
                ConfigError);
 }
 
-// Some want a model of the user's.
+// Some want a model of the user's, or a task.
 TEST(ReadRecipe, EveryShippedRecipeIsValid) {
   const testing::TemporaryDirectory directory;
   models::Decoder model({.vocabulary = 256,
@@ -367,8 +367,14 @@ TEST(ReadRecipe, EveryShippedRecipeIsValid) {
   models::IdentityMap map;
   models::save_hf_folder(local_files(), directory / "hf", model, map, at::kFloat, {});
   const std::string from = "model.from=" + (directory / "hf").string();
+  write_durably(local_files(), directory / "task.yaml", "include: classification\n");
+  write_durably(local_files(), directory / "labels.csv", "text,label\n");
+  const std::string tasks = "evaluate.tasks=[" + (directory / "task.yaml").string() + "]";
   const std::map<std::string, std::vector<std::string>> wants = {
       {"dpo", {from, "stages.pairs.prepare.tokenizer=bytes"}},
+      {"evaluate", {from, "stages.text.evaluate.text=/dev/null", "stages.tasks." + tasks}},
+      {"finetune-chat", {from, "prepare.tokenizer=bytes", "prepare.chat_template=chatml"}},
+      {"finetune-classify", {from, "prepare.tokenizer=bytes", tasks}},
       {"lora", {from, "prepare.tokenizer=bytes"}},
       {"qlora", {from, "prepare.tokenizer=bytes"}}};
   for (const std::string& name : shipped_names()) {
