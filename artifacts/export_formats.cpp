@@ -1,5 +1,7 @@
 #include "artifacts/export_formats.h"
 
+#include "core/error.h"
+
 namespace retort::artifacts {
 
 ExportFormat gguf_export();        // export_gguf.cpp
@@ -25,6 +27,14 @@ const Registry<ExportFormat>& export_formats() {
           gguf_lora_export(),
       });
   return table;
+}
+
+void check_card_place(const Path& out, const Path& /*source*/) {
+  const Path card = out / "README.md";
+  std::error_code none;
+  check<IoError>(!std::filesystem::exists(card, none) || is_model_card(read_text(card)),
+                 "{}: was not written by an export and is not replaced; move it away, or name another folder",
+                 card.string());
 }
 
 std::vector<GridMisfit> grid_misfits(const ExportFormat& format, const quantize::QuantizeOptions& grids) {

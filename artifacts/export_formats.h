@@ -19,7 +19,10 @@ struct ExportSource {
   const data::Tokenizer* tokenizer;   // nullptr: none
   const formats::Json& generation;
   std::vector<int32_t> ends;
-  std::string command;                     // ExportModel's
+  std::string command;  // ExportModel's
+  Origin origin = {};
+  const formats::Json& training;  // OpenedModel's
+  const CardFacts& card;
   const AdapterFacts* adapters = nullptr;  // of a model whose adapters are not merged; nullptr: none
 };
 
@@ -37,6 +40,7 @@ struct ExportFormat {
   std::string without_tokenizer =
       "its readers need one from elsewhere";  // what a model without one is good for
   bool activations = false;                   // can say that whoever loads it rounds them
+  bool card = false;                          // has a README.md (model_card.h)
 
   bool one_file() const { return !file.empty(); }
 
@@ -59,6 +63,9 @@ struct ExportFormat {
 };
 
 const Registry<ExportFormat>& export_formats();
+
+// A folder's README.md is replaced only where an export has written it (IoError).
+void check_card_place(const Path& out, const Path& source);
 
 // The parts of a quantize section ("weights", "embedding", "head") whose codes the format cannot hold.
 struct GridMisfit {

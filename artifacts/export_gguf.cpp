@@ -32,7 +32,9 @@ void write(const ExportSource& source, const ExportOptions& options, const Path&
   auto tokenizer = source.tokenizer ? source.tokenizer->gguf_metadata() : kNoVocabulary;
   tokenizer = data::padded(std::move(tokenizer), source.model.tokens());
   tokenizer = models::with_end_tokens(std::move(tokenizer), source.ends);
-  models::save_gguf(files, out, source.model, packer_of(source, options), tokenizer, "retort");
+  auto metadata = origin_keys(source.origin);
+  metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
+  models::save_gguf(files, out, source.model, packer_of(source, options), metadata, source.card.name);
 }
 
 std::string grid_misfit(const quantize::Grid& grid) {

@@ -24,9 +24,24 @@ void add_tokenizer(const data::Tokenizer& tokenizer, models::HfExtras& extras) {
   extras.config["eos_token_id"] = id(tokenizer.separator());
 }
 
+std::string card_of(const ExportSource& source, const ExportOptions& options, const std::string& relation) {
+  const std::string holds = relation.empty()
+                                ? fmt::format("as values in {}", options.type == "own" ? "f32" : options.type)
+                                : fmt::format("packed as {} has it", options.format);
+  return model_card({.origin = source.origin,
+                     .facts = source.card,
+                     .spec = source.model.spec(),
+                     .parameters = source.model.parameters().expanded(),
+                     .training = source.training,
+                     .library = "transformers",
+                     .relation = relation,
+                     .holds = holds});
+}
+
 void write(const ExportSource& source, const ExportOptions& options, const Path& out, FileSystem& files,
            models::HfExtras extras) {
   if (source.tokenizer) add_tokenizer(*source.tokenizer, extras);
+  extras.files["README.md"] = card_of(source, options, !extras.pack ? "" : "quantized");
   extras.generation = source.generation;
   for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})  // as the model's own files say
     if (const auto known = source.generation.find(key); known != source.generation.end() && !known->is_null())
@@ -65,7 +80,9 @@ ExportFormat hf_export() {
           .noun = noun,
           .holds = "a folder of values, for transformers",
           .types = {"f32", "f16", "bf16"},
+          .card = true,
           .architecture_misfit = architecture_misfit(noun),
+          .check_place = check_card_place,
           .write = write_values};
 }
 
@@ -78,8 +95,10 @@ ExportFormat packed_export(const std::string& layout, std::string holds, bool ac
       .types = {"f32", "f16"},  // bf16 would round the scales
       .packs = Packs::kMatrices,
       .activations = activations,
+      .card = true,
       .grid_misfit = [layout](const quantize::Grid& grid) { return quantize::layout_misfit(layout, grid); },
       .architecture_misfit = architecture_misfit(noun),
+      .check_place = check_card_place,
       .write = write_packed};
 }
 

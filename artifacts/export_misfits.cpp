@@ -73,6 +73,10 @@ std::vector<Misfit> export_misfits(const ExportOptions& options, const ExportSub
   if (options.activations && !format.activations)
     add("activations", fmt::format("only compressed-tensors says that activations are rounded, got format {}",
                                    options.format));
+  if (options.ollama && options.format != "gguf")
+    add("ollama", fmt::format("is for a GGUF, got format {}", options.format));
+  add("license", license_misfit(options.license));
+  add("base_model", base_model_misfit(options.base_model));
   if (known && typed && options.type != "own") {
     const auto shape = models::make_model(written(format, *subject.spec), at::kMeta);
     add("type", rows_misfit(options, shape->parameters()));

@@ -22,8 +22,8 @@ struct ExportSubject {
 };
 
 struct Misfit {
-  std::string part;  // of ExportOptions that it is about (format, type, embedding_type, activations), or
-                     // tokenizer; of the grids: weights, embedding, head
+  std::string part;  // of ExportOptions that it is about (format, type, embedding_type, activations, license,
+                     // base_model, ollama), or tokenizer; of the grids: weights, embedding, head
   std::string why;
 };
 

@@ -6,6 +6,7 @@
 
 #include "artifacts/export_formats.h"
 #include "artifacts/export_misfits.h"
+#include "artifacts/modelfile.h"
 #include "artifacts/out_path.h"
 #include "core/error.h"
 #include "formats/finite_values.h"
@@ -26,6 +27,25 @@ void check_not_source(const std::string& source, const Path& out) {
   std::error_code no_path;  // preset:NAME is no file
   check<IoError>(!std::filesystem::equivalent(source, out, no_path),
                  "{}: is the model that is read; name another place for the export", out.string());
+}
+
+void check_modelfile_place(const Path& out) {
+  const Path path = modelfile_path(out);
+  check<IoError>(!std::filesystem::exists(path) || is_modelfile(read_text(path)),
+                 "{}: exists and is no Modelfile of an export; not replaced: name another file for the GGUF",
+                 path.string());
+}
+
+// What the options say comes before what the model's files say.
+Origin origin_of(const OpenedModel& model, const ExportOptions& options) {
+  Origin out = model.origin;
+  if (!options.license.empty()) out.license = options.license, out.license_name = out.license_link = "";
+  if (!options.base_model.empty()) out.base_model = options.base_model;
+  return out;
+}
+
+std::string name_of(const Path& out) {
+  return (out.has_filename() ? out : out.parent_path()).stem().string();  // "out/"
 }
 
 // Whatever the format; what its type can hold is checked on what is written (formats/finite_values.h).
@@ -49,6 +69,14 @@ void ExportOptions::describe(Section& s) {
   s.field("activations", activations,
           "tell whoever loads it to round activations to 8 bits too, per token (compressed-tensors)");
   s.field("evaluate", evaluate, "score the validation text with the file as read back");
+  s.field("license", license,
+          "license that a GGUF and the card of a folder name, as apache-2.0; that of the model's own files "
+          "when left out");
+  s.field("base_model", base_model,
+          "model of the Hugging Face Hub that they name as the base, ORGANIZATION/NAME; the one of the "
+          "model's own "
+          "files when left out");
+  s.field("ollama", ollama, "write what `ollama create` reads beside the GGUF, as NAME.Modelfile");
 }
 
 void probe_export(const char* option, const std::string& format, const Path& out, const Path& source) {
@@ -58,10 +86,11 @@ void probe_export(const char* option, const std::string& format, const Path& out
 }
 
 uint64_t export_model(const OpenedModel& model, const ExportOptions& options, const Path& out,
-                      FileSystem& files, const std::string& command) {
+                      FileSystem& files, const std::string& command, CardFacts card) {
   const at::NoGradGuard no_grad;
   const ExportFormat& format = export_formats().at(options.format);
   check_not_source(model.source, out);
+  if (options.ollama) check_modelfile_place(out);
   format.check_place(out, model.source);
   const bool on_grids = model.grids && model.grids->enabled();
   const std::optional<quantize::QuantizeOptions> grids = on_grids ? model.quantize : std::nullopt;
@@ -69,8 +98,17 @@ uint64_t export_model(const OpenedModel& model, const ExportOptions& options, co
   if (on_grids && !grids) subject.grids = nullptr;  // just made: their stage has asked
   for (const Misfit& misfit : export_misfits(options, subject))
     fail<ConfigError>("{}: {}", model.source, misfit.why);
-  ExportSource source{*model.decoder, model.map(), model.grids.get(), model.tokenizer.get(), model.generation,
-                      model.ends(),   command};
+  if (card.name.empty()) card.name = name_of(out);
+  ExportSource source{.model = *model.decoder,
+                      .map = model.map(),
+                      .grids = model.grids.get(),
+                      .tokenizer = model.tokenizer.get(),
+                      .generation = model.generation,
+                      .ends = model.ends(),
+                      .command = command,
+                      .origin = origin_of(model, options),
+                      .training = model.training,
+                      .card = card};
   if (command.empty()) source.command = fmt::format("export {} --format {}", model.source, options.format);
   check_weights(*model.decoder);
   if (model.adapters) source.adapters = &*model.adapters;
@@ -80,10 +118,20 @@ uint64_t export_model(const OpenedModel& model, const ExportOptions& options, co
   } else {
     const auto merged = models::merge_adapters(*model.decoder, model.map());
     models::IdentityMap identity;
-    format.write(
-        {*merged, identity, nullptr, source.tokenizer, source.generation, source.ends, source.command},
-        options, out, files);
+    format.write({.model = *merged,
+                  .map = identity,
+                  .grids = nullptr,
+                  .tokenizer = source.tokenizer,
+                  .generation = source.generation,
+                  .ends = source.ends,
+                  .command = source.command,
+                  .origin = source.origin,
+                  .training = source.training,
+                  .card = source.card},
+                 options, out, files);
   }
+  if (options.ollama)
+    write_durably(files, modelfile_path(out), modelfile(out, source.tokenizer, source.ends));
   return bytes_below(out);
 }
 

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "artifacts/model_card.h"
 #include "artifacts/open_model.h"
 #include "core/file.h"
 #include "core/section.h"
@@ -13,7 +14,8 @@ namespace retort::artifacts {
 
 struct ExportOptions {
   std::string format = "gguf", type = "own", embedding_type = "same";
-  bool activations = false, evaluate = false;
+  bool activations = false, evaluate = false, ollama = false;
+  std::string license, base_model;  // "": as the model's own files say
   void describe(Section& s);
 };
 
@@ -24,9 +26,10 @@ void probe_export(const char* option, const std::string& format, const Path& out
 // A file or a folder at `out`, as the format has it; returns the bytes written there. An older export there
 // is replaced; IoError when something else is there, or the model that is read; ConfigError for a misfit
 // (export_misfits.h), and for a value beyond the range of its type; NonFiniteError for weights that are not finite.
-// `command` is what a checkpoint says that it came from.
+// `command` is what a checkpoint says that it came from, `card` what a folder's card says besides; its name is that
+// of `out` where it has none.
 uint64_t export_model(const OpenedModel& model, const ExportOptions& options, const Path& out,
-                      FileSystem& files, const std::string& command = "");
+                      FileSystem& files, const std::string& command = "", CardFacts card = {});
 
 uint64_t bytes_below(const Path& path);  // of a file, or of all files in a directory
 

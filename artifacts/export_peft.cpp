@@ -17,16 +17,35 @@ const AdapterFacts& need_adapters(const ExportSource& source, const ExportOption
   return *source.adapters;
 }
 
+// Those that the folder holds.
+int64_t trained_parameters(const models::Model& model) {
+  int64_t count = 0;
+  for (const models::Parameter& p : model.parameters().unique())
+    if (!p.borrowed) count += p.master.numel();
+  return count;
+}
+
 void write_peft(const ExportSource& source, const ExportOptions& options, const Path& out,
                 FileSystem& files) {
   const AdapterFacts& adapters = need_adapters(source, options);
+  std::map<std::string, std::string> beside;
+  if (source.tokenizer) beside = source.tokenizer->hf_files();
+  beside["README.md"] = model_card({.origin = source.origin,
+                                    .facts = source.card,
+                                    .spec = source.model.spec(),
+                                    .parameters = trained_parameters(source.model),
+                                    .training = source.training,
+                                    .library = "peft",
+                                    .relation = "adapter",
+                                    .holds = "as adapters without their base"});
   models::save_peft(files, out, source.model,
-                    {adapters.options, std::filesystem::absolute(adapters.base).string()});
+                    {adapters.options, std::filesystem::absolute(adapters.base).string()}, beside);
 }
 
 void write_gguf(const ExportSource& source, const ExportOptions& options, const Path& out,
                 FileSystem& files) {
-  models::save_gguf_adapter(files, out, source.model, need_adapters(source, options).options, "retort");
+  models::save_gguf_adapter(files, out, source.model, need_adapters(source, options).options,
+                            source.card.name);
 }
 
 std::string architecture_misfit(const models::DecoderSpec& spec) {
@@ -46,7 +65,9 @@ ExportFormat peft_export() {
           .types = {"f32"},
           .merges = false,
           .adapters = true,
+          .card = true,
           .architecture_misfit = architecture_misfit,
+          .check_place = check_card_place,
           .write = write_peft};
 }
 

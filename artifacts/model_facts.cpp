@@ -11,7 +11,7 @@ namespace {
 using formats::Json;
 
 constexpr const char *kModel = "model", *kTokenizer = "tokenizer", *kGeneration = "generation",
-                     *kQuantize = "quantize", *kAdapters = "adapters";
+                     *kQuantize = "quantize", *kAdapters = "adapters", *kOrigin = "origin";
 
 AdapterFacts read_adapters(const Json& kept, const std::string& where) {
   check<DataError>(kept.is_object() && kept.contains("options"), "{}: lacks options", where);
@@ -30,6 +30,7 @@ Json model_facts(const ModelFacts& facts) {
     out[kAdapters] = {{"options", formats::section_to_json(facts.adapters->options)},
                       {"base", facts.adapters->base},
                       {"digest", facts.adapters->digest}};
+  if (facts.origin != Origin()) out[kOrigin] = to_json(facts.origin);
   return out;
 }
 
@@ -40,6 +41,7 @@ ModelFacts read_model_facts(const Json& extra, const std::string& source) {
   if (extra.contains(kTokenizer)) out.tokenizer = formats::json_text(extra, kTokenizer, source);
   if (extra.contains(kGeneration)) out.generation = extra.at(kGeneration);
   if (extra.contains(kAdapters)) out.adapters = read_adapters(extra.at(kAdapters), source + ": " + kAdapters);
+  if (extra.contains(kOrigin)) out.origin = read_origin(extra.at(kOrigin), source + ": " + kOrigin);
   if (!extra.contains(kQuantize)) return out;
   const Json& kept = extra.at(kQuantize);
   const std::string where = source + ": " + kQuantize;

@@ -3,7 +3,7 @@
 //   {"model": a DecoderSpec (models/spec_json.h), "tokenizer": its name, "generation":
 //    models/generation_facts.h, "quantize": the grids that it was trained on, QuantizeOptions as JSON,
 //    "adapters": {"options": AdapterOptions as JSON, "base": where the frozen model is, from the checkpoint's
-//    own directory or the root, "digest": its weights_digest()}}
+//    own directory or the root, "digest": its weights_digest()}, "origin": origin.h, where something is known}
 //
 // With adapters the checkpoint holds those alone, and "model" is the shape of base and adapters together.
 // A tokenizer without a name of its own is in the checkpoint as files. Older manifests hold "quantize" as the
@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 
+#include "artifacts/origin.h"
 #include "formats/json.h"
 #include "models/adapters.h"
 #include "quantize/quantize_map.h"
@@ -31,6 +32,7 @@ struct ModelFacts {
   std::optional<quantize::QuantizeOptions> quantize = {};
   formats::Json generation = formats::Json::object();
   std::optional<AdapterFacts> adapters = {};
+  Origin origin = {};
 };
 
 formats::Json model_facts(const ModelFacts& facts);

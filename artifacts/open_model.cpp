@@ -64,6 +64,8 @@ OpenedModel of_checkpoint(const train::LoadedCheckpoint& checkpoint, Log& log, b
   if (facts.tokenizer) out.tokenizer = data::copied_tokenizer(*facts.tokenizer, checkpoint.path);
   out.generation = std::move(facts.generation);
   out.quantize = std::move(facts.quantize);
+  if (facts.origin != Origin()) out.origin = std::move(facts.origin);  // else that of an adapter's base
+  out.training = checkpoint.extra.value("train", formats::Json::object());
   if (out.quantize) {
     auto map = std::make_unique<quantize::QuantizeMap>(*out.quantize, out.decoder->parameters());
     map->enable(checkpoint.step > 0 && out.quantize->active(checkpoint.step - 1));  // as its last step did
@@ -103,6 +105,7 @@ OpenedModel of_gguf(const Path& path, Log& log) {
   const formats::GgufFile file(path);
   if (file.find("tokenizer.ggml.tokens") != nullptr) out.tokenizer = own_tokenizer(path, log);
   out.generation = models::gguf_generation(file);
+  out.origin = gguf_origin(file);
   // Bytes have no end, and name byte 0 only because the format knows no other word for it (ByteTokenizer).
   const formats::Json none = {{"eos_token_id", 0}};
   if (out.tokenizer && out.tokenizer->name() == "bytes" && out.generation == none) out.generation.clear();
@@ -116,6 +119,7 @@ OpenedModel of_hf_folder(const Path& directory, Log& log) {
       is_there("vocab.bpe"))
     out.tokenizer = own_tokenizer(directory, log);
   out.generation = models::hf_generation(directory);
+  out.origin = hf_origin(directory);
   return out;
 }
 
@@ -127,6 +131,7 @@ OpenedModel of_peft(const Path& directory, Log& log) {
   out.decoder = models::load_peft(directory, config, std::move(out.decoder));
   models::bind_working(out.decoder->parameters(), out.map(), at::kFloat);
   out.adapters = {config.options, base.string(), digest};
+  if (out.origin == Origin()) out.origin = hf_origin(directory);
   out.source = directory.string();
   return out;
 }

@@ -28,6 +28,8 @@ struct OpenedModel {
   std::optional<quantize::QuantizeOptions> quantize;  // of a checkpoint that was trained on a grid
   formats::Json generation = formats::Json::object();  // models/generation_facts.h
   std::optional<AdapterFacts> adapters = {};           // of one with adapters, which are not merged
+  Origin origin = {};
+  formats::Json training = formats::Json::object();  // a checkpoint's "train" (docs/formats.md)
 
   // The frozen values below adapters, f32: what this model is to a stage that puts adapters on it.
   std::unique_ptr<models::Model> take_base();

@@ -8,6 +8,7 @@
 #include "data/byte_source.h"
 #include "data/in_order.h"
 #include "data/pieces.h"
+#include "data/tokenizers/templated_tokenizer.h"
 #include "data/tokenizers/tokenizer.h"
 
 namespace retort::data {
@@ -280,6 +281,7 @@ PrepareReport prepare(const PrepareOptions& options, const Path& directory, int6
     warn_of_marks(*form, *tokenizer, log);
     if (!form->shipped() && !prints_prefix(*form, *tokenizer))
       if (auto without = tokenizer->without_prefix()) tokenizer = std::move(without);
+    tokenizer = with_chat_template(std::move(tokenizer), form->text());  // of the model that is trained on it
   }
   const std::string begin = tokenizer->prefix().empty() ? "" : ", with begin tokens";
   const std::string source = fmt::format("{} file(s), validation {}, xxh3 {}{}", options.text.size(),

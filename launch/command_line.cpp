@@ -313,7 +313,8 @@ struct CommandLine {
     StageVerb& verb = stage(app, "export", "write a model for other software", "export");
     auto& options = verb.stage.get<artifacts::ExportOptions>();
     verb.model();
-    verb.flags(options, {"format", "type", "embedding_type", "activations"});
+    verb.flags(options,
+               {"format", "type", "embedding_type", "activations", "license", "base_model", "ollama"});
     verb.app.get_option("--format")->required();
     verb.outs("a file (gguf) or a folder")->required();
   }

@@ -120,11 +120,12 @@ void read_tensor(const PeftTensor& tensor, const formats::SafetensorsFile& file,
   }
 }
 
-bool is_adapter_folder(const Path& directory) {
+bool is_adapter_folder(const Path& directory, const std::map<std::string, std::string>& beside) {
   if (!std::filesystem::is_directory(directory)) return false;
   for (const auto& entry : std::filesystem::directory_iterator(directory)) {
     const std::string name = entry.path().filename().string();
-    if (name != kPeftConfig && name != kPeftTensors && name != "README.md") return false;
+    const bool ours = name == kPeftConfig || name == kPeftTensors || name == "README.md";
+    if (!ours && !beside.contains(name)) return false;
   }
   return true;
 }
@@ -151,12 +152,13 @@ std::unique_ptr<Model> load_peft(const Path& directory, const PeftConfig& config
   return base;
 }
 
-void save_peft(FileSystem& files, const Path& directory, const Model& model, const PeftConfig& config) {
+void save_peft(FileSystem& files, const Path& directory, const Model& model, const PeftConfig& config,
+               const std::map<std::string, std::string>& beside) {
   const at::NoGradGuard no_grad;
   Path target = std::filesystem::absolute(directory).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // "out/"
   const bool exists = std::filesystem::exists(std::filesystem::symlink_status(target));
-  check<IoError>(!exists || is_adapter_folder(target),
+  check<IoError>(!exists || is_adapter_folder(target, beside),
                  "{}: exists and is no adapter; not replaced: name another folder", target.string());
   formats::NamedTensors tensors;
   for (const PeftTensor& tensor : tensors_of(model, config.options)) {
@@ -173,6 +175,7 @@ void save_peft(FileSystem& files, const Path& directory, const Model& model, con
     formats::write_safetensors(files, fresh / kPeftTensors, tensors,
                                {{"format", "pt"}, {kBaseForm, config.options.base}});
     write_durably(files, fresh / kPeftConfig, peft_config_json(model, config).dump(2) + "\n");
+    for (const auto& [name, text] : beside) write_durably(files, fresh / name, text);
     if (exists) files.rename(target, old);
     files.rename(fresh, target);
     files.sync_directory(target.parent_path());

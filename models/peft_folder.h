@@ -6,6 +6,7 @@
 // the base is used as it is.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "core/file.h"
@@ -30,7 +31,8 @@ std::unique_ptr<Model> load_peft(const Path& directory, const PeftConfig& config
                                  std::unique_ptr<Model> base);
 
 // Of a model that adapt() made with these options. It goes to a temporary folder beside the target, renamed
-// when it is whole; only an older adapter of that name is replaced (IoError).
-void save_peft(FileSystem& files, const Path& directory, const Model& model, const PeftConfig& config);
+// when it is whole; only an older adapter of that name is replaced (IoError). `beside`: more files by name.
+void save_peft(FileSystem& files, const Path& directory, const Model& model, const PeftConfig& config,
+               const std::map<std::string, std::string>& beside = {});
 
 }  // namespace retort::models

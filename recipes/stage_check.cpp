@@ -40,7 +40,7 @@ std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const s
 }
 
 std::unique_ptr<data::Tokenizer> tokenizer_through(const Recipe& recipe, const std::string& address,
-                                                  size_t hops) {
+                                                   size_t hops) {
   if (preset_of(address) || address.empty()) return nullptr;
   if (!stage_of(address)) return artifacts::model_tokenizer(address);
   const Stage* stage = hops > 0 ? recipe.maker_of(address) : nullptr;
@@ -165,6 +165,10 @@ void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* gr
       add({"export." + part, "export.format", "model.width"}, misfit.why);
     else if (part == "activations")
       add({"export.activations", "export.format"}, misfit.why);
+    else if (part == "license" || part == "base_model")
+      add(("export." + part).c_str(), misfit.why);
+    else if (part == "ollama")
+      add({"export.ollama", "export.format"}, misfit.why);
     else if (part == "format" || part == "tokenizer")
       add({"export.format", "model.from"}, misfit.why);
     else if (grids == &trained)

@@ -53,6 +53,7 @@ ConversationForm::ConversationForm(const std::string& address, const std::string
   if (!date.empty()) like_.now = parse_date(date);
   OpenedTemplate opened = open_template(address);
   shipped_ = opened.shipped;
+  text_ = opened.text;
   form_.emplace(std::move(opened.form));
   like_.special = opened.special;
   check<ConfigError>(

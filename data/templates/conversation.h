@@ -29,7 +29,8 @@ class ConversationForm {
   ConversationForm(const std::string& address, const std::string& date, const Tokenizer* tokenizer);
 
   const std::string& name() const { return name_; }
-  bool shipped() const { return shipped_; }  // then a message is {"role", "content"}, both texts
+  const std::string& text() const { return text_; }  // of the template
+  bool shipped() const { return shipped_; }          // then a message is {"role", "content"}, both texts
   // Marks that want to be one token each; of a model's template those that end a turn.
   const std::vector<std::string>& marks() const { return marks_; }
   // Changes when the same conversation comes to be written otherwise.
@@ -41,7 +42,7 @@ class ConversationForm {
  private:
   std::vector<TextSpan> learned(const Chat& chat, const Rendered& rendered) const;
 
-  std::string name_, identity_;
+  std::string name_, text_, identity_;
   bool shipped_ = false;
   std::optional<ChatTemplate> form_;
   Chat like_;  // without messages

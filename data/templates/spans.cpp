@@ -32,6 +32,17 @@ Json lettered(const Json& value, std::string_view key = "") {
   return out;
 }
 
+// By name, as a tokenizer's files have them.
+Json special_tokens(const Tokenizer& tokenizer) {
+  Json out = Json::object();
+  const auto files = tokenizer.hf_files();
+  const auto config = files.find("tokenizer_config.json");
+  if (config == files.end()) return out;
+  for (const auto& [name, text] : formats::parse_json(config->second, config->first).items())
+    if (name.ends_with("_token") && text.is_string()) out[name] = text;
+  return out;
+}
+
 size_t common(std::string_view a, std::string_view b) {
   size_t n = static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
   while (n > 0 && n < a.size() && (static_cast<unsigned char>(a[n]) & 0xC0) == 0x80) --n;  // whole characters
@@ -233,6 +244,21 @@ std::vector<std::string> end_marks(const ChatTemplate& form, const Chat& like, c
   if (like.special.contains("eos_token")) add(like.special.at("eos_token").get<std::string>());
   for (const int32_t id : ends)
     if (id >= 0 && id < tokenizer.vocabulary()) add(std::string(tokenizer.token_bytes(id)));
+  return out;
+}
+
+std::vector<int32_t> turn_ends(const Tokenizer& tokenizer) {
+  std::vector<int32_t> out;
+  const std::string text = tokenizer.chat_template();
+  if (text.empty()) return out;
+  const ChatTemplate form(tokenizer.name(), text);
+  Chat like;
+  like.special = special_tokens(tokenizer);
+  if (form.asks_date()) like.now = std::tm{};
+  for (const std::string& mark : end_marks(form, like, tokenizer, {}))
+    if (const std::vector<int32_t> ids = tokenizer.encode(mark);
+        ids.size() == 1 && tokenizer.is_special(ids[0]))
+      out.push_back(ids[0]);
   return out;
 }
 

@@ -38,4 +38,7 @@ std::vector<TextSpan> learned_spans(const ChatTemplate& form, const Rendered& re
 std::vector<std::string> end_marks(const ChatTemplate& form, const Chat& like, const Tokenizer& tokenizer,
                                    const std::vector<int32_t>& ends);
 
+// The tokens that end a turn in the tokenizer's own chat template; none without one.
+std::vector<int32_t> turn_ends(const Tokenizer& tokenizer);
+
 }  // namespace retort::data

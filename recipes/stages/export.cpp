@@ -12,16 +12,60 @@
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
+#include "recipes/stages/evaluate.h"
 #include "recipes/stages/rows.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
 namespace {
 
-std::vector<Input> inputs(const Recipe&, const Stage& stage) {
+// Earlier stages that have evaluated what is exported, as far as its file has a card that shows it.
+std::vector<std::string> evaluations(const Recipe& recipe, const Stage& stage) {
+  std::vector<std::string> out;
+  const std::string& from = stage.get<ModelOptions>().from;
+  const auto* format = artifacts::export_formats().find(stage.get<artifacts::ExportOptions>().format);
+  if (format == nullptr || !format->card || !stage_of(from)) return out;
+  for (const Stage& other : recipe.stages) {
+    if (other.name == stage.name) break;
+    if (other.find<EvaluateOptions>() != nullptr && other.get<ModelOptions>().from == from)
+      out.push_back(other.name);
+  }
+  return out;
+}
+
+std::vector<Input> inputs(const Recipe& recipe, const Stage& stage) {
   std::vector<Input> out = {model_input(stage)};
   if (stage.get<artifacts::ExportOptions>().evaluate) out.push_back(validation_input(stage));
+  for (const std::string& name : evaluations(recipe, stage))
+    out.push_back({"model.from", "stage:" + name, Thing::kResult});
   return out;
+}
+
+// Figures that have a standard error beside them.
+void add_evaluated(std::vector<artifacts::CardFigure>& figures, const formats::Json& result) {
+  for (const auto& [name, value] : result.items()) {
+    const auto error = result.find(name + "_error");
+    if (!value.is_number() || error == result.end()) continue;
+    figures.push_back({.name = name, .value = value.get<double>()});
+    if (error->is_number()) figures.back().error = error->get<double>();
+  }
+}
+
+// What the run knows of the model.
+artifacts::CardFacts card_facts(const StageContext& context) {
+  artifacts::CardFacts card{.name = context.recipe.run.name, .figures = {}, .tokens = {}};
+  const auto source = stage_of(context.stage.get<ModelOptions>().from);
+  if (!source) return card;
+  const Spent before = spent_before(context, context.stage.get<ModelOptions>().from);
+  if (before.tokens > 0) card.tokens = before.tokens;
+  const auto result = read_result(context.run, *source);
+  for (const char* figure : {"bits_per_byte", "perplexity"})
+    if (result && result->contains(figure) && result->at(figure).is_number())
+      card.figures.push_back({.name = fmt::format("{} of the validation text", figure),
+                              .value = result->at(figure).get<double>()});
+  for (const std::string& name : evaluations(context.recipe, context.stage))
+    if (const auto evaluated = read_result(context.run, name)) add_evaluated(card.figures, *evaluated);
+  return card;
 }
 
 // A format of adapters alone wants a stage that trains some, of a kind that the format can say.
@@ -80,7 +124,8 @@ StageOutcome run(StageContext& context) {
     if (context.alone()) artifacts::probe_export("--out", options.format, out, model.source);
     if (options.evaluate)
       artifacts::check_tokenizer(model, *context.shards(data.validation, "validation"), "data.validation");
-    const uint64_t bytes = artifacts::export_model(model, options, out, context.files);
+    const uint64_t bytes =
+        artifacts::export_model(model, options, out, context.files, "", card_facts(context));
     if (!model.tokenizer)
       context.log.warn("{}: has no tokenizer: {}", out.string(), format.without_tokenizer);
     const Spent before = spent_before(context, from);

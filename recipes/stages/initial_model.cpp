@@ -1,10 +1,15 @@
 #include "recipes/stages/initial_model.h"
 
+#include <algorithm>
+
 #include "artifacts/copy_model.h"
 #include "artifacts/text_shards.h"
 #include "core/error.h"
+#include "data/templates/spans.h"
+#include "data/tokenizers/utf8.h"
 #include "models/adapters.h"
 #include "models/family.h"
+#include "models/generation_facts.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -15,10 +20,22 @@
 namespace retort::recipes {
 namespace {
 
+// Of weights that come from an address.
+artifacts::Origin origin_of(const artifacts::OpenedModel& model, const std::string& address) {
+  artifacts::Origin out = model.origin;
+  if (!out.start.empty() || preset_of(address)) return out;
+  Path path = stage_of(address).value_or(address);
+  if (!path.has_filename()) path = path.parent_path();
+  out.start = path.filename().string();
+  data::check_utf8(out.start, "replace", "");
+  return out;
+}
+
 std::unique_ptr<models::Model> plain_teacher(const StageContext& context, const data::TokenShards& text,
-                                             Log& log) {
+                                             artifacts::Origin& origin, Log& log) {
   artifacts::OpenedModel teacher =
       open_teacher("model.init.from", init_source(context.stage), context, text, log);
+  origin = origin_of(teacher, init_source(context.stage));
   if (!teacher.decoder->parameters().has_adapters()) return std::move(teacher.decoder);
   return models::merge_adapters(*teacher.decoder, teacher.map());
 }
@@ -38,10 +55,12 @@ std::vector<models::TokenBlock> sample(const StageContext& context, const std::v
   return out;
 }
 
-std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
-                                                const std::vector<data::Source>& sources, Log& log) {
+StartingModel cut_from_teacher(const StageContext& context, const std::vector<data::Source>& sources,
+                               Log& log) {
   const distill::InitOptions& init = *context.stage.get<ModelOptions>().init;
-  const std::unique_ptr<models::Model> teacher = plain_teacher(context, *sources.front().shards, log);
+  StartingModel out;
+  const std::unique_ptr<models::Model> teacher =
+      plain_teacher(context, *sources.front().shards, out.origin, log);
   auto student = models::make_model(context.stage.get<ModelOptions>().spec());
   distill::check_start(student->spec(), teacher->spec(), init);
   const distill::Importance importance =
@@ -52,7 +71,8 @@ std::unique_ptr<models::Model> cut_from_teacher(const StageContext& context,
   log.info("starts from layers {} of {}",
            fmt::join(distill::layer_map(student->spec().layers, teacher->spec().layers, init), ", "),
            init_source(context.stage));
-  return student;
+  out.model = std::move(student);
+  return out;
 }
 
 // The masters of a model. Learned scales are continued where the grids are the same, and dropped otherwise.
@@ -106,21 +126,53 @@ std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& 
   return spec && spec->lora_rank > 0 ? models::without_adapters(*spec) : spec;
 }
 
-StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
+namespace {
+
+StartingModel from_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
   const Stage& s = context.stage;
-  if (!s.get<ModelOptions>().from.empty()) {
-    artifacts::OpenedModel model = context.open_model(s.get<ModelOptions>().from, log);
-    artifacts::check_tokenizer(model, *sources.front().shards, "data.train");
-    if (s.get<AdapterSection>()) return adapted(context, std::move(model));
-    if (model.adapters)
-      return {models::merge_adapters(*model.decoder, model.map()), std::move(model.generation)};
-    return continued(std::move(model), s);
-  }
-  if (s.get<ModelOptions>().init) return {cut_from_teacher(context, sources, log)};
+  artifacts::OpenedModel model = context.open_model(s.get<ModelOptions>().from, log);
+  artifacts::check_tokenizer(model, *sources.front().shards, "data.train");
+  artifacts::Origin origin = origin_of(model, s.get<ModelOptions>().from);
+  StartingModel out;
+  if (s.get<AdapterSection>())
+    out = adapted(context, std::move(model));
+  else if (model.adapters)
+    out = {models::merge_adapters(*model.decoder, model.map()), std::move(model.generation)};
+  else
+    out = continued(std::move(model), s);
+  out.origin = std::move(origin);
+  return out;
+}
+
+// A model that learns to end its turns by a mark stops there, whatever its files said before.
+formats::Json with_turn_ends(formats::Json generation, const data::TokenShards& text) {
+  if (!text.has_loss_mask()) return generation;
+  const auto tokenizer = text.tokenizer();
+  std::vector<int32_t> ends = models::end_tokens(generation, tokenizer->vocabulary());
+  if (ends.empty() && tokenizer->separator()) ends.push_back(*tokenizer->separator());
+  const size_t before = ends.size();
+  for (const int32_t id : data::turn_ends(*tokenizer))
+    if (std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
+  if (ends.size() > before) generation["eos_token_id"] = ends;
+  return generation;
+}
+
+StartingModel started(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
+  const Stage& s = context.stage;
+  if (!s.get<ModelOptions>().from.empty()) return from_model(context, sources, log);
+  if (s.get<ModelOptions>().init) return cut_from_teacher(context, sources, log);
   auto model = models::make_model(s.get<ModelOptions>().spec());
   models::initialise(model->parameters(), s.get<train::TrainOptions>().init,
                      s.get<train::TrainOptions>().init_std, context.seed());
   return {std::move(model)};
+}
+
+}  // namespace
+
+StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
+  StartingModel out = started(context, sources, log);
+  out.generation = with_turn_ends(std::move(out.generation), *sources.front().shards);
+  return out;
 }
 
 }  // namespace retort::recipes

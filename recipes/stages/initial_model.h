@@ -14,8 +14,10 @@ namespace retort::recipes {
 
 struct StartingModel {
   std::unique_ptr<models::Model> model;
-  formats::Json generation = formats::Json::object();    // of model.from (models/generation_facts.h)
+  // Of model.from (models/generation_facts.h), with the marks that end turns of the text.
+  formats::Json generation = formats::Json::object();
   std::optional<artifacts::AdapterFacts> adapters = {};  // of a stage with adapters
+  artifacts::Origin origin = {};
 };
 
 // The MODEL that model.init cuts from; "" without model.init.

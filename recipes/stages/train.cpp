@@ -140,6 +140,7 @@ class Training {
     model_ = std::move(initial.model);
     generation_ = std::move(initial.generation);
     adapters_ = std::move(initial.adapters);
+    origin_ = std::move(initial.origin);
     const std::string& from = stage_.get<ModelOptions>().from;  // whose embedding is what it is
     check<ConfigError>(!from.empty() || model_->vocabulary() >= text().vocabulary(),
                        "model.vocabulary must be at least the shards' {}, got {}", text().vocabulary(),
@@ -249,20 +250,21 @@ class Training {
   }
 
   train::Trainer trainer(int64_t micro_batches) {
-    return {{.step = {*model_, *map_, *objective_, *optimizer_, comm_, owners_.get()},
-             .stream = *stream_,
-             .files = context_.files,
-             .log = log_,
-             .directory = context_.directory,
-             .recipe = context_.identity,
-             .facts = artifacts::model_facts({model_->spec(), text().tokenizer_name(),
-                                              stage_.get<QuantizeSection>(), generation_, adapters_}),
-             .tokenizer = data::tokenizer_files(*text().tokenizer()),
-             .validate = [&](int64_t done) { return validate(done); },
-             .stop = &context_.stop,
-             .resume_from = start()},
-            options_,
-            micro_batches};
+    return {
+        {.step = {*model_, *map_, *objective_, *optimizer_, comm_, owners_.get()},
+         .stream = *stream_,
+         .files = context_.files,
+         .log = log_,
+         .directory = context_.directory,
+         .recipe = context_.identity,
+         .facts = artifacts::model_facts({model_->spec(), text().tokenizer_name(),
+                                          stage_.get<QuantizeSection>(), generation_, adapters_, origin_}),
+         .tokenizer = data::tokenizer_files(*text().tokenizer()),
+         .validate = [&](int64_t done) { return validate(done); },
+         .stop = &context_.stop,
+         .resume_from = start()},
+        options_,
+        micro_batches};
   }
 
   std::map<std::string, double> validate(int64_t done) {
@@ -305,6 +307,7 @@ class Training {
   std::unique_ptr<models::Model> model_;
   formats::Json generation_;
   std::optional<artifacts::AdapterFacts> adapters_;
+  artifacts::Origin origin_;
   std::unique_ptr<models::WeightMap> map_;
   quantize::QuantizeMap* quantizing_ = nullptr;  // the map, when it is one
   std::unique_ptr<train::Objective> objective_;

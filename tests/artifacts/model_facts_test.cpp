@@ -18,12 +18,14 @@ TEST(ModelFacts, ComeBack) {
   facts.quantize->except = {{"layers.0.*", "q8_0"}};
   facts.quantize->from_step = 7;
   facts.generation = {{"eos_token_id", {1, 2}}};
+  facts.origin.license = "mit";
   const formats::Json json = formats::parse_json(model_facts(facts).dump(1), "manifest");
   EXPECT_TRUE(json.at("quantize").is_object());
   const ModelFacts back = read_model_facts(json, "manifest");
   EXPECT_EQ(back.spec, facts.spec);
   EXPECT_EQ(back.tokenizer, "bytes");
   EXPECT_EQ(back.generation, facts.generation);
+  EXPECT_EQ(back.origin, facts.origin);
   EXPECT_EQ(formats::section_to_json(*back.quantize), formats::section_to_json(*facts.quantize));
 
   const formats::Json least = model_facts({facts.spec});

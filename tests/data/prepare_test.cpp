@@ -12,6 +12,8 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "data/templates/shipped.h"
+#include "data/templates/spans.h"
 #include "data/token_shards.h"
 #include "data/tokenizers/bpe_tokenizer.h"
 #include "data/tokenizers/token_decoder.h"
@@ -455,6 +457,33 @@ TEST_F(Prepare, PiecesOfADocumentGiveTheIdsOfTheWhole) {
       for (const Path& done : {directory_ / "bytes", out()}) std::filesystem::remove_all(done);
     }
   }
+}
+
+// The tokenizer that a model takes from the shards writes conversations as the model has learned them, and knows the
+// mark that it ends its turns with.
+TEST_F(Prepare, TheTokenizerTakesTheTemplateAlong) {
+  BpeSpec spec = character_spec();
+  spec.chat_template = "{{ messages }}";
+  for (const auto& [name, content] : make_bpe_tokenizer(spec)->hf_files()) write(directory_ / name, content);
+  const std::string chats =
+      write(directory_ / "b.jsonl",
+            R"({"m": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "xx"}]})");
+  prepare({.tokenizer = (directory_ / "tokenizer.json").string(),
+           .text = {chats},
+           .validation = 0.0,
+           .documents = {.messages = "m", .chat_template = "chatml"}},
+          out(), 8, local_files(), log_);
+  const auto own = make_tokenizer((directory_ / "tokenizer.json").string()),
+             kept = TokenShards(out() / "train").tokenizer();
+  EXPECT_EQ(own->chat_template(), "{{ messages }}");
+  EXPECT_EQ(kept->chat_template(), shipped_text("chatml"));
+  EXPECT_EQ(kept->fingerprint(), own->fingerprint());
+  EXPECT_EQ(turn_ends(*kept), std::vector<int32_t>{260});
+  EXPECT_EQ(turn_ends(*own), std::vector<int32_t>{});
+  std::string in_gguf;
+  for (const auto& [key, value] : kept->gguf_metadata())
+    if (key == "tokenizer.chat_template") in_gguf += std::get<std::string>(value);
+  EXPECT_EQ(in_gguf, shipped_text("chatml"));
 }
 
 // Every document begins with what the tokenizer puts before a text, whatever it is made of; the shards say so, and so
