@@ -63,11 +63,16 @@ std::string CpuTuning::summary() const {
                      bf16_gflops, threads);
 }
 
+std::string choose_products() {
+  const at::NoGradGuard no_grad;
+  return send_f32_products_to_onednn(cpu_features()) ? "oneDNN" : "MKL";
+}
+
 CpuTuning tune_cpu() {
   const CpuFeatures cpu = cpu_features();
   const at::NoGradGuard no_grad;
   CpuTuning out;
-  out.fp32_library = send_f32_products_to_onednn(cpu) ? "oneDNN" : "MKL";
+  out.fp32_library = choose_products();
   out.threads = at::get_num_threads();
   out.bf16_units = cpu.avx512_bf16 || cpu.amx_bf16;
   out.fp32_gflops = gflops(at::kFloat);

@@ -21,7 +21,9 @@ struct CpuTuning {
   std::string summary() const;
 };
 
-// Once a process, from one thread, before others compute. Does not throw.
+// Once a process, from one thread, before others compute. Do not throw.
 CpuTuning tune_cpu();
+// Without the measurements, which take time that a short command has no use for; returns fp32_library.
+std::string choose_products();
 
 }  // namespace retort::kernels

@@ -31,7 +31,7 @@ at::Tensor read_ids(const std::string& path, int64_t vocabulary) {
 }  // namespace
 
 ExitCode logits_verb(const LogitsArguments& arguments) {
-  kernels::tune_cpu();  // the same products as in a run
+  kernels::choose_products();  // the same as in a run
   Log log;
   const artifacts::OpenedModel model = recipes::open_model(arguments.model, "", 0, log);
   artifacts::probe_out("--out", arguments.out, true, model.source);

@@ -145,17 +145,18 @@ class Pipeline {
                          .identity = job.identity,
                          .comm = comm_,
                          .threads = options_.threads,
-                         .tuning = options_.tuning,
+                         .tuning = [this] { return options_.tuning; },
                          .device = options_.device,
                          .files = files_,
                          .log = stage_log,
                          .stop = stop_,
                          .resume_from = job.stage.name == resumed_ ? options_.resume_from : Path(),
                          .shorter = shorter_work(job),
-                         .print = [&](std::string_view text) {
-                           product += text;
-                           return true;
-                         }};
+                         .print =
+                             [&](std::string_view text) {
+                               product += text;
+                               return true;
+                             }};
     const StageOutcome outcome = kind_of(job.stage).run(context);
     if (outcome.preempted) return false;
     comm::on_rank_zero(comm_, [&] {

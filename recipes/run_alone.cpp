@@ -23,7 +23,7 @@ formats::Json run_alone(const Stage& stage, const AloneOptions& options, FileSys
   const std::atomic<bool> stop{false};
   const auto comm = comm::make_self_comm();
   if (options.run.threads > 0) at::set_num_threads(static_cast<int>(options.run.threads));
-  const kernels::CpuTuning tuning = kernels::tune_cpu();  // the same products as in a run
+  kernels::choose_products();  // the same as in a run
   StageContext context{.recipe = recipe,
                        .stage = recipe.stages.front(),
                        .run = {},
@@ -31,7 +31,7 @@ formats::Json run_alone(const Stage& stage, const AloneOptions& options, FileSys
                        .identity = {},
                        .comm = *comm,
                        .threads = at::get_num_threads(),
-                       .tuning = tuning,
+                       .tuning = kernels::tune_cpu,
                        .files = files,
                        .log = log,
                        .stop = stop,

@@ -13,7 +13,7 @@ std::shared_ptr<const data::TokenShards> StageContext::shards(const std::string&
 }
 
 at::ScalarType StageContext::precision(const std::string& wanted, comm::Comm& group, Log& to) const {
-  if (device.is_cpu()) return train::choose_precision(wanted, group, to, [&] { return tuning; });
+  if (device.is_cpu()) return train::choose_precision(wanted, group, to, tuning);
   if (wanted == "auto") to.info("precision bf16: {} multiplies in it at full speed", device.str());
   return train::dtype_of(wanted == "fp32" ? wanted : "bf16");
 }

@@ -40,9 +40,9 @@ struct StageContext {
   Path directory;        // the stage's
   std::string identity;  // the stage as text, without what may differ between equal runs: checkpoints keep it
   comm::Comm& comm;
-  int64_t threads;  // of this process
-  const kernels::CpuTuning& tuning;
-  at::Device device = at::kCPU;  // of the models that are trained and scored
+  int64_t threads;                             // of this process
+  std::function<kernels::CpuTuning()> tuning;  // measured when it is asked for, where nobody has
+  at::Device device = at::kCPU;                // of the models that are trained and scored
   FileSystem& files;
   Log& log;
   const std::atomic<bool>& stop;
