@@ -8,26 +8,6 @@
 namespace retort::eval {
 namespace {
 
-// The metrics of a description that names none.
-std::vector<MetricSpec> metrics_of(const TaskSpec& spec) {
-  if (!spec.metric_list.empty()) return spec.metric_list;
-  std::vector<MetricSpec> out;
-  const auto add = [&](const char* metric, bool higher) {
-    out.emplace_back();
-    out.back().metric = metric;
-    out.back().higher_is_better = higher;
-  };
-  if (spec.rolling())
-    for (const char* metric : {"word_perplexity", "byte_perplexity", "bits_per_byte"}) add(metric, false);
-  else if (spec.generates())
-    add("exact_match", true);
-  else if (spec.multiple_choice())
-    add("acc", true), add("acc_norm", true);
-  else
-    add("perplexity", false), add("acc", true);
-  return out;
-}
-
 void answer_requests(TaskResult& result, const RequestEncoder& encoder, const TaskRun& run) {
   std::vector<TokenRequest> requests;
   std::vector<size_t> counts;
@@ -108,6 +88,25 @@ void generate(TaskResult& result, const RequestEncoder& encoder, const TaskRun& 
 }
 
 }  // namespace
+
+std::vector<MetricSpec> metrics_of(const TaskSpec& spec) {
+  if (!spec.metric_list.empty()) return spec.metric_list;
+  std::vector<MetricSpec> out;
+  const auto add = [&](const char* metric, bool higher) {
+    out.emplace_back();
+    out.back().metric = metric;
+    out.back().higher_is_better = higher;
+  };
+  if (spec.rolling())
+    for (const char* metric : {"word_perplexity", "byte_perplexity", "bits_per_byte"}) add(metric, false);
+  else if (spec.generates())
+    add("exact_match", true);
+  else if (spec.multiple_choice())
+    add("acc", true), add("acc_norm", true);
+  else
+    add("perplexity", false), add("acc", true);
+  return out;
+}
 
 TaskResult run_task(const TaskSpec& spec, const TaskRun& run) {
   TaskResult result;

@@ -28,7 +28,7 @@ struct MetricResult {
   std::string metric, filter = "none";
   bool higher_is_better = true;
   std::vector<Score> scores = {};  // of each document
-  double value = 0, error = 0;  // the error is NaN where there is none
+  double value = 0, error = 0;     // the error is NaN where there is none
   std::string name() const { return metric + "," + filter; }
 };
 
@@ -41,6 +41,8 @@ struct TaskResult {
   std::map<std::string, std::vector<std::string>> filtered;  // by filter, of each prompt
   std::vector<MetricResult> metrics;
 };
+// Those that a description names, or the usual ones of its kind.
+std::vector<MetricSpec> metrics_of(const TaskSpec& spec);
 TaskResult run_task(const TaskSpec& spec, const TaskRun& run);
 
 }  // namespace retort::eval

@@ -42,6 +42,7 @@ struct StageRecord {
   Json result = nullptr;
   std::vector<Json> metrics;
   std::string product;
+  std::vector<Json> samples;  // of a training as it went (stages/watch.h)
 };
 struct RunRecord {
   std::string name;
@@ -69,8 +70,11 @@ std::string read_product(const Path& path) {
 }
 
 StageRecord read_stage(const Path& run, const std::string& name, const std::string& kind) {
-  StageRecord out{
-      .name = name, .kind = kind, .metrics = read_lines(run / name / "metrics.jsonl"), .product = {}};
+  StageRecord out{.name = name,
+                  .kind = kind,
+                  .metrics = read_lines(run / name / "metrics.jsonl"),
+                  .product = {},
+                  .samples = read_lines(run / name / "samples.jsonl")};
   if (const auto result = read_result(run, name)) out.result = *result;
   if (const StageKind* known = stage_kinds().find(kind); known != nullptr && !known->product.empty())
     out.product = read_product(run / name / known->product);
@@ -179,13 +183,27 @@ std::string curves(const std::vector<RunRecord>& runs) {
   return out.empty() ? "" : "<h2>Curves</h2>\n<div class=\"charts\">\n" + out + "</div>\n";
 }
 
+// What a model in training made of its prompts, step by step.
+std::string samples(const RunRecord& run, const StageRecord& stage) {
+  std::vector<std::vector<std::string>> rows{{"step", "prompt", "text"}};
+  const std::string where = (Path(run.name) / stage.name / "samples.jsonl").string();
+  for (const Json& line : stage.samples)
+    rows.push_back({grouped(formats::json_integer(line, "step", where)),
+                    escaped(formats::json_text(line, "prompt", where)),
+                    escaped(formats::json_text(line, "text", where))});
+  return fmt::format("<h3>{}: {} as it was trained</h3>\n{}", escaped(run.name), escaped(stage.name),
+                     table(rows));
+}
+
 std::string products(const std::vector<RunRecord>& runs) {
   std::string out;
   for (const RunRecord& run : runs)
-    for (const StageRecord& stage : run.stages)
+    for (const StageRecord& stage : run.stages) {
+      if (!stage.samples.empty()) out += samples(run, stage);
       if (!stage.product.empty())
         out += fmt::format("<h3>{}: {}</h3>\n<pre>{}</pre>\n", escaped(run.name), escaped(stage.name),
                            escaped(stage.product));
+    }
   return out.empty() ? "" : "<h2>Samples and tables</h2>\n" + out;
 }
 

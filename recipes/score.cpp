@@ -14,13 +14,15 @@ bool all_f32(const models::Parameters& parameters) {
 
 }  // namespace
 
+F32Values::F32Values(models::Model& model, models::WeightMap& map)
+    : model_(model), copy_(all_f32(model.parameters()) ? nullptr : artifacts::f32_copy(model, map)) {
+  if (copy_) models::move_working_to(copy_->parameters(), models::device_of(model.parameters()));
+}
+
 eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const data::TokenShards& text,
                           int64_t sequence, comm::Comm& comm, int64_t limit) {
   const at::NoGradGuard no_grad;
-  if (all_f32(model.parameters())) return eval::score_text(model, text, sequence, comm, limit);
-  const auto copy = artifacts::f32_copy(model, map);
-  models::move_working_to(copy->parameters(), models::device_of(model.parameters()));
-  return eval::score_text(*copy, text, sequence, comm, limit);
+  return eval::score_text(F32Values(model, map).model(), text, sequence, comm, limit);
 }
 
 formats::Json score_json(const eval::TextScore& score, int64_t sequence) {

@@ -12,6 +12,17 @@
 
 namespace retort::recipes {
 
+// The model where its working weights are f32, else a copy whose are. The model outlives it.
+class F32Values {
+ public:
+  F32Values(models::Model& model, models::WeightMap& map);
+  models::Model& model() const { return copy_ ? *copy_ : model_; }
+
+ private:
+  models::Model& model_;
+  std::unique_ptr<models::Model> copy_;
+};
+
 // Collective.
 eval::TextScore score_f32(models::Model& model, models::WeightMap& map, const data::TokenShards& text,
                           int64_t sequence, comm::Comm& comm, int64_t limit = 0);

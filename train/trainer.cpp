@@ -83,7 +83,7 @@ struct Trainer::State {
   std::vector<int64_t> skipped;  // steps without an update
   double seconds = 0;
   int64_t failed_saves = 0;
-  // Of validations, where options ask for it: the lowest figure, its step, and how many there have been since.
+  // Of validations, where options ask for it: the lowest figure (negative where more is better), its step, and how many there have been since.
   double best = std::numeric_limits<double>::infinity();
   int64_t best_step = -1, since_best = 0;
   int64_t counted_step =
@@ -273,11 +273,13 @@ void Trainer::validate(State& state, Metrics* metrics) {
   const std::map<std::string, double> figures = parts_.validate(state.step);
   if (divided) owners->divide_masters();
   if (metrics) metrics->validation(state.step, figures);
-  if (figures.empty() || !watches_best() || state.counted_step == state.step) return;
+  const auto chosen = parts_.best.empty() ? figures.begin() : figures.find(parts_.best);
+  if (chosen == figures.end() || !watches_best() || state.counted_step == state.step) return;
   state.counted_step = state.step;
   ++state.since_best;
-  if (figures.begin()->second >= state.best) return;
-  state.best = figures.begin()->second, state.best_step = state.step, state.since_best = 0;
+  const double figure = parts_.higher ? -chosen->second : chosen->second;
+  if (!(figure < state.best)) return;
+  state.best = figure, state.best_step = state.step, state.since_best = 0;
 }
 
 bool Trainer::watches_best() const { return options_.keep_best || options_.patience > 0; }

@@ -63,6 +63,9 @@ struct TrainerParts {
   std::map<std::string, std::string> tokenizer = {};  // its files, stored in checkpoints
   // All ranks call it with the updates done and masters whole; it gives figures by name (validation loss). May be empty.
   std::function<std::map<std::string, double>(int64_t done)> validate;
+  // The figure by which keep_best and patience choose, where they look at it; "": the first. `higher`: more is better.
+  std::string best = {};
+  bool higher = false;
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler
   Path resume_from = {};                    // the checkpoint to continue when `directory` has none; or ""
 };

@@ -12,7 +12,6 @@
 #include "data/templates/opened.h"
 #include "eval/results_json.h"
 #include "eval/task.h"
-#include "recipes/task_files.h"
 
 namespace retort::recipes {
 namespace {
@@ -86,6 +85,24 @@ std::vector<Input> described_inputs(const EvaluateOptions& options) {
   return out;
 }
 
+std::vector<DescribedTask> open_described(const EvaluateOptions& options) {
+  std::vector<DescribedTask> out;
+  for (const std::string& name : described_names(options)) {
+    out.push_back(read_described(name, options));
+    demand_files(out.back());  // before hours of work on the tasks before it
+  }
+  return out;
+}
+
+std::vector<eval::TaskResult> answer_described(const std::vector<DescribedTask>& tasks, eval::TaskRun run) {
+  std::vector<eval::TaskResult> out;
+  for (const DescribedTask& task : tasks) {
+    run.prompts.folder = task.folder;
+    out.push_back(eval::run_task(task.spec, run));
+  }
+  return out;
+}
+
 ModelAnswers run_described(const StageContext& context, const artifacts::OpenedModel& model) {
   const auto& options = context.stage.get<EvaluateOptions>();
   const auto begun = std::chrono::steady_clock::now();
@@ -95,30 +112,24 @@ ModelAnswers run_described(const StageContext& context, const artifacts::OpenedM
   std::vector<DescribedTask> tasks;
   std::shared_ptr<const data::OpenedTemplate> chat;
   comm::together(context.comm, [&] {
-    for (const std::string& name : described_names(options)) {
-      tasks.push_back(read_described(name, options));
-      demand_files(tasks.back());  // before hours of work on the tasks before it
-    }
+    tasks = open_described(options);
     if (!options.chat.empty())
       chat = std::make_shared<data::OpenedTemplate>(
           data::open_template(options.chat == "model" ? model.source : options.chat));
   });
   if (chat) out.chat_template = chat->text;
-  eval::TaskRun run{.model = *model.decoder,
-                    .tokenizer = model.need_tokenizer(),
-                    .comm = context.comm,
-                    .prompts = {.folder = {},
-                                .documents = options.documents,
-                                .chat = chat ? chat_prompt(chat) : eval::ChatPrompt()},
-                    .ends = model.ends(),
-                    .window = options.max_length,
-                    .resamples = options.bootstrap};
-  for (const DescribedTask& task : tasks) {
-    run.prompts.folder = task.folder;
-    out.tasks.push_back(eval::run_task(task.spec, run));
-    const auto& last = out.tasks.back();
-    context.log.info("{}: {} of {} documents", task.spec.task, last.prompts.size(), last.documents);
-  }
+  const eval::TaskRun run{.model = *model.decoder,
+                          .tokenizer = model.need_tokenizer(),
+                          .comm = context.comm,
+                          .prompts = {.folder = {},
+                                      .documents = options.documents,
+                                      .chat = chat ? chat_prompt(chat) : eval::ChatPrompt()},
+                          .ends = model.ends(),
+                          .window = options.max_length,
+                          .resamples = options.bootstrap};
+  out.tasks = answer_described(tasks, run);
+  for (const eval::TaskResult& task : out.tasks)
+    context.log.info("{}: {} of {} documents", task.spec.task, task.prompts.size(), task.documents);
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   return out;
 }
@@ -127,15 +138,26 @@ std::string figure_name(const std::string& task, const eval::MetricResult& metri
   return task + "." + metric.metric + (metric.filter == "none" ? "" : "." + metric.filter);
 }
 
+std::vector<std::pair<std::string, bool>> directions_of(const eval::TaskSpec& spec) {
+  std::vector<std::pair<std::string, bool>> out;
+  for (const eval::MetricSpec& metric : eval::metrics_of(spec))
+    for (const eval::FilterSpec& filter :
+         spec.filter_list.empty() ? std::vector<eval::FilterSpec>(1) : spec.filter_list)
+      out.emplace_back(figure_name(spec.task, {.metric = metric.metric, .filter = filter.name, .scores = {}}),
+                       metric.higher_is_better);
+  return out;
+}
+
+std::vector<std::string> figures_of(const eval::TaskSpec& spec) {
+  std::vector<std::string> out;
+  for (auto& [name, higher] : directions_of(spec)) out.push_back(name);
+  return out;
+}
+
 std::vector<std::string> shipped_figures() {
   std::vector<std::string> out;
-  for (const std::string& name : shipped_task_names()) {
-    const eval::TaskSpec spec = read_task(name, "").spec;
-    for (const eval::MetricSpec& metric : spec.metric_list)
-      for (const eval::FilterSpec& filter :
-           spec.filter_list.empty() ? std::vector<eval::FilterSpec>(1) : spec.filter_list)
-        out.push_back(figure_name(spec.task, {.metric = metric.metric, .filter = filter.name, .scores = {}}));
-  }
+  for (const std::string& name : shipped_task_names())
+    for (std::string& figure : figures_of(read_task(name, "").spec)) out.push_back(std::move(figure));
   return out;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "artifacts/open_model.h"
@@ -10,6 +11,7 @@
 #include "formats/json.h"
 #include "recipes/stage_context.h"
 #include "recipes/stages/evaluate.h"
+#include "recipes/task_files.h"
 
 namespace retort::recipes {
 
@@ -17,6 +19,11 @@ namespace retort::recipes {
 std::vector<std::string> described_names(const EvaluateOptions& options);
 // Descriptions that are files, and the data files of all; of a description that cannot be read only itself.
 std::vector<Input> described_inputs(const EvaluateOptions& options);
+
+// Read, with their data files in their places; IoError for one that is not there.
+std::vector<DescribedTask> open_described(const EvaluateOptions& options);
+// `run` of each; its prompts' folder is the task's. Collective.
+std::vector<eval::TaskResult> answer_described(const std::vector<DescribedTask>& tasks, eval::TaskRun run);
 
 // A model's answers to all of them. Collective.
 struct ModelAnswers {
@@ -29,6 +36,9 @@ ModelAnswers run_described(const StageContext& context, const artifacts::OpenedM
 
 // "TASK.METRIC", with ".FILTER" where there are several.
 std::string figure_name(const std::string& task, const eval::MetricResult& metric);
+// All of a description's, and whether more is better.
+std::vector<std::pair<std::string, bool>> directions_of(const eval::TaskSpec& spec);
+std::vector<std::string> figures_of(const eval::TaskSpec& spec);
 std::vector<std::string> shipped_figures();  // of the shipped descriptions
 
 std::string comparison_table(const std::vector<eval::Difference>& differences, const std::string& first,

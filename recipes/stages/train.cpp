@@ -17,12 +17,14 @@
 #include "recipes/model_options.h"
 #include "recipes/on_ranks.h"
 #include "recipes/preference_options.h"
+#include "recipes/stages/described_tasks.h"
 #include "recipes/stages/initial_model.h"
 #include "recipes/stages/judge.h"
 #include "recipes/stages/rows.h"
 #include "recipes/stages/teachers.h"
 #include "recipes/stages/train_check.h"
 #include "recipes/stages/train_plan.h"
+#include "recipes/stages/watch.h"
 #include "train/owners.h"
 #include "train/precision.h"
 #include "train/trainer.h"
@@ -114,6 +116,8 @@ class Training {
     comm::together(comm_, [&] {
       optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
     });
+    if (const auto& watch = stage_.get<WatchSection>())
+      watch_ = std::make_unique<Watch>(context_, *watch, text().tokenizer(), ends(), comm_, log_);
   }
 
   // All that is made from here on is made of what is there.
@@ -199,10 +203,15 @@ class Training {
             "learned, so the prompts are not known",
             source.name);
     }
-    std::vector<int32_t> ends = models::end_tokens(generation_, model_->tokens());
-    if (const auto separator = text().tokenizer()->separator()) ends.push_back(*separator);
     objective_ = distill::make_on_policy(std::move(objective_), *distill->on_policy,
-                                         {.ends = std::move(ends), .seed = context_.seed()});
+                                         {.ends = ends(), .seed = context_.seed()});
+  }
+
+  // Tokens that end a text or a turn.
+  std::vector<int32_t> ends() const {
+    std::vector<int32_t> out = models::end_tokens(generation_, model_->tokens());
+    if (const auto separator = text().tokenizer()->separator()) out.push_back(*separator);
+    return out;
   }
 
   // As the stage says, or as many as its epochs come to.
@@ -261,25 +270,48 @@ class Training {
                                           stage_.get<QuantizeSection>(), generation_, adapters_, origin_}),
          .tokenizer = data::tokenizer_files(*text().tokenizer()),
          .validate = [&](int64_t done) { return validate(done); },
+         .best = watch_decides(stage_) ? stage_.get<WatchSection>()->best : text_figure(),
+         .higher = watch_decides(stage_) && watch_->higher_is_better(stage_.get<WatchSection>()->best),
          .stop = &context_.stop,
          .resume_from = start()},
         options_,
         micro_batches};
   }
 
+  // That of the validation text: of one with a loss mask there are no bits per byte.
+  std::string text_figure() const {
+    const std::string& validation = stage_.get<DataOptions>().validation;
+    if (validation.empty()) return "";
+    return context_.shards(validation, "validation")->has_loss_mask() ? "perplexity" : "bits_per_byte";
+  }
+
   std::map<std::string, double> validate(int64_t done) {
-    scores_ = evaluate(context_, *model_, *map_, comm_);
+    std::map<std::string, double> figures;
+    score(done);
+    if (const std::string name = text_figure(); !name.empty()) figures[name] = scores_.at(name).get<double>();
+    if (!watch_ || !watch_->due(done, options_.steps)) return figures;
+    look(done);
+    watch_->sample(*model_, *map_, done);
+    for (const auto& [name, value] : watched_.items()) figures[name] = value.get<double>();
+    return figures;
+  }
+
+  void score(int64_t done) {
+    if (scored_ != done) scores_ = evaluate(context_, *model_, *map_, comm_);
     scored_ = done;
-    if (scores_.empty()) return {};
-    const char* figure = scores_.contains("bits_per_byte") ? "bits_per_byte" : "perplexity";
-    return {{figure, scores_.at(figure).get<double>()}};
+  }
+  void look(int64_t done) {
+    if (watch_ && looked_ != done) watched_ = watch_->figures(*model_, *map_);
+    looked_ = done;
   }
 
   // What the report shows; the last validation's figures when it was just there.
   formats::Json result(const train::TrainReport& report) {
     formats::Json out = parameter_counts(*model_);
-    if (scored_ != report.model_step) validate(report.model_step);
+    score(report.model_step);
+    look(report.model_step);
     out.update(scores_);
+    out.update(watched_);
     if (quantizing_ != nullptr)
       out.update(
           report_training(context_, *model_, *quantizing_, stream_->sources().front().shards, comm_, log_));
@@ -314,6 +346,9 @@ class Training {
   std::unique_ptr<train::Owners> owners_;
   std::unique_ptr<train::Optimizer> optimizer_;
   train::TrainOptions options_;
+  std::unique_ptr<Watch> watch_;                     // nullptr: nothing
+  formats::Json watched_ = formats::Json::object();  // of the model as it was after looked_ steps
+  int64_t looked_ = -1;
   formats::Json scores_;  // of the model as it was after that many steps
   int64_t scored_ = -1;
 };
@@ -328,6 +363,8 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   if (init && init->from != "teacher") out.push_back({"model.init.from", init->from, Thing::kModel});
   for (Input& source : training_inputs(stage)) out.push_back(std::move(source));
   out.push_back(validation_input(stage));
+  if (watch_decides(stage))
+    for (Input& input : watch_inputs(*stage.get<WatchSection>())) out.push_back(std::move(input));
   const auto& distill = stage.get<DistillSection>();
   if (!distill) return out;
   const std::string key = distill->teachers.empty() ? "distill.teacher." : "distill.teachers.";
@@ -344,6 +381,7 @@ void forget(Stage& stage) {
   auto& train = stage.get<train::TrainOptions>();
   if (train.epochs > 0) train.steps = usual.steps;
   train.log_every = usual.log_every;
+  if (!watch_decides(stage)) stage.get<WatchSection>().reset();
   if (!train.keep_best && train.patience == 0) train.validate_every = usual.validate_every;
   train.checkpoint_every = usual.checkpoint_every;
   train.keep_checkpoints = usual.keep_checkpoints;
@@ -371,6 +409,13 @@ void set_length(Stage& stage, double length) {
     train.steps = static_cast<int64_t>(length);
 }
 
+std::vector<std::string> train_figures() {
+  std::vector<std::string> names = {"bits_per_weight", "packed_bytes",   "kl", "agreement", "steps",
+                                    "final_loss",      "flops_per_token"};
+  for (std::string& figure : shipped_figures()) names.push_back(std::move(figure));
+  return model_figures(names);
+}
+
 StageOutcome run(StageContext& context) {
   const KeptPages kept;
   return on_ranks(context, train_rank);
@@ -392,10 +437,10 @@ StageKind train_stage() {
                "preference", "learn from answers that were compared or rated, instead of a text's labels"),
            section_kind<AdapterSection>(
                "adapters", "low-rank adapters on a frozen model.from; without it: all of it is trained"),
+           section_kind<WatchSection>("watch", "tasks and samples of the model as it is trained"),
            quantize_section(), parallel_section()},
       .makes = Thing::kModel,
-      .figures = model_figures(
-          {"bits_per_weight", "packed_bytes", "kl", "agreement", "steps", "final_loss", "flops_per_token"}),
+      .figures = train_figures(),
       .continues = true,
       .resumes = true,
       .seeded = true,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/nearest.h"
 #include "distill/capture.h"
 #include "distill/loss.h"
 #include "formats/untrusted.h"
@@ -13,6 +14,7 @@
 #include "recipes/model_options.h"
 #include "recipes/preference_options.h"
 #include "recipes/stages/initial_model.h"
+#include "recipes/stages/watch.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
@@ -174,7 +176,8 @@ void check_batch(StageCheck& check) {
 void check_steps(StageCheck& check) {
   const auto& train = check.stage.get<train::TrainOptions>();
   const auto& grids = check.stage.get<QuantizeSection>();
-  if ((train.keep_best || train.patience > 0) && check.stage.get<DataOptions>().validation.empty())
+  if ((train.keep_best || train.patience > 0) && !watch_decides(check.stage) &&
+      check.stage.get<DataOptions>().validation.empty())
     check.add({train.keep_best ? "train.keep_best" : "train.patience", "data.validation"},
               "needs a validation text");
   if (train.patience > 0 && train.validate_every == 0)
@@ -187,6 +190,31 @@ void check_steps(StageCheck& check) {
   if (grids && grids->from_step >= train.steps)
     check.add({"quantize.from_step", "train.steps"},
               fmt::format("must be below train.steps {}, got {}", train.steps, grids->from_step));
+}
+
+// Tasks that can be read, and a best that is one of their figures.
+void check_watch(StageCheck& check) {
+  const WatchOptions& watch = *check.stage.get<WatchSection>();
+  const auto& train = check.stage.get<train::TrainOptions>();
+  if (watch.tasks.empty() && watch.prompts.empty())
+    check.add("watch.tasks", "must name a task, or watch.prompts a text to complete");
+  for (const std::string& name : watch.tasks) try {
+      read_task(name, watch.data);
+    } catch (const Error& error) {
+      check.add("watch.tasks", error.what());
+    }
+  if (watch.every > 0 && (train.validate_every == 0 || watch.every % train.validate_every != 0))
+    check.add({"watch.every", "train.validate_every"},
+              fmt::format("must be a multiple of train.validate_every {}, got {}", train.validate_every,
+                          watch.every));
+  if (watch.best.empty()) return;
+  const std::vector<std::string> known = watched_figures(watch);
+  if (std::find(known.begin(), known.end(), watch.best) == known.end())
+    check.add("watch.best", fmt::format("must be a figure of watch.tasks, one of {}, got \"{}\"{}",
+                                        fmt::join(known, ", "), watch.best, did_you_mean(watch.best, known)));
+  if (!train.keep_best && train.patience == 0)
+    check.add({"watch.best", "train.keep_best"},
+              "is for train.keep_best or train.patience, and neither is set");
 }
 
 void check_init(StageCheck& check, const models::DecoderSpec& student) {
@@ -261,6 +289,7 @@ void check_train_stage(StageCheck& check) {
   check.demand_training();
   check_batch(check);
   check_steps(check);
+  if (check.stage.get<WatchSection>()) check_watch(check);
   if (check.stage.get<DistillSection>()) check_distill(check);
   if (check.stage.get<PreferenceSection>()) check_preference(check);
   check_model(check);

@@ -143,6 +143,25 @@ TEST(TrainerSaves, ARunThatBeginsAtItsEndHasACheckpoint) {
   EXPECT_EQ(second.model_norm, first.model_norm);
 }
 
+// By the figure that is named, in its direction; a validation without it says nothing of it.
+TEST(TrainerSaves, ChoosesByTheFigureThatIsNamed) {
+  const std::map<int64_t, double> accuracies = {{5, 0.25}, {15, 0.5}, {20, 0.5}};
+  for (const bool higher : {true, false}) {
+    const TemporaryDirectory run;
+    TinyRun tiny;
+    tiny.options.keep_best = true;
+    tiny.before_run = [&](int, TrainerParts& parts) {
+      parts.best = "task.acc", parts.higher = higher;
+      parts.validate = [&](int64_t done) {
+        std::map<std::string, double> out = {{"loss", static_cast<double>(-done)}};
+        if (accuracies.contains(done)) out["task.acc"] = accuracies.at(done);
+        return out;
+      };
+    };
+    EXPECT_EQ(tiny(run.path()).model_step, higher ? 15 : 5);
+  }
+}
+
 TEST(TrainerSaves, EndsWhenItsPatienceDoes) {
   const TemporaryDirectory run, stopped;
   const auto tiny = [] {

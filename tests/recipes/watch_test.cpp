@@ -1,0 +1,127 @@
+// What a train stage looks at as it goes: figures of tasks and samples, beside weights that stay what they were.
+#include "recipes/stages/watch.h"
+
+#include "recipes/html_report.h"
+#include "tests/recipes/recipe_run.h"
+
+namespace retort::recipes {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kRecipe = R"(
+run: { seed: 1, threads: 1 }
+data: { train: stage:text, validation: stage:text, sequence: 16, batch_tokens: 64, micro_batch: 2 }
+model: { context: 64, layers: 1, width: 32, heads: 2, ffn_width: 64 }
+train: { steps: 6, precision: fp32, validate_every: 2, checkpoint_every: 4, keep_checkpoints: 5, schedule: { warmup: 0 } }
+stages:
+  - { name: text, kind: prepare }
+  - { name: tiny, kind: train }
+)";
+
+class WatchedTraining : public RecipeRun {
+ protected:
+  WatchedTraining() {
+    write_durably(local_files(), directory_ / "labels.csv",
+                  "text,label\nfine,verse\nbad,small\nlovely,verse\nodd,verse\n");
+    write_durably(local_files(), directory_ / "mine.yaml",
+                  "include: classification\ntask: mine\ndoc_to_choice: [small, verse]\n"
+                  "dataset_kwargs: { data_files: { test: labels.csv } }\n");
+  }
+  std::vector<std::string> watching(std::vector<std::string> more = {}) const {
+    more.push_back("stages.tiny.watch.tasks=[" + (directory_ / "mine.yaml").string() + "]");
+    more.emplace_back("stages.tiny.watch.prompts=[\"verse \", \"a <b\"]");
+    more.emplace_back("stages.tiny.watch.tokens=4");
+    return more;
+  }
+  // By step, as metrics.jsonl has them.
+  std::map<int64_t, formats::Json> validations(const std::string& run) const {
+    std::map<int64_t, formats::Json> out;
+    std::istringstream lines(read_text(directory_ / run / "tiny" / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);) {
+      const formats::Json json = formats::parse_json(line, "metrics");
+      if (json.contains("validation")) out[json["step"]] = json["validation"];
+    }
+    return out;
+  }
+  std::map<std::string, std::string> checkpoints(const std::string& run) const {
+    std::map<std::string, std::string> out;
+    const Path below = directory_ / run / "tiny" / "checkpoints";
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(below))
+      if (entry.is_regular_file())
+        out[std::filesystem::relative(entry.path(), below).string()] = read_text(entry.path());
+    return out;
+  }
+};
+
+}  // namespace
+
+TEST_F(WatchedTraining, HasFiguresAndSamplesAndTheSameWeights) {
+  run(recipe(kRecipe, watching()));
+  ASSERT_EQ(code_, ExitCode::kDone);
+  const auto seen = validations("run");
+  ASSERT_EQ(seen.size(), 3u);
+  for (const auto& [step, figures] : seen) {
+    EXPECT_TRUE(figures.contains("bits_per_byte")) << step;
+    EXPECT_GE(figures.at("mine.acc").get<double>(), 0.0) << step;
+  }
+  EXPECT_EQ(figure("tiny", "mine.brier_score"), seen.at(6).at("mine.brier_score").get<double>());
+  EXPECT_NE(seen.at(2).at("mine.brier_score"), seen.at(6).at("mine.brier_score"));
+  const std::string samples = read_text(in_run("tiny/samples.jsonl"));
+  EXPECT_EQ(std::count(samples.begin(), samples.end(), '\n'), 6) << samples;
+  EXPECT_THAT(samples, HasSubstr("{\"step\":2,\"prompt\":\"verse \",\"text\":"));
+  const std::string page = html_report({directory_ / "run"});
+  EXPECT_THAT(page, HasSubstr("tiny as it was trained"));
+  EXPECT_THAT(page, HasSubstr("a &lt;b"));
+  EXPECT_THAT(page, HasSubstr("validation mine.acc"));
+
+  run(recipe(kRecipe, {"run.dir=" + (directory_ / "plain").string()}));
+  EXPECT_EQ(checkpoints("run"), checkpoints("plain"));
+  EXPECT_THAT(run(recipe(kRecipe)), HasSubstr("done already")) << "it decides nothing of the stage";
+}
+
+TEST_F(WatchedTraining, HasTheSameFiguresOnRanksAndAfterAKill) {
+  run(recipe(kRecipe, watching()));
+  run(recipe(kRecipe, watching({"run.dir=" + (directory_ / "two").string(), "parallel.ranks=2"})));
+  EXPECT_EQ(validations("two"), validations("run"));
+  const std::string samples = read_text(in_run("tiny/samples.jsonl"));
+  EXPECT_EQ(read_text(directory_ / "two/tiny/samples.jsonl"), samples);
+
+  // As if it had been killed after step 6 was sampled and before its checkpoint was saved.
+  std::filesystem::remove_all(in_run("tiny/checkpoints/step_00000006"));
+  std::filesystem::remove(in_run("tiny/result.json"));
+  run(recipe(kRecipe, watching()));
+  EXPECT_EQ(read_text(in_run("tiny/samples.jsonl")), samples);
+  EXPECT_EQ(validations("run"), validations("two"));
+}
+
+TEST_F(WatchedTraining, ChoosesByATask) {
+  run(recipe(kRecipe, watching({"stages.tiny.watch.best=mine.brier_score", "train.keep_best=true",
+                                "data.validation=''", "train.steps=12", "train.optimizer.lr=0.05"})));
+  ASSERT_EQ(code_, ExitCode::kDone);
+  const auto seen = validations("run");
+  const auto best = std::ranges::min_element(
+      seen, {}, [](const auto& one) { return one.second.at("mine.brier_score").template get<double>(); });
+  EXPECT_EQ(figure("tiny", "mine.brier_score"), best->second.at("mine.brier_score").get<double>());
+}
+
+TEST_F(WatchedTraining, IsChecked) {
+  const auto refused = [&](std::vector<std::string> sets) {
+    try {
+      recipe(kRecipe, std::move(sets));
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refused(watching()), "");
+  EXPECT_THAT(refused(watching({"stages.tiny.watch.every=3"})),
+              HasSubstr("multiple of train.validate_every 2"));
+  EXPECT_THAT(refused(watching({"stages.tiny.watch.best=mine.ac", "train.keep_best=true"})),
+              HasSubstr("did you mean \"mine.acc\"?"));
+  EXPECT_THAT(refused(watching({"stages.tiny.watch.best=mine.acc"})), HasSubstr("neither is set"));
+  EXPECT_THAT(refused({"stages.tiny.watch.tasks=[arc_esy]"}), HasSubstr("arc_easy"));
+  EXPECT_THAT(refused({"stages.tiny.watch.tokens=4"}), HasSubstr("must name a task"));
+}
+
+}  // namespace retort::recipes
