@@ -18,8 +18,10 @@ using formats::Json;
 constexpr const char* kSamples = "samples.jsonl";
 
 EvaluateOptions evaluate_options(const WatchOptions& options) {
-  return {
-      .tasks = options.tasks, .data = options.data, .documents = options.documents, .shots = options.shots};
+  EvaluateOptions out;
+  out.tasks = options.tasks, out.data = options.data;
+  out.documents = options.documents, out.shots = options.shots;
+  return out;
 }
 
 // The lines of steps before `done`; what a crash has cut off goes too.
