@@ -19,7 +19,7 @@ const std::vector<Choice> kWeights = {
     {"bf16", "train: { precision: bf16 }"},
     {"fixed", "train: { precision: fp32 }, quantize: {}"},
     {"learned", "train: { precision: bf16 }, quantize: { weights: { grid: lsq4 }, from_step: 1 }"},
-    {"tensor", "train: { precision: fp32 }, quantize: { weights: { grid: ternary } }"},
+    {"tensor", "train: { precision: fp32 }, quantize: { weights: { grid: nvfp4 } }"},
 };
 const std::vector<Choice> kSharing = {
     {"tied", "tie_embeddings: true"},  {"ffn", "share: { ffn: all }"},
