@@ -74,9 +74,9 @@ class Step {
   }
   double ranks() const { return real(w_.batch.ranks); }
   bool divides_masters() const { return scatters_ && (w_.bf16 || w_.on_grid); }
-  // Of one bucket, full: what is sent, or what has come.
+  // Of one bucket, full, or of the largest parameter: what is sent, or what has come.
   double bucket() const {
-    return std::min(e_ * real(w_.parameters.trained()), kBucket + e_ * real(w_.parameters.largest));
+    return std::min(e_ * real(w_.parameters.trained()), std::max(kBucket, e_ * real(w_.parameters.largest)));
   }
   double under_way() const { return scatters_ ? 2 * 2 * bucket() : 0; }
   double buckets() const {

@@ -188,7 +188,7 @@ void expect_divided(const Case& c, train::Divided kind, Policy policy) {
       planned.memory.total() / 1e6, real.peak / kRanks / 1e6, planned.memory.total() * kRanks / real.peak);
   ::testing::Test::RecordProperty(policy_name(policy), ratio);
   EXPECT_GT(planned.memory.total() * kRanks / real.peak, 1 - kWithin) << ratio;
-  EXPECT_LT(planned.memory.total() * kRanks / real.peak, 1.35) << ratio;
+  EXPECT_LT(planned.memory.total() * kRanks / real.peak, 1.25) << ratio;
 }
 
 }  // namespace
