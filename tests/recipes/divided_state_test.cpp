@@ -54,7 +54,7 @@ struct Combination {
     return kWeights[weights].name + "-" + kSharing[sharing].name + "-" + kLosses[losses].name;
   }
   // A weight that is merged with its adapter lies on no grid, so grids exclude adapters.
-  bool possible() const { return weights < 2 || kSharing[sharing].name != "frozen"; }
+  bool possible() const { return weights < 2 || sharing < 3; }
   // Some with a validation text, for which divided masters are made whole.
   std::string yaml(const std::string& parallel) const {
     const bool frozen = kSharing[sharing].name == "frozen", judged = (weights + sharing + losses) % 4 == 1;
@@ -127,7 +127,7 @@ using SlowDividedState = DividedState;
 // Each combination on 2, 3 or 4 ranks, under both policies.
 TEST_F(DividedState, CheckpointsHaveTheBytesOfOneRank) {
   const std::vector<Combination> combinations = pairwise();
-  ASSERT_EQ(combinations.size(), 22u);
+  ASSERT_EQ(combinations.size(), 19u);
   run_as("one", recipe_of(combinations));
   for (const size_t turn : {0, 1}) {
     const std::string name = "divided" + std::to_string(turn);
@@ -141,7 +141,7 @@ TEST_F(DividedState, CheckpointsHaveTheBytesOfOneRank) {
 
 TEST_F(SlowDividedState, EveryCombinationOnAnyNumberOfRanks) {
   const std::vector<Combination> combinations = all();
-  ASSERT_EQ(combinations.size(), 88u);
+  ASSERT_EQ(combinations.size(), 76u);
   run_as("one", recipe_of(combinations));
   for (const char* shard : {"optimizer", "gradients"})
     for (const int ranks : {1, 2, 3, 4}) {
