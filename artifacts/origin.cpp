@@ -75,8 +75,8 @@ std::string name_in_cache(const Path& folder) {
   constexpr std::string_view kBegin = "models--";
   if (snapshots.filename() != "snapshots" || !name.starts_with(kBegin)) return "";
   name.erase(0, kBegin.size());
-  if (const size_t at = name.find("--"); at != name.npos) name.replace(at, 2, "/");
-  return name;
+  const size_t at = name.find("--");
+  return at == name.npos ? name : name.substr(0, at) + "/" + name.substr(at + 2);
 }
 
 // Only what has its form.

@@ -38,7 +38,8 @@ Json special_tokens(const Tokenizer& tokenizer) {
   const auto files = tokenizer.hf_files();
   const auto config = files.find("tokenizer_config.json");
   if (config == files.end()) return out;
-  for (const auto& [name, text] : formats::parse_json(config->second, config->first).items())
+  const Json held = formats::parse_json(config->second, config->first);
+  for (const auto& [name, text] : held.items())
     if (name.ends_with("_token") && text.is_string()) out[name] = text;
   return out;
 }

@@ -16,8 +16,8 @@ class TemplatedTokenizer final : public Tokenizer {
   std::string name() const override { return below_->name(); }
   int64_t vocabulary() const override { return below_->vocabulary(); }
   std::vector<int32_t> encode(std::string_view text) const override { return below_->encode(text); }
-  std::vector<int32_t> encode_behind(std::string_view before, std::string_view text) const override {
-    return below_->encode_behind(before, text);
+  std::vector<int32_t> encode_after(std::string_view before, std::string_view text) const override {
+    return below_->encode_after(before, text);
   }
   std::string decode(std::span<const int32_t> ids) const override { return below_->decode(ids); }
   std::string_view token_bytes(int32_t id) const override { return below_->token_bytes(id); }
