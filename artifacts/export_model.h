@@ -15,7 +15,7 @@ namespace retort::artifacts {
 struct ExportOptions {
   std::string format = "gguf", type = "own", embedding_type = "same";
   bool activations = false, evaluate = false, ollama = false;
-  std::string license, base_model;  // "": as the model's own files say
+  std::string license = {}, base_model = {};  // "": as the model's own files say
   void describe(Section& s);
 };
 

@@ -148,8 +148,18 @@ TEST_F(CaptureStage, AnErrorOfOneRankIsTheStages) {
   const Recipe one = recipe(kRecipe, {"stages.labels.parallel.ranks=2"});
   const auto comm = comm::make_self_comm();
   Log log(stderr, "", true);
-  const kernels::CpuTuning tuning;
-  StageContext context{one, *one.find("labels"), "", "", "", *comm, 2, tuning, local_files(), log, stop_, {}};
+  StageContext context{.recipe = one,
+                       .stage = *one.find("labels"),
+                       .run = {},
+                       .directory = {},
+                       .identity = {},
+                       .comm = *comm,
+                       .threads = 2,
+                       .tuning = [] { return kernels::CpuTuning(); },
+                       .files = local_files(),
+                       .log = log,
+                       .stop = stop_,
+                       .print = {}};
   try {
     on_ranks(context, [](StageContext& mine, comm::Comm& group, Log&) -> StageOutcome {
       EXPECT_EQ(mine.threads, 1);
