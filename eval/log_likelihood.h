@@ -1,6 +1,6 @@
 // How likely a model finds continuations of contexts: the sum of log p over a continuation's tokens, and whether each
-// of them is the likeliest. Requests whose tokens to read are equal share a pass, those of one context share its
-// keys and values, contexts go in batches by length, and so does what is left.
+// of them is the likeliest. Requests whose tokens to read are equal share a pass, those of one long context share its
+// keys and values, and what is left goes in batches by length.
 //
 // Batches are the same for every number of ranks, which get the same bits. What `rows` changes is the shape of the
 // model's products, which may round otherwise; a request's own head product and sums do not change. docs/evaluation.md
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "comm/comm.h"
+#include "eval/perplexity.h"
 #include "eval/requests.h"
 #include "models/model.h"
 
@@ -23,10 +24,8 @@ struct LogLikelihood {
   bool operator==(const LogLikelihood&) const = default;
 };
 
-inline constexpr int64_t kRequestRows = 64;  // of a batch of short requests
-
 // Collective. Answers in the order of the requests.
 std::vector<LogLikelihood> log_likelihoods(models::Model& model, const std::vector<TokenRequest>& requests,
-                                           comm::Comm& comm, int64_t rows = kRequestRows);
+                                           comm::Comm& comm, int64_t rows = kScoringRows);
 
 }  // namespace retort::eval

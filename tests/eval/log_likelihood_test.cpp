@@ -44,8 +44,6 @@ std::vector<TokenRequest> mixed_requests() {
   const std::vector<int32_t> shared = tokens(3, 40);
   std::vector<TokenRequest> out = {{shared, tokens(9, 5)}, {shared, tokens(20, 9)}, {shared, tokens(9, 5)},
                                    {shared, {1}},          {shared, {2}},           {{5}, {6}}};
-  for (const int length : {20, 33, 17})  // contexts of several lengths share a pass
-    for (int i = 0; i < 3; ++i) out.push_back({tokens(length, length), tokens(50 + 9 * i, 1 + 2 * i)});
   for (int i = 1; i < 20; ++i) out.push_back({tokens(i, 2 + i % 7), tokens(i * 3, 1 + i % 5)});
   return out;
 }
