@@ -28,6 +28,7 @@ void write(const ExportSource& source, const ExportOptions&, const Path& out, Fi
   train::CheckpointContent content;
   ModelFacts facts{source.model.spec()};
   facts.generation = source.generation;
+  facts.origin = source.origin;
   if (source.tokenizer) {
     facts.tokenizer = source.tokenizer->name();
     content.tokenizer = data::tokenizer_files(*source.tokenizer);

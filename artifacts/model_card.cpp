@@ -53,7 +53,7 @@ std::string training(const CardSubject& s) {
   const std::string read =
       grouped(s.facts.tokens.value_or(formats::json_integer(s.training, "tokens", "train")));
   std::string out = fmt::format(
-      "## Training\n\nTrained from {}{} tokens{}.\n\n", start.empty() ? "random weights" : plain(start),
+      "## Training\n\nTrained from {}{}{} tokens{}.\n\n", start.empty() ? "random weights" : plain(start),
       s.facts.tokens ? " on " : "; its last stage read ", read, s.facts.tokens ? " in all" : "");
   const auto sources = s.training.find("sources");
   if (sources == s.training.end() || sources->empty()) return out;
