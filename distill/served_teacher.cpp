@@ -92,7 +92,7 @@ struct Reading {
 
 void ServerOptions::describe(Section& s) {
   s.field("url", url, "address of the server; without a key",
-          {"an http:// or https:// address without @, ? and #", is_address, {}});
+          {"that begins with http:// or https:// and has no @, ? or #", is_address, {}});
   s.field("model", model, "name that the server has for its model");
   s.field("api", api,
           "interface that it speaks: vllm (log-probabilities of a whole prompt) or llama.cpp (one token at a "
