@@ -170,8 +170,8 @@ Divided measured_on(int ranks, const Case& c, train::Divided kind) {
   return out;
 }
 
-// Masters, working copies and moments to a block of owned rows; the peak of all ranks together against what the plan
-// says of each, which they need not reach at once.
+// Masters, working copies and moments to a block of owned rows. All ranks together take no more than what the plan says of
+// each: how much less depends on how far apart they reach their peaks.
 void expect_divided(const Case& c, train::Divided kind, Policy policy) {
   constexpr int kRanks = 4;
   Workload work = workload(c);
@@ -188,7 +188,6 @@ void expect_divided(const Case& c, train::Divided kind, Policy policy) {
       planned.memory.total() / 1e6, real.peak / kRanks / 1e6, planned.memory.total() * kRanks / real.peak);
   ::testing::Test::RecordProperty(policy_name(policy), ratio);
   EXPECT_GT(planned.memory.total() * kRanks / real.peak, 1 - kWithin) << ratio;
-  EXPECT_LT(planned.memory.total() * kRanks / real.peak, 1.25) << ratio;
 }
 
 }  // namespace
