@@ -192,7 +192,11 @@ void expect_divided(const Case& c, train::Divided kind, Policy policy) {
 
 }  // namespace
 
-TEST(MeasuredMemory, FourRanks) {
+TEST(MeasuredMemory, FourRanksOfAMillion) {
+  const testing::Threads one_thread(1);
+  expect_divided({million(), 1, 64, 2, true}, train::Divided::kGradients, Policy::kGradients);
+}
+TEST(SlowMeasuredMemory, FourRanks) {
   const testing::Threads one_thread(1);
   for (const bool bf16 : {false, true})
     for (const int64_t micro_batches : {1, 2}) {
