@@ -69,12 +69,6 @@ std::vector<double> Squares::blocks(std::span<const double> on_host) const {
   return sums;
 }
 
-std::vector<double> block_squares(const std::vector<BlockedGradient>& gradients) {
-  const Squares squares = squares_of(gradients);
-  const at::Tensor host = squares.pieces.cpu();
-  return squares.blocks({host.const_data_ptr<double>(), static_cast<size_t>(host.numel())});
-}
-
 double norm_of(const std::vector<double>& squares) {
   return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
 }

@@ -26,8 +26,6 @@ struct Squares {
   std::vector<double> blocks(std::span<const double> on_host) const;
 };
 Squares squares_of(const std::vector<BlockedGradient>& gradients);
-// The same at once.
-std::vector<double> block_squares(const std::vector<BlockedGradient>& gradients);
 // sqrt(sum of squares) of blocks, added in order; NaN or infinite when an element is.
 double norm_of(const std::vector<double>& squares);
 // Scales all in place by limit / norm when norm > limit. limit 0: never.

@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "kernels/gradient_norm.h"
 #include "tests/cuda_emulation/providers.h"
+#include "tests/kernels/block_squares.h"
 
 namespace retort::testing {
 namespace {

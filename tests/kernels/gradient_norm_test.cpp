@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "tests/kernels/block_squares.h"
 #include "tests/testing.h"
 
 namespace retort::kernels {

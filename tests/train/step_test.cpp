@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "core/error.h"
-#include "kernels/gradient_norm.h"
+#include "tests/kernels/block_squares.h"
 #include "tests/testing.h"
 #include "tests/train/tiny_model.h"
 #include "train/trained.h"
