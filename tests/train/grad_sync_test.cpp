@@ -13,6 +13,7 @@
 #include "tests/plan/counted_tensors.h"
 #include "tests/testing.h"
 #include "train/micro_batches.h"
+#include "train/scattered_sum.h"
 
 namespace retort::train {
 namespace {
