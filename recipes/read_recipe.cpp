@@ -280,28 +280,25 @@ class Reader {
   std::set<std::string> unread_;                     // stages that could not be judged
 };
 
-Recipe checked_recipe(const Source& source, const std::vector<std::string>& sets, int64_t ranks) {
+}  // namespace
+
+Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets, int64_t ranks) {
+  const Source source = open_source(file);
+  return parse_recipe(source.text, source.name, sets, ranks);
+}
+
+Recipe parse_recipe(const std::string& text, const std::string& source, const std::vector<std::string>& sets,
+                    int64_t ranks) {
   Problems problems;
-  Reader reader(merged_tree(source, sets, problems), problems);
+  Reader reader(merged_tree({source, text}, sets, problems), problems);
   Recipe recipe = reader.read();
-  const std::string stem = Path(source.name.substr(source.name.find(':') + 1)).stem().string();
+  const std::string stem = Path(source.substr(source.find(':') + 1)).stem().string();
   if (recipe.run.name.empty()) recipe.run.name = stem;
   if (recipe.run.dir.empty()) recipe.run.dir = "runs/" + recipe.run.name;
   reader.add(validate(recipe, ranks));
   reader.add(missing_files(recipe));
   raise_if_any(std::move(problems));
   return recipe;
-}
-
-}  // namespace
-
-Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets, int64_t ranks) {
-  return checked_recipe(open_source(file), sets, ranks);
-}
-
-Recipe parse_recipe(const std::string& text, const std::string& source, const std::vector<std::string>& sets,
-                    int64_t ranks) {
-  return checked_recipe({source, text}, sets, ranks);
 }
 
 }  // namespace retort::recipes
