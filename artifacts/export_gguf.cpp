@@ -34,7 +34,7 @@ void write(const ExportSource& source, const ExportOptions& options, const Path&
   tokenizer = models::with_end_tokens(std::move(tokenizer), source.ends);
   auto metadata = origin_keys(source.origin);
   metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
-  models::save_gguf(files, out, source.model, packer_of(source, options), metadata, source.card.name);
+  models::save_gguf(files, out, source.model, packer_of(source, options), metadata, "retort");
 }
 
 std::string grid_misfit(const quantize::Grid& grid) {

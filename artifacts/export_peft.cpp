@@ -44,8 +44,7 @@ void write_peft(const ExportSource& source, const ExportOptions& options, const 
 
 void write_gguf(const ExportSource& source, const ExportOptions& options, const Path& out,
                 FileSystem& files) {
-  models::save_gguf_adapter(files, out, source.model, need_adapters(source, options).options,
-                            source.card.name);
+  models::save_gguf_adapter(files, out, source.model, need_adapters(source, options).options, "retort");
 }
 
 std::string architecture_misfit(const models::DecoderSpec& spec) {

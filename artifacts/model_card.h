@@ -27,7 +27,7 @@ struct CardFigure {
 
 // What only the caller of an export knows.
 struct CardFacts {
-  std::string name;                 // the title, and a GGUF's general.name
+  std::string name;                 // the title
   std::vector<CardFigure> figures;  // of the values that are exported
   std::optional<int64_t> tokens;    // that all of its stages were trained on
 };

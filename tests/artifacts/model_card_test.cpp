@@ -91,7 +91,6 @@ TEST(ModelCard, FoldersAndGgufsCarryWhereTheyComeFrom) {
     EXPECT_EQ(open_model(out, quiet).origin.license, "mit") << format;
     EXPECT_EQ(open_model(out, quiet).origin.base_model, "Other/Model") << format;
   }
-  EXPECT_EQ(formats::GgufFile(directory / "of-gguf").text("general.name"), "of-gguf");
   export_model(model, {.format = "checkpoint"}, directory / "own", local_files());
   EXPECT_EQ(open_model(directory / "own", quiet).origin, model.origin);
 }
