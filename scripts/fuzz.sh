@@ -13,7 +13,7 @@ seconds=${1:-60}
 shift || true
 scripts/setup.sh --fuzz
 scripts/build.sh release retort_recipes >/dev/null  # what the fuzzer takes from there
-scripts/build.sh fuzz fuzzer >/dev/null
+scripts/build.sh fuzz fuzzer
 fuzzer=build/fuzz/tests/fuzz/fuzzer
 readers=("$@")
 ((${#readers[@]})) || mapfile -t readers < <("$fuzzer")
