@@ -149,7 +149,12 @@ void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::ve
 void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* grids) {
   const auto& options = stage.get<artifacts::ExportOptions>();
   const std::string& from = stage.get<ModelOptions>().from;
-  const auto spec = spec_of(recipe, stage);
+  auto spec = spec_of(recipe, stage);
+  try {
+    if (spec) spec->validate();
+  } catch (const ConfigError&) {  // a problem of the stage that makes the model
+    spec.reset();
+  }
   const auto tokenizer = tokenizer_of(recipe, from);
   const Stage* source = recipe.maker_of(from);
   const auto* training = source != nullptr ? source->find<train::TrainOptions>() : nullptr;

@@ -103,7 +103,12 @@ void check_file(StageCheck& check, const quantize::QuantizeOptions& grids) {
 void check_model(StageCheck& check, const quantize::QuantizeOptions& grids) {
   const auto spec = check.model_spec();
   if (!spec) return;
-  const auto shape = models::make_model(*spec, at::kMeta);
+  std::unique_ptr<models::Model> shape;
+  try {
+    shape = models::make_model(*spec, at::kMeta);
+  } catch (const ConfigError&) {  // a problem of the stage that makes the model
+    return;
+  }
   const std::string misfit = quantize::method_misfit(method_of(check.stage), *shape);
   if (!misfit.empty()) check.add({"post_training.method", "model.from"}, misfit);
   check.check_grids(*spec, grids);
