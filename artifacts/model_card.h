@@ -1,5 +1,5 @@
 // The README.md of an exported folder: front matter that the Hugging Face Hub reads, and for people what the model
-// is, what it was trained from and on, and what it was measured to be. Only what is known is said. Pure; any thread.
+// is, what it was trained from and on, and its measured figures. What is not known is left out. Pure; any thread.
 // DataError where `training` is not as a checkpoint has it.
 //
 //   license, license_name, license_link, base_model   where they are known (origin.h)

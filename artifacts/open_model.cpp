@@ -189,13 +189,18 @@ models::WeightMap& OpenedModel::map() const {
   return *identity_;
 }
 
-std::vector<int32_t> OpenedModel::ends() const {
-  std::vector<int32_t> out = models::end_tokens(generation, decoder->vocabulary());
+std::vector<int32_t> text_ends(const formats::Json& generation, int64_t vocabulary,
+                               const data::Tokenizer* tokenizer) {
+  std::vector<int32_t> out = models::end_tokens(generation, vocabulary);
   if (const auto separator = tokenizer ? tokenizer->separator() : std::nullopt) {
     std::erase(out, *separator);
     out.insert(out.begin(), *separator);
   }
   return out;
+}
+
+std::vector<int32_t> OpenedModel::ends() const {
+  return text_ends(generation, decoder->vocabulary(), tokenizer.get());
 }
 
 const data::Tokenizer& OpenedModel::need_tokenizer() const {

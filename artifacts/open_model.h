@@ -20,6 +20,10 @@
 
 namespace retort::artifacts {
 
+// Tokens that end a text or a turn, each once: the tokenizer's separator, and what `generation` says. No tokenizer: nullptr.
+std::vector<int32_t> text_ends(const formats::Json& generation, int64_t vocabulary,
+                               const data::Tokenizer* tokenizer);
+
 struct OpenedModel {
   std::string source;                                 // the file or directory that was read
   std::unique_ptr<models::Model> decoder;             // working weights are the map's, f32
@@ -36,8 +40,7 @@ struct OpenedModel {
 
   // From masters to values: the grids', or the identity.
   models::WeightMap& map() const;
-  // Tokens that end a text or a turn: the tokenizer's separator, and what the files say.
-  std::vector<int32_t> ends() const;
+  std::vector<int32_t> ends() const;              // text_ends()
   const data::Tokenizer& need_tokenizer() const;  // DataError without one
 
  private:

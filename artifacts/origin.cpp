@@ -39,7 +39,7 @@ std::string_view stripped(std::string_view text) {
   return quoted && text.back() == text.front() ? text.substr(1, text.size() - 2) : text;
 }
 
-// The texts of a README's front matter, which stands between two lines of ---: `key: text`, and lists of them.
+// The texts of a README's front matter, the lines between two of ---: `key: text`, and lists of them.
 using FrontMatter = std::map<std::string, std::vector<std::string>>;
 FrontMatter front_matter(const std::string& text) {
   FrontMatter out;

@@ -5,8 +5,8 @@
 
 namespace retort::data {
 
-// What a model and a loss on its rows read is copied there: tokens, labels, positions, documents. Where rows stand in
-// their corpora stays on the host, which looks up there what is stored beside them. The batch itself on the CPU.
+// What a model and a loss on its rows read is copied there: tokens, labels, positions, documents. The rows' places in
+// their corpora stay on the host, which looks up there what is stored beside them. The batch itself on the CPU.
 Batch on_device(const Batch& batch, const at::Device& device);
 
 }  // namespace retort::data

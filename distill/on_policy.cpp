@@ -107,9 +107,8 @@ class OnPolicy final : public train::Objective {
     if (!sampled_) return {none, none, none};
     const at::Tensor learned_BT = batch.labels_BT != data::kIgnored;
     const at::Tensor answers = learned_BT.any(1).sum();
-    at::Tensor cut = answers;
-    for (const int32_t end : sampling_.ends) cut = cut - batch.labels_BT.eq(end).sum();
-    return {learned_BT.sum(), answers, cut};
+    const at::Tensor ends = at::tensor(sampling_.ends, batch.labels_BT.options());
+    return {learned_BT.sum(), answers, answers - at::isin(batch.labels_BT, ends).sum()};
   }
 
   std::unique_ptr<train::Objective> distillation_;

@@ -83,11 +83,11 @@ struct Trainer::State {
   std::vector<int64_t> skipped;  // steps without an update
   double seconds = 0;
   int64_t failed_saves = 0;
-  // Of validations, where options ask for it: the lowest figure (negative where more is better), its step, and how many there have been since.
+  // Of validations, where options ask for it: the lowest figure (negative where more is better), its step, how many
+  // there have been since, and the last one that was counted: a run that goes on elsewhere validates there again.
   double best = std::numeric_limits<double>::infinity();
   int64_t best_step = -1, since_best = 0;
-  int64_t counted_step =
-      -1;  // the last one that was counted: a run that goes on elsewhere validates there again
+  int64_t counted_step = -1;
 };
 
 void TrainOptions::describe(Section& s) {
@@ -212,9 +212,8 @@ void Trainer::adopt_best(State& state, const Path& source) {
   if (parts_.step.comm.all_agree(there)) return;
   if (parts_.step.comm.rank() == 0)
     parts_.log.warn(
-        "the checkpoint of step {}, with the lowest validation figure so far, is gone: the best is the best "
-        "of "
-        "the steps to come",
+        "the checkpoint of step {}, which had the best validation figure, is gone; the best of the steps to "
+        "come counts",
         state.best_step);
   state.best = std::numeric_limits<double>::infinity();
   state.best_step = -1, state.since_best = 0;

@@ -53,8 +53,8 @@ void add_evaluated(std::vector<artifacts::CardFigure>& figures, const formats::J
 
 // What the run knows of the model.
 artifacts::CardFacts card_facts(const StageContext& context) {
-  artifacts::CardFacts card{.name = context.recipe.run.name, .figures = {}, .tokens = {}};
   const auto source = stage_of(context.stage.get<ModelOptions>().from);
+  artifacts::CardFacts card{.name = source.value_or(""), .figures = {}, .tokens = {}};
   if (!source) return card;
   const Spent before = spent_before(context, context.stage.get<ModelOptions>().from);
   if (before.tokens > 0) card.tokens = before.tokens;

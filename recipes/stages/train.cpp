@@ -5,12 +5,12 @@
 #include <cmath>
 
 #include "artifacts/model_facts.h"
+#include "artifacts/open_model.h"
 #include "comm/together.h"
 #include "core/error.h"
 #include "core/kept_pages.h"
 #include "distill/objectives.h"
 #include "distill/on_policy.h"
-#include "models/generation_facts.h"
 #include "models/on_device.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
@@ -207,11 +207,8 @@ class Training {
                                          {.ends = ends(), .seed = context_.seed()});
   }
 
-  // Tokens that end a text or a turn.
   std::vector<int32_t> ends() const {
-    std::vector<int32_t> out = models::end_tokens(generation_, model_->tokens());
-    if (const auto separator = text().tokenizer()->separator()) out.push_back(*separator);
-    return out;
+    return artifacts::text_ends(generation_, model_->tokens(), text().tokenizer().get());
   }
 
   // As the stage says, or as many as its epochs come to.

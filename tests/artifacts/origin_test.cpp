@@ -45,7 +45,7 @@ TEST_F(OriginOf, AFolderIsInTheFrontMatterOfItsCard) {
   EXPECT_EQ(other.license_link, "https://example.com/LICENSE");
 }
 
-// What is not of its form, or is said of several, says nothing.
+// A malformed value is ignored, and so is one of several.
 TEST_F(OriginOf, AFolderThatSaysNothingUsable) {
   for (const char* card :
        {"", "# A model\nlicense: mit\n", "---\nlicense: mit\n", "---\nlicense:\n- mit\n- gpl-3.0\n---\n",

@@ -134,6 +134,22 @@ TEST(OnPolicy, FiguresAreOfAnswers) {
   EXPECT_THAT(on_policy->figures(means), ElementsAre(means[0], 1.0, 4.0, 1.0));
 }
 
+// Of answers of one length every one is cut short, unless its last token is an end, however often that is named.
+TEST(OnPolicy, AnAnswerWithAnEndIsNotCutShort) {
+  const auto student = tiny_model(1);
+  const auto free = objective({.share = 1.0, .tokens = 1});
+  const at::Tensor drawn_B = free->prepare(*student, 0, {packed()})[0].tokens_BT.select(1, 2);
+  const auto end = static_cast<int32_t>(drawn_B[0].item<int64_t>());
+  const auto ended = drawn_B.eq(end).sum().item<double>();
+  const auto on_policy = objective({.share = 1.0, .tokens = 1}, {end, end});
+  const std::vector<data::Batch> batches = on_policy->prepare(*student, 0, {packed()});
+  const train::LossSum sum = (*on_policy)(*student, batches[0]);
+  std::vector<double> means;
+  for (const at::Tensor& part : sum.parts) means.push_back(part.item<double>() / 3.0);
+  EXPECT_THAT(on_policy->figures(means),
+              ElementsAre(means[0], 1.0, 1.0, ::testing::DoubleNear((3 - ended) / 3, 1e-12)));
+}
+
 // The student's gradient is that of the divergence at its own tokens: the sampled batch, given as data, says the same.
 TEST(OnPolicy, LearnsFromTheTeacherAtTheSampledTokens) {
   const auto student = tiny_model(1);

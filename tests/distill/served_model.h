@@ -88,7 +88,7 @@ class ServedModel {
   }
 
   Json llamacpp(const Json& asked) {
-    // What is drawn might be half a character, of which nothing is said.
+    // A drawn token may be half a character, for which llama.cpp reports no probabilities.
     if (text_of(asked.at("logit_bias").at(0).at(0).get<int64_t>()) <= " ")
       return {{"tokens_evaluated", asked.at("prompt").size()}, {"truncated", false}};
     const auto ids = asked.at("prompt").get<std::vector<int64_t>>();

@@ -26,7 +26,7 @@ at::Tensor in_storage(const at::Tensor& like, c10::Storage storage, c10::Dispatc
   return out;
 }
 
-// One call: the device's tensors and what stands for them. Tensors of one storage stay so.
+// One call: the device's tensors and their host views. Tensors that share storage still do.
 class Call {
  public:
   explicit Call(const c10::OperatorHandle& op) : op_(op) {}

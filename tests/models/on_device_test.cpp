@@ -3,20 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include "models/decoder.h"
+#include "tests/models/tiny.h"
 
 namespace retort::models {
 namespace {
 
 std::unique_ptr<Decoder> tiny(at::ScalarType working) {
-  auto model = std::make_unique<Decoder>(DecoderSpec{.vocabulary = 32,
-                                                     .context = 16,
-                                                     .layers = 1,
-                                                     .width = 16,
-                                                     .heads = 2,
-                                                     .kv_heads = 2,
-                                                     .head_dim = 8,
-                                                     .ffn_width = 32});
+  auto model = testing::random_model(testing::tiny_llama());
   IdentityMap identity;
   bind_working(model->parameters(), identity, working);
   return model;

@@ -143,7 +143,7 @@ TEST(TrainerSaves, ARunThatBeginsAtItsEndHasACheckpoint) {
   EXPECT_EQ(second.model_norm, first.model_norm);
 }
 
-// By the figure that is named, in its direction; a validation without it says nothing of it.
+// By the named figure, in its direction; a validation without that figure does not count.
 TEST(TrainerSaves, ChoosesByTheFigureThatIsNamed) {
   const std::map<int64_t, double> accuracies = {{5, 0.25}, {15, 0.5}, {20, 0.5}};
   for (const bool higher : {true, false}) {
