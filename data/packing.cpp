@@ -7,6 +7,9 @@
 namespace retort::data {
 namespace {
 
+constexpr std::pair<const char*, LongDocuments> kLongDocuments[] = {
+    {"split", LongDocuments::kSplit}, {"cut", LongDocuments::kCut}, {"drop", LongDocuments::kDrop}};
+
 // Whether a label of the segment is learned: a document's first token is nobody's label.
 bool learns(const TokenShards& shards, const Segment& segment) {
   const int64_t labels = segment.length - 1 + (segment.continues ? 1 : 0);
@@ -42,6 +45,16 @@ class FreeRows {
 };
 
 }  // namespace
+
+LongDocuments long_documents(const std::string& name) {
+  return std::ranges::find(kLongDocuments, name, [](const auto& row) { return row.first; })->second;
+}
+
+std::vector<std::string> long_document_names() {
+  std::vector<std::string> names;
+  for (const auto& row : kLongDocuments) names.emplace_back(row.first);
+  return names;
+}
 
 PackedRows::PackedRows(const TokenShards& shards, int64_t tokens, int64_t sequence, LongDocuments longer)
     : sequence_(sequence) {

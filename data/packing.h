@@ -15,6 +15,8 @@ namespace retort::data {
 
 // What becomes of a document that is longer than a row.
 enum class LongDocuments { kSplit, kCut, kDrop };
+LongDocuments long_documents(const std::string& name);  // one of long_document_names(): split, cut, drop
+std::vector<std::string> long_document_names();
 
 // Tokens [begin, begin + length) of the corpus, of one document.
 struct Segment {

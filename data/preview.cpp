@@ -59,7 +59,8 @@ std::string counts_of_answers(const TokenShards& shards, const PreviewOptions& o
 
 std::string counts(const TokenShards& shards, const PreviewOptions& options) {
   if (shards.kind() != ShardKind::kText) return counts_of_answers(shards, options);
-  const PackedRows rows(shards, shards.size(), options.sequence, options.longer);
+  const PackedRows rows(shards, shards.size(), options.sequence,
+                        data::long_documents(options.long_documents));
   return fmt::format(
       "{} documents, {} tokens, {} learned\nin rows of {} tokens: {} documents in {} rows, {:.1f} % filled\n"
       "truncated {}, dropped {}, split {}, without label {}\n",
@@ -68,6 +69,14 @@ std::string counts(const TokenShards& shards, const PreviewOptions& options) {
 }
 
 }  // namespace
+
+void PreviewOptions::describe(Section& s) {
+  s.field("samples", samples, "documents to show", at_least<int64_t>(0));
+  s.field("tokens", tokens, "tokens of each to show", at_least<int64_t>(1));
+  s.field("sequence", sequence, "tokens of a row", at_least<int64_t>(1));
+  s.field("long_documents", long_documents, "fate of documents longer than a row",
+          one_of(long_document_names()));
+}
 
 std::string preview(const TokenShards& shards, const PreviewOptions& options) {
   const auto tokenizer = shards.tokenizer();

@@ -5,16 +5,18 @@
 #include <cstdint>
 #include <string>
 
+#include "core/section.h"
 #include "data/packing.h"
 
 namespace retort::data {
 
 struct PreviewOptions {
-  int64_t samples = 3;      // documents, evenly spread
-  int64_t tokens = 500;     // of each that are shown at most
-  int64_t sequence = 2048;  // of a row
-  LongDocuments longer = LongDocuments::kSplit;
+  int64_t samples = 3;  // evenly spread
+  int64_t tokens = 500;
+  int64_t sequence = 2048;
+  std::string long_documents = "split";
   bool colour = false;  // learned text in green, for a terminal; else between ⟦ and ⟧
+  void describe(Section& s);
 };
 
 // Characters of control are shown as U+FFFD, but for ends of lines and tabs. DataError where the shards' tokenizer is

@@ -5,6 +5,7 @@
 #include <deque>
 #include <iostream>
 #include <iterator>
+#include <map>
 
 #include <CLI/CLI.hpp>
 #include "artifacts/export_formats.h"
@@ -37,15 +38,14 @@ struct CommandLine {
   CheckArguments check;
   PlanArguments plan;
   ChatArguments chat;
-  std::unique_ptr<FlagSection> chat_flags;
   LogitsArguments logits;
   InspectArguments inspect;
   PreviewArguments preview;
   RenderArguments render;
   TokenizerArguments tokenizer;
   ReportArguments report;
-  DevicesArguments devices;
   RecipeArguments recipe;
+  std::map<const CLI::App*, FlagSection> flags_of;
 
   CommandLine() {
     app.require_subcommand(1);
@@ -62,12 +62,24 @@ struct CommandLine {
     app.set_help_all_flag("--help-all", "Print every verb with its options and exit");
   }
 
+  // A verb of its own; `name` is its argument "action" where it has one.
   template <class Arguments>
-  CLI::App* verb(const char* name, const char* doc, const Arguments& arguments,
+  CLI::App* verb(CLI::App& parent, const char* name, const char* doc, Arguments& arguments,
                  ExitCode (*body)(const Arguments&)) {
-    CLI::App* sub = app.add_subcommand(name, doc);
-    sub->callback([this, &arguments, body] { chosen = [arguments, body] { return body(arguments); }; });
+    CLI::App* sub = parent.add_subcommand(name, doc);
+    sub->callback([this, sub, name, &arguments, body] {
+      if (const auto found = flags_of.find(sub); found != flags_of.end()) found->second.verify();
+      if constexpr (requires { arguments.action; }) arguments.action = name;
+      chosen = [arguments, body] { return body(arguments); };
+    });
     return sub;
+  }
+  // Keys of Options as flags of a verb of its own.
+  template <class Options>
+  void flags(CLI::App* sub, Options& options, std::set<std::string> without = {}) {
+    FlagSection& section =
+        flags_of.try_emplace(sub, *sub, std::set<std::string>(), std::move(without)).first->second;
+    options.describe(section);
   }
   // A verb that is a stage of this kind by itself.
   StageVerb& stage(CLI::App& parent, const char* name, const char* doc, const char* kind) {
@@ -108,8 +120,8 @@ struct CommandLine {
 
   void add_run_and_check() {
     CLI::App* sub =
-        verb("run", "run a recipe's stages; finished ones are skipped, an interrupted one continues", run,
-             run_verb);
+        verb(app, "run", "run a recipe's stages; finished ones are skipped, an interrupted one continues",
+             run, run_verb);
     add_recipe_and_sets(sub, run.recipe, run.sets);
     sub->add_option(
            "--resume", run.resume,
@@ -120,15 +132,16 @@ struct CommandLine {
         ->capture_default_str();
     add_comm(sub, run.comm);
     capture.only = "capture";
-    sub = verb("capture", "run a recipe's capture stages, and what they need, and nothing else of it",
+    sub = verb(app, "capture", "run a recipe's capture stages, and what they need, and nothing else of it",
                capture, run_verb);
     add_recipe_and_sets(sub, capture.recipe, capture.sets);
     add_comm(sub, capture.comm);
-    sub = verb("check", "every problem of a recipe at once, with file, line and column; else a short plan",
-               check, check_verb);
+    sub =
+        verb(app, "check", "every problem of a recipe at once, with file, line and column; else a short plan",
+             check, check_verb);
     add_recipe_and_sets(sub, check.recipe, check.sets);
     sub->add_option("--ranks", check.ranks, "as if launched with so many ranks")->check(whole(1, 1 << 20));
-    sub = verb("plan",
+    sub = verb(app, "plan",
                "what training stages would cost: parameters, FLOPs, bytes of a rank, communication, time",
                plan, plan_verb);
     add_recipe_and_sets(sub, plan.recipe, plan.sets);
@@ -168,64 +181,39 @@ struct CommandLine {
     add_conversion(*words, "decode", "ids to text on stdout");
   }
 
-  void add_preview(CLI::App& parent) {
-    CLI::App* sub = parent.add_subcommand(
-        "preview",
-        "some documents of token shards with what is learned marked, and what becomes of all in rows");
-    sub->callback([this] { chosen = [arguments = preview] { return preview_verb(arguments); }; });
-    data::PreviewOptions& options = preview.options;
-    const std::map<std::string, data::LongDocuments> longer = {{"split", data::LongDocuments::kSplit},
-                                                               {"cut", data::LongDocuments::kCut},
-                                                               {"drop", data::LongDocuments::kDrop}};
+  void add_preview(CLI::App& data) {
+    CLI::App* sub =
+        verb(data, "preview",
+             "some documents of token shards with what is learned marked, and what becomes of all in rows",
+             preview, preview_verb);
     sub->add_option("SHARDS", preview.shards, "token shards, or what data prepare wrote")->required();
-    sub->add_option("--samples", options.samples, "documents to show")
-        ->capture_default_str()
-        ->check(whole(0));
-    sub->add_option("--tokens", options.tokens, "tokens of each to show")
-        ->capture_default_str()
-        ->check(whole(1));
-    sub->add_option("--sequence", options.sequence, "tokens of a row")
-        ->capture_default_str()
-        ->check(whole(1));
-    sub->add_option("--long-documents", options.longer,
-                    "fate of documents longer than a row: split, cut or drop")
-        ->transform(CLI::CheckedTransformer(longer));
+    flags(sub, preview.options);
   }
 
-  void add_render(CLI::App& parent) {
-    CLI::App* sub = parent.add_subcommand(
-        "render", "a conversation in a model's chat template, as training and inference see it");
-    sub->callback([this] { chosen = [arguments = render] { return render_verb(arguments); }; });
-    data::RenderOptions& options = render.options;
+  void add_render(CLI::App& data) {
+    CLI::App* sub =
+        verb(data, "render", "a conversation in a model's chat template, as training and inference see it",
+             render, render_verb);
     sub->add_option(
-           "TEMPLATE", options.source,
+           "TEMPLATE", render.options.source,
            "a model's folder or GGUF, a .jinja file, or the name of a template that came with retort")
         ->required();
     sub->add_option("--messages", render.messages, "a JSON file: [{\"role\", \"content\"}, ...]")->required();
     sub->add_option("--tools", render.tools, "a JSON file: the tools' definitions, a list");
-    sub->add_option("--name", options.name, "template to take where a model has several");
-    sub->add_option("--bos", options.bos, "text of bos_token, instead of the model's");
-    sub->add_option("--eos", options.eos, "text of eos_token, instead of the model's");
-    sub->add_option("--date", options.date,
-                    "YYYY-MM-DD for templates that write the date; today when left out");
-    sub->add_flag("--generation-prompt", options.generation_prompt, "end with what opens an answer");
-    sub->add_flag("--continue", options.continue_message,
-                  "leave the last message open, for a model to continue");
+    sub->add_option("--bos", render.options.bos, "text of bos_token, instead of the model's");
+    sub->add_option("--eos", render.options.eos, "text of eos_token, instead of the model's");
+    flags(sub, render.options);
     sub->add_flag("--json", render.json, "{\"text\", \"ids\", \"spans\"}: spans are learned, in characters");
   }
 
-  void add_conversion(CLI::App& parent, const char* name, const char* doc) {
-    CLI::App* way = parent.add_subcommand(name, doc);
-    way->callback([this, name] {
-      tokenizer.action = name;
-      chosen = [arguments = tokenizer] { return tokenizer_verb(arguments); };
-    });
-    way->add_option("--tokenizer", tokenizer.tokenizer, "bytes, or a tokenizer's file or folder")->required();
-    way->add_option_function<std::string>(
+  void add_conversion(CLI::App& words, const char* name, const char* doc) {
+    CLI::App* sub = verb(words, name, doc, tokenizer, tokenizer_verb);
+    sub->add_option("--tokenizer", tokenizer.tokenizer, "bytes, or a tokenizer's file or folder")->required();
+    sub->add_option_function<std::string>(
         "--text", [this](const std::string& text) { tokenizer.text = text; },
         "text to take instead of a file or stdin");
-    way->add_option("FILE", tokenizer.files, "a file; without it stdin is read")->expected(0, 1);
-    way->add_flag("--json", tokenizer.json, "many at once: [\"text\", ...] and [[ids], ...]");
+    sub->add_option("FILE", tokenizer.files, "a file; without it stdin is read")->expected(0, 1);
+    sub->add_flag("--json", tokenizer.json, "many at once: [\"text\", ...] and [[ids], ...]");
   }
 
   void add_generate() {
@@ -253,24 +241,12 @@ struct CommandLine {
   }
 
   void add_chat() {
-    CLI::App* sub = app.add_subcommand(
-        "chat", "talk with a model: a line from stdin is a turn, answers to stdout; /help lists commands");
+    CLI::App* sub =
+        verb(app, "chat",
+             "talk with a model: a line from stdin is a turn, answers to stdout; /help lists commands", chat,
+             chat_verb);
     sub->add_option("MODEL", chat.model, kModelForms)->required();
-    sub->add_option("--system", chat.system, "system text, which tells the model what to be");
-    sub->add_option(
-        "--template", chat.form,
-        "chat template: a model's folder or GGUF, a .jinja file, or the name of one that came with "
-        "retort; the model's own when left out");
-    sub->add_option("--date", chat.date, "YYYY-MM-DD for templates that write the date; today when left out");
-    chat.options.sampling.tokens = 1024;
-    chat_flags = std::make_unique<FlagSection>(*sub, std::set<std::string>(),
-                                               std::set<std::string>{"prompt", "ids", "json"});
-    chat.options.describe(*chat_flags);
-    sub->add_option("--seed", chat.seed, "seed of the draws")->capture_default_str()->check(whole(0));
-    sub->callback([this] {
-      chat_flags->verify();
-      chosen = [arguments = chat] { return chat_verb(arguments); };
-    });
+    flags(sub, chat.options, {"prompt", "ids", "json"});
   }
 
   void add_eval() {
@@ -321,33 +297,29 @@ struct CommandLine {
 
   void add_looks() {
     CLI::App* sub =
-        verb("logits", "logits of token ids, to compare with another runtime", logits, logits_verb);
+        verb(app, "logits", "logits of token ids, to compare with another runtime", logits, logits_verb);
     sub->add_option("MODEL", logits.model, kModelForms)->required();
     sub->add_option("--ids", logits.ids, "a JSON file: [[ids], ...]")->required();
     sub->add_option("--out", logits.out, "a safetensors file: tensor \"logits\" f32 [B, T, V]")->required();
-    sub = verb("inspect", "names, shapes, types, metadata and checksums of any file or directory", inspect,
-               inspect_verb);
+    sub = verb(app, "inspect", "names, shapes, types, metadata and checksums of any file or directory",
+               inspect, inspect_verb);
     sub->add_option("PATH", inspect.path, "what to look into, or preset:NAME")->required();
     sub->add_option("--shards", inspect.shards, "token shards that a teacher cache must be of");
     sub->add_option("--tokenizer", inspect.tokenizer, "a tokenizer whose ids a teacher cache must hold");
-    sub = verb("report", "runs side by side as one HTML page: results, curves, samples, differing keys",
+    sub = verb(app, "report", "runs side by side as one HTML page: results, curves, samples, differing keys",
                report, report_verb);
     sub->add_option("RUN", report.runs, "directories of runs")->required();
     sub->add_option("--out", report.out, "file to write")->capture_default_str();
-    verb("devices", "processors and GPUs of this machine, what retort can use of them, and why not", devices,
-         devices_verb);
+    app.add_subcommand("devices",
+                       "processors and GPUs of this machine, what retort can use of them, and why not")
+        ->callback([this] { chosen = [] { return devices_verb(); }; });
   }
 
   void add_recipe() {
     CLI::App* sub = app.add_subcommand("recipe", "recipes that came with retort, and what their keys mean");
     sub->require_subcommand(1);
     const auto action = [&](const char* name, const char* doc) {
-      CLI::App* made = sub->add_subcommand(name, doc);
-      made->callback([this, name] {
-        recipe.action = name;
-        chosen = [arguments = recipe] { return recipe_verb(arguments); };
-      });
-      return made;
+      return verb(*sub, name, doc, recipe, recipe_verb);
     };
     action("list", "their names");
     action("show", "one of them")->add_option("NAME", recipe.name, "its name")->required();

@@ -1,63 +1,13 @@
-// What this machine has to compute with, what this program can use of it, and why not.
+// devices: what this machine has to compute with.
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <thread>
-
-#include "comm/comm.h"
-#include "core/cpu.h"
-#include "core/cuda_driver.h"
-#include "core/log.h"
-#include "kernels/cuda_ops.h"
 #include "launch/verbs.h"
+#include "recipes/machine.h"
 
 namespace retort::launch {
-namespace {
 
-void row(std::string_view what, std::string_view text) { fmt::print("{:<9}{}\n", what, text); }
-
-std::string of_cpu() {
-  const CpuFeatures cpu = cpu_features();
-  std::vector<std::string> units;
-  if (cpu.avx2 && cpu.fma) units.push_back("AVX2 with FMA");
-  if (cpu.avx512) units.push_back("AVX-512");
-  if (cpu.avx512_bf16) units.push_back("AVX-512 bf16");
-  if (cpu.amx_bf16) units.push_back("AMX bf16");
-  return fmt::format(
-      "{}, {} processors; {}", cpu.model, std::thread::hardware_concurrency(),
-      units.empty() ? "no vector units that retort uses" : fmt::format("{}", fmt::join(units, ", ")));
-}
-
-void of_gpus() {
-  const CudaDriver driver = probe_cuda_driver();
-  if (driver.version > 0) row("driver", fmt::format("CUDA up to {}", cuda_version(driver.version)));
-  for (size_t i = 0; i < driver.gpus.size(); ++i) {
-    const Gpu& gpu = driver.gpus[i];
-    row(fmt::format("cuda:{}", i),
-        fmt::format("{}, {}, compute capability {}.{}, {} multiprocessors", gpu.name,
-                    format_bytes(gpu.memory), gpu.major, gpu.minor, gpu.multiprocessors));
-  }
-  if (!driver.missing.empty()) row("cuda", driver.missing);
-  const std::string kernels = kernels::cuda::load();
-  row("kernels", kernels.empty() ? "CUDA kernels are there" : kernels);
-}
-
-std::string of_nccl() {
-  if (!comm::nccl_available()) return "this program was built without NCCL";
-  const int version = nccl_version();
-  if (version == 0) return "built in, and libnccl.so.2 cannot be opened";
-  return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
-}
-
-}  // namespace
-
-ExitCode devices_verb(const DevicesArguments&) {
-  row("cpu", of_cpu());
-  of_gpus();
-  row("nccl", of_nccl());
-  row("mpi", comm::mpi_available() ? "built in" : "this program was built without MPI");
-  row("training",
-      "retort run takes a GPU that answers (run.device: auto), with one rank; none has run it yet");
+ExitCode devices_verb() {
+  fmt::print("{}", recipes::describe_machine());
   return ExitCode::kDone;
 }
 

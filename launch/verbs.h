@@ -10,7 +10,7 @@
 #include "core/error.h"
 #include "data/preview.h"
 #include "data/templates/render.h"
-#include "recipes/stages/generate.h"
+#include "recipes/chat.h"
 
 namespace retort::launch {
 
@@ -42,10 +42,7 @@ ExitCode plan_verb(const PlanArguments& arguments);
 // A conversation with a model.
 struct ChatArguments {
   std::string model;
-  std::string form = {};  // a template's address; "": the model's own
-  std::string system = {}, date = {};
-  recipes::GenerateOptions options = {};  // without what it continues
-  int64_t seed = 0;
+  recipes::ChatOptions options = {};
 };
 ExitCode chat_verb(const ChatArguments& arguments);
 
@@ -83,8 +80,7 @@ struct TokenizerArguments {
 };
 ExitCode tokenizer_verb(const TokenizerArguments& arguments);
 
-struct DevicesArguments {};
-ExitCode devices_verb(const DevicesArguments& arguments);
+ExitCode devices_verb();
 
 struct ReportArguments {
   std::vector<std::string> runs;

@@ -1,5 +1,6 @@
 #include "recipes/data_options.h"
 
+#include "data/packing.h"
 #include "train/owners.h"
 
 namespace retort::recipes {
@@ -37,7 +38,7 @@ void DataOptions::describe(Section& s) {
   s.field(
       "long_documents", long_documents,
       "fate of a document longer than sequence under best_fit: split over rows, cut to its start, or dropped",
-      one_of({"split", "cut", "drop"}));
+      one_of(data::long_document_names()));
 }
 
 void ParallelOptions::describe(Section& s) {

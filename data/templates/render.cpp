@@ -9,6 +9,13 @@
 namespace retort::data {
 using formats::Json;
 
+void RenderOptions::describe(Section& s) {
+  s.field("name", name, "template to take where a model has several");
+  s.field("date", date, "YYYY-MM-DD for templates that write the date; today when left out");
+  s.field("generation_prompt", generation_prompt, "end with what opens an answer");
+  s.field("continue", continue_message, "leave the last message open, for a model to continue");
+}
+
 RenderedChat render_chat(const RenderOptions& options) {
   const OpenedTemplate opened = open_template(options.source, options.name, !options.tools.is_null());
   Chat chat;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/section.h"
 #include "data/templates/chat.h"
 
 namespace retort::data {
@@ -18,7 +19,8 @@ struct RenderOptions {
   std::optional<std::string> bos = {}, eos = {};  // instead of the model's
   std::string date = {};                          // empty: today
   bool generation_prompt = false;
-  bool continue_message = false;  // leave the last message open; nothing is learned then
+  bool continue_message = false;  // nothing is learned then
+  void describe(Section& s);
 };
 
 struct RenderedChat {

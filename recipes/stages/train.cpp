@@ -33,16 +33,13 @@ namespace retort::recipes {
 namespace {
 
 data::BatchOptions batch_options(const DataOptions& data, uint64_t seed) {
-  const std::map<std::string, data::LongDocuments> longer = {{"split", data::LongDocuments::kSplit},
-                                                             {"cut", data::LongDocuments::kCut},
-                                                             {"drop", data::LongDocuments::kDrop}};
   return {.sequence = data.sequence,
           .rows = data.micro_batch,
           .seed = seed,
           .isolate_documents = data.isolate_documents,
           .limit = data.limit,
           .pack = data.packs(),
-          .long_documents = longer.at(data.long_documents)};
+          .long_documents = data::long_documents(data.long_documents)};
 }
 
 // What packing made of each source.

@@ -21,12 +21,12 @@ TEST(Preview, ShowsWhatIsLearnedAndCountsWhatIsNot) {
     writer.finish();
   }
   const TokenShards shards(directory / "s");
-  EXPECT_EQ(preview(shards, {.samples = 1, .sequence = 16, .longer = LongDocuments::kCut}),
+  EXPECT_EQ(preview(shards, {.samples = 1, .sequence = 16, .long_documents = "cut"}),
             "--- document at token 0: 12 tokens, 8 learned\nHi? \u27e6Yes\uFFFD[2J.\u27e7\n---\n"
             "3 documents, 60 tokens, 48 learned\nin rows of 16 tokens: 2 documents in 2 rows, 87.5 % filled\n"
             "truncated 1, dropped 0, split 0, without label 1\n");
   const std::string shown = preview(
-      shards, {.samples = 9, .tokens = 10, .sequence = 16, .longer = LongDocuments::kDrop, .colour = true});
+      shards, {.samples = 9, .tokens = 10, .sequence = 16, .long_documents = "drop", .colour = true});
   EXPECT_NE(shown.find("Hi? \x1b[32mYes\uFFFD[2\x1b[0m\n... 2 more tokens"), std::string::npos) << shown;
   EXPECT_NE(shown.find("dropped 1"), std::string::npos) << shown;
   EXPECT_EQ(shown.find("document at token 20"), shown.rfind("document at token 20")) << "each is shown once";

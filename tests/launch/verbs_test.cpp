@@ -8,7 +8,6 @@
 #include "formats/json.h"
 #include "formats/safetensors.h"
 #include "tests/artifacts/tiny.h"
-#include "tests/process_memory.h"
 #include "tests/testing.h"
 
 namespace retort::launch {
@@ -53,44 +52,6 @@ TEST(Verbs, PlanTellsWhatStagesCost) {
   EXPECT_GT(json["stages"][0]["time"]["seconds_a_step"].get<double>(), 0);
 }
 
-TEST(Verbs, PlanRefusesWhatCannotBe) {
-  const auto error_of = [](const PlanArguments& arguments) -> std::string {
-    try {
-      plan_verb(arguments);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return "no error";
-  };
-  const std::vector<std::string> sets = {"run.text=/dev/null"};
-  EXPECT_THAT(error_of({"quickstart", sets, 1, "h20"}),
-              HasSubstr("unknown device \"h20\"; did you mean \"h200\"?"));
-  EXPECT_THAT(error_of({"quickstart", sets, 7, "h100"}), HasSubstr("data.batch_tokens"));
-  EXPECT_THAT(error_of({"quickstart", {"run.text=/dev/null", "train.steps=0"}, 1, "h100"}),
-              HasSubstr("train.steps"));
-}
-
-// 405 B parameters: 1.6 TB in f32.
-TEST(Verbs, PlanAllocatesNoWeights) {
-  RETORT_NEEDS_COUNTED_MEMORY();
-  testing::TemporaryDirectory directory;
-  const Path path = directory / "large.yaml";
-  std::ofstream(path) << R"(
-data: { train: stage:text, sequence: 8192, batch_tokens: 16777216, micro_batch: 1 }
-model: { vocabulary: 128256, context: 8192, layers: 126, width: 16384, heads: 128, kv_heads: 8, ffn_width: 53248,
-         tie_embeddings: false }
-train: { precision: bf16 }
-stages: [ { name: text, kind: prepare }, { name: model, kind: train } ]
-)";
-  std::string text;
-  const int64_t growth = testing::peak_growth([&] {
-    text = output_of(plan_verb, {path.string(), {"run.text=/dev/null"}, 2048, "h100"});
-  });
-  EXPECT_THAT(text, HasSubstr("405,853,388,800 stored"));
-  EXPECT_THAT(text, HasSubstr("does not fit the 72.00 GB"));
-  EXPECT_LT(growth, 64 * testing::kMiB);
-}
-
 TEST(Verbs, InspectKnowsPresetsAndFiles) {
   const std::string preset = output_of(inspect_verb, {"preset:mobillama-0.5b"});
   EXPECT_THAT(preset,
@@ -133,22 +94,27 @@ TEST(Verbs, RenderShowsAConversationInItsTemplate) {
   EXPECT_THROW(render_verb(use), ConfigError);
 }
 
-TEST(Verbs, TokenizerEncodesAndDecodes) {
+TEST(Verbs, TokenizerTakesATextAFileAndMany) {
   TokenizerArguments use;
   use.tokenizer = "bytes";
   use.action = "decode";
   use.text = "108 111, 119";
   EXPECT_EQ(output_of(tokenizer_verb, use), "low");
-  use.text = "1, x";
-  EXPECT_THROW(tokenizer_verb(use), ConfigError);
   use.json = true;
   use.text = "[[108, 111], []]";
   EXPECT_EQ(output_of(tokenizer_verb, use), "[\"lo\",\"\"]\n");
+  testing::TemporaryDirectory directory;
+  std::ofstream(directory / "texts.json") << R"(["a", "ab"])";
   use.action = "encode";
-  use.text = R"(["a", "ab"])";
+  use.text.reset();
+  use.files = {(directory / "texts.json").string()};
   EXPECT_EQ(output_of(tokenizer_verb, use), "[[97],[97,98]]\n");
-  use.text = "[3]";
-  EXPECT_THROW(tokenizer_verb(use), DataError);
+}
+
+TEST(Verbs, DevicesNamesTheProcessor) {
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(devices_verb(), ExitCode::kDone);
+  EXPECT_THAT(::testing::internal::GetCapturedStdout(), HasSubstr("cpu      "));
 }
 
 TEST(Verbs, LogitsDemandsEvenRowsOfIds) {

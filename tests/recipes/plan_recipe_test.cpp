@@ -1,0 +1,51 @@
+#include "recipes/plan_recipe.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "core/error.h"
+#include "tests/process_memory.h"
+#include "tests/testing.h"
+
+namespace retort::recipes {
+
+using ::testing::HasSubstr;
+
+TEST(PlanRecipe, RefusesWhatCannotBe) {
+  const std::vector<std::string> text = {"run.text=/dev/null"};
+  const auto error_of = [](const std::vector<std::string>& sets, int64_t ranks,
+                           const char* device) -> std::string {
+    try {
+      plan_recipe("quickstart", sets, ranks, device);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(error_of(text, 1, "h20"), HasSubstr("unknown device \"h20\"; did you mean \"h200\"?"));
+  EXPECT_THAT(error_of(text, 7, "h100"), HasSubstr("data.batch_tokens"));
+  EXPECT_THAT(error_of({"run.text=/dev/null", "train.steps=0"}, 1, "h100"), HasSubstr("train.steps"));
+}
+
+// 405 B parameters: 1.6 TB in f32.
+TEST(PlanRecipe, AllocatesNoWeights) {
+  RETORT_NEEDS_COUNTED_MEMORY();
+  testing::TemporaryDirectory directory;
+  const Path path = directory / "large.yaml";
+  std::ofstream(path) << R"(
+data: { train: stage:text, sequence: 8192, batch_tokens: 16777216, micro_batch: 1 }
+model: { vocabulary: 128256, context: 8192, layers: 126, width: 16384, heads: 128, kv_heads: 8, ffn_width: 53248,
+         tie_embeddings: false }
+train: { precision: bf16 }
+stages: [ { name: text, kind: prepare }, { name: model, kind: train } ]
+)";
+  std::string text;
+  const int64_t growth = testing::peak_growth(
+      [&] { text = plan_recipe(path.string(), {"run.text=/dev/null"}, 2048, "h100").text; });
+  EXPECT_THAT(text, HasSubstr("405,853,388,800 stored"));
+  EXPECT_THAT(text, HasSubstr("does not fit the 72.00 GB"));
+  EXPECT_LT(growth, 64 * testing::kMiB);
+}
+
+}  // namespace retort::recipes
