@@ -20,7 +20,7 @@ StopSignals::~StopSignals() {
   over_ = true;
   pthread_kill(thread_.native_handle(), SIGUSR1);  // wakes it
   thread_.join();
-  pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  if (!requested_) pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 
 void StopSignals::wait() {

@@ -1,6 +1,8 @@
 // Stopping a run from outside: while it lives, the first SIGINT, SIGTERM, SIGHUP (its terminal is gone) or
 // SIGUSR1 (which mpirun forwards without a kill) asks the run to save and stop, and the second of its kind has
-// its default action. A SIGHUP that whoever started it ignores (nohup) stays ignored.
+// its default action. A SIGHUP that whoever started it ignores (nohup) stays ignored. A process that was asked ends
+// with the code that it has earned: srun, mpirun and torchrun send SIGTERM to all ranks as soon as the first has ended
+// with 75, so after a request the signals stay blocked.
 //
 // A thread waits for the signals and all others block them; no handler is installed, and none may be.
 // oneDNN's AVX-512 products run with the stack pointer inside a workspace on the heap: a handler on such a

@@ -73,14 +73,21 @@ Node empty_map(const Mark& mark) {
   return map;
 }
 
+struct MergedTree {
+  Node tree;
+  std::string base = {};  // where the base was read; "": there is none
+};
+
 // The file over its base, --set over both.
-Node merged_tree(const Source& source, const std::vector<std::string>& sets, Problems& problems) {
+MergedTree merged_tree(const Source& source, const std::vector<std::string>& sets, Problems& problems) {
   Node tree = parse_yaml(source.text, source.name, problems);
+  std::string base_name;
   if (const Node* base = tree.find("base")) {
     if (base->kind != Node::Kind::kScalar) {
       problems.push_back({base->mark, "base", "must be a recipe's path or name"});
     } else {
       const Source below = open_base(*base, source.name, problems);
+      base_name = below.name;
       Node root = parse_yaml(below.text, below.name, problems);
       if (const Node* second = root.find("base"))
         problems.push_back({second->mark, "base", "a base must not have a base of its own: one level"});
@@ -88,7 +95,7 @@ Node merged_tree(const Source& source, const std::vector<std::string>& sets, Pro
     }
   }
   for (const std::string& assignment : sets) set_value(tree, assignment, problems);
-  return without(std::move(tree), "base");
+  return {without(std::move(tree), "base"), base_name};
 }
 
 // Whether the section holds the key that comes instead of all its others.
@@ -290,13 +297,17 @@ Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets
 Recipe parse_recipe(const std::string& text, const std::string& source, const std::vector<std::string>& sets,
                     int64_t ranks) {
   Problems problems;
-  Reader reader(merged_tree({source, text}, sets, problems), problems);
+  MergedTree merged = merged_tree({source, text}, sets, problems);
+  Reader reader(std::move(merged.tree), problems);
   Recipe recipe = reader.read();
   const std::string stem = Path(source.substr(source.find(':') + 1)).stem().string();
   if (recipe.run.name.empty()) recipe.run.name = stem;
   if (recipe.run.dir.empty()) recipe.run.dir = "runs/" + recipe.run.name;
   reader.add(validate(recipe, ranks));
   reader.add(missing_files(recipe));
+  for (Problem& problem : problems)
+    if (!merged.base.empty() && problem.mark.source == merged.base)
+      problem.text += fmt::format(" ({} is based on it)", source);
   raise_if_any(std::move(problems));
   return recipe;
 }

@@ -57,6 +57,20 @@ TEST_F(StopSignalsDeathTest, AfterItTheFirstKills) {
       ::testing::KilledBySignal(SIGTERM), "");
 }
 
+// srun ends all ranks when the first has ended with 75.
+TEST_F(StopSignalsDeathTest, AfterARequestNoneChangesTheExitCode) {
+  EXPECT_EXIT(
+      {
+        {
+          const StopSignals signals;
+          send(SIGUSR1, signals);
+        }
+        for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) ::kill(::getpid(), signal);
+        std::_Exit(75);
+      },
+      ::testing::ExitedWithCode(75), "");
+}
+
 // nohup: the terminal may go, the run goes on.
 TEST_F(StopSignalsDeathTest, AHangUpThatIsIgnoredStaysSo) {
   EXPECT_EXIT(

@@ -253,6 +253,18 @@ TEST(ReadRecipe, ABaseMayBeAShippedRecipe) {
   EXPECT_NE(recipe.find("teacher"), nullptr);
 }
 
+// A rule that the file breaks may show at a place of its base: the message names both.
+TEST(ReadRecipe, AProblemInTheBaseNamesTheRecipeOnIt) {
+  try {
+    parse_recipe("base: quickstart\nrun:\n", "mine.yaml");
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), ::testing::ContainsRegex(
+                                  "shipped:quickstart:[0-9:]+: stages.text.run.text: must name at least one "
+                                  "text file, got none .mine.yaml is based on it."));
+  }
+}
+
 TEST(ReadRecipe, MissingTextIsAProblemOfTheRecipe) {
   EXPECT_EQ(error_of(kPipeline, {"run.text=/nowhere/a.txt"}), "--set run.text: no such file: /nowhere/a.txt");
   EXPECT_EQ(error_of(kPipeline, {"run.text=[]"}),
