@@ -1,98 +1,25 @@
-// B rows of a pass, T tokens that it reads of each, N tokens of a row that it scores, D width, V vocabulary.
+// B rows of a part of a pass, T tokens that it reads of each, N tokens that are scored, C of them at a time, D width,
+// V vocabulary.
 #include "eval/log_likelihood.h"
 
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
-#include <map>
+#include <optional>
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "eval/passes.h"
+#include "kernels/row_losses.h"
 #include "models/kv_cache.h"
 
 namespace retort::eval {
 namespace {
 
-constexpr int64_t kPassTokens = 8192;  // of a batch, padding included
-constexpr int64_t kSharedTokens = 32;  // a context of fewer is cheaper read again
 constexpr int64_t kFewestTokens =
-    4;                              // of a pass: products of fewer rows take another path and round otherwise
-constexpr int64_t kHeadRows = 512;  // of logits at a time
-
-// Tokens to read after which one or several continuations are asked about: they end in different tokens.
-struct Row {
-  std::vector<int32_t> context, rest;  // the continuation's, without its last
-  std::vector<size_t> requests;
-  int64_t tokens() const { return std::ssize(context) + std::ssize(rest); }
-  std::vector<int32_t> read() const {
-    std::vector<int32_t> all = context;
-    all.insert(all.end(), rest.begin(), rest.end());
-    return all;
-  }
-};
-
-// Rows that go through the model together. `shared`: their contexts are equal and read once.
-struct Pass {
-  std::vector<const Row*> rows;
-  bool shared = false;
-};
-
-std::vector<Row> rows_of(const std::vector<TokenRequest>& requests) {
-  std::map<std::pair<std::vector<int32_t>, std::vector<int32_t>>, size_t> places;
-  std::vector<Row> rows;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    const auto& [context, continuation] = requests[i];
-    RETORT_ASSERT(!context.empty() && !continuation.empty());
-    std::vector<int32_t> rest(continuation.begin(), continuation.end() - 1);
-    const auto [place, fresh] = places.emplace(std::pair(context, rest), rows.size());
-    if (fresh) rows.push_back({context, std::move(rest), {}});
-    rows[place->second].requests.push_back(i);
-  }
-  return rows;
-}
-
-// The longest first, so that the largest batch shows at once whether memory will do, and equal ones together.
-void sort_by_length(std::vector<const Row*>& rows) {
-  std::sort(rows.begin(), rows.end(), [](const Row* a, const Row* b) {
-    if (a->tokens() != b->tokens()) return a->tokens() > b->tokens();
-    const auto x = a->read(), y = b->read();
-    return x != y ? x < y : a->context.size() < b->context.size();
-  });
-}
-
-void add_batches(std::vector<Pass>& passes, std::vector<const Row*> rows, int64_t most, bool shared) {
-  sort_by_length(rows);
-  for (size_t first = 0; first < rows.size();) {
-    const int64_t longest = rows[first]->tokens();
-    const auto count = std::clamp<int64_t>(kPassTokens / longest, 1, most);
-    const size_t end = std::min(rows.size(), first + static_cast<size_t>(count));
-    passes.push_back(
-        {{rows.begin() + static_cast<std::ptrdiff_t>(first), rows.begin() + static_cast<std::ptrdiff_t>(end)},
-         shared && end - first > 1});
-    first = end;
-  }
-}
-
-std::vector<Pass> passes_of(const std::vector<Row>& rows, const models::DecoderSpec& spec, int64_t most) {
-  // With longrope the longest row of a pass decides how all are turned; patches know no continued cache.
-  const bool alone = spec.rope_scaling.kind == "longrope", sharing = !alone && !spec.patch;
-  std::map<std::vector<int32_t>, std::vector<const Row*>> families;
-  std::vector<const Row*> others;
-  for (const Row& row : rows)
-    if (sharing && std::ssize(row.context) > kSharedTokens)
-      families[row.context].push_back(&row);
-    else
-      others.push_back(&row);
-  std::vector<Pass> passes;
-  for (auto& [context, family] : families)
-    if (family.size() > 1)
-      add_batches(passes, std::move(family), kScoringRows, true);
-    else
-      others.push_back(family.front());
-  add_batches(passes, std::move(others), alone ? 1 : most, false);
-  return passes;
-}
+    16;  // of a part: products of a few rows take other paths and round otherwise
+constexpr int64_t kHeadRows =
+    64;  // of logits at a time; always that many, so that the head's product has one shape
 
 // Rows side by side, filled up at the end, which nothing before it sees.
 at::Tensor padded(const std::vector<std::vector<int32_t>>& rows, int64_t width) {
@@ -104,82 +31,124 @@ at::Tensor padded(const std::vector<std::vector<int32_t>>& rows, int64_t width) 
   return at::tensor(tokens).view({std::ssize(rows), width});
 }
 
-// The states that score a row, [N, D] each: of the context's last token and of the rest.
-std::vector<at::Tensor> states(models::Model& model, const Pass& pass) {
+// The cache of contexts side by side, their ends in one column, all but the last token of each.
+std::unique_ptr<models::KvCache> read_contexts(models::Model& model, const Pass& pass, at::Device device) {
+  const int64_t count = std::ssize(pass.contexts);
+  int64_t width = 0;
+  for (const PassPart& part : pass.parts) width = std::max(width, part.width);
+  auto cache = model.make_cache(count, pass.places + width);
+  std::vector<int64_t> tokens, starts;
+  for (const std::vector<int32_t>* context : pass.contexts) {
+    starts.push_back(pass.places - std::ssize(*context) + 1);
+    tokens.resize(tokens.size() + static_cast<size_t>(starts.back()));
+    tokens.insert(tokens.end(), context->begin(), context->end() - 1);
+  }
+  cache->start_B = at::tensor(starts).to(device);
+  model.hidden({.tokens_BT = at::tensor(tokens).view({count, pass.places}).to(device)}, cache.get());
+  return cache;
+}
+
+// The states that score a part's rows, [N, D] of them all: of each context's last token and of the rest. `contexts`:
+// the cache of the pass, or nullptr.
+at::Tensor states(models::Model& model, const PassPart& part, const models::KvCache* contexts) {
   const at::Device device = model.head().weight_VD.device();
   std::vector<std::vector<int32_t>> reads;
-  int64_t width = 0;
-  const auto add = [&](std::vector<int32_t> tokens) {
-    width = std::max(width, std::ssize(tokens));
-    reads.push_back(std::move(tokens));
-  };
-  const std::vector<int32_t>& context = pass.rows.front()->context;
-  const int64_t read_once = pass.shared ? std::ssize(context) - 1 : 0;
-  for (const Row* row : pass.rows) {
+  for (const RequestRow* row : part.rows) {
     std::vector<int32_t> tokens = row->read();
-    add({tokens.begin() + read_once, tokens.end()});
+    if (contexts != nullptr) tokens.erase(tokens.begin(), tokens.begin() + std::ssize(row->context) - 1);
+    reads.push_back(std::move(tokens));
   }
-  const int64_t count = std::ssize(reads);
-  width = std::min(std::max(width, (kFewestTokens + count - 1) / count), model.context() - read_once);
-  std::unique_ptr<models::KvCache> cache;
-  if (pass.shared) {
-    cache = model.make_cache(1, read_once + width);
-    const std::vector<int64_t> once(context.begin(), context.end() - 1);
-    model.hidden({.tokens_BT = at::tensor(once).view({1, -1}).to(device)}, cache.get());
-    cache->keep(at::zeros({count}, at::kLong).to(device));
+  std::vector<int64_t> context_of = part.context_of;
+  while (std::ssize(reads) * part.width < kFewestTokens) {
+    reads.push_back(reads.back());
+    if (contexts != nullptr) context_of.push_back(context_of.back());
   }
-  const at::Tensor h_BTD = model.hidden({.tokens_BT = padded(reads, width).to(device)}, cache.get());
+  std::optional<models::KvCache> cache;
+  if (contexts != nullptr) {
+    cache = *contexts;
+    cache->keep(at::tensor(context_of).to(device));
+  }
+  const at::Tensor h_BTD =
+      model.hidden({.tokens_BT = padded(reads, part.width).to(device)}, cache ? &*cache : nullptr);
   std::vector<at::Tensor> out;
-  for (int64_t b = 0; b < count; ++b) {
-    const auto row = static_cast<size_t>(b);
-    const int64_t scored = std::ssize(pass.rows[row]->rest) + 1;
-    out.push_back(h_BTD[b].narrow(0, std::ssize(reads[row]) - scored, scored));
+  for (size_t b = 0; b < part.rows.size(); ++b) {
+    const int64_t scored = part.rows[b]->scored();
+    out.push_back(h_BTD[static_cast<int64_t>(b)].narrow(0, std::ssize(reads[b]) - scored, scored));
   }
-  return out;
+  return at::cat(out);
 }
 
 // The first of equal logits is the likeliest.
-bool is_likeliest(const at::Tensor& logits_V, int64_t id, float best) {
-  const std::span<const float> values = host_values<const float>(logits_V);
-  return std::find(values.begin(), values.end(), best) - values.begin() == id;
+bool is_likeliest(std::span<const float> logits, size_t id) {
+  const float own = logits[id];
+  return std::ranges::all_of(logits.first(id), [=](float one) { return one < own; }) &&
+         std::ranges::all_of(logits.subspan(id + 1), [=](float one) { return one <= own; });
 }
 
-// Of one continuation: the logits of its tokens' places.
-LogLikelihood judge(const at::Tensor& logits_NV, const at::Tensor& normaliser_N, const at::Tensor& best_N,
-                    const std::vector<int32_t>& ids, int64_t first) {
-  const std::span<const float> normalisers = host_values<const float>(normaliser_N),
-                               bests = host_values<const float>(best_N);
-  LogLikelihood out{0, true};
-  for (int64_t n = 0; n < logits_NV.size(0); ++n) {
-    const auto place = static_cast<size_t>(n);
-    const int64_t id = ids[static_cast<size_t>(first + n)];
-    const float logit = host_values<const float>(logits_NV[n])[static_cast<size_t>(id)];
-    out.nats += double{logit} - double{normalisers[place]};
-    out.greedy = out.greedy && logit == bests[place] && is_likeliest(logits_NV[n], id, bests[place]);
-  }
-  return out;
-}
+// A token that a state scores: number `place` of the continuations of a row.
+struct Scored {
+  const RequestRow* row;
+  size_t place;
+};
 
-void answer(models::Model& model, const Pass& pass, const std::vector<TokenRequest>& requests,
-            std::span<double> nats, std::span<double> greedy) {
-  const models::Head head = model.head();
-  const std::vector<at::Tensor> h_BND = states(model, pass);
-  for (size_t b = 0; b < pass.rows.size(); ++b) {
-    for (const size_t i : pass.rows[b]->requests) greedy[i] = 1;
-    for (int64_t first = 0; first < h_BND[b].size(0); first += kHeadRows) {
-      const int64_t count = std::min(kHeadRows, h_BND[b].size(0) - first);
-      const at::Tensor logits_NV = head.logits(h_BND[b].narrow(0, first, count)).to(at::kCPU).contiguous();
-      const at::Tensor normaliser_N = at::logsumexp(logits_NV, 1).contiguous(),
-                       best_N = at::amax(logits_NV, 1).contiguous();
-      check<NonFiniteError>(at::isfinite(normaliser_N).all().item<bool>(),
-                            "[eval] the logits are not finite");
-      for (const size_t i : pass.rows[b]->requests) {
-        const LogLikelihood part = judge(logits_NV, normaliser_N, best_N, requests[i].continuation, first);
-        nats[i] += part.nats;
-        greedy[i] = greedy[i] != 0 && part.greedy;
-      }
+class Answers {
+ public:
+  Answers(const std::vector<TokenRequest>& requests, std::span<double> nats, std::span<double> greedy)
+      : requests_(requests), nats_(nats), greedy_(greedy) {}
+
+  // Logits of one state.
+  void add(const Scored& scored, std::span<const float> logits, double normaliser) {
+    for (const size_t i : scored.row->requests) {
+      const auto id = id_of(i, scored.place);
+      nats_[i] += double{logits[id]} - normaliser;
+      if (scored.place == 0) greedy_[i] = 1;
+      if (greedy_[i] != 0 && !is_likeliest(logits, id)) greedy_[i] = 0;
     }
   }
+  size_t first_id(const Scored& scored) const { return id_of(scored.row->requests.front(), scored.place); }
+
+ private:
+  size_t id_of(size_t request, size_t place) const {
+    return static_cast<size_t>(requests_[request].continuation[place]);
+  }
+  const std::vector<TokenRequest>& requests_;
+  std::span<double> nats_, greedy_;
+};
+
+// States [N, D] of tokens in order; rows past them are zeros.
+void judge(const models::Head& head, const at::Tensor& h_ND, const std::vector<Scored>& tokens,
+           Answers& answers) {
+  const int64_t padding = (kHeadRows - h_ND.size(0) % kHeadRows) % kHeadRows;
+  const at::Tensor all_ND = at::constant_pad_nd(h_ND, {0, 0, 0, padding});
+  for (int64_t first = 0; first < h_ND.size(0); first += kHeadRows) {
+    at::Tensor logits_CV = head.logits(all_ND.narrow(0, first, kHeadRows)).to(at::kCPU).contiguous();
+    const int64_t count = std::min(kHeadRows, h_ND.size(0) - first);
+    const std::span part = std::span(tokens).subspan(static_cast<size_t>(first), static_cast<size_t>(count));
+    std::vector<int64_t> ids(kHeadRows, 0);
+    std::ranges::transform(part, ids.begin(),
+                           [&](const Scored& one) { return static_cast<int64_t>(answers.first_id(one)); });
+    const at::Tensor losses_C = kernels::cross_entropy_in_place(logits_CV, at::tensor(ids), false);
+    check<NonFiniteError>(at::isfinite(losses_C).all().item<bool>(), "[eval] the logits are not finite");
+    const std::span<const double> losses = host_values<const double>(losses_C);
+    for (size_t c = 0; c < part.size(); ++c) {
+      const std::span<const float> logits = host_values<const float>(logits_CV[static_cast<int64_t>(c)]);
+      answers.add(part[c], logits, losses[c] + double{logits[static_cast<size_t>(ids[c])]});
+    }
+  }
+}
+
+void answer(models::Model& model, const Pass& pass, Answers& answers) {
+  const models::Head head = model.head();
+  std::unique_ptr<models::KvCache> contexts;
+  if (!pass.contexts.empty()) contexts = read_contexts(model, pass, head.weight_VD.device());
+  std::vector<at::Tensor> states_ND;
+  std::vector<Scored> tokens;
+  for (const PassPart& part : pass.parts) {
+    states_ND.push_back(states(model, part, contexts.get()));
+    for (const RequestRow* row : part.rows)
+      for (size_t place = 0; place <= row->rest.size(); ++place) tokens.push_back({row, place});
+  }
+  judge(head, at::cat(states_ND), tokens, answers);
 }
 
 }  // namespace
@@ -193,14 +162,15 @@ std::vector<LogLikelihood> log_likelihoods(models::Model& model, const std::vect
       check<DataError>(id >= 0 && id < model.tokens(), "[eval] ids must lie in [0, {}), got {}",
                        model.tokens(), id);
   const at::NoGradGuard no_grad;
-  const std::vector<Row> all = rows_of(requests);
-  const std::vector<Pass> passes = passes_of(all, model.spec(), rows);
+  const std::vector<RequestRow> all = rows_of(requests);
+  const std::vector<Pass> passes = passes_of(all, model, rows);
   const at::Tensor answers_2N = at::zeros({2, std::ssize(requests)}, at::kDouble);
   const std::span<double> values = host_values<double>(answers_2N);
   const std::span<double> nats = values.first(requests.size()), greedy = values.subspan(requests.size());
+  Answers answers(requests, nats, greedy);
   for (size_t pass = static_cast<size_t>(comm.rank()); pass < passes.size();
        pass += static_cast<size_t>(comm.size()))
-    answer(model, passes[pass], requests, nats, greedy);
+    answer(model, passes[pass], answers);
   comm.all_reduce(answers_2N, comm::Reduce::kSum).wait();  // each entry has one rank's number and zeros
   std::vector<LogLikelihood> out;
   for (size_t i = 0; i < requests.size(); ++i) out.push_back({nats[i], greedy[i] != 0});

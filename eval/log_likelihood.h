@@ -1,11 +1,10 @@
 // How likely a model finds continuations of contexts: the sum of log p over a continuation's tokens, and whether each
-// of them is the likeliest. Requests whose tokens to read are equal share a pass, those of one long context share its
-// keys and values, and what is left goes in batches by length.
+// of them is the likeliest. eval/passes.h says which requests go through the model together.
 //
-// Batches are the same for every number of ranks, which get the same bits. What `rows` changes is the shape of the
-// model's products, which may round otherwise; a request's own head product and sums do not change. docs/evaluation.md
-// has the rule. The model is judged on its working weights as they are. Throws
-// DataError for ids that the model has not, NonFiniteError.
+// Every number of ranks gets the same bits. Neither `rows` nor what is asked of other contexts moves a row's tokens in
+// its pass or changes the shape of the head's product; only the products of the model's body have more or fewer rows,
+// whose bits are the same where the library multiplies rows alike (docs/evaluation.md). The model is judged on its
+// working weights as they are. Throws DataError for ids that the model has not, NonFiniteError.
 #pragma once
 
 #include <cstdint>

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <span>
 
@@ -33,8 +34,8 @@ constexpr const char* kTasks[] = {"arc_easy_local",
                                   "source_local",
                                   "source_local_3shot"};
 
-// Requests of every kind of pass: a long context with several continuations, one of them twice; equal inputs with
-// different last tokens; single ones of several lengths.
+// Requests of every kind of pass: long contexts of several lengths with several continuations, one of them twice, and one
+// pair that fills the window of 64; equal inputs with different last tokens; single ones of several lengths.
 std::vector<TokenRequest> mixed_requests() {
   const auto tokens = [](int from, int count) {
     std::vector<int32_t> out;
@@ -45,7 +46,25 @@ std::vector<TokenRequest> mixed_requests() {
   std::vector<TokenRequest> out = {{shared, tokens(9, 5)}, {shared, tokens(20, 9)}, {shared, tokens(9, 5)},
                                    {shared, {1}},          {shared, {2}},           {{5}, {6}}};
   for (int i = 1; i < 20; ++i) out.push_back({tokens(i, 2 + i % 7), tokens(i * 3, 1 + i % 5)});
+  for (int i = 0; i < 12; ++i)
+    for (int k = 0; k < 3; ++k)
+      out.push_back({tokens(50 + i, 17 + 3 * i), tokens(i + 11 * k, 1 + (i + 5 * k) % 9)});
+  for (int k = 0; k < 2; ++k) out.push_back({tokens(77, 59), tokens(k, 6)});
   return out;
+}
+
+// Whether a product gives a row the same bits beside any others, for the model's matrices.
+bool products_of_any_rows_are_alike(models::Model& model) {
+  const at::NoGradGuard no_grad;
+  for (const models::Parameter& p : model.parameters().unique()) {
+    if (p.working.dim() != 2) continue;
+    at::Tensor x = at::empty({600, p.working.size(1)});
+    Random(3, "test/rows").fill_normal(x, 1.0);
+    const at::Tensor sixteen = at::linear(x.narrow(0, 0, 16), p.working);
+    for (const int64_t rows : {17, 18, 20, 24, 28, 32, 36, 44, 48, 64, 100, 128, 200, 256, 400, 600})
+      if (!at::equal(at::linear(x.narrow(0, 0, rows), p.working).narrow(0, 0, 16), sixteen)) return false;
+  }
+  return true;
 }
 
 }  // namespace
@@ -139,7 +158,9 @@ TEST(LogLikelihood, AreThoseOfEachRequestAlone) {
   }
 }
 
-TEST(LogLikelihood, HaveTheSameBitsOnAnyRanksAndTheSameNumbersInAnyBatch) {
+// The bits in a batch are those of each request alone as far as the library's products give a row the same bits beside
+// any others, which MKL was measured to do from four rows on (docs/evaluation.md); it promises nothing of the kind.
+TEST(LogLikelihood, HaveTheSameBitsOnAnyRanksAndInAnyBatch) {
   const testing::Threads one_thread(1);
   const std::vector<TokenRequest> requests = mixed_requests();
   const auto model = make_decoder(256, 64);
@@ -152,12 +173,23 @@ TEST(LogLikelihood, HaveTheSameBitsOnAnyRanksAndTheSameNumbersInAnyBatch) {
       EXPECT_EQ(mine, alone) << ranks;
     });
   }
+  const bool alike = products_of_any_rows_are_alike(*model);
+  const auto expect_alike = [&](const LogLikelihood& one, const LogLikelihood& other) {
+    EXPECT_NEAR(one.nats, other.nats, alike ? 0.0 : 1e-5);
+    EXPECT_EQ(one.greedy, other.greedy);
+  };
   for (const int64_t rows : {1, 3, 64}) {
     const auto other = log_likelihoods(*model, requests, *comm::make_self_comm(), rows);
-    for (size_t i = 0; i < requests.size(); ++i) {
-      EXPECT_NEAR(other[i].nats, alone[i].nats, 1e-5) << rows;
-      EXPECT_EQ(other[i].greedy, alone[i].greedy) << rows;
-    }
+    for (size_t i = 0; i < requests.size(); ++i) expect_alike(other[i], alone[i]);
+  }
+  // A document by itself: all that is asked about one context.
+  std::map<std::vector<int32_t>, std::vector<size_t>> documents;
+  for (size_t i = 0; i < requests.size(); ++i) documents[requests[i].context].push_back(i);
+  for (const auto& [context, members] : documents) {
+    std::vector<TokenRequest> own;
+    for (const size_t i : members) own.push_back(requests[i]);
+    const auto answers = log_likelihoods(*model, own, *comm::make_self_comm());
+    for (size_t k = 0; k < members.size(); ++k) expect_alike(answers[k], alone[members[k]]);
   }
 }
 
