@@ -8,6 +8,7 @@
 #include "formats/finite_values.h"
 #include "quantize/awq.h"
 #include "quantize/gptq.h"
+#include "quantize/recover.h"
 #include "quantize/scheme.h"
 
 namespace retort::quantize {
@@ -100,6 +101,7 @@ class PostTraining {
   void round(Parameter& p, const at::Tensor& importance_I) {
     const Grid* grid = grid_of(p);
     if (grid == nullptr) return;
+    if (options_.recover) return keep_codes(p, *grid);
     // An input that was never seen still has weights that a later text may need.
     const at::Tensor weights_I =
         importance_I.defined() ? importance_I.clamp_min(1e-8 * importance_I.max().item<double>() + 1e-30)
@@ -109,6 +111,17 @@ class PostTraining {
     made.scales = grid->fit(w_OI, weights_I);
     made.codes = grid->round(w_OI, made.scales);
     keep(p, std::move(made));
+  }
+
+  // Its own codes where it lies on the grid.
+  void keep_codes(Parameter& p, const Grid& grid) {
+    Recovered made = recover(p.master.contiguous(), grid);
+    const double share = made.share();
+    if (!made.whole())
+      log_.warn("{}: does not lie on {} ({:.1f} % of its scales' groups do): the rest is rounded to nearest",
+                p.name, grid.name, 100 * share);
+    keep(p, std::move(made.quantized));
+    rows_.at(p.name).on_grid = share;
   }
 
   void keep(Parameter& p, Quantized made) {
@@ -148,7 +161,12 @@ std::string method_misfit(const PostTrainingOptions& options, const Grid& grid, 
     return fmt::format(
         "a clip search (clip_search, --clip-search) fits rows, and {} has a scale of the whole tensor",
         grid.name);
-  return "";
+  if (!options.recover) return "";
+  if (options.method != "rtn" || options.clip_search)
+    return "what is recovered (recover, --recover) keeps its codes, and the rest is rounded to nearest: take "
+           "method rtn "
+           "without a clip search";
+  return recovery_misfit(grid);
 }
 
 namespace {
@@ -186,6 +204,10 @@ void PostTrainingOptions::describe(Section& s) {
   s.field("act_order", act_order, "gptq: take columns by falling activation, scales fixed beforehand");
   s.field("clip_search", clip_search,
           "search for scales below the largest weight's that err less; K-quants always search");
+  s.field("recover", recover,
+          "keep the codes of tensors that lie on their grid already, as those of a checkpoint that was "
+          "trained on it "
+          "and written in bf16, f16 or f32; the rest is rounded to nearest");
   s.field("baselines", baselines, "judge rtn and gptq on the same grids too");
   s.field("limit", limit, "tokens of data.validation that models are judged on; 0: all",
           at_least<int64_t>(0));
@@ -203,6 +225,11 @@ Quantized CodesMap::quantize(const Parameter& p) const { return rows_.at(p.name)
 double CodesMap::relative_error(const Parameter& p) const {
   const auto found = rows_.find(p.name);
   return found == rows_.end() ? 0 : found->second.relative_error;
+}
+
+std::optional<double> CodesMap::on_grid(const std::string& parameter) const {
+  const auto found = rows_.find(parameter);
+  return found == rows_.end() ? std::nullopt : found->second.on_grid;
 }
 
 std::unique_ptr<CodesMap> post_train(models::Model& model, const QuantizeMap& grids,

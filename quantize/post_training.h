@@ -1,5 +1,6 @@
 // Quantization after training (docs/quantization.md): round to nearest, GPTQ (gptq.h), AWQ (awq.h), or the grid's fit with
-// errors weighed by each input's mean square (importance.h). Layers go in order, and each sees what the quantized ones
+// errors weighed by each input's mean square (importance.h). With `recover`, what lies on its grid already keeps its codes
+// (recover.h). Layers go in order, and each sees what the quantized ones
 // before it give; memory holds the calibration tokens' residual stream and one layer's Hessians (calibration.h). The
 // embedding and a head of its own are rounded to nearest, first; a tensor that layers share is quantized once. The
 // masters become the grids' values, so it is an ordinary f32 model from then on; with awq the norms and rows that take
@@ -29,6 +30,7 @@ struct PostTrainingOptions {
   double damping = 0.01;
   bool act_order = false;
   bool clip_search = false;
+  bool recover = false;
   bool baselines = false;           // rtn and gptq on the same grids are judged too
   int64_t limit = 0;                // > 0: tokens that models are judged on
   std::string importance_out = {};  // where the measured importance matrix is written; "": nowhere
@@ -49,6 +51,7 @@ class CodesMap final : public PackingMap {
     const Grid* grid;
     Quantized quantized;
     double relative_error;  // |w - q| / |w| against the weights that were rounded (with awq: scaled ones)
+    std::optional<double> on_grid = {};  // with `recover`: the share of its groups that were on it
   };
   explicit CodesMap(std::map<std::string, Row> rows) : rows_(std::move(rows)) {}
 
@@ -58,6 +61,7 @@ class CodesMap final : public PackingMap {
   const Grid* grid_of(const models::Parameter& p) const override;
   Quantized quantize(const models::Parameter& p) const override;
   double relative_error(const models::Parameter& p) const override;
+  std::optional<double> on_grid(const std::string& parameter) const;  // Row::on_grid
 
  private:
   std::map<std::string, Row> rows_;  // by unique parameter

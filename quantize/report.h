@@ -2,6 +2,7 @@
 // row a unique parameter of the model; nothing here changes a weight.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,8 +14,9 @@ struct TensorReport {
   std::string name;
   std::string grid = "f32";
   int64_t elements = 0;
-  double bits = 32;           // a weight, scales included
-  double relative_error = 0;  // |w - q| / |w|, Euclidean; 0 for a tensor of zeros
+  double bits = 32;                    // a weight, scales included
+  double relative_error = 0;           // |w - q| / |w|, Euclidean; 0 for a tensor of zeros
+  std::optional<double> on_grid = {};  // CodesMap::on_grid(), where that was asked
 };
 
 // In declaration order, of the map as it is now (all f32 while it is off).

@@ -16,6 +16,8 @@ const Registry<Scheme>& schemes() {
                                                     {"rtn-q4_k", "rtn", "q4_k", "q8_0"},
                                                     {"rtn-q4_0", "rtn", "q4_0", "q8_0"},
                                                     {"rtn-mxfp4", "rtn", "mxfp4", "q8_0"},
+                                                    {"rtn-ternary", "rtn", "ternary", "q8_0"},
+                                                    {"rtn-ternary_row", "rtn", "ternary_row", "q8_0"},
                                                     {"imatrix-q6_k", "imatrix", "q6_k", "q8_0"},
                                                     {"imatrix-q4_k", "imatrix", "q4_k", "q8_0"},
                                                     {"gptq-q8_0", "gptq", "q8_0", "q8_0"},

@@ -2,6 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "artifacts/copy_model.h"
 #include "comm/together.h"
 #include "core/error.h"
@@ -80,7 +82,7 @@ std::vector<Judged> judge_baselines(models::Model& reference, PostTrainingJob jo
                                     const JudgeText& text, comm::Comm& comm, Log& log) {
   const at::NoGradGuard no_grad;
   std::vector<Judged> rows;
-  job.method.clip_search = job.method.act_order = false;
+  job.method.clip_search = job.method.act_order = job.method.recover = false;
   for (const std::string method : {"rtn", "gptq"}) {
     job.method.method = method;
     const bool can = quantize::method_misfit(job.method, reference).empty();
@@ -132,10 +134,15 @@ formats::Json report_training(const StageContext& context, const models::Model& 
 
 std::string tensor_table(const std::vector<quantize::TensorReport>& tensors) {
   std::vector<std::vector<std::string>> rows = {{"tensor", "grid", "bits", "weights", "relative error"}};
-  for (const quantize::TensorReport& t : tensors)
-    if (t.grid != "f32")
-      rows.push_back({t.name, t.grid, fmt::format("{:.4g}", t.bits), grouped(t.elements),
-                      fmt::format("{:.4f}", t.relative_error)});
+  const bool recovered = std::any_of(tensors.begin(), tensors.end(),
+                                     [](const quantize::TensorReport& t) { return t.on_grid.has_value(); });
+  if (recovered) rows.front().push_back("was on the grid");
+  for (const quantize::TensorReport& t : tensors) {
+    if (t.grid == "f32") continue;
+    rows.push_back({t.name, t.grid, fmt::format("{:.4g}", t.bits), grouped(t.elements),
+                    fmt::format("{:.4f}", t.relative_error)});
+    if (t.on_grid) rows.back().push_back(*t.on_grid == 1 ? "yes" : fmt::format("{:.1f}%", 100 * *t.on_grid));
+  }
   return markdown_table(rows);
 }
 

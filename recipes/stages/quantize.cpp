@@ -214,10 +214,21 @@ Json tables_json(const std::vector<Judged>& rows, const std::vector<quantize::Te
     if (row.file_bytes) entry["file_bytes"] = *row.file_bytes;
     json["models"].push_back(std::move(entry));
   }
-  for (const quantize::TensorReport& t : tensors)
+  for (const quantize::TensorReport& t : tensors) {
     json["tensors"].push_back(
         {{"name", t.name}, {"grid", t.grid}, {"bits", t.bits}, {"relative_error", t.relative_error}});
+    if (t.on_grid) json["tensors"].back()["on_grid"] = *t.on_grid;
+  }
   return json;
+}
+
+// Of what was to be recovered.
+void tell_recovered(const std::vector<quantize::TensorReport>& tensors, Log& log) {
+  int64_t whole = 0, asked = 0;
+  for (const quantize::TensorReport& t : tensors)
+    if (t.on_grid) asked += 1, whole += *t.on_grid == 1 ? 1 : 0;
+  log.info("recovered: {} of {} tensors lie on their grids and keep their codes{}", whole, asked,
+           whole == asked ? "" : fmt::format("; {} do not and were rounded to nearest", asked - whole));
 }
 
 // What is read and written, all of it tried before any work.
@@ -274,20 +285,23 @@ StageOutcome run(StageContext& context) {
   auto map = put_on_grids(decoder, opened.job, context.comm, context.log);
   std::vector<quantize::TensorReport> tensors;
   if (map) tensors = quantize::report(*map, decoder.parameters());
+  for (quantize::TensorReport& t : tensors) t.on_grid = map->on_grid(t.name);
 
   models::Model* reference = opened.reference.get();
   const std::string& scheme = opened.job.method.scheme;
   std::vector<Judged> rows = {judge_reference(reference, opened.text, context.comm)};
-  if (opened.job.method.baselines && reference != nullptr)
-    for (Judged& row : judge_baselines(*reference, opened.job, opened.job.method.method, opened.text,
-                                       context.comm, context.log))
+  const quantize::PostTrainingOptions& method = opened.job.method;
+  if (method.baselines && reference != nullptr)
+    for (Judged& row : judge_baselines(*reference, opened.job, method.recover ? "" : method.method,
+                                       opened.text, context.comm, context.log))
       rows.push_back(std::move(row));
-  rows.push_back(judge(scheme.empty() ? opened.job.method.method : scheme, reference, decoder, tensors,
-                       opened.text, context.comm));
+  const std::string name = method.recover ? "recovered" : scheme.empty() ? method.method : scheme;
+  rows.push_back(judge(name, reference, decoder, tensors, opened.text, context.comm));
   StageOutcome outcome;
   outcome.result = parameter_counts(decoder);
   comm::on_rank_zero(context.comm, [&] {
     Judged& row = rows.back();
+    if (method.recover) tell_recovered(tensors, context.log);
     model.grids = std::move(map);
     for (const Target& target : opened.targets) {
       row.file_bytes = artifacts::export_model(
