@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/host_tensor.h"
 #include "data/batch_stream.h"
+#include "eval/ratio.h"
 #include "models/row_log_probability.h"
 
 namespace retort::eval {
@@ -106,21 +107,14 @@ std::vector<RowScore> score_rows(models::Model& model, const Rows& all, int64_t 
   return out;
 }
 
-// Of a ratio of sums over rows, sum of x / sum of n, by its linear part (Cochran 1977, Sampling
-// Techniques, the estimate of a ratio): sqrt(R / (R - 1) sum (x - ratio n)^2) / sum of n.
-double ratio_error(const std::vector<RowScore>& rows, const TextScore& score) {
-  if (rows.size() < 2) return std::numeric_limits<double>::quiet_NaN();
-  const auto count = static_cast<double>(rows.size());
-  double squares = 0;
-  for (const RowScore& row : rows)
-    squares += std::pow(row.nats - score.nats_per_token() * static_cast<double>(row.tokens), 2);
-  return std::sqrt(count / (count - 1) * squares) / static_cast<double>(score.tokens);
-}
-
 TextScore sum_of(const std::vector<RowScore>& rows) {
   TextScore score;
-  for (const RowScore& row : rows) score.nats += row.nats, score.tokens += row.tokens;
-  score.error = ratio_error(rows, score);
+  std::vector<double> nats, tokens;
+  for (const RowScore& row : rows) {
+    score.nats += row.nats, score.tokens += row.tokens;
+    nats.push_back(row.nats), tokens.push_back(static_cast<double>(row.tokens));
+  }
+  score.error = ratio(nats, tokens).standard_error;
   return score;
 }
 }  // namespace

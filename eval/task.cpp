@@ -7,9 +7,10 @@ namespace retort::eval {
 // Each in the file of its name in eval/tasks/.
 Task perplexity();
 Task bits_per_byte();
+Task drafting_task();  // drafting.cpp
 
 const Registry<Task>& tasks() {
-  static const Registry<Task> table("task", {perplexity(), bits_per_byte()});
+  static const Registry<Task> table("task", {perplexity(), bits_per_byte(), drafting_task()});
   return table;
 }
 
@@ -17,9 +18,11 @@ namespace {
 
 void check_needs(const Task& task, const TaskInput& input) {
   for (const Needs need : task.needs) {
-    const bool there = need == Needs::kText ? input.text != nullptr : input.tokenizer != nullptr;
-    check<ConfigError>(there, "[eval] task {} needs {}, and there is none", task.name,
-                       need == Needs::kText ? "a text" : "the model's tokenizer");
+    const auto [there, what] = need == Needs::kText ? std::pair(input.text != nullptr, "a text")
+                               : need == Needs::kDrafter
+                                   ? std::pair(input.drafter != nullptr, "a drafter")
+                                   : std::pair(input.tokenizer != nullptr, "the model's tokenizer");
+    check<ConfigError>(there, "[eval] task {} needs {}, and there is none", task.name, what);
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include "core/registry.h"
 #include "data/tokenizers/tokenizer.h"
+#include "eval/drafting.h"
 #include "eval/perplexity.h"
 
 namespace retort::eval {
@@ -32,9 +33,11 @@ struct TaskInput {
   int64_t sequence = 0;                        // tokens of a window of the text
   int64_t limit = 0;                           // of the text's first tokens; 0: all
   const data::Tokenizer* tokenizer = nullptr;  // the model's, for tasks that have texts of their own
+  models::Model* drafter = nullptr;            // of the model's vocabulary
+  DraftingOptions drafting = {};
 };
 
-enum class Needs { kText, kTokenizer };
+enum class Needs { kText, kTokenizer, kDrafter };
 
 class Evaluation {
  public:

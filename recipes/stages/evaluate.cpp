@@ -24,11 +24,14 @@
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
 #include "recipes/stages/described_tasks.h"
+#include "recipes/stages/drafter.h"
 #include "recipes/stages/rows.h"
 #include "recipes/task_files.h"
 
 namespace retort::recipes {
 namespace {
+
+constexpr const char* kDrafting = "drafting";
 
 // A text file, or token shards.
 Input text_input(const Stage& stage) {
@@ -39,17 +42,31 @@ Input text_input(const Stage& stage) {
   return {"evaluate.text", text, shards ? Thing::kShards : Thing::kText, "validation"};
 }
 
-bool need_text(const EvaluateOptions& options) {
-  return std::any_of(options.tasks.begin(), options.tasks.end(), [](const std::string& name) {
-    const eval::Task* task = eval::tasks().find(name);
-    return task != nullptr && std::count(task->needs.begin(), task->needs.end(), eval::Needs::kText) > 0;
+// The rows of eval::tasks() that the stage runs: a drafter is named to be measured.
+std::vector<std::string> rows_of(const EvaluateOptions& options) {
+  std::vector<std::string> out;
+  for (const std::string& name : options.tasks)
+    if (eval::tasks().find(name) != nullptr) out.push_back(name);
+  if (!options.drafter.empty() && std::find(out.begin(), out.end(), kDrafting) == out.end())
+    out.emplace_back(kDrafting);
+  return out;
+}
+
+bool need(eval::Needs what, const EvaluateOptions& options) {
+  const std::vector<std::string> rows = rows_of(options);
+  return std::any_of(rows.begin(), rows.end(), [&](const std::string& name) {
+    const eval::Task& task = eval::tasks().at(name);
+    return std::find(task.needs.begin(), task.needs.end(), what) != task.needs.end();
   });
 }
+
+bool need_text(const EvaluateOptions& options) { return need(eval::Needs::kText, options); }
 
 std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   const auto& options = stage.get<EvaluateOptions>();
   std::vector<Input> out = {model_input(stage)};
   if (!options.against.empty()) out.push_back({"evaluate.against", options.against, Thing::kModel});
+  if (!options.drafter.empty()) out.push_back({"evaluate.drafter", options.drafter, Thing::kModel});
   if (need_text(options)) out.push_back(text_input(stage));
   for (Input& input : described_inputs(options)) out.push_back(std::move(input));
   return out;
@@ -67,6 +84,8 @@ void check_stage(StageCheck& check) {
       check.add("evaluate.tasks",
                 fmt::format("unknown task \"{}\"{}; known: {}, and descriptions that end in .yaml", name,
                             did_you_mean(name, known), fmt::join(known, ", ")));
+  if (options.drafter.empty() && need(eval::Needs::kDrafter, options))
+    check.add({"evaluate.drafter", "evaluate.tasks"}, "must name a model for task drafting, got none");
   if (need_text(options) && text_input(check.stage).address.empty())
     check.add({"evaluate.text", "data.validation"}, "must name a text for these tasks, got none");
 }
@@ -150,26 +169,30 @@ std::string table_of(const std::string& model, const eval::Figures& figures) {
 
 Measured measure(StageContext& context, const std::string& from) {
   const auto& options = context.stage.get<EvaluateOptions>();
-  artifacts::OpenedModel model;
+  artifacts::OpenedModel model, drafter;
   std::shared_ptr<const data::TokenShards> text;
   comm::together(context.comm, [&] {
     model = context.open_model(from, context.log);
+    if (!options.drafter.empty()) drafter = open_drafter(context, options.drafter, model);
     text = open_text(context, model);
   });
   models::move_working_to(model.decoder->parameters(), context.device);
   int64_t sequence = context.stage.get<DataOptions>().sequence;
-  if (sequence <= 0) sequence = std::min<int64_t>(model.decoder->context(), 2048);
+  if (sequence <= 0) {
+    sequence = std::min<int64_t>(model.decoder->context(), 2048);
+    if (drafter.decoder) sequence = std::min(sequence, drafter.decoder->context());
+  }
+  if (drafter.decoder) models::move_working_to(drafter.decoder->parameters(), context.device);
   eval::Evaluation evaluation({.model = *model.decoder,
                                .comm = context.comm,
                                .text = text,
                                .sequence = sequence,
                                .limit = options.limit,
-                               .tokenizer = model.tokenizer.get()});
-  std::vector<std::string> rows;
-  for (const std::string& name : options.tasks)
-    if (eval::tasks().find(name) != nullptr) rows.push_back(name);
+                               .tokenizer = model.tokenizer.get(),
+                               .drafter = drafter.decoder.get(),
+                               .drafting = {options.drafted, options.temperature}});
   Measured out;
-  out.figures = evaluation.run(rows);
+  out.figures = evaluation.run(rows_of(options));
   out.answers = run_described(context, model);
   out.figures = all_of(out.figures, out.answers);
   if (text) out.text = score_json(evaluation.score(), sequence);
@@ -235,6 +258,11 @@ void EvaluateOptions::describe(Section& s) {
   s.field("limit", limit, "tokens of the text that count, from its start; 0: all", at_least<int64_t>(0));
   s.field("data", data, "folder of the files that descriptions name; the description's own when left out");
   s.field("against", against, "second MODEL, compared with the first document by document");
+  s.field("drafter", drafter,
+          "MODEL of the same vocabulary that drafts tokens for it; its acceptance is measured on the text");
+  s.field("drafted", drafted, "tokens that the drafter proposes a round", at_least<int64_t>(1));
+  s.field("temperature", temperature,
+          "temperature at which drafts are drawn and accepted; greedy figures have none", above(0.0));
   s.field("documents", documents, "documents of each described task, from its start; 0: all",
           at_least<int64_t>(0));
   s.field("shots", shots, "examples before each prompt; -1: as many as the description says",

@@ -101,7 +101,8 @@ TEST(Tasks, RowsNameTheirFigures) {
   for (const Task& task : tasks()) {
     std::vector<std::string> names;
     for (const auto& [name, figure] :
-         Evaluation({.model = model, .comm = *comm, .text = text.shards, .sequence = 8}).run({task.name}))
+         Evaluation({.model = model, .comm = *comm, .text = text.shards, .sequence = 8, .drafter = &model})
+             .run({task.name}))
       names.push_back(name);
     EXPECT_THAT(task.figures, ::testing::UnorderedElementsAreArray(names)) << task.name;
   }
@@ -126,7 +127,9 @@ TEST(Tasks, FiguresHaveTheSameBitsOnAnyRanks) {
     const auto model = make_decoder(256, 64);
     std::vector<double> out;
     for (const auto& [name, figure] :
-         Evaluation({.model = *model, .comm = comm, .text = text.shards, .sequence = 3}).run(tasks().names()))
+         Evaluation(
+             {.model = *model, .comm = comm, .text = text.shards, .sequence = 5, .drafter = model.get()})
+             .run(tasks().names()))
       out.insert(out.end(), {figure.value, figure.standard_error});
     return out;
   };

@@ -79,6 +79,32 @@ TEST_F(EvaluateStage, RunsAlone) {
   }
 }
 
+// A drafter is measured when it is named, and must have the model's vocabulary.
+TEST_F(EvaluateStage, MeasuresADrafter) {
+  std::string yaml = kRecipe;
+  yaml.insert(yaml.find("  - { name: scores"),
+              "  - { name: words, kind: tokenizer, tokenizer: { vocabulary: 300 } }\n"
+              "  - { name: tokens, kind: prepare, prepare: { tokenizer: stage:words } }\n"
+              "  - { name: other, kind: train, model: { vocabulary: 300 }, data: { train: stage:tokens, "
+              "validation: stage:tokens } }\n"
+              "  - { name: small, kind: train, model: { width: 16, ffn_width: 16 } }\n");
+  const std::string drafter = "stages.scores.evaluate.drafter=", tasks = "stages.scores.evaluate.tasks=";
+  const std::string said =
+      run(recipe(yaml, {drafter + "stage:small", tasks + "[perplexity]", "stages.scores.evaluate.drafted=3"}),
+          {.only = "evaluate"});
+  EXPECT_THAT(said, HasSubstr("| tokens_per_round "));
+  EXPECT_GT(figure("scores", "acceptance"), 0.5) << "neither knows much after two steps";
+  EXPECT_LT(figure("scores", "acceptance"), 1.0);
+  EXPECT_GT(figure("scores", "acceptance_error"), 0.0);
+  EXPECT_GT(figure("scores", "tokens_per_round"), 1.0);
+  EXPECT_LT(figure("scores", "tokens_per_round"), 4.0);
+  EXPECT_THAT(
+      error_of(recipe(yaml, {drafter + "stage:other"})),
+      ::testing::AllOf(HasSubstr("evaluate.drafter: "), HasSubstr("other must have the vocabulary of"),
+                       HasSubstr("the drafter has 300 tokens, the model 256")));
+  EXPECT_THROW(recipe(yaml, {tasks + "[drafting]"}), ConfigError);  // of which drafter
+}
+
 // A user's own labels, two models, and files in the harness' layout.
 TEST_F(EvaluateStage, ComparesTwoModelsOnADescribedTask) {
   write_durably(local_files(), directory_ / "labels.csv", "text,label\nfine,good\nbad,poor\nlovely,good\n");
