@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/host_tensor.h"
 
 namespace retort::quantize {
 namespace {
@@ -138,8 +139,8 @@ void find_scales(const float* w, int64_t size, const Levels& levels, float* scal
 // One a group of `size` consecutive values; 0 where there is none.
 at::Tensor find_scales(const at::Tensor& w, int64_t size, const Levels& levels, at::ScalarType precision) {
   at::Tensor out = at::empty({w.numel() / size}, at::kFloat);
-  const float* values = w.const_data_ptr<float>();
-  float* scale = out.mutable_data_ptr<float>();
+  const float* values = host_values<const float>(w).data();
+  float* scale = host_values<float>(out).data();
   const auto find = precision == at::kBFloat16 ? find_scales<AsBfloat>
                     : precision == at::kHalf   ? find_scales<AsHalf>
                                                : find_scales<AsFloat>;

@@ -2,6 +2,7 @@
 
 #include "recipes/run_alone.h"
 #include "recipes/stages/described_tasks.h"
+#include "recipes/stages/drafter.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -101,7 +102,7 @@ TEST_F(EvaluateStage, MeasuresADrafter) {
   EXPECT_THAT(
       error_of(recipe(yaml, {drafter + "stage:other"})),
       ::testing::AllOf(HasSubstr("evaluate.drafter: "), HasSubstr("other must have the vocabulary of"),
-                       HasSubstr("the drafter has 300 tokens, the model 256")));
+                       HasSubstr(" tokens, the model 256")));
   EXPECT_THROW(recipe(yaml, {tasks + "[drafting]"}), ConfigError);  // of which drafter
 }
 
