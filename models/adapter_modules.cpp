@@ -174,8 +174,9 @@ std::vector<AdaptedModule> adapted_modules(const Model& base, const AdapterOptio
   check<ConfigError>(!out.empty(), "adapters.modules and layers choose no weight of the model");
   if (options.tied && base.spec().tie_embeddings) join_tie(out, all);
   for (const AdaptedModule& module : out)
-    check<ConfigError>(!options.dora || module.role != Role::kEmbedding,
-                       "adapters.dora is for matrices of layers and a head, got {}", module.name);
+    check<ConfigError>(
+        !options.dora || !module.tied,
+        "adapters.dora has lengths for one side of a tie, and adapters.tied makes one adapter of both");
   return out;
 }
 
@@ -207,7 +208,8 @@ void AdapterOptions::describe(Section& s) {
   s.field("rank", rank, "rank of an adapter: the width between its A and B", between<int64_t>(1, 65536));
   s.field("alpha", alpha, "factor of B A, which is alpha / rank", above(0.0));
   s.field("rslora", rslora, "make that factor alpha / sqrt(rank)");
-  s.field("dora", dora, "train the length of each row of a weight beside its direction");
+  s.field("dora", dora,
+          "train the length of each row of a weight, of an embedding each column, beside its direction");
   s.field("tied", tied,
           "give a tied embedding and head one adapter together; otherwise each has its own or none");
   s.list("overrides", overrides, "other ranks and alphas for some weights; the first that matches counts");

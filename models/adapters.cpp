@@ -58,7 +58,9 @@ void initialise_adapter(Parameters& parameters, const AdaptedModule& module, uin
     parameters.at(adapter.b->name).master.zero_();
     if (adapter.magnitude != nullptr)
       parameters.at(adapter.magnitude->name)
-          .master.copy_(joined_lengths(parameters.at(use).values(), {a.master, adapter.b->master, {}, 1.0}));
+          .master.copy_(joined_lengths(
+              parameters.at(use).values(),
+              {a.master, adapter.b->master, {}, 1.0, has_column_lengths(parameters.at(use), use)}));
   }
 }
 
@@ -74,7 +76,9 @@ void add_low_rank(Parameters& parameters, const std::vector<std::string>& uses, 
       parameters.alias(beside(use, "lora_a"), a_name);
     LowRank adapter{.a = &parameters.at(a_name), .scale = shape.scale};
     adapter.b = &parameters.add(beside(use, "lora_b"), {out, shape.rank}, Role::kLoraB);
-    if (shape.magnitudes) adapter.magnitude = &parameters.add(beside(use, "lora_m"), {out}, Role::kMagnitude);
+    if (shape.magnitudes)
+      adapter.magnitude = &parameters.add(
+          beside(use, "lora_m"), {has_column_lengths(parameters.at(use), use) ? in : out}, Role::kMagnitude);
     parameters.join(use, adapter);
   }
 }
@@ -152,7 +156,8 @@ std::unique_ptr<Model> merge_adapters(const Model& model, WeightMap& map) {
   for (Parameter& p : out->parameters().unique()) {
     p.master.copy_(value(&parameters.at(p.name)));
     if (const LowRank& own = parameters.adapter(p.name))
-      p.master.copy_(joined(p.master, {value(own.a), value(own.b), value(own.magnitude), own.scale}));
+      p.master.copy_(joined(p.master, {value(own.a), value(own.b), value(own.magnitude), own.scale,
+                                       has_column_lengths(parameters.at(p.name), p.name)}));
   }
   IdentityMap identity;
   bind_working(out->parameters(), identity, at::kFloat);

@@ -4,7 +4,7 @@
 //
 //   NAME.lora_a.weight [rank, in]    U(-1/sqrt(in), 1/sqrt(in)); of an embedding, [V, D] here as any weight, N(0, 1)
 //   NAME.lora_b.weight [out, rank]   0
-//   NAME.lora_m.weight [out]         the lengths of the weight's rows (DoRA)
+//   NAME.lora_m.weight [out]         the lengths of the weight's rows (DoRA); of an embedding [D], its columns'
 //
 // Throws ConfigError naming the key of the recipe's section.
 #pragma once

@@ -93,33 +93,44 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
   return sum.to(dtype());
 }
 
+bool has_column_lengths(const Parameter& weight, std::string_view use) {
+  return weight.role == Role::kEmbedding && weight.name == use;
+}
+
 LowRankValues working_values(const LowRank& adapter) {
   const auto f32 = [](const Parameter* p) { return p ? p->working.to(at::kFloat) : at::Tensor(); };
   return {f32(adapter.a), f32(adapter.b), f32(adapter.magnitude), adapter.scale};
 }
 
-// |w + s b A|^2 = w.w + 2 s b.(A w) + s^2 b (A A^T) b of each row w of W and b of B.
+// |w + s b A|^2 = w.w + 2 s b.(A w) + s^2 b (A A^T) b of each row w of W and b of B; of columns the same of W^T and A^T B^T.
 at::Tensor joined_lengths(const at::Tensor& weight, const LowRankValues& adapter) {
   const at::NoGradGuard no_grad;
   const at::Tensor w = weight.to(at::kFloat);
-  const at::Tensor cross = (at::mm(w, adapter.a.t()) * adapter.b).sum(1);
-  const at::Tensor own = (at::mm(adapter.b, at::mm(adapter.a, adapter.a.t())) * adapter.b).sum(1);
-  const at::Tensor squares =
-      w.square().sum(1) + cross * (2.0 * adapter.scale) + own * (adapter.scale * adapter.scale);
+  const at::Tensor a = adapter.columns ? adapter.b.t() : adapter.a,
+                   b = adapter.columns ? adapter.a.t() : adapter.b;
+  const at::Tensor cross = (at::mm(adapter.columns ? w.t() : w, a.t()) * b).sum(1);
+  const at::Tensor own = (at::mm(b, at::mm(a, a.t())) * b).sum(1);
+  const at::Tensor squares = w.square().sum(adapter.columns ? 0 : 1) + cross * (2.0 * adapter.scale) +
+                             own * (adapter.scale * adapter.scale);
   return squares.clamp_min_(0.0).sqrt_();
 }
 
 at::Tensor joined(const at::Tensor& weight, const LowRankValues& adapter) {
   const at::Tensor sum = at::addmm(weight.to(at::kFloat), adapter.b, adapter.a, 1.0, adapter.scale);
   if (!adapter.m.defined()) return sum;
-  return sum * (adapter.m / joined_lengths(weight, adapter).clamp_min(kShortest)).unsqueeze(1);
+  const at::Tensor factors = adapter.m / joined_lengths(weight, adapter).clamp_min(kShortest);
+  return sum * (adapter.columns ? factors : factors.unsqueeze(1));
 }
 
 at::Tensor look_up(const Parameter& embedding, const at::Tensor& ids, const LowRank& adapter) {
   const at::Tensor rows = LookUp::apply(embedding.working, ids);
   if (!adapter) return rows;
-  return rows + at::matmul(LookUp::apply(adapter.b->working, ids) * adapter.scale,
-                           adapter.a->working.to(at::kFloat));
+  const at::Tensor sum = rows + at::matmul(LookUp::apply(adapter.b->working, ids) * adapter.scale,
+                                           adapter.a->working.to(at::kFloat));
+  if (adapter.magnitude == nullptr) return sum;
+  LowRankValues values = working_values(adapter);
+  values.columns = true;
+  return sum * (values.m / joined_lengths(embedding.working, values).clamp_min(kShortest));
 }
 
 at::Tensor head_weight(const Parameter& head, const LowRank& adapter) {

@@ -4,6 +4,10 @@
 //
 //   y = x W^T + s (x A^T) B^T + b;   y = g (x W^T + s (x A^T) B^T) + b,  g = m / |rows of W + s B A|
 //
+// and of an embedding E [V, D], whose lengths are the columns', as peft has them:
+//
+//   e(x) = E[x] + s B[x] A;   e(x) = g (E[x] + s B[x] A),  g = m / |columns of E + s B A|
+//
 // The lengths are constants to the backward pass. The caller's x is cast to the weight's dtype (a bf16 weight
 // makes a bf16 product), and the result has it. Few rows without gradients, as in decoding, go to
 // kernels/thin_product.h. Differentiable in x, W, A, B, m and b. The weight's observer gets x; then its input
@@ -33,11 +37,14 @@ struct Linear {
 struct LowRankValues {
   at::Tensor a, b, m;
   double scale = 1.0;
+  bool columns = false;  // lengths are the columns'
 };
 LowRankValues working_values(const LowRank& adapter);
+// Whether the magnitudes of a use are of its weight's columns: where it is an embedding, and no head that is tied to one.
+bool has_column_lengths(const Parameter& weight, std::string_view use);
 // W with the adapter, f32: (m / N) (W + s B A), or W + s B A. Differentiable in all but N.
 at::Tensor joined(const at::Tensor& weight, const LowRankValues& adapter);
-// N: the lengths of the rows of W + s B A [out], f32, without making it. Not differentiable.
+// N: the lengths of the rows of W + s B A [out], or of its columns [in], f32, without making it. Not differentiable.
 at::Tensor joined_lengths(const at::Tensor& weight, const LowRankValues& adapter);
 
 // Rows of the weight as f32, with those of the adapter. The gradient is summed in f32 and in token order,

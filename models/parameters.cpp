@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/nearest.h"
 #include "core/shape.h"
+#include "models/linear.h"
 
 namespace retort::models {
 
@@ -67,7 +68,8 @@ void Parameters::join(std::string_view use, const LowRank& adapter) {
   check_shape("adapter", "A", adapter.a->master, {rank, weight.shape.at(1)});
   check_shape("adapter", "B", adapter.b->master, {weight.shape[0], rank});
   if (adapter.magnitude != nullptr)
-    check_shape("adapter", "magnitude", adapter.magnitude->master, {weight.shape[0]});
+    check_shape("adapter", "magnitude", adapter.magnitude->master,
+                {weight.shape[has_column_lengths(weight, use) ? 1 : 0]});
   LowRank& place = adapters_.find(use)->second;
   check<InternalError>(!place, "[parameters] {} has an adapter already", use);
   place = adapter;

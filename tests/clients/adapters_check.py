@@ -2,7 +2,7 @@
 
 usage: adapters_check.py RETORT RUN    (RUN: a finished tests/clients/clients.yaml)
 
-1. peft opens the folders, rsLoRA and DoRA with a head, over the base that they name; its logits are within 1e-4
+1. peft opens the folders, rsLoRA and DoRA with embedding and head, over the base that they name; its logits are within 1e-4
    of ours, and far from the base's. The folder of the merged DoRA model has them too.
 2. llama.cpp applies the GGUF adapter to the base's GGUF: 128 greedy bytes and the log-probabilities after them
    are those of the merged model's GGUF.

@@ -149,9 +149,9 @@ TEST(Adapters, AModelOfOurOwnHasItsOwnNames) {
 }
 
 TEST(Adapters, SayWhichEntryNamesNothing) {
-  const auto error = [](const AdapterOptions& options) {
+  const auto error = [](const AdapterOptions& options, const DecoderSpec& spec = testing::tiny_llama()) {
     try {
-      adapt(testing::random_model(testing::tiny_llama()), options, 1);
+      adapt(testing::random_model(spec), options, 1);
     } catch (const ConfigError& e) {
       return std::string(e.what());
     }
@@ -165,9 +165,10 @@ TEST(Adapters, SayWhichEntryNamesNothing) {
   options = on({"q_proj"});
   options.layers = {7};
   EXPECT_EQ(error(options), "adapters.modules and layers choose no weight of the model");
-  options = on({"embed_tokens"});
-  options.dora = true;
-  EXPECT_EQ(error(options), "adapters.dora is for matrices of layers and a head, got model.embed_tokens");
+  options = on({"wte"});
+  options.dora = options.tied = true;
+  EXPECT_EQ(error(options, testing::tiny_gpt2()),
+            "adapters.dora has lengths for one side of a tie, and adapters.tied makes one adapter of both");
 }
 
 TEST(Adapters, LeaveTheBaseFrozenAndUnchanged) {
@@ -262,7 +263,7 @@ TEST(Adapters, AHalfThatIsTrainedWholeUnties) {
 // Rows after the tokenizer's ids stay out of the logits, learn nothing of B, and count for no merge.
 TEST(Adapters, ATablesPaddingStaysOut) {
   for (const bool dora : {false, true}) {
-    AdapterOptions options = dora ? on({"q_proj", "lm_head"}) : on({"q_proj", "embed_tokens", "lm_head"});
+    AdapterOptions options = on({"q_proj", "embed_tokens", "lm_head"});
     options.dora = dora;
     auto base = testing::random_model(testing::tiny_llama());
     base->set_tokens(90);
@@ -284,6 +285,51 @@ TEST(Adapters, ATablesPaddingStaysOut) {
     const at::Tensor tokens = testing::random_tokens(2, 9, 90), after = testing::logits(*merged, {tokens});
     EXPECT_EQ(after.size(2), 90);
     EXPECT_LT(relative_error(after, testing::logits(*model, {tokens})), 1e-5);
+  }
+}
+
+// e(x) = m / |columns of E + s B A| (E + s B A)[x], the lengths constants: peft's DoraEmbeddingLayer.
+TEST(Adapters, OfAnEmbeddingDoraHasTheLengthsOfItsColumns) {
+  DecoderSpec spec = testing::tiny_llama();
+  for (const bool tied_base : {false, true}) {
+    spec.tie_embeddings = tied_base;
+    AdapterOptions options = on({"embed_tokens", "q_proj"});
+    options.dora = true;
+    auto base = testing::random_model(spec);
+    const at::Tensor before = logits_of(*base);
+    const auto model = adapt(std::move(base), options, 5);
+    Parameters& parameters = model->parameters();
+    const LowRank& adapter = parameters.adapter("embed.weight");
+    const at::Tensor e = parameters.at("embed.weight").master.to(at::kDouble);
+    EXPECT_EQ(adapter.magnitude->shape, std::vector<int64_t>{spec.width});
+    EXPECT_LT(relative_error(adapter.magnitude->master, e.norm(2, 0)), 1e-6);
+    EXPECT_LT(relative_error(logits_of(*model), before), 1e-5) << "the base as it was";
+    {
+      const at::NoGradGuard no_grad;
+      for (const Parameter* p : {adapter.a, adapter.b, adapter.magnitude}) {
+        Parameter& own = parameters.at(p->name);
+        Random(7, p->name).fill_normal(own.master, 1.0);
+      }
+    }
+    IdentityMap identity;
+    refresh_working(parameters, identity);
+    const auto leaf = [](const Parameter* p) { return p->master.detach().to(at::kDouble).requires_grad_(); };
+    const at::Tensor a = leaf(adapter.a), b = leaf(adapter.b), m = leaf(adapter.magnitude);
+    const at::Tensor sum = e + at::mm(b, a) * adapter.scale;
+    const at::Tensor table = sum * (m / sum.detach().norm(2, 0));
+    const at::Tensor ids = testing::random_tokens(2, 9, spec.vocabulary);
+    const at::Tensor rows = look_up(parameters.at("embed.weight"), ids, adapter);
+    EXPECT_LT(relative_error(rows, table.index({ids})), 1e-5);
+    const at::Tensor gradient = at::cos(at::arange(rows.numel())).view_as(rows);
+    rows.backward(gradient);
+    table.index({ids}).backward(gradient.to(at::kDouble));
+    EXPECT_LT(relative_error(adapter.a->working.grad(), a.grad()), 1e-5);
+    EXPECT_LT(relative_error(adapter.b->working.grad(), b.grad()), 1e-5);
+    EXPECT_LT(relative_error(adapter.magnitude->working.grad(), m.grad()), 1e-5);
+    const auto merged = merge_adapters(*model, identity);
+    EXPECT_FALSE(merged->spec().tie_embeddings) << "the head keeps the base's table";
+    EXPECT_LT(relative_error(merged->parameters().at("embed.weight").master, table), 1e-5);
+    EXPECT_LT(relative_error(logits_of(*merged), logits_of(*model)), 1e-5);
   }
 }
 
