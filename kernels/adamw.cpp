@@ -1,6 +1,7 @@
 #include "kernels/adamw.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <immintrin.h>
 
 #include <algorithm>
@@ -14,13 +15,7 @@
 namespace retort::kernels {
 namespace {
 
-// The constants of one step, rounded once from double.
-struct Rates {
-  float beta1, one_minus_beta1, beta2, one_minus_beta2;
-  float step;  // lr / (1 - b1^t)
-  float root;  // 1 / sqrt(1 - b2^t)
-  float eps;
-};
+using Rates = cuda::AdamRates;
 
 Rates rates_of(const AdamwStep& s) {
   const auto t = static_cast<double>(s.t);
@@ -44,8 +39,8 @@ constexpr int64_t kPieceElements = 1 << 14;  // 4 x 64 KiB: a second-level cache
 
 // Eight elements. Every multiply-add is written out, so that no compiler or neighbour changes a rounding.
 __attribute__((target("avx2,fma"))) inline void update_eight(float* p, float* m, float* v, const float* g,
-                                                             const Rates& r, float keep) {
-  const __m256 g8 = _mm256_loadu_ps(g);
+                                                             const Rates& r, float factor, float keep) {
+  const __m256 g8 = _mm256_mul_ps(_mm256_loadu_ps(g), _mm256_set1_ps(factor));
   const __m256 m8 = _mm256_fmadd_ps(_mm256_set1_ps(r.beta1), _mm256_loadu_ps(m),
                                     _mm256_mul_ps(_mm256_set1_ps(r.one_minus_beta1), g8));
   const __m256 g8_part = _mm256_mul_ps(_mm256_set1_ps(r.one_minus_beta2), g8);
@@ -57,9 +52,9 @@ __attribute__((target("avx2,fma"))) inline void update_eight(float* p, float* m,
   _mm256_storeu_ps(p, _mm256_fnmadd_ps(_mm256_set1_ps(r.step), _mm256_div_ps(m8, divisor), kept));
 }
 
-__attribute__((target("avx2,fma"))) void update(const Piece& x, const Rates& r) {
+__attribute__((target("avx2,fma"))) void update(const Piece& x, const Rates& r, float factor) {
   int64_t i = 0;
-  for (; i + 8 <= x.count; i += 8) update_eight(x.p + i, x.m + i, x.v + i, x.g + i, r, x.keep);
+  for (; i + 8 <= x.count; i += 8) update_eight(x.p + i, x.m + i, x.v + i, x.g + i, r, factor, x.keep);
   const size_t rest = static_cast<size_t>(x.count - i) * sizeof(float);
   if (rest == 0) return;
   float p[8] = {}, m[8] = {}, v[8] = {}, g[8] = {};
@@ -67,7 +62,7 @@ __attribute__((target("avx2,fma"))) void update(const Piece& x, const Rates& r) 
   std::memcpy(m, x.m + i, rest);
   std::memcpy(v, x.v + i, rest);
   std::memcpy(g, x.g + i, rest);
-  update_eight(p, m, v, g, r, x.keep);
+  update_eight(p, m, v, g, r, factor, x.keep);
   std::memcpy(x.p + i, p, rest);
   std::memcpy(x.m + i, m, rest);
   std::memcpy(x.v + i, v, rest);
@@ -99,43 +94,42 @@ void add_pieces(std::vector<Piece>& pieces, const AdamwTensor& x, float keep) {
   }
 }
 
-// One launch for all tensors, which decay alike or not at all.
-void adamw_on(const cuda::Ops& device, const std::vector<AdamwTensor>& tensors, const AdamwStep& step) {
-  std::vector<cuda::AdamW::Parameter> parameters;
-  double decay = 0;
+float keep_of(const AdamwTensor& x, const AdamwStep& step) {
+  return static_cast<float>(1.0 - step.lr * x.decay);
+}
+
+void adamw_on(const cuda::Ops& device, const std::vector<AdamwTensor>& tensors, const AdamwStep& step,
+              const at::Tensor& verdict) {
+  std::vector<cuda::Ops::AdamParameter> parameters;
   for (const AdamwTensor& x : tensors) {
-    check(x.decay == 0 || decay == 0 || x.decay == decay,
-          "[adamw] on a device tensors must have one decay or none, got {} and {}", decay, x.decay);
-    if (x.decay != 0) decay = x.decay;
     const auto owned = [&](const at::Tensor& all) {
       return all.narrow(0, x.blocks.begin, x.blocks.end - x.blocks.begin);
     };
-    parameters.push_back({owned(x.p), owned(x.m), owned(x.v), owned(x.gradient), {}, x.decay != 0});
+    parameters.push_back({owned(x.p), owned(x.m), owned(x.v), owned(x.gradient), {}, keep_of(x, step)});
   }
-  // Gradients come clipped and finite, so their sum of squares is not asked for.
-  const at::Tensor clipped = at::zeros({1}, tensors.front().p.options().dtype(at::kDouble));
-  cuda::AdamW(device, parameters, step.t - 1)
-      .step({.lr = step.lr,
-             .beta1 = step.beta1,
-             .beta2 = step.beta2,
-             .eps = step.eps,
-             .weight_decay = decay,
-             .clip = 0},
-            clipped);
+  device.adamw(parameters, rates_of(step),
+               verdict.defined() ? verdict : at::ones({3}, tensors.front().p.options().dtype(at::kDouble)));
 }
 
 }  // namespace
 
-void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step) {
+void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step, const at::Tensor& verdict) {
+  RECORD_USER_SCOPE("retort::adamw");
   for (const AdamwTensor& tensor : tensors) check_tensors(tensor);
   if (tensors.empty()) return;
-  if (const cuda::Ops* device = cuda::ops_for(tensors.front().p)) return adamw_on(*device, tensors, step);
+  check(!verdict.defined() || (verdict.scalar_type() == at::kDouble && verdict.numel() == 3 &&
+                               verdict.is_contiguous() && verdict.device() == tensors.front().p.device()),
+        "[adamw] the verdict must be f64 [3] on the device of p, got {}", verdict.toString());
+  if (const cuda::Ops* device = cuda::ops_for(tensors.front().p))
+    return adamw_on(*device, tensors, step, verdict);
+  const double* const judged = verdict.defined() ? verdict.const_data_ptr<double>() : nullptr;
+  if (judged != nullptr && judged[2] == 0.0) return;
+  const float factor = judged == nullptr ? 1.0f : static_cast<float>(judged[1]);
   const Rates rates = rates_of(step);
   std::vector<Piece> pieces;
-  for (const AdamwTensor& tensor : tensors)
-    add_pieces(pieces, tensor, static_cast<float>(1.0 - step.lr * tensor.decay));
+  for (const AdamwTensor& tensor : tensors) add_pieces(pieces, tensor, keep_of(tensor, step));
   at::parallel_for(0, static_cast<int64_t>(pieces.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) update(pieces[static_cast<size_t>(i)], rates);
+    for (int64_t i = begin; i < end; ++i) update(pieces[static_cast<size_t>(i)], rates, factor);
   });
 }
 

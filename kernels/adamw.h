@@ -2,9 +2,9 @@
 // bias-corrected root.
 //   p *= 1 - lr * decay;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
 //   p -= lr * (m / (1-b1^t)) / (sqrt(v) / sqrt(1-b2^t) + eps)
-// All tensors in one pass over memory (28 bytes an element), every element by the same instructions, so the
-// bits depend neither on the thread count nor on the processor. f32, all on the CPU or all on one device, where one launch
-// updates all and nothing waits; ShapeError for others.
+// All tensors in one pass over memory (28 bytes an element), every element by the same operations, so the
+// bits depend neither on the thread count nor on the processor nor on the device. f32, all on the CPU or all on one
+// device, where one launch updates all and nothing waits; ShapeError for others.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -27,6 +27,8 @@ struct AdamwTensor {
   double decay = 0;
 };
 
-void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step);
+// `verdict` (kernels/gradient_norm.h), where the tensors are: each gradient is multiplied by its factor first, and nothing
+// happens where it says no. Undefined: gradients are taken as they are.
+void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step, const at::Tensor& verdict = {});
 
 }  // namespace retort::kernels

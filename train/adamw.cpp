@@ -20,7 +20,8 @@ class AdamW final : public Optimizer {
                           at::zeros_like(owned(*p, p->master)), at::zeros_like(owned(*p, p->master))});
   }
 
-  void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr) override {
+  void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr,
+            const at::Tensor& verdict) override {
     RETORT_ASSERT(gradients.size() == trained.all().size());
     const at::NoGradGuard no_grad;
     std::map<double, std::vector<kernels::AdamwTensor>> by_rate;
@@ -41,12 +42,16 @@ class AdamW final : public Optimizer {
     RETORT_ASSERT(slot == slots_.end());
     step_.add_(1);
     for (const auto& [rate, tensors] : by_rate)
-      kernels::adamw(tensors, {.lr = lr * rate,
-                               .beta1 = options_.beta1,
-                               .beta2 = options_.beta2,
-                               .eps = options_.eps,
-                               .t = step_.item<int64_t>()});
+      kernels::adamw(tensors,
+                     {.lr = lr * rate,
+                      .beta1 = options_.beta1,
+                      .beta2 = options_.beta2,
+                      .eps = options_.eps,
+                      .t = step_.item<int64_t>()},
+                     verdict);
   }
+
+  void left_out() override { step_.sub_(1); }
 
   formats::NamedTensors state() const override {
     formats::NamedTensors out{{"adamw.step", step_}};

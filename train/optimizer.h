@@ -32,8 +32,12 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
   // One update of every owned block. gradients[i] is of the rows of trained.all()[i] that this rank owns,
-  // f32; a frozen parameter's is not read.
-  virtual void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr) = 0;
+  // f32; a frozen parameter's is not read. `verdict` (kernels/gradient_norm.h), beside the masters, says what they are
+  // multiplied by and whether there is an update at all; undefined: as they are.
+  virtual void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr,
+                    const at::Tensor& verdict = {}) = 0;
+  // The last step() was none, as its verdict had it: it does not count. The host learns that after the call.
+  virtual void left_out() = 0;
   // For checkpoints: "adamw.m.layers.0...", views of what step() updates.
   virtual formats::NamedTensors state() const = 0;
   // Of each tensor of state() the parameter whose owned rows it has; nullptr: it is the same on every rank.

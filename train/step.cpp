@@ -47,34 +47,10 @@ std::vector<kernels::BlockedGradient> owned_blocks(const Trained& trained,
   return out;
 }
 
-// What the host reads of a step, in one copy: a device is waited for once.
-struct Readings {
-  std::vector<at::Tensor> losses;  // of each micro-batch, on the host
-  std::vector<double> squares;     // of the owned blocks
-};
-Readings read(const std::vector<at::Tensor>& losses, const kernels::Squares& squares) {
-  std::vector<at::Tensor> all{squares.pieces};
-  all.insert(all.end(), losses.begin(), losses.end());
-  const at::Tensor host = at::cat(all).cpu();
-  const auto pieces = static_cast<size_t>(squares.pieces.numel());
-  Readings out{{}, squares.blocks(host_values<const double>(host).first(pieces))};
-  for (int64_t first = squares.pieces.numel(); const at::Tensor& figures : losses) {
-    out.losses.push_back(host.narrow(0, first, figures.numel()));
-    first += figures.numel();
-  }
-  return out;
-}
-
-// Fills in the means and returns whether loss and gradient are finite on every rank, in one reduction.
-bool share_figures(const std::vector<at::Tensor>& figures, const MicroBatches& micro_batches, double count,
-                   StepStats& stats) {
-  if (!std::isfinite(stats.gradient_norm)) figures.front()[-1].fill_(1.0);
-  const int64_t parts = figures.front().numel() - 2;
-  const at::Tensor total = micro_batches.sum(figures);
-  const std::span<const double> sum = host_values<const double>(total);
-  stats.loss = sum[0] / count;
-  for (int64_t i = 1; i <= parts; ++i) stats.parts.push_back(sum[i] / count);
-  return std::isfinite(stats.loss) && sum[parts + 1] == 0.0;
+// Cuts what one copy has brought: numbers before, then the figures of each micro-batch.
+std::vector<at::Tensor> figures_in(const at::Tensor& host, int64_t before, int64_t micro_batches) {
+  const at::Tensor figures_GK = host.slice(0, before).view({micro_batches, -1});
+  return figures_GK.unbind(0);
 }
 
 }  // namespace
@@ -120,23 +96,59 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
   // finish
   std::vector<at::Tensor> gradients = pull_back(parts_, sync_.finish());
 
-  // clip
-  const std::vector<kernels::BlockedGradient> owned = owned_blocks(trained_, gradients);
-  const Readings readings = read(figures, kernels::squares_of(owned));
-  stats.gradient_norm = kernels::norm_of(
-      parts_.owners == nullptr ? readings.squares : parts_.owners->of_all_blocks(readings.squares));
-  kernels::clip_gradients(owned, stats.gradient_norm, clip_norm_);
+  // clip and guard
+  const kernels::Squares squares = kernels::squares_of(owned_blocks(trained_, gradients));
+  const at::Tensor figures_GK = at::stack(figures);
+  const bool alone = parts_.comm.size() == 1;
+  const at::Tensor verdict = alone ? kernels::judge(squares, figures_GK.select(1, 0), clip_norm_)
+                                   : judge_together(squares, figures_GK, stats).to(device, true);
 
-  // guard: norm and loss are of all ranks, so every rank decides alike
-  stats.skipped = !share_figures(readings.losses, micro_batches_, divisor, stats);
-  stats.parts = parts_.objective.figures(std::move(stats.parts));
-  if (stats.skipped) return stats;
-
-  // update
-  parts_.optimizer.step(trained_, gradients, lr);
+  // update, or not, as the verdict has it
+  parts_.optimizer.step(trained_, gradients, lr, verdict);
   parts_.owners == nullptr ? models::refresh_trained(parameters, parts_.map)
                            : parts_.owners->refresh(parameters, parts_.map);
+
+  // read: the one time that the host waits for a device that trains alone
+  if (alone) read_alone(verdict, figures_GK, stats);
+  if (stats.skipped) parts_.optimizer.left_out();
+  stats.parts = parts_.objective.figures(std::move(stats.parts));
   return stats;
+}
+
+// Of one rank, whose device has decided by itself.
+void TrainStep::read_alone(const at::Tensor& verdict, const at::Tensor& figures_GK, StepStats& stats) const {
+  const at::Tensor host = at::cat({verdict, figures_GK.flatten()}).cpu();
+  const std::span<const double> values = host_values<const double>(host);
+  stats.gradient_norm = values[0];
+  stats.skipped = values[2] == 0.0;
+  share_figures(figures_in(host, verdict.numel(), figures_GK.size(0)), stats);
+}
+
+// Of several: norm and loss are of all of them, so that every rank decides alike, on the host, which has their sums.
+at::Tensor TrainStep::judge_together(const kernels::Squares& squares, const at::Tensor& figures_GK,
+                                     StepStats& stats) const {
+  const at::Tensor host = at::cat({squares.pieces.to(figures_GK.device()), figures_GK.flatten()})
+                              .cpu();  // a rank may own nothing
+  const int64_t pieces = squares.pieces.numel();
+  const std::vector<double> blocks =
+      squares.blocks(host_values<const double>(host).first(static_cast<size_t>(pieces)));
+  stats.gradient_norm =
+      kernels::norm_of(parts_.owners == nullptr ? blocks : parts_.owners->of_all_blocks(blocks));
+  const bool finite = share_figures(figures_in(host, pieces, figures_GK.size(0)), stats);
+  stats.skipped = !finite;
+  return kernels::verdict(stats.gradient_norm, finite, clip_norm_);
+}
+
+// Fills in the means over micro-batches and ranks; whether loss and gradient are finite on every rank. One reduction.
+bool TrainStep::share_figures(const std::vector<at::Tensor>& figures, StepStats& stats) const {
+  if (!std::isfinite(stats.gradient_norm)) figures.front()[-1].fill_(1.0);
+  const auto count = static_cast<double>(stats.counted);
+  const int64_t parts = figures.front().numel() - 2;
+  const at::Tensor total = micro_batches_.sum(figures);
+  const std::span<const double> sum = host_values<const double>(total);
+  stats.loss = sum[0] / count;
+  for (int64_t i = 1; i <= parts; ++i) stats.parts.push_back(sum[i] / count);
+  return std::isfinite(stats.loss) && sum[parts + 1] == 0.0;
 }
 
 }  // namespace retort::train

@@ -3,7 +3,8 @@
 // and ranks) / (count of what they are losses of). Losses and gradients are summed by one tree over the global
 // micro-batch numbers (comm/tree_sum.h): a step gives the same bits, however its
 // micro-batches are split over ranks of equal threads. A loss or gradient that is not finite on any rank
-// skips the update on all. A step that has nothing to count on any rank is no update: no forward pass, no decay, no
+// skips the update on all. One rank decides where its gradients are, and the host reads once, after the update; several
+// decide on the host. A step that has nothing to count on any rank is no update: no forward pass, no decay, no
 // momentum, no step of the optimizer's own count.
 #pragma once
 
@@ -21,6 +22,10 @@
 #include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/owners.h"
+
+namespace retort::kernels {
+struct Squares;
+}
 
 namespace retort::train {
 
@@ -54,6 +59,11 @@ class TrainStep {
   StepStats run(int64_t step, const std::vector<data::Batch>& given, double lr);
 
  private:
+  void read_alone(const at::Tensor& verdict, const at::Tensor& figures_GK, StepStats& stats) const;
+  at::Tensor judge_together(const kernels::Squares& squares, const at::Tensor& figures_GK,
+                            StepStats& stats) const;
+  bool share_figures(const std::vector<at::Tensor>& figures, StepStats& stats) const;
+
   StepParts parts_;
   MicroBatches micro_batches_;
   double clip_norm_;

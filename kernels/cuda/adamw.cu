@@ -1,7 +1,7 @@
-// AdamW over all parameters: f64 sums of squares, one a chunk; the norm, what follows from it, and the step's
-// constants; the update, one launch for all. The host reads none of it: whether the step is left out (a norm
-// that is not finite) and what gradients are multiplied by are decided here. Every element goes through the
-// operations of kernels/adamw.cpp in their order, each rounded alone, so that the bits are the CPU's.
+// The step of an optimizer: f64 sums of squares, one a chunk; the verdict on them; the update, one launch for all. The
+// host reads none of it: whether the step is left out and what gradients are multiplied by are decided here. Sums are
+// added in the order of kernels/gradient_norm.cpp and elements go through the operations of kernels/adamw.cpp, each
+// rounded alone, so that the bits are the CPU's.
 #include "kernels/cuda/device.cuh"
 
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
@@ -22,70 +22,73 @@ __device__ void over_chunk(const AdamTensor& t, int64_t offset, bool runs, F f) 
 
 __device__ bool on_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
+// A run of the chunk, with zeros past its end.
+__device__ void get_or_zeros(const float* x, int64_t i, int64_t end, bool runs, float (&g)[kRun]) {
+  if (runs && i + kRun <= end) return get(x + i, g);
+#pragma unroll
+  for (int j = 0; j < kRun; ++j) g[j] = i + j < end ? __ldca(x + i + j) : 0.0f;
+}
+
+// The squares are exact; element e is added to the sum e % (kThreads * kRun).
 __global__ void __launch_bounds__(kThreads)
     squares_kernel(const AdamTensor* tensors, const AdamChunk* chunks, double* squares) {
+  static_assert(kAdamChunk == 2 * kThreads * kRun);
   const AdamChunk chunk = chunks[blockIdx.x];
   const AdamTensor t = tensors[chunk.tensor];
-  double sum = 0.0;
-  over_chunk(t, chunk.offset, on_16(t.gradient), [&](auto count, int64_t i) {
-    float g[decltype(count)::value];
-    get(t.gradient + i, g);
+  const float* x = t.gradient + chunk.offset;
+  const int64_t end = t.count - chunk.offset < kAdamChunk ? t.count - chunk.offset : kAdamChunk;
+  float low[kRun], high[kRun];
+  get_or_zeros(x, threadIdx.x * kRun, end, on_16(x), low);
+  get_or_zeros(x, (kThreads + threadIdx.x) * kRun, end, on_16(x), high);
+  double s[kRun];
 #pragma unroll
-    for (const float x : g) sum += static_cast<double>(x) * static_cast<double>(x);
-  });
-  sum = over_group<Sum, kThreads>(sum);
+  for (int j = 0; j < kRun; ++j)
+    s[j] = static_cast<double>(low[j]) * low[j] + static_cast<double>(high[j]) * high[j];
+  const double sum =
+      over_group<Sum, kThreads>(((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])));
   if (threadIdx.x == 0) squares[blockIdx.x] = sum;
 }
 
-__device__ AdamRates rates_of(const AdamOptions& o, double steps, float factor) {
-  return {static_cast<float>(o.beta1),
-          static_cast<float>(1.0 - o.beta1),
-          static_cast<float>(o.beta2),
-          static_cast<float>(1.0 - o.beta2),
-          static_cast<float>(o.lr / (1.0 - pow(o.beta1, steps))),
-          static_cast<float>(1.0 / sqrt(1.0 - pow(o.beta2, steps))),
-          static_cast<float>(o.eps),
-          static_cast<float>(1.0 - o.lr * o.weight_decay),
-          factor,
-          1.0f};
-}
-
-// One block.
+// One block. Its threads add up the pieces of blocks of rows, the first of them those sums: a thousand an update of 30
+// million parameters.
 __global__ void __launch_bounds__(kThreads)
-    figures_kernel(const double* squares, int64_t count, AdamOptions o, AdamFigures* figures,
-                   AdamRates* rates) {
-  double sum = 0.0;
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += squares[i];
-  sum = over_group<Sum, kThreads>(sum);
-  if (threadIdx.x > 0) return;
-  const double norm = sqrt(sum);
-  figures->norm = norm;
-  if (!isfinite(norm)) {
-    figures->skipped += 1.0;
-    rates->go = 0.0f;
-    return;
+    judge_kernel(const double* pieces, const int64_t* ends, int64_t blocks, double* sums,
+                 const double* losses, int64_t count, int64_t stride, double clip, Verdict* verdict) {
+#pragma unroll 1
+  for (int64_t b = threadIdx.x; b < blocks; b += kThreads) {
+    double sum = 0.0;
+#pragma unroll 1
+    for (int64_t i = b == 0 ? 0 : ends[b - 1]; i < ends[b]; ++i) sum += pieces[i];
+    sums[b] = sum;
   }
-  figures->steps += 1.0;
-  const bool over = o.clip > 0.0 && norm > o.clip;
-  *rates = rates_of(o, figures->steps, over ? static_cast<float>(o.clip / norm) : 1.0f);
+  __syncthreads();
+  if (threadIdx.x > 0) return;
+  double sum = 0.0, loss = 0.0;
+#pragma unroll 8
+  for (int64_t b = 0; b < blocks; ++b) sum += sums[b];
+#pragma unroll 1
+  for (int64_t i = 0; i < count; ++i) loss += losses[i * stride];
+  const double norm = sqrt(sum);
+  verdict->norm = norm;
+  verdict->factor = clip > 0.0 && norm > clip ? static_cast<float>(clip / norm) : 1.0f;
+  verdict->go = isfinite(norm) && isfinite(loss) ? 1.0 : 0.0;
 }
 
 // One element; see kernels/adamw.h for the formula.
-__device__ void update(float& p, float& m, float& v, float g, const AdamRates& r, float keep) {
-  g = __fmul_rn(g, r.factor);
+__device__ void update(float& p, float& m, float& v, float g, const AdamRates& r, float factor, float keep) {
+  g = __fmul_rn(g, factor);
   m = __fmaf_rn(r.beta1, m, __fmul_rn(r.one_minus_beta1, g));
   v = __fmaf_rn(r.beta2, v, __fmul_rn(__fmul_rn(r.one_minus_beta2, g), g));
   const float divisor = __fmaf_rn(__fsqrt_rn(v), r.root, r.eps);
   p = __fmaf_rn(-r.step, __fdiv_rn(m, divisor), __fmul_rn(p, keep));
 }
 
-__global__ void __launch_bounds__(kThreads)
-    update_kernel(const AdamTensor* tensors, const AdamChunk* chunks, const AdamRates* rates) {
+__global__ void __launch_bounds__(kThreads) update_kernel(const AdamTensor* tensors, const AdamChunk* chunks,
+                                                          AdamRates rates, const Verdict* verdict) {
+  if (verdict->go == 0.0) return;
+  const auto factor = static_cast<float>(verdict->factor);
   const AdamChunk chunk = chunks[blockIdx.x];
   const AdamTensor t = tensors[chunk.tensor];
-  const AdamRates r = *rates;
-  if (r.go == 0.0f) return;
-  const float keep = t.decay != 0.0f ? r.keep : 1.0f;
   const bool runs = on_16(t.master) && on_16(t.m) && on_16(t.v) && on_16(t.gradient) && on_16(t.working);
   over_chunk(t, chunk.offset, runs, [&](auto count, int64_t i) {
     constexpr int N = decltype(count)::value;
@@ -95,7 +98,7 @@ __global__ void __launch_bounds__(kThreads)
     get_stream(t.v + i, v);
     get_stream(t.gradient + i, g);
 #pragma unroll
-    for (int j = 0; j < N; ++j) update(p[j], m[j], v[j], g[j], r, keep);
+    for (int j = 0; j < N; ++j) update(p[j], m[j], v[j], g[j], rates, factor, t.keep);
     put_stream(t.master + i, p);
     put_stream(t.m + i, m);
     put_stream(t.v + i, v);
@@ -109,17 +112,24 @@ void squares(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, 
   launch(squares_kernel, {static_cast<unsigned int>(count), kThreads}, stream, tensors, chunks, squares);
 }
 
-void adamw(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, const AdamOptions& options,
-           const double* squares, int64_t parts, AdamFigures* figures, AdamRates* rates, Stream stream) {
+void judge(const double* pieces, const int64_t* ends, int64_t blocks, double* sums, const double* losses,
+           int64_t count, int64_t stride, double clip, Verdict* verdict, Stream stream) {
+  launch(judge_kernel, {1u, kThreads}, stream, pieces, ends, blocks, sums, losses, count, stride, clip,
+         verdict);
+}
+
+void adamw(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, const AdamRates& rates,
+           const Verdict* verdict, Stream stream) {
   if (count == 0) return;
-  launch(figures_kernel, {1u, kThreads}, stream, squares, parts, options, figures, rates);
-  launch(update_kernel, {static_cast<unsigned int>(count), kThreads}, stream, tensors, chunks, rates);
+  launch(update_kernel, {static_cast<unsigned int>(count), kThreads}, stream, tensors, chunks, rates,
+         verdict);
 }
 
 }  // namespace
 
 void add_adamw(Table& table) {
   table.squares = squares;
+  table.judge = judge;
   table.adamw = adamw;
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/cuda/ops.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace retort::kernels::cuda {
 
@@ -52,12 +53,13 @@ void add_chunks(std::vector<AdamChunk>& chunks, int64_t tensor, int64_t count) {
   for (int64_t at = 0; at < count; at += kAdamChunk) chunks.push_back({tensor, at});
 }
 
+// Pageable memory is copied before the call returns, so that nothing waits for the device.
 template <class T>
 at::Tensor table_on(const at::Tensor& device, const std::vector<T>& rows) {
   const auto bytes = static_cast<int64_t>(rows.size() * sizeof(T));
   at::Tensor host = at::empty({bytes}, at::kByte);
   std::copy_n(reinterpret_cast<const char*>(rows.data()), bytes, host.mutable_data_ptr<uint8_t>());
-  return host.to(device.device());
+  return host.to(device.device(), /*non_blocking=*/true);
 }
 
 }  // namespace
@@ -251,7 +253,7 @@ at::Tensor Ops::squares(const std::vector<at::Tensor>& gradients) const {
   std::vector<AdamChunk> chunks;
   for (const at::Tensor& gradient : gradients) {
     add_chunks(chunks, std::ssize(tensors), gradient.numel());
-    tensors.push_back({nullptr, nullptr, nullptr, floats(gradient), nullptr, gradient.numel(), 0.0f});
+    tensors.push_back({nullptr, nullptr, nullptr, floats(gradient), nullptr, gradient.numel(), 1.0f});
   }
   const at::Tensor& first = gradients.at(0);
   const at::Tensor tensor_table = table_on(first, tensors), chunk_table = table_on(first, chunks);
@@ -264,34 +266,35 @@ at::Tensor Ops::squares(const std::vector<at::Tensor>& gradients) const {
   return sums;
 }
 
-AdamW::AdamW(const Ops& ops, const std::vector<Parameter>& parameters, int64_t steps_done) : ops_(ops) {
-  std::vector<AdamTensor> tensors;
-  std::vector<AdamChunk> chunks;
-  for (const Parameter& p : parameters) {
-    add_chunks(chunks, std::ssize(tensors), p.master.numel());
-    tensors.push_back({float_place(p.master), float_place(p.m), float_place(p.v), floats(p.gradient),
-                       place(p.working), p.master.numel(), p.decays ? 1.0f : 0.0f});
-  }
-  chunks_ = static_cast<int64_t>(chunks.size());
-  const at::Tensor& first = parameters.at(0).master;
-  tensors_ = table_on(first, tensors);
-  chunk_table_ = table_on(first, chunks);
-  squares_ = at::empty({chunks_}, first.options().dtype(at::kDouble));
-  figures_ = at::zeros({3}, first.options().dtype(at::kDouble));
-  figures_[1].fill_(static_cast<double>(steps_done));
-  rates_ = at::zeros({static_cast<int64_t>(sizeof(AdamRates) / sizeof(float))}, first.options());
+at::Tensor Ops::judge(const at::Tensor& pieces, const std::vector<int64_t>& of_block,
+                      const at::Tensor& losses_L, double clip) const {
+  std::vector<int64_t> ends(of_block.size());
+  std::partial_sum(of_block.begin(), of_block.end(), ends.begin());
+  const at::Tensor ends_table = table_on(pieces, ends);
+  at::Tensor sums = at::empty({std::ssize(of_block)}, pieces.options()),
+             verdict = at::empty({3}, pieces.options());
+  enqueue(pieces, [&](Stream stream) {
+    table_.judge(pieces.const_data_ptr<double>(), static_cast<const int64_t*>(data(ends_table)),
+                 std::ssize(ends), sums.mutable_data_ptr<double>(), losses_L.const_data_ptr<double>(),
+                 losses_L.numel(), losses_L.stride(0), clip, static_cast<Verdict*>(place(verdict)), stream);
+  });
+  return verdict;
 }
 
-void AdamW::step(const AdamOptions& options, const at::Tensor& squares) {
-  const auto* tensors = static_cast<const AdamTensor*>(data(tensors_));
-  const auto* chunks = static_cast<const AdamChunk*>(data(chunk_table_));
-  const Table& table = ops_.table();
-  ops_.enqueue(tensors_, [&](Stream stream) {
-    if (!squares.defined())
-      table.squares(tensors, chunks, chunks_, squares_.mutable_data_ptr<double>(), stream);
-    const at::Tensor& sums = squares.defined() ? squares : squares_;
-    table.adamw(tensors, chunks, chunks_, options, sums.const_data_ptr<double>(), sums.numel(),
-                static_cast<AdamFigures*>(place(figures_)), static_cast<AdamRates*>(place(rates_)), stream);
+void Ops::adamw(const std::vector<AdamParameter>& parameters, const AdamRates& rates,
+                const at::Tensor& verdict) const {
+  std::vector<AdamTensor> tensors;
+  std::vector<AdamChunk> chunks;
+  for (const AdamParameter& p : parameters) {
+    add_chunks(chunks, std::ssize(tensors), p.master.numel());
+    tensors.push_back({float_place(p.master), float_place(p.m), float_place(p.v), floats(p.gradient),
+                       place(p.working), p.master.numel(), p.keep});
+  }
+  const at::Tensor tensor_table = table_on(verdict, tensors), chunk_table = table_on(verdict, chunks);
+  enqueue(verdict, [&](Stream stream) {
+    table_.adamw(static_cast<const AdamTensor*>(data(tensor_table)),
+                 static_cast<const AdamChunk*>(data(chunk_table)), std::ssize(chunks), rates,
+                 static_cast<const Verdict*>(data(verdict)), stream);
   });
 }
 

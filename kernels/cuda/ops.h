@@ -75,6 +75,17 @@ class Ops {
   std::pair<at::Tensor, at::Tensor> tree_sum(const at::Tensor& leaves) const;
   // Sums of squares of f32 gradients, f64: of each, its chunks of kAdamChunk elements.
   at::Tensor squares(const std::vector<at::Tensor>& gradients) const;
+  // The verdict (f64 [3]: table.h) on pieces, so many of each block, and on losses_L, f64.
+  at::Tensor judge(const at::Tensor& pieces, const std::vector<int64_t>& of_block, const at::Tensor& losses_L,
+                   double clip) const;
+  struct AdamParameter {
+    at::Tensor master, m, v, gradient;  // f32, dense, one size
+    at::Tensor working;                 // bf16, or undefined
+    float keep = 1.0f;                  // 1 - lr * decay
+  };
+  // One launch for all. verdict: f64 [3], there.
+  void adamw(const std::vector<AdamParameter>& parameters, const AdamRates& rates,
+             const at::Tensor& verdict) const;
   // dw_VD f32 += the rows of dy_ND by their ids.
   void embedding_backward(const at::Tensor& dy_ND, const at::Tensor& ids_N, const at::Tensor& dw_VD) const;
 
@@ -94,27 +105,6 @@ class Ops {
  private:
   const Table& table_;
   Enqueue enqueue_;
-};
-
-// AdamW over parameters that stay where they are: their addresses are sent to the device once.
-class AdamW {
- public:
-  struct Parameter {
-    at::Tensor master, m, v, gradient;  // f32, dense, one size
-    at::Tensor working;                 // bf16, or undefined
-    bool decays = true;
-  };
-  AdamW(const Ops& ops, const std::vector<Parameter>& parameters, int64_t steps_done = 0);
-  // One update, unless the gradients' norm is not finite. Nothing is read by the host. squares: f64 sums whose
-  // total is the gradients' sum of squares, where a reduction has left them; undefined: they are found.
-  void step(const AdamOptions& options, const at::Tensor& squares = {});
-  // norm, steps done, steps left out: f64 [3] on the device, of the last step and until now.
-  const at::Tensor& figures() const { return figures_; }
-
- private:
-  const Ops& ops_;
-  int64_t chunks_;
-  at::Tensor tensors_, chunk_table_, squares_, figures_, rates_;
 };
 
 }  // namespace retort::kernels::cuda

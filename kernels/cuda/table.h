@@ -76,26 +76,23 @@ struct AdamTensor {
   const float* gradient;
   void* working;  // bf16, or null: none is written
   int64_t count;
-  float decay;  // 0 or 1: whether weight decay is for it
+  float keep;  // 1 - lr * decay
 };
 struct AdamChunk {
   int64_t tensor, offset;
 };
 constexpr int64_t kAdamChunk = 1 << 12, kTreeChunk = 1 << 11;
 
-struct AdamOptions {
-  double lr, beta1, beta2, eps, weight_decay;
-  double clip;  // largest norm of all gradients; 0: no limit
-};
-// What a step leaves on the device, to be read when the host has time. f64.
-struct AdamFigures {
-  double norm;     // of the gradients, before clipping
-  double steps;    // updates done so far, this one included
-  double skipped;  // steps left out so far since the norm was not finite
-};
-// The constants of a step in f32, each rounded once; `factor` is what gradients are multiplied by.
+// The constants of a step, each rounded once from double on the host.
 struct AdamRates {
-  float beta1, one_minus_beta1, beta2, one_minus_beta2, step, root, eps, keep, factor, go;
+  float beta1, one_minus_beta1, beta2, one_minus_beta2;
+  float step;  // lr / (1 - b1^t)
+  float root;  // 1 / sqrt(1 - b2^t)
+  float eps;
+};
+// kernels/gradient_norm.h has the meaning of each.
+struct Verdict {
+  double norm, factor, go;
 };
 
 // --- fake_quantize.cu, rounding.cuh
@@ -153,12 +150,16 @@ struct Table {
   void (*embedding_backward)(Element element, const void* dy, const int64_t* ids, const int64_t* order,
                              float* dw, int64_t n, int64_t width, Stream stream);
 
-  // Sums of squares of the chunks' gradients, f64 [count].
+  // Sums of squares of the chunks' gradients, f64 [count], in the order of kernels/gradient_norm.h.
   void (*squares)(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, double* squares,
                   Stream stream);
-  // From all `parts` sums of squares the figures and the rates, then the update of every chunk: one pass.
-  void (*adamw)(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, const AdamOptions& options,
-                const double* squares, int64_t parts, AdamFigures* figures, AdamRates* rates, Stream stream);
+  // The verdict on blocks whose pieces end at ends [blocks], and on `losses` numbers that are `stride` apart. sums
+  // [blocks] is scratch.
+  void (*judge)(const double* pieces, const int64_t* ends, int64_t blocks, double* sums, const double* losses,
+                int64_t count, int64_t stride, double clip, Verdict* verdict, Stream stream);
+  // The update of every chunk, unless the verdict is against it.
+  void (*adamw)(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, const AdamRates& rates,
+                const Verdict* verdict, Stream stream);
 
   // y (f32 or bf16 after `element`) = the value of x [n] on a grid whose groups of consecutive values find
   // their own scale. group 32 or 128, n a multiple; half_range for kInteger alone.

@@ -3,14 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "kernels/gradient_norm.h"
 #include "tests/cuda_emulation/providers.h"
-#include "tests/kernels/block_squares.h"
 
 namespace retort::testing {
 namespace {
 
-using kernels::cuda::AdamOptions;
-using kernels::cuda::AdamW;
 using kernels::cuda::Ops;
 
 // Sizes around a run, a block's part and a chunk.
@@ -27,22 +27,20 @@ const std::vector<Shape> kShapes = {{300, 31, true, true},
 constexpr double kClip = 3.0, kDecay = 0.1;
 constexpr int kSteps = 4, kBroken = 2;  // the step whose gradients are not finite
 
-AdamOptions options_of(int step) {
-  return {.lr = 1e-2 / (step + 1),
-          .beta1 = 0.9,
-          .beta2 = 0.95,
-          .eps = 1e-8,
-          .weight_decay = kDecay,
-          .clip = kClip};
-}
+constexpr kernels::AdamwStep kStep = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .t = 0};
+
 Tensors values(uint64_t seed, double std) {
   Tensors out;
   for (const Shape& s : kShapes) out.push_back(normal({s.rows, s.columns}, ++seed, std).to(at::kFloat));
   return out;
 }
-Tensors gradients_of(int step) { return values(100 + 10 * static_cast<uint64_t>(step), 0.1); }
+Tensors gradients_of(int step) {
+  Tensors out = values(100 + 10 * static_cast<uint64_t>(step), 0.1);
+  if (step == kBroken) out[3][0][77] = INFINITY;
+  return out;
+}
 
-// What training on the CPU does: a step that is not finite is left out. Norms, then p, m and v of each.
+// What a step does with gradients: the verdict on each step, then p, m and v of each parameter, and the working copies.
 Tensors on_cpu() {
   std::vector<kernels::AdamwTensor> tensors;
   for (const at::Tensor& p : values(0, 0.5))
@@ -52,74 +50,101 @@ Tensors on_cpu() {
                        {},
                        {0, p.size(0), p.size(0)},
                        kShapes[tensors.size()].decays ? kDecay : 0.0});
-  Tensors norms;
-  int64_t t = 0;
+  Tensors verdicts;
+  kernels::AdamwStep rates = kStep;
   for (int step = 0; step < kSteps; ++step) {
-    if (step == kBroken) continue;
-    Tensors gradients = gradients_of(step);
     std::vector<kernels::BlockedGradient> blocked;
-    for (size_t i = 0; i < gradients.size(); ++i) blocked.push_back({gradients[i], tensors[i].blocks});
-    const double norm = kernels::norm_of(kernels::block_squares(blocked));
-    norms.push_back(at::scalar_tensor(norm, at::kDouble));
-    kernels::clip_gradients(blocked, norm, kClip);
-    for (size_t i = 0; i < gradients.size(); ++i) tensors[i].gradient = gradients[i];
-    const AdamOptions o = options_of(step);
-    kernels::adamw(tensors, {.lr = o.lr, .beta1 = o.beta1, .beta2 = o.beta2, .eps = o.eps, .t = ++t});
+    for (size_t i = 0; const at::Tensor& g : gradients_of(step)) {
+      tensors[i].gradient = g;
+      blocked.push_back({g, tensors[i++].blocks});
+    }
+    verdicts.push_back(kernels::judge(kernels::squares_of(blocked), at::ones({2}, at::kDouble), kClip));
+    ++rates.t;
+    kernels::adamw(tensors, rates, verdicts.back());
+    if (step == kBroken) --rates.t;
   }
-  Tensors out{at::stack(norms)};
+  Tensors out{at::stack(verdicts)};
   for (const kernels::AdamwTensor& x : tensors) out.insert(out.end(), {x.p, x.m, x.v});
+  for (size_t i = 0; i < kShapes.size(); ++i)
+    if (kShapes[i].working) out.push_back(tensors[i].p.to(at::kBFloat16));
   return out;
 }
 
-// Norms, p, m and v of each, the figures, and the working copies.
-Tensors on_device(const Ops& ops, const at::Device& device, bool squares_given) {
-  std::vector<AdamW::Parameter> parameters;
+// The rates of a step, as kernels/adamw.cpp finds them.
+kernels::cuda::AdamRates rates_of(int64_t t) {
+  const auto f = [](double x) { return static_cast<float>(x); };
+  const auto steps = static_cast<double>(t);
+  return {f(kStep.beta1),
+          f(1 - kStep.beta1),
+          f(kStep.beta2),
+          f(1 - kStep.beta2),
+          f(kStep.lr / (1 - std::pow(kStep.beta1, steps))),
+          f(1 / std::sqrt(1 - std::pow(kStep.beta2, steps))),
+          f(kStep.eps)};
+}
+
+// `offset`: of the gradients in memory, so that runs of eight do not meet 16 bytes.
+Tensors on_device(const Ops& ops, const at::Device& device, int64_t offset) {
+  std::vector<Ops::AdamParameter> parameters;
   for (const at::Tensor& value : values(0, 0.5)) {
     const Shape& shape = kShapes[parameters.size()];
     const at::Tensor p = placed(value, device);
-    parameters.push_back({p, at::zeros_like(p), at::zeros_like(p), at::zeros_like(p),
-                          shape.working ? at::zeros_like(p, at::kBFloat16) : at::Tensor(), shape.decays});
+    parameters.push_back({p,
+                          at::zeros_like(p),
+                          at::zeros_like(p),
+                          {},
+                          shape.working ? at::zeros_like(p, at::kBFloat16) : at::Tensor(),
+                          static_cast<float>(1.0 - kStep.lr * (shape.decays ? kDecay : 0.0))});
   }
-  AdamW optimizer(ops, parameters);
-  Tensors norms;
+  Tensors verdicts;
+  int64_t t = 0;
   for (int step = 0; step < kSteps; ++step) {
-    const Tensors gradients = gradients_of(step);
-    at::Tensor squares = at::zeros({1}, at::TensorOptions(device).dtype(at::kDouble));
-    for (size_t i = 0; i < parameters.size(); ++i) {
-      parameters[i].gradient.copy_(gradients[i]);
-      if (step == kBroken && i == 3) parameters[i].gradient[0][77] = INFINITY;
-      squares.add_(parameters[i].gradient.to(at::kDouble).square().sum());
+    Tensors gradients;
+    std::vector<int64_t> of_block;
+    for (size_t i = 0; const at::Tensor& g : gradients_of(step)) {
+      gradients.push_back(placed(g, device, offset));
+      of_block.push_back((g.numel() + kernels::cuda::kAdamChunk - 1) / kernels::cuda::kAdamChunk);
+      parameters[i++].gradient = gradients.back();
     }
-    optimizer.step(options_of(step), squares_given ? squares : at::Tensor());
-    if (step != kBroken) norms.push_back(optimizer.figures()[0].clone());
+    const at::Tensor losses = at::ones({2, 3}, at::TensorOptions(device).dtype(at::kDouble)).select(1, 1);
+    verdicts.push_back(ops.judge(ops.squares(gradients), of_block, losses, kClip));
+    ops.adamw(parameters, rates_of(++t), verdicts.back());
+    if (step == kBroken) --t;
   }
-  Tensors out{at::stack(norms)};
-  for (const AdamW::Parameter& p : parameters) out.insert(out.end(), {p.master, p.m, p.v});
-  out.push_back(optimizer.figures().clone());
-  for (const AdamW::Parameter& p : parameters)
+  Tensors out{at::stack(verdicts)};
+  for (const Ops::AdamParameter& p : parameters) out.insert(out.end(), {p.master, p.m, p.v});
+  for (const Ops::AdamParameter& p : parameters)
     if (p.working.defined()) out.push_back(p.working);
   return out;
 }
 
 TEST(CudaAdamW, MakesTheBitsOfTheCpu) {
   const Tensors want = on_cpu();
-  ASSERT_GT(want[0].max().item<double>(), kClip) << "clipping must be tried";
-  for (const bool squares_given : {false, true})
+  const at::Tensor clipped = want[0].select(1, 1) < 1.0, goes = want[0].select(1, 2);
+  ASSERT_EQ(clipped.sum().item<int64_t>(), kSteps) << "clipping must be tried";
+  ASSERT_EQ(goes.sum().item<double>(), kSteps - 1) << "and a step that is left out";
+  for (const int64_t offset : {0, 1})
     everywhere(
-        "adamw",
-        [&](const Ops& ops, const at::Device& device) { return on_device(ops, device, squares_given); },
+        fmt::format("adamw, gradients {} off", offset),
+        [&](const Ops& ops, const at::Device& device) { return on_device(ops, device, offset); },
         [&](const Tensors& got) {
-          EXPECT_LE(relative_error(got[0], want[0]), 1e-14);
-          for (size_t i = 1; i < want.size(); ++i) EXPECT_TRUE(same_bits(got[i], want[i])) << i;
-          const at::Tensor figures = got[want.size()];
-          EXPECT_EQ(figures[1].item<double>(), kSteps - 1) << "steps";
-          EXPECT_EQ(figures[2].item<double>(), 1) << "steps left out";
-          size_t at = want.size() + 1;
-          for (size_t i = 0; i < kShapes.size(); ++i)
-            if (kShapes[i].working) {
-              EXPECT_TRUE(same_bits(got[at++], want[1 + 3 * i].to(at::kBFloat16))) << i;
-            }
+          ASSERT_EQ(got.size(), want.size());
+          for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(same_bits(got[i], want[i])) << i;
         });
+}
+
+TEST(CudaAdamW, ALossThatIsNotFiniteLeavesTheStepOut) {
+  everywhere(
+      "judge",
+      [](const Ops& ops, const at::Device& device) -> Tensors {
+        const at::Tensor pieces = at::ones({3}, at::TensorOptions(device).dtype(at::kDouble));
+        const at::Tensor losses = at::tensor({1.0, static_cast<double>(NAN)}, at::kDouble).to(device);
+        return {ops.judge(pieces, {1, 2}, losses, 0.0), ops.judge(pieces, {3}, losses.narrow(0, 0, 1), 0.0)};
+      },
+      [](const Tensors& got) {
+        EXPECT_EQ(got[0][2].item<double>(), 0.0);
+        EXPECT_TRUE(same_bits(got[1], at::tensor({std::sqrt(3.0), 1.0, 1.0}, at::kDouble)));
+      });
 }
 
 }  // namespace

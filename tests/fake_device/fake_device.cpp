@@ -37,10 +37,26 @@ bool on_device(const at::Tensor& x) { return x.device().type() == kType; }
 
 // --- memory and the thread's device
 
+thread_local int current = 0;
+
+// While one lives, the thread allocates on that device.
+class On {
+ public:
+  explicit On(std::optional<c10::Device> device) : before_(current) {
+    if (device && device->has_index()) current = device->index();
+  }
+  ~On() { current = before_; }
+  On(const On&) = delete;
+  On& operator=(const On&) = delete;
+
+ private:
+  int before_;
+};
+
 struct Allocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     void* const at = Memory::get().allocate(bytes);
-    return {at, at, &release, fake_device()};
+    return {at, at, &release, fake_device(current)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
@@ -51,23 +67,27 @@ struct Allocator final : c10::Allocator {
 Allocator allocator;
 REGISTER_ALLOCATOR(kType, &allocator)
 
-// One device and one stream, which is always done.
+// One stream a device, which is always done.
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return kType; }
-  c10::Device exchangeDevice(c10::Device) const override { return fake_device(); }
-  c10::Device getDevice() const override { return fake_device(); }
-  void setDevice(c10::Device) const override {}
-  void uncheckedSetDevice(c10::Device) const noexcept override {}
-  c10::Stream getStream(c10::Device) const override { return stream(); }
-  c10::Stream getDefaultStream(c10::Device) const override { return stream(); }
-  c10::Stream exchangeStream(c10::Stream) const override { return stream(); }
-  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  c10::Device exchangeDevice(c10::Device device) const override {
+    return fake_device(std::exchange(current, device.index()));
+  }
+  c10::Device getDevice() const override { return fake_device(current); }
+  void setDevice(c10::Device device) const override { current = device.index(); }
+  void uncheckedSetDevice(c10::Device device) const noexcept override { current = device.index(); }
+  c10::Stream getStream(c10::Device device) const override { return stream(device); }
+  c10::Stream getDefaultStream(c10::Device device) const override { return stream(device); }
+  c10::Stream exchangeStream(c10::Stream next) const override { return stream(next.device()); }
+  c10::DeviceIndex deviceCount() const noexcept override { return kFakeDevices; }
   void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
   void block(void*, const c10::Stream&) const override {}
   bool queryEvent(void*) const override { return true; }
   bool queryStream(const c10::Stream&) const override { return true; }
   void synchronizeStream(const c10::Stream&) const override {}
-  static c10::Stream stream() { return c10::Stream(c10::Stream::DEFAULT, fake_device()); }
+  static c10::Stream stream(c10::Device device) {
+    return c10::Stream(c10::Stream::DEFAULT, fake_device(device.has_index() ? device.index() : current));
+  }
 };
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard)
 
@@ -87,22 +107,25 @@ const bool kNamed = [] {
 // --- operators of the device's own
 
 at::Tensor empty(c10::IntArrayRef size, std::optional<c10::ScalarType> dtype, std::optional<c10::Layout>,
-                 std::optional<c10::Device>, std::optional<bool>, std::optional<c10::MemoryFormat> format) {
+                 std::optional<c10::Device> device, std::optional<bool>,
+                 std::optional<c10::MemoryFormat> format) {
+  const On there(device);
   return at::detail::empty_generic(size, &allocator, c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
                                    c10::dtype_or_default(dtype), format);
 }
 
 at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::optional<c10::ScalarType> dtype,
-                         std::optional<c10::Layout>, std::optional<c10::Device>, std::optional<bool>) {
+                         std::optional<c10::Layout>, std::optional<c10::Device> device, std::optional<bool>) {
+  const On there(device);
   return at::detail::empty_strided_generic(size, stride, &allocator,
                                            c10::DispatchKeySet(c10::DispatchKey::PrivateUse1),
                                            c10::dtype_or_default(dtype));
 }
 
-at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
   count([&](Traffic& t) {
     if (!on_device(from))
-      ++t.to_device;
+      ++t.to_device, t.uploads_waited += non_blocking ? 0 : 1;
     else if (!on_device(to))
       ++t.to_host;
     else
@@ -119,6 +142,7 @@ const at::Tensor& resize(const at::Tensor& x, c10::IntArrayRef size, std::option
   const auto bytes = static_cast<size_t>(c10::multiply_integers(size)) * x.element_size();
   c10::StorageImpl* const storage = x.storage().unsafeGetStorageImpl();
   if (bytes > storage->nbytes()) {
+    const On there(x.device());
     storage->set_data_ptr_noswap(allocator.allocate(bytes));
     storage->set_nbytes(bytes);
   }
@@ -173,7 +197,7 @@ const bool kProvided = (kernels::cuda::provide(kType, emulated_ops()), true);
 
 }  // namespace
 
-at::Device fake_device() { return {kType, 0}; }
+at::Device fake_device(int index) { return {kType, static_cast<c10::DeviceIndex>(index)}; }
 
 Watch::Watch() {
   count([&](const Traffic& t) { before_ = t; });
@@ -184,6 +208,7 @@ Traffic Watch::traffic() const {
   count([&](const Traffic& t) { out = t; });
   out.to_device -= before_.to_device;
   out.to_host -= before_.to_host;
+  out.uploads_waited -= before_.uploads_waited;
   out.scalars -= before_.scalars;
   out.shapes -= before_.shapes;
   out.launches -= before_.launches;

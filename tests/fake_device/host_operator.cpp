@@ -11,7 +11,7 @@ namespace {
 
 using c10::IValue;
 
-bool on_device(const at::Tensor& x) { return x.defined() && x.device() == fake_device(); }
+bool on_device(const at::Tensor& x) { return x.defined() && x.device().type() == fake_device().type(); }
 
 c10::Storage storage_on_host(const c10::Storage& storage) {
   c10::DataPtr data(Memory::get().readable(storage.data()), at::kCPU);
@@ -68,7 +68,9 @@ class Call {
         out.push_back(x ? std::optional(host(*x, written)) : std::nullopt);
       return out;
     }
-    return value.isDevice() ? IValue(at::Device(at::kCPU)) : value;
+    if (!value.isDevice()) return value;
+    if (value.toDevice().has_index()) where_ = value.toDevice();
+    return IValue(at::Device(at::kCPU));
   }
 
   at::Tensor host(const at::Tensor& x, bool written) {
@@ -78,6 +80,9 @@ class Call {
                   " got tensors of the host and of the device");
       return x;
     }
+    TORCH_CHECK(!where_ || *where_ == x.device(), "fake device: ", op_.schema().name(), " got tensors of ",
+                *where_, " and ", x.device());
+    where_ = x.device();
     if (written && x.numel() == 0) {  // the operator may give it its size
       resized_.push_back({x, at::empty({0}, x.options().device(at::kCPU))});
       pairs_.push_back(resized_.back());
@@ -110,12 +115,14 @@ class Call {
     for (const Pair& pair : pairs_)  // a view of an argument
       if (pair.host.is_alias_of(x))
         return in_storage(x, pair.device.storage(), c10::DispatchKey::PrivateUse1);
-    at::Tensor out = at::empty_strided(x.sizes(), x.strides(), x.options().device(fake_device()));
+    at::Tensor out =
+        at::empty_strided(x.sizes(), x.strides(), x.options().device(where_.value_or(fake_device())));
     on_host(out).copy_(x);
     return out;
   }
 
   const c10::OperatorHandle& op_;
+  std::optional<at::Device> where_;  // that all of the call's tensors are on
   std::vector<Pair> pairs_;
   std::vector<Resized> resized_;
 };

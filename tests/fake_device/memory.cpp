@@ -30,6 +30,9 @@ Memory::Memory() {
 void* Memory::allocate(size_t bytes) {
   const size_t size = (bytes + kUnit) / kUnit * kUnit;
   const std::lock_guard lock(mutex_);
+  TORCH_CHECK_WITH(OutOfMemoryError, in_use_ + size <= most_, "fake device out of memory. Tried to allocate ",
+                   size, " bytes");
+  in_use_ += size;
   auto& spare = spare_[size];
   void* address = nullptr;
   if (!spare.empty()) {
@@ -49,6 +52,7 @@ void Memory::free(void* address) {
   const std::lock_guard lock(mutex_);
   const auto found = sizes_.find(address);
   RETORT_ASSERT(found != sizes_.end());
+  in_use_ -= found->second;
   spare_[found->second].push_back(address);
   sizes_.erase(found);
 }
@@ -57,6 +61,11 @@ void* Memory::readable(const void* address) const {
   const auto offset = static_cast<const char*>(address) - closed_;
   RETORT_ASSERT(offset >= 0 && static_cast<size_t>(offset) <= kBytes);
   return readable_ + offset;
+}
+
+void Memory::limit(size_t more) {
+  const std::lock_guard lock(mutex_);
+  most_ = in_use_ + more;
 }
 
 void Memory::open(int more) {

@@ -40,11 +40,12 @@ inline void expect_working(const models::Parameters& parameters, models::WeightM
 struct Ran {
   std::vector<train::StepStats> steps;
   std::map<std::string, at::Tensor> masters;  // on the host
-  Traffic traffic;                            // of the last step
+  std::vector<Traffic> all_traffic;           // of each step
+  int64_t updates = 0;                        // that the optimizer has counted
 };
 
 // An update moves a weight by at most lr / eps of what its gradient is off by, so that weights can be compared.
-inline constexpr double kLr = 1e-2, kEps = 1e-2;
+inline constexpr double kLr = 1e-2, kEps = 1e-2, kClip = 0.5;
 // A chain of f32 operations with so many roundings, each sum counted by its terms.
 inline constexpr double kChain = 2000 * 0x1p-24;
 
@@ -58,14 +59,15 @@ inline Ran run(const Training& training, const at::Device& device, int64_t steps
   const auto optimizer =
       train::make_optimizer({.lr = kLr, .eps = kEps}, {model->parameters(), objective->learned()});
   const auto comm = comm::make_self_comm();
-  train::TrainStep step({*model, *map, *objective, *optimizer, *comm}, 2, 0.5);
+  train::TrainStep step({*model, *map, *objective, *optimizer, *comm}, 2, kClip);
   Ran out;
   for (int64_t s = 0; s < steps; ++s) {
     const std::vector<data::Batch> batches{training.batch(2 * s), training.batch(2 * s + 1)};
     const Watch watch;
     out.steps.push_back(step.run(s, batches, kLr));
-    out.traffic = watch.traffic();
+    out.all_traffic.push_back(watch.traffic());
   }
+  out.updates = optimizer->state().front().second.item<int64_t>();
   expect_working(model->parameters(), *map);
   for (const models::Parameter& p : model->parameters().unique())
     if (p.master.numel() > 0) out.masters[p.name] = p.master.cpu();

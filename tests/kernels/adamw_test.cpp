@@ -54,6 +54,22 @@ TEST(AdamwKernel, StepsTheRowsOfItsBlocks) {
     }
 }
 
+// A verdict's factor is the same as gradients that were multiplied before, and one against the step leaves no trace.
+TEST(AdamwKernel, TakesTheVerdict) {
+  const AdamwTensor judged = sample({300, 131}, {0, 300, 300}), clipped = sample({300, 131}, {0, 300, 300}),
+                    left = sample({300, 131}, {0, 300, 300}), before = sample({300, 131}, {});
+  const double factor = static_cast<float>(0.3);
+  adamw({judged}, kStep, at::tensor({7.0, factor, 1.0}, at::kDouble));
+  clipped.gradient.mul_(factor);
+  adamw({clipped}, kStep);
+  adamw({left}, kStep, at::tensor({NAN, 1.0, 0.0}, at::kDouble));
+  for (at::Tensor AdamwTensor::*member : {&AdamwTensor::p, &AdamwTensor::m, &AdamwTensor::v}) {
+    EXPECT_TRUE(testing::same_bits(judged.*member, clipped.*member));
+    EXPECT_TRUE(testing::same_bits(left.*member, before.*member));
+  }
+  EXPECT_THROW(adamw({left}, kStep, at::ones({3})), ShapeError);
+}
+
 TEST(AdamwKernel, RefusesWhatItCannotRead) {
   for (at::Tensor AdamwTensor::*member :
        {&AdamwTensor::p, &AdamwTensor::m, &AdamwTensor::v, &AdamwTensor::gradient})

@@ -29,13 +29,27 @@ Gradients gradients() {
   return out;
 }
 
-// The sum of squares of f64 elements in the order of the kernel: eight running sums, then pairs of them.
+double halves(std::vector<double> x) {
+  for (size_t half = x.size() / 2; half > 0; half /= 2)
+    for (size_t i = 0; i < half; ++i) x[i] += x[i + half];
+  return x[0];
+}
+
+// The sum of squares of f64 elements in the order that the header gives.
 double block_sum(const at::Tensor& rows) {
   const double* x = rows.const_data_ptr<double>();
-  double lanes[8] = {};
-  const int64_t count = rows.numel(), eights = count / 8 * 8;
-  for (int64_t i = 0; i < count; ++i) lanes[i < eights ? i % 8 : 0] += x[i] * x[i];
-  return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+  double sum = 0;
+  for (int64_t piece = 0; piece < rows.numel(); piece += 4096) {
+    std::vector<double> sums(2048), of_eight;
+    for (int64_t i = piece; i < std::min(piece + 4096, rows.numel()); ++i)
+      sums[static_cast<size_t>(i - piece) % 2048] += x[i] * x[i];
+    for (const double* s = sums.data(); s < sums.data() + sums.size(); s += 8)
+      of_eight.push_back(((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])));
+    std::vector<double> of_warp;
+    for (auto at = of_eight.begin(); at < of_eight.end(); at += 32) of_warp.push_back(halves({at, at + 32}));
+    sum += halves(of_warp);
+  }
+  return sum;
 }
 
 }  // namespace
@@ -96,16 +110,24 @@ TEST(GradientNorm, TakesNoPartOfTheThreadCount) {
   EXPECT_EQ(one, three);
 }
 
-TEST(GradientNorm, ClipsToTheLimitAndOnlyAboveIt) {
-  const Gradients clipped = gradients();
-  const double norm = gradient_norm(clipped);
-  clip_gradients(clipped, norm, 1.5);
-  EXPECT_NEAR(gradient_norm(clipped), 1.5, 1e-6);
-  for (const double limit : {0.0, norm, 2 * norm}) {
-    const Gradients untouched = gradients();
-    clip_gradients(untouched, norm, limit);
-    EXPECT_TRUE(testing::same_bits(untouched[1].values, gradients()[1].values)) << limit;
-  }
+TEST(GradientNorm, TheVerdictClipsAboveTheLimitAndStopsAtWhatIsNotFinite) {
+  const Gradients all = gradients();
+  const double norm = gradient_norm(all), nan = std::numeric_limits<double>::quiet_NaN();
+  const auto verdict_on = [&](double loss, double limit) {
+    const at::Tensor v = judge(squares_of(all), at::tensor({1.5, loss}, at::kDouble), limit);
+    return std::vector<double>(v.const_data_ptr<double>(), v.const_data_ptr<double>() + 3);
+  };
+  EXPECT_EQ(verdict_on(2.0, 1.5), (std::vector<double>{norm, static_cast<float>(1.5 / norm), 1.0}));
+  for (const double limit : {0.0, norm, 2 * norm})
+    EXPECT_EQ(verdict_on(2.0, limit), (std::vector<double>{norm, 1.0, 1.0})) << limit;
+  EXPECT_EQ(verdict_on(nan, 0.0)[2], 0.0);
+  all[1].values[3][5] = nan;
+  EXPECT_EQ(verdict_on(2.0, 0.0)[2], 0.0);
+  EXPECT_TRUE(testing::same_bits(
+      verdict(norm, true, 1.5),
+      at::tensor({norm, static_cast<double>(static_cast<float>(1.5 / norm)), 1.0}, at::kDouble)));
+  EXPECT_EQ(verdict(norm, false, 1.5)[2].item<double>(), 0.0);
+  EXPECT_THROW(judge(squares_of(gradients()), at::zeros({2}), 1.0), ShapeError);
 }
 
 }  // namespace retort::kernels

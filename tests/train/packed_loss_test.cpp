@@ -36,9 +36,10 @@ Learned learn(const std::vector<data::Batch>& batches) {
 // Keeps what it is given and changes nothing.
 class Recorder final : public Optimizer {
  public:
-  void step(const Trained&, const std::vector<at::Tensor>& gradients, double) override {
+  void step(const Trained&, const std::vector<at::Tensor>& gradients, double, const at::Tensor&) override {
     for (const at::Tensor& g : gradients) gradients_.push_back(g.clone());
   }
+  void left_out() override {}
   formats::NamedTensors state() const override { return {}; }
   std::vector<const models::Parameter*> state_parameters() const override { return {}; }
   void set_state(const std::map<std::string, at::Tensor>&) override {}

@@ -71,13 +71,16 @@ void expect_same(const Outcome& a, const Outcome& b) {
     EXPECT_TRUE(testing::same_bits(a.weights[i], b.weights[i])) << i;
 }
 
-// Keeps what it is given and changes nothing.
+// Keeps what an update would take and changes nothing.
 class Recorder final : public Optimizer {
  public:
-  void step(const Trained&, const std::vector<at::Tensor>& gradients, double) override {
+  void step(const Trained&, const std::vector<at::Tensor>& gradients, double,
+            const at::Tensor& verdict) override {
     gradients_.clear();
-    for (const at::Tensor& g : gradients) gradients_.push_back(g.defined() ? g.clone() : g);
+    for (const at::Tensor& g : gradients)
+      gradients_.push_back(g.defined() ? g * verdict[1].item<double>() : g);
   }
+  void left_out() override {}
   formats::NamedTensors state() const override { return {}; }
   std::vector<const models::Parameter*> state_parameters() const override { return {}; }
   void set_state(const std::map<std::string, at::Tensor>&) override {}
