@@ -1,6 +1,6 @@
 // NCCL over CUDA tensors, on one communication stream of its own: an operation starts when the work that is
 // now on the default stream is done, and Pending::wait() makes the default stream wait for it, not the host.
-// Compiled and linked on a machine without a GPU; not yet run on several.
+// A part of libretort_cuda.so. Compiled and linked on a machine without a GPU; not yet run on several.
 #include <cuda_runtime.h>
 #include <nccl.h>
 
@@ -175,8 +175,8 @@ class NcclComm final : public Comm {
 
 }  // namespace
 
-std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap) { return std::make_unique<NcclComm>(bootstrap); }
-
-bool nccl_available() { return true; }
-
 }  // namespace retort::comm
+
+extern "C" retort::comm::Comm* retort_cuda_nccl(retort::comm::Comm& bootstrap) {
+  return new retort::comm::NcclComm(bootstrap);  // comm/nccl.cpp owns it
+}

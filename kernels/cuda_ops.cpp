@@ -1,37 +1,29 @@
 #include "kernels/cuda_ops.h"
 
-#include <c10/cuda/CUDAException.h>
-#include <c10/cuda/CUDAFunctions.h>
-#include <c10/cuda/CUDAGuard.h>
-#include <c10/cuda/CUDAStream.h>
-#include <dlfcn.h>
+#include "core/cuda_plugin.h"
+#include "core/error.h"
+#include "kernels/cuda/plugin.h"
 
 namespace retort::kernels::cuda {
 
-namespace {
-
-// On the current stream of the tensor's device; a launch that the device refuses is known here, not later.
-void enqueue(const at::Tensor& on, const std::function<void(Stream)>& kernels) {
-  const c10::cuda::CUDAGuard device(on.device());
-  kernels(c10::cuda::getCurrentCUDAStream(on.get_device()).stream());
-  C10_CUDA_KERNEL_LAUNCH_CHECK();
-}
-
-}  // namespace
-
-bool compiled() { return true; }
-
 std::string load() {
   static const std::string why = []() -> std::string {
-    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr) return dlerror();
-    if (c10::cuda::device_count() == 0) return "no CUDA device";
-    return at::hasCUDA() ? "" : "libtorch_cuda was loaded after a backward pass";
+    const CudaPlugin& plugin = CudaPlugin::get();
+    if (!plugin.missing().empty()) return plugin.missing();
+    auto* const start = plugin.function<decltype(retort_cuda_start)>("retort_cuda_start");
+    const char* const trouble = start();
+    return trouble == nullptr ? "" : trouble;
   }();
   return why;
 }
 
 const Ops& device_ops() {
-  static const Ops ops(device::table(), enqueue);
+  static const Ops ops = [] {
+    const CudaPlugin& plugin = CudaPlugin::get();
+    check<InternalError>(plugin.missing().empty(), "[kernels] {}", plugin.missing());
+    return Ops(*plugin.function<decltype(retort_cuda_kernels)>("retort_cuda_kernels")(),
+               plugin.function<decltype(retort_cuda_enqueue)>("retort_cuda_enqueue"));
+  }();
   return ops;
 }
 

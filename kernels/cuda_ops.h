@@ -1,8 +1,9 @@
 // Whose kernels take a tensor: the CUDA kernels on a GPU, or those that were provided for another kind of device. The
-// room's operations ask ops_for() and nothing else. cuda_ops.cpp or its twin no_cuda.cpp is built, which is CMake's choice.
+// room's operations ask ops_for() and nothing else.
 //
-// The program does not link libtorch_cuda, which drags in libraries of gigabytes that a CPU machine lacks;
-// load() brings it in when a device is wanted. Compiled and emulated (docs/cuda.md), not yet run on a device.
+// The program links neither the CUDA kernels nor libtorch_cuda, which drags in libraries of gigabytes that a CPU machine
+// lacks; load() brings both in when a device is wanted (kernels/cuda/plugin.h). Compiled and emulated (docs/cuda.md), not
+// yet run on a device.
 #pragma once
 
 #include <string>
@@ -11,9 +12,8 @@
 
 namespace retort::kernels::cuda {
 
-bool compiled();  // whether this program has CUDA kernels
-// Makes CUDA tensors possible; later calls return the first one's answer: empty, or why there are none (a
-// build without CUDA, a library that the loader lacks, no device). Call it before the first backward():
+// Makes CUDA tensors possible; later calls return the first one's answer: empty, or why there are none (no
+// plugin, one of another version, a library that the loader lacks, no device). Call it before the first backward():
 // LibTorch settles then which devices it has, and libtorch_cuda comes too late.
 std::string load();
 // Kernels for a kind of device that LibTorch knows without us. They outlive every tensor there.

@@ -49,9 +49,10 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);
   log.info("{}; {}", started.sentence, options.tuning.summary());
-  const recipes::ChosenDevice chosen =
-      recipes::choose_device(recipe.run.device, recipes::most_ranks(recipe, comm.size()));
+  const recipes::ChosenDevice chosen = recipes::choose_device(
+      recipe.run.device, recipes::most_ranks(recipe, started.local.size), started.local.rank);
   options.device = chosen.device;
+  options.profile = arguments.profile;
   log.info("{}", chosen.sentence);
   check<ConfigError>(!recipe.claim || arguments.only.empty(),
                      "{}: the stages of a claim run together, for every seed; use retort run",

@@ -20,6 +20,7 @@ struct RunArguments {
   std::string resume = "auto";  // auto | never | a checkpoint's path
   std::string comm = "auto";    // comm::comm_choices()
   std::string only = {};        // a kind of stage: with what it needs, and nothing else
+  int64_t profile = 0;          // steps
 };
 ExitCode run_verb(const RunArguments& arguments);
 

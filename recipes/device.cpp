@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/cuda_plugin.h"
 #include "core/error.h"
 #include "kernels/cuda_ops.h"
 #include "recipes/data_options.h"
@@ -27,12 +28,18 @@ int number_of(std::string_view name) {
 }
 
 // Why there is no GPU for it; "" where the driver has one.
-std::string trouble_with(int number, int64_t ranks, const Devices& devices) {
-  if (!devices.compiled) return "this program was built without CUDA";
-  if (ranks > 1) return fmt::format("{} ranks are to train, and on a GPU only one can yet", ranks);
+std::string trouble_with(const std::string& wanted, int64_t ranks, const Devices& devices) {
+  if (!devices.compiled)
+    return fmt::format("there is no {}, which a build with CUDA makes", CudaPlugin::path());
+  const int number = std::max(0, number_of(wanted));
+  if (ranks > 1 && wanted.starts_with("cuda:"))
+    return fmt::format("{} ranks are to train, and this is one GPU: cuda gives each one of its own", ranks);
   const CudaDriver driver = devices.driver();
   if (!driver.missing.empty()) return driver.missing;
   const auto gpus = static_cast<int>(driver.gpus.size());
+  if (ranks > 1 && gpus < ranks)
+    return fmt::format("{} ranks are to train, and this machine has {} GPU{}, one for each rank", ranks, gpus,
+                       gpus == 1 ? "" : "s");
   if (number < gpus) return "";
   return fmt::format("there is no cuda:{}: this machine has {} GPU{} (retort devices)", number, gpus,
                      gpus == 1 ? "" : "s");
@@ -47,25 +54,26 @@ Rule<std::string> device_rule() {
 }
 
 Devices devices_here() {
-  return {kernels::cuda::compiled(), [] { return probe_cuda_driver(); }, kernels::cuda::load};
+  return {CudaPlugin::is_there(), [] { return probe_cuda_driver(); }, kernels::cuda::load};
 }
 
 std::string device_misfit(const std::string& wanted, int64_t ranks, const Devices& devices) {
-  const int number = number_of(wanted);
-  if (number < 0) return "";
-  const std::string trouble = trouble_with(number, ranks, devices);
+  if (number_of(wanted) < 0) return "";
+  const std::string trouble = trouble_with(wanted, ranks, devices);
   return trouble.empty() ? "" : fmt::format("{}: {}; {}", wanted, trouble, kRemedy);
 }
 
-ChosenDevice choose_device(const std::string& wanted, int64_t ranks, const Devices& devices) {
+ChosenDevice choose_device(const std::string& wanted, int64_t ranks, int local, const Devices& devices) {
   if (wanted == "cpu") return {c10::kCPU, "device cpu, as run.device says"};
-  const int number = std::max(0, number_of(wanted));
-  std::string trouble = trouble_with(number, ranks, devices);
+  std::string trouble = trouble_with(wanted, ranks, devices);
   if (trouble.empty()) trouble = devices.load();
-  if (trouble.empty())
+  if (trouble.empty()) {
+    const int number = std::max(0, number_of(wanted)) + local;
+    const std::string name = devices.driver().gpus.at(static_cast<size_t>(number)).name;
     return {c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(number)),
-            fmt::format("device cuda:{}: {}", number,
-                        devices.driver().gpus.at(static_cast<size_t>(number)).name)};
+            fmt::format("device cuda:{}: {}{}", number, name,
+                        ranks > 1 ? "; a GPU for each rank, whose sums travel through host memory" : "")};
+  }
   check<ConfigError>(wanted == "auto", "run.device: {}: {}; {}", wanted, trouble, kRemedy);
   return {c10::kCPU, fmt::format("device cpu: {}", trouble)};
 }

@@ -1,8 +1,9 @@
 // run.device: where a run's models are trained and scored.
 //
-//   auto     a GPU that answers, where one rank trains; else the CPU. The log says which and why
+//   auto     a GPU that answers, one for each rank of this machine; else the CPU. The log says which and why
 //   cpu
-//   cuda     the first GPU;  cuda:N the GPU of that number (retort devices lists them)
+//   cuda     the first GPU, and each further rank of this machine the next one
+//   cuda:N   the GPU of that number (retort devices lists them), for one rank
 //
 // Nothing is loaded for the CPU, nor for auto on a machine whose driver has no GPU.
 #pragma once
@@ -22,13 +23,13 @@ Rule<std::string> device_rule();
 
 // What there is to choose from: this machine's, or a test's.
 struct Devices {
-  bool compiled = false;  // whether this program has CUDA kernels
+  bool compiled = false;  // whether there are CUDA kernels: core/cuda_plugin.h
   std::function<CudaDriver()> driver = {};
   std::function<std::string()> load = {};  // kernels/cuda_ops.h: "" or why there are no CUDA tensors
 };
 Devices devices_here();
 
-// Why a run of so many ranks cannot take it, and what to do; "" where it can, as far as is known without loading
+// Why a run of so many ranks on this machine cannot take it, and what to do; "" where it can, as far as is known without loading
 // anything. Never for cpu and auto.
 std::string device_misfit(const std::string& wanted, int64_t ranks, const Devices& devices = devices_here());
 
@@ -36,10 +37,12 @@ struct ChosenDevice {
   c10::Device device = c10::kCPU;
   std::string sentence;  // for the log
 };
-// ConfigError for a device that is not there.
-ChosenDevice choose_device(const std::string& wanted, int64_t ranks, const Devices& devices = devices_here());
+// For this process, which is number `local` of the machine's; its rank r, a thread, takes device + r
+// (recipes/on_ranks.h). ConfigError for a device that is not there.
+ChosenDevice choose_device(const std::string& wanted, int64_t ranks, int local = 0,
+                           const Devices& devices = devices_here());
 
-// Of any stage: the launch's processes, or parallel.ranks threads.
+// On a machine, of any stage: the launch's processes there, or parallel.ranks threads.
 int64_t most_ranks(const Recipe& recipe, int64_t processes);
 
 }  // namespace retort::recipes

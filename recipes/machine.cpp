@@ -44,7 +44,7 @@ std::string of_gpus() {
 }
 
 std::string of_nccl() {
-  if (!comm::nccl_available()) return "this program was built without NCCL";
+  if (!comm::nccl_available()) return "none: it is a part of libretort_cuda.so";
   const int version = nccl_version();
   if (version == 0) return "built in, and libnccl.so.2 cannot be opened";
   return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);

@@ -1,5 +1,5 @@
 // A stage's work on every rank: the launch's processes when it has several, else parallel.ranks threads of
-// this one, which share its processors. Returns rank 0's outcome in every process. An error of one rank ends
+// this one, which share its processors; thread r has the r-th device from the process's own on. Returns rank 0's outcome in every process. An error of one rank ends
 // the others' collectives and is thrown here as an ordinary one.
 #pragma once
 

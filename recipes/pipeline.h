@@ -22,6 +22,7 @@ struct PipelineOptions {
   int64_t threads = 1;      // of each process
   kernels::CpuTuning tuning = {};
   at::Device device = at::kCPU;
+  int64_t profile = 0;  // steps of each training stage: train/profile.h
 };
 
 // kDone, or kPreempted when stopped. Products (tables, samples) go to stdout on rank 0.

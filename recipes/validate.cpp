@@ -59,7 +59,9 @@ void check_preset(StageCheck& check, const Input& input, const std::string& name
 std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
   std::vector<Finding> findings;
   if (recipe.stages.empty()) findings.push_back({"", {"stages"}, "must name at least one stage, got none"});
-  if (std::string misfit = device_misfit(recipe.run.device, most_ranks(recipe, ranks)); !misfit.empty())
+  // How many of the launch's ranks are on this machine is not known here; but one GPU is for one rank anywhere.
+  const int64_t sharing = most_ranks(recipe, recipe.run.device.starts_with("cuda:") ? ranks : 1);
+  if (std::string misfit = device_misfit(recipe.run.device, sharing); !misfit.empty())
     findings.push_back({"", {"run.device"}, std::move(misfit)});
   std::set<std::string> names;
   for (const Stage& stage : recipe.stages) {

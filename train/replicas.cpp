@@ -16,7 +16,8 @@ uint64_t digest_of(const formats::NamedTensors& tensors) {
   Digest digest;
   for (const auto& [name, tensor] : tensors) {
     digest.add(as_bytes(name));
-    digest.add(host_bytes(tensor));
+    const at::Tensor here = tensor.cpu();  // one at a time
+    digest.add(host_bytes(here));
   }
   return digest.value();
 }

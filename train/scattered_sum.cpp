@@ -95,7 +95,8 @@ void ScatteredSum::add(size_t i, at::Tensor gradient) {
 at::Tensor ScatteredSum::pack(const Bucket& bucket) const {
   const at::Tensor& first = bucket.gradients.front();
   if (bucket.members.size() == 1 && first.defined()) return first.contiguous().view(-1);
-  const at::Tensor packed_N = at::empty({bucket.elements}, bucket.dtype);
+  const at::Device device = parameters_[bucket.members.front()]->working.device();
+  const at::Tensor packed_N = at::empty({bucket.elements}, at::TensorOptions(device).dtype(bucket.dtype));
   int64_t next = 0;
   for (int rank = 0; rank < comm_.size(); ++rank)
     for (size_t m = 0; m < bucket.members.size(); ++m) {
@@ -123,7 +124,7 @@ void ScatteredSum::start(Bucket& bucket) {
   const auto mine = static_cast<size_t>(comm_.rank());
   std::vector<at::Tensor> received;
   for (int peer = 0; peer < comm_.size(); ++peer)
-    received.push_back(at::empty({bucket.bounds[mine + 1] - bucket.bounds[mine]}, bucket.dtype));
+    received.push_back(at::empty({bucket.bounds[mine + 1] - bucket.bounds[mine]}, packed_N.options()));
   comm::Pending arrival = comm_.all_to_all(received, packed_N, bucket.bounds);
   flights_.push_back({bucket, std::move(received), std::move(arrival)});
 }

@@ -4,6 +4,9 @@
 #include "core/digest.h"
 #include "distill/capture.h"
 #include "distill/objectives.h"
+#include "distill/on_policy.h"
+#include "distill/preference_loss.h"
+#include "models/family.h"
 #include "tests/data/corpus.h"
 #include "tests/fake_device/training.h"
 #include "tests/train/tiny_run.h"
@@ -104,6 +107,89 @@ TEST(RunOnDevice, AMixtureOfTeachersIsTheCpus) {
     return distill::objectives().at("distillation").make(std::move(input));
   };
   expect_the_cpus(training);
+}
+
+// --- objectives that look at whole answers, and models that look at whole rows
+
+// Four rows of 8 tokens: prompts of 2 and 4, answers of 3, 6, 2 and 1; every second one is the worse.
+data::Batch answers(int64_t number) {
+  data::Batch batch;
+  batch.tokens_BT = (at::arange(32) * (7 + 2 * number) % 31 + 1).view({4, 8});
+  batch.labels_BT = at::full({4, 8}, data::kIgnored, at::kLong);
+  const int64_t prompts[] = {2, 2, 4, 4}, lengths[] = {3, 6, 2, 1};
+  for (int64_t b = 0; b < 4; ++b)
+    batch.labels_BT[b]
+        .narrow(0, prompts[b] - 1, lengths[b])
+        .copy_(batch.tokens_BT[b].narrow(0, prompts[b], lengths[b]));
+  batch.chosen_B = at::arange(4).remainder(2) == 0;
+  batch.samples = {4 * number, 4 * number + 1, 4 * number + 2, 4 * number + 3};
+  return batch;
+}
+
+std::unique_ptr<distill::Teacher> teacher_on(const at::Device& device) {
+  auto teacher = testing::small_model(9);
+  models::move_working_to(teacher->parameters(), device);
+  return distill::make_live_teacher(std::move(teacher));
+}
+
+TEST(RunOnDevice, EveryPreferenceIsTheCpus) {
+  for (const distill::PreferenceLoss& loss : distill::preference_losses()) {
+    SCOPED_TRACE(loss.name);
+    Training training{.model = [] { return testing::small_model(); }, .batch = answers};
+    training.objective = [&](const models::Model& student, const at::Device& device) {
+      distill::ObjectiveInput input{.model = student};
+      input.preference.loss = loss.name;
+      if (loss.needs_reference) input.teacher = teacher_on(device);
+      return distill::objectives().at(loss.paired() ? "pairs" : "rated").make(std::move(input));
+    };
+    expect_the_cpus(training);
+  }
+}
+
+// The student's answers are the CPU's, drawn from the same streams, and so is what is learned of them.
+TEST(RunOnDevice, OnPolicyDistillationIsTheCpus) {
+  for (const double temperature : {1.0, 0.5}) {
+    Training training{.model = [] { return testing::small_model(); }, .batch = answers};
+    training.objective = [=](const models::Model& student, const at::Device& device) {
+      distill::ObjectiveInput input{.model = student};
+      input.teacher = teacher_on(device);
+      input.losses = {{.fn = "reverse_kl"}};
+      return distill::make_on_policy(distill::objectives().at("distillation").make(std::move(input)),
+                                     {.share = 0.7, .tokens = 5, .temperature = temperature},
+                                     {.ends = {7}, .seed = 3});
+    };
+    testing::expect_the_cpus(training, testing::kChain, 4);
+    EXPECT_GT(run(training, testing::fake_device()).steps.back().parts.size(), 2u);
+  }
+}
+
+TEST(RunOnDevice, BytePatchModelsAreTheCpus) {
+  for (const bool parallel : {false, true})
+    for (const char* family : {"spacebyte", "stlm"}) {
+      if (parallel && std::string(family) == "spacebyte") continue;
+      SCOPED_TRACE(fmt::format("{} {}", family, parallel));
+      Training training;
+      training.model = [=] {
+        models::DecoderSpec spec = models::families().at(family).defaults;
+        spec.vocabulary = parallel ? 257 : 256, spec.context = 64, spec.layers = 1, spec.width = 24;
+        spec.heads = 2, spec.kv_heads = 2, spec.head_dim = 12, spec.ffn_width = 24,
+        spec.tie_embeddings = false;
+        spec.patch = models::PatchSpec{.width = 16, .layers = 2, .heads = 2, .ffn_width = 24};
+        if (std::string(family) == "stlm") spec.patch->longest = 6, spec.patch->parallel = parallel;
+        auto model = models::make_model(spec);
+        models::initialise(model->parameters(), "gpt2", 0.1, 5);
+        return model;
+      };
+      training.batch = [=](int64_t number) {
+        data::Batch batch = tiny_batch(number);
+        batch.tokens_BT = batch.tokens_BT % 4 * 17 + 32;  // spaces among letters
+        if (parallel) batch.tokens_BT.masked_fill_(batch.tokens_BT == 32, 256);
+        batch.document_BT = at::floor_divide(at::arange(12), 7).expand({2, 12}).contiguous();
+        batch.positions_BT = (at::arange(12) % 7).expand({2, 12}).contiguous();
+        return batch;
+      };
+      expect_the_cpus(training);
+    }
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 
+#include "comm/staged_comm.h"
 #include "models/on_device.h"
 #include "tests/data/corpus.h"
 #include "tests/testing.h"
@@ -54,7 +55,8 @@ struct TinyRun {
   bool isolate_documents = false;
   int64_t limit = 0;
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
-  at::Device device = at::kCPU;
+  at::Device device = at::kCPU;          // of rank 0, and each other rank's the next one
+  Divided divided = Divided::kNothing;
   std::vector<std::string> frozen;  // parameters
   bool unlabelled = false;          // every fifth step has no labels, from the third on
   EmbeddingNoise noise = {};
@@ -145,15 +147,22 @@ struct TinyRun {
     return shards;
   }
 
-  TrainReport rank(comm::Comm& comm, const Path& directory, Log& log_of_rank) {
+  TrainReport rank(comm::Comm& group, const Path& directory, Log& log_of_rank) {
+    const at::Device own =
+        device.is_cpu()
+            ? device
+            : at::Device(device.type(), static_cast<c10::DeviceIndex>(device.index() + group.rank()));
+    const auto staged = comm::make_staged_comm(group);
+    comm::Comm& comm = device.is_cpu() ? group : *staged;
     TinyModel tiny;
     for (const std::string& name : frozen) tiny.model.parameters().at(name).freeze();
     Map map;
     models::bind_working(tiny.model.parameters(), map, measured);
     Loss objective(learns, noise);
     objective.unlabelled = unlabelled;
-    models::move_to(tiny.model.parameters(), device);
-    if (objective.learned()) models::move_to(*objective.learned(), device);
+    models::move_to(tiny.model.parameters(), own);
+    if (objective.learned()) models::move_to(*objective.learned(), own);
+    Owners owners({tiny.model.parameters(), objective.learned()}, comm, divided);
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, {tiny.model.parameters(), objective.learned()});
     std::vector<data::Source> sources = {
@@ -162,7 +171,7 @@ struct TinyRun {
     const data::BatchStream stream(
         sources,
         {.sequence = 12, .rows = rows, .seed = 3, .isolate_documents = isolate_documents, .limit = limit});
-    TrainerParts parts{.step = {tiny.model, map, objective, *optimizer, comm},
+    TrainerParts parts{.step = {tiny.model, map, objective, *optimizer, comm, &owners},
                        .stream = stream,
                        .files = *files,
                        .log = log_of_rank,
