@@ -1,6 +1,7 @@
 #include "kernels/activation.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
@@ -79,11 +80,13 @@ void check_pair(const char* where, const at::Tensor& gate, const at::Tensor& up)
 }  // namespace
 
 at::Tensor swiglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
+  RECORD_USER_SCOPE("retort::swiglu");
   check_pair("swiglu", gate_NF, up_NF);
   return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, Gate::kSilu) : reference::swiglu(gate_NF, up_NF);
 }
 
 at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
+  RECORD_USER_SCOPE("retort::geglu");
   check_pair("geglu", gate_NF, up_NF);
   return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, Gate::kGeluTanh)
                             : reference::geglu(gate_NF, up_NF);
@@ -96,6 +99,7 @@ at::Tensor relu2glu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
 }
 
 at::Tensor gelu_tanh(const at::Tensor& x_NF) {
+  RECORD_USER_SCOPE("retort::gelu_tanh");
   return has_fused(x_NF) ? Gated::apply(x_NF, std::nullopt, Gate::kGeluTanh) : reference::gelu_tanh(x_NF);
 }
 

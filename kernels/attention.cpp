@@ -1,6 +1,7 @@
 #include "kernels/attention.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/error.h"
@@ -101,6 +102,7 @@ void check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 
 at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
                      const AttentionMask& mask, double scale) {
+  RECORD_USER_SCOPE("retort::attention");
   check_arguments(q_BTHK, k_BSGK, v_BSGK, mask);
   const int64_t queries = q_BTHK.size(1), keys = k_BSGK.size(1);
   if (cpu::has_loops(q_BTHK) && queries >= kFewQueries)

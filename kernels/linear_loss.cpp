@@ -3,6 +3,7 @@
 // which their backward only scales; that of a loss a row walks again.
 #include "kernels/linear_loss.h"
 
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <limits>
@@ -373,6 +374,7 @@ struct TokenLosses : torch::autograd::Function<TokenLosses> {
 
 at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const Head& head, const at::Tensor& labels_N,
                                 int64_t chunk_rows) {
+  RECORD_USER_SCOPE("retort::linear_cross_entropy");
   const Student student = make_student("linear_cross_entropy", h_ND, head, labels_N);
   at::Tensor sum = zero_sum(head.weight_VD);
   const auto loss = [&](LogitRows& rows, bool want_gradient) {
@@ -393,6 +395,7 @@ at::Tensor linear_token_losses(const at::Tensor& h_ND, const Head& head, const a
 LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, const TeacherSignal& signal,
                                    const at::Tensor& labels_N, const std::vector<LossTerm>& terms,
                                    int64_t chunk_rows) {
+  RECORD_USER_SCOPE("retort::linear_distill");
   const Student student = make_student("linear_distill", h_ND, head, labels_N);
   const TeacherSignal teacher = checked(signal, labels_N.size(0), head.weight_VD.size(0));
   std::vector<at::Tensor> parts;

@@ -1,6 +1,7 @@
 #include "kernels/norm.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "core/shape.h"
@@ -166,6 +167,7 @@ struct LayerNorm : torch::autograd::Function<LayerNorm> {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset) {
+  RECORD_USER_SCOPE("retort::rms_norm");
   check_shape("rms_norm", "weight_D", weight_D, {x_ND.size(-1)});
   if (cpu::has_loops(x_ND) || cuda::takes(x_ND)) return RmsNorm::apply(x_ND, weight_D, eps, unit_offset);
   return reference::rms_norm(x_ND, weight_D, eps, unit_offset);
@@ -173,6 +175,7 @@ at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double e
 
 at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D,
                       double eps) {
+  RECORD_USER_SCOPE("retort::layer_norm");
   const int64_t width = x_ND.size(-1);
   check_shape("layer_norm", "weight_D", weight_D, {width});
   check_shape("layer_norm", "bias_D", bias_D, {width});

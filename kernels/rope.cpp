@@ -1,6 +1,7 @@
 #include "kernels/rope.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -117,6 +118,7 @@ RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const a
 }
 
 at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT) {
+  RECORD_USER_SCOPE("retort::rope");
   check_shape("rope", "x_BTHK", x_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
   check_shape("rope", "positions_BT", positions_BT, {x_BTHK.size(0), x_BTHK.size(1)});
   check_positions(positions_BT, tables.cos_PK.size(0));

@@ -130,6 +130,11 @@ struct CommandLine {
         ->check(CLI::IsMember({"auto", "never"}) | CLI::ExistingDirectory)
         ->type_name("auto|never|PATH")
         ->capture_default_str();
+    sub->add_option(
+           "--profile", run.profile,
+           "tell where so many steps of each training went (time, bytes, FLOPs by operation), and write "
+           "profile.json for chrome://tracing beside its checkpoints")
+        ->check(whole(1, 1000));
     add_comm(sub, run.comm);
     capture.only = "capture";
     sub = verb(app, "capture", "run a recipe's capture stages, and what they need, and nothing else of it",

@@ -156,7 +156,8 @@ class Pipeline {
                              [&](std::string_view text) {
                                product += text;
                                return true;
-                             }};
+                             },
+                         .profile = options_.profile};
     const StageOutcome outcome = kind_of(job.stage).run(context);
     if (outcome.preempted) return false;
     comm::on_rank_zero(comm_, [&] {

@@ -14,6 +14,11 @@ double wall_time() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+std::string rate_text(double flops) {
+  return flops < 1e12 ? fmt::format("{:.0f} GFLOP/s", 1e-9 * flops)
+                      : fmt::format("{:.0f} TFLOP/s", 1e-12 * flops);
+}
+
 // The whole lines at the head of `text` with at most `done` updates.
 std::vector<Json> lines_until(std::string_view text, int64_t done, const std::string& source,
                               uint64_t& bytes) {
@@ -41,6 +46,8 @@ Metrics::Metrics(FileSystem& files, Log& log, const Path& directory, int64_t don
       options_(std::move(options)),
       progress_(log, path_.parent_path().filename().string(), options_.steps, "tok",
                 options_.tokens_per_step),
+      first_tokens_(static_cast<double>(options_.tokens)),
+      first_seconds_(options_.seconds),
       last_tokens_(static_cast<double>(options_.tokens)),
       last_seconds_(options_.seconds) {
   std::vector<Json> lines;
@@ -66,6 +73,11 @@ void Metrics::step(const StepStats& stats, const Covered& covered) {
   note_ = !stats.measured() ? "loss -"
           : stats.skipped   ? "update skipped: not finite"
                             : fmt::format("loss {:.4f}", stats.loss);
+  const double passed_here = covered.seconds - first_seconds_,
+               seen_here = static_cast<double>(covered.tokens) - first_tokens_;
+  if (options_.ceiling > 0 && passed_here > 0)
+    note_ +=
+        fmt::format("  {:.0f} % of {}", 100 * share(seen_here / passed_here), rate_text(options_.ceiling));
   progress_.update(done, note_);
   if (done % options_.log_every != 0 && done != options_.steps && !stats.skipped) return;
   Json line{{"step", done}};
@@ -137,6 +149,10 @@ void Metrics::open() {
   file_ = std::move(file);
 }
 
+double Metrics::share(double tokens_per_second) const {
+  return tokens_per_second * options_.flops_per_token / options_.ceiling;
+}
+
 // TensorBoard's scalars of one line.
 void Metrics::draw(const Json& line, double tokens_per_second) {
   if (!board_) return;
@@ -148,6 +164,8 @@ void Metrics::draw(const Json& line, double tokens_per_second) {
   if (line.contains("epochs"))
     for (const auto& [name, value] : line["epochs"].items()) scalars["epochs/" + name] = value.get<double>();
   if (tokens_per_second > 0) scalars["train/tokens_per_second"] = tokens_per_second;
+  if (tokens_per_second > 0 && options_.ceiling > 0)
+    scalars["train/share_of_ceiling"] = share(tokens_per_second);
   try {
     board_->scalars(line["step"].get<int64_t>(), wall_time(), scalars);
   } catch (const IoError& error) {

@@ -25,8 +25,10 @@ struct MetricsOptions {
   double tokens_per_step = 0;
   std::vector<std::string> part_names;
   std::string counted = "labels";  // what the objective counts
-  int64_t tokens = 0;  // and seconds that the run had before it starts or continues here
+  int64_t tokens = 0;              // and seconds that the run had before it starts or continues here
   double seconds = 0;
+  double flops_per_token = 0;  // and FLOP/s that the devices reach in products; 0: no share is told
+  double ceiling = 0;
 };
 
 // How far a run has come.
@@ -51,6 +53,7 @@ class Metrics {
   void write(const formats::Json& line);
   void open();
   void draw(const formats::Json& line, double tokens_per_second = 0.0);
+  double share(double tokens_per_second) const;  // of the ceiling
 
   FileSystem& files_;
   Log& log_;
@@ -64,7 +67,8 @@ class Metrics {
   std::unique_ptr<formats::TensorboardWriter> board_;
   Progress progress_;
   std::string note_;
-  double last_tokens_, last_seconds_;  // at the last line, for the rate since
+  double first_tokens_, first_seconds_;  // of this process
+  double last_tokens_, last_seconds_;    // at the last line, for the rate since
 };
 
 }  // namespace retort::train

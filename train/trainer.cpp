@@ -9,8 +9,11 @@
 #include "core/host_tensor.h"
 #include "data/prefetcher.h"
 #include "models/decoder.h"
+#include "models/on_device.h"
+#include "train/holders.h"
 #include "train/metrics.h"
 #include "train/precision.h"
+#include "train/profile.h"
 #include "train/replicas.h"
 #include "train/whole_state.h"
 
@@ -21,6 +24,7 @@ using formats::Json;
 
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr const char* kProgress = "progress.json";
+constexpr int64_t kUnprofiled = 2;  // steps before a profile, which make what later ones reuse
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -151,7 +155,7 @@ TrainReport Trainer::run() {
         MetricsOptions{options_.steps, options_.log_every,
                        static_cast<double>(numbers.all() * batch.rows * batch.sequence),
                        parts_.step.objective.part_names(), parts_.step.objective.counted().name, state.tokens,
-                       state.seconds});
+                       state.seconds, parts_.flops_per_token, parts_.ceiling});
   // A stop does not wait for a validation that is due, so a run that continues begins with it.
   const bool validated =
       comm.reduce(int64_t{metrics && metrics->has_validation(state.step)}, comm::Reduce::kMax);
@@ -165,12 +169,18 @@ TrainReport Trainer::run() {
   };
   data::Prefetcher prefetcher(parts_.stream, number_of, state.step * micro_batches_);
   bool preempted = false;
+  std::unique_ptr<Profile> profile;
+  int64_t taken = 0;  // steps of this process
   while (state.step < options_.steps && !preempted && !exhausted(state)) {
     const auto start = std::chrono::steady_clock::now();
     const std::vector<data::Batch> batches = take(prefetcher, micro_batches_);
-    const StepStats stats =
-        train_step.run(state.step, batches,
-                       learning_rate(options_.schedule, options_.optimizer.lr, state.step, options_.steps));
+    if (comm.rank() == 0 && parts_.profile > 0 && taken++ == kUnprofiled)
+      profile = std::make_unique<Profile>(models::device_of(parts_.step.model.parameters()));
+    const StepStats stats = take_step(train_step, state, batches);
+    if (profile && taken == kUnprofiled + parts_.profile) {
+      tell_profile(*profile);
+      profile.reset();
+    }
     state.seconds += seconds_since(start);
     account(state, stats, metrics.get());
 
@@ -183,9 +193,47 @@ TrainReport Trainer::run() {
       save(state, last);
     }
   }
+  if (profile) tell_profile(*profile);
   if (metrics) metrics->finish();
   if (parts_.step.owners != nullptr) parts_.step.owners->make_masters_whole();
   return preempted ? report(state, true) : finished(state);
+}
+
+StepStats Trainer::take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches) {
+  const double lr = learning_rate(options_.schedule, options_.optimizer.lr, state.step, options_.steps);
+  try {
+    return step.run(state.step, batches, lr);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    const std::string refusal = refusal_of_memory(error);
+    if (refusal.empty()) throw;
+    out_of_memory(state, refusal);
+  }
+}
+
+// What is there between two steps is known; the rest is the step's own, which grows with the rows of a micro-batch.
+void Trainer::out_of_memory(const State& state, const std::string& refusal) const {
+  const std::vector<Holder> holders = holders_of(parts_.step, micro_batches_);
+  const int64_t rows = parts_.stream.options().rows;
+  std::string remedy = rows > 1 ? fmt::format(
+                                      "data.micro_batch below {} makes a step need less, at the same "
+                                      "result",
+                                      rows)
+                                : "a shorter data.sequence makes a step need less";
+  if (!holders.empty()) remedy += fmt::format("; {}: {}", holders.front().what, holders.front().remedy);
+  fail<ConfigError>("[train] step {}: out of memory ({}). Between steps it is held by {}. {}", state.step + 1,
+                    refusal, text_of(holders), remedy);
+}
+
+void Trainer::tell_profile(Profile& profile) const {
+  profile.stop();
+  const Path trace = parts_.directory / "profile.json";
+  write_durably(parts_.files, trace, profile.trace());
+  parts_.log.info("where {} steps went (of {}'s memory between steps: {}); {} is for chrome://tracing\n{}",
+                  parts_.profile, models::device_of(parts_.step.model.parameters()).str(),
+                  text_of(holders_of(parts_.step, micro_batches_)), trace.string(),
+                  profile.table(parts_.profile));
 }
 
 TrainReport Trainer::finished(const State& state) {

@@ -68,9 +68,15 @@ struct TrainerParts {
   bool higher = false;
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler
   Path resume_from = {};                    // the checkpoint to continue when `directory` has none; or ""
+  double flops_per_token =
+      0;  // and what all ranks together do at most in a second, for the progress line; 0: unknown
+  double ceiling = 0;
+  int64_t profile =
+      0;  // steps, after two others, of which rank 0 tells where their time goes (train/profile.h)
 };
 
 class Metrics;  // train/metrics.h
+class Profile;  // train/profile.h
 
 // A checkpoint's `extra` holds the caller's facts and, under "train", the trainer's: tokens seen, last loss,
 // skipped updates, steps without labels, the step's batch, how far each source was read, precision.
@@ -81,11 +87,15 @@ class Trainer {
   // Continues from the newest whole checkpoint in `directory`, if there is one, and trains to options.steps.
   // A run that is there already, or whose patience has ended, returns at once. A checkpoint is saved every checkpoint_every steps, at the
   // end and when stopped. A save that fails causes a warning; IoError after max_failed_saves in a row, or
-  // when the last save of this process fails.
+  // when the last save of this process fails. A step that is refused memory ends the run with an error that names what
+  // holds most of it.
   TrainReport run();
 
  private:
   struct State;
+  StepStats take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches);
+  [[noreturn]] void out_of_memory(const State& state, const std::string& refusal) const;
+  void tell_profile(Profile& profile) const;
   State restore();
   formats::NamedTensors shared_state() const;
   void compare_ranks(const State& state);

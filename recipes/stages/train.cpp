@@ -11,6 +11,7 @@
 #include "core/kept_pages.h"
 #include "distill/objectives.h"
 #include "distill/on_policy.h"
+#include "kernels/device_rate.h"
 #include "models/on_device.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
@@ -267,9 +268,21 @@ class Training {
          .best = watch_decides(stage_) ? stage_.get<WatchSection>()->best : text_figure(),
          .higher = watch_decides(stage_) && watch_->higher_is_better(stage_.get<WatchSection>()->best),
          .stop = &context_.stop,
-         .resume_from = start()},
+         .resume_from = start(),
+         .flops_per_token = model_->flops_per_token(stage_.get<DataOptions>().sequence),
+         .ceiling = ceiling(),
+         .profile = context_.profile},
         options_,
         micro_batches};
+  }
+
+  // What products of the model's dtype reach: those of all threads of each process, or of a device each rank.
+  double ceiling() const {
+    const bool bf16 = train::precision_of(model_->parameters()) == "bf16";
+    if (!context_.device.is_cpu())
+      return comm_.size() * kernels::measured_rate(context_.device, bf16 ? at::kBFloat16 : at::kFloat);
+    const kernels::CpuTuning tuning = context_.tuning();
+    return 1e9 * context_.comm.size() * (bf16 ? tuning.bf16_gflops : tuning.fp32_gflops);
   }
 
   // That of the validation text: of one with a loss mask there are no bits per byte.

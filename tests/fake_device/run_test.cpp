@@ -1,13 +1,15 @@
 // Whole runs of the trainer, and teachers that are asked in other ways, on a device.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
 #include "core/digest.h"
+#include "core/error.h"
 #include "distill/capture.h"
 #include "distill/objectives.h"
 #include "distill/on_policy.h"
 #include "distill/preference_loss.h"
 #include "models/family.h"
 #include "tests/data/corpus.h"
+#include "tests/fake_device/memory.h"
 #include "tests/fake_device/training.h"
 #include "tests/train/tiny_run.h"
 
@@ -107,6 +109,39 @@ TEST(RunOnDevice, AMixtureOfTeachersIsTheCpus) {
     return distill::objectives().at("distillation").make(std::move(input));
   };
   expect_the_cpus(training);
+}
+
+// A step that is refused memory says what holds most of it, and what to change.
+TEST(RunOnDevice, OutOfMemoryNamesTheHolders) {
+  const TemporaryDirectory directory;
+  TinyRun run = there();
+  run.before_step = [](int, int64_t step, std::atomic<bool>&) {
+    if (step == 3) testing::Memory::get().limit(1 << 12);
+  };
+  std::string said = "no error";
+  try {
+    run(directory.path());
+  } catch (const ConfigError& error) {
+    said = error.what();
+  }
+  testing::Memory::get().unlimit();
+  EXPECT_THAT(said,
+              ::testing::HasSubstr("step 4: out of memory (fake device out of memory. Tried to allocate"));
+  EXPECT_THAT(said,
+              ::testing::ContainsRegex("the optimizer's state [0-9.]+ kB, gradients [0-9.]+ kB, masters"));
+  EXPECT_THAT(said, ::testing::HasSubstr("data.micro_batch below 2"));
+  EXPECT_THAT(said, ::testing::HasSubstr("the optimizer's state: parallel.shard"));
+}
+
+TEST(RunOnDevice, AProfileWaitsForTheDevice) {
+  const TemporaryDirectory directory;
+  TinyRun run = there();
+  run.before_run = [](int, TrainerParts& parts) { parts.profile = 2; };
+  run(directory.path());
+  for (const char* text :
+       {"where 2 steps went", "aten::mm", "retort::adamw", "between operations", "masters"})
+    EXPECT_THAT(run.log, ::testing::HasSubstr(text));
+  EXPECT_TRUE(std::filesystem::exists(directory / "profile.json"));
 }
 
 // --- objectives that look at whole answers, and models that look at whole rows

@@ -58,6 +58,20 @@ std::string events(const Path& directory) {
 
 }  // namespace
 
+// Of what all devices reach in products, since this process began.
+TEST(Metrics, TellsTheShareOfTheCeiling) {
+  const testing::TemporaryDirectory run;
+  CapturedLog log;
+  MetricsOptions options = kOptions;
+  options.steps = 3, options.log_every = 1, options.flops_per_token = 1e9, options.ceiling = 256e9;
+  options.tokens = 640, options.seconds = 7;  // before it
+  Metrics metrics(quick_files(), *log, run.path(), 0, options);
+  for (int64_t s = 0; s < 3; ++s)
+    metrics.step(stats_of(s), {640 + 64 * (s + 1), 7 + 0.5 * static_cast<double>(s + 1), {}});
+  metrics.finish();
+  EXPECT_TRUE(log.says("loss 1.0000  50 % of 256 GFLOP/s")) << log.text();
+}
+
 TEST(Metrics, WritesALineEveryFewSteps) {
   testing::TemporaryDirectory run;
   CapturedLog log;
