@@ -17,7 +17,8 @@ std::unique_ptr<train::Objective> distillation_of(ObjectiveInput input) {
 std::unique_ptr<train::Objective> preference_of(ObjectiveInput input) {
   check<ConfigError>(input.noise.alpha == 0.0, "[preference] embeddings take no noise, got alpha {}",
                      input.noise.alpha);
-  return make_preference(std::move(input.teacher), input.preference);
+  if (input.teacher) input.reference = make_live_reference(std::move(input.teacher));
+  return make_preference(std::move(input.reference), input.preference);
 }
 
 }  // namespace

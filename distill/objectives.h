@@ -9,6 +9,7 @@
 #include "core/registry.h"
 #include "distill/loss.h"
 #include "distill/preference_loss.h"
+#include "distill/reference.h"
 #include "distill/teacher.h"
 #include "train/embedding_noise.h"
 #include "train/objective.h"
@@ -18,11 +19,12 @@ namespace retort::distill {
 // What objectives are made from; each takes what it needs.
 struct ObjectiveInput {
   const models::Model& model;             // as it is before the first step
-  std::unique_ptr<Teacher> teacher = {};  // or reference; nullptr: none
+  std::unique_ptr<Teacher> teacher = {};  // or a preference's live reference; nullptr: none
   std::vector<LossOptions> losses = {};
   PreferenceOptions preference = {};
   uint64_t seed = 0;
-  train::EmbeddingNoise noise = {};  // preferences take none
+  train::EmbeddingNoise noise = {};           // preferences take none
+  std::unique_ptr<Reference> reference = {};  // of a preference, instead of a live one
 };
 
 struct ObjectiveSpec {

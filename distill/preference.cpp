@@ -2,8 +2,6 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include <cmath>
-
 #include "core/error.h"
 #include "core/host_tensor.h"
 #include "models/row_log_probability.h"
@@ -63,7 +61,7 @@ Sums sum_of_rated(const PreferenceLoss& loss, const PreferenceOptions& o, const 
 
 class Preference final : public train::Objective {
  public:
-  Preference(std::unique_ptr<Teacher> reference, const PreferenceOptions& options)
+  Preference(std::unique_ptr<Reference> reference, const PreferenceOptions& options)
       : reference_(std::move(reference)), loss_(preference_losses().at(options.loss)), options_(options) {}
 
   train::LossSum operator()(models::Model& model, const data::Batch& batch) override {
@@ -101,26 +99,13 @@ class Preference final : public train::Objective {
   }
 
  private:
-  at::Tensor reference_sums(const data::Batch& batch) {
-    const at::NoGradGuard no_grad;
-    const TeacherSignal signal = reference_->signal(batch, {});
-    const kernels::TeacherHead& head = signal.rows.heads.at(0);
-    const at::Tensor h_BTD = head.hidden_ND.view({batch.tokens_BT.size(0), batch.tokens_BT.size(1), -1});
-    return models::row_log_probability(h_BTD, head.head, batch.labels_BT).sum_B;
-  }
-
   std::vector<Answer> answers(const models::RowLogProbability& own, const data::Batch& batch) {
     const std::vector<double> sums = numbers(own.sum_B), tokens = numbers(own.labels_B),
-                              theirs = reference_ ? numbers(reference_sums(batch))
-                                                  : std::vector<double>(sums.size());
+                              theirs =
+                                  reference_ ? reference_->log_p(batch) : std::vector<double>(sums.size());
     std::vector<Answer> out;
-    for (size_t i = 0; i < sums.size(); ++i) {
-      check<NonFiniteError>(
-          std::isfinite(theirs[i]),
-          "[preference] the reference's log-probability of an answer is not finite: its weights or "
-          "precision are wrong; checkpoints are whole");
+    for (size_t i = 0; i < sums.size(); ++i)
       out.push_back({sums[i], static_cast<int64_t>(tokens[i]), theirs[i]});
-    }
     return out;
   }
 
@@ -144,7 +129,7 @@ class Preference final : public train::Objective {
     return out;
   }
 
-  std::unique_ptr<Teacher> reference_;  // nullptr: the loss needs none
+  std::unique_ptr<Reference> reference_;  // nullptr: the loss needs none
   const PreferenceLoss& loss_;
   PreferenceOptions options_;
 };
@@ -158,15 +143,12 @@ train::Counted rated_rows() {
   return {"rows", [](const data::Batch& batch) { return batch.tokens_BT.size(0); }};
 }
 
-std::unique_ptr<train::Objective> make_preference(std::unique_ptr<Teacher> reference,
+std::unique_ptr<train::Objective> make_preference(std::unique_ptr<Reference> reference,
                                                   const PreferenceOptions& options) {
   const PreferenceLoss& loss = preference_losses().at(options.loss);
   check<ConfigError>(!loss.needs_reference || reference != nullptr,
                      "[preference] {} needs a reference, and there is none", loss.name);
   if (!loss.needs_reference) reference.reset();
-  check<ConfigError>(reference == nullptr || reference->kind().name == "dense",
-                     "[preference] a reference must give its whole distribution, got {} labels",
-                     reference ? reference->kind().name : "");
   return std::make_unique<Preference>(std::move(reference), options);
 }
 

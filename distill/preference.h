@@ -4,8 +4,8 @@
 // names: rewards/chosen, rewards/rejected, rewards/margins, rewards/accuracies, logps/chosen, logps/rejected, and
 // nll where it has a weight; of rated answers kl and desirable, the share of the good, instead of accuracies.
 //
-// The reference's signal must be dense (distill/teacher.h). Where it is the model's own start its numbers are the
-// model's, bit for bit, at the first step. KTO takes its baseline from its micro-batch, in which answer i + 1 follows
+// Where a live reference (distill/reference.h) is the model's own start its numbers are the model's, bit for bit, at the
+// first step. KTO takes its baseline from its micro-batch, in which answer i + 1 follows
 // prompt i, cut to the batch's width: so the micro-batch is part of what is computed, and one row has no baseline.
 // make_preference throws ConfigError; a call NonFiniteError for a reference that is not finite.
 #pragma once
@@ -13,7 +13,7 @@
 #include <memory>
 
 #include "distill/preference_loss.h"
-#include "distill/teacher.h"
+#include "distill/reference.h"
 #include "train/objective.h"
 
 namespace retort::distill {
@@ -21,7 +21,7 @@ namespace retort::distill {
 train::Counted pairs_of_rows();  // "pairs": half of the rows
 train::Counted rated_rows();     // "rows"
 
-std::unique_ptr<train::Objective> make_preference(std::unique_ptr<Teacher> reference,
+std::unique_ptr<train::Objective> make_preference(std::unique_ptr<Reference> reference,
                                                   const PreferenceOptions& options);
 
 // Row i: the prompt of row i and the answer of the row after it, the first after the last; of the same width, with

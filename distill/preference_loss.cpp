@@ -67,6 +67,13 @@ void PreferenceOptions::describe(Section& s) {
         {"-1 or >= 0", [](double v) { return v == -1.0 || v >= 0.0; }, {}});
   field("desirable_weight", desirable_weight, "weight of answers that are called good", at_least(0.0));
   field("undesirable_weight", undesirable_weight, "weight of answers that are called bad", at_least(0.0));
+  if (row == nullptr || row->asks_of_rows())
+    s.field(
+        "precompute", precompute,
+        "compute what the reference says of each answer once, before the first step, and keep it beside the "
+        "checkpoints: the reference is in memory only for that, and later epochs and restarts do not run it "
+        "(not "
+        "of kto, which asks about other pairs of prompt and answer in each epoch)");
 }
 
 double nll_weight(const PreferenceLoss& loss, const PreferenceOptions& options) {

@@ -34,6 +34,7 @@ struct PreferenceOptions {
   // A recipe may write only those that the loss's row names.
   double label_smoothing = 0.1, gamma = 0.5, nll = -1.0;
   double desirable_weight = 1.0, undesirable_weight = 1.0;
+  bool precompute = false;  // the reference's numbers are computed once and kept (distill/reference.h)
   void describe(Section& s);
 };
 
@@ -57,6 +58,8 @@ struct PreferenceLoss {
   double (*reward)(const Answer&, const PreferenceOptions&) = nullptr;  // what is logged; nullptr: beta h
   bool paired() const { return of_pair != nullptr; }
   bool takes(std::string_view parameter) const;
+  // What it asks its reference about are the rows themselves, the same in every epoch.
+  bool asks_of_rows() const { return needs_reference && baseline == nullptr; }
   double reward_of(const Answer& answer, const PreferenceOptions& o) const {
     return reward != nullptr ? reward(answer, o) : o.beta * answer.gain();
   }

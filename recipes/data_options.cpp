@@ -21,7 +21,9 @@ void DataOptions::describe(Section& s) {
       "mixture", mixture,
       "sources instead of train, their rows mixed by weight; each is read at its own pace, a small one again "
       "and again");
-  s.field("validation", validation, "token shards to evaluate on; empty: no evaluation");
+  s.field("validation", validation,
+          "token shards to evaluate on, text; for preference also answers as it learns from; empty: no "
+          "evaluation");
   s.field("limit", limit, "tokens of each source that are trained on, from its start; 0: all",
           at_least<int64_t>(0));
   s.field("sequence", sequence, "tokens of a row, and of a window in evaluation", positive);

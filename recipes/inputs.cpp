@@ -56,9 +56,9 @@ std::string trouble_with_shards(const Input& input) {
                      input.address);
 }
 
-data::ShardKind kind_wanted(const Stage& stage, const Input& input) {
+data::ShardKind kind_wanted(const Stage& stage) {
   const auto* preference = stage.find<PreferenceSection>();
-  if (preference == nullptr || !*preference || input.key == "data.validation") return data::ShardKind::kText;
+  if (preference == nullptr || !*preference) return data::ShardKind::kText;
   const auto* loss = distill::preference_losses().find((*preference)->loss);
   return loss == nullptr || loss->paired() ? data::ShardKind::kPairs : data::ShardKind::kRated;
 }
@@ -103,14 +103,16 @@ std::string trouble_with_model(const std::string& address) {
 
 std::string trouble_with_kind(const Recipe& recipe, const Stage& stage, const Input& input) {
   if (input.thing != Thing::kShards) return "";
-  const data::ShardKind wanted = kind_wanted(stage, input);
+  const data::ShardKind wanted = kind_wanted(stage);
   const auto there = kind_there(recipe, input);
-  if (!there || *there == wanted) return "";
+  const bool judged =
+      input.key == "data.validation";  // bits per byte of a text, or answers as those that are learned
+  if (!there || *there == wanted || (judged && *there == data::ShardKind::kText)) return "";
   if (wanted == data::ShardKind::kText)
     return fmt::format("must hold text, {} holds {}, which a train stage with preference reads",
                        input.address, name_of(*there));
-  return fmt::format("must hold {} for preference.loss {} (prepare.{}), {} holds {}", name_of(wanted),
-                     (*stage.find<PreferenceSection>())->loss,
+  return fmt::format("must hold {}{} for preference.loss {} (prepare.{}), {} holds {}",
+                     judged ? "text or " : "", name_of(wanted), (*stage.find<PreferenceSection>())->loss,
                      wanted == data::ShardKind::kPairs ? "chosen and rejected" : "label", input.address,
                      name_of(*there));
 }

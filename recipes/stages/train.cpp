@@ -11,6 +11,7 @@
 #include "core/kept_pages.h"
 #include "distill/objectives.h"
 #include "distill/on_policy.h"
+#include "distill/preference.h"
 #include "kernels/device_rate.h"
 #include "models/on_device.h"
 #include "recipes/data_options.h"
@@ -21,6 +22,7 @@
 #include "recipes/stages/described_tasks.h"
 #include "recipes/stages/initial_model.h"
 #include "recipes/stages/judge.h"
+#include "recipes/stages/preference_parts.h"
 #include "recipes/stages/rows.h"
 #include "recipes/stages/teachers.h"
 #include "recipes/stages/train_check.h"
@@ -176,14 +178,19 @@ class Training {
       input.teacher = make_teacher(context_, *model_, stream_->sources(), comm_, log_);
       input.losses = options->losses;
     }
-    const auto& preference = stage_.get<PreferenceSection>();
+    References references;
+    if (const auto& preference = stage_.get<PreferenceSection>()) {
+      const distill::PreferenceLoss& loss = distill::preference_losses().at(preference->loss);
+      name = loss.paired() ? "pairs" : "rated";
+      input.preference = *preference;
+      comm::together(comm_, [&] { held_out_ = held_out_rows(context_, *model_); });
+      if (loss.needs_reference)
+        references = make_references(context_, *model_, precision, *stream_, comm_, log_);
+      input.reference = std::move(references.training);
+    }
     comm::together(comm_, [&] {
-      if (preference) {
-        const distill::PreferenceLoss& loss = distill::preference_losses().at(preference->loss);
-        name = loss.paired() ? "pairs" : "rated";
-        input.preference = *preference;
-        if (loss.needs_reference) input.teacher = make_reference(*model_, precision, context_.device);
-      }
+      if (references.held_out)
+        held_out_objective_ = distill::make_preference(std::move(references.held_out), input.preference);
       objective_ = distill::objectives().at(name).make(std::move(input));
       sample_answers();
     });
@@ -265,7 +272,7 @@ class Training {
                                           stage_.get<QuantizeSection>(), generation_, adapters_, origin_}),
          .tokenizer = data::tokenizer_files(*text().tokenizer()),
          .validate = [&](int64_t done) { return validate(done); },
-         .best = watch_decides(stage_) ? stage_.get<WatchSection>()->best : text_figure(),
+         .best = watch_decides(stage_) ? stage_.get<WatchSection>()->best : validation_figure(),
          .higher = watch_decides(stage_) && watch_->higher_is_better(stage_.get<WatchSection>()->best),
          .stop = &context_.stop,
          .resume_from = start(),
@@ -285,8 +292,9 @@ class Training {
     return 1e9 * context_.comm.size() * (bf16 ? tuning.bf16_gflops : tuning.fp32_gflops);
   }
 
-  // That of the validation text: of one with a loss mask there are no bits per byte.
-  std::string text_figure() const {
+  // That of the validation text, or of held-out answers: of a text with a loss mask there are no bits per byte.
+  std::string validation_figure() const {
+    if (held_out_) return "preference_loss";
     const std::string& validation = stage_.get<DataOptions>().validation;
     if (validation.empty()) return "";
     return context_.shards(validation, "validation")->has_loss_mask() ? "perplexity" : "bits_per_byte";
@@ -295,7 +303,10 @@ class Training {
   std::map<std::string, double> validate(int64_t done) {
     std::map<std::string, double> figures;
     score(done);
-    if (const std::string name = text_figure(); !name.empty()) figures[name] = scores_.at(name).get<double>();
+    if (held_out_)
+      figures = scores_.get<std::map<std::string, double>>();
+    else if (const std::string name = validation_figure(); !name.empty())
+      figures[name] = scores_.at(name).get<double>();
     if (!watch_ || !watch_->due(done, options_.steps)) return figures;
     look(done);
     watch_->sample(*model_, *map_, done);
@@ -304,7 +315,12 @@ class Training {
   }
 
   void score(int64_t done) {
-    if (scored_ != done) scores_ = evaluate(context_, *model_, *map_, comm_);
+    if (scored_ != done && held_out_)
+      scores_ =
+          held_out_figures(distill::score_held_out(held_out_objective_ ? *held_out_objective_ : *objective_,
+                                                   *model_, *held_out_, context_.device, comm_));
+    else if (scored_ != done)
+      scores_ = evaluate(context_, *model_, *map_, comm_);
     scored_ = done;
   }
   void look(int64_t done) {
@@ -350,6 +366,8 @@ class Training {
   std::unique_ptr<models::WeightMap> map_;
   quantize::QuantizeMap* quantizing_ = nullptr;  // the map, when it is one
   std::unique_ptr<train::Objective> objective_;
+  std::unique_ptr<distill::AnswerBatches> held_out_;      // nullptr: a text, or nothing
+  std::unique_ptr<train::Objective> held_out_objective_;  // nullptr: the training's
   std::unique_ptr<train::Owners> owners_;
   std::unique_ptr<train::Optimizer> optimizer_;
   train::TrainOptions options_;
@@ -394,7 +412,8 @@ void forget(Stage& stage) {
   train.keep_checkpoints = usual.keep_checkpoints;
   train.max_skipped = usual.max_skipped;
   train.max_failed_saves = usual.max_failed_saves;
-  const auto& preference = stage.get<PreferenceSection>();
+  auto& preference = stage.get<PreferenceSection>();
+  if (preference) preference->precompute = false;  // the same numbers beyond rounding
   const auto* loss = preference ? distill::preference_losses().find(preference->loss) : nullptr;
   const auto& distill = stage.get<DistillSection>();
   // The baseline is of a micro-batch, and answers are sampled together.
@@ -417,8 +436,10 @@ void set_length(Stage& stage, double length) {
 }
 
 std::vector<std::string> train_figures() {
-  std::vector<std::string> names = {"bits_per_weight", "packed_bytes",   "kl", "agreement", "steps",
-                                    "final_loss",      "flops_per_token"};
+  std::vector<std::string> names = {"bits_per_weight",  "packed_bytes",    "kl",
+                                    "agreement",        "steps",           "final_loss",
+                                    "flops_per_token",  "preference_loss", "preference_accuracy",
+                                    "preference_margin"};
   for (std::string& figure : shipped_figures()) names.push_back(std::move(figure));
   return model_figures(names);
 }

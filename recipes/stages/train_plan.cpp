@@ -71,6 +71,7 @@ plan::Precision precision_of(const Stage& stage, bool bf16) {
 void add_reference(const Stage& stage, const models::Model& model, TrainPlan& out) {
   const auto& preference = stage.get<PreferenceSection>();
   if (!preference || !distill::preference_losses().at(preference->loss).needs_reference) return;
+  if (preference->precompute) return;  // it is gone before the first step
   plan::TeacherLoad reference = plan::teacher_of(model, out.work.bf16);
   const plan::ParameterCount& count = out.work.parameters;
   const int64_t shared = out.work.bf16 ? count.coded : count.frozen();

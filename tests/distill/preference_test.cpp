@@ -45,6 +45,10 @@ std::vector<at::Tensor> gradients(models::Model& model, const at::Tensor& loss) 
   return torch::autograd::grad({loss}, leaves);
 }
 
+std::unique_ptr<Reference> live(uint64_t seed) {
+  return make_live_reference(make_live_teacher(tiny_model(seed)));
+}
+
 std::vector<double> values(const at::Tensor& x) {
   const at::Tensor host = x.detach().to(at::kDouble).contiguous();
   const std::span<const double> all = host_values<const double>(host);
@@ -57,7 +61,7 @@ std::vector<double> values(const at::Tensor& x) {
 TEST(Preference, BeginsAtLogTwoExactly) {
   const auto model = tiny_model(2);
   for (const char* name : {"dpo", "cdpo", "dpo_norm"}) {
-    const auto objective = make_preference(make_live_teacher(tiny_model(2)), {.loss = name});
+    const auto objective = make_preference(live(2), {.loss = name});
     const train::LossSum loss = (*objective)(*model, four_rows());
     EXPECT_EQ(loss.sum.item<double>(), 2 * std::log(2.0)) << name;
     EXPECT_EQ(loss.parts.at(2).item<double>(), 0.0) << "margins";
@@ -75,8 +79,7 @@ TEST(Preference, HasTheValueAndTheGradientOfTheFormula) {
   for (int64_t pair = 0; pair < 4; pair += 2)
     expected =
         expected - at::log_sigmoid(beta * (gains[pair] - gains[pair + 1])) - nll * own[pair] / answers[pair];
-  const auto objective =
-      make_preference(make_live_teacher(tiny_model(1)), {.loss = "dpo", .beta = beta, .nll = nll});
+  const auto objective = make_preference(live(1), {.loss = "dpo", .beta = beta, .nll = nll});
   const train::LossSum loss = (*objective)(*model, batch);
   EXPECT_NEAR(loss.sum.item<double>(), expected.item<double>(), 1e-5);
   const auto ours = gradients(*model, loss.sum), plain = gradients(*model, expected);
@@ -101,7 +104,7 @@ TEST(Preference, HasTheValueAndTheGradientOfTheFormula) {
 TEST(Preference, IsASumOverPairs) {
   const auto model = tiny_model(2);
   const data::Batch all = four_rows();
-  const auto objective = make_preference(make_live_teacher(tiny_model(1)), {.loss = "ipo"});
+  const auto objective = make_preference(live(1), {.loss = "ipo"});
   double sum = 0;
   for (int64_t pair = 0; pair < 4; pair += 2) {
     data::Batch one;
@@ -143,7 +146,7 @@ TEST(Preference, KtoMeasuresFromAnswersToOtherPrompts) {
   for (int64_t i = 0; i < 4; ++i)
     expected = expected + (i % 2 == 0 ? 1.3 * (1 - at::sigmoid(0.5 * (gains[i] - z)))
                                       : 1 - at::sigmoid(0.5 * (z - gains[i])));
-  const auto objective = make_preference(make_live_teacher(tiny_model(1)), options);
+  const auto objective = make_preference(live(1), options);
   const train::LossSum loss = (*objective)(*model, batch);
   EXPECT_NEAR(loss.sum.item<double>(), expected.item<double>(), 1e-5);
   const auto ours = gradients(*model, loss.sum), plain = gradients(*model, expected);

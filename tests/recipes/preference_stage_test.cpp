@@ -1,6 +1,7 @@
 // Train stages with a preference section: what they learn, measure, refuse, and that ranks and stops move no bit.
 #include <cmath>
 
+#include "formats/safetensors.h"
 #include "recipes/preference_options.h"
 #include "tests/recipes/recipe_run.h"
 
@@ -9,6 +10,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr const char* kRecipe = R"(
 run: { seed: 1, threads: 1 }
@@ -18,6 +20,7 @@ train: { steps: 20, precision: fp32, log_every: 1, checkpoint_every: 10, optimiz
 stages:
   - { name: text, kind: prepare }
   - { name: pairs, kind: prepare, prepare: { validation: 0, text: [PAIRS], chosen: chosen, rejected: rejected } }
+  - { name: held, kind: prepare, prepare: { validation: 0.25, text: [PAIRS], chosen: chosen, rejected: rejected } }
   - { name: rated, kind: prepare, prepare: { validation: 0, text: [RATED], prompt: [prompt], response: answer, label: good } }
   - { name: base, kind: train, data: { train: stage:text, validation: stage:text }, train: { steps: 30 } }
   - { name: tuned, kind: train, model: { from: stage:base }, data: { train: stage:pairs }, preference: { loss: dpo } }
@@ -38,7 +41,7 @@ class PreferenceStage : public RecipeRun {
   }
   Recipe recipe(const std::vector<std::string>& sets = {}, const std::string& more = "") const {
     std::string yaml = kRecipe + more;
-    for (const char* name : {"pairs", "rated"}) {
+    for (const char* name : {"pairs", "pairs", "rated"}) {
       std::string mark = name;
       std::transform(mark.begin(), mark.end(), mark.begin(),
                      [](char c) { return static_cast<char>(c - 32); });
@@ -100,6 +103,85 @@ TEST_F(PreferenceStage, GivesTheSameBytesOnRanksAndContinued) {
   EXPECT_EQ(read_text(in_run("tuned/metrics.jsonl")), metrics) << "the reference is where the stage began";
 }
 
+// The numbers that are kept are those of the reference beside the model: the same bytes come out, here where products
+// give a row the same bits beside any others.
+TEST_F(PreferenceStage, KeepsWhatTheReferenceSays) {
+  run(recipe());
+  const std::string whole = weights_digest("tuned"), metrics = read_text(in_run("tuned/metrics.jsonl"));
+  for (const char* ranks : {"1", "2"}) {
+    const std::string dir = std::string("kept") + ranks;
+    const std::vector<std::string> sets = {"run.dir=" + (directory_ / dir).string(),
+                                           "stages.tuned.preference.precompute=true",
+                                           std::string("parallel.ranks=") + ranks};
+    EXPECT_THAT(run(recipe(sets)), HasSubstr("computing what the reference says of the answers"));
+    EXPECT_EQ(weights_digest("tuned", dir), whole) << ranks;
+    EXPECT_EQ(read_text(directory_ / dir / "tuned/metrics.jsonl"), metrics) << ranks;
+    std::filesystem::remove_all(train::list_checkpoints(directory_ / dir / "tuned/checkpoints").front());
+    std::filesystem::remove(directory_ / dir / "tuned/result.json");
+    EXPECT_THAT(run(recipe(sets)), AllOf(HasSubstr("what the reference says of the answers, computed before"),
+                                         Not(HasSubstr("computing"))));
+    EXPECT_EQ(weights_digest("tuned", dir), whole) << ranks;
+  }
+}
+
+// Numbers of another model or other answers are no reason to go on with them.
+TEST_F(PreferenceStage, ComputesAgainWhatWasKeptOfSomethingElse) {
+  const std::vector<std::string> kept = {"stages.tuned.preference.precompute=true"};
+  run(recipe(kept));
+  const std::string whole = weights_digest("tuned");
+  auto other = kept;
+  other.insert(other.end(), {"run.dir=" + (directory_ / "other").string(), "stages.base.train.steps=29"});
+  run(recipe(other));
+  const char* file = "tuned/reference.safetensors";
+  std::filesystem::copy_file(directory_ / "other" / file, in_run(file),
+                             std::filesystem::copy_options::overwrite_existing);
+  const auto again = [&] {
+    std::filesystem::remove_all(in_run("tuned/checkpoints"));
+    std::filesystem::remove(in_run("tuned/result.json"));
+    return run(recipe(kept));
+  };
+  EXPECT_THAT(again(), HasSubstr("was computed from other weights or answers, and is computed again"));
+  EXPECT_EQ(weights_digest("tuned"), whole);
+  // And what is there is what is used.
+  const formats::SafetensorsFile there(in_run(file));
+  const at::Tensor begins = there.tensor("source.0.begins").clone(),
+                   log_p = there.tensor("source.0.log_p") + at::arange(48).remainder(2) * 5;
+  const auto metadata = there.metadata();
+  formats::write_safetensors(local_files(), in_run(file),
+                             {{"source.0.begins", begins}, {"source.0.log_p", log_p}}, metadata);
+  again();
+  EXPECT_NE(weights_digest("tuned"), whole);
+}
+
+TEST_F(PreferenceStage, IsJudgedByAnswersThatAreHeldOut) {
+  const std::vector<std::string> sets = {
+      "stages.tuned.data.train=stage:held", "stages.tuned.data.validation=stage:held",
+      "stages.tuned.train.validate_every=10", "stages.tuned.train.keep_best=true"};
+  run(recipe(sets));
+  ASSERT_EQ(code_, ExitCode::kDone);
+  std::vector<formats::Json> judged;
+  for (const formats::Json& line : lines("tuned"))
+    if (line.contains("validation")) judged.push_back(line.at("validation"));
+  ASSERT_EQ(judged.size(), 2u);
+  EXPECT_LT(judged[0].at("preference_loss").get<double>(), std::log(2.0));
+  EXPECT_GT(judged[0].at("preference_margin").get<double>(), 0.0);
+  EXPECT_GE(judged[1].at("preference_accuracy").get<double>(), 0.5);
+  EXPECT_EQ(figure("tuned", "preference_loss"), std::min(judged[0].at("preference_loss").get<double>(),
+                                                         judged[1].at("preference_loss").get<double>()))
+      << "keep_best chooses by it";
+  const std::string whole = weights_digest("tuned"), metrics = read_text(in_run("tuned/metrics.jsonl"));
+  for (const char* more : {"parallel.ranks=2", "stages.tuned.preference.precompute=true"}) {
+    auto other = sets;
+    other.insert(other.end(), {"run.dir=" + (directory_ / more).string(), more});
+    run(recipe(other));
+    EXPECT_EQ(read_text(directory_ / more / "tuned/metrics.jsonl"), metrics) << more;
+    EXPECT_EQ(weights_digest("tuned", more), whole) << more;
+  }
+  // A text still judges by its bits per byte.
+  run(recipe({"run.dir=" + (directory_ / "text").string(), "stages.tuned.data.validation=stage:text"}));
+  EXPECT_TRUE(read_result(directory_ / "text", "tuned")->contains("bits_per_byte"));
+}
+
 // Over adapters the reference is the base below them.
 TEST_F(SlowPreferenceStage, TrainsAdaptersAndEveryLoss) {
   run(recipe({"stages.tuned.adapters.rank=4"}));
@@ -128,7 +210,13 @@ TEST_F(PreferenceStage, IsRefusedByName) {
   EXPECT_THAT(
       error({"stages.base.data.train=stage:pairs"}),
       HasSubstr("must hold text, stage:pairs holds pairs, which a train stage with preference reads"));
-  EXPECT_THAT(error({"stages.tuned.data.validation=stage:pairs"}), HasSubstr("must hold text"));
+  EXPECT_THAT(error({"stages.tuned.data.validation=stage:rated"}),
+              HasSubstr("must hold text or pairs for preference.loss dpo"));
+  EXPECT_THAT(error({"stages.base.data.validation=stage:held"}),
+              HasSubstr("must hold text, stage:held holds pairs"));
+  EXPECT_THAT(error({"stages.tuned.preference.loss=kto", "stages.tuned.data.train=stage:rated",
+                     "stages.tuned.preference.precompute=true"}),
+              HasSubstr("precompute"));
   EXPECT_THAT(error({"stages.tuned.preference.gamma=1"}), HasSubstr("gamma"));
   EXPECT_THAT(error({"stages.tuned.preference.loss=simpo", "stages.tuned.preference.label_smoothing=.2"}),
               HasSubstr("label_smoothing"));

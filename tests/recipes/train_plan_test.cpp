@@ -56,6 +56,29 @@ TEST_F(PlanOf, FollowsFromTheRecipe) {
   EXPECT_GT(p.time().total(), 0);
 }
 
+// A reference that is asked before the first step has no part in the steps.
+TEST_F(PlanOf, AReferenceCostsAStepUnlessItIsKept) {
+  const std::string stage = R"(
+  - { name: pairs, kind: prepare, prepare: { text: [PAIRS], chosen: chosen, rejected: rejected } }
+  - name: tuned
+    kind: train
+    model: { from: stage:plain }
+    data: { train: stage:pairs }
+    preference: { loss: dpo, precompute: PRE }
+)";
+  write_durably(local_files(), directory_ / "pairs.jsonl", R"({"chosen":"a","rejected":"b"})");
+  const auto of = [&](const std::string& precompute) {
+    std::string one = kRecipe + stage;
+    one.replace(one.find("PAIRS"), 5, (directory_ / "pairs.jsonl").string());
+    return plan(recipe(one.replace(one.find("PRE"), 3, precompute)), "tuned");
+  };
+  const TrainPlan live = of("false"), kept = of("true");
+  EXPECT_DOUBLE_EQ(live.teacher_flops, live.student.total() / 3);
+  EXPECT_GT(plan::peak(live.work).memory.teacher, 0);
+  EXPECT_DOUBLE_EQ(kept.teacher_flops, 0);
+  EXPECT_DOUBLE_EQ(plan::peak(kept.work).memory.teacher, 0);
+}
+
 TEST_F(PlanOf, ATeacherCostsAsItIsAsked) {
   const Recipe r = recipe(kRecipe);
   const TrainPlan live = plan(r, "student"), cached = plan(r, "frugal"), plain = plan(r, "plain");
