@@ -83,7 +83,7 @@ def measure(a, harness, task, documents):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("retort", type=pathlib.Path)
+    parser.add_argument("retort", type=lambda path: pathlib.Path(path).resolve())
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("tasks", nargs="+", metavar="TASK.yaml=DOCUMENTS")
     parser.add_argument("--rounds", type=int, default=3)
