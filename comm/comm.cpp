@@ -53,6 +53,10 @@ class SelfComm final : public Comm {
     out[0].view(-1).copy_(in_N);
     return {};
   }
+  std::shared_ptr<Comm> subgroup(const std::vector<int>& ranks) override {
+    check(ranks == std::vector<int>{0}, "[subgroup] must be of rank 0 alone");
+    return make_self_comm();
+  }
   void barrier() override {}
   [[noreturn]] void abort(const std::string& why, int exit_code) override {
     fmt::print(stderr, "{}\n", why);

@@ -64,6 +64,9 @@ class Comm {
   // Prints `why` on stderr and ends every rank of the group now, with this process exit code, for an error
   // that cannot be shared. Thread ranks are one process and end with it: throw there instead.
   [[noreturn]] virtual void abort(const std::string& why, int exit_code) = 0;
+  // These ranks as a group of their own, this one among them, ranked as they are listed: each of them makes it alike. Its
+  // collectives run in turn with this one's, and all of this one's rules are its own. This one outlives it.
+  virtual std::shared_ptr<Comm> subgroup(const std::vector<int>& ranks) = 0;
 
   // Small blocking conveniences over the above.
   double reduce(double value, Reduce how);

@@ -143,6 +143,9 @@ class NcclComm final : public Comm {
       return code == ncclSuccess ? end : code;
     });
   }
+  std::shared_ptr<Comm> subgroup(const std::vector<int>&) override {
+    fail<ConfigError>("[nccl] has no groups of some of the ranks: leave parallel.replicas at 1");
+  }
   void barrier() override { bootstrap_.barrier(); }
   [[noreturn]] void abort(const std::string& why, int exit_code) override {
     bootstrap_.abort(why, exit_code);

@@ -3,8 +3,15 @@
 #include <fmt/ranges.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <deque>
+#include <exception>
+#include <future>
+#include <mutex>
+#include <set>
+#include <thread>
 
 #include "comm/ordered_reduce.h"
 #include "comm/tree_sum.h"
@@ -64,98 +71,163 @@ std::string QueuedComm::Call::text() const {
   return "a call that this version does not know";
 }
 
-QueuedComm::QueuedComm(std::function<std::unique_ptr<Transport>()> make) {
-  std::promise<void> ready;
-  worker_ = std::thread([this, &ready, make = std::move(make)] { work(make, ready); });
-  try {
-    ready.get_future().get();
-  } catch (...) {
-    worker_.join();
-    throw;
+// Owns the transport, and runs the jobs of all groups over it in the order of their calls.
+struct QueuedComm::Worker {
+  explicit Worker(std::function<std::unique_ptr<Transport>()> make) {
+    std::promise<void> ready;
+    thread = std::thread([this, &ready, make = std::move(make)] { work(make, ready); });
+    try {
+      ready.get_future().get();
+    } catch (...) {
+      thread.join();
+      throw;
+    }
   }
+  ~Worker() {
+    {
+      std::lock_guard lock(mutex);
+      stop = true;
+    }
+    changed.notify_one();
+    thread.join();
+  }
+
+  void add(std::packaged_task<void()> job, bool at_once = false) {
+    {
+      std::lock_guard lock(mutex);
+      at_once ? jobs.push_front(std::move(job)) : jobs.push_back(std::move(job));
+    }
+    changed.notify_one();
+  }
+
+  std::byte* scratch(int64_t bytes) {
+    if (bytes > scratch_bytes) {
+      buffer.reset();
+      buffer = std::make_unique_for_overwrite<std::byte[]>(bytes);
+      scratch_bytes = bytes;
+    }
+    return buffer.get();
+  }
+
+  std::unique_ptr<Transport> transport;
+  std::exception_ptr broken;  // after one failed collective the ranks no longer agree on the next
+
+ private:
+  void work(const std::function<std::unique_ptr<Transport>()>& make, std::promise<void>& ready) {
+    try {
+      transport = make();
+    } catch (...) {
+      ready.set_exception(std::current_exception());
+      return;
+    }
+    ready.set_value();
+    for (;;) {
+      std::packaged_task<void()> job;
+      {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] { return stop || !jobs.empty(); });
+        if (jobs.empty()) break;
+        job = std::move(jobs.front());
+        jobs.pop_front();
+      }
+      job();
+    }
+    if (broken) transport->interrupt();  // the group ends with an error
+    transport.reset();
+  }
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<std::packaged_task<void()>> jobs;
+  bool stop = false;
+  std::unique_ptr<std::byte[]> buffer;
+  int64_t scratch_bytes = 0;
+  std::thread thread;  // last: it uses all of the above
+};
+
+QueuedComm::QueuedComm(std::function<std::unique_ptr<Transport>()> make)
+    : own_worker_(std::make_unique<Worker>(std::move(make))) {
+  worker_ = own_worker_.get();
+  rank_ = worker_->transport->rank();
+  size_ = worker_->transport->size();
+  name_ = worker_->transport->name();
+}
+
+QueuedComm::QueuedComm(Worker& worker, std::vector<int> members)
+    : size_(static_cast<int>(members.size())),
+      name_(worker.transport->name()),
+      members_(std::move(members)),
+      group_(xxh3(std::as_bytes(std::span(members_)))),
+      worker_(&worker) {
+  rank_ = static_cast<int>(std::ranges::find(members_, worker_->transport->rank()) - members_.begin());
 }
 
 QueuedComm::~QueuedComm() {
-  if (std::uncaught_exceptions() > 0) transport_->interrupt();  // the peers may never come
-  {
-    std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  changed_.notify_one();
-  worker_.join();
+  if (own_worker_ && std::uncaught_exceptions() > 0)
+    worker_->transport->interrupt();  // the peers may never come
 }
 
-void QueuedComm::work(const std::function<std::unique_ptr<Transport>()>& make, std::promise<void>& ready) {
-  try {
-    transport_ = make();
-    rank_ = transport_->rank();
-    size_ = transport_->size();
-    name_ = transport_->name();
-  } catch (...) {
-    ready.set_exception(std::current_exception());
-    return;
+std::shared_ptr<Comm> QueuedComm::subgroup(const std::vector<int>& ranks) {
+  const std::set<int> distinct(ranks.begin(), ranks.end());
+  check(distinct.size() == ranks.size() && distinct.contains(rank_) && *distinct.begin() >= 0 &&
+            *distinct.rbegin() < size_,
+        "[subgroup] must be of different ranks below {}, {} among them, got {}", size_, rank_,
+        fmt::join(ranks, ", "));
+  std::vector<int> members;
+  for (const int rank : ranks)
+    members.push_back(members_.empty() ? rank : members_[static_cast<size_t>(rank)]);
+  return std::shared_ptr<Comm>(new QueuedComm(*worker_, std::move(members)));
+}
+
+int QueuedComm::own() const { return worker_->transport->rank(); }
+
+void QueuedComm::exchange(const Sends& send, const Receives& receive, Transport::Wait wait) {
+  if (members_.empty()) return worker_->transport->exchange(send, receive, wait);
+  const auto all = static_cast<size_t>(worker_->transport->size());
+  Sends send_all(all);
+  Receives receive_all(all);
+  for (size_t i = 0; i < members_.size(); ++i) {
+    send_all[static_cast<size_t>(members_[i])] = send[i];
+    receive_all[static_cast<size_t>(members_[i])] = receive[i];
   }
-  ready.set_value();
-  for (;;) {
-    std::packaged_task<void()> job;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return stop_ || !jobs_.empty(); });
-      if (jobs_.empty()) break;
-      job = std::move(jobs_.front());
-      jobs_.pop_front();
-    }
-    job();
-  }
-  if (broken_) transport_->interrupt();  // the group ends with an error
-  transport_.reset();
+  worker_->transport->exchange(send_all, receive_all, wait);
 }
 
 Pending QueuedComm::submit(Call call, std::function<void()> body) {
   call.number = calls_++;
-  std::packaged_task<void()> job([this, call, body = std::move(body)] { run(call, body); });
+  call.group = group_;
+  std::packaged_task<void()> job(  // a subgroup lives until its calls are done
+      [this, keep = weak_from_this().lock(), call, body = std::move(body)] { run(call, body); });
   Pending pending(job.get_future().share());
-  {
-    std::lock_guard lock(mutex_);
-    jobs_.push_back(std::move(job));
-  }
-  changed_.notify_one();
+  worker_->add(std::move(job));
   return pending;
 }
 
 void QueuedComm::run(const Call& call, const std::function<void()>& body) {
-  if (broken_) std::rethrow_exception(broken_);
+  std::exception_ptr& broken = worker_->broken;
+  if (broken) std::rethrow_exception(broken);
   try {
     agree(call);
     body();
   } catch (const MissingRanks& missing) {
-    broken_ = std::make_exception_ptr(CommError(fmt::format(
-        "[comm] rank {}: {} waited {:g} s for rank {} (RETORT_COMM_TIMEOUT=SECONDS sets how long)", rank_,
+    broken = std::make_exception_ptr(CommError(fmt::format(
+        "[comm] rank {}: {} waited {:g} s for rank {} (RETORT_COMM_TIMEOUT=SECONDS sets how long)", own(),
         call.text(), missing.seconds, fmt::join(missing.ranks, ", "))));
   } catch (...) {
-    broken_ = std::current_exception();
+    broken = std::current_exception();
   }
-  if (broken_) std::rethrow_exception(broken_);
+  if (broken) std::rethrow_exception(broken);
 }
 
 void QueuedComm::agree(const Call& call) {
   std::vector<Call> calls(size_, call);
   Receives receive;
   for (Call& theirs : calls) receive.push_back(std::as_writable_bytes(std::span(&theirs, 1)));
-  transport_->exchange(Sends(size_, std::as_bytes(std::span(&call, 1))), receive,
-                       call.kind == Call::kBarrier ? Transport::Wait::kPatient : Transport::Wait::kWatched);
+  exchange(Sends(size_, std::as_bytes(std::span(&call, 1))), receive,
+           call.kind == Call::kBarrier ? Transport::Wait::kPatient : Transport::Wait::kWatched);
   for (int peer = 0; peer < size_; ++peer)
     check<CommError>(calls[peer] == call, "[comm] ranks call different collectives: rank {} {}, rank {} {}",
-                     rank_, call.text(), peer, calls[peer].text());
-}
-
-std::byte* QueuedComm::scratch(int64_t bytes) {
-  if (bytes > scratch_bytes_) {
-    scratch_.reset();
-    scratch_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-    scratch_bytes_ = bytes;
-  }
-  return scratch_.get();
+                     own(), call.text(), members_.empty() ? peer : members_[peer], calls[peer].text());
 }
 
 // out: `in` of every rank, one after the other.
@@ -192,7 +264,7 @@ void QueuedComm::reduce_all(const at::Tensor& tensor, Reduce reduce, int64_t row
   const auto row = [&](int64_t i) { return Slices{data + i * count * item, count, item, size_}; };
   const std::span<std::byte> mine = small ? std::span(data, count * item) : row(0)[rank_];
   const auto bytes = static_cast<int64_t>(mine.size());
-  std::byte* theirs = scratch(bytes * size_ * rows);  // [rows, ranks, bytes]
+  std::byte* theirs = worker_->scratch(bytes * size_ * rows);  // [rows, ranks, bytes]
   for (int64_t i = 0; i < rows; ++i) {
     std::byte* out = theirs + i * size_ * bytes;
     small ? gather_all(out, std::span(row(i).data, mine.size())) : trade_slices(out, row(i));
@@ -284,14 +356,10 @@ void QueuedComm::barrier() {
 }
 
 void QueuedComm::abort(const std::string& why, int exit_code) {
-  fmt::print(stderr, "rank {}: {}\n", rank_, why);
+  fmt::print(stderr, "rank {}: {}\n", own(), why);
   std::fflush(stderr);
-  transport_->interrupt();
-  {
-    std::lock_guard lock(mutex_);
-    jobs_.emplace_front([this, exit_code] { transport_->abort(exit_code); });
-  }
-  changed_.notify_one();
+  worker_->transport->interrupt();
+  worker_->add(std::packaged_task<void()>([this, exit_code] { worker_->transport->abort(exit_code); }), true);
   for (;;) std::this_thread::sleep_for(std::chrono::seconds(1));  // until the worker has ended the process
 }
 

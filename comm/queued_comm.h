@@ -7,18 +7,13 @@
 //   all_to_all  one exchange
 //   small ones  every rank sends all to all
 //
-// Before its data each operation exchanges a Call, so that ranks which disagree say so instead of hanging.
+// Before its data each operation exchanges a Call, so that ranks which disagree say so instead of hanging. A subgroup is
+// another Comm over the same worker: a transport moves no bytes where nobody sends any.
 #pragma once
 
-#include <condition_variable>
-#include <deque>
-#include <exception>
 #include <functional>
-#include <future>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "comm/comm.h"
@@ -30,12 +25,14 @@ namespace retort::comm {
 void check_runs(const std::vector<at::Tensor>& out, const at::Tensor& in_N,
                 const std::vector<int64_t>& bounds, int rank, int size);
 
-class QueuedComm final : public Comm {
+class QueuedComm final : public Comm, public std::enable_shared_from_this<QueuedComm> {
  public:
   // `make` runs on the worker thread, where the transport also ends.
   explicit QueuedComm(std::function<std::unique_ptr<Transport>()> make);
   // Finishes what was called, or interrupts it when an exception destroys the object.
   ~QueuedComm() override;
+  QueuedComm(const QueuedComm&) = delete;
+  QueuedComm& operator=(const QueuedComm&) = delete;
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -45,6 +42,7 @@ class QueuedComm final : public Comm {
   Pending broadcast(at::Tensor tensor, int root) override;
   Pending all_gather(at::Tensor out, at::Tensor in) override;
   Pending all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std::vector<int64_t> bounds) override;
+  std::shared_ptr<Comm> subgroup(const std::vector<int>& ranks) override;
   void barrier() override;
   [[noreturn]] void abort(const std::string& why, int exit_code) override;
 
@@ -57,20 +55,21 @@ class QueuedComm final : public Comm {
     int32_t dtype = 0;
     uint32_t cut = 0;    // a digest of all_to_all's bounds
     int64_t count = 0;   // elements
-    int64_t number = 0;  // how many calls came before on this rank
+    int64_t number = 0;  // how many calls came before on this rank, of this group
+    uint64_t group = 0;  // a digest of a subgroup's ranks
     bool operator==(const Call&) const = default;
     std::string text() const;
   };
   struct Slices;
+  struct Worker;
 
+  QueuedComm(Worker& worker, std::vector<int> members);
   Pending submit(Call call, std::function<void()> body);
-  void work(const std::function<std::unique_ptr<Transport>()>& make, std::promise<void>& ready);
   void run(const Call& call, const std::function<void()>& body);
   void agree(const Call& call);
   void exchange(const std::vector<std::span<const std::byte>>& send,
-                const std::vector<std::span<std::byte>>& receive) {
-    transport_->exchange(send, receive, Transport::Wait::kWatched);
-  }
+                const std::vector<std::span<std::byte>>& receive,
+                Transport::Wait wait = Transport::Wait::kWatched);
   void reduce_all(const at::Tensor& tensor, Reduce reduce, int64_t rows, int64_t leaves);
   void spread(const at::Tensor& tensor, int root);
   void trade_runs(const std::vector<at::Tensor>& out, const at::Tensor& in_N,
@@ -78,24 +77,15 @@ class QueuedComm final : public Comm {
   void gather_all(std::byte* out, std::span<const std::byte> in);
   void gather_slices(const Slices& slices);
   void trade_slices(std::byte* out, const Slices& slices);
-  std::byte* scratch(int64_t bytes);
+  int own() const;  // this rank, as the transport has it
 
-  std::unique_ptr<Transport> transport_;
   int rank_ = 0, size_ = 1;
   std::string name_;
+  std::vector<int> members_;  // the transport's ranks of a subgroup; empty: all
+  uint64_t group_ = 0;
   int64_t calls_ = 0;
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::packaged_task<void()>> jobs_;
-  bool stop_ = false;
-
-  // The worker's own.
-  std::exception_ptr broken_;  // after one failed collective the ranks no longer agree on the next
-  std::unique_ptr<std::byte[]> scratch_;
-  int64_t scratch_bytes_ = 0;
-
-  std::thread worker_;  // last: it uses all of the above
+  Worker* worker_ = nullptr;
+  std::unique_ptr<Worker> own_worker_;  // a subgroup has none; last: it uses all of the above
 };
 
 }  // namespace retort::comm

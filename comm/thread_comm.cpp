@@ -1,12 +1,14 @@
-// Ranks as threads of one process: peers read each other's buffers between two meetings of all.
+// Ranks as threads of one process: peers read each other's buffers.
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "comm/comm.h"
 #include "comm/queued_comm.h"
@@ -16,72 +18,143 @@ namespace retort::comm {
 namespace {
 
 using Sends = std::vector<std::span<const std::byte>>;
+using Receives = std::vector<std::span<std::byte>>;
 
+// A letter box for each pair of ranks. Who waits is woken once: by the last letter that it expects, and by the taking of
+// the last one that it has sent.
 class ThreadGroup {
  public:
   ThreadGroup(int ranks, double timeout_seconds)
-      : timeout_(timeout_seconds), arrivals_(ranks), left_(ranks), sends_(ranks) {}
+      : timeout_(timeout_seconds),
+        boxes_(static_cast<size_t>(ranks) * static_cast<size_t>(ranks)),
+        ranks_(static_cast<size_t>(ranks)) {}
 
-  int size() const { return static_cast<int>(arrivals_.size()); }
+  int size() const { return static_cast<int>(ranks_.size()); }
 
-  // Waits until every rank has called this as often as this one. The peers may read `send` until the next
-  // meeting ends.
-  void meet(int rank, const Sends& send, Transport::Wait wait) {
+  void exchange(int rank, const Sends& send, const Receives& receive, Transport::Wait wait) {
     std::unique_lock lock(mutex_);
-    sends_[rank] = &send;
-    const int64_t turn = ++arrivals_[rank];
-    const auto absent = [&](int peer) { return arrivals_[peer] < turn; };
-    const auto all_here = [&] { return std::ranges::min(arrivals_) >= turn; };
-    const auto hopeless = [&] {
-      for (int peer = 0; peer < size(); ++peer)
-        if (left_[peer] && absent(peer)) return true;
-      return failure_.has_value();
-    };
-    if (all_here()) {
-      changed_.notify_all();
-      return;
+    try {
+      post(rank, send);
+      expect(rank, receive);
+      await(
+          lock, rank, wait, [&](int peer) { return box(peer, rank).expected; }, of(rank).expected);
+      take(lock, rank, receive);
+      await(
+          lock, rank, wait, [&](int peer) { return box(rank, peer).full; }, of(rank).untaken);
+    } catch (...) {
+      withdraw(lock, rank);
+      throw;
     }
-    const auto over = [&] { return all_here() || hopeless(); };
-    if (wait == Transport::Wait::kPatient)
-      changed_.wait(lock, over);
-    else
-      changed_.wait_for(lock, std::chrono::duration<double>(timeout_), over);
-    if (all_here()) return;
-    if (failure_) throw CommError(*failure_);
-    MissingRanks missing{{}, timeout_};
-    for (int peer = 0; peer < size(); ++peer) {
-      check<CommError>(!(left_[peer] && absent(peer)),
-                       "[comm] rank {} waits for rank {}, which has left the group", rank, peer);
-      if (absent(peer)) missing.ranks.push_back(peer);
-    }
-    throw missing;
-  }
-
-  // What `from` sends to `to`; only between two meetings.
-  std::span<const std::byte> sent(int from, int to) {
-    std::lock_guard lock(mutex_);
-    return (*sends_[from])[to];
   }
 
   void fail(const std::string& why) {
     std::lock_guard lock(mutex_);
     if (!failure_) failure_ = why;
-    changed_.notify_all();
+    for (Rank& one : ranks_) one.changed.notify_all();
   }
 
   void leave(int rank) {
     std::lock_guard lock(mutex_);
-    left_[rank] = true;
-    changed_.notify_all();
+    of(rank).left = true;
+    for (Rank& one : ranks_) one.changed.notify_all();
   }
 
  private:
+  struct Box {
+    std::span<const std::byte> letter;
+    bool full = false, expected = false, read = false;  // read: at this moment
+  };
+  struct Rank {
+    std::condition_variable changed;
+    int expected = 0, untaken = 0;
+    bool left = false;
+  };
+  Box& box(int from, int to) {
+    return boxes_[static_cast<size_t>(from) * ranks_.size() + static_cast<size_t>(to)];
+  }
+  Rank& of(int rank) { return ranks_[static_cast<size_t>(rank)]; }
+
+  void post(int rank, const Sends& send) {
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peer == rank || send[peer].empty()) continue;
+      Box& out = box(rank, peer);
+      out.letter = send[peer], out.full = true;
+      ++of(rank).untaken;
+      if (std::exchange(out.expected, false) && --of(peer).expected == 0) of(peer).changed.notify_one();
+    }
+  }
+
+  void expect(int rank, const Receives& receive) {
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peer == rank || receive[peer].empty() || box(peer, rank).full) continue;
+      box(peer, rank).expected = true;
+      ++of(rank).expected;
+    }
+  }
+
+  // Letters are copied while others may post.
+  void take(std::unique_lock<std::mutex>& lock, int rank, const Receives& receive) {
+    const auto each = [&](auto&& work) {
+      for (int peer = 0; peer < size(); ++peer)
+        if (peer != rank && !receive[peer].empty()) work(peer, box(peer, rank));
+    };
+    each([&](int peer, Box& in) {
+      RETORT_ASSERT(in.letter.size() == receive[peer].size());
+      in.read = true;
+    });
+    lock.unlock();
+    each([&](int peer, const Box& in) {
+      std::memcpy(receive[peer].data(), in.letter.data(), in.letter.size());
+    });
+    lock.lock();
+    each([&](int peer, Box& in) {
+      in.full = in.read = false;
+      if (--of(peer).untaken == 0) of(peer).changed.notify_one();
+    });
+  }
+
+  // Until `left` is 0; `waits_for` says for which peers.
+  template <class WaitsFor>
+  void await(std::unique_lock<std::mutex>& lock, int rank, Transport::Wait wait, const WaitsFor& waits_for,
+             const int& left) {
+    const auto over = [&] {
+      if (left == 0 || failure_) return true;
+      for (int peer = 0; peer < size(); ++peer)
+        if (peer != rank && of(peer).left && waits_for(peer)) return true;
+      return false;
+    };
+    if (wait == Transport::Wait::kPatient)
+      of(rank).changed.wait(lock, over);
+    else
+      of(rank).changed.wait_for(lock, std::chrono::duration<double>(timeout_), over);
+    if (left == 0) return;
+    if (failure_) throw CommError(*failure_);
+    MissingRanks missing{{}, timeout_};
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peer == rank || !waits_for(peer)) continue;
+      check<CommError>(!of(peer).left, "[comm] rank {} waits for rank {}, which has left the group", rank,
+                       peer);
+      missing.ranks.push_back(peer);
+    }
+    throw missing;
+  }
+
+  // The sender's memory may go when no peer reads it.
+  void withdraw(std::unique_lock<std::mutex>& lock, int rank) {
+    const auto is_read = [&] {
+      for (int peer = 0; peer < size(); ++peer)
+        if (box(rank, peer).read) return true;
+      return false;
+    };
+    while (is_read()) of(rank).changed.wait_for(lock, std::chrono::milliseconds(1));
+    for (int peer = 0; peer < size(); ++peer) box(rank, peer).full = box(peer, rank).expected = false;
+    of(rank).expected = of(rank).untaken = 0;
+  }
+
   std::mutex mutex_;
-  std::condition_variable changed_;
   const double timeout_;
-  std::vector<int64_t> arrivals_;
-  std::vector<bool> left_;
-  std::vector<const Sends*> sends_;
+  std::vector<Box> boxes_;
+  std::deque<Rank> ranks_;
   std::optional<std::string> failure_;
 };
 
@@ -93,15 +166,8 @@ class ThreadTransport final : public Transport {
   int size() const override { return group_.size(); }
   std::string name() const override { return "threads"; }
 
-  void exchange(const Sends& send, const std::vector<std::span<std::byte>>& receive, Wait wait) override {
-    group_.meet(rank_, send, wait);
-    for (int peer = 0; peer < size(); ++peer) {
-      if (peer == rank_ || receive[peer].empty()) continue;
-      const std::span<const std::byte> sent = group_.sent(peer, rank_);
-      RETORT_ASSERT(sent.size() == receive[peer].size());
-      std::memcpy(receive[peer].data(), sent.data(), sent.size());
-    }
-    group_.meet(rank_, send, wait);
+  void exchange(const Sends& send, const Receives& receive, Wait wait) override {
+    group_.exchange(rank_, send, receive, wait);
   }
   void interrupt() noexcept override { group_.fail(fmt::format("[comm] rank {} was interrupted", rank_)); }
   [[noreturn]] void abort(int exit_code) override { std::_Exit(exit_code); }

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "tests/comm/rank_values.h"
+#include "tests/comm/subgroups.h"
 #include "tests/process_memory.h"
 #include "tests/testing.h"
 
@@ -240,6 +241,37 @@ TEST(ThreadComm, DifferentCollectivesAreNamedOnBothSides) {
                                     throw CommError(text);
                                   }),
                  CommError);
+}
+
+TEST(ThreadComm, SubgroupsTradeApart) {
+  for (int i = 0; i < 20; ++i) run_thread_ranks(4, trade_in_rows_and_columns);
+  EXPECT_EQ(make_self_comm()->subgroup({0})->size(), 1);
+}
+
+TEST(ThreadComm, SubgroupsHoldThisRankAndEachOnce) {
+  run_thread_ranks(3, [](Comm& comm) {
+    for (const std::vector<int>& wrong : {std::vector<int>{},
+                                          {(comm.rank() + 1) % 3},
+                                          {comm.rank(), comm.rank()},
+                                          {comm.rank(), 3},
+                                          {comm.rank(), -1}})
+      EXPECT_THROW(comm.subgroup(wrong), ShapeError);
+  });
+  EXPECT_THROW(make_self_comm()->subgroup({1}), ShapeError);
+}
+
+// Of what goes wrong in a subgroup all ranks hear, by their numbers in the whole group.
+TEST(ThreadComm, SubgroupsDisagreeAloud) {
+  EXPECT_THAT(
+      [] {
+        run_thread_ranks(4, [](Comm& comm) {
+          const auto pair = comm.subgroup({comm.rank() / 2 * 2, comm.rank() / 2 * 2 + 1});
+          pair->all_reduce(at::ones({comm.rank() == 3 ? 5 : 4}), Reduce::kSum).wait();
+          comm.barrier();
+        });
+      },
+      ThrowsMessage<CommError>(
+          AllOf(HasSubstr("ranks call different collectives"), HasSubstr("rank 2"), HasSubstr("rank 3"))));
 }
 
 TEST(ThreadComm, TheWatchdogNamesWhoIsMissing) {

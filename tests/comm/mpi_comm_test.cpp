@@ -7,6 +7,7 @@
 #include "comm/comm.h"
 #include "core/error.h"
 #include "core/random.h"
+#include "tests/comm/subgroups.h"
 #include "tests/testing.h"
 
 namespace retort::comm {
@@ -62,6 +63,11 @@ TEST_F(MpiComm, GivesTheBitsOfThreadRanks) {
       comm_->all_reduce(mine, Reduce::kSum).wait();
       EXPECT_TRUE(testing::same_bits(mine, expected)) << count;
     }
+}
+
+TEST_F(MpiComm, SubgroupsTradeApart) {
+  if (comm_->size() != 4) GTEST_SKIP() << "for four ranks";
+  trade_in_rows_and_columns(*comm_);
 }
 
 TEST_F(MpiComm, BroadcastsAndGathers) {

@@ -12,6 +12,7 @@
 #include "comm/comm.h"
 #include "core/error.h"
 #include "tests/comm/rank_values.h"
+#include "tests/comm/subgroups.h"
 #include "tests/testing.h"
 
 namespace retort::comm {
@@ -58,6 +59,10 @@ std::vector<std::string> run_tcp_ranks(int ranks, const std::function<void(Comm&
 }
 
 }  // namespace
+
+TEST(TcpComm, SubgroupsTradeApart) {
+  EXPECT_THAT(run_tcp_ranks(4, trade_in_rows_and_columns), ::testing::Each(""));
+}
 
 TEST(TcpComm, GivesTheBitsOfEveryOtherBackEnd) {
   for (const int ranks : {2, 3, 4})

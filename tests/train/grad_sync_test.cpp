@@ -168,6 +168,7 @@ class RecordingComm final : public comm::Comm {
   comm::Pending broadcast(at::Tensor, int) override { return {}; }
   comm::Pending all_gather(at::Tensor, at::Tensor) override { return {}; }
   comm::Pending all_to_all(std::vector<at::Tensor>, at::Tensor, std::vector<int64_t>) override { return {}; }
+  std::shared_ptr<Comm> subgroup(const std::vector<int>&) override { throw InternalError("none here"); }
   void barrier() override {}
   [[noreturn]] void abort(const std::string& why, int) override { throw InternalError(why); }
 
