@@ -23,7 +23,9 @@ void check_range(const at::Tensor& ids, const char* name, int64_t size) {
 }  // namespace
 
 struct Decoder::State {
-  State(DecoderSpec s, at::Device device) : spec(std::move(s)), parameters(device) { declare(); }
+  State(DecoderSpec s, at::Device device) : spec(std::move(s)), parameters(device), reads(spec.layers + 2) {
+    declare();
+  }
 
   DecoderSpec spec;
   Parameters parameters;
@@ -33,8 +35,10 @@ struct Decoder::State {
   Norm final_norm;
   const Parameter* head = nullptr;
   const LowRank *embed_adapter = nullptr, *head_adapter = nullptr;
+  GroupReads reads;
 
   void declare();
+  int64_t last_group() const { return spec.layers + 1; }
   LayerCall call(const TokenBlock& block, KvCache* cache);
   void skip_padding(LayerCall& c, const at::Tensor& start_B, int64_t keys) const;
   at::Tensor embedded(const TokenBlock& block, const LayerCall& call) const;
@@ -66,6 +70,7 @@ LayerCall Decoder::State::call(const TokenBlock& block, KvCache* cache) {
   LayerCall c;
   c.cache = cache;
   c.taps = block.taps;
+  c.reads = &reads;
   if (c.taps != nullptr)
     for (const LayerTap& tap : *c.taps)
       check<InternalError>(tap.layer >= 0 && tap.layer < spec.layers,
@@ -105,10 +110,13 @@ void Decoder::State::skip_padding(LayerCall& c, const at::Tensor& start_B, int64
 }
 
 at::Tensor Decoder::State::embedded(const TokenBlock& block, const LayerCall& c) const {
+  reads.forward(0);
   at::Tensor x_BTD = look_up(*embed, block.tokens_BT, *embed_adapter);
   if (block.noise_BTD.defined()) x_BTD = x_BTD + block.noise_BTD;
   if (spec.scale_embeddings) x_BTD = x_BTD * embedding_scale();
-  return positions ? x_BTD + look_up(*positions, c.positions_BT) : x_BTD;
+  if (positions) x_BTD = x_BTD + look_up(*positions, c.positions_BT);
+  reads.backward(0, x_BTD);
+  return x_BTD;
 }
 
 // What the cache held and now holds too.
@@ -151,7 +159,10 @@ at::Tensor Decoder::hidden(const TokenBlock& block, KvCache* cache) {
   }
   const at::Tensor x_BTD = (*s.layers)(s.embedded(block, c), c);
   if (cache) cache->advance(block.tokens_BT.size(1));
-  return s.final_norm(x_BTD);
+  s.reads.forward(s.last_group());
+  const at::Tensor h_BTD = s.final_norm(x_BTD);
+  s.reads.backward(s.last_group(), h_BTD);
+  return h_BTD;
 }
 
 at::Tensor Decoder::embed(const TokenBlock& block) {
@@ -162,6 +173,17 @@ at::Tensor Decoder::run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlo
   RETORT_ASSERT(n >= 0 && n < state_->spec.layers);
   return state_->layers->run(n, x_BTD, state_->call(block, nullptr));
 }
+
+std::vector<std::vector<const Parameter*>> Decoder::groups() const {
+  const State& s = *state_;
+  std::vector<std::vector<const Parameter*>> out{{s.embed, s.positions}};
+  for (int64_t n = 0; n < s.spec.layers; ++n) out.push_back(s.layers->weights(n));
+  out.push_back({s.final_norm.weight, s.final_norm.bias, s.head});
+  for (auto& group : out) std::erase(group, nullptr);
+  return out;
+}
+
+void Decoder::on_use(Use use) { state_->reads.on_use(std::move(use)); }
 
 std::unique_ptr<KvCache> Decoder::make_cache(int64_t batch, int64_t capacity) const {
   const DecoderSpec& s = state_->spec;
@@ -179,7 +201,10 @@ double Decoder::flops_per_token(int64_t tokens) const {
 }
 
 const DecoderSpec& Decoder::spec() const { return state_->spec; }
-Head Decoder::head() const { return head_of(*state_->head, state_->spec, *state_->head_adapter); }
+Head Decoder::head() const {
+  state_->reads.forward(state_->last_group());
+  return head_of(*state_->head, state_->spec, *state_->head_adapter);
+}
 void Decoder::set_tokens(int64_t ids) { state_->spec.set_tokens(ids); }
 Parameters& Decoder::parameters() { return state_->parameters; }
 const Parameters& Decoder::parameters() const { return state_->parameters; }

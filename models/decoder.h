@@ -16,10 +16,11 @@
 #include <vector>
 
 #include "models/model.h"
+#include "models/weight_groups.h"
 
 namespace retort::models {
 
-class Decoder final : public Model, public LayerStack {
+class Decoder final : public Model, public LayerStack, public WeightGroups {
  public:
   // Validates; declares and allocates the parameters, not initialised. On at::kMeta nothing is allocated and
   // only spec, parameters and flops_per_token may be asked: what a preset costs, for free.
@@ -29,6 +30,10 @@ class Decoder final : public Model, public LayerStack {
   void set_tokens(int64_t ids) override;
   at::Tensor hidden(const TokenBlock& block, KvCache* cache = nullptr) override;
   LayerStack* layer_stack() override { return this; }
+  WeightGroups* weight_groups() override { return this; }
+  // Embedding and positions; each executed layer; final norm and head.
+  std::vector<std::vector<const Parameter*>> groups() const override;
+  void on_use(Use use) override;
   at::Tensor embed(const TokenBlock& block) override;
   at::Tensor run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block) override;
   std::unique_ptr<KvCache> make_cache(int64_t batch, int64_t capacity) const override;

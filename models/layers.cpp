@@ -119,7 +119,11 @@ at::Tensor Layers::attention(int64_t n, const at::Tensor& x_BTD, const LayerCall
   at::Tensor k_BSGK = layer.k(h_BTD).view({B, T, spec_.kv_heads, K});
   at::Tensor v_BSGK = layer.v(h_BTD).view({B, T, spec_.kv_heads, K});
   if (spec_.qk_norm) q_BTHK = layer.q_norm(q_BTHK), k_BSGK = layer.k_norm(k_BSGK);
-  if (LayerTap* tap = call.tap(n)) tap->q_BTHK = q_BTHK, tap->k_BTGK = k_BSGK, tap->v_BTGK = v_BSGK;
+  if (LayerTap* tap = call.tap(n)) {
+    tap->q_BTHK = q_BTHK, tap->k_BTGK = k_BSGK, tap->v_BTGK = v_BSGK;
+    if (call.reads)
+      for (const at::Tensor& tapped : {q_BTHK, k_BSGK, v_BSGK}) call.reads->backward(n + 1, tapped);
+  }
   if (spec_.positions == PositionKind::kRope) {
     q_BTHK = kernels::rope(q_BTHK, rope_tables(n, call), call.positions_BT);
     k_BSGK = kernels::rope(k_BSGK, rope_tables(n, call), call.positions_BT);
@@ -150,10 +154,24 @@ at::Tensor Layers::feed_forward(const Layer& layer, const at::Tensor& x_BTD) con
 }
 
 at::Tensor Layers::run(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const {
+  if (call.reads) call.reads->forward(n + 1);
   const at::Tensor y_BTD = x_BTD + attention(n, x_BTD, call);
   const at::Tensor out_BTD = y_BTD + feed_forward(layers_[static_cast<size_t>(n)], y_BTD);
+  if (call.reads) call.reads->backward(n + 1, out_BTD);
   if (LayerTap* tap = call.tap(n)) tap->h_BTD = out_BTD;
   return out_BTD;
+}
+
+std::vector<const Parameter*> Layers::weights(int64_t n) const {
+  const Layer& l = layers_[static_cast<size_t>(n)];
+  std::vector<const Parameter*> out;
+  for (const Norm* norm : {&l.attn_norm, &l.ffn_norm, &l.q_norm, &l.k_norm, &l.attn_sub_norm,
+                           &l.attn_post_norm, &l.ffn_sub_norm, &l.ffn_post_norm})
+    out.insert(out.end(), {norm->weight, norm->bias});
+  for (const Linear* linear : {&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down})
+    out.insert(out.end(), {linear->weight, linear->bias});
+  std::erase(out, nullptr);
+  return out;
 }
 
 at::Tensor Layers::operator()(at::Tensor x_BTD, const LayerCall& call) const {

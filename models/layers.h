@@ -15,6 +15,7 @@
 #include "models/kv_cache.h"
 #include "models/linear.h"
 #include "models/model.h"
+#include "models/weight_groups.h"
 
 namespace retort::models {
 
@@ -52,6 +53,7 @@ struct LayerCall {
   bool past_original = false;        // longrope: the sequence is longer than its original context
   KvCache* cache = nullptr;
   std::vector<LayerTap>* taps = nullptr;
+  const GroupReads* reads = nullptr;  // layer n is group n + 1
 
   LayerTap* tap(int64_t layer) const;  // of this layer, or none
 };
@@ -65,6 +67,7 @@ class Layers {
   at::Tensor operator()(at::Tensor x_BTD, const LayerCall& call) const;             // all of them
   // Rotary tables of positions below `positions`; call before run(), cheap when they are there.
   void prepare(int64_t positions, const at::Device& device);
+  std::vector<const Parameter*> weights(int64_t n) const;  // that layer n reads, but for adapters
 
  private:
   struct Layer {

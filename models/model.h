@@ -30,7 +30,8 @@ struct TokenBlock {
   at::Tensor noise_BTD = {};              // f32, added to the tokens' embeddings; undefined: none
 };
 
-class KvCache;  // models/kv_cache.h
+class KvCache;       // models/kv_cache.h
+class WeightGroups;  // models/weight_groups.h
 
 using Head = kernels::Head;  // of the working copy, which is differentiable
 
@@ -73,6 +74,7 @@ class Model {
   // 6 * (matmul parameters executed, head included, lookup not) + 12 * L * heads * head_dim * T: forward and
   // backward for one token in a sequence of T.
   virtual double flops_per_token(int64_t tokens) const = 0;
+  virtual WeightGroups* weight_groups() { return nullptr; }  // nullptr: it reads its weights in no such order
 };
 
 }  // namespace retort::models

@@ -4,8 +4,10 @@
 //   none      (R + 1) 4 P (d - 1)/d       slices are traded, summed in order, and gathered
 //   optimizer  the same, and 4 P (1 + 1/d) (d - 1)/d for the updated masters, a broadcast from each owner
 //   gradients  e P (G + 1 + 1/d) (d - 1)/d  scattered after each of a rank's G micro-batches; working weights from owners
+//   parameters  G (e P + W (1 + 1/d)) (d - 1)/d  the same gradients, and W bytes of weights that a micro-batch brings from
+//                                         owners (plan/gathered.h): about twice the layers, once embedding and head
+//               of N groups of d ranks gradients and parameters send (R + 1) 4 P/d (N - 1)/N more, between groups
 //   ZeRO-1    (4 + e) P (d - 1)/d         gradients scattered, working weights gathered
-//   ZeRO-3    3 e P (d - 1)/d             a micro-batch: gathered twice, gradients scattered in the working dtype
 //
 // Pure functions.
 #pragma once

@@ -33,6 +33,7 @@ Remedy remedy(const Workload& work, const Device& device, Policy policy) {
   for (int64_t ranks = work.batch.ranks; ranks <= most && !out.sharding; ranks *= 2)
     for (const Policy stronger : kPolicies) {
       if (stronger == Policy::kNone) continue;
+      if (stronger == Policy::kParameters && work.gathered.divided.all() == 0) continue;
       Workload more = work;
       more.batch.ranks = ranks;
       more.batch.micro_batches = std::max<int64_t>(1, work.batch.micro_batches * work.batch.ranks / ranks);

@@ -27,18 +27,19 @@ int64_t sums_before(const Batch& batch) {
 int64_t turns_before(const Batch& batch) {
   size_t most = 0;
   for (int64_t g = 0; g < std::min<int64_t>(batch.micro_batches, 4096); ++g)
-    most = std::max(most, comm::subtrees(0, g * batch.ranks).size());
+    most = std::max(most, comm::subtrees(0, g * batch.shards()).size());
   return static_cast<int64_t>(most);
 }
 
 class Step {
  public:
-  // kGradients: with its own gradients and masters; the moments of AdamW are whole as under kNone.
+  // kGradients and kParameters: with their own gradients and weights; the moments of AdamW are whole as under kNone.
   Step(const Workload& work, Policy policy)
       : w_(work),
         tokens_(real(work.batch.tokens())),
         e_(work.element()),
-        scatters_(policy == Policy::kGradients && work.batch.ranks > 1) {}
+        scatters_(policy >= Policy::kGradients && work.batch.shards() > 1),
+        gathers_(policy == Policy::kParameters && work.batch.shards() > 1) {}
 
   std::vector<Moment> all() const {
     std::vector<Moment> out;
@@ -47,7 +48,7 @@ class Step {
     out.push_back({"backward", backward()});
     out.push_back({"gradients", gradients()});
     out.push_back({"update", update()});
-    if (w_.validates && (w_.bf16 || w_.on_grid)) out.push_back({"validation", validation()});
+    if ((w_.validates && copies()) || gathers_) out.push_back({"validation", validation()});
     return out;
   }
 
@@ -57,8 +58,9 @@ class Step {
     const ParameterCount& p = w_.parameters;
     Memory m;
     m.states.weights = kF32 * real(p.trained() + p.frozen() - p.coded) + p.code_bytes;
-    if (divides_masters()) m.states.weights -= kF32 * real(p.trained_matrices) * (1 - 1 / ranks());
-    if (w_.bf16 || w_.on_grid) m.states.working = e_ * real(p.trained_matrices + p.frozen_matrices - p.coded);
+    m.states.weights -= elsewhere();
+    if (copies()) m.states.working = e_ * real(p.trained_matrices + p.frozen_matrices - p.coded);
+    m.states.working -= working_elsewhere();
     m.states.optimizer = 2 * kF32 * real(p.trained());
     m.states.gradients = buckets();
     m.teacher = (kId + kF32) * w_.labels * tokens_;
@@ -72,8 +74,26 @@ class Step {
     return real(
         comm::most_subtrees(w_.batch.micro_batches, static_cast<int>(std::min<int64_t>(w_.batch.ranks, 64))));
   }
-  double ranks() const { return real(w_.batch.ranks); }
-  bool divides_masters() const { return scatters_ && (w_.bf16 || w_.on_grid); }
+  double shards() const { return real(w_.batch.shards()); }
+  // Of groups: the sums of each one's run, in rows of a tree.
+  double rows_across() const {
+    const Batch& b = w_.batch;
+    if (!scatters_ || b.replicas == 1) return 0;
+    return real(comm::most_subtrees(b.micro_batches * b.shards(),
+                                    static_cast<int>(std::min<int64_t>(b.replicas, 64))));
+  }
+  bool copies() const { return w_.bf16 || w_.on_grid; }  // of the masters, which are multiplied
+  // Of masters and of working copies, on the other ranks alone.
+  double elsewhere() const {
+    const double divided = gathers_                ? w_.gathered.divided.all()
+                           : scatters_ && copies() ? real(w_.parameters.trained_matrices)
+                                                   : 0;
+    return kF32 * divided * (1 - 1 / shards());
+  }
+  double working_elsewhere() const {
+    return gathers_ && copies() ? e_ * w_.gathered.divided.matrices * (1 - 1 / shards()) : 0;
+  }
+  double whole_groups() const { return gathers_ ? w_.gathered.at_once.bytes(e_) : 0; }
   // Of one bucket, full, or of the largest parameter: what is sent, or what has come.
   double bucket() const {
     return std::min(e_ * real(w_.parameters.trained()), std::max(kBucket, e_ * real(w_.parameters.largest)));
@@ -92,7 +112,7 @@ class Step {
   double sums() const {
     const double whole = kF32 * real(w_.parameters.trained());
     if (!scatters_) return real(sums_before(w_.batch)) * whole;
-    return real(turns_before(w_.batch)) * whole / ranks() + (w_.batch.micro_batches > 1 ? under_way() : 0);
+    return real(turns_before(w_.batch)) * whole / shards() + (w_.batch.micro_batches > 1 ? under_way() : 0);
   }
   double head_gradient() const { return w_.head.trained ? kF32 * w_.head.columns * w_.head.width : 0; }
 
@@ -118,6 +138,7 @@ class Step {
     const Head& h = w_.head;
     const double chunk = real(chunk_rows(h.columns, w_.batch.tokens())), logits = chunk * h.columns;
     m.states.gradients += sums() + head_gradient();
+    m.states.working += whole_groups();
     m.activations = tokens_ * w_.kept;
     double a_logit = e_;
     if (w_.distills && w_.bf16) a_logit += kF32 + 2;  // as f32, and the gradient in the product's dtype
@@ -134,6 +155,7 @@ class Step {
   Memory backward() const {
     Memory m = base();
     m.states.gradients += sums() + (w_.head.trained ? e_ * w_.head.rows * w_.head.width : 0);
+    m.states.working += whole_groups();
     m.activations =
         tokens_ * (w_.kept + w_.backward - kF32 * w_.head.width);  // the final norm's input has gone
     if (!w_.teachers.empty()) {                                    // hidden states live as long as the batch
@@ -151,7 +173,8 @@ class Step {
     if (w_.batch.ranks == 1) m.states.gradients += std::max(made, sums());
     if (w_.batch.ranks > 1) m.states.gradients += sums();
     if (scatters_)
-      m.states.gradients += kF32 * real(p.trained()) / ranks() + bucket() + (alone ? under_way() : 0);
+      m.states.gradients +=
+          (1 + rows_across()) * kF32 * real(p.trained()) / shards() + bucket() + (alone ? under_way() : 0);
     if (w_.head.tied && w_.head.trained)
       m.states.gradients += w_.head.rows * w_.head.width * (w_.bf16 ? kF32 + e_ : kF32);
     return m;
@@ -159,14 +182,15 @@ class Step {
   Memory update() const {
     Memory m = base();
     if (w_.batch.ranks == 1 || scatters_)
-      m.states.gradients += kF32 * real(w_.parameters.trained()) / ranks();
+      m.states.gradients += kF32 * real(w_.parameters.trained()) / (scatters_ ? shards() : 1);
     return m;
   }
   Memory validation() const {
     Memory m = update();
-    if (divides_masters())
-      m.states.weights += kF32 * real(w_.parameters.trained_matrices) * (1 - 1 / ranks());
-    m.judged = kF32 * real(w_.parameters.trained() + w_.parameters.frozen() - w_.parameters.coded);
+    m.states.weights += elsewhere();
+    m.states.working += working_elsewhere();
+    if (copies())
+      m.judged = kF32 * real(w_.parameters.trained() + w_.parameters.frozen() - w_.parameters.coded);
     const double rows = real(kScoringRows * w_.batch.sequence);
     m.activations = rows * w_.forward * (w_.bf16 ? 2 : 1);
     return m;
@@ -174,13 +198,13 @@ class Step {
 
   const Workload& w_;
   double tokens_, e_;
-  bool scatters_;
+  bool scatters_, gathers_;
 };
 
 }  // namespace
 
 std::string policy_name(Policy policy) {
-  constexpr const char* kNames[] = {"none", "optimizer", "ZeRO-1", "gradients", "ZeRO-3"};
+  constexpr const char* kNames[] = {"none", "optimizer", "ZeRO-1", "gradients", "parameters"};
   return kNames[static_cast<size_t>(policy)];
 }
 
@@ -195,9 +219,9 @@ States sharded(const States& whole, Policy policy, int64_t ranks) {
   States out = whole;
   const bool copies = whole.working > 0;
   if (policy >= Policy::kOptimizer) out.optimizer /= d;
-  if (policy >= Policy::kZero1 && (copies || policy == Policy::kZero3)) out.weights /= d;
+  if (policy >= Policy::kZero1 && (copies || policy == Policy::kParameters)) out.weights /= d;
   if (policy >= Policy::kGradients) out.gradients /= d;
-  if (policy >= Policy::kZero3) out.working /= d;
+  if (policy >= Policy::kParameters) out.working /= d;
   return out;
 }
 
@@ -217,13 +241,7 @@ std::vector<Moment> moments(const Workload& work, Policy policy) {
   std::vector<Moment> out = Step(work, policy).all();
   for (Moment& moment : out) {
     States& states = moment.memory.states;
-    states = sharded(states, policy == Policy::kGradients ? Policy::kOptimizer : policy, work.batch.ranks);
-    // Two layers are whole at a time, as they are multiplied, and the gradient of one before it is scattered.
-    const double layer = static_cast<double>(work.parameters.layer);
-    if (policy == Policy::kZero3) {
-      states.working += 2 * work.element() * layer;
-      states.gradients += kF32 * layer;
-    }
+    states = sharded(states, policy >= Policy::kGradients ? Policy::kOptimizer : policy, work.batch.shards());
   }
   return out;
 }

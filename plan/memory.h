@@ -1,8 +1,8 @@
 // Bytes of a rank by part (docs/planning.md says what each is), at each moment of a step that can be the highest. The
 // engine (train/owners.h) has kNone, all of a model on every rank; kOptimizer, which divides the moments; kGradients, which
-// divides their sums too, and masters that have a working copy, but for a validation. ZeRO-1 and 3 are what the states
-// would take, divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054); the engine does not have them. Pure
-// functions.
+// divides their sums too, and masters that have a working copy, but for a validation; kParameters, which divides all
+// masters and working weights of groups that are read in turn, but for a validation and the end. ZeRO-1 is what the states
+// would take, divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054); the engine does not have it. Pure functions.
 #pragma once
 
 #include <array>
@@ -14,13 +14,13 @@
 
 namespace retort::plan {
 
-enum class Policy { kNone, kOptimizer, kZero1, kGradients, kZero3 };
+enum class Policy { kNone, kOptimizer, kZero1, kGradients, kParameters };
 inline constexpr std::array kPolicies = {Policy::kNone, Policy::kOptimizer, Policy::kZero1,
-                                         Policy::kGradients, Policy::kZero3};
+                                         Policy::kGradients, Policy::kParameters};
 std::string policy_name(
-    Policy policy);  // "none", "optimizer", "gradients" (as parallel.shard has them), "ZeRO-1"
+    Policy policy);  // "none", "optimizer", "gradients", "parameters" (as parallel.shard has them), "ZeRO-1"
 Policy policy_of(const std::string& name);
-inline bool in_engine(Policy policy) { return policy != Policy::kZero1 && policy != Policy::kZero3; }
+inline bool in_engine(Policy policy) { return policy != Policy::kZero1; }
 
 struct States {
   double weights = 0, working = 0, gradients = 0, optimizer = 0;
@@ -28,8 +28,8 @@ struct States {
 };
 
 // A rank's share of whole states: kOptimizer divides the optimizer's, ZeRO-1 masters and optimizer, kGradients gradients
-// too, ZeRO-3 working weights too.
-// Without a working copy the masters are what is multiplied, and only ZeRO-3 divides them.
+// too, kParameters working weights too (its stages 1 to 3; what is gathered comes on top).
+// Without a working copy the masters are what is multiplied, and only kParameters divides them.
 States sharded(const States& whole, Policy policy, int64_t ranks);
 
 struct Memory {

@@ -1,8 +1,6 @@
 #include "plan/parameter_count.h"
 
 #include <algorithm>
-#include <map>
-#include <set>
 
 #include "core/registry.h"
 
@@ -27,24 +25,6 @@ const Registry<FormBytes>& forms() {
 
 bool is_matrix(Role role) { return role == Role::kMatrix || role == Role::kEmbedding || role == Role::kHead; }
 
-// "layers.3." of "layers.3.attn.q.weight"; "" of what belongs to no layer.
-std::string layer_of(const std::string& use) {
-  for (const char* part : {"attn", "ffn"})
-    if (const size_t at = use.find(std::string(".") + part); at != std::string::npos)
-      return use.substr(0, at + 1);
-  return "";
-}
-
-int64_t largest_layer(const models::Parameters& parameters) {
-  std::map<std::string, int64_t> layers;
-  for (const Parameter& p : parameters.unique())
-    for (const std::string& use : p.uses)
-      if (const std::string layer = layer_of(use); !layer.empty()) layers[layer] += p.numel();
-  int64_t most = 0;
-  for (const auto& [name, elements] : layers) most = std::max(most, elements);
-  return most;
-}
-
 }  // namespace
 
 double code_bytes(const std::string& base, int64_t elements) {
@@ -52,8 +32,7 @@ double code_bytes(const std::string& base, int64_t elements) {
 }
 
 ParameterCount count_parameters(const models::Parameters& parameters, const std::string& base) {
-  ParameterCount out{
-      .stored = parameters.stored(), .expanded = parameters.expanded(), .layer = largest_layer(parameters)};
+  ParameterCount out{.stored = parameters.stored(), .expanded = parameters.expanded()};
   for (const Parameter& p : parameters.unique()) {
     const int64_t elements = p.numel();
     int64_t& kind = p.frozen ? (is_matrix(p.role) ? out.frozen_matrices : out.frozen_f32)

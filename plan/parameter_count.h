@@ -19,7 +19,6 @@ struct ParameterCount {
   int64_t coded = 0;      // of frozen_matrices: kept as codes, without values of their own
   double code_bytes = 0;  // of these
   int64_t largest = 0;    // elements of the largest trained parameter
-  int64_t layer = 0;      // elements of the largest executed layer
 
   int64_t trained() const { return trained_matrices + trained_f32; }
   int64_t frozen() const { return frozen_matrices + frozen_f32; }

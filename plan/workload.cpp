@@ -31,10 +31,11 @@ int64_t chunk_rows(double columns, int64_t rows) {
   return std::min(std::clamp<int64_t>(fitting, 512, 2048), std::max<int64_t>(rows, 1));
 }
 
-Workload workload_of(const models::Model& model, const Batch& batch, const Precision& precision) {
+Workload workload_of(models::Model& model, const Batch& batch, const Precision& precision) {
   const ActivationOptions kept{
       .bf16 = precision.bf16, .documents = batch.documents, .rounded_inputs = precision.rounded_inputs};
   return {.parameters = count_parameters(model.parameters(), precision.base),
+          .gathered = gathered_by(model, precision.base),
           .head = head_of(model),
           .batch = batch,
           .teachers = {},

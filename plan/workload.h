@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "models/model.h"
+#include "plan/gathered.h"
 #include "plan/parameter_count.h"
 
 namespace retort::plan {
@@ -13,7 +14,9 @@ struct Batch {
   int64_t rows = 1, sequence = 1;  // of a micro-batch
   int64_t micro_batches = 1;       // of a rank in a step
   int64_t ranks = 1;
-  bool documents = false;  // isolated
+  int64_t replicas = 1;                                // groups of ranks
+  int64_t shards() const { return ranks / replicas; }  // ranks that divide
+  bool documents = false;                              // isolated
   int64_t tokens() const { return rows * sequence; }
 };
 
@@ -34,6 +37,7 @@ struct TeacherLoad {
 
 struct Workload {
   ParameterCount parameters;
+  Gathered gathered = {};  // nothing: parallel.shard: parameters is not for this model
   Head head;
   Batch batch;
   std::vector<TeacherLoad> teachers;  // live ones
@@ -55,7 +59,7 @@ struct Precision {
 };
 
 // `model` may be on at::kMeta; with its adapters and scales, as it is trained. No teachers yet.
-Workload workload_of(const models::Model& model, const Batch& batch, const Precision& precision);
+Workload workload_of(models::Model& model, const Batch& batch, const Precision& precision);
 TeacherLoad teacher_of(const models::Model& teacher, bool bf16);
 
 // Rows of logits that exist at once (kernels/linear_loss.h).

@@ -33,6 +33,7 @@ struct DataOptions {
 struct ParallelOptions {
   int64_t ranks = 1;
   std::string shard = "none";
+  int64_t replicas = 1;
   void describe(Section& s);
 };
 

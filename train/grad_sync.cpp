@@ -68,7 +68,7 @@ struct GradSync::State {
     if (owners != nullptr && owners->divides_gradients()) {
       std::vector<const models::Parameter*> parameters;
       for (const Entry& e : entries) parameters.push_back(e.parameter);
-      scattered = std::make_unique<ScatteredSum>(std::move(parameters), *owners, comm, bucket_bytes);
+      scattered = std::make_unique<ScatteredSum>(std::move(parameters), *owners, count, bucket_bytes);
     } else if (comm.size() > 1) {
       fill_buckets(bucket_bytes);
     }

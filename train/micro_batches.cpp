@@ -14,12 +14,14 @@ struct Add {
 }  // namespace
 
 MicroBatches::MicroBatches(comm::Comm& comm, int64_t each, const Owners* owners)
-    : comm_(comm), each_(each), in_turns_(owners != nullptr && owners->divides_gradients()) {
+    : comm_(comm),
+      each_(each),
+      turn_(owners != nullptr && owners->divides_gradients() ? owners->group().size() : 1) {
   check<ConfigError>(each >= 1, "[micro_batches] a step needs at least 1 micro-batch, got {}", each);
 }
 
 int64_t MicroBatches::number(int64_t index) const {
-  return in_turns_ ? index * comm_.size() + comm_.rank() : comm_.rank() * each_ + index;
+  return comm_.rank() / turn_ * each_ * turn_ + index * turn_ + comm_.rank() % turn_;
 }
 
 at::Tensor MicroBatches::sum(const std::vector<at::Tensor>& mine) const {
@@ -28,8 +30,10 @@ at::Tensor MicroBatches::sum(const std::vector<at::Tensor>& mine) const {
   const at::Tensor all_RGN = at::empty({comm_.size(), each_, mine_GN.size(1)}, mine_GN.options());
   comm_.all_gather(all_RGN, mine_GN).wait();
   comm::TreeSum<at::Tensor, Add> tree;
-  for (int64_t m = 0; m < all(); ++m)
-    tree.push(in_turns_ ? all_RGN[m % comm_.size()][m / comm_.size()] : all_RGN[m / each_][m % each_]);
+  for (int64_t m = 0; m < all(); ++m) {
+    const int64_t first = m / (each_ * turn_) * turn_, in_group = m % (each_ * turn_);
+    tree.push(all_RGN[first + in_group % turn_][in_group / turn_]);
+  }
   return tree.finish().view(mine.front().sizes());
 }
 

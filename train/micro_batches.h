@@ -1,7 +1,8 @@
 // The micro-batches of a step that a rank takes. Of R ranks with G each, rank r's i-th is, of all R G,
 //
 //   a run      r G + i: it keeps the sum of the run (comm/tree_sum.h)
-//   in turns   i R + r: after every turn the gradients go to their owners (train/scattered_sum.h)
+//   in turns   i R + r: after every turn the gradients go to their owners (train/scattered_sum.h); of groups of S ranks,
+//              each of which has all owners, (r / S) G S + i S + r % S
 //
 // Both are summed by one tree over the numbers. One rank, one thread.
 #pragma once
@@ -28,7 +29,7 @@ class MicroBatches {
  private:
   comm::Comm& comm_;
   int64_t each_;
-  bool in_turns_;
+  int64_t turn_;  // ranks that take turns
 };
 
 }  // namespace retort::train

@@ -12,7 +12,7 @@ namespace {
 
 using models::Parameter, models::RowBlocks;
 
-constexpr const char* kDivisions[] = {"none", "optimizer", "gradients"};  // as Divided
+constexpr const char* kDivisions[] = {"none", "optimizer", "gradients", "parameters"};  // as Divided
 
 // The first row of the block that holds element `wanted` of p, or that begins there; an end where it lies outside.
 int64_t row_at(const Parameter& p, const RowBlocks& blocks, int64_t wanted) {
@@ -34,6 +34,18 @@ RowBlocks rows_of(const std::vector<int64_t>& bounds, size_t rank, const RowBloc
   return {bounds[rank], bounds[rank + 1], blocks.step};
 }
 
+// This rank's group, or the ranks that have its place in all groups; nullptr: there is one group.
+std::shared_ptr<comm::Comm> group_of(comm::Comm& comm, int64_t replicas, bool across) {
+  RETORT_ASSERT(replicas >= 1 && comm.size() % replicas == 0);
+  if (replicas == 1) return nullptr;
+  const int shards = comm.size() / static_cast<int>(replicas);
+  std::vector<int> ranks;
+  for (int rank = 0; rank < comm.size(); ++rank)
+    if (across ? rank % shards == comm.rank() % shards : rank / shards == comm.rank() / shards)
+      ranks.push_back(rank);
+  return comm.subgroup(ranks);
+}
+
 bool is_copy(const Parameter& p) { return !p.codes && !p.working.is_alias_of(p.master); }
 
 }  // namespace
@@ -46,33 +58,51 @@ Divided division(const std::string& name) {
   return static_cast<Divided>(found - std::begin(kDivisions));
 }
 
-Owners::Owners(const Trained& trained, comm::Comm& comm, Divided what)
-    : comm_(comm),
-      what_(comm.size() > 1 ? what : Divided::kNothing),
-      blocks_(static_cast<size_t>(comm.size())) {
+Owners::Owners(const Trained& trained, comm::Comm& comm, Divided what, models::Model* model, int64_t replicas)
+    : within_(group_of(comm, replicas, false)),
+      across_(group_of(comm, replicas, true)),
+      comm_(within_ ? *within_ : comm),
+      what_(comm_.size() > 1 ? what : Divided::kNothing),
+      model_(model),
+      blocks_(static_cast<size_t>(comm_.size())) {
   if (!divided()) return;
   for (Parameter* p : trained.all())
     if (!p->frozen) all_.push_back(p);
-  int64_t total = 0, before = 0;
+  cut(all_);
   for (const Parameter* p : all_)
-    if (weight_of(*p, all_) == nullptr) total += p->numel();
-  for (const Parameter* p : all_) {
+    for (size_t rank = 0; rank < blocks_.size(); ++rank)
+      blocks_[rank] += rows_of(bounds_.at(p), rank, p->placement.owned).count();
+  if (what_ == Divided::kParameters) {
+    RETORT_ASSERT(model_ != nullptr && model_->weight_groups() != nullptr);
+    const std::vector<std::vector<const Parameter*>> groups = model_->weight_groups()->groups();
+    for (Parameter& p : model_->parameters().unique())
+      if (p.frozen && !p.codes && std::ranges::any_of(groups, [&](const auto& group) {
+            return std::ranges::find(group, &p) != group.end();
+          }))
+        frozen_.push_back(&p);
+    cut(frozen_);
+  }
+  const auto mine = static_cast<size_t>(comm_.rank());
+  for (const auto* parameters : {&all_, &frozen_})
+    for (Parameter* p : *parameters) p->placement.owned = rows_of(bounds_.at(p), mine, p->placement.owned);
+}
+
+// Gives each rank a run of these.
+void Owners::cut(const std::vector<Parameter*>& parameters) {
+  int64_t total = 0, before = 0;
+  for (const Parameter* p : parameters)
+    if (weight_of(*p, parameters) == nullptr) total += p->numel();
+  for (const Parameter* p : parameters) {
     RETORT_ASSERT(p->placement.owns_all(p->shape));
-    if (weight_of(*p, all_) != nullptr) continue;
+    if (weight_of(*p, parameters) != nullptr) continue;
     std::vector<int64_t>& bounds = bounds_[p];
     for (int64_t rank = 0; rank <= comm_.size(); ++rank)
       bounds.push_back(row_at(*p, p->placement.owned, total * rank / comm_.size() - before));
     bounds.back() = p->shape.front();
     before += p->numel();
   }
-  for (const Parameter* p : all_)
-    if (const Parameter* weight = weight_of(*p, all_)) bounds_[p] = bounds_.at(weight);
-  for (Parameter* p : all_) {
-    RowBlocks& owned = p->placement.owned;
-    for (size_t rank = 0; rank < blocks_.size(); ++rank)
-      blocks_[rank] += rows_of(bounds_.at(p), rank, owned).count();
-    owned = rows_of(bounds_.at(p), static_cast<size_t>(comm_.rank()), owned);
-  }
+  for (const Parameter* p : parameters)
+    if (const Parameter* weight = weight_of(*p, parameters)) bounds_[p] = bounds_.at(weight);
 }
 
 std::vector<double> Owners::of_all_blocks(const std::vector<double>& mine) const {
@@ -109,13 +139,24 @@ std::vector<comm::Pending> Owners::share(const Parameter& p, const at::Tensor& w
 }
 
 bool Owners::has_rows_alone(const Parameter& p) const {
+  if (gathered_ && gathered_->has(p)) return true;
   return rows_alone_ && !p.frozen && bounds_.contains(&p) && is_copy(p);
+}
+
+// This rank's rows of gathered working weights.
+void Owners::make_working(const Parameter& p, models::WeightMap& map) const {
+  if (!one_.contains(&p) && p.master.numel() > 0) gathered_->rows(p).copy_(map.apply(p, p.master));
 }
 
 void Owners::refresh(models::Parameters& model, models::WeightMap& map) const {
   const at::NoGradGuard no_grad;
   std::vector<comm::Pending> under_way;
+  if (gathered_) gathered_->forget();
   for (const Parameter* p : all_) {
+    if (gathered_ && gathered_->has(*p)) {
+      make_working(*p, map);
+      continue;
+    }
     const bool apart = has_rows_alone(*p);
     const at::Tensor whole = apart ? p->working.detach() : p->master;
     if (apart && p->master.numel() > 0) owned(*p, whole).copy_(map.apply(*p, p->master));
@@ -129,32 +170,55 @@ void Owners::refresh_all(models::Parameters& model, models::WeightMap& map) cons
   if (!rows_alone_) return models::refresh_working(model, map);
   refresh(model, map);
   const at::NoGradGuard no_grad;
-  for (const Parameter& p : model.unique())
-    if (p.frozen && is_copy(p)) map.apply_into(p, p.master, p.working);
+  for (const Parameter& p : model.unique()) {
+    if (!p.frozen) continue;
+    if (gathered_ && gathered_->has(p))
+      make_working(p, map);
+    else if (is_copy(p))
+      map.apply_into(p, p.master, p.working);
+  }
 }
 
-void Owners::divide_masters() {
+void Owners::divide_weights() {
   if (!divides_gradients()) return;
   const at::NoGradGuard no_grad;
   rows_alone_ = true;
-  for (Parameter* p : all_)
-    if (has_rows_alone(*p)) p->master = owned(*p, p->master).clone();
+  if (what_ == Divided::kParameters) {
+    one_.clear();
+    for (const auto* parameters : {&all_, &frozen_})
+      for (const Parameter* p : *parameters)
+        if (p->working.is_alias_of(p->master)) one_.insert(p);
+    gathered_ = std::make_unique<GatheredWeights>(*model_, bounds_, comm_);
+  }
+  for (const auto* parameters : {&all_, &frozen_})
+    for (Parameter* p : *parameters) {
+      if (!has_rows_alone(*p)) continue;
+      const bool one = gathered_ && gathered_->has(*p) && one_.contains(p);
+      p->master = one ? gathered_->rows(*p) : owned(*p, p->master).clone();
+    }
 }
 
-void Owners::make_masters_whole() {
+void Owners::make_weights_whole() {
   const at::NoGradGuard no_grad;
-  for (Parameter* p : all_) {
-    if (!has_rows_alone(*p)) continue;
-    const at::Tensor whole = at::empty(p->shape, p->master.options());
-    owned(*p, whole).copy_(p->master);
-    for (const comm::Pending& one : share(*p, whole)) one.wait();
-    p->master = whole;
-  }
+  if (gathered_) gathered_->make_whole();
+  for (const auto* parameters : {&all_, &frozen_})
+    for (Parameter* p : *parameters) {
+      if (!has_rows_alone(*p)) continue;
+      if (gathered_ && gathered_->has(*p) && one_.contains(p)) {
+        p->master = p->working.detach();
+        continue;
+      }
+      const at::Tensor whole = at::empty(p->shape, p->master.options());
+      owned(*p, whole).copy_(p->master);
+      for (const comm::Pending& one : share(*p, whole)) one.wait();
+      p->master = whole;
+    }
+  gathered_.reset();
   rows_alone_ = false;
 }
 
 at::Tensor Owners::gather(const Parameter& p, const at::Tensor& rows) const {
-  if (!divided() || p.frozen) return rows;
+  if (!bounds_.contains(&p)) return rows;
   const at::NoGradGuard no_grad;
   const std::vector<int64_t>& bounds = bounds_.at(&p);
   const auto mine = static_cast<size_t>(comm_.rank());

@@ -17,8 +17,11 @@ int64_t elements_of_row(const models::Parameter& p) { return p.numel() / p.shape
 }  // namespace
 
 ScatteredSum::ScatteredSum(std::vector<const models::Parameter*> parameters, const Owners& owners,
-                           comm::Comm& comm, int64_t bucket_bytes)
-    : parameters_(std::move(parameters)), owners_(owners), comm_(comm) {
+                           int64_t micro_batches, int64_t bucket_bytes)
+    : parameters_(std::move(parameters)),
+      owners_(owners),
+      comm_(owners.group()),
+      run_(micro_batches * comm_.size()) {
   RETORT_ASSERT(owners_.divides_gradients());
   fill_buckets(bucket_bytes);
 }
@@ -44,6 +47,7 @@ void ScatteredSum::fill_buckets(int64_t bucket_bytes) {
   place_.assign(parameters_.size(), {buckets_.size(), 0});
   for (size_t b = 0; b < buckets_.size(); ++b) {
     buckets_[b].bounds = bounds_of(buckets_[b]);
+    buckets_[b].sum = comm::TreeSum<at::Tensor, Add>(owners_.replica() * run_);
     for (size_t m = 0; m < buckets_[b].members.size(); ++m) place_[buckets_[b].members[m]] = {b, m};
   }
 }
@@ -137,9 +141,26 @@ void ScatteredSum::land() {
   for (at::Tensor& leaf : flight.received) flight.bucket.sum.push(leaf.to(at::kFloat));
 }
 
+// The tree over all micro-batches, of which each group has the subtrees of its run.
+void ScatteredSum::join_groups() {
+  comm::Comm& across = *owners_.across();
+  std::vector<comm::Pending> under_way;
+  for (Bucket& bucket : buckets_) {
+    if (bucket.total_N.defined()) continue;
+    const std::vector<at::Tensor> nodes = bucket.sum.take();
+    const at::Tensor nodes_PN =
+        at::zeros({comm::most_subtrees(run_, across.size()), nodes.front().numel()}, at::kFloat);
+    for (int64_t row = 0; const at::Tensor& node : nodes) nodes_PN[row++].copy_(node);
+    bucket.total_N = nodes_PN[0];
+    under_way.push_back(across.sum_tree(nodes_PN, run_));
+  }
+  for (const comm::Pending& one : under_way) one.wait();
+}
+
 std::vector<at::Tensor> ScatteredSum::finish() {
   const at::NoGradGuard no_grad;
   while (!flights_.empty()) land();
+  if (owners_.across() != nullptr) join_groups();
   std::vector<at::Tensor> out(parameters_.size());
   for (Bucket& bucket : buckets_) {
     if (!bucket.total_N.defined()) bucket.total_N = bucket.sum.finish();

@@ -1,7 +1,8 @@
 // The sum of gradients over all micro-batches of all ranks, of which each rank keeps the rows that it owns
 // (train/owners.h). Micro-batches are taken in turns (train/micro_batches.h): after each one every rank sends the
 // owners their rows, and an owner adds what it gets to the tree over the global numbers (comm/tree_sum.h). So no more
-// is alive of whole gradients than what backward has made and a few buckets under way.
+// is alive of whole gradients than what backward has made and a few buckets under way. Of several
+// groups each has the sums of a run of all micro-batches, which are joined at the end.
 //
 // Buckets hold parameters of one working dtype, in which they are sent. They start in the order in which backward
 // completes them, the same on every rank. One rank, one thread; collective.
@@ -21,7 +22,8 @@ namespace retort::train {
 class ScatteredSum {
  public:
   // Trained parameters in declaration order, which have working copies; all outlive it.
-  ScatteredSum(std::vector<const models::Parameter*> parameters, const Owners& owners, comm::Comm& comm,
+  // micro_batches: a rank's.
+  ScatteredSum(std::vector<const models::Parameter*> parameters, const Owners& owners, int64_t micro_batches,
                int64_t bucket_bytes);
   // Also after a step that has ended in an exception, as long as the group is whole.
   void begin_step();
@@ -50,6 +52,7 @@ class ScatteredSum {
     comm::Pending arrival;
   };
   void fill_buckets(int64_t bucket_bytes);
+  void join_groups();
   std::vector<int64_t> bounds_of(const Bucket& bucket) const;
   int64_t row_elements(size_t i, int rank) const;
   at::Tensor pack(const Bucket& bucket) const;
@@ -58,7 +61,8 @@ class ScatteredSum {
 
   std::vector<const models::Parameter*> parameters_;
   const Owners& owners_;
-  comm::Comm& comm_;
+  comm::Comm& comm_;  // the group that divides
+  int64_t run_;       // micro-batches of the group
   std::vector<Bucket> buckets_;
   std::vector<std::pair<size_t, size_t>>
       place_;  // of each parameter: bucket and member; a scale's is past the end

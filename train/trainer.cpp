@@ -162,7 +162,7 @@ TrainReport Trainer::run() {
   if (state.step > 0 && due(state.step, options_.validate_every) && !validated)
     validate(state, metrics.get());
 
-  if (parts_.step.owners != nullptr) parts_.step.owners->divide_masters();
+  if (parts_.step.owners != nullptr) parts_.step.owners->divide_weights();
   TrainStep train_step(parts_.step, micro_batches_, options_.clip_norm);
   const auto number_of = [&](int64_t k) {
     return k / micro_batches_ * numbers.all() + numbers.number(k % micro_batches_);
@@ -195,7 +195,7 @@ TrainReport Trainer::run() {
   }
   if (profile) tell_profile(*profile);
   if (metrics) metrics->finish();
-  if (parts_.step.owners != nullptr) parts_.step.owners->make_masters_whole();
+  if (parts_.step.owners != nullptr) parts_.step.owners->make_weights_whole();
   return preempted ? report(state, true) : finished(state);
 }
 
@@ -315,10 +315,10 @@ void Trainer::account_unlabelled(State& state, bool speaks) {
 void Trainer::validate(State& state, Metrics* metrics) {
   if (!parts_.validate) return;
   Owners* owners = parts_.step.owners;
-  const bool divided = owners != nullptr && owners->masters_divided();
-  if (divided) owners->make_masters_whole();
+  const bool divided = owners != nullptr && owners->weights_divided();
+  if (divided) owners->make_weights_whole();
   const std::map<std::string, double> figures = parts_.validate(state.step);
-  if (divided) owners->divide_masters();
+  if (divided) owners->divide_weights();
   if (metrics) metrics->validation(state.step, figures);
   const auto chosen = parts_.best.empty() ? figures.begin() : figures.find(parts_.best);
   if (chosen == figures.end() || !watches_best() || state.counted_step == state.step) return;
@@ -342,12 +342,15 @@ bool Trainer::due(int64_t done, int64_t every) const {
   return done == options_.steps || (every > 0 && done % every == 0);
 }
 
-// What every rank has the same of, by name: masters, the objective's too, or working values where masters are divided.
+// What every rank has the same of, by name: masters, the objective's too, or working values where masters are divided and
+// these are not.
 formats::NamedTensors Trainer::replicated_weights() const {
   formats::NamedTensors out;
   const Trained trained(parts_.step.model.parameters(), parts_.step.objective.learned());
+  const Owners* owners = parts_.step.owners;
   for (const models::Parameter* p : trained.all()) {
-    const bool divided = parts_.step.owners != nullptr && parts_.step.owners->has_rows_alone(*p);
+    const bool divided = owners != nullptr && owners->has_rows_alone(*p);
+    if (divided && owners->gathered() != nullptr && owners->gathered()->has(*p)) continue;
     if (!p->borrowed) out.emplace_back(p->name, divided ? p->working.detach() : p->master);
   }
   return out;

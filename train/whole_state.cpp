@@ -59,7 +59,8 @@ void WholeState::finish() const {
 
 void WholeState::serve() const {
   if (owners_ == nullptr) return;
-  for (int64_t i = ask(0); i != kFinished; i = ask(0)) gather(i);
+  for (int64_t i = ask(0); i != kFinished; i = ask(0))
+    if (owners_->replica() == 0) gather(i);  // the other groups have the same
 }
 
 // Rank 0's number, on every rank. However long rank 0 has been writing before.

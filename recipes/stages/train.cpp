@@ -111,8 +111,15 @@ class Training {
     models::bind_working(model_->parameters(), *map_, precision);
     bring_to_device();
     const train::Trained trained(model_->parameters(), objective_->learned());
-    owners_ =
-        std::make_unique<train::Owners>(trained, comm_, train::division(stage_.get<ParallelOptions>().shard));
+    const train::Divided divided = train::division(stage_.get<ParallelOptions>().shard);
+    check<ConfigError>(
+        divided != train::Divided::kParameters || model_->weight_groups() != nullptr,
+        "parallel.shard must not be parameters for model.family {}: it is no stack of layers; take gradients",
+        model_->spec().family);
+    const int64_t replicas = stage_.get<ParallelOptions>().replicas;
+    check<ConfigError>(comm_.size() % replicas == 0, "parallel.replicas must divide the {} ranks, got {}",
+                       comm_.size(), replicas);
+    owners_ = std::make_unique<train::Owners>(trained, comm_, divided, model_.get(), replicas);
     comm::together(comm_, [&] {
       optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
     });

@@ -15,6 +15,7 @@
 #include "recipes/preference_options.h"
 #include "recipes/stages/initial_model.h"
 #include "recipes/stages/watch.h"
+#include "train/owners.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
@@ -264,6 +265,26 @@ void check_model(StageCheck& check) {
   if (const auto& grids = check.stage.get<QuantizeSection>()) check.check_grids(*spec, *grids);
 }
 
+// Ranks that divide working weights read them in the same order, group by group.
+void check_shard(StageCheck& check) {
+  const auto& parallel = check.stage.get<ParallelOptions>();
+  const int64_t ranks = check.ranks > 0 ? check.ranks : parallel.ranks;
+  if (ranks % parallel.replicas != 0)
+    check.add({"parallel.replicas", "parallel.ranks"},
+              fmt::format("must divide the {} rank(s), got {}", ranks, parallel.replicas));
+  if (parallel.replicas > 1 && train::division(parallel.shard) == train::Divided::kNothing)
+    check.add({"parallel.replicas", "parallel.shard"}, "is for ranks that divide something: set shard");
+  if (train::division(parallel.shard) != train::Divided::kParameters) return;
+  const auto& distill = check.stage.get<DistillSection>();
+  if (distill && distill->on_policy)
+    check.add({"parallel.shard", "distill.on_policy"},
+              "parameters excludes on_policy: ranks sample answers of different lengths; take gradients");
+  const auto spec = spec_of(check.recipe, check.stage);
+  if (spec && spec->patch)
+    check.add({"parallel.shard", "model.family", "model.from"},
+              fmt::format("parameters is not for byte-patch models, got {}; take gradients", spec->family));
+}
+
 // Over a model on disk, which checkpoints name instead of holding it.
 void check_adapters(StageCheck& check) {
   const auto& from = check.stage.get<ModelOptions>().from;
@@ -294,6 +315,7 @@ void check_train_stage(StageCheck& check) {
   if (check.stage.get<PreferenceSection>()) check_preference(check);
   check_model(check);
   check_noise(check);
+  check_shard(check);
   if (check.stage.get<AdapterSection>()) check_adapters(check);
 }
 

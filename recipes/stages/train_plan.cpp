@@ -109,7 +109,9 @@ std::string precision_name(const TrainPlan& p) { return p.work.bf16 ? "bf16" : "
 
 std::vector<Policy> policies_of(const TrainPlan& p) {
   if (p.work.batch.ranks == 1) return {Policy::kNone};
-  return {plan::kPolicies.begin(), plan::kPolicies.end()};
+  std::vector<Policy> out{plan::kPolicies.begin(), plan::kPolicies.end()};
+  if (p.work.gathered.divided.all() == 0) std::erase(out, Policy::kParameters);
+  return out;
 }
 
 std::string parameters_text(const TrainPlan& p) {
@@ -256,10 +258,12 @@ std::optional<TrainPlan> plan_train(const Recipe& recipe, const Stage& stage, in
   const auto& train = stage.get<train::TrainOptions>();
   if (ranks == 0) ranks = stage.get<ParallelOptions>().ranks;
   const auto model = trained_shape(recipe, stage, *spec);
+  const int64_t replicas = stage.get<ParallelOptions>().replicas;
   const plan::Batch batch{.rows = data.micro_batch,
                           .sequence = data.sequence,
                           .micro_batches = data.batch_tokens / (data.sequence * data.micro_batch * ranks),
                           .ranks = ranks,
+                          .replicas = ranks % replicas == 0 ? replicas : 1,
                           .documents = data.isolates()};
   TrainPlan out{
       .stage = stage.name,

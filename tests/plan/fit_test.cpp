@@ -39,7 +39,7 @@ TEST(Fit, PoliciesAndRanksWhereStatesAreTooMany) {
   const Remedy found = remedy(work, h100());
   EXPECT_FALSE(found.rows.has_value());
   ASSERT_TRUE(found.sharding.has_value());
-  EXPECT_EQ(found.sharding->policy, Policy::kZero3);
+  EXPECT_EQ(found.sharding->policy, Policy::kParameters);
   EXPECT_GT(found.sharding->ranks, 8);
   Workload fewer = work;
   fewer.batch.ranks = found.sharding->ranks / 2;

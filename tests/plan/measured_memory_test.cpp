@@ -122,15 +122,18 @@ void expect_planned(const Case& c) {
 
 // By part, what a rank has under parallel.shard: the most of all ranks.
 struct OfRank {
-  int64_t weights = 0, working = 0, optimizer = 0;
+  int64_t weights = 0, working = 0, optimizer = 0, brought = 0;
 };
 
-OfRank states_of(const models::Parameters& parameters, const train::Optimizer& optimizer) {
+OfRank states_of(const models::Parameters& parameters, const train::Optimizer& optimizer,
+                 const train::GatheredWeights* gathered) {
   OfRank out;
   for (const models::Parameter& p : parameters.unique()) {
+    const at::Tensor& working = gathered && gathered->has(p) ? gathered->rows(p) : p.working;
     out.weights += static_cast<int64_t>(p.master.nbytes());
-    if (!p.working.is_alias_of(p.master)) out.working += static_cast<int64_t>(p.working.nbytes());
+    if (!working.is_alias_of(p.master)) out.working += static_cast<int64_t>(working.nbytes());
   }
+  if (gathered) out.working += gathered->most_bytes(), out.brought = gathered->brought_bytes();
   for (const auto& [name, tensor] : optimizer.state()) out.optimizer += static_cast<int64_t>(tensor.nbytes());
   return out;
 }
@@ -150,9 +153,9 @@ Divided measured_on(int ranks, const Case& c, train::Divided kind) {
     const auto objective = objective_of(c, *model);
     models::bind_working(model->parameters(), map, c.bf16 ? at::kBFloat16 : at::kFloat);
     const train::Trained trained(model->parameters(), objective->learned());
-    train::Owners owners(trained, comm, kind);
+    train::Owners owners(trained, comm, kind, model.get());
     const auto optimizer = train::make_optimizer({}, trained);
-    owners.divide_masters();
+    owners.divide_weights();
     train::TrainStep step({*model, map, *objective, *optimizer, comm, &owners}, c.micro_batches, 1.0);
     for (int64_t s = 0; s < 2; ++s) {
       std::vector<data::Batch> batches;
@@ -160,14 +163,22 @@ Divided measured_on(int ranks, const Case& c, train::Divided kind) {
         batches.push_back(batch_of(c, (s * ranks + comm.rank()) * c.micro_batches + g));
       EXPECT_FALSE(step.run(s, batches, 1e-3).skipped);
     }
-    const OfRank mine = states_of(model->parameters(), *optimizer);
+    const OfRank mine = states_of(model->parameters(), *optimizer, owners.gathered());
     const std::lock_guard lock(mutex);
     out.most.weights = std::max(out.most.weights, mine.weights);
     out.most.working = std::max(out.most.working, mine.working);
     out.most.optimizer = std::max(out.most.optimizer, mine.optimizer);
+    out.most.brought = std::max(out.most.brought, mine.brought);
   });
   out.peak = static_cast<double>(counted.peak());
   return out;
+}
+
+// No validation, and not the end, where weights are whole.
+Moment highest_of_steps(const Workload& work, Policy policy) {
+  std::vector<Moment> all = moments(work, policy);
+  std::erase_if(all, [](const Moment& one) { return one.name == "validation"; });
+  return *std::ranges::max_element(all, {}, [](const Moment& one) { return one.memory.total(); });
 }
 
 // Masters, working copies and moments to a block of owned rows. All ranks together take no more than what the plan says of
@@ -177,11 +188,17 @@ void expect_divided(const Case& c, train::Divided kind, Policy policy) {
   Workload work = workload(c);
   work.batch.ranks = kRanks;
   const Divided real = measured_on(kRanks, c, kind);
-  const Moment planned = peak(work, policy);
+  const Moment planned = highest_of_steps(work, policy);
   const States& states = planned.memory.states;
   const double block = 2 * 4.0 * (1 << 15);
   EXPECT_NEAR(static_cast<double>(real.most.weights), states.weights, block);
-  EXPECT_NEAR(static_cast<double>(real.most.working), states.working, 4096);
+  if (policy == Policy::kParameters) {
+    EXPECT_NEAR(static_cast<double>(real.most.working), states.working, block);
+    EXPECT_DOUBLE_EQ(static_cast<double>(real.most.brought), 2.0 * static_cast<double>(c.micro_batches) *
+                                                                 work.gathered.brought.bytes(work.element()));
+  } else {
+    EXPECT_NEAR(static_cast<double>(real.most.working), states.working, 4096);
+  }
   EXPECT_NEAR(static_cast<double>(real.most.optimizer), states.optimizer, 2 * block);
   const std::string ratio = fmt::format(
       "{}: planned {:.2f} MB a rank, measured {:.2f} MB: {:.3f}", policy_name(policy),
@@ -195,6 +212,8 @@ void expect_divided(const Case& c, train::Divided kind, Policy policy) {
 TEST(MeasuredMemory, FourRanksOfAMillion) {
   const testing::Threads one_thread(1);
   expect_divided({million(), 1, 64, 2, true}, train::Divided::kGradients, Policy::kGradients);
+  for (const bool bf16 : {false, true})
+    expect_divided({million(), 1, 64, 2, bf16}, train::Divided::kParameters, Policy::kParameters);
 }
 TEST(SlowMeasuredMemory, FourRanks) {
   const testing::Threads one_thread(1);
@@ -205,6 +224,7 @@ TEST(SlowMeasuredMemory, FourRanks) {
       expect_divided(c, train::Divided::kNothing, Policy::kNone);
       expect_divided(c, train::Divided::kMoments, Policy::kOptimizer);
       expect_divided(c, train::Divided::kGradients, Policy::kGradients);
+      expect_divided(c, train::Divided::kParameters, Policy::kParameters);
     }
 }
 TEST(MeasuredMemory, Million) { expect_planned({million(), 8, 128}); }

@@ -110,14 +110,21 @@ TEST(MemoryZero, Figure1) {
   EXPECT_NEAR(gigabytes(Policy::kNone), 120, 0.12);
   EXPECT_NEAR(gigabytes(Policy::kZero1), 31.4, 0.04);
   EXPECT_NEAR(gigabytes(Policy::kGradients), 16.6, 0.05);
-  EXPECT_NEAR(gigabytes(Policy::kZero3), 1.9, 0.05);
+  EXPECT_NEAR(gigabytes(Policy::kParameters), 1.9, 0.05);
+}
+
+// DeepSpeed's table: 2851 M parameters on 8 GPUs at stage 3, with 4 bytes for each of the largest layer's 32 M.
+TEST(MemoryZero, DeepSpeedsStage3) {
+  const double P = 2851e6;
+  const States whole{.weights = 4 * P, .working = 2 * P, .gradients = 4 * P, .optimizer = 8 * P};
+  EXPECT_NEAR((sharded(whole, Policy::kParameters, 8).total() + 4 * 32e6) / kGiB, 6.09, 0.01);
 }
 
 TEST(MemoryStates, WithoutAWorkingCopyTheMastersAreMultiplied) {
   const States whole{.weights = 4, .working = 0, .gradients = 4, .optimizer = 8};
   EXPECT_DOUBLE_EQ(sharded(whole, Policy::kZero1, 8).total(), 4 + 4 + 1);
   EXPECT_DOUBLE_EQ(sharded(whole, Policy::kGradients, 8).total(), 4 + 0.5 + 1);
-  EXPECT_DOUBLE_EQ(sharded(whole, Policy::kZero3, 8).total(), 2);
+  EXPECT_DOUBLE_EQ(sharded(whole, Policy::kParameters, 8).total(), 2);
 }
 
 TEST(Memory, PartsAddUp) {
@@ -180,6 +187,36 @@ TEST(MemoryStates, ParallelShardDividesTheMomentsAlone) {
   EXPECT_EQ(policy_name(Policy::kZero1), "ZeRO-1");
   EXPECT_FALSE(in_engine(Policy::kZero1));
   EXPECT_TRUE(in_engine(Policy::kGradients));
+  EXPECT_TRUE(in_engine(Policy::kParameters));
+}
+
+// Of 16 or 18 bytes a weight one share, and two groups whole while they are read; everything of the weights at the end.
+TEST(Memory, DividedParametersAreOfOwnedRows) {
+  for (const bool bf16 : {false, true}) {
+    Workload work = small(1, 4, bf16);
+    work.batch.ranks = 4;
+    const double P = static_cast<double>(work.parameters.trained()),
+                 matrices = static_cast<double>(work.parameters.trained_matrices), e = bf16 ? 2 : 4,
+                 whole = work.gathered.at_once.bytes(e);
+    const auto states = [&](const char* name) { return at(moments(work, Policy::kParameters), name).states; };
+    EXPECT_DOUBLE_EQ(work.gathered.divided.all(), P);
+    EXPECT_GT(whole, 0);
+    EXPECT_DOUBLE_EQ(states("update").weights, P);
+    EXPECT_DOUBLE_EQ(states("update").working, bf16 ? e * matrices / 4 : 0);
+    EXPECT_DOUBLE_EQ(states("update").gradients, P);
+    EXPECT_DOUBLE_EQ(states("update").optimizer, 2 * P);
+    EXPECT_DOUBLE_EQ(states("loss").working, states("update").working + whole);
+    EXPECT_DOUBLE_EQ(states("backward").working, states("update").working + whole);
+    EXPECT_DOUBLE_EQ(states("validation").weights, 4 * P) << "and at the end";
+    EXPECT_DOUBLE_EQ(states("validation").working, bf16 ? e * matrices : 0);
+    work.batch.replicas = 2;  // groups of two
+    EXPECT_DOUBLE_EQ(states("update").weights, 2 * P);
+    EXPECT_DOUBLE_EQ(states("update").gradients, 2 * P);
+    EXPECT_DOUBLE_EQ(states("update").optimizer, 4 * P);
+    work.batch.replicas = 4;
+    EXPECT_DOUBLE_EQ(states("update").weights, 4 * P);
+    EXPECT_DOUBLE_EQ(states("update").optimizer, 8 * P);
+  }
 }
 
 // Sums of owned rows; the masters in f32 are what is multiplied, and stay whole.

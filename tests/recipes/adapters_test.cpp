@@ -104,7 +104,7 @@ TEST_F(AdapterStages, LeaveMergedFromEveryFormOfTheBase) {
   }
 }
 
-// Of a teacher, on packed documents and over codes: the same bits on ranks, which may divide the moments.
+// Of a teacher, on packed documents and over codes: the same bits on ranks, which may divide moments or all.
 TEST_F(AdapterStages, GoWithATeacherPackingAndCodes) {
   const std::string teacher = R"(  - { name: teacher, kind: train, model: { width: 64, ffn_width: 128 } }
 )";
@@ -115,7 +115,9 @@ TEST_F(AdapterStages, GoWithATeacherPackingAndCodes) {
         text, {"stages.text.prepare.split=\"\\n\"", "stages.tuned.data.packing=best_fit",
                "stages.tuned.adapters.base=nf4", "stages.tuned.distill.teacher.model=stage:teacher",
                "stages.tuned.distill.losses=[{fn: forward_kl}]", fmt::format("parallel.ranks={}", ranks),
-               fmt::format("parallel.shard={}", ranks > 1 ? "optimizer" : "none"),
+               fmt::format("parallel.shard={}", ranks == 4   ? "parameters"
+                                                : ranks == 2 ? "optimizer"
+                                                             : "none"),
                "run.dir=" + (directory_ / std::to_string(ranks)).string()});
   };
   for (const int ranks : {1, 2, 4}) {

@@ -2,6 +2,7 @@
 // made, how they are shared and what they learn from.
 #include <fmt/ranges.h>
 
+#include "models/family.h"
 #include "tests/recipes/process.h"
 #include "tests/recipes/recipe_run.h"
 
@@ -36,6 +37,8 @@ const std::vector<Choice> kLosses = {
      "hidden_mse } ] }"},
 };
 
+constexpr const char* kShards[] = {"optimizer", "gradients", "parameters"};
+
 // Matrices of several blocks (models/placement.h), so that ranks divide them too.
 constexpr const char* kHead = R"(
 run: { seed: 3, threads: 1 }
@@ -55,7 +58,7 @@ struct Combination {
   }
   // A weight that is merged with its adapter lies on no grid, so grids exclude adapters.
   bool possible() const { return weights < 2 || sharing < 3; }
-  // Some with a validation text, for which divided masters are made whole.
+  // Some with a validation text, for which divided weights are made whole.
   std::string yaml(const std::string& parallel) const {
     const bool frozen = kSharing[sharing].name == "frozen", judged = (weights + sharing + losses) % 4 == 1;
     return fmt::format("  - {{ name: {}, kind: train, {}, model: {{ {} }}{}{}{}{} }}\n", name(),
@@ -116,7 +119,12 @@ class DividedState : public RecipeRun {
         ASSERT_TRUE(second.contains(name)) << c.name() << "/" << name;
         EXPECT_TRUE(second.at(name) == bytes) << b << "/" << c.name() << "/" << name;
       }
+      for (const char* figure : {"bits_per_byte", "final_loss"})
+        EXPECT_EQ(figure_of(a, c.name(), figure), figure_of(b, c.name(), figure)) << b << "/" << c.name();
     }
+  }
+  formats::Json figure_of(const std::string& run, const std::string& stage, const char* name) const {
+    return read_result(directory_ / run, stage)->value(name, formats::Json());
   }
   std::string said_;
 };
@@ -124,16 +132,17 @@ using SlowDividedState = DividedState;
 
 }  // namespace
 
-// Each combination on 2, 3 or 4 ranks, under both policies.
+// Each combination on 2, 3 or 4 ranks, under each policy; some of the four are two groups.
 TEST_F(DividedState, CheckpointsHaveTheBytesOfOneRank) {
   const std::vector<Combination> combinations = pairwise();
   ASSERT_EQ(combinations.size(), 19u);
   run_as("one", recipe_of(combinations));
-  for (const size_t turn : {0, 1}) {
+  for (const size_t turn : {0, 1, 2}) {
     const std::string name = "divided" + std::to_string(turn);
     run_as(name, recipe_of(combinations, [&](size_t i) {
-             return fmt::format("ranks: {}, shard: {}", 2 + (i + turn) % 3,
-                                (i + turn) % 2 == 0 ? "gradients" : "optimizer");
+             const size_t ranks = 2 + (i + turn) % 3;
+             return fmt::format("ranks: {}, shard: {}, replicas: {}", ranks, kShards[(i / 3 + turn) % 3],
+                                ranks == 4 && i % 2 == 0 ? 2 : 1);
            }));
     expect_equal("one", name, combinations);
   }
@@ -143,11 +152,13 @@ TEST_F(SlowDividedState, EveryCombinationOnAnyNumberOfRanks) {
   const std::vector<Combination> combinations = all();
   ASSERT_EQ(combinations.size(), 76u);
   run_as("one", recipe_of(combinations));
-  for (const char* shard : {"optimizer", "gradients"})
-    for (const int ranks : {1, 2, 3, 4}) {
-      const std::string name = fmt::format("{}{}", shard, ranks);
+  for (const char* shard : kShards)
+    for (const auto& [ranks, replicas] :
+         std::vector<std::pair<int, int>>{{1, 1}, {2, 1}, {3, 1}, {4, 1}, {4, 2}}) {
+      const std::string name = fmt::format("{}{}in{}", shard, ranks, replicas);
       run_as(name, recipe_of(combinations),
-             {fmt::format("parallel.ranks={}", ranks), fmt::format("parallel.shard={}", shard)});
+             {fmt::format("parallel.ranks={}", ranks), fmt::format("parallel.shard={}", shard),
+              fmt::format("parallel.replicas={}", replicas)});
       expect_equal("one", name, combinations);
       std::filesystem::remove_all(directory_ / name);
     }
@@ -159,8 +170,9 @@ TEST_F(DividedState, ARunGoesOnDividedOrNot) {
   const std::string yaml = recipe_of(combinations);
   run_as("one", yaml);
   run_as("run", yaml, {"parallel.ranks=3", "parallel.shard=gradients"});
-  const std::vector<std::pair<int, std::string>> others = {
-      {2, "optimizer"}, {4, "none"}, {2, "gradients"}, {4, "gradients"}, {3, "optimizer"}};
+  const std::vector<std::pair<int, std::string>> others = {{2, "optimizer"}, {4, "none"},
+                                                           {2, "gradients"}, {3, "parameters"},
+                                                           {4, "gradients"}, {2, "parameters"}};
   for (const auto& [ranks, shard] : others) {
     for (const Combination& c : combinations) {
       std::filesystem::remove(in_run(c.name() + "/result.json"));
@@ -180,24 +192,79 @@ TEST_F(DividedState, FourProcessesUnderMpirun) {
   const std::string yaml = recipe_of(combinations);
   run_as("one", yaml);
   std::ofstream(directory_ / "recipe.yaml") << yaml;
-  testing::Process process(
-      {"env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "mpirun", "--oversubscribe",
-       "--bind-to", "none", "-n", "4", testing::binary().string(), "run",
-       (directory_ / "recipe.yaml").string(), "--set", "run.text=" + (directory_ / "a.txt").string(), "--set",
-       "run.dir=" + (directory_ / "four").string(), "--set", "parallel.shard=gradients"},
-      directory_ / "mpirun");
-  ASSERT_EQ(process.wait(), 0) << read_text(directory_ / "mpirun.err");
-  expect_equal("one", "four", combinations);
+  for (const std::string shard : {"gradients", "parameters"}) {
+    const std::string replicas = shard == "parameters" ? "2" : "1";
+    testing::Process process({"env",
+                              "OMPI_ALLOW_RUN_AS_ROOT=1",
+                              "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                              "mpirun",
+                              "--oversubscribe",
+                              "--bind-to",
+                              "none",
+                              "-n",
+                              "4",
+                              testing::binary().string(),
+                              "run",
+                              (directory_ / "recipe.yaml").string(),
+                              "--set",
+                              "run.text=" + (directory_ / "a.txt").string(),
+                              "--set",
+                              "run.dir=" + (directory_ / shard).string(),
+                              "--set",
+                              "parallel.shard=" + shard,
+                              "--set",
+                              "parallel.replicas=" + replicas},
+                             directory_ / "mpirun");
+    ASSERT_EQ(process.wait(), 0) << read_text(directory_ / "mpirun.err");
+    expect_equal("one", shard, combinations);
+  }
+}
+
+// Norms after sums, of heads and before last products, biases and learned positions; a base in codes.
+TEST_F(DividedState, EveryFamilyDividesItsParameters) {
+  std::vector<std::string> names;
+  std::string yaml = kHead;
+  for (const models::Family& family : models::families()) {
+    if (family.make) continue;  // byte-patch models
+    names.push_back(family.name);
+    yaml += fmt::format(
+        "  - {{ name: {0}, kind: train, train: {{ precision: bf16 }}, model: {{ family: {0}, width: 128, "
+        "vocabulary: 257 }} }}\n",
+        family.name);
+  }
+  names.emplace_back("codes");
+  yaml +=
+      "  - { name: codes, kind: train, model: { from: stage:teacher }, adapters: { rank: 4, base: q8_0 } }\n";
+  run_as("one", yaml);
+  run_as("three", yaml, {"parallel.ranks=3", "parallel.shard=parameters"});
+  for (const std::string& name : names) EXPECT_EQ(files("three", name), files("one", name)) << name;
+}
+
+TEST_F(DividedState, WhatCannotDivideItsParametersIsRefused) {
+  const auto refusal = [&](const std::string& stage) {
+    return error_of(recipe(kHead + stage, {"parallel.shard=parameters"}));
+  };
+  EXPECT_THAT(refusal("  - { name: bytes, kind: train, model: { family: spacebyte, vocabulary: 256 } }\n"),
+              HasSubstr("parallel.shard: parameters is not for byte-patch models, got spacebyte"));
+  EXPECT_THAT(refusal("  - { name: own, kind: train, distill: { teacher: { model: stage:teacher }, losses: [ "
+                      "{ fn: forward_kl } ], on_policy: { share: 0.5, prompt: 4 } } }\n"),
+              HasSubstr("parallel.shard: parameters excludes on_policy"));
+  const auto groups = [&](const std::string& ranks, const std::string& shard) {
+    return error_of(recipe(recipe_of({{0, 0, 0}}),
+                           {"parallel.ranks=" + ranks, "parallel.shard=" + shard, "parallel.replicas=2"}));
+  };
+  EXPECT_THAT(groups("3", "optimizer"), HasSubstr("parallel.replicas: must divide the 3 rank(s), got 2"));
+  EXPECT_THAT(groups("4", "none"), HasSubstr("parallel.replicas: is for ranks that divide something"));
 }
 
 TEST_F(DividedState, WhatNoRankDividesIsRefused) {
-  for (const char* shard : {"parameters", "gradient"})
+  for (const char* shard : {"parameter", "gradient"})
     EXPECT_THAT(
         [&] {
           recipe(recipe_of({{0, 0, 0}}), {std::string("parallel.shard=") + shard});
         },
-        ::testing::ThrowsMessage<ConfigError>(
-            ::testing::AllOf(HasSubstr("parallel.shard"), HasSubstr("none, optimizer, gradients"))))
+        ::testing::ThrowsMessage<ConfigError>(::testing::AllOf(
+            HasSubstr("parallel.shard"), HasSubstr("none, optimizer, gradients, parameters"))))
         << shard;
 }
 

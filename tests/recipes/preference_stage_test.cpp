@@ -92,7 +92,8 @@ TEST_F(PreferenceStage, GivesTheSameBytesOnRanksAndContinued) {
   const std::string whole = weights_digest("tuned"), metrics = read_text(in_run("tuned/metrics.jsonl"));
   for (const char* ranks : {"2", "4"}) {
     const std::string dir = std::string("ranks") + ranks;
-    run(recipe({"run.dir=" + (directory_ / dir).string(), std::string("parallel.ranks=") + ranks}));
+    run(recipe({"run.dir=" + (directory_ / dir).string(), std::string("parallel.ranks=") + ranks,
+                std::string("parallel.shard=") + (*ranks == '4' ? "parameters" : "none")}));
     EXPECT_EQ(weights_digest("tuned", dir), whole) << ranks;
     EXPECT_EQ(read_text(directory_ / dir / "tuned/metrics.jsonl"), metrics) << ranks;
   }
@@ -180,6 +181,19 @@ TEST_F(PreferenceStage, IsJudgedByAnswersThatAreHeldOut) {
   // A text still judges by its bits per byte.
   run(recipe({"run.dir=" + (directory_ / "text").string(), "stages.tuned.data.validation=stage:text"}));
   EXPECT_TRUE(read_result(directory_ / "text", "tuned")->contains("bits_per_byte"));
+}
+
+// Whose baseline is a second pass, without gradients, between the first one and its backward pass.
+TEST_F(PreferenceStage, RatedAnswersDivideTheirParameters) {
+  const auto rated = [&](const std::string& name, std::vector<std::string> sets) {
+    sets.insert(sets.end(), {"run.dir=" + (directory_ / name).string(), "stages.tuned.data.train=stage:rated",
+                             "stages.tuned.preference.loss=kto", "stages.tuned.train.steps=4"});
+    run(recipe(sets));
+    ASSERT_EQ(code_, ExitCode::kDone);
+  };
+  rated("one", {});
+  rated("divided", {"parallel.ranks=2", "parallel.shard=parameters"});
+  EXPECT_EQ(weights_digest("tuned", "divided"), weights_digest("tuned", "one"));
 }
 
 // Over adapters the reference is the base below them.

@@ -108,7 +108,7 @@ TEST_F(PlanOf, TheTextNamesEveryPartAndItsAssumptions) {
   const Recipe r = recipe(kRecipe);
   const std::string text = plan_text(plan(r, "student", 4));
   for (const char* part : {"weights", "gradients", "optimizer", "activations", "head", "teacher", "data",
-                           "fits", "sent a step", "ZeRO-1 *", "ZeRO-3 *", "* not in this version",
+                           "fits", "sent a step", "ZeRO-1 *", "parameters", "* not in this version",
                            "6 N' + 12 L H K T", "device-hours", "has not run on a GPU", "data sheet"})
     EXPECT_THAT(text, HasSubstr(part));
   EXPECT_THAT(text, Not(HasSubstr("does not fit")));
@@ -137,8 +137,8 @@ TEST_F(PlanOf, JsonHasTheSameNumbers) {
   EXPECT_EQ(json["memory"].size(), 5u);
   EXPECT_EQ(json["memory"][0]["total_bytes"], plan::peak(p.work).memory.total());
   EXPECT_EQ(json["memory"][0]["in_engine"], true);
-  EXPECT_EQ(json["memory"][4]["policy"], "ZeRO-3");
-  EXPECT_EQ(json["memory"][4]["in_engine"], false);
+  EXPECT_EQ(json["memory"][4]["policy"], "parameters");
+  EXPECT_EQ(json["memory"][4]["in_engine"], true);
   EXPECT_EQ(json["memory"][1]["bytes_sent_a_step"], plan::bytes_sent(p.work, plan::Policy::kOptimizer));
   EXPECT_TRUE(json["would_fit"]["micro_batch"].is_null());
 }
@@ -150,6 +150,8 @@ TEST_F(PlanOf, ParallelShardIsItsPolicy) {
   EXPECT_EQ(divided.policy, plan::Policy::kOptimizer);
   EXPECT_THAT(plan_text(divided), HasSubstr(" optimizer |"));
   EXPECT_EQ(plan(recipe(kRecipe, {"parallel.shard=gradients"}), "plain", 4).policy, plan::Policy::kGradients);
+  EXPECT_EQ(plan(recipe(kRecipe, {"parallel.shard=parameters"}), "plain", 4).policy,
+            plan::Policy::kParameters);
   EXPECT_THAT(plan_text(divided), HasSubstr(" gradients |"));
 }
 

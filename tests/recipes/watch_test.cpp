@@ -86,6 +86,10 @@ TEST_F(WatchedTraining, HasTheSameFiguresOnRanksAndAfterAKill) {
   EXPECT_EQ(validations("two"), validations("run"));
   const std::string samples = read_text(in_run("tiny/samples.jsonl"));
   EXPECT_EQ(read_text(directory_ / "two/tiny/samples.jsonl"), samples);
+  run(recipe(kRecipe, watching({"run.dir=" + (directory_ / "divided").string(), "parallel.ranks=2",
+                                "parallel.shard=parameters"})));
+  EXPECT_EQ(validations("divided"), validations("run"));
+  EXPECT_EQ(read_text(directory_ / "divided/tiny/samples.jsonl"), samples);
 
   // As if it had been killed after step 6 was sampled and before its checkpoint was saved.
   std::filesystem::remove_all(in_run("tiny/checkpoints/step_00000006"));

@@ -136,7 +136,7 @@ TEST(Owners, DividedStepsHaveTheBitsOfWholeOnes) {
       Mixed mixed;
       models::IdentityMap map;
       Owners owners(mixed.parameters, comm, kind);
-      owners.divide_masters();
+      owners.divide_weights();
       const auto mine = make_optimizer({}, mixed.parameters);
       for (uint64_t step = 0; step < 3; ++step) {
         mixed.gradients = Mixed(step).gradients;
@@ -216,7 +216,7 @@ TEST(Owners, DividedMastersGiveWholeWorkingCopies) {
       bound(mixed);
       Owners owners(mixed.parameters, comm, Divided::kGradients);
       const auto mine = make_optimizer({}, mixed.parameters);
-      owners.divide_masters();
+      owners.divide_weights();
       for (const models::Parameter& p : mixed.parameters.unique()) {
         const bool divided =
             !p.frozen && p.role != Role::kNorm && p.role != Role::kBias && p.role != Role::kScale;
@@ -239,7 +239,7 @@ TEST(Owners, DividedMastersGiveWholeWorkingCopies) {
       } else {
         state.serve();
       }
-      owners.make_masters_whole();
+      owners.make_weights_whole();
       for (const models::Parameter& p : mixed.parameters.unique()) {
         EXPECT_TRUE(testing::same_bits(p.master, expected.parameters.at(p.name).master)) << p.name;
         EXPECT_TRUE(testing::same_bits(p.working, expected.parameters.at(p.name).working)) << p.name;
@@ -249,50 +249,75 @@ TEST(Owners, DividedMastersGiveWholeWorkingCopies) {
   }
 }
 
-// Whole steps of a model whose every matrix is cut, in both dtypes: what a rank trains on, sums, owns and shares.
+namespace {
+
+struct Outcome {
+  std::vector<at::Tensor> weights, working;
+  std::vector<StepStats> stats;
+};
+
+// Four steps of a model whose every matrix is cut.
+Outcome steps(comm::Comm& comm, int64_t each, at::ScalarType dtype, Divided kind, int64_t replicas = 1) {
+  TinyModel tiny;
+  models::Parameters& parameters = tiny.model.parameters();
+  models::bind_working(parameters, tiny.map, dtype);
+  for (models::Parameter& p : parameters.unique()) p.placement.owned.step = 3;
+  Owners owners(parameters, comm, kind, &tiny.model, replicas);
+  const auto objective = make_cross_entropy();
+  const auto optimizer = make_optimizer({.lr = 1e-2}, parameters);
+  owners.divide_weights();
+  const MicroBatches numbers(comm, each, &owners);
+  TrainStep step({tiny.model, tiny.map, *objective, *optimizer, comm, &owners}, each, 1.0);
+  Outcome out;
+  for (int64_t s = 0; s < 4; ++s) {
+    std::vector<data::Batch> batches;
+    for (int64_t i = 0; i < each; ++i) batches.push_back(tiny_batch(s * numbers.all() + numbers.number(i)));
+    out.stats.push_back(step.run(s, batches, 1e-2));
+  }
+  owners.make_weights_whole();
+  out.weights = tiny.weights();
+  for (const models::Parameter& p : parameters.unique()) out.working.push_back(p.working.detach());
+  return out;
+}
+
+void expect_equal(const Outcome& got, const Outcome& one, const std::string& what) {
+  for (size_t s = 0; s < one.stats.size(); ++s) {
+    EXPECT_EQ(got.stats[s].loss, one.stats[s].loss) << what;
+    EXPECT_EQ(got.stats[s].gradient_norm, one.stats[s].gradient_norm) << what;
+  }
+  for (size_t i = 0; i < one.weights.size(); ++i) {
+    EXPECT_TRUE(testing::same_bits(got.weights[i], one.weights[i])) << what << ": " << i;
+    EXPECT_TRUE(testing::same_bits(got.working[i], one.working[i])) << what << ": " << i;
+  }
+}
+
+}  // namespace
+
+// In both dtypes: what a rank trains on, sums, owns and shares.
 TEST(Owners, StepsOfAModelHaveTheBitsOfOneRank) {
   const testing::Threads one_thread(1);
-  struct Outcome {
-    std::vector<at::Tensor> weights, working;
-    std::vector<StepStats> stats;
-  };
-  const auto run = [](comm::Comm& comm, int64_t each, at::ScalarType dtype, Divided kind) {
-    TinyModel tiny;
-    models::Parameters& parameters = tiny.model.parameters();
-    models::bind_working(parameters, tiny.map, dtype);
-    for (models::Parameter& p : parameters.unique()) p.placement.owned.step = 3;
-    Owners owners(parameters, comm, kind);
-    const auto objective = make_cross_entropy();
-    const auto optimizer = make_optimizer({.lr = 1e-2}, parameters);
-    owners.divide_masters();
-    const MicroBatches numbers(comm, each, &owners);
-    TrainStep step({tiny.model, tiny.map, *objective, *optimizer, comm, &owners}, each, 1.0);
-    Outcome out;
-    for (int64_t s = 0; s < 4; ++s) {
-      std::vector<data::Batch> batches;
-      for (int64_t i = 0; i < each; ++i) batches.push_back(tiny_batch(s * numbers.all() + numbers.number(i)));
-      out.stats.push_back(step.run(s, batches, 1e-2));
-    }
-    owners.make_masters_whole();
-    out.weights = tiny.weights();
-    for (const models::Parameter& p : parameters.unique()) out.working.push_back(p.working.detach());
-    return out;
-  };
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    const Outcome one = run(*comm::make_self_comm(), 6, dtype, Divided::kNothing);
+    const Outcome one = steps(*comm::make_self_comm(), 6, dtype, Divided::kNothing);
     EXPECT_LT(one.stats.back().loss, one.stats.front().loss);
-    for (const Divided kind : {Divided::kMoments, Divided::kGradients})
+    for (const Divided kind : {Divided::kMoments, Divided::kGradients, Divided::kParameters})
       for (const int ranks : {2, 3, 6})
         comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
-          const Outcome got = run(comm, 6 / ranks, dtype, kind);
-          for (size_t s = 0; s < one.stats.size(); ++s) {
-            EXPECT_EQ(got.stats[s].loss, one.stats[s].loss) << ranks;
-            EXPECT_EQ(got.stats[s].gradient_norm, one.stats[s].gradient_norm) << ranks;
-          }
-          for (size_t i = 0; i < one.weights.size(); ++i) {
-            EXPECT_TRUE(testing::same_bits(got.weights[i], one.weights[i])) << ranks << " ranks: " << i;
-            EXPECT_TRUE(testing::same_bits(got.working[i], one.working[i])) << ranks << " ranks: " << i;
-          }
+          expect_equal(steps(comm, 6 / ranks, dtype, kind), one, fmt::format("{} ranks", ranks));
+        });
+  }
+}
+
+// Ranks of several groups, each of which divides all: their shares of a step's micro-batches are runs of any length.
+TEST(Owners, GroupsThatDivideHaveTheBitsOfOneRank) {
+  const testing::Threads one_thread(1);
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const Outcome one = steps(*comm::make_self_comm(), 12, dtype, Divided::kNothing);
+    for (const Divided kind : {Divided::kMoments, Divided::kGradients, Divided::kParameters})
+      for (const auto& [ranks, replicas] :
+           std::vector<std::pair<int, int64_t>>{{4, 2}, {6, 2}, {6, 3}, {4, 4}})
+        comm::run_thread_ranks(ranks, [&, ranks = ranks, replicas = replicas](comm::Comm& comm) {
+          expect_equal(steps(comm, 12 / ranks, dtype, kind, replicas), one,
+                       fmt::format("{} ranks in {} groups", ranks, replicas));
         });
   }
 }

@@ -1,0 +1,161 @@
+#include "train/gathered_weights.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "core/error.h"
+
+namespace retort::train {
+namespace {
+
+using models::Parameter;
+
+constexpr int64_t kAlignment = 64;  // bytes, as the allocator's: products may follow it
+
+void allocate(const at::Tensor& tensor) {
+  c10::StorageImpl& storage = *tensor.storage().unsafeGetStorageImpl();
+  storage.set_data_ptr_noswap(c10::GetAllocator(tensor.device().type())->allocate(storage.nbytes()));
+}
+
+// Its size stays, so that views of it can be made.
+void free_memory(const at::Tensor& tensor) {
+  tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, tensor.device()));
+}
+
+bool holds(const std::vector<const Parameter*>& group, const Parameter& p) {
+  return std::ranges::find(group, &p) != group.end();
+}
+
+}  // namespace
+
+GatheredWeights::GatheredWeights(models::Model& model, const Bounds& bounds, comm::Comm& comm)
+    : model_(*model.weight_groups()), comm_(comm) {
+  const std::vector<std::vector<const Parameter*>> groups = model_.groups();
+  groups_.resize(groups.size());
+  std::map<std::tuple<std::vector<size_t>, at::ScalarType, bool>, size_t> known;
+  for (Parameter& p : model.parameters().unique()) {
+    std::vector<size_t> readers;
+    for (size_t g = 0; g < groups.size(); ++g)
+      if (holds(groups[g], p)) readers.push_back(g);
+    if (readers.empty() || !bounds.contains(&p)) continue;
+    const auto [place, fresh] =
+        known.try_emplace({readers, p.working.scalar_type(), p.frozen}, units_.size());  // runs are of either
+    if (fresh) {
+      units_.emplace_back();
+      for (const size_t g : readers) groups_[g].push_back(place->second);
+    }
+    units_[place->second].members.push_back(&p);
+  }
+  const at::NoGradGuard no_grad;
+  for (Unit& unit : units_) lay_out(unit, bounds);
+  model_.on_use([this](int64_t now, int64_t next) { use(now, next); });
+}
+
+GatheredWeights::~GatheredWeights() {
+  model_.on_use(nullptr);
+  for (Unit& unit : units_)
+    for (const comm::Pending& one : unit.arrival) try {
+        one.wait();  // nothing may write into memory that is gone
+      } catch (const std::exception&) {
+      }
+}
+
+// Members one after another, aligned; a rank's run is from the first row that it owns to the last.
+void GatheredWeights::lay_out(Unit& unit, const Bounds& bounds) {
+  const at::TensorOptions options = unit.members.front()->working.options().requires_grad(false);
+  const int64_t step = kAlignment / static_cast<int64_t>(options.dtype().itemsize());
+  const auto ranks = static_cast<size_t>(comm_.size()), mine = static_cast<size_t>(comm_.rank());
+  std::vector<int64_t> begins(ranks, -1), ends(ranks, -1), offsets;
+  int64_t elements = 0;
+  for (const Parameter* p : unit.members) {
+    offsets.push_back(elements);
+    const int64_t row = p->numel() / p->shape.front();
+    const std::vector<int64_t>& rows = bounds.at(p);
+    for (size_t r = 0; r < ranks; ++r) {
+      if (rows[r] == rows[r + 1]) continue;
+      if (begins[r] < 0) begins[r] = elements + rows[r] * row;
+      ends[r] = elements + rows[r + 1] * row;
+    }
+    elements += (p->numel() + step - 1) / step * step;
+  }
+  unit.whole_N = at::empty({elements}, options);
+  for (size_t r = 0; r < ranks; ++r)
+    unit.runs.push_back(
+        unit.whole_N.slice(0, std::max<int64_t>(begins[r], 0), std::max<int64_t>(ends[r], 0)));
+  unit.mine_N = at::zeros({unit.runs[mine].numel()}, options);
+  for (size_t i = 0; i < unit.members.size(); ++i) {
+    Parameter& p = *unit.members[i];
+    const std::vector<int64_t>& owned = bounds.at(&p);
+    std::vector<int64_t> shape = p.shape;
+    shape.front() = owned[mine + 1] - owned[mine];
+    const int64_t row = p.numel() / p.shape.front();
+    const int64_t from = shape.front() > 0 ? offsets[i] + owned[mine] * row - begins[mine] : 0;
+    const at::Tensor rows = unit.mine_N.narrow(0, from, shape.front() * row).view(shape);
+    rows.copy_(p.working.detach().slice(0, owned[mine], owned[mine + 1]));
+    rows_[&p] = rows;
+    p.working.set_data(unit.whole_N.narrow(0, offsets[i], p.numel()).view(p.shape));
+  }
+  free_memory(unit.whole_N);
+}
+
+void GatheredWeights::start(Unit& unit) {
+  if (unit.here) return;
+  const at::NoGradGuard no_grad;
+  allocate(unit.whole_N);
+  unit.here = true;
+  bytes_ += static_cast<int64_t>(unit.whole_N.nbytes());
+  brought_bytes_ += static_cast<int64_t>(unit.whole_N.nbytes());
+  unit.runs[static_cast<size_t>(comm_.rank())].copy_(unit.mine_N);
+  for (int rank = 0; rank < comm_.size(); ++rank)
+    if (const at::Tensor& run = unit.runs[static_cast<size_t>(rank)]; run.numel() > 0)
+      unit.arrival.push_back(comm_.broadcast(run, rank));
+}
+
+void GatheredWeights::release(Unit& unit) {
+  for (const comm::Pending& one : unit.arrival) one.wait();
+  unit.arrival.clear();
+  if (!unit.here) return;
+  free_memory(unit.whole_N);
+  unit.here = false;
+  bytes_ -= static_cast<int64_t>(unit.whole_N.nbytes());
+}
+
+void GatheredWeights::use(int64_t now, int64_t next) {
+  const auto units_of = [&](int64_t group) {
+    return group < 0 ? std::vector<size_t>() : groups_[static_cast<size_t>(group)];
+  };
+  const std::vector<size_t> first = units_of(now), second = units_of(next);
+  for (size_t u = 0; u < units_.size(); ++u)
+    if (std::ranges::find(first, u) == first.end() && std::ranges::find(second, u) == second.end())
+      release(units_[u]);
+  for (const size_t u : first) start(units_[u]);
+  for (const size_t u : second) start(units_[u]);
+  most_bytes_ = std::max(most_bytes_, bytes_);
+  for (const size_t u : first) {
+    for (const comm::Pending& one : units_[u].arrival) one.wait();
+    units_[u].arrival.clear();
+  }
+}
+
+void GatheredWeights::forget() { use(-1, -1); }
+
+void GatheredWeights::make_whole() {
+  model_.on_use(nullptr);
+  forget();
+  for (Unit& unit : units_) start(unit);
+  for (Unit& unit : units_) {
+    for (const comm::Pending& one : unit.arrival) one.wait();
+    unit.arrival.clear();
+  }
+}
+
+int64_t GatheredWeights::bytes_of(int64_t group) const {
+  int64_t sum = 0;
+  for (const size_t u : groups_[static_cast<size_t>(group)])
+    sum += static_cast<int64_t>(units_[u].whole_N.nbytes());
+  return sum;
+}
+
+}  // namespace retort::train
