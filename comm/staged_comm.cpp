@@ -10,6 +10,7 @@ namespace {
 class StagedComm final : public Comm {
  public:
   explicit StagedComm(Comm& host) : host_(host) {}
+  explicit StagedComm(std::shared_ptr<Comm> host) : kept_(std::move(host)), host_(*kept_) {}
   int rank() const override { return host_.rank(); }
   int size() const override { return host_.size(); }
   std::string name() const override { return host_.name(); }
@@ -45,6 +46,9 @@ class StagedComm final : public Comm {
     }
     return then(host_.all_to_all(here, in_N.detach().cpu(), std::move(bounds)), std::move(arrived));
   }
+  std::shared_ptr<Comm> subgroup(const std::vector<int>& ranks) override {
+    return std::make_shared<StagedComm>(host_.subgroup(ranks));
+  }
   void barrier() override { host_.barrier(); }
   [[noreturn]] void abort(const std::string& why, int exit_code) override {
     host_.abort(why, exit_code);
@@ -68,6 +72,7 @@ class StagedComm final : public Comm {
         }).share());
   }
 
+  std::shared_ptr<Comm> kept_;  // of a subgroup
   Comm& host_;
 };
 

@@ -146,16 +146,8 @@ TrainReport Trainer::run() {
     return finished(state);
   }
   const MicroBatches numbers(comm, micro_batches_, parts_.step.owners);
-  const data::BatchOptions& batch = parts_.stream.options();
-
   std::unique_ptr<Metrics> metrics;
-  if (comm.rank() == 0)
-    metrics = std::make_unique<Metrics>(
-        parts_.files, parts_.log, parts_.directory, state.step,
-        MetricsOptions{options_.steps, options_.log_every,
-                       static_cast<double>(numbers.all() * batch.rows * batch.sequence),
-                       parts_.step.objective.part_names(), parts_.step.objective.counted().name, state.tokens,
-                       state.seconds, parts_.flops_per_token, parts_.ceiling});
+  if (comm.rank() == 0) metrics = open_metrics(state, numbers.all());
   // A stop does not wait for a validation that is due, so a run that continues begins with it.
   const bool validated =
       comm.reduce(int64_t{metrics && metrics->has_validation(state.step)}, comm::Reduce::kMax);
@@ -197,6 +189,16 @@ TrainReport Trainer::run() {
   if (metrics) metrics->finish();
   if (parts_.step.owners != nullptr) parts_.step.owners->make_weights_whole();
   return preempted ? report(state, true) : finished(state);
+}
+
+std::unique_ptr<Metrics> Trainer::open_metrics(const State& state, int64_t micro_batches) const {
+  const data::BatchOptions& batch = parts_.stream.options();
+  return std::make_unique<Metrics>(
+      parts_.files, parts_.log, parts_.directory, state.step,
+      MetricsOptions{options_.steps, options_.log_every,
+                     static_cast<double>(micro_batches * batch.rows * batch.sequence),
+                     parts_.step.objective.part_names(), parts_.step.objective.counted().name, state.tokens,
+                     state.seconds, parts_.flops_per_token, parts_.ceiling});
 }
 
 StepStats Trainer::take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches) {

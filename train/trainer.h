@@ -10,6 +10,7 @@
 #include <atomic>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <string>
 
 #include "core/log.h"
@@ -93,6 +94,7 @@ class Trainer {
 
  private:
   struct State;
+  std::unique_ptr<Metrics> open_metrics(const State& state, int64_t micro_batches) const;  // of a step
   StepStats take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches);
   [[noreturn]] void out_of_memory(const State& state, const std::string& refusal) const;
   void tell_profile(Profile& profile) const;
