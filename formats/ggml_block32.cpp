@@ -121,7 +121,8 @@ void decode_q5_0(const std::byte* in, float* x, int64_t blocks) {
   }
 }
 
-// --- Q4_1 and Q5_1: codes are found with d and m as they were before f16 rounded them
+// --- Q4_1 and Q5_1: codes are found with d and m as they were before f16 rounded them; those of a grid come with their
+// m as the header
 
 struct Affine {
   float d, m;
@@ -157,6 +158,16 @@ void encode_q5_1(const float* x, std::byte* out, int64_t blocks) {
     store_half(out, a.d);
     store_half(out + 2, a.m);
     store_five_bits(a.q, out + 4, out + 8);
+  }
+}
+
+void join_q4_1(const int8_t* codes, const float* scale, const std::byte* header, std::byte* out,
+               int64_t blocks) {
+  for (int64_t b = 0; b < blocks; ++b, out += kQ4_1, header += 2, codes += kBlock) {
+    store_half(out, scale[b]);
+    std::memcpy(out + 2, header, 2);
+    for (int j = 0; j < kBlock / 2; ++j)
+      out[4 + j] = static_cast<std::byte>(codes[j] | codes[j + kBlock / 2] << 4);
   }
 }
 
@@ -210,7 +221,14 @@ std::vector<Codec> block32_codecs() {
       {.info = {Q4_0, "q4_0", kBlock, kQ4_0},
        .decode = decode_q4_0,
        .codes = codes(kernels::RoundRule::kTruncate, -8, 7, fit_q4_0, join_q4_0)},
-      {.info = {Q4_1, "q4_1", kBlock, kQ4_1}, .decode = decode_q4_1, .encode = encode_q4_1},
+      {.info = {Q4_1, "q4_1", kBlock, kQ4_1},
+       .decode = decode_q4_1,
+       .encode = encode_q4_1,
+       .codes = {.rounding = {kernels::RoundRule::kNearestEven, 0, 15},
+                 .group = kBlock,
+                 .offsets = true,
+                 .header = 2,
+                 .join = join_q4_1}},
       {.info = {Q5_0, "q5_0", kBlock, kQ5_0},
        .decode = decode_q5_0,
        .codes = codes(kernels::RoundRule::kTruncate, -16, 15, fit_q5_0, join_q5_0)},

@@ -8,6 +8,7 @@ namespace retort::quantize {
 
 Grid q8_0_grid();               // q8_0.cpp
 Grid q4_0_grid();               // q4_0.cpp
+Grid q4_1_grid();               // q4_1.cpp
 Grid q4_k_grid();               // q4_k.cpp
 Grid q6_k_grid();               // q6_k.cpp
 Grid mxfp4_grid();              // mxfp4.cpp
@@ -24,26 +25,13 @@ Grid float8_grid();             // float8.cpp
 Grid nvfp4_grid();              // nvfp4.cpp
 
 const Registry<Grid>& grids() {
-  static const Registry<Grid> table("grid", {
-                                                q8_0_grid(),
-                                                q4_0_grid(),
-                                                q4_k_grid(),
-                                                q6_k_grid(),
-                                                mxfp4_grid(),
-                                                lsq4_grid(),
-                                                lsq3_grid(),
-                                                seq2_grid(),
-                                                seq_ternary_grid(),
-                                                ternary_grid(),
-                                                ternary_row_grid(),
-                                                binary_grid(),
-                                                int8_grid(0),
-                                                int4_grid(0),
-                                                int4_grid(32),
-                                                int4_grid(128),
-                                                float8_grid(),
-                                                nvfp4_grid(),
-                                            });
+  static const Registry<Grid> table(
+      "grid", {
+                  q8_0_grid(),    q4_0_grid(),        q4_1_grid(),   q4_k_grid(),  q6_k_grid(),
+                  mxfp4_grid(),   lsq4_grid(),        lsq3_grid(),   seq2_grid(),  seq_ternary_grid(),
+                  ternary_grid(), ternary_row_grid(), binary_grid(), int8_grid(0), int4_grid(0),
+                  int4_grid(32),  int4_grid(128),     float8_grid(), nvfp4_grid(),
+              });
   return table;
 }
 

@@ -260,7 +260,7 @@ Grid with_clip_search(const Grid& grid) {
     for (int step = 0; step <= kSteps; ++step) {
       const Scales scales = grid.fit(x * (1.0 - 0.5 * step / kSteps), importance);
       const int64_t width = x.size(-1) / scales.groups();
-      RETORT_ASSERT(span % width == 0 && !scales.header.defined());
+      RETORT_ASSERT(span % width == 0);
       const at::Tensor miss = (dequantize_blocks({grid.round(x, scales), scales}) - x).square() * weight;
       const at::Tensor error = miss.unflatten(-1, {scales.groups(), width}).sum(-1);
       if (!least.defined()) {
@@ -271,6 +271,9 @@ Grid with_clip_search(const Grid& grid) {
       const at::Tensor better = error < least;
       for (auto part : {&Scales::scale, &Scales::offset, &Scales::divisor})
         if ((best.*part).defined()) best.*part = at::where(better, scales.*part, best.*part);
+      if (best.header.defined())  // bytes of each group
+        best.header = at::where(better.repeat_interleave(best.header.size(-1) / best.groups(), -1),
+                                scales.header, best.header);
       least = at::minimum(least, error);
     }
     return best;

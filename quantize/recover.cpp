@@ -130,6 +130,101 @@ class Group {
   float peak_ = 0, least_ = std::numeric_limits<float>::infinity();  // of the values that are not 0
 };
 
+// f16 numbers around `near` of its sign that a condition holds for, as bits without the sign: [first, last], empty where
+// first > last. The condition holds for a run of numbers, if at all.
+struct Run {
+  int first, last;
+};
+template <class Condition>
+Run run_around(float near, const Condition& holds) {
+  const int middle = c10::Half(near).x & 0x7fff;
+  Run out{middle, middle};
+  while (out.first > 0 && holds(out.first - 1)) --out.first;
+  while (out.last < kLargestHalf && holds(out.last + 1)) ++out.last;
+  if (middle > kLargestHalf || !holds(middle)) {  // a neighbour may still do
+    if (out.last > middle) return {middle + 1, out.last};
+    return {out.first, middle - 1};
+  }
+  return out;
+}
+
+struct ScaleAndOffset {
+  float scale = 0, offset = 0;  // scale 0: none
+};
+
+// The values of one group of a grid with offsets: the least has the lowest code, which is 0, and so is the offset; the
+// largest has the highest code, else the first below it that fits.
+template <class Precision>
+class OffsetGroup {
+ public:
+  OffsetGroup(const float* w, int64_t size, float highest) : w_(w), size_(size), highest_(highest) {
+    const auto [least, most] = std::minmax_element(w, w + size);
+    least_ = *least, most_ = *most;
+  }
+
+  ScaleAndOffset find() const {
+    if (least_ == most_) return {};
+    const float sign = std::signbit(least_) ? -1.0f : 1.0f;
+    const Run offsets =
+        run_around(least_, [&](int bits) { return Precision::cast(sign * half_of(bits)) == least_; });
+    for (float code = highest_; code >= 1; --code) {
+      std::vector<ScaleAndOffset> fitting;
+      for (int bits = offsets.first; bits <= offsets.last; ++bits) {
+        const float offset = sign * half_of(bits);
+        const Run scales = run_around((most_ - offset) / code, [&](int b) {
+          return b > 0 && Precision::cast(half_of(b) * code + offset) == most_;
+        });
+        for (int b = scales.first; b <= scales.last; ++b) {
+          const ScaleAndOffset one{half_of(b), offset};
+          if (!gives_all<Precision>(one)) continue;
+          if (gives_all<AsFloat>(one)) return one;
+          fitting.push_back(one);
+        }
+      }
+      if (!fitting.empty()) return fitting[fitting.size() / 2];
+    }
+    return {};
+  }
+
+ private:
+  template <class Cast>
+  bool gives_all(const ScaleAndOffset& by) const {
+    for (int64_t j = 0; j < size_; ++j) {
+      const float code = std::clamp(std::nearbyint((w_[j] - by.offset) / by.scale), 0.0f, highest_);
+      if (Cast::cast(by.scale * code + by.offset) != w_[j]) return false;
+    }
+    return true;
+  }
+
+  const float* w_;
+  int64_t size_;
+  float highest_, least_ = 0, most_ = 0;
+};
+
+template <class Precision>
+void find_offsets(const float* w, int64_t size, float highest, float* scale, float* offset, int64_t begin,
+                  int64_t end) {
+  for (int64_t g = begin; g < end; ++g) {
+    const ScaleAndOffset found = OffsetGroup<Precision>(w + g * size, size, highest).find();
+    scale[g] = found.scale, offset[g] = found.offset;
+  }
+}
+
+// The same of a grid with offsets, whose own fit is in `scales`.
+Scales find_offsets(const at::Tensor& w, const Scales& fitted, float highest, at::ScalarType precision) {
+  Scales out{at::empty_like(fitted.scale), at::empty_like(fitted.offset), {}, {}};
+  const float* values = host_values<const float>(w).data();
+  float *scale = host_values<float>(out.scale).data(), *offset = host_values<float>(out.offset).data();
+  const int64_t size = w.numel() / fitted.scale.numel();
+  const auto find = precision == at::kBFloat16 ? find_offsets<AsBfloat>
+                    : precision == at::kHalf   ? find_offsets<AsHalf>
+                                               : find_offsets<AsFloat>;
+  at::parallel_for(0, out.scale.numel(), 1, [&](int64_t begin, int64_t end) {
+    find(values, size, highest, scale, offset, begin, end);
+  });
+  return out;
+}
+
 template <class Precision>
 void find_scales(const float* w, int64_t size, const Levels& levels, float* scale, int64_t begin,
                  int64_t end) {
@@ -182,17 +277,24 @@ Recovered recover(const at::Tensor& w, const Grid& grid) {
   if (!scanned(grid.rounding.rule) || w.numel() == 0) return out;
 
   const Levels levels = levels_of(grid.rounding);
-  at::Tensor scale = grid.rows_alone
-                         ? find_scales(w, width, levels, out.precision).view(scales.scale.sizes())
-                         : find_scales(w, w.numel(), levels, out.precision).expand_as(scales.scale);
-  const at::Tensor there = scale != 0;
+  Scales own{{}, {}, {}, {}};
+  if (scales.offset.defined())
+    own = find_offsets(w, scales, levels.highest, out.precision);
+  else
+    own.scale = grid.rows_alone ? find_scales(w, width, levels, out.precision).view(scales.scale.sizes())
+                                : find_scales(w, w.numel(), levels, out.precision).expand_as(scales.scale);
+  const at::Tensor there = own.scale != 0;
   out.found = out.found.logical_or(there);
-  scale = at::where(there, scale, scales.scale).contiguous();
+  own.scale = at::where(there, own.scale, scales.scale).contiguous();
+  if (own.offset.defined()) {
+    own.offset = at::where(there, own.offset, scales.offset).contiguous();
+    own.header = own.offset.to(at::kHalf).view(at::kByte);  // as the grid's own fit has it
+  }
   const at::Tensor codes = kernels::round_codes(
-      w, {scale, {}, {}, {}},
+      w, own,
       {levels.odd ? RoundRule::kOdd : RoundRule::kNearestEven, grid.rounding.lowest, grid.rounding.highest});
   const at::Tensor over_columns = there.repeat_interleave(width, -1);
-  out.quantized = {at::where(over_columns, codes, out.quantized.codes), {scale, {}, {}, {}}};
+  out.quantized = {at::where(over_columns, codes, out.quantized.codes), own};
   return out;
 }
 

@@ -15,6 +15,7 @@ const Registry<Scheme>& schemes() {
                                                     {"rtn-q6_k", "rtn", "q6_k", "q8_0"},
                                                     {"rtn-q4_k", "rtn", "q4_k", "q8_0"},
                                                     {"rtn-q4_0", "rtn", "q4_0", "q8_0"},
+                                                    {"rtn-q4_1", "rtn", "q4_1", "q8_0"},
                                                     {"rtn-mxfp4", "rtn", "mxfp4", "q8_0"},
                                                     {"rtn-ternary", "rtn", "ternary", "q8_0"},
                                                     {"rtn-ternary_row", "rtn", "ternary_row", "q8_0"},

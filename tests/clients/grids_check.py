@@ -16,7 +16,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 from llamacpp_check import PROMPT, complete, generated_text, our_log_probabilities, serve, their_log_probabilities
 
-ROUNDED = ["q8_0", "q4_0", "q4_k", "q6_k", "mxfp4", "int8_row", "int4_row", "int4_g32", "int4_g128"]
+ROUNDED = ["q8_0", "q4_0", "q4_1", "q4_k", "q6_k", "mxfp4", "int8_row", "int4_row", "int4_g32", "int4_g128"]
 TRAINED = ["lsq4", "lsq3", "seq2", "seq_ternary", "ternary", "ternary_row", "binary"]
 POSITIONS = 24
 

@@ -25,7 +25,7 @@ at::Tensor correlated(int64_t width) {
   return at::matmul(x.t(), x).to(at::kDouble);
 }
 
-const std::vector<std::string> kGrids = {"q4_0",     "q8_0",      "q4_k",     "q6_k",     "mxfp4",
+const std::vector<std::string> kGrids = {"q4_0",     "q4_1",      "q8_0",     "q4_k",     "q6_k", "mxfp4",
                                          "int4_g32", "int4_g128", "int4_row", "int8_row", "fp8"};
 
 }  // namespace

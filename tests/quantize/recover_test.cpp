@@ -166,8 +166,34 @@ TEST(Recover, FindsBlocksWhoseLargestCodeIsSmall) {
     }
 }
 
+// Scales and offsets of Q4_1: ggml's own bytes from its values, blocks of few values, and one whose least value has no
+// f16 number.
+TEST(Recover, FindsOffsets) {
+  const Grid& grid = grids().at("q4_1");
+  const at::Tensor x = gaussian({64, 512}, 0.02, 12) + 0.01;
+  const formats::PackedTensor file = formats::pack(formats::GgmlType::Q4_1, x);  // by ggml's rule
+  const Recovered exact = recover(formats::unpack(file), grid);
+  EXPECT_TRUE(exact.whole());
+  EXPECT_EQ(grid.pack(exact.quantized).bytes, file.bytes);
+  for (const at::ScalarType type : kTypes) {
+    const at::Tensor w = through(type, formats::unpack(file));
+    const Recovered found = recover(w, grid);
+    EXPECT_TRUE(found.whole());
+    EXPECT_TRUE(found.quantized.codes.equal(exact.quantized.codes)) << toString(type);
+    EXPECT_TRUE(through(type, dequantize_blocks(found.quantized)).equal(w));
+    EXPECT_TRUE(same_bits(formats::unpack(grid.pack(found.quantized)), dequantize_blocks(found.quantized)));
+  }
+  at::Tensor few = at::full({4, 32}, 0.0f);  // zeros; one value; two values; a constant
+  few[1][3] = 0.5, few[2].slice(0, 0, 9).fill_(-0.25), few[3].fill_(1.5);
+  const Recovered found = recover(few, grid);
+  EXPECT_TRUE(found.whole());
+  EXPECT_TRUE(through(at::kBFloat16, dequantize_blocks(found.quantized)).equal(few));
+  few[1][4] = -0.1;
+  EXPECT_EQ(recover(few, grid).found.sum().item<int64_t>(), 3);
+}
+
 TEST(Recover, SaysWhatIsNotOnTheGrid) {
-  for (const char* name : {"q4_0", "q8_0", "ternary_row", "lsq4"}) {
+  for (const char* name : {"q4_0", "q4_1", "q8_0", "ternary_row", "lsq4"}) {
     const Grid& grid = grids().at(name);
     const at::Tensor x = through(at::kBFloat16, gaussian({16, 256}, 0.02, 9));
     const Recovered random = recover(x, grid);
