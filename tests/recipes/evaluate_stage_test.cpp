@@ -101,7 +101,7 @@ TEST_F(EvaluateStage, MeasuresADrafter) {
   EXPECT_LT(figure("scores", "tokens_per_round"), 4.0);
   EXPECT_THAT(
       error_of(recipe(yaml, {drafter + "stage:other"})),
-      ::testing::AllOf(HasSubstr("evaluate.drafter: "), HasSubstr("other must have the vocabulary of"),
+      ::testing::AllOf(HasSubstr("evaluate.drafter: "), HasSubstr("must have the vocabulary of"),
                        HasSubstr(" tokens, the model 256")));
   EXPECT_THROW(recipe(yaml, {tasks + "[drafting]"}), ConfigError);  // of which drafter
 }

@@ -3,6 +3,7 @@
 
 #include "formats/safetensors.h"
 #include "recipes/preference_options.h"
+#include "recipes/stages/preference_parts.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -210,6 +211,17 @@ TEST_F(SlowPreferenceStage, TrainsAdaptersAndEveryLoss) {
   }
   EXPECT_EQ(lines("tuned", "of_kto").back().at("rows").get<int64_t>(), 8);
   EXPECT_TRUE(lines("tuned", "of_kto").back().contains("kl"));
+}
+
+// Rated answers have no accuracy: nothing is compared.
+TEST(HeldOutFigures, AreNamed) {
+  const distill::HeldOutScore pairs{
+      .loss = 0.5, .count = 2, .parts = {{"rewards/margins", 3}, {"rewards/accuracies", 1}}};
+  EXPECT_EQ(
+      held_out_figures(pairs),
+      formats::Json({{"preference_loss", 0.5}, {"preference_margin", 3.0}, {"preference_accuracy", 1.0}}));
+  const distill::HeldOutScore rated{.loss = 0.5, .count = 2, .parts = {{"rewards/margins", 3}, {"kl", 1}}};
+  EXPECT_EQ(held_out_figures(rated), formats::Json({{"preference_loss", 0.5}, {"preference_margin", 3.0}}));
 }
 
 TEST_F(PreferenceStage, IsRefusedByName) {
