@@ -28,7 +28,7 @@ void probe_out(const char* option, const Path& out, bool is_file, const Path& so
   check<ConfigError>(!is_file || !fs::is_directory(out, ignored), "{} {}: must be a file, and is a directory",
                      option, out.string());
   check<ConfigError>(!fs::equivalent(out, source, ignored),
-                     "{} {}: is the model that is read; name another place", option, out.string());
+                     "{} {}: is a file that is read; name another place", option, out.string());
   const Path directory = above(out, is_file);
   const bool other = fs::exists(directory, ignored) && !fs::is_directory(directory, ignored);
   if (!other && ::access(directory.c_str(), W_OK | X_OK) == 0) return;

@@ -8,17 +8,36 @@
 namespace retort::data {
 namespace {
 
-// A terminal obeys characters of control; a text that is looked at must not command it.
+// A terminal obeys characters of control, U+0080 to U+009F too; a text that is looked at must not command it.
 std::string harmless(const std::string& text) {
   std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F)
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]),
+               next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : '\0');
+    const bool second_set = byte == 0xC2 && next >= 0x80 && next < 0xA0;
+    if ((byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F || second_set)
       out += kReplacement;
     else
-      out += c;
+      out += text[i];
+    if (second_set) ++i;
   }
   return out;
+}
+
+// Where the documents begin that are shown: all, or those at evenly spread tokens.
+std::vector<int64_t> shown_of(const TokenShards& shards, int64_t samples) {
+  std::vector<int64_t> begins;
+  if (samples == 0) return begins;
+  if (samples >= shards.documents()) {
+    for (int64_t at = 0; at < shards.size(); at = shards.document_end(at)) begins.push_back(at);
+    return begins;
+  }
+  const int64_t each = shards.size() / samples, rest = shards.size() % samples;
+  for (int64_t i = 0; i < samples; ++i) {
+    const int64_t begin = shards.document_start(each * i + rest * i / samples);
+    if (begins.empty() || begin > begins.back()) begins.push_back(begin);  // a long one has several places
+  }
+  return begins;
 }
 
 std::vector<uint8_t> mask_of(const TokenShards& shards, int64_t begin, int64_t count) {
@@ -81,11 +100,7 @@ void PreviewOptions::describe(Section& s) {
 std::string preview(const TokenShards& shards, const PreviewOptions& options) {
   const auto tokenizer = shards.tokenizer();
   std::string out;
-  int64_t shown = -1;
-  for (int64_t sample = 0; sample < options.samples; ++sample) {
-    const int64_t begin = shards.document_start(shards.size() / options.samples * sample);
-    if (begin <= shown) continue;  // fewer documents than samples
-    shown = begin;
+  for (const int64_t begin : shown_of(shards, options.samples)) {
     const int64_t size = shards.document_end(begin) - begin, count = std::min(size, options.tokens);
     const std::vector<uint8_t> mask = mask_of(shards, begin, size);
     out += fmt::format("--- document at token {}: {} tokens, {} learned\n{}\n", begin, size,

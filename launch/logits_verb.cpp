@@ -13,7 +13,8 @@ ExitCode logits_verb(const LogitsArguments& arguments) {
   kernels::choose_products();  // the same as in a run
   Log log;
   const artifacts::OpenedModel model = recipes::open_model(arguments.model, "", 0, log);
-  artifacts::probe_out("--out", arguments.out, true, model.source);
+  for (const std::string& source : {model.source, arguments.ids})
+    artifacts::probe_out("--out", arguments.out, true, source);
   const at::Tensor tokens_BT = eval::read_token_rows(arguments.ids, *model.decoder);
   const at::NoGradGuard no_grad;
   formats::write_safetensors(local_files(), arguments.out,

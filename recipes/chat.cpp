@@ -91,7 +91,8 @@ eval::ConversationParts Chat::parts(const ChatOptions& options) {
           .sampling = std::move(sampling)};
 }
 
-bool Chat::take(const std::string& line) {
+bool Chat::take(std::string line) {
+  if (line.ends_with('\r')) line.pop_back();
   if (line.starts_with('/'))
     obey(line);
   else if (!data::jinja::strip(line, nullptr, true, true).empty())

@@ -31,7 +31,7 @@ class Chat {
 
   Chat(const std::string& model, const ChatOptions& options, Print answers, Print notes, Log& log);
   // False when nobody reads the answers any more.
-  bool take(const std::string& line);
+  bool take(std::string line);
   const std::string& source() const { return model_.source; }
 
  private:

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
+#include <map>
 
 #include "comm/together.h"
 #include "core/error.h"
@@ -85,7 +86,35 @@ std::vector<Input> described_inputs(const EvaluateOptions& options) {
   return out;
 }
 
+std::string described_misfit(const EvaluateOptions& options) {
+  std::map<std::string, std::string> places;  // of each task's name
+  for (const std::string& name : described_names(options)) {
+    try {
+      const std::string task = read_described(name, options).spec.task;
+      const auto [place, fresh] = places.emplace(task, name);
+      if (!fresh)
+        return fmt::format(
+            "{} and {} are both the task {}: their figures would have one name; give one another `task:`",
+            place->second, name, task);
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): whoever opens it says what is wrong
+    }
+  }
+  return "";
+}
+
+std::string chat_misfit(const EvaluateOptions& options) {
+  if (options.chat.empty() || options.chat == "model" || stage_of(options.chat)) return "";
+  try {
+    data::open_template(options.chat);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
 std::vector<DescribedTask> open_described(const EvaluateOptions& options) {
+  const std::string misfit = described_misfit(options);
+  check<ConfigError>(misfit.empty(), "[evaluate.tasks] {}", misfit);
   std::vector<DescribedTask> out;
   for (const std::string& name : described_names(options)) {
     out.push_back(read_described(name, options));
@@ -118,6 +147,9 @@ ModelAnswers run_described(const StageContext& context, const artifacts::OpenedM
           data::open_template(options.chat == "model" ? model.source : options.chat));
   });
   if (chat) out.chat_template = chat->text;
+  check<ConfigError>(options.max_length <= model.decoder->context(),
+                     "evaluate.max_length (--max-length) must be at most the model's context, {}, got {}",
+                     model.decoder->context(), options.max_length);
   const eval::TaskRun run{.model = *model.decoder,
                           .tokenizer = model.need_tokenizer(),
                           .comm = context.comm,

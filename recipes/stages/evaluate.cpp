@@ -72,10 +72,32 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   return out;
 }
 
+// Tokens of a window; without data.sequence what both models read.
+int64_t window_of(int64_t sequence, int64_t context, std::optional<int64_t> drafter) {
+  return sequence > 0 ? sequence : std::min({context, drafter.value_or(context), int64_t{2048}});
+}
+
+void check_lengths(StageCheck& check) {
+  const auto& options = check.stage.get<EvaluateOptions>();
+  const auto spec = check.model_spec();
+  if (!spec) return;
+  if (options.max_length > spec->context)
+    check.add(
+        {"evaluate.max_length", "model.from"},
+        fmt::format("must be at most the model's context, {}, got {}", spec->context, options.max_length));
+  const int64_t window = window_of(check.stage.get<DataOptions>().sequence, spec->context, std::nullopt);
+  if (!options.drafter.empty() && options.drafted > window)
+    check.add({"evaluate.drafted", "data.sequence"},
+              fmt::format("must be at most {}, the tokens of a window, got {}", window, options.drafted));
+}
+
 void check_stage(StageCheck& check) {
   check.demand_model();
-  check.model_spec();
+  check_lengths(check);
   const auto& options = check.stage.get<EvaluateOptions>();
+  if (const std::string misfit = described_misfit(options); !misfit.empty())
+    check.add("evaluate.tasks", misfit);
+  if (const std::string misfit = chat_misfit(options); !misfit.empty()) check.add("evaluate.chat", misfit);
   if (options.tasks.empty()) check.add("evaluate.tasks", "must name at least one task, got none");
   std::vector<std::string> known = eval::tasks().names();
   for (std::string& name : shipped_task_names()) known.push_back(std::move(name));
@@ -177,11 +199,9 @@ Measured measure(StageContext& context, const std::string& from) {
     text = open_text(context, model);
   });
   models::move_working_to(model.decoder->parameters(), context.device);
-  int64_t sequence = context.stage.get<DataOptions>().sequence;
-  if (sequence <= 0) {
-    sequence = std::min<int64_t>(model.decoder->context(), 2048);
-    if (drafter.decoder) sequence = std::min(sequence, drafter.decoder->context());
-  }
+  const int64_t sequence =
+      window_of(context.stage.get<DataOptions>().sequence, model.decoder->context(),
+                drafter.decoder ? std::optional(drafter.decoder->context()) : std::nullopt);
   if (drafter.decoder) models::move_working_to(drafter.decoder->parameters(), context.device);
   eval::Evaluation evaluation({.model = *model.decoder,
                                .comm = context.comm,

@@ -2,6 +2,7 @@
 // export.format says: a GGUF (DIRECTORY/model.gguf) or a folder (DIRECTORY itself). DIRECTORY/quantization.md
 // is the report.
 #include <algorithm>
+#include <set>
 
 #include "artifacts/copy_model.h"
 #include "artifacts/export_formats.h"
@@ -9,6 +10,7 @@
 #include "artifacts/text_shards.h"
 #include "comm/together.h"
 #include "models/family.h"
+#include "quantize/recover.h"
 #include "quantize/scheme.h"
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
@@ -75,11 +77,20 @@ NamedGrids named_grids(const quantize::QuantizeOptions& grids) {
 
 void check_method(StageCheck& check, const quantize::QuantizeOptions& grids) {
   const PostTrainingOptions method = method_of(check.stage);
+  std::set<std::string> said;
   for (const auto& [key, name] : named_grids(grids)) {
     const std::string misfit =
         quantize::method_misfit(method, quantize::grids().at(name), key == "quantize.weights.grid");
-    if (!misfit.empty()) check.add({key, "post_training.method", "post_training.clip_search"}, misfit);
+    if (!misfit.empty() && said.insert(misfit).second)
+      check.add({key, "post_training.method", "post_training.clip_search", "post_training.recover"}, misfit);
   }
+  if (method.recover)
+    for (const quantize::GridException& one : grids.except) {
+      const std::string misfit =
+          one.grid == "none" ? "" : quantize::recovery_misfit(quantize::grids().at(one.grid));
+      if (!misfit.empty() && said.insert(misfit).second)
+        check.add({"quantize.except", "post_training.recover"}, misfit);
+    }
   if (!method.calibrated()) return;
   const Input calibration = calibration_input(check.stage);
   if (calibration.address.empty())

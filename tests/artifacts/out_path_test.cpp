@@ -25,9 +25,9 @@ TEST(OutPath, IsTriedBeforeTheWork) {
   EXPECT_THAT([&] { probe_out("--out", folder, true, source); },
               ThrowsMessage<ConfigError>(HasSubstr("must be a file, and is a directory")));
   EXPECT_THAT([&] { probe_out("--out", folder / ".." / "model.gguf", true, source); },
-              ThrowsMessage<ConfigError>(HasSubstr("is the model that is read")));
+              ThrowsMessage<ConfigError>(HasSubstr("is a file that is read")));
   EXPECT_THAT([&] { probe_out("--out", folder, false, folder); },
-              ThrowsMessage<ConfigError>(HasSubstr("is the model that is read")));
+              ThrowsMessage<ConfigError>(HasSubstr("is a file that is read")));
   EXPECT_THROW(probe_out("--out", directory / "nowhere" / "new.gguf", true, source), IoError);
 }
 

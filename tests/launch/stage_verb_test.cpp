@@ -107,7 +107,7 @@ TEST_F(StageVerbs, ARunsCheckpointsStay) {
   const auto write = [&](const char* name) {
     return quantize("rtn-q4_0", {"--format", "checkpoint", "--no-baselines", "--out", at(name)});
   };
-  EXPECT_THAT(write("model"), HasSubstr("is the model that is read"));
+  EXPECT_THAT(write("model"), HasSubstr("is a file that is read"));
   save_tiny(*tiny_model(5), directory_ / "other", 3, std::nullopt);
   EXPECT_THAT(write("other"), HasSubstr("holds a run's checkpoints, which are not replaced"));
   for (const char* name : {"model", "other"})
@@ -166,11 +166,11 @@ TEST_F(StageVerbs, PlacesThatCannotBeWrittenAreSaidFirst) {
   said({"export", at("model"), "--format", "gguf", "--type", "f32", "--out", at("s.gguf")});
   const std::string before = read_text(at("s.gguf"));
   EXPECT_THAT(quantize("gptq-q4_0", {"--importance-out", at("s.gguf")}, at("s.gguf")),
-              HasSubstr("is the model that is read"));
+              HasSubstr("is a file that is read"));
   EXPECT_THAT(quantize("gptq-q4_0", {"--out", at("s.gguf")}, at("s.gguf")),
-              HasSubstr("is the model that is read"));
+              HasSubstr("is a file that is read"));
   EXPECT_THAT(said({"export", at("s.gguf"), "--format", "gguf", "--type", "f16", "--out", at("s.gguf")}),
-              HasSubstr("is the model that is read"));
+              HasSubstr("is a file that is read"));
   EXPECT_EQ(read_text(at("s.gguf")), before);
 }
 

@@ -124,6 +124,12 @@ TEST(Verbs, LogitsDemandsEvenRowsOfIds) {
     return LogitsArguments{"preset:nothing", (directory / "ids.json").string(), (directory / "out").string()};
   };
   EXPECT_THROW(logits_verb(ids("[[1, 2]]")), ConfigError);  // the model comes first
+  save_tiny(*tiny_model(4), directory / "model", 1, std::nullopt);
+  LogitsArguments over_itself = ids("[[1, 2]]");
+  over_itself.model = (directory / "model").string();
+  over_itself.out = over_itself.ids;
+  EXPECT_THROW(logits_verb(over_itself), ConfigError);
+  EXPECT_EQ(read_text(over_itself.ids), "[[1, 2]]");
 }
 
 }  // namespace retort::launch

@@ -66,6 +66,15 @@ TEST_F(ChatTest, ResetBeginsAnotherConversation) {
   EXPECT_EQ(answers_, first);
 }
 
+// Lines of a file from elsewhere may end in a carriage return.
+TEST_F(ChatTest, TakesLinesThatEndInACarriageReturn) {
+  Chat chat = open(at("model"));
+  chat.take("Hi\r");
+  chat.take("/save " + at("talk.json") + "\r");
+  EXPECT_EQ(formats::read_json(at("talk.json"))[0].at("content"), "Hi");
+  EXPECT_EQ(error_of("/reset\r"), "");
+}
+
 TEST_F(ChatTest, SaysWhenTheContextIsFull) {
   Chat chat = open(at("model"));
   for (const std::string& line : {std::string(60, 'x'), std::string("Hi"), "/save " + at("talk.json")})

@@ -51,6 +51,20 @@ TEST_F(EvaluateStage, ChecksItsTasksAndItsText) {
   EXPECT_THAT(refused("stages.scores.evaluate.tasks=[]"), HasSubstr("must name at least one task"));
   EXPECT_THAT(refused("stages.scores.data.validation=\"\""), HasSubstr("must name a text for these tasks"));
   EXPECT_THAT(refused("stages.scores.evaluate.text=/nowhere.txt"), HasSubstr("/nowhere.txt"));
+  EXPECT_THAT(refused("stages.scores.evaluate.tasks=[arc_easy, arc_easy]"),
+              HasSubstr("arc_easy and arc_easy are both the task arc_easy"));
+  EXPECT_THAT(refused("stages.scores.evaluate.max_length=33"),
+              HasSubstr("must be at most the model's context, 32, got 33"));
+  EXPECT_THAT(refused("stages.scores.evaluate.chat=nonsense"), HasSubstr("nonsense"));
+  EXPECT_EQ(refused("stages.scores.evaluate.chat=chatml"), "");
+}
+
+// Before anything is trained.
+TEST_F(EvaluateStage, ChecksTheTokensOfARound) {
+  const std::vector<std::string> sets = {"stages.scores.evaluate.drafter=stage:model",
+                                         "stages.scores.evaluate.drafted=17"};
+  EXPECT_THROW(recipe(kRecipe, sets), ConfigError);
+  EXPECT_NO_THROW(recipe(kRecipe, {sets[0], "stages.scores.evaluate.drafted=16"}));
 }
 
 // A verb's stage: no run, and figures to whoever asks.
@@ -99,10 +113,9 @@ TEST_F(EvaluateStage, MeasuresADrafter) {
   EXPECT_GT(figure("scores", "acceptance_error"), 0.0);
   EXPECT_GT(figure("scores", "tokens_per_round"), 1.0);
   EXPECT_LT(figure("scores", "tokens_per_round"), 4.0);
-  EXPECT_THAT(
-      error_of(recipe(yaml, {drafter + "stage:other"})),
-      ::testing::AllOf(HasSubstr("evaluate.drafter: "), HasSubstr("must have the vocabulary of"),
-                       HasSubstr(" tokens, the model 256")));
+  EXPECT_THAT(error_of(recipe(yaml, {drafter + "stage:other"})),
+              ::testing::AllOf(HasSubstr("evaluate.drafter: "), HasSubstr("must have the vocabulary of"),
+                               HasSubstr(" tokens, the model 256")));
   EXPECT_THROW(recipe(yaml, {tasks + "[drafting]"}), ConfigError);  // of which drafter
 }
 

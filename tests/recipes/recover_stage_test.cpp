@@ -90,6 +90,8 @@ TEST_F(RecoverStage, IsOfferedWhereValuesTell) {
   EXPECT_THAT(refused({"stages.again.quantize.weights.grid=q4_k"}),
               HasSubstr("have parts that values do not tell"));
   EXPECT_THAT(refused({"stages.again.post_training.clip_search=true"}), HasSubstr("take method rtn"));
+  EXPECT_THAT(refused({"stages.again.quantize.except=[{ match: \"*.attn.v.weight\", grid: q4_k }]"}),
+              HasSubstr("codes can be recovered on"));
 }
 
 }  // namespace retort::recipes
