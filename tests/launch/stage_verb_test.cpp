@@ -107,7 +107,7 @@ TEST_F(StageVerbs, ARunsCheckpointsStay) {
   const auto write = [&](const char* name) {
     return quantize("rtn-q4_0", {"--format", "checkpoint", "--no-baselines", "--out", at(name)});
   };
-  EXPECT_THAT(write("model"), HasSubstr("is a file that is read"));
+  EXPECT_THAT(write("model"), HasSubstr("is the model that is read"));
   save_tiny(*tiny_model(5), directory_ / "other", 3, std::nullopt);
   EXPECT_THAT(write("other"), HasSubstr("holds a run's checkpoints, which are not replaced"));
   for (const char* name : {"model", "other"})
