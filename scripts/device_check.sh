@@ -16,6 +16,7 @@ PACK=${PACK:-.device_check}
 LIMIT=${LIMIT:-280}
 MOST=$((64 << 20))
 SCALE=1  # of the parts' own limits
+PLUGIN=  # in place of libretort_cuda.so, for the benchmark: tests would take its kernels for a device's
 PROGRAMS=(launch/retort launch/libretort_cuda.so bench/bench_device tests/kernels/test_kernels
   tests/cuda_emulation/test_cuda_emulation)
 
@@ -145,7 +146,7 @@ check() {
   part "what there is" 30 "$bin/retort" devices
   part "kernels beside their references, emulated and on the device" 100 bash -c "tests $bin/test_cuda_emulation --gtest_filter=-*Fault*:*Found*:Slow*"
   part "operations on the device" 60 bash -c "tests $bin/test_kernels --gtest_filter=Cuda.*"
-  part "kernels beside this run's ceilings" 100 "$bin/bench_device" "${@:4}"
+  part "kernels beside this run's ceilings" 100 env ${PLUGIN:+RETORT_CUDA_PLUGIN="$PLUGIN"} "$bin/bench_device" "${@:4}"
   part "a recipe on both devices" 90 bash -c "recipe $bin/retort $device"
   if command -v compute-sanitizer >/dev/null && (($(left) > 60)); then
     part "compute-sanitizer" 60 compute-sanitizer --error-exitcode 1 "$bin/test_kernels" '--gtest_filter=Cuda.RmsNorm*:Cuda.Gate*'
@@ -166,7 +167,7 @@ case ${1:-} in
     for program in "${PROGRAMS[@]}"; do
       [[ -e $build/$program ]] && ln -s "$build/$program" "$PACK/bin/"
     done
-    export RETORT_CUDA_PLUGIN=$build/tests/cuda_emulation/libretort_emulated_plugin.so
+    PLUGIN=$build/tests/cuda_emulation/libretort_emulated_plugin.so
     check "$PACK/bin" cpu "pretended, without a GPU: no figure below means anything" --pretend
     ;;
   "" | --build)
