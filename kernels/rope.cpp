@@ -112,7 +112,7 @@ RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const a
                        double amplitude) {
   const at::Tensor angles_PK = at::outer(at::arange(positions, at::kDouble), frequencies);
   const auto table = [&](const at::Tensor& values_PK) {
-    return values_PK.mul(amplitude).to(device, at::kFloat);
+    return values_PK.mul(amplitude).to(at::kFloat).to(device, /*non_blocking=*/true);
   };
   return {table(angles_PK.cos()), table(angles_PK.sin())};
 }

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "kernels/tensor_memory.h"
 
 namespace retort::train {
 namespace {
@@ -13,16 +14,6 @@ namespace {
 using models::Parameter;
 
 constexpr int64_t kAlignment = 64;  // bytes, as the allocator's: products may follow it
-
-void allocate(const at::Tensor& tensor) {
-  c10::StorageImpl& storage = *tensor.storage().unsafeGetStorageImpl();
-  storage.set_data_ptr_noswap(c10::GetAllocator(tensor.device().type())->allocate(storage.nbytes()));
-}
-
-// Its size stays, so that views of it can be made.
-void free_memory(const at::Tensor& tensor) {
-  tensor.storage().unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(nullptr, tensor.device()));
-}
 
 bool holds(const std::vector<const Parameter*>& group, const Parameter& p) {
   return std::ranges::find(group, &p) != group.end();
@@ -97,13 +88,13 @@ void GatheredWeights::lay_out(Unit& unit, const Bounds& bounds) {
     rows_[&p] = rows;
     p.working.set_data(unit.whole_N.narrow(0, offsets[i], p.numel()).view(p.shape));
   }
-  free_memory(unit.whole_N);
+  kernels::take_memory(unit.whole_N);
 }
 
 void GatheredWeights::start(Unit& unit) {
   if (unit.here) return;
   const at::NoGradGuard no_grad;
-  allocate(unit.whole_N);
+  kernels::give_memory(unit.whole_N);
   unit.here = true;
   bytes_ += static_cast<int64_t>(unit.whole_N.nbytes());
   brought_bytes_ += static_cast<int64_t>(unit.whole_N.nbytes());
@@ -117,7 +108,7 @@ void GatheredWeights::release(Unit& unit) {
   for (const comm::Pending& one : unit.arrival) one.wait();
   unit.arrival.clear();
   if (!unit.here) return;
-  free_memory(unit.whole_N);
+  kernels::take_memory(unit.whole_N);
   unit.here = false;
   bytes_ -= static_cast<int64_t>(unit.whole_N.nbytes());
 }

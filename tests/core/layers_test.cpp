@@ -143,7 +143,6 @@ TEST(Layers, PointersOfTensorsStayInKernelsAndFormats) {
       {"core/host_tensor.h", "the way for everybody else"},
       {"core/host_tensor.cpp", "the same"},
       {"comm/nccl_comm.cpp", "hands device memory to NCCL"},
-      {"train/gathered_weights.cpp", "gives working tensors their memory and takes it away"},
       {"data/batch_stream.cpp", "fills batches, which are host tensors by definition"},
   };
   for (const auto& [room, below] : read_layers().may_include) {
