@@ -56,7 +56,8 @@ std::string describe_machine() {
   return row("cpu", of_cpu()) + of_gpus() + row("nccl", of_nccl()) +
          row("mpi", comm::mpi_available() ? "built in" : "this program was built without MPI") +
          row("training",
-             "retort run takes a GPU that answers (run.device: auto), with one rank; none has run it yet");
+             "retort run takes a GPU for each rank, where they answer (run.device: auto); none has run it "
+             "yet");
 }
 
 }  // namespace retort::recipes

@@ -5,10 +5,8 @@
 #include "core/error.h"
 
 namespace retort::recipes {
-namespace {
 
-// The first ids that mean different things, and how many there are of each.
-std::string differences(const data::Tokenizer& drafter, const data::Tokenizer& target) {
+std::string vocabulary_misfit(const data::Tokenizer& drafter, const data::Tokenizer& target) {
   constexpr size_t kShown = 3;
   std::vector<std::string> out;
   const auto both = static_cast<int32_t>(std::min(drafter.vocabulary(), target.vocabulary()));
@@ -22,13 +20,11 @@ std::string differences(const data::Tokenizer& drafter, const data::Tokenizer& t
   return fmt::format("{}", fmt::join(out, "; "));
 }
 
-}  // namespace
-
 artifacts::OpenedModel open_drafter(const StageContext& context, const std::string& address,
                                     const artifacts::OpenedModel& target) {
   artifacts::OpenedModel drafter = context.open_model(address, context.log);
   if (drafter.tokenizer && target.tokenizer) {
-    const std::string different = differences(*drafter.tokenizer, *target.tokenizer);
+    const std::string different = vocabulary_misfit(*drafter.tokenizer, *target.tokenizer);
     check<ConfigError>(
         different.empty(),
         "evaluate.drafter: {} must have the vocabulary of {}, for a drafted token to mean the same: {}",

@@ -8,6 +8,8 @@
 
 namespace retort::recipes {
 
+// How they differ: the first ids that mean different things, and their numbers of tokens; "" where they do not.
+std::string vocabulary_misfit(const data::Tokenizer& drafter, const data::Tokenizer& target);
 // ConfigError, naming both models and the first tokens that differ, unless token ids mean the same to both.
 artifacts::OpenedModel open_drafter(const StageContext& context, const std::string& address,
                                     const artifacts::OpenedModel& target);

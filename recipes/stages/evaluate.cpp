@@ -85,15 +85,36 @@ void check_lengths(StageCheck& check) {
     check.add(
         {"evaluate.max_length", "model.from"},
         fmt::format("must be at most the model's context, {}, got {}", spec->context, options.max_length));
-  const int64_t window = window_of(check.stage.get<DataOptions>().sequence, spec->context, std::nullopt);
-  if (!options.drafter.empty() && options.drafted > window)
+  if (options.drafter.empty()) return;
+  const auto drafter = spec_of(check.recipe, options.drafter);
+  const int64_t sequence = check.stage.get<DataOptions>().sequence;
+  if (drafter && sequence > drafter->context)
+    check.add({"data.sequence", "evaluate.drafter"},
+              fmt::format("must be at most the drafter's context, {}, got {}", drafter->context, sequence));
+  const int64_t window =
+      window_of(sequence, spec->context, drafter ? std::optional(drafter->context) : std::nullopt);
+  if (options.drafted > window)
     check.add({"evaluate.drafted", "data.sequence"},
               fmt::format("must be at most {}, the tokens of a window, got {}", window, options.drafted));
+}
+
+// As far as both tokenizers are known before the run.
+void check_drafter(StageCheck& check) {
+  const std::string& address = check.stage.get<EvaluateOptions>().drafter;
+  if (address.empty()) return;
+  const auto drafter = tokenizer_of(check.recipe, address),
+             target = tokenizer_of(check.recipe, check.stage.get<ModelOptions>().from);
+  if (!drafter || !target) return;
+  const std::string misfit = vocabulary_misfit(*drafter, *target);
+  if (!misfit.empty())
+    check.add({"evaluate.drafter", "model.from"},
+              "must have the model's vocabulary, for a drafted token to mean the same: " + misfit);
 }
 
 void check_stage(StageCheck& check) {
   check.demand_model();
   check_lengths(check);
+  check_drafter(check);
   const auto& options = check.stage.get<EvaluateOptions>();
   if (const std::string misfit = described_misfit(options); !misfit.empty())
     check.add("evaluate.tasks", misfit);

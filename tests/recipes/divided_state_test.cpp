@@ -194,27 +194,13 @@ TEST_F(DividedState, FourProcessesUnderMpirun) {
   std::ofstream(directory_ / "recipe.yaml") << yaml;
   for (const std::string shard : {"gradients", "parameters"}) {
     const std::string replicas = shard == "parameters" ? "2" : "1";
-    testing::Process process({"env",
-                              "OMPI_ALLOW_RUN_AS_ROOT=1",
-                              "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                              "mpirun",
-                              "--oversubscribe",
-                              "--bind-to",
-                              "none",
-                              "-n",
-                              "4",
-                              testing::binary().string(),
-                              "run",
-                              (directory_ / "recipe.yaml").string(),
-                              "--set",
-                              "run.text=" + (directory_ / "a.txt").string(),
-                              "--set",
-                              "run.dir=" + (directory_ / shard).string(),
-                              "--set",
-                              "parallel.shard=" + shard,
-                              "--set",
-                              "parallel.replicas=" + replicas},
-                             directory_ / "mpirun");
+    std::vector<std::string> command = testing::mpirun(4);
+    for (const std::string& word :
+         {testing::binary().string(), std::string("run"), (directory_ / "recipe.yaml").string(),
+          "run.text=" + (directory_ / "a.txt").string(), "run.dir=" + (directory_ / shard).string(),
+          "parallel.shard=" + shard, "parallel.replicas=" + replicas})
+      command.push_back(word);
+    testing::Process process(command, directory_ / "mpirun");
     ASSERT_EQ(process.wait(), 0) << read_text(directory_ / "mpirun.err");
     expect_equal("one", shard, combinations);
   }

@@ -203,17 +203,8 @@ TEST_F(SlowEndToEnd, KilledAndInterruptedRunsContinueToTheSameBytes) {
 TEST_F(SlowEndToEnd, MpiRanksGiveTheSameBytes) {
   if (std::system("command -v mpirun >/dev/null") != 0) GTEST_SKIP() << "no mpirun";
   ASSERT_EQ(execute(command("one"), "one"), 0) << said("one");
-  std::vector<std::string> mpirun = {"env",
-                                     "OMPI_ALLOW_RUN_AS_ROOT=1",
-                                     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                     "mpirun",
-                                     "--oversubscribe",
-                                     "--bind-to",
-                                     "none",
-                                     "-n",
-                                     "2"};
   const auto with = [&](const std::vector<std::string>& rest) {
-    std::vector<std::string> out = mpirun;
+    std::vector<std::string> out = testing::mpirun(2);
     out.insert(out.end(), rest.begin(), rest.end());
     return out;
   };

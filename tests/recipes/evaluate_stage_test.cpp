@@ -118,6 +118,21 @@ TEST_F(EvaluateStage, MeasuresADrafter) {
                                HasSubstr("run/other/checkpoints/step_00000002 must have the vocabulary of"),
                                HasSubstr("the drafter has 294 tokens, the model 256")));
   EXPECT_THROW(recipe(yaml, {tasks + "[drafting]"}), ConfigError);  // of which drafter
+  // What is known of both before a run is told then.
+  const auto refused = [&](const std::vector<std::string>& sets) {
+    try {
+      recipe(yaml, sets);
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(
+      refused({drafter + "stage:other", "stages.tokens.prepare.tokenizer=" + in_run("words").string()}),
+      HasSubstr("must have the model's vocabulary, for a drafted token to mean the same: "));
+  EXPECT_THAT(
+      refused({drafter + "stage:small", "stages.small.model.context=16", "stages.scores.data.sequence=20"}),
+      HasSubstr("must be at most the drafter's context, 16, got 20"));
 }
 
 // A user's own labels, two models, and files in the harness' layout.

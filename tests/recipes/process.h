@@ -20,6 +20,19 @@ inline Path binary() {
   return Path(build != nullptr ? build : source_directory() / "build" / "release") / "launch" / "retort";
 }
 
+// What a command begins with to be so many ranks of Open MPI, for root too.
+inline std::vector<std::string> mpirun(int ranks) {
+  return {"env",
+          "OMPI_ALLOW_RUN_AS_ROOT=1",
+          "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+          "mpirun",
+          "--oversubscribe",
+          "--bind-to",
+          "none",
+          "-n",
+          std::to_string(ranks)};
+}
+
 // A process of ours with its output in files.
 class Process {
  public:
