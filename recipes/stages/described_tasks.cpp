@@ -102,16 +102,6 @@ std::string described_misfit(const EvaluateOptions& options) {
   return "";
 }
 
-std::string chat_misfit(const EvaluateOptions& options) {
-  if (options.chat.empty() || options.chat == "model" || stage_of(options.chat)) return "";
-  try {
-    data::open_template(options.chat);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 std::vector<DescribedTask> open_described(const EvaluateOptions& options) {
   const std::string misfit = described_misfit(options);
   check<ConfigError>(misfit.empty(), "[evaluate.tasks] {}", misfit);

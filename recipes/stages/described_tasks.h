@@ -22,7 +22,6 @@ std::vector<Input> described_inputs(const EvaluateOptions& options);
 
 // What is wrong with them by their descriptions alone: two of one name; "" when nothing is.
 std::string described_misfit(const EvaluateOptions& options);
-std::string chat_misfit(const EvaluateOptions& options);  // of evaluate.chat, where it names a template
 // Read, with their data files in their places; IoError for one that is not there.
 std::vector<DescribedTask> open_described(const EvaluateOptions& options);
 // `run` of each; its prompts' folder is the task's. Collective.

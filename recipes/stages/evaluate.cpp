@@ -67,6 +67,8 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   std::vector<Input> out = {model_input(stage)};
   if (!options.against.empty()) out.push_back({"evaluate.against", options.against, Thing::kModel});
   if (!options.drafter.empty()) out.push_back({"evaluate.drafter", options.drafter, Thing::kModel});
+  if (!options.chat.empty() && options.chat != "model")
+    out.push_back({"evaluate.chat", options.chat, Thing::kTemplate});
   if (need_text(options)) out.push_back(text_input(stage));
   for (Input& input : described_inputs(options)) out.push_back(std::move(input));
   return out;
@@ -118,7 +120,6 @@ void check_stage(StageCheck& check) {
   const auto& options = check.stage.get<EvaluateOptions>();
   if (const std::string misfit = described_misfit(options); !misfit.empty())
     check.add("evaluate.tasks", misfit);
-  if (const std::string misfit = chat_misfit(options); !misfit.empty()) check.add("evaluate.chat", misfit);
   if (options.tasks.empty()) check.add("evaluate.tasks", "must name at least one task, got none");
   std::vector<std::string> known = eval::tasks().names();
   for (std::string& name : shipped_task_names()) known.push_back(std::move(name));

@@ -190,6 +190,19 @@ TEST_F(EvaluateStage, AsksThroughAChatTemplate) {
   EXPECT_EQ(asked.at("arg_1"), "positive");
 }
 
+TEST_F(EvaluateStage, ATemplateBelongsToItsIdentity) {
+  const std::string form = (directory_ / "form.jinja").string();
+  const auto scored_again = [&](const std::string& text) {
+    write_durably(local_files(), form, text);
+    const std::string said =
+        run(recipe(kRecipe, {"stages.scores.evaluate.chat=" + form}), {.only = "evaluate"});
+    return said.find("scores (evaluate): done already") == said.npos;
+  };
+  EXPECT_TRUE(scored_again("{{ messages[0].content }}"));
+  EXPECT_FALSE(scored_again("{{ messages[0].content }}"));
+  EXPECT_TRUE(scored_again("{{ messages[0].content }}:"));
+}
+
 // What a description names belongs to the stage's identity, and must be there.
 TEST_F(EvaluateStage, ReadsTheFilesOfDescriptions) {
   write_durably(
