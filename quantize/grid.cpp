@@ -81,6 +81,24 @@ Grid ggml_formula(formats::GgmlType type) {
           }};
 }
 
+const Grid* in_q4_0_blocks(const Grid& grid) {
+  static const Registry<Grid> table = [] {
+    const formats::GgmlTypeInfo& q4_0 = formats::ggml_type_info(formats::GgmlType::Q4_0);
+    const kernels::Rounding codes = formats::block_rounding(q4_0.type);
+    std::vector<Grid> rows;
+    for (Grid row : grids()) {
+      const bool held = row.rounding.lowest >= codes.lowest && row.rounding.highest <= codes.highest;
+      if (row.span != 0 || row.block <= q4_0.block || !row.ggml || !held) continue;
+      row.block = q4_0.block;
+      row.bits_per_weight = q4_0.bits_per_weight();
+      row.ggml = q4_0.type;
+      rows.push_back(std::move(row));
+    }
+    return Registry<Grid>("grid in Q4_0's blocks", std::move(rows));
+  }();
+  return table.find(grid.name);
+}
+
 at::Tensor as_f16(const at::Tensor& scale) { return scale.clamp_max(65504.0).to(at::kHalf).to(at::kFloat); }
 
 std::string misfit(const Grid& grid, const std::string& tensor, int64_t in_features) {

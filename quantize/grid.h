@@ -70,6 +70,10 @@ Grid ggml_formula(formats::GgmlType type);
 // it.
 at::Tensor as_f16(const at::Tensor& scale);
 
+// The same grid for rows that its type's blocks do not divide, stored as Q4_0, of which every block has the row's scale: 4.5
+// bits a weight. nullptr where Q4_0 does not hold its codes, or a scale is of fewer columns than a row.
+const Grid* in_q4_0_blocks(const Grid& grid);
+
 // Why rows of `in_features` do not fit the grid, with the grids that would; "" when they do.
 std::string misfit(const Grid& grid, const std::string& tensor, int64_t in_features);
 

@@ -14,6 +14,7 @@ using models::Role;
 
 constexpr const char* kNoGrid = "none";
 constexpr const char* kRefuse = "refuse";
+constexpr const char* kWider = "wider";
 
 Rule<std::string> a_grid_or_none() {
   std::vector<std::string> names = grids().names();
@@ -93,8 +94,11 @@ void QuantizeOptions::describe(Section& s) {
   s.section("head", head, "an untied head");
   s.list("except", except, "tensors with another grid; the first that matches any name of a tensor counts");
   std::vector<std::string> names = grids().names();
-  names.insert(names.begin(), {kRefuse, kNoGrid});
-  s.field("fallback", fallback, "grid of the tensors whose rows their own does not divide; none: f32",
+  names.insert(names.begin(), {kRefuse, kNoGrid, kWider});
+  s.field("fallback", fallback,
+          "grid of the tensors whose rows their own does not divide; none: f32; wider: their own, of which "
+          "the file holds the "
+          "codes in blocks of Q4_0",
           one_of(std::move(names)));
   s.field("activations", activations, "grid of what the quantized matrices multiply, a scale a token",
           one_of(activation_kinds().names()));
@@ -118,7 +122,10 @@ QuantizeMap::QuantizeMap(const QuantizeOptions& options, models::Parameters& par
     const Grid* grid = &grids().at(name);
     if (p.shape.back() % grid->block != 0 && options.fallback != kRefuse) {
       if (options.fallback == kNoGrid) continue;
-      grid = &grids().at(options.fallback);
+      if (options.fallback != kWider)
+        grid = &grids().at(options.fallback);
+      else if (const Grid* wider = in_q4_0_blocks(*grid))
+        grid = wider;
     }
     const std::string why = misfit(*grid, p.name, p.shape.back());
     if (!why.empty()) misfits += "\n  " + why;

@@ -36,7 +36,7 @@ struct QuantizeOptions {
   GridChoice embedding{"q8_0"};
   GridChoice head{"q8_0"};                 // an untied one
   std::vector<GridException> except = {};  // the first that matches any name of a tensor
-  std::string fallback = "refuse";   // or the grid, or none, of tensors whose rows theirs does not divide
+  std::string fallback = "refuse";   // or the grid of tensors whose rows theirs does not divide: none, wider
   std::string activations = "none";  // a row of activation_kinds(): inputs of the quantized matrices
   int64_t from_step = 0;             // before it the map is the identity
   int64_t until_step = 0;            // > 0: and from it on

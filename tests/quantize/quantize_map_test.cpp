@@ -139,6 +139,23 @@ TEST(QuantizeMap, AFallbackTakesTheTensorsThatDoNotFit) {
   EXPECT_THROW(QuantizeMap(options, parameters), ConfigError);
 }
 
+// The values are the grid's own; what grows is the file.
+TEST(QuantizeMap, AWiderFallbackKeepsTheGrid) {
+  Parameters parameters;
+  parameters.add("a.weight", {8, 96}, Role::kMatrix).master.normal_();
+  parameters.add("b.weight", {8, 512}, Role::kMatrix).master.normal_();
+  QuantizeOptions options = all("ternary_row");
+  options.fallback = "wider";
+  QuantizeMap map(options, parameters);
+  const Parameter& a = parameters.at("a.weight");
+  EXPECT_EQ(map.grid_of(a)->name, "ternary_row");
+  EXPECT_EQ(map.grid_of(a)->ggml, formats::GgmlType::Q4_0);
+  EXPECT_EQ(map.grid_of(a)->bits_per_weight, 4.5);
+  EXPECT_EQ(map.grid_of(parameters.at("b.weight"))->ggml, formats::GgmlType::TQ1_0);
+  const Grid& grid = grids().at("ternary_row");
+  EXPECT_TRUE(testing::same_bits(map.apply(a, a.master), dequantize_blocks(grid.quantize(a.master))));
+}
+
 TEST(QuantizeMap, UnknownGridIsRefused) {
   SampleParameters parameters;
   EXPECT_THROW(QuantizeMap(all("q3"), parameters), ConfigError);

@@ -1,5 +1,7 @@
 // Training on every grid, as a whole: a decoder whose head is tied and whose layers share one FFN, some steps
 // of an optimizer, ranks, a checkpoint in between, the file, and the file read back.
+#include <gmock/gmock.h>
+
 #include <map>
 #include <mutex>
 #include <set>
@@ -89,31 +91,58 @@ void expect_same_masters(Training& a, Training& b, const std::string& what) {
     EXPECT_TRUE(same_bits(b.model.parameters().at(p.name).master, p.master)) << what << ": " << p.name;
 }
 
-// The file holds, bit for bit, what the last evaluation saw, in every tensor and every copy of a shared one.
-TEST(GridTraining, FileHoldsTheWeightsThatWereJudged) {
+// After two steps the file holds, bit for bit, what the last evaluation saw, in every tensor and every copy of a shared one.
+void expect_judged_weights_in_file(const QuantizeOptions& options, const models::DecoderSpec& spec,
+                                   formats::GgmlType type) {
   const testing::TemporaryDirectory directory;
-  const auto comm = comm::make_self_comm();
-  for (const Grid& grid : grids()) {
-    if (!grid.ggml) continue;
-    Training run(on(grid.name));
-    run.train(0, 2, *comm, 1);
-    const Path path = directory / (grid.name + ".gguf");
-    models::save_gguf(
-        local_files(), path, run.model, [&](const Parameter& p) { return run.map.pack(p); },
-        data::make_byte_tokenizer()->gguf_metadata(), "test");
-    const formats::GgufFile file(path);
-    EXPECT_EQ(file.find_tensor("token_embd.weight")->type, *grid.ggml);
-    EXPECT_NE(file.find("general.quantization_version"), nullptr) << grid.name;
-    EXPECT_NE(file.find("general.file_type"), nullptr) << grid.name;
-    const std::unique_ptr<models::Decoder> reloaded = models::load_gguf(path);
-    const at::NoGradGuard no_grad;
-    for (const models::ForeignTensor& tensor : models::families().at("llama").gguf_tensors(shared_spec())) {
-      const Parameter& p = run.model.parameters().at(tensor.parameter);
-      EXPECT_TRUE(same_bits(reloaded->parameters().at(tensor.parameter).master, run.map.apply(p, p.master)))
-          << grid.name << " " << tensor.parameter;
-      EXPECT_TRUE(same_bits(p.working, run.map.apply(p, p.master))) << grid.name << " " << tensor.parameter;
-    }
+  Training run(options, at::kFloat, spec);
+  run.train(0, 2, *comm::make_self_comm(), 1);
+  const Path path = directory / "m.gguf";
+  models::save_gguf(
+      local_files(), path, run.model, [&](const Parameter& p) { return run.map.pack(p); },
+      data::make_byte_tokenizer()->gguf_metadata(), "test");
+  const formats::GgufFile file(path);
+  EXPECT_EQ(file.find_tensor("token_embd.weight")->type, type);
+  EXPECT_NE(file.find("general.quantization_version"), nullptr);
+  EXPECT_NE(file.find("general.file_type"), nullptr);
+  const std::unique_ptr<models::Decoder> reloaded = models::load_gguf(path);
+  const at::NoGradGuard no_grad;
+  for (const models::ForeignTensor& tensor : models::families().at("llama").gguf_tensors(spec)) {
+    const Parameter& p = run.model.parameters().at(tensor.parameter);
+    EXPECT_TRUE(same_bits(reloaded->parameters().at(tensor.parameter).master, run.map.apply(p, p.master)))
+        << tensor.parameter;
+    EXPECT_TRUE(same_bits(p.working, run.map.apply(p, p.master))) << tensor.parameter;
   }
+}
+
+TEST(GridTraining, FileHoldsTheWeightsThatWereJudged) {
+  for (const Grid& grid : grids()) {
+    SCOPED_TRACE(grid.name);
+    if (grid.ggml) expect_judged_weights_in_file(on(grid.name), shared_spec(), *grid.ggml);
+  }
+}
+
+// So it does where rows of 288 make `wider` store what TQ1_0, Q2_K and Q3_K hold otherwise.
+TEST(GridTraining, AWiderFileHoldsTheWeightsThatWereJudged) {
+  models::DecoderSpec spec = shared_spec();
+  spec.width = 288;
+  spec.head_dim = 72;
+  spec.ffn_width = 96;
+  std::vector<std::string> widened;
+  for (const Grid& grid : grids()) {
+    if (grid.block <= 32) continue;
+    SCOPED_TRACE(grid.name);
+    QuantizeOptions options = on(grid.name);
+    options.fallback = "wider";
+    if (in_q4_0_blocks(grid) == nullptr) {
+      EXPECT_THROW(Training(options, at::kFloat, spec), ConfigError);
+      continue;
+    }
+    widened.push_back(grid.name);
+    expect_judged_weights_in_file(options, spec, formats::GgmlType::Q4_0);
+  }
+  EXPECT_THAT(widened,
+              ::testing::ElementsAre("lsq3", "seq2", "seq_ternary", "ternary", "ternary_row", "binary"));
 }
 
 // BitNet b1.58 as published, ternary weights and int8 activations: it learns, and its folder, or the GGUF of
