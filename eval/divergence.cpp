@@ -86,12 +86,9 @@ Divergence divergence(models::Model& reference, models::Model& candidate, const 
     compare(whole, read_windows(text, whole * sequence, 1, tokens - whole * sequence));
   comm.all_reduce(sums_2W, comm::Reduce::kSum).wait();  // each entry has one rank's number and zeros
 
-  Divergence out;
-  for (const double of_window : kl) out.kl += of_window;
-  for (const double of_window : agreed) out.agreement += of_window;
-  out.kl /= static_cast<double>(tokens);
-  out.agreement /= static_cast<double>(tokens);
-  return out;
+  std::vector<double> positions(static_cast<size_t>(windows), static_cast<double>(sequence));
+  if (whole < windows) positions.back() = static_cast<double>(tokens - whole * sequence);
+  return {ratio(kl, positions), ratio(agreed, positions)};
 }
 
 }  // namespace retort::eval

@@ -11,13 +11,14 @@
 #include "comm/comm.h"
 #include "data/token_shards.h"
 #include "eval/perplexity.h"
+#include "eval/ratio.h"
 #include "models/model.h"
 
 namespace retort::eval {
 
 struct Divergence {
-  double kl = 0;         // nats, from the reference to the candidate, the mean over positions
-  double agreement = 0;  // share of positions
+  Estimate kl;         // nats, from the reference to the candidate, the mean over positions
+  Estimate agreement;  // share of positions
 };
 
 // Collective. limit > 0: only the first `limit` tokens.

@@ -7,10 +7,12 @@ namespace retort::eval {
 // Each in the file of its name in eval/tasks/.
 Task perplexity();
 Task bits_per_byte();
-Task drafting_task();  // drafting.cpp
+Task drafting_task();    // drafting.cpp
+Task divergence_task();  // divergence.cpp
 
 const Registry<Task>& tasks() {
-  static const Registry<Task> table("task", {perplexity(), bits_per_byte(), drafting_task()});
+  static const Registry<Task> table("task",
+                                    {perplexity(), bits_per_byte(), drafting_task(), divergence_task()});
   return table;
 }
 
@@ -18,9 +20,10 @@ namespace {
 
 void check_needs(const Task& task, const TaskInput& input) {
   for (const Needs need : task.needs) {
-    const auto [there, what] = need == Needs::kText ? std::pair(input.text != nullptr, "a text")
-                               : need == Needs::kDrafter
-                                   ? std::pair(input.drafter != nullptr, "a drafter")
+    const auto [there, what] = need == Needs::kText      ? std::pair(input.text != nullptr, "a text")
+                               : need == Needs::kDrafter ? std::pair(input.drafter != nullptr, "a drafter")
+                               : need == Needs::kReference
+                                   ? std::pair(input.reference != nullptr, "a reference")
                                    : std::pair(input.tokenizer != nullptr, "the model's tokenizer");
     check<ConfigError>(there, "[eval] task {} needs {}, and there is none", task.name, what);
   }

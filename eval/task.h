@@ -34,10 +34,11 @@ struct TaskInput {
   int64_t limit = 0;                           // of the text's first tokens; 0: all
   const data::Tokenizer* tokenizer = nullptr;  // the model's, for tasks that have texts of their own
   models::Model* drafter = nullptr;            // of the model's vocabulary
+  models::Model* reference = nullptr;          // too: what it was made from
   DraftingOptions drafting = {};
 };
 
-enum class Needs { kText, kTokenizer, kDrafter };
+enum class Needs { kText, kTokenizer, kDrafter, kReference };
 
 class Evaluation {
  public:

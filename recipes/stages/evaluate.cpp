@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 
 #include "artifacts/text_shards.h"
 #include "comm/together.h"
@@ -24,14 +25,24 @@
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
 #include "recipes/stages/described_tasks.h"
-#include "recipes/stages/drafter.h"
 #include "recipes/stages/rows.h"
+#include "recipes/stages/second_model.h"
 #include "recipes/task_files.h"
 
 namespace retort::recipes {
 namespace {
 
-constexpr const char* kDrafting = "drafting";
+// A second model: what it is called, whose key is evaluate.NOUN, and the task that it is named for.
+struct Second {
+  std::string noun;
+  std::string EvaluateOptions::*address;
+  const char* task;
+};
+const std::vector<Second>& seconds() {
+  static const std::vector<Second> rows = {{"drafter", &EvaluateOptions::drafter, "drafting"},
+                                           {"reference", &EvaluateOptions::reference, "divergence"}};
+  return rows;
+}
 
 // A text file, or token shards.
 Input text_input(const Stage& stage) {
@@ -42,31 +53,32 @@ Input text_input(const Stage& stage) {
   return {"evaluate.text", text, shards ? Thing::kShards : Thing::kText, "validation"};
 }
 
-// The rows of eval::tasks() that the stage runs: a drafter is named to be measured.
+// The rows of eval::tasks() that the stage runs: a second model is named to be measured.
 std::vector<std::string> rows_of(const EvaluateOptions& options) {
   std::vector<std::string> out;
   for (const std::string& name : options.tasks)
     if (eval::tasks().find(name) != nullptr) out.push_back(name);
-  if (!options.drafter.empty() && std::find(out.begin(), out.end(), kDrafting) == out.end())
-    out.emplace_back(kDrafting);
+  for (const Second& second : seconds())
+    if (!(options.*second.address).empty() && std::find(out.begin(), out.end(), second.task) == out.end())
+      out.emplace_back(second.task);
   return out;
 }
 
-bool need(eval::Needs what, const EvaluateOptions& options) {
+bool need_text(const EvaluateOptions& options) {
   const std::vector<std::string> rows = rows_of(options);
   return std::any_of(rows.begin(), rows.end(), [&](const std::string& name) {
     const eval::Task& task = eval::tasks().at(name);
-    return std::find(task.needs.begin(), task.needs.end(), what) != task.needs.end();
+    return std::find(task.needs.begin(), task.needs.end(), eval::Needs::kText) != task.needs.end();
   });
 }
-
-bool need_text(const EvaluateOptions& options) { return need(eval::Needs::kText, options); }
 
 std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   const auto& options = stage.get<EvaluateOptions>();
   std::vector<Input> out = {model_input(stage)};
   if (!options.against.empty()) out.push_back({"evaluate.against", options.against, Thing::kModel});
-  if (!options.drafter.empty()) out.push_back({"evaluate.drafter", options.drafter, Thing::kModel});
+  for (const Second& second : seconds())
+    if (!(options.*second.address).empty())
+      out.push_back({"evaluate." + second.noun, options.*second.address, Thing::kModel});
   if (!options.chat.empty() && options.chat != "model")
     out.push_back({"evaluate.chat", options.chat, Thing::kTemplate});
   if (need_text(options)) out.push_back(text_input(stage));
@@ -74,9 +86,10 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
   return out;
 }
 
-// Tokens of a window; without data.sequence what both models read.
-int64_t window_of(int64_t sequence, int64_t context, std::optional<int64_t> drafter) {
-  return sequence > 0 ? sequence : std::min({context, drafter.value_or(context), int64_t{2048}});
+// Tokens of a window; without data.sequence what all these contexts hold.
+int64_t window_of(int64_t sequence, const std::vector<int64_t>& contexts) {
+  return sequence > 0 ? sequence
+                      : std::min(int64_t{2048}, *std::min_element(contexts.begin(), contexts.end()));
 }
 
 void check_lengths(StageCheck& check) {
@@ -87,36 +100,41 @@ void check_lengths(StageCheck& check) {
     check.add(
         {"evaluate.max_length", "model.from"},
         fmt::format("must be at most the model's context, {}, got {}", spec->context, options.max_length));
-  if (options.drafter.empty()) return;
-  const auto drafter = spec_of(check.recipe, options.drafter);
   const int64_t sequence = check.stage.get<DataOptions>().sequence;
-  if (drafter && sequence > drafter->context)
-    check.add({"data.sequence", "evaluate.drafter"},
-              fmt::format("must be at most the drafter's context, {}, got {}", drafter->context, sequence));
-  const int64_t window =
-      window_of(sequence, spec->context, drafter ? std::optional(drafter->context) : std::nullopt);
-  if (options.drafted > window)
+  std::vector<int64_t> contexts = {spec->context};
+  for (const Second& second : seconds()) {
+    if ((options.*second.address).empty()) continue;
+    const auto other = spec_of(check.recipe, options.*second.address);
+    if (!other) continue;
+    contexts.push_back(other->context);
+    if (sequence > other->context)
+      check.add(
+          {"data.sequence", "evaluate." + second.noun},
+          fmt::format("must be at most the {}'s context, {}, got {}", second.noun, other->context, sequence));
+  }
+  const int64_t window = window_of(sequence, contexts);
+  if (!options.drafter.empty() && options.drafted > window)
     check.add({"evaluate.drafted", "data.sequence"},
               fmt::format("must be at most {}, the tokens of a window, got {}", window, options.drafted));
 }
 
 // As far as both tokenizers are known before the run.
-void check_drafter(StageCheck& check) {
-  const std::string& address = check.stage.get<EvaluateOptions>().drafter;
+void check_second(StageCheck& check, const Second& row) {
+  const std::string& address = check.stage.get<EvaluateOptions>().*row.address;
   if (address.empty()) return;
-  const auto drafter = tokenizer_of(check.recipe, address),
-             target = tokenizer_of(check.recipe, check.stage.get<ModelOptions>().from);
-  if (!drafter || !target) return;
-  const std::string misfit = vocabulary_misfit(*drafter, *target);
+  const auto second = tokenizer_of(check.recipe, address),
+             first = tokenizer_of(check.recipe, check.stage.get<ModelOptions>().from);
+  if (!second || !first) return;
+  const std::string misfit = vocabulary_misfit(row.noun, *second, *first);
   if (!misfit.empty())
-    check.add({"evaluate.drafter", "model.from"},
-              "must have the model's vocabulary, for a drafted token to mean the same: " + misfit);
+    check.add({"evaluate." + row.noun, "model.from"},
+              "must have the model's vocabulary, for a token to mean the same: " + misfit);
 }
 
 void check_stage(StageCheck& check) {
   check.demand_model();
   check_lengths(check);
-  check_drafter(check);
+  for (const Second& second : seconds()) check_second(check, second);
   const auto& options = check.stage.get<EvaluateOptions>();
   if (const std::string misfit = described_misfit(options); !misfit.empty())
     check.add("evaluate.tasks", misfit);
@@ -128,8 +146,11 @@ void check_stage(StageCheck& check) {
       check.add("evaluate.tasks",
                 fmt::format("unknown task \"{}\"{}; known: {}, and descriptions that end in .yaml", name,
                             did_you_mean(name, known), fmt::join(known, ", ")));
-  if (options.drafter.empty() && need(eval::Needs::kDrafter, options))
-    check.add({"evaluate.drafter", "evaluate.tasks"}, "must name a model for task drafting, got none");
+  for (const Second& second : seconds())
+    if ((options.*second.address).empty() &&
+        std::find(options.tasks.begin(), options.tasks.end(), second.task) != options.tasks.end())
+      check.add({"evaluate." + second.noun, "evaluate.tasks"},
+                fmt::format("must name a model for task {}, got none", second.task));
   if (need_text(options) && text_input(check.stage).address.empty())
     check.add({"evaluate.text", "data.validation"}, "must name a text for these tasks, got none");
 }
@@ -213,25 +234,35 @@ std::string table_of(const std::string& model, const eval::Figures& figures) {
 
 Measured measure(StageContext& context, const std::string& from) {
   const auto& options = context.stage.get<EvaluateOptions>();
-  artifacts::OpenedModel model, drafter;
+  artifacts::OpenedModel model;
+  std::map<std::string, artifacts::OpenedModel> opened;  // the others, by noun
   std::shared_ptr<const data::TokenShards> text;
   comm::together(context.comm, [&] {
     model = context.open_model(from, context.log);
-    if (!options.drafter.empty()) drafter = open_drafter(context, options.drafter, model);
+    for (const Second& second : seconds())
+      if (const std::string& address = options.*second.address; !address.empty())
+        opened[second.noun] = open_second(context, second.noun, address, model);
     text = open_text(context, model);
   });
   models::move_working_to(model.decoder->parameters(), context.device);
-  const int64_t sequence =
-      window_of(context.stage.get<DataOptions>().sequence, model.decoder->context(),
-                drafter.decoder ? std::optional(drafter.decoder->context()) : std::nullopt);
-  if (drafter.decoder) models::move_working_to(drafter.decoder->parameters(), context.device);
+  std::vector<int64_t> contexts = {model.decoder->context()};
+  for (auto& [noun, other] : opened) {
+    contexts.push_back(other.decoder->context());
+    models::move_working_to(other.decoder->parameters(), context.device);
+  }
+  const auto second = [&](const std::string& noun) -> models::Model* {
+    const auto found = opened.find(noun);
+    return found == opened.end() ? nullptr : found->second.decoder.get();
+  };
+  const int64_t sequence = window_of(context.stage.get<DataOptions>().sequence, contexts);
   eval::Evaluation evaluation({.model = *model.decoder,
                                .comm = context.comm,
                                .text = text,
                                .sequence = sequence,
                                .limit = options.limit,
                                .tokenizer = model.tokenizer.get(),
-                               .drafter = drafter.decoder.get(),
+                               .drafter = second("drafter"),
+                               .reference = second("reference"),
                                .drafting = {options.drafted, options.temperature}});
   Measured out;
   out.figures = evaluation.run(rows_of(options));
@@ -300,6 +331,8 @@ void EvaluateOptions::describe(Section& s) {
   s.field("limit", limit, "tokens of the text that count, from its start; 0: all", at_least<int64_t>(0));
   s.field("data", data, "folder of the files that descriptions name; the description's own when left out");
   s.field("against", against, "second MODEL, compared with the first document by document");
+  s.field("reference", reference,
+          "MODEL that it was made from, of the same vocabulary; how far it has come is measured on the text");
   s.field("drafter", drafter,
           "MODEL of the same vocabulary that drafts tokens for it; its acceptance is measured on the text");
   s.field("drafted", drafted, "tokens that the drafter proposes a round", at_least<int64_t>(1));

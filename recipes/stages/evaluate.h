@@ -15,7 +15,8 @@ struct EvaluateOptions {
   int64_t limit = 0;
   std::string data;     // the folder of described tasks' files
   std::string against;  // a second MODEL, compared with the first
-  std::string drafter;  // a MODEL that drafts for it; "": none
+  std::string reference;  // the MODEL that it was made from; "": none
+  std::string drafter;    // a MODEL that drafts for it; "": none
   int64_t drafted = 4;  // tokens a round
   double temperature = 1;
   int64_t documents = 0;  // of each described task; 0: all

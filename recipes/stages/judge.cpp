@@ -114,7 +114,7 @@ formats::Json report_training(const StageContext& context, const models::Model& 
   if (!s.get<DataOptions>().validation.empty())
     text = {context.shards(s.get<DataOptions>().validation, "validation"), s.get<DataOptions>().sequence};
   std::vector<Judged> rows = {judge_reference(reference.get(), text, comm)};
-  if (!s.get<ModelOptions>().from.empty()) {
+  if (!s.get<ModelOptions>().from.empty() && text.shards != nullptr) {
     PostTrainingJob job{*s.get<QuantizeSection>(), {}, std::move(training), s.get<DataOptions>().sequence};
     job.method.tokens = kBaselineTokens;
     for (Judged& row : judge_baselines(*reference, std::move(job), "", text, comm, log))
@@ -128,7 +128,7 @@ formats::Json report_training(const StageContext& context, const models::Model& 
   });
   formats::Json figures = {{"bits_per_weight", rows.back().bits_per_weight},
                            {"packed_bytes", rows.back().packed_bytes}};
-  if (const auto& d = rows.back().divergence) figures.update({{"kl", d->kl}, {"agreement", d->agreement}});
+  if (const auto& d = rows.back().divergence) figures.update({{"kl", d->kl.value}, {"agreement", d->agreement.value}});
   return figures;
 }
 
@@ -154,15 +154,15 @@ std::string model_table(const std::vector<Judged>& models) {
                     m.file_bytes ? grouped(static_cast<int64_t>(*m.file_bytes)) : "-",
                     m.score && m.score->bytes > 0 ? fmt::format("{:.4f}", m.score->bits_per_byte()) : "-",
                     m.score ? fmt::format("{:.3f}", m.score->perplexity()) : "-",
-                    m.divergence ? fmt::format("{:.5f}", m.divergence->kl) : "-",
-                    m.divergence ? fmt::format("{:.1f}%", 100 * m.divergence->agreement) : "-"});
+                    m.divergence ? fmt::format("{:.5f}", m.divergence->kl.value) : "-",
+                    m.divergence ? fmt::format("{:.1f}%", 100 * m.divergence->agreement.value) : "-"});
   return markdown_table(rows);
 }
 
 formats::Json judged_json(const Judged& row, int64_t sequence) {
   formats::Json out = {{"bits_per_weight", row.bits_per_weight}, {"packed_bytes", row.packed_bytes}};
   if (row.score) out.update(score_json(*row.score, sequence));
-  if (row.divergence) out.update({{"kl", row.divergence->kl}, {"agreement", row.divergence->agreement}});
+  if (row.divergence) out.update({{"kl", row.divergence->kl.value}, {"agreement", row.divergence->agreement.value}});
   return out;
 }
 

@@ -34,10 +34,13 @@ std::unique_ptr<models::Decoder> moved(double by) {
   return model;
 }
 
+struct Means {
+  double kl = 0, agreement = 0;
+};
 // The definition, position by position, from whole f64 logits.
-Divergence by_hand(models::Model& a, models::Model& b, const data::TokenShards& text, int64_t sequence) {
+Means by_hand(models::Model& a, models::Model& b, const data::TokenShards& text, int64_t sequence) {
   const at::NoGradGuard no_grad;
-  Divergence out;
+  Means out;
   int64_t positions = 0;
   for (int64_t start = 0; start < text.size(); start += sequence) {
     at::Tensor tokens_T = at::empty({std::min(sequence, text.size() - start)}, at::kLong);
@@ -67,12 +70,13 @@ TEST(Divergence, EqualsTheDefinitionAtEveryPosition) {
   const auto reference = make_decoder(256, 64), candidate = moved(0.3);
   for (const int64_t sequence : {1, 7, 64}) {
     const Divergence got = divergence(*reference, *candidate, *text, sequence, *comm, 0, 3);
-    const Divergence expected = by_hand(*reference, *candidate, *text, sequence);
-    EXPECT_NEAR(got.kl, expected.kl, 1e-4 * expected.kl) << sequence;  // f32 logits of other batch shapes
-    EXPECT_EQ(got.agreement, expected.agreement) << sequence;
-    EXPECT_GT(got.kl, 0.01);
-    EXPECT_LT(got.agreement, 1.0);
-    EXPECT_GT(got.agreement, 0.0);
+    const Means expected = by_hand(*reference, *candidate, *text, sequence);
+    EXPECT_NEAR(got.kl.value, expected.kl, 1e-4 * expected.kl)
+        << sequence;  // f32 logits of other batch shapes
+    EXPECT_EQ(got.agreement.value, expected.agreement) << sequence;
+    EXPECT_GT(got.kl.value, 0.01);
+    EXPECT_LT(got.agreement.value, 1.0);
+    EXPECT_GT(got.agreement.value, 0.0);
   }
 }
 
@@ -82,10 +86,10 @@ TEST(Divergence, OfAModelFromItselfIsZeroAndGrowsWithTheDistance) {
   const auto comm = comm::make_self_comm();
   const auto reference = make_decoder(256, 64), same = make_decoder(256, 64);
   const Divergence none = divergence(*reference, *same, *text, 16, *comm);
-  EXPECT_EQ(none.kl, 0.0);
-  EXPECT_EQ(none.agreement, 1.0);
-  const double near = divergence(*reference, *moved(0.01), *text, 16, *comm).kl;
-  const double far = divergence(*reference, *moved(0.1), *text, 16, *comm).kl;
+  EXPECT_EQ(none.kl.value, 0.0);
+  EXPECT_EQ(none.agreement.value, 1.0);
+  const double near = divergence(*reference, *moved(0.01), *text, 16, *comm).kl.value;
+  const double far = divergence(*reference, *moved(0.1), *text, 16, *comm).kl.value;
   EXPECT_GT(near, 0.0);
   EXPECT_GT(far, 10 * near);
 }
@@ -96,14 +100,14 @@ TEST(Divergence, SeesTheSoftcapAndTheLimit) {
   const auto comm = comm::make_self_comm();
   LookupModel reference(256, 32), capped(256, 32);
   capped.softcap = 2.0;
-  EXPECT_GT(divergence(reference, capped, *text, 8, *comm).kl, 0.1);
-  EXPECT_EQ(divergence(reference, capped, *text, 8, *comm).agreement, 1.0);  // a cap keeps the order
+  EXPECT_GT(divergence(reference, capped, *text, 8, *comm).kl.value, 0.1);
+  EXPECT_EQ(divergence(reference, capped, *text, 8, *comm).agreement.value, 1.0);  // a cap keeps the order
   std::vector<int64_t> first(21);
   text->read(0, first);
   const auto part = write_corpus(directory / "part", {std::vector<int32_t>(first.begin(), first.end())});
-  const double of_part = divergence(reference, capped, *part, 8, *comm).kl;
-  EXPECT_EQ(divergence(reference, capped, *text, 8, *comm, 21).kl, of_part);
-  EXPECT_NE(divergence(reference, capped, *text, 8, *comm).kl, of_part);
+  const double of_part = divergence(reference, capped, *part, 8, *comm).kl.value;
+  EXPECT_EQ(divergence(reference, capped, *text, 8, *comm, 21).kl.value, of_part);
+  EXPECT_NE(divergence(reference, capped, *text, 8, *comm).kl.value, of_part);
 }
 
 TEST(Divergence, IsTheSameForEveryRankCount) {
@@ -120,11 +124,11 @@ TEST(Divergence, IsTheSameForEveryRankCount) {
       const auto mine = make_decoder(256, 64), other = moved(0.1);
       const Divergence d = divergence(*mine, *other, *text, 9, comm, 0, 4);
       const std::lock_guard lock(mutex);
-      got.emplace_back(d.kl, d.agreement);
+      got.emplace_back(d.kl.value, d.agreement.value);
     });
     for (const auto& [kl, agreement] : got) {
-      EXPECT_EQ(kl, alone.kl) << ranks;
-      EXPECT_EQ(agreement, alone.agreement) << ranks;
+      EXPECT_EQ(kl, alone.kl.value) << ranks;
+      EXPECT_EQ(agreement, alone.agreement.value) << ranks;
     }
   }
 }
@@ -140,7 +144,7 @@ TEST(Divergence, IsTheSameForEveryThreadCount) {
   const int before = at::get_num_threads();
   const auto with_threads = [&](int threads) {
     at::set_num_threads(threads);
-    const double kl = divergence(reference, capped, *text, 256, *comm).kl;
+    const double kl = divergence(reference, capped, *text, 256, *comm).kl.value;
     at::set_num_threads(before);
     return kl;
   };

@@ -2,7 +2,6 @@
 
 #include "recipes/run_alone.h"
 #include "recipes/stages/described_tasks.h"
-#include "recipes/stages/drafter.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -129,10 +128,32 @@ TEST_F(EvaluateStage, MeasuresADrafter) {
   };
   EXPECT_THAT(
       refused({drafter + "stage:other", "stages.tokens.prepare.tokenizer=" + in_run("words").string()}),
-      HasSubstr("must have the model's vocabulary, for a drafted token to mean the same: "));
+      HasSubstr("must have the model's vocabulary, for a token to mean the same: "));
   EXPECT_THAT(
       refused({drafter + "stage:small", "stages.small.model.context=16", "stages.scores.data.sequence=20"}),
       HasSubstr("must be at most the drafter's context, 16, got 20"));
+}
+
+// How far a model has come from the one that it was made from.
+TEST_F(EvaluateStage, MeasuresTheDistanceFromAReference) {
+  std::string yaml = kRecipe;
+  yaml.insert(yaml.find("  - { name: scores"),
+              "  - { name: small, kind: train, model: { width: 16, ffn_width: 16 } }\n");
+  const std::string reference = "stages.scores.evaluate.reference=", tasks = "stages.scores.evaluate.tasks=";
+  run(recipe(yaml, {reference + "stage:small", tasks + "[perplexity]"}), {.only = "evaluate"});
+  EXPECT_GT(figure("scores", "kl"), 0.0);
+  EXPECT_GT(figure("scores", "kl_error"), 0.0);
+  EXPECT_LT(figure("scores", "agreement"), 1.0);
+  EXPECT_FALSE(formats::read_json(in_run("scores") / "result.json").contains("acceptance"));
+  EXPECT_THROW(recipe(yaml, {tasks + "[divergence]"}), ConfigError);  // from what
+  EXPECT_THROW(recipe(yaml, {reference + "stage:small", "stages.small.model.context=16",
+                             "stages.scores.data.sequence=20"}),
+               ConfigError);
+}
+TEST_F(EvaluateStage, IsAtNoDistanceFromItself) {
+  run(recipe(kRecipe, {"stages.scores.evaluate.reference=stage:model"}));
+  EXPECT_EQ(figure("scores", "kl"), 0.0);
+  EXPECT_EQ(figure("scores", "agreement"), 1.0);
 }
 
 // A user's own labels, two models, and files in the harness' layout.
