@@ -7,12 +7,14 @@ namespace retort::recipes {
 using ::testing::HasSubstr;
 
 TEST(QuantizationTables, ShowWhatThereIs) {
-  const std::string table = model_table({{.name = "full precision"},
-                                         {.name = "q",
-                                          .bits_per_weight = 4.5,
-                                          .file_bytes = 1234567,
-                                          .score = eval::TextScore{100, 10, 40},
-                                          .divergence = eval::Divergence{0.25, 0.5}}});
+  const std::string table =
+      model_table({{.name = "full precision"},
+                   {.name = "q",
+                    .bits_per_weight = 4.5,
+                    .file_bytes = 1234567,
+                    .score = eval::TextScore{100, 10, 40},
+                    .divergence = eval::Divergence{{.value = 0.25, .standard_error = 0.01},
+                                                   {.value = 0.5, .standard_error = 0.1}}}});
   EXPECT_THAT(table, HasSubstr("1,234,567"));
   EXPECT_THAT(table, HasSubstr("0.25000"));
   EXPECT_THAT(table, HasSubstr("50.0%"));
