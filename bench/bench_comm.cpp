@@ -97,6 +97,9 @@ void race_over_tcp(int pairs) {
 int main(int argc, char** argv) {
   const std::string over = argc > 1 ? argv[1] : "threads";
   const int pairs = argc > 2 ? std::atoi(argv[2]) : 30;
+  ::setenv("RETORT_MPI_PLUGIN", RETORT_MPI_LIBRARY, 0);
+  // MPI_Allreduce is called here while the worker of the group shows others that this rank lives.
+  ::setenv("OMPI_MPI_THREAD_LEVEL", "3", 0);
   if (over == "threads")
     comm::run_thread_ranks(2, [&](comm::Comm& comm) { race(comm, pairs); });
   else if (over == "tcp")

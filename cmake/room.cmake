@@ -22,9 +22,7 @@ function(retort_plain_room name)
   add_library(retort_${name} INTERFACE)
   target_link_libraries(retort_${name} INTERFACE retort_flags retort_torch
     ${RETORT_PLAIN}/${name}/libretort_${name}.a retort_core)
-  if(name STREQUAL comm)
-    target_link_libraries(retort_comm INTERFACE $<TARGET_NAME_IF_EXISTS:MPI::MPI_CXX>)
-  elseif(name STREQUAL distill)
+  if(name STREQUAL distill)
     target_link_libraries(retort_distill INTERFACE PkgConfig::CURL)
   elseif(name STREQUAL recipes)
     target_link_libraries(retort_recipes INTERFACE yaml-cpp)
@@ -34,7 +32,7 @@ endfunction()
 # What a sanitizer finds fails a test; without one the last two mean nothing. A long history keeps the stacks that
 # cmake/tsan.supp speaks of.
 set(RETORT_TEST_ENVIRONMENT
-  "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR};RETORT_CUDA_PLUGIN=${CMAKE_BINARY_DIR}/launch/libretort_cuda.so;UBSAN_OPTIONS=halt_on_error=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp:history_size=7")
+  "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR};RETORT_CUDA_PLUGIN=${CMAKE_BINARY_DIR}/launch/libretort_cuda.so;RETORT_MPI_PLUGIN=${CMAKE_BINARY_DIR}/launch/libretort_mpi.so;UBSAN_OPTIONS=halt_on_error=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp:history_size=7")
 
 # Tests start their own ranks, or none: what a cluster's launcher has left would make them one of its own.
 set(RETORT_TEST_LAUNCHER)

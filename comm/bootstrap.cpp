@@ -172,22 +172,17 @@ Launch find_launch(std::string_view wanted, const Environment& variables) {
 LocalRank find_local_rank(Comm& comm) {
   char host[HOST_NAME_MAX + 1] = {};
   ::gethostname(host, HOST_NAME_MAX);
-  const at::Tensor mine = at::full({1}, static_cast<int64_t>(xxh3(std::string_view(host))), at::kLong);
-  const at::Tensor all = at::empty({comm.size()}, at::kLong);
-  comm.all_gather(all, mine).wait();
-  const at::Tensor here = all.eq(mine);
-  return {here.slice(0, 0, comm.rank()).sum().item<int>(), here.sum().item<int>()};
+  const auto here = comm.split(static_cast<int64_t>(xxh3(std::string_view(host))));
+  return {here->rank(), here->size()};
 }
 
 Started start_comm(std::string_view wanted, const CommOptions& options) {
   const Launch launch = find_launch(wanted, process_environment);
   Started started;
   if (launch.backend == "mpi") {
-    check<CommError>(
-        mpi_available(),
-        "[launch] MPI is needed ({}), but this build has none: configure with RETORT_MPI=ON, or start one "
-        "process without a launcher",
-        launch.found);
+    check<ConfigError>(mpi_missing().empty(),
+                       "[launch] MPI is needed ({}), and it is not here: {}; --comm tcp goes without it",
+                       launch.found, mpi_missing());
     started.comm = make_mpi_comm(options);
     check<ConfigError>(
         launch.ranks == 0 || launch.ranks == started.comm->size(),

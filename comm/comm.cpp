@@ -53,6 +53,12 @@ class SelfComm final : public Comm {
     out[0].view(-1).copy_(in_N);
     return {};
   }
+  Pending exchange(std::vector<at::Tensor> send, std::vector<at::Tensor> receive) override {
+    check_messages(send, receive, 0, 1);
+    const at::NoGradGuard no_grad;
+    if (send[0].defined()) receive[0].copy_(send[0]);
+    return {};
+  }
   std::shared_ptr<Comm> subgroup(const std::vector<int>& ranks) override {
     check(ranks == std::vector<int>{0}, "[subgroup] must be of rank 0 alone");
     return make_self_comm();
@@ -65,7 +71,49 @@ class SelfComm final : public Comm {
   }
 };
 
+struct AddTensors {
+  at::Tensor operator()(const at::Tensor& left, const at::Tensor& right) const { return left + right; }
+};
+
+// The positive number of seconds in an environment variable.
+double seconds_in(const char* variable, double absent) {
+  const char* text = std::getenv(variable);
+  if (!text || *text == '\0') return absent;
+  char* end = nullptr;
+  const double seconds = std::strtod(text, &end);
+  check<ConfigError>(end != text && *end == '\0' && seconds > 0 && seconds <= 1e6,
+                     "[comm] {} must be a number of seconds in (0, 1e6], got \"{}\"", variable, text);
+  return seconds;
+}
+
 }  // namespace
+
+Pending Comm::reduce_scatter(at::Tensor out, at::Tensor in_N, std::vector<int64_t> bounds) {
+  check_reducible(in_N.scalar_type());
+  std::vector<at::Tensor> parts;
+  for (int peer = 0; peer < size(); ++peer) parts.push_back(at::empty_like(out.detach()));
+  Pending arrival = all_to_all(parts, in_N, std::move(bounds));
+  return Pending(
+      std::async(std::launch::deferred, [out, parts = std::move(parts), arrival = std::move(arrival)] {
+        arrival.wait();
+        const at::NoGradGuard no_grad;
+        TreeSum<at::Tensor, AddTensors> tree;
+        for (const at::Tensor& part : parts)
+          tree.push(at::isReducedFloatingType(part.scalar_type()) ? part.to(at::kFloat) : part);
+        out.copy_(tree.finish());
+      }).share());
+}
+
+std::shared_ptr<Comm> Comm::split(int64_t colour) {
+  const at::Tensor all = at::empty({size()}, at::kLong);
+  all_gather(all, at::full({1}, colour, at::kLong)).wait();
+  std::vector<int> ranks;
+  for (int rank = 0; const int64_t theirs : host_values<const int64_t>(all)) {
+    if (theirs == colour) ranks.push_back(rank);
+    ++rank;
+  }
+  return subgroup(ranks);
+}
 
 double Comm::reduce(double value, Reduce how) {
   const at::Tensor tensor = at::full({1}, value, at::kDouble);
@@ -91,15 +139,8 @@ std::string Comm::broadcast_text(const std::string& text, int root) {
 
 bool Comm::all_agree(bool mine) { return reduce(static_cast<int64_t>(mine), Reduce::kMin) != 0; }
 
-double CommOptions::default_timeout_seconds() {
-  const char* text = std::getenv("RETORT_COMM_TIMEOUT");
-  if (!text || *text == '\0') return 600.0;
-  char* end = nullptr;
-  const double seconds = std::strtod(text, &end);
-  check<ConfigError>(end != text && *end == '\0' && seconds > 0 && seconds <= 1e6,
-                     "[comm] RETORT_COMM_TIMEOUT must be a number of seconds in (0, 1e6], got \"{}\"", text);
-  return seconds;
-}
+double CommOptions::default_timeout_seconds() { return seconds_in("RETORT_COMM_TIMEOUT", 600.0); }
+double CommOptions::default_alone_seconds() { return seconds_in("RETORT_COMM_ALONE_TIMEOUT", 86400.0); }
 
 std::unique_ptr<Comm> make_self_comm() { return std::make_unique<SelfComm>(); }
 

@@ -19,6 +19,8 @@
 
 namespace retort::comm {
 
+class Flight;
+
 enum class Reduce { kSum, kMax, kMin };
 
 // An operation under way. wait() returns when it is done and rethrows its error; calling it twice is fine.
@@ -58,8 +60,12 @@ class Comm {
   // The bounds, size() + 1 of them from 0 to N, are the same on every rank. With the tree of tree_sum.h over out,
   // a sum goes to the ranks that own its parts.
   virtual Pending all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std::vector<int64_t> bounds) = 0;
-  // Waits for every rank however long that takes, for work that some ranks do alone: the watchdog does not
-  // watch it. A peer that fails or leaves ends it.
+  // Sends and receives that go on together: send[p] goes to rank p, whose receive[this rank] has its size and dtype; an
+  // undefined tensor is no message, and what a rank sends itself is copied. Every rank of the group calls it, also
+  // one without messages; a pair of ranks that trades apart is a subgroup.
+  virtual Pending exchange(std::vector<at::Tensor> send, std::vector<at::Tensor> receive) = 0;
+  // Waits for every rank, for work that some ranks do alone: as long as all of them live, up to
+  // CommOptions::alone_seconds. A peer that fails, leaves or gives no sign of life ends it.
   virtual void barrier() = 0;
   // Prints `why` on stderr and ends every rank of the group now, with this process exit code, for an error
   // that cannot be shared. Thread ranks are one process and end with it: throw there instead.
@@ -67,6 +73,13 @@ class Comm {
   // These ranks as a group of their own, this one among them, ranked as they are listed: each of them makes it alike. Its
   // collectives run in turn with this one's, and all of this one's rules are its own. This one outlives it.
   virtual std::shared_ptr<Comm> subgroup(const std::vector<int>& ranks) = 0;
+  // What this rank's collectives did last (comm/flight.h); nullptr where there is nothing to wait for.
+  virtual Flight* flight() { return nullptr; }
+
+  // `out` becomes the sum over all ranks, as a tree, of the run of in_N that is this rank's, as all_to_all() cuts it.
+  Pending reduce_scatter(at::Tensor out, at::Tensor in_N, std::vector<int64_t> bounds);
+  // The subgroup of the ranks that give this number, in their order. Collective, and blocking.
+  std::shared_ptr<Comm> split(int64_t colour);
 
   // Small blocking conveniences over the above.
   double reduce(double value, Reduce how);
@@ -80,7 +93,10 @@ struct CommOptions {
   // Seconds that a collective waits for its peers before it throws a CommError that names them. The default
   // is $RETORT_COMM_TIMEOUT, else 600.
   double timeout_seconds = default_timeout_seconds();
+  // Seconds that a barrier waits for a rank that lives. The default is $RETORT_COMM_ALONE_TIMEOUT, else a day.
+  double alone_seconds = default_alone_seconds();
   static double default_timeout_seconds();  // ConfigError where the variable is no positive number
+  static double default_alone_seconds();
 };
 
 std::unique_ptr<Comm> make_self_comm();
@@ -89,11 +105,12 @@ std::unique_ptr<Comm> make_self_comm();
 // exception of any rank aborts the others' collectives and is rethrown here.
 void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const CommOptions& options = {});
 
-// MPI. CommError where this build has none or no launcher started the process. Once a process: it initialises
+// MPI, from libretort_mpi.so beside the program, which is opened here. ConfigError where that or libmpi is missing,
+// CommError where no launcher started the process. Once a process: it initialises
 // MPI, and finalises it with the object. Keep it outside the try block whose handler calls abort(): destroyed
 // by an exception, it ends the group itself.
 std::unique_ptr<Comm> make_mpi_comm(const CommOptions& options = {});
-bool mpi_available();  // built with MPI
+std::string mpi_missing();  // why this machine cannot use it; "" where it can
 
 // TCP between processes that meet at an address: those that torchrun, Slurm without PMI or Kubernetes starts.
 // A rank that ends, in whatever way, ends its peers' collectives.

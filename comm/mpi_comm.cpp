@@ -1,24 +1,28 @@
 // MPI as a Transport: messages between pairs of ranks, polled, so that a watchdog can end the wait.
-// Every MPI call of the process is made by QueuedComm's worker thread.
+// Every MPI call of the process is made by QueuedComm's worker thread. Signs of life are messages of a byte in a
+// communicator of their own. A part of libretort_mpi.so (comm/mpi.cpp).
 #define OMPI_SKIP_MPICXX 1
 #include <mpi.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <set>
 #include <thread>
+#include <vector>
 
-#include "comm/bootstrap.h"
-#include "comm/comm.h"
-#include "comm/queued_comm.h"
+#include "comm/deadline.h"
+#include "comm/pulse.h"
+#include "comm/transport.h"
 #include "core/error.h"
 
 namespace retort::comm {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = Pulse::Clock;
 
 constexpr size_t kMaxMessage = size_t{1} << 30;  // MPI-3 counts in int
 constexpr auto kNap = std::chrono::microseconds(100);
@@ -35,17 +39,13 @@ void must(int code, const char* call) {
 
 class MpiTransport final : public Transport {
  public:
-  explicit MpiTransport(double timeout_seconds) : timeout_(timeout_seconds) {
-    int before = 0, provided = 0;
-    MPI_Initialized(&before);
-    check<CommError>(!before, "[mpi] a process joins its MPI group once, and this one has joined already");
-    must(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
-    check<CommError>(provided >= MPI_THREAD_SERIALIZED, "[mpi] needs MPI_THREAD_SERIALIZED, got level {}",
-                     provided);
-    must(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
-    must(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    must(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
-    must(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  MpiTransport(double timeout, double alone) : MpiTransport(timeout) {
+    pulse_.emplace(size_, timeout, alone);
+    outgoing_.assign(static_cast<size_t>(size_), MPI_REQUEST_NULL);
+    incoming_ = outgoing_;
+    signs_.resize(static_cast<size_t>(size_));
+    for (int peer = 0; peer < size_; ++peer)
+      if (peer != rank_) expect_sign(peer);
   }
 
   ~MpiTransport() override {
@@ -54,8 +54,13 @@ class MpiTransport final : public Transport {
       std::fflush(stderr);
       MPI_Abort(MPI_COMM_WORLD, static_cast<int>(ExitCode::kCommunication));
     }
-    MPI_Comm_free(&comm_);
-    MPI_Finalize();
+    for (auto* requests : {&incoming_, &outgoing_})
+      for (MPI_Request& one : *requests) {
+        if (one == MPI_REQUEST_NULL) continue;
+        MPI_Cancel(&one);
+        MPI_Request_free(&one);
+      }
+    MPI_Finalize();  // with the communicators
   }
 
   int rank() const override { return rank_; }
@@ -90,6 +95,23 @@ class MpiTransport final : public Transport {
     wait(requests, peers, kPatience + std::chrono::nanoseconds(bytes), how);
   }
 
+  void beat() override {
+    pulse_->sent();
+    for (int peer = 0; peer < size_; ++peer) {
+      if (peer == rank_) continue;
+      const auto p = static_cast<size_t>(peer);
+      for (int heard = 1; heard != 0;) {
+        must(MPI_Test(&incoming_[p], &heard, MPI_STATUS_IGNORE), "MPI_Test");
+        if (heard == 0) break;
+        pulse_->heard(peer);
+        expect_sign(peer);
+      }
+      int gone = 1;  // one that has not gone yet says enough
+      must(MPI_Test(&outgoing_[p], &gone, MPI_STATUS_IGNORE), "MPI_Test");
+      if (gone) must(MPI_Isend(&kSign, 1, MPI_BYTE, peer, 0, lives_, &outgoing_[p]), "MPI_Isend");
+    }
+  }
+  double beat_seconds() const override { return pulse_->interval(); }
   void interrupt() noexcept override { interrupted_ = true; }
 
   [[noreturn]] void abort(int exit_code) override {
@@ -108,8 +130,10 @@ class MpiTransport final : public Transport {
       if (done) return;
       check<CommError>(!interrupted_, "[mpi] rank {} was interrupted", rank_);
       const Clock::duration waited = Clock::now() - start;
-      if (how == Wait::kWatched && waited > std::chrono::duration<double>(timeout_))
-        throw MissingRanks{missing(requests, peers), timeout_};
+      if (pulse_->due()) {
+        beat();
+        pulse_->check(missing(requests, peers), start, how);
+      }
       if (waited < patience)
         std::this_thread::yield();
       else
@@ -127,21 +151,42 @@ class MpiTransport final : public Transport {
     return {ranks.begin(), ranks.end()};
   }
 
-  const double timeout_;
-  MPI_Comm comm_ = MPI_COMM_NULL;
+  explicit MpiTransport(double timeout) {
+    const Deadline deadline(timeout, "joining the MPI group");
+    int before = 0, provided = 0;
+    MPI_Initialized(&before);
+    check<CommError>(!before, "[mpi] a process joins its MPI group once, and this one has joined already");
+    must(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "MPI_Init_thread");
+    check<CommError>(provided >= MPI_THREAD_SERIALIZED, "[mpi] needs MPI_THREAD_SERIALIZED, got level {}",
+                     provided);
+    for (MPI_Comm* one : {&comm_, &lives_}) {
+      must(MPI_Comm_dup(MPI_COMM_WORLD, one), "MPI_Comm_dup");
+      must(MPI_Comm_set_errhandler(*one, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    }
+    must(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
+    must(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
+  }
+
+  void expect_sign(int peer) {
+    const auto p = static_cast<size_t>(peer);
+    must(MPI_Irecv(&signs_[p], 1, MPI_BYTE, peer, 0, lives_, &incoming_[p]), "MPI_Irecv");
+  }
+
+  static constexpr char kSign = 0;
+  MPI_Comm comm_ = MPI_COMM_NULL, lives_ = MPI_COMM_NULL;
+  std::optional<Pulse> pulse_;
+  std::vector<MPI_Request> outgoing_, incoming_;  // signs of life, by peer
+  std::vector<char> signs_;
   int rank_ = 0, size_ = 1;
   std::atomic<bool> interrupted_ = false;
 };
 
 }  // namespace
 
-std::unique_ptr<Comm> make_mpi_comm(const CommOptions& options) {
-  check<CommError>(mpi_launcher(process_environment).has_value(),
-                   "[mpi] no launcher started this process: use `mpirun -n N retort ...`");
-  const double timeout = options.timeout_seconds;
-  return std::make_unique<QueuedComm>([timeout] { return std::make_unique<MpiTransport>(timeout); });
-}
-
-bool mpi_available() { return true; }
-
 }  // namespace retort::comm
+
+// comm/mpi.cpp opens the library and owns what this makes.
+extern "C" retort::comm::Transport* retort_mpi_transport(double timeout_seconds, double alone_seconds) {
+  return new retort::comm::MpiTransport(timeout_seconds, alone_seconds);
+}
+extern "C" const char* retort_mpi_stamp() { return RETORT_PLUGIN_STAMP; }

@@ -1,5 +1,6 @@
 // NCCL lies in the library for NVIDIA's GPUs (nccl_comm.cpp, core/cuda_plugin.h).
 #include "comm/comm.h"
+#include "comm/deadline.h"
 #include "core/cuda_plugin.h"
 #include "core/error.h"
 
@@ -17,6 +18,7 @@ std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap) {
   const std::string& missing = CudaPlugin::get().missing();
   check<CommError>(missing.empty(), "[nccl] {}", missing);
   check<CommError>(make_nccl() != nullptr, "[nccl] {} was built without NCCL", CudaPlugin::path());
+  const Deadline deadline(CommOptions().timeout_seconds, "joining the NCCL group");
   return std::unique_ptr<Comm>(make_nccl()(bootstrap));
 }
 

@@ -143,6 +143,30 @@ class NcclComm final : public Comm {
       return code == ncclSuccess ? end : code;
     });
   }
+  Pending exchange(std::vector<at::Tensor> send, std::vector<at::Tensor> receive) override {
+    check_messages(send, receive, rank(), size());
+    std::vector<at::Tensor> tensors;
+    for (const auto* messages : {&send, &receive})
+      for (const at::Tensor& one : *messages)
+        if (one.defined()) tensors.push_back(one);
+    // Ranks without messages call as the others do: whether tensors are on devices is the same on all.
+    if (!tensors.empty() && tensors.front().is_cpu())
+      return bootstrap_.exchange(std::move(send), std::move(receive));
+    return start(tensors, [&] {
+      ncclResult_t code = ncclGroupStart();
+      for (size_t peer = 0; peer < send.size() && code == ncclSuccess; ++peer) {
+        const at::Tensor &to = send[peer], &from = receive[peer];
+        const int number = static_cast<int>(peer);
+        if (to.defined())
+          code = ncclSend(to.const_data_ptr(), to.nbytes(), ncclUint8, number, comm_, stream_);
+        if (code == ncclSuccess && from.defined())
+          code = ncclRecv(from.mutable_data_ptr(), from.nbytes(), ncclUint8, number, comm_, stream_);
+      }
+      const ncclResult_t end = ncclGroupEnd();
+      return code == ncclSuccess ? end : code;
+    });
+  }
+  Flight* flight() override { return bootstrap_.flight(); }
   std::shared_ptr<Comm> subgroup(const std::vector<int>&) override {
     fail<ConfigError>("[nccl] has no groups of some of the ranks: leave parallel.replicas at 1");
   }

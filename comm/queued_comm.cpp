@@ -10,9 +10,11 @@
 #include <exception>
 #include <future>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 
+#include "comm/flight.h"
 #include "comm/ordered_reduce.h"
 #include "comm/tree_sum.h"
 #include "core/digest.h"
@@ -38,6 +40,19 @@ void check_dense(std::string_view operation, const at::Tensor& tensor) {
 }
 
 }  // namespace
+
+std::string MissingRanks::text() const {
+  const std::string who = fmt::format("waited {:g} s for rank {}", seconds, fmt::join(ranks, ", "));
+  switch (how) {
+    case How::kWatched:
+      return who + " (RETORT_COMM_TIMEOUT=SECONDS sets how long)";
+    case How::kSilent:
+      return who + ", which gave no sign of life (RETORT_COMM_TIMEOUT=SECONDS sets how long)";
+    case How::kAlone:
+      return who + ", which lives (RETORT_COMM_ALONE_TIMEOUT=SECONDS sets how long)";
+  }
+  return who;
+}
 
 // A tensor cut into one run of elements a rank, as evenly as possible.
 struct QueuedComm::Slices {
@@ -65,10 +80,19 @@ std::string QueuedComm::Call::text() const {
       return fmt::format("all_gather of {} {} (number {})", count, type, number);
     case kAllToAll:
       return fmt::format("all_to_all of {} {}, cut as {:08x} (number {})", count, type, cut, number);
+    case kExchange:
+      return fmt::format("exchange of {} bytes for {} (number {})", count, expected, number);
     case kBarrier:
       return fmt::format("barrier (number {})", number);
   }
   return "a call that this version does not know";
+}
+
+bool QueuedComm::Call::meets(const Call& theirs) const {
+  const bool sizes =
+      kind == kExchange ? count == theirs.expected && expected == theirs.count : count == theirs.count;
+  return sizes && kind == theirs.kind && detail == theirs.detail && dtype == theirs.dtype &&
+         cut == theirs.cut && number == theirs.number && group == theirs.group;
 }
 
 // Owns the transport, and runs the jobs of all groups over it in the order of their calls.
@@ -110,12 +134,14 @@ struct QueuedComm::Worker {
   }
 
   std::unique_ptr<Transport> transport;
+  std::optional<Flight> flight;
   std::exception_ptr broken;  // after one failed collective the ranks no longer agree on the next
 
  private:
   void work(const std::function<std::unique_ptr<Transport>()>& make, std::promise<void>& ready) {
     try {
       transport = make();
+      flight.emplace(transport->rank(), transport->size(), transport->name());
     } catch (...) {
       ready.set_exception(std::current_exception());
       return;
@@ -125,7 +151,12 @@ struct QueuedComm::Worker {
       std::packaged_task<void()> job;
       {
         std::unique_lock lock(mutex);
-        changed.wait(lock, [&] { return stop || !jobs.empty(); });
+        const std::chrono::duration<double> beat(transport->beat_seconds());
+        if (!changed.wait_for(lock, beat, [&] { return stop || !jobs.empty(); })) {
+          lock.unlock();
+          transport->beat();
+          continue;
+        }
         if (jobs.empty()) break;
         job = std::move(jobs.front());
         jobs.pop_front();
@@ -181,7 +212,13 @@ std::shared_ptr<Comm> QueuedComm::subgroup(const std::vector<int>& ranks) {
 
 int QueuedComm::own() const { return worker_->transport->rank(); }
 
-void QueuedComm::exchange(const Sends& send, const Receives& receive, Transport::Wait wait) {
+int QueuedComm::number_of(int peer) const {
+  return members_.empty() ? peer : members_[static_cast<size_t>(peer)];
+}
+
+Flight* QueuedComm::flight() { return &*worker_->flight; }
+
+void QueuedComm::transfer(const Sends& send, const Receives& receive, Transport::Wait wait) {
   if (members_.empty()) return worker_->transport->exchange(send, receive, wait);
   const auto all = static_cast<size_t>(worker_->transport->size());
   Sends send_all(all);
@@ -193,41 +230,69 @@ void QueuedComm::exchange(const Sends& send, const Receives& receive, Transport:
   worker_->transport->exchange(send_all, receive_all, wait);
 }
 
-Pending QueuedComm::submit(Call call, std::function<void()> body) {
+Pending QueuedComm::submit(Call call, int64_t bytes, std::function<void()> body, std::vector<Call> to) {
   call.number = calls_++;
   call.group = group_;
+  for (Call& one : to) one.number = call.number, one.group = call.group;
   std::packaged_task<void()> job(  // a subgroup lives until its calls are done
-      [this, keep = weak_from_this().lock(), call, body = std::move(body)] { run(call, body); });
+      [this, keep = weak_from_this().lock(), call, bytes, body = std::move(body), to = std::move(to)] {
+        run(call, bytes, body, to);
+      });
   Pending pending(job.get_future().share());
   worker_->add(std::move(job));
   return pending;
 }
 
-void QueuedComm::run(const Call& call, const std::function<void()>& body) {
+void QueuedComm::run(const Call& call, int64_t bytes, const std::function<void()>& body,
+                     const std::vector<Call>& to) {
   std::exception_ptr& broken = worker_->broken;
   if (broken) std::rethrow_exception(broken);
+  Flight& flight = *worker_->flight;
+  flight.begin({call.number, fmt::format("{}", fmt::join(members_, ", ")), call.text(), bytes});
+  std::string why;
   try {
-    agree(call);
+    agree(call, to);
     body();
+    flight.end();
+    return;
   } catch (const MissingRanks& missing) {
-    broken = std::make_exception_ptr(CommError(fmt::format(
-        "[comm] rank {}: {} waited {:g} s for rank {} (RETORT_COMM_TIMEOUT=SECONDS sets how long)", own(),
-        call.text(), missing.seconds, fmt::join(missing.ranks, ", "))));
+    why = fmt::format("[comm] rank {}: {} {}", own(), call.text(), missing.text());
+  } catch (const CommError& error) {
+    why = fmt::format("[comm] rank {}: {}: {}", own(), call.text(), error.what());
   } catch (...) {
     broken = std::current_exception();
+    why = "an error that is no peer's";
   }
-  if (broken) std::rethrow_exception(broken);
+  if (!broken) broken = std::make_exception_ptr(CommError(why));
+  worker_->transport->tell(why);
+  flight.fail(why);
+  std::rethrow_exception(broken);
 }
 
-void QueuedComm::agree(const Call& call) {
-  std::vector<Call> calls(size_, call);
+// Ranks tell each other as well how long they have waited so far, which is how all know who is slow.
+void QueuedComm::agree(const Call& call, const std::vector<Call>& to) {
+  const auto start = std::chrono::steady_clock::now();
+  Flight& flight = *worker_->flight;
+  const bool barrier = call.kind == Call::kBarrier;
+  std::vector<Call> mine = to.empty() ? std::vector<Call>(static_cast<size_t>(size_), call) : to,
+                    theirs = mine;
+  Sends send;
   Receives receive;
-  for (Call& theirs : calls) receive.push_back(std::as_writable_bytes(std::span(&theirs, 1)));
-  exchange(Sends(size_, std::as_bytes(std::span(&call, 1))), receive,
-           call.kind == Call::kBarrier ? Transport::Wait::kPatient : Transport::Wait::kWatched);
-  for (int peer = 0; peer < size_; ++peer)
-    check<CommError>(calls[peer] == call, "[comm] ranks call different collectives: rank {} {}, rank {} {}",
-                     own(), call.text(), members_.empty() ? peer : members_[peer], calls[peer].text());
+  for (size_t peer = 0; peer < mine.size(); ++peer) {
+    mine[peer].waited = flight.own_wait();
+    send.push_back(std::as_bytes(std::span(&mine[peer], 1)));
+    receive.push_back(std::as_writable_bytes(std::span(&theirs[peer], 1)));
+  }
+  transfer(send, receive, barrier ? Transport::Wait::kPatient : Transport::Wait::kWatched);
+  for (int peer = 0; peer < size_; ++peer) {
+    const Call &here = mine[static_cast<size_t>(peer)], &there = theirs[static_cast<size_t>(peer)];
+    if (peer == rank_) continue;
+    check<CommError>(here.meets(there), "ranks call different collectives: rank {} {}, rank {} {}", own(),
+                     here.text(), number_of(peer), there.text());
+    flight.waited(number_of(peer), there.waited);
+  }
+  const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+  flight.waited(own(), flight.own_wait() + (barrier ? 0.0 : waited.count()));
 }
 
 // out: `in` of every rank, one after the other.
@@ -235,13 +300,13 @@ void QueuedComm::gather_all(std::byte* out, std::span<const std::byte> in) {
   Receives receive;
   for (int peer = 0; peer < size_; ++peer) receive.emplace_back(out + peer * in.size(), in.size());
   if (!in.empty()) std::memmove(receive[rank_].data(), in.data(), in.size());
-  exchange(Sends(size_, in), receive);
+  transfer(Sends(size_, in), receive);
 }
 
 void QueuedComm::gather_slices(const Slices& slices) {
   Receives receive;
   for (int peer = 0; peer < size_; ++peer) receive.push_back(slices[peer]);
-  exchange(Sends(size_, slices[rank_]), receive);
+  transfer(Sends(size_, slices[rank_]), receive);
 }
 
 // This rank's slice of a row from every other rank: out[r] is rank r's.
@@ -253,7 +318,7 @@ void QueuedComm::trade_slices(std::byte* out, const Slices& slices) {
     send.push_back(slices[peer]);
     receive.emplace_back(out + peer * bytes, bytes);
   }
-  exchange(send, receive);
+  transfer(send, receive);
 }
 
 // Rows of `tensor`: this rank's subtrees of a tree over runs of `leaves`. The first becomes the result.
@@ -288,7 +353,7 @@ void QueuedComm::spread(const at::Tensor& tensor, int root) {
   Receives receive(size_);
   for (int peer = 0; rank_ == root && peer < size_; ++peer) send[peer] = small ? whole : slices[peer];
   if (rank_ != root) receive[root] = small ? whole : slices[rank_];
-  exchange(send, receive);
+  transfer(send, receive);
   if (!small) gather_slices(slices);
 }
 
@@ -297,6 +362,7 @@ Pending QueuedComm::all_reduce(at::Tensor tensor, Reduce reduce) {
   check_reducible(tensor.scalar_type());
   return submit({Call::kAllReduce, static_cast<int32_t>(reduce), static_cast<int32_t>(tensor.scalar_type()),
                  0, tensor.numel()},
+                static_cast<int64_t>(tensor.nbytes()),
                 [this, tensor, reduce] { reduce_all(tensor, reduce, 1, 1); });
 }
 
@@ -306,6 +372,7 @@ Pending QueuedComm::sum_tree(at::Tensor nodes_PN, int64_t leaves) {
   check_nodes(nodes_PN, rows);
   return submit({Call::kSumTree, static_cast<int32_t>(leaves), static_cast<int32_t>(nodes_PN.scalar_type()),
                  0, nodes_PN.numel()},
+                static_cast<int64_t>(nodes_PN.nbytes()),
                 [=, this] { reduce_all(nodes_PN, Reduce::kSum, rows, leaves); });
 }
 
@@ -313,7 +380,7 @@ Pending QueuedComm::broadcast(at::Tensor tensor, int root) {
   check_dense("broadcast", tensor);
   check(root >= 0 && root < size_, "[broadcast] root must be a rank below {}, got {}", size_, root);
   return submit({Call::kBroadcast, root, static_cast<int32_t>(tensor.scalar_type()), 0, tensor.numel()},
-                [this, tensor, root] { spread(tensor, root); });
+                static_cast<int64_t>(tensor.nbytes()), [this, tensor, root] { spread(tensor, root); });
 }
 
 Pending QueuedComm::all_gather(at::Tensor out, at::Tensor in) {
@@ -324,6 +391,7 @@ Pending QueuedComm::all_gather(at::Tensor out, at::Tensor in) {
         "[all_gather] out must be contiguous with {} x {} elements of {}, got {} of {}", size_, in.numel(),
         c10::toString(in.scalar_type()), out.numel(), c10::toString(out.scalar_type()));
   return submit({Call::kAllGather, 0, static_cast<int32_t>(in.scalar_type()), 0, in.numel()},
+                static_cast<int64_t>(out.nbytes()),
                 [this, out, in] { gather_all(mutable_host_bytes(out).data(), host_bytes(in)); });
 }
 
@@ -339,7 +407,7 @@ void QueuedComm::trade_runs(const std::vector<at::Tensor>& out, const at::Tensor
     receive.push_back(mutable_host_bytes(out[peer]));
   }
   if (!send[rank_].empty()) std::memcpy(receive[rank_].data(), send[rank_].data(), send[rank_].size());
-  exchange(send, receive);
+  transfer(send, receive);
 }
 
 Pending QueuedComm::all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std::vector<int64_t> bounds) {
@@ -348,11 +416,38 @@ Pending QueuedComm::all_to_all(std::vector<at::Tensor> out, at::Tensor in_N, std
   check_runs(out, in_N, bounds, rank_, size_);
   const auto cut = static_cast<uint32_t>(xxh3(std::as_bytes(std::span(bounds))));
   return submit({Call::kAllToAll, 0, static_cast<int32_t>(in_N.scalar_type()), cut, in_N.numel()},
-                [=, this] { trade_runs(out, in_N, bounds); });
+                static_cast<int64_t>(in_N.nbytes()), [=, this] { trade_runs(out, in_N, bounds); });
+}
+
+void QueuedComm::trade_messages(const std::vector<at::Tensor>& send, const std::vector<at::Tensor>& receive) {
+  Sends out;
+  Receives in;
+  for (const at::Tensor& one : send)
+    out.push_back(one.defined() ? host_bytes(one) : std::span<const std::byte>());
+  for (const at::Tensor& one : receive)
+    in.push_back(one.defined() ? mutable_host_bytes(one) : std::span<std::byte>());
+  if (!out[rank_].empty()) std::memcpy(in[rank_].data(), out[rank_].data(), out[rank_].size());
+  transfer(out, in);
+}
+
+// Each two ranks compare what they trade: the bytes of a message, which has one dtype for all.
+Pending QueuedComm::exchange(std::vector<at::Tensor> send, std::vector<at::Tensor> receive) {
+  check_messages(send, receive, rank_, size_);
+  int64_t bytes = 0;
+  std::vector<Call> to(send.size(), Call{Call::kExchange});
+  for (size_t peer = 0; peer < to.size(); ++peer) {
+    for (const at::Tensor* one : {&send[peer], &receive[peer]})
+      if (one->defined()) check_dense("exchange", *one);
+    if (send[peer].defined()) to[peer].count = static_cast<int64_t>(send[peer].nbytes());
+    if (receive[peer].defined()) to[peer].expected = static_cast<int64_t>(receive[peer].nbytes());
+    bytes += to[peer].count + to[peer].expected;
+  }
+  return submit(
+      {Call::kExchange}, bytes, [=, this] { trade_messages(send, receive); }, to);
 }
 
 void QueuedComm::barrier() {
-  submit({Call::kBarrier}, [] {}).wait();
+  submit({Call::kBarrier}, 0, [] {}).wait();
 }
 
 void QueuedComm::abort(const std::string& why, int exit_code) {

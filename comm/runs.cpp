@@ -24,4 +24,19 @@ void check_runs(const std::vector<at::Tensor>& out, const at::Tensor& in_N,
           c10::toString(in_N.scalar_type()), one.numel(), c10::toString(one.scalar_type()));
 }
 
+void check_messages(const std::vector<at::Tensor>& send, const std::vector<at::Tensor>& receive, int rank,
+                    int size) {
+  check(std::ssize(send) == size && std::ssize(receive) == size,
+        "[exchange] needs a message or none a rank, got {} and {} for {} ranks", send.size(), receive.size(),
+        size);
+  for (const auto* messages : {&send, &receive})
+    for (const at::Tensor& one : *messages)
+      check(!one.defined() || one.is_contiguous(), "[exchange] needs contiguous tensors, got one of {}",
+            one.defined() ? format_shape(one.sizes()) : "");
+  const at::Tensor &from = send[static_cast<size_t>(rank)], &to = receive[static_cast<size_t>(rank)];
+  check(from.defined() == to.defined() &&
+            (!from.defined() || (from.numel() == to.numel() && from.scalar_type() == to.scalar_type())),
+        "[exchange] what rank {} sends itself must be what it receives", rank);
+}
+
 }  // namespace retort::comm

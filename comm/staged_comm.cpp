@@ -46,6 +46,18 @@ class StagedComm final : public Comm {
     }
     return then(host_.all_to_all(here, in_N.detach().cpu(), std::move(bounds)), std::move(arrived));
   }
+  Pending exchange(std::vector<at::Tensor> send, std::vector<at::Tensor> receive) override {
+    std::vector<Arrived> arrived;
+    for (at::Tensor& one : send)
+      if (one.defined() && !one.is_cpu()) one = one.detach().cpu();
+    for (at::Tensor& one : receive) {
+      if (!one.defined() || one.is_cpu()) continue;
+      arrived.push_back({one, room_for(one)});
+      one = arrived.back().on_host;
+    }
+    return then(host_.exchange(std::move(send), std::move(receive)), std::move(arrived));
+  }
+  Flight* flight() override { return host_.flight(); }
   std::shared_ptr<Comm> subgroup(const std::vector<int>& ranks) override {
     return std::make_shared<StagedComm>(host_.subgroup(ranks));
   }
@@ -64,6 +76,7 @@ class StagedComm final : public Comm {
   }
   // The copies are made by whoever waits first.
   static Pending then(Pending arrival, std::vector<Arrived> arrived) {
+    if (arrived.empty()) return arrival;
     return Pending(
         std::async(std::launch::deferred, [arrival = std::move(arrival), arrived = std::move(arrived)] {
           arrival.wait();

@@ -3,6 +3,8 @@
 // The ranks meet at LibTorch's TCPStore, which rank 0 serves unless torchrun's agent does. Each rank puts the
 // address at which it listens there, connects to the lower ranks and accepts the higher ones; whoever
 // connects sends the group's token and its rank. The ranks leave the store as soon as all are joined.
+//
+// Beside each connection is a second one for signs of life: a zero byte now and then, and, when a rank ends the group, why.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/ranges.h>
@@ -12,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -24,6 +27,7 @@
 #include <utility>
 
 #include "comm/comm.h"
+#include "comm/pulse.h"
 #include "comm/queued_comm.h"
 #include "core/errno_text.h"
 #include "core/error.h"
@@ -33,10 +37,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kNapMilliseconds = 50;     // between two checks of interrupt() and the watchdog
-constexpr int kGreetingSeconds = 10;     // until a connection has sent its greeting
-constexpr double kVanishedSeconds = 60;  // until a machine that answers nothing counts as gone
-constexpr size_t kMaxPiece = 1 << 20;    // so that sending to one peer does not hold up the others
+constexpr int kNapMilliseconds = 50;        // between two checks of interrupt() and the watchdog
+constexpr int kGreetingSeconds = 10;        // until a connection has sent its greeting
+constexpr double kVanishedSeconds = 60;     // until a machine that answers nothing counts as gone
+constexpr int kFarewellMilliseconds = 500;  // for why a peer has left
+constexpr size_t kMaxPiece = 1 << 20;       // so that sending to one peer does not hold up the others
 
 [[noreturn]] void fail_call(std::string_view what) {
   fail<CommError>("[tcp] {} failed: {}", what, errno_text());
@@ -101,7 +106,7 @@ Socket listen_at(Address& address, int backlog) {
 // What a rank sends first. Both ends are this program, so the bytes keep the machine's order.
 struct Greeting {
   uint64_t token;
-  int64_t rank;
+  int32_t rank, signs;  // signs: 1 for the connection of signs of life
 };
 
 // The store; its exceptions become CommErrors.
@@ -148,9 +153,16 @@ class Meeting {
 
 class TcpTransport final : public Transport {
  public:
-  TcpTransport(const TcpMeeting& at, double timeout)
-      : timeout_(timeout), rank_(at.rank), size_(at.size), peers_(at.size) {
-    Meeting meeting(at, timeout);
+  TcpTransport(const TcpMeeting& at, const CommOptions& options)
+      : timeout_(options.timeout_seconds),
+        rank_(at.rank),
+        size_(at.size),
+        peers_(at.size),
+        signs_(at.size),
+        farewells_(at.size),
+        lost_(at.size),
+        pulse_(at.size, options.timeout_seconds, options.alone_seconds) {
+    Meeting meeting(at, timeout_);
     if (rank_ == 0) {
       std::random_device random;
       const uint64_t token = uint64_t{random()} << 32 | random();
@@ -160,11 +172,15 @@ class TcpTransport final : public Transport {
     Address mine = own_address(at);
     const Socket door = listen_at(mine, size_);
     meeting.set(fmt::format("address {}", rank_), &mine, sizeof(mine));
-    for (int peer = 0; peer < rank_; ++peer)
-      peers_[peer] = connect_to(peer, meeting.get<Address>(fmt::format("address {}", peer)), token);
+    for (int peer = 0; peer < rank_; ++peer) {
+      const auto address = meeting.get<Address>(fmt::format("address {}", peer));
+      peers_[peer] = connect_to(peer, address, token, false);
+      signs_[peer] = connect_to(peer, address, token, true);
+    }
     let_in(door, token);
-    for (const Socket& peer : peers_)
-      if (peer.get() >= 0) prepare(peer);
+    for (const auto* sockets : {&peers_, &signs_})
+      for (const Socket& one : *sockets)
+        if (one.get() >= 0) prepare(one);
     wait_for_all();  // the store may go when every rank is joined
   }
 
@@ -185,12 +201,34 @@ class TcpTransport final : public Transport {
       bool any = false;
       for (Progress& p : open) any |= move(p);
       std::erase_if(open, [](const Progress& p) { return p.send.empty() && p.receive.empty(); });
+      if (open.empty()) break;
+      if (pulse_.due()) beat();
       const Clock::time_point now = Clock::now();
       if (any) moved = now;
-      if (any || open.empty()) continue;
-      if (how == Wait::kWatched && now - moved > std::chrono::duration<double>(timeout_)) throw missing(open);
+      if (any) continue;
+      std::vector<int> waited_for;
+      for (const Progress& p : open) {
+        waited_for.push_back(p.peer);
+        check<CommError>(lost_[p.peer].empty(), "[tcp] rank {} lost rank {}: {}", rank_, p.peer,
+                         lost_[p.peer]);
+      }
+      pulse_.check(waited_for, moved, how);
       nap(open);
     }
+  }
+
+  // A byte to each peer, and what they have sent. What does not fit now says nothing new.
+  void beat() override {
+    const char sign = 0;
+    pulse_.sent();
+    for (const Socket& one : signs_)
+      if (one.get() >= 0) (void)::send(one.get(), &sign, 1, MSG_NOSIGNAL);
+    for (int peer = 0; peer < size_; ++peer) listen_to(peer);
+  }
+  double beat_seconds() const override { return pulse_.interval(); }
+  void tell(const std::string& why) noexcept override {
+    for (const Socket& one : signs_)
+      if (one.get() >= 0) (void)::send(one.get(), why.data(), why.size(), MSG_NOSIGNAL);
   }
 
   void interrupt() noexcept override { interrupted_ = true; }
@@ -204,28 +242,28 @@ class TcpTransport final : public Transport {
     std::span<std::byte> receive;
   };
 
-  Socket connect_to(int peer, const Address& address, uint64_t token) const;
+  Socket connect_to(int peer, const Address& address, uint64_t token, bool signs) const;
   void let_in(const Socket& door, uint64_t token);
   std::vector<int> strangers() const;
   void prepare(const Socket& peer) const;
   void wait_for_all();
   bool move(Progress& p);
   void nap(const std::vector<Progress>& open) const;
-  MissingRanks missing(const std::vector<Progress>& open) const {
-    MissingRanks out{{}, timeout_};
-    for (const Progress& p : open) out.ranks.push_back(p.peer);
-    return out;
-  }
+  bool listen_to(int peer);
+  std::string why_left(int peer);
 
   const double timeout_;
   const int rank_, size_;
-  std::vector<Socket> peers_;
+  std::vector<Socket> peers_, signs_;
+  std::vector<std::string> farewells_;  // what each has told of its end
+  std::vector<std::string> lost_;       // why its machine cannot be reached
+  Pulse pulse_;
   std::atomic<bool> interrupted_ = false;
 };
 
-Socket TcpTransport::connect_to(int peer, const Address& address, uint64_t token) const {
+Socket TcpTransport::connect_to(int peer, const Address& address, uint64_t token, bool signs) const {
   Socket out(::socket(address.bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const Greeting greeting{token, rank_};
+  const Greeting greeting{token, rank_, signs ? 1 : 0};
   const timeval patience{static_cast<time_t>(std::ceil(timeout_)),
                          0};  // the system's own is two minutes and more
   if (out.get() >= 0) ::setsockopt(out.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
@@ -238,7 +276,7 @@ Socket TcpTransport::connect_to(int peer, const Address& address, uint64_t token
 void TcpTransport::let_in(const Socket& door, uint64_t token) {
   const Clock::time_point end =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_));
-  for (int missing = size_ - 1 - rank_; missing > 0;) {
+  for (int missing = 2 * (size_ - 1 - rank_); missing > 0;) {
     check<CommError>(Clock::now() < end, "[tcp] rank {} waited {:g} s for rank {} to connect", rank_,
                      timeout_, fmt::join(strangers(), ", "));
     pollfd at_door{door.get(), POLLIN, 0};
@@ -250,7 +288,7 @@ void TcpTransport::let_in(const Socket& door, uint64_t token) {
     Greeting greeting{};
     if (::recv(guest.get(), &greeting, sizeof(greeting), MSG_WAITALL) != sizeof(greeting)) continue;
     if (greeting.token != token || greeting.rank <= rank_ || greeting.rank >= size_) continue;  // a stranger
-    Socket& place = peers_[greeting.rank];
+    Socket& place = (greeting.signs == 1 ? signs_ : peers_)[greeting.rank];
     check<CommError>(place.get() < 0, "[tcp] two processes have joined as rank {}", greeting.rank);
     place = std::move(guest);
     --missing;
@@ -261,7 +299,7 @@ void TcpTransport::let_in(const Socket& door, uint64_t token) {
 std::vector<int> TcpTransport::strangers() const {
   std::vector<int> out;
   for (int peer = rank_ + 1; peer < size_; ++peer)
-    if (peers_[peer].get() < 0) out.push_back(peer);
+    if (peers_[peer].get() < 0 || signs_[peer].get() < 0) out.push_back(peer);
   return out;
 }
 
@@ -294,7 +332,7 @@ void TcpTransport::wait_for_all() {
 bool TcpTransport::move(Progress& p) {
   const int peer = peers_[p.peer].get();
   const auto stays = [&](bool there) {
-    check<CommError>(there, "[tcp] rank {} waits for rank {}, which has left the group", rank_, p.peer);
+    if (!there) fail<CommError>("[tcp] rank {} waits for rank {}, {}", rank_, p.peer, why_left(p.peer));
   };
   const auto moved = [&](ssize_t bytes) {
     stays(bytes >= 0 || (errno != ECONNRESET && errno != EPIPE));  // left with bytes of ours unread
@@ -316,6 +354,29 @@ bool TcpTransport::move(Progress& p) {
   return sent + received > 0;
 }
 
+// Takes what a peer has said; false at the end of it.
+bool TcpTransport::listen_to(int peer) {
+  if (signs_[peer].get() < 0) return false;
+  std::array<char, 4096> said;
+  for (;;) {
+    const ssize_t bytes = ::recv(signs_[peer].get(), said.data(), said.size(), 0);
+    if (bytes < 0 && (errno == ETIMEDOUT || errno == EHOSTUNREACH || errno == ENETUNREACH))
+      lost_[peer] = errno_text();
+    if (bytes <= 0) return bytes < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+    pulse_.heard(peer);
+    std::ranges::copy_if(said.begin(), said.begin() + bytes, std::back_inserter(farewells_[peer]),
+                         [](char c) { return c != 0; });
+  }
+}
+
+std::string TcpTransport::why_left(int peer) {
+  const Clock::time_point end = Clock::now() + std::chrono::milliseconds(kFarewellMilliseconds);
+  pollfd ready{signs_[peer].get(), POLLIN, 0};
+  while (listen_to(peer) && Clock::now() < end) ::poll(&ready, 1, kNapMilliseconds);
+  return farewells_[peer].empty() ? "which has left the group"
+                                  : fmt::format("which has left the group ({})", farewells_[peer]);
+}
+
 void TcpTransport::nap(const std::vector<Progress>& open) const {
   std::vector<pollfd> ready;
   for (const Progress& p : open)
@@ -331,8 +392,7 @@ std::unique_ptr<Comm> make_tcp_comm(const TcpMeeting& at, const CommOptions& opt
   check<CommError>(at.rank >= 0 && at.rank < at.size, "[tcp] the rank must be in [0, {}), got {}", at.size,
                    at.rank);
   check<CommError>(at.port > 0 && at.port < 65536, "[tcp] the port must be in [1, 65535], got {}", at.port);
-  const double timeout = options.timeout_seconds;
-  return std::make_unique<QueuedComm>([at, timeout] { return std::make_unique<TcpTransport>(at, timeout); });
+  return std::make_unique<QueuedComm>([at, options] { return std::make_unique<TcpTransport>(at, options); });
 }
 
 }  // namespace retort::comm

@@ -24,8 +24,9 @@ using Receives = std::vector<std::span<std::byte>>;
 // the last one that it has sent.
 class ThreadGroup {
  public:
-  ThreadGroup(int ranks, double timeout_seconds)
-      : timeout_(timeout_seconds),
+  ThreadGroup(int ranks, const CommOptions& options)
+      : timeout_(options.timeout_seconds),
+        alone_(options.alone_seconds),
         boxes_(static_cast<size_t>(ranks) * static_cast<size_t>(ranks)),
         ranks_(static_cast<size_t>(ranks)) {}
 
@@ -123,13 +124,12 @@ class ThreadGroup {
         if (peer != rank && of(peer).left && waits_for(peer)) return true;
       return false;
     };
-    if (wait == Transport::Wait::kPatient)
-      of(rank).changed.wait(lock, over);
-    else
-      of(rank).changed.wait_for(lock, std::chrono::duration<double>(timeout_), over);
+    const bool patient = wait == Transport::Wait::kPatient;
+    const double limit = patient ? alone_ : timeout_;
+    of(rank).changed.wait_for(lock, std::chrono::duration<double>(limit), over);
     if (left == 0) return;
     if (failure_) throw CommError(*failure_);
-    MissingRanks missing{{}, timeout_};
+    MissingRanks missing{{}, limit, patient ? MissingRanks::How::kAlone : MissingRanks::How::kWatched};
     for (int peer = 0; peer < size(); ++peer) {
       if (peer == rank || !waits_for(peer)) continue;
       check<CommError>(!of(peer).left, "[comm] rank {} waits for rank {}, which has left the group", rank,
@@ -152,7 +152,7 @@ class ThreadGroup {
   }
 
   std::mutex mutex_;
-  const double timeout_;
+  const double timeout_, alone_;
   std::vector<Box> boxes_;
   std::deque<Rank> ranks_;
   std::optional<std::string> failure_;
@@ -181,7 +181,7 @@ class ThreadTransport final : public Transport {
 
 void run_thread_ranks(int ranks, const std::function<void(Comm&)>& body, const CommOptions& options) {
   check(ranks >= 1, "[comm] a group needs at least 1 rank, got {}", ranks);
-  ThreadGroup group(ranks, options.timeout_seconds);
+  ThreadGroup group(ranks, options);
   std::mutex mutex;
   std::exception_ptr first;
   std::string refused;

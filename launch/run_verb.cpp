@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "comm/bootstrap.h"
+#include "comm/flight.h"
 #include "comm/together.h"
 #include "launch/signals.h"
 #include "launch/verbs.h"
@@ -39,6 +40,7 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
     if (comm.size() > 1) facts = facts_of(arguments, recipe);
   });
   comm::must_agree(comm, facts);
+  if (comm.flight()) comm.flight()->write_to(recipe.run.dir);
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
   const bool start_over = arguments.resume == "never", own = start_over || arguments.resume == "auto";

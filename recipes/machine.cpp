@@ -54,7 +54,7 @@ std::string of_nccl() {
 
 std::string describe_machine() {
   return row("cpu", of_cpu()) + of_gpus() + row("nccl", of_nccl()) +
-         row("mpi", comm::mpi_available() ? "built in" : "this program was built without MPI") +
+         row("mpi", comm::mpi_missing().empty() ? "can be used" : comm::mpi_missing()) +
          row("training",
              "retort run takes a GPU for each rank, where they answer (run.device: auto); none has run it "
              "yet");

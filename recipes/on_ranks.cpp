@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include "comm/flight.h"
 #include "comm/staged_comm.h"
 #include "comm/together.h"
 #include "recipes/data_options.h"
@@ -9,11 +10,24 @@
 namespace retort::recipes {
 namespace {
 
+constexpr double kHeldUp = 0.05;  // of the time: worth a line
+
+void tell_straggler(comm::Comm& comm, Log& log) {
+  const std::optional<comm::Flight::Straggler> slow =
+      comm.flight() ? comm.flight()->straggler() : std::nullopt;
+  if (slow && slow->seconds >= kHeldUp * slow->of)
+    log.info(
+        "rank {} has held the others up for {:.1f} s of {:.1f}: the collectives of each waited so much "
+        "longer than its own",
+        slow->rank, slow->seconds, slow->of);
+}
+
 // What travels between ranks on devices goes through host memory, which is what every back end works on.
 StageOutcome in_group(StageContext& context, comm::Comm& comm, Log& log, RankBody body) {
-  if (context.device.is_cpu() || comm.size() == 1) return body(context, comm, log);
-  const auto staged = comm::make_staged_comm(comm);
-  return body(context, *staged, log);
+  const auto staged = context.device.is_cpu() || comm.size() == 1 ? nullptr : comm::make_staged_comm(comm);
+  StageOutcome outcome = body(context, staged ? *staged : comm, log);
+  tell_straggler(comm, log);
+  return outcome;
 }
 
 at::Device device_of(int rank, const at::Device& first) {
@@ -33,6 +47,7 @@ StageOutcome on_ranks(StageContext& context, RankBody body) {
     comm::run_thread_ranks(static_cast<int>(ranks), [&](comm::Comm& comm) {
       StageContext mine = shared;
       mine.device = device_of(comm.rank(), context.device);
+      if (comm.flight()) comm.flight()->write_to(context.alone() ? context.directory : context.run);
       Log quiet(stderr, fmt::format("rank {}: ", comm.rank()), true);
       StageOutcome of_rank = in_group(mine, comm, comm.rank() == 0 ? context.log : quiet, body);
       if (comm.rank() == 0) outcome = std::move(of_rank);

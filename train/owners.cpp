@@ -34,16 +34,10 @@ RowBlocks rows_of(const std::vector<int64_t>& bounds, size_t rank, const RowBloc
   return {bounds[rank], bounds[rank + 1], blocks.step};
 }
 
-// This rank's group, or the ranks that have its place in all groups; nullptr: there is one group.
-std::shared_ptr<comm::Comm> group_of(comm::Comm& comm, int64_t replicas, bool across) {
+// Its axes of data: `replicas` groups, each of which divides all of it.
+comm::Mesh data_mesh(comm::Comm& comm, int64_t replicas) {
   RETORT_ASSERT(replicas >= 1 && comm.size() % replicas == 0);
-  if (replicas == 1) return nullptr;
-  const int shards = comm.size() / static_cast<int>(replicas);
-  std::vector<int> ranks;
-  for (int rank = 0; rank < comm.size(); ++rank)
-    if (across ? rank % shards == comm.rank() % shards : rank / shards == comm.rank() / shards)
-      ranks.push_back(rank);
-  return comm.subgroup(ranks);
+  return {comm, {1, replicas, comm.size() / replicas, 1, 1}};
 }
 
 bool is_copy(const Parameter& p) { return !p.codes && !p.working.is_alias_of(p.master); }
@@ -59,9 +53,8 @@ Divided division(const std::string& name) {
 }
 
 Owners::Owners(const Trained& trained, comm::Comm& comm, Divided what, models::Model* model, int64_t replicas)
-    : within_(group_of(comm, replicas, false)),
-      across_(group_of(comm, replicas, true)),
-      comm_(within_ ? *within_ : comm),
+    : mesh_(data_mesh(comm, replicas)),
+      comm_(mesh_.axis(comm::Axis::kShards)),
       what_(comm_.size() > 1 ? what : Divided::kNothing),
       model_(model),
       blocks_(static_cast<size_t>(comm_.size())) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "comm/comm.h"
+#include "comm/mesh.h"
 #include "models/model.h"
 #include "models/weight_map.h"
 #include "train/gathered_weights.h"
@@ -40,9 +41,10 @@ class Owners {
   bool divides_gradients() const { return what_ >= Divided::kGradients; }
   comm::Comm& group() const { return comm_; }  // which divides
   comm::Comm* across() const {
-    return across_.get();
+    comm::Comm& ranks = mesh_.axis(comm::Axis::kReplicas);
+    return ranks.size() > 1 ? &ranks : nullptr;
   }  // ranks of all groups that own the same; nullptr: of one
-  int64_t replica() const { return across_ ? across_->rank() : 0; }  // this group's number
+  int64_t replica() const { return mesh_.place(comm::Axis::kReplicas); }  // this group's number
   // Of a divided parameter: rank r owns its rows [r] to [r + 1].
   const std::vector<int64_t>& bounds(const models::Parameter& p) const { return bounds_.at(&p); }
   // Of every block in declaration order, from this rank's own.
@@ -67,8 +69,8 @@ class Owners {
   void make_working(const models::Parameter& p, models::WeightMap& map) const;
   std::vector<comm::Pending> share(const models::Parameter& p, const at::Tensor& whole) const;
 
-  std::shared_ptr<comm::Comm> within_, across_;  // of several groups
-  comm::Comm& comm_;                             // this rank's
+  comm::Mesh mesh_;
+  comm::Comm& comm_;  // its axis of shards
   Divided what_;
   models::Model* model_;
   bool rows_alone_ = false;                    // weights are divided

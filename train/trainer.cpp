@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "comm/agreement.h"
+#include "comm/step_watch.h"
 #include "comm/together.h"
 #include "core/digest.h"
 #include "core/error.h"
@@ -163,8 +164,10 @@ TrainReport Trainer::run() {
   bool preempted = false;
   std::unique_ptr<Profile> profile;
   int64_t taken = 0;  // steps of this process
+  comm::StepWatch watch(comm.flight(), parts_.log);
   while (state.step < options_.steps && !preempted && !exhausted(state)) {
     const auto start = std::chrono::steady_clock::now();
+    watch.begin(state.step + 1);
     const std::vector<data::Batch> batches = take(prefetcher, micro_batches_);
     if (comm.rank() == 0 && parts_.profile > 0 && taken++ == kUnprofiled)
       profile = std::make_unique<Profile>(models::device_of(parts_.step.model.parameters()));
@@ -174,6 +177,7 @@ TrainReport Trainer::run() {
       profile.reset();
     }
     state.seconds += seconds_since(start);
+    watch.end();
     account(state, stats, metrics.get());
 
     preempted = stop_requested() && state.step < options_.steps;

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <thread>
 
+#include "comm/deadline.h"
 #include "core/error.h"
 #include "tests/comm/rank_values.h"
 #include "tests/comm/subgroups.h"
@@ -243,6 +244,51 @@ TEST(ThreadComm, DifferentCollectivesAreNamedOnBothSides) {
                  CommError);
 }
 
+TEST(ThreadComm, TradesMessagesAndScattersSums) {
+  trade_messages(*make_self_comm());
+  for (int ranks : {1, 2, 3, 5}) run_thread_ranks(ranks, trade_messages);
+}
+
+TEST(ThreadComm, MessagesThatAreNotExpectedAreTold) {
+  const auto with = [](int64_t sent, int64_t expected) {
+    run_thread_ranks(2, [&](Comm& comm) {
+      std::vector<at::Tensor> send(2), receive(2);
+      if (comm.rank() == 0) send[1] = at::zeros({sent});
+      if (comm.rank() == 1 && expected > 0) receive[0] = at::zeros({expected});
+      comm.exchange(send, receive).wait();
+    });
+  };
+  EXPECT_NO_THROW(with(3, 3));
+  for (const int64_t expected : {4, 0})
+    EXPECT_THAT([&] { with(3, expected); },
+                ThrowsMessage<CommError>(HasSubstr("exchange of 12 bytes for 0")));
+  run_thread_ranks(2, [](Comm& comm) {
+    std::vector<at::Tensor> send(2), receive(2);
+    EXPECT_THROW(comm.exchange({at::Tensor()}, receive), ShapeError);
+    send[static_cast<size_t>(comm.rank())] = at::zeros({2});
+    EXPECT_THROW(comm.exchange(send, receive), ShapeError) << "to itself";
+    send[0] = send[1] = at::zeros({4, 4}).t();
+    EXPECT_THROW(comm.exchange(send, receive), ShapeError);
+  });
+}
+
+TEST(ThreadComm, ABarrierEndsWithItsOwnTime) {
+  std::atomic<bool> over = false;
+  run_thread_ranks(
+      2,
+      [&](Comm& comm) {
+        if (comm.rank() == 1) {
+          while (!over) std::this_thread::yield();
+          return;
+        }
+        EXPECT_THAT(
+            message_of([&] { comm.barrier(); }),
+            HasSubstr("barrier (number 0) waited 0.2 s for rank 1, which lives (RETORT_COMM_ALONE_TIMEOUT"));
+        over = true;
+      },
+      {.timeout_seconds = 0.05, .alone_seconds = 0.2});
+}
+
 TEST(ThreadComm, SubgroupsTradeApart) {
   for (int i = 0; i < 20; ++i) run_thread_ranks(4, trade_in_rows_and_columns);
   EXPECT_EQ(make_self_comm()->subgroup({0})->size(), 1);
@@ -315,6 +361,13 @@ TEST(ThreadComm, RunsTwiceWithTheSameBits) {
   EXPECT_TRUE(testing::same_bits(results[0], results[1]));
 }
 
+TEST(CommOptions, TheTimeOfABarrierComesFromTheEnvironment) {
+  EXPECT_EQ(CommOptions().alone_seconds, 86400.0);
+  ::setenv("RETORT_COMM_ALONE_TIMEOUT", "7", 1);
+  EXPECT_EQ(CommOptions().alone_seconds, 7.0);
+  ::unsetenv("RETORT_COMM_ALONE_TIMEOUT");
+}
+
 TEST(CommOptions, TimeoutComesFromTheEnvironment) {
   ::unsetenv("RETORT_COMM_TIMEOUT");
   EXPECT_EQ(CommOptions().timeout_seconds, 600.0);
@@ -338,6 +391,17 @@ TEST(CommDeathTest, AbortEndsTheProcessWithItsCode) {
                                  comm.barrier();
                                }),
               ::testing::ExitedWithCode(75), "rank 1: no way on");
+}
+
+TEST(CommDeathTest, ADeadlineEndsACallThatCannotBeLeft) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  { const Deadline in_time(60, "joining"); }
+  EXPECT_EXIT(
+      {
+        const Deadline deadline(0.05, "joining the MPI group", 0.0);
+        for (;;) std::this_thread::sleep_for(std::chrono::seconds(1));
+      },
+      ::testing::ExitedWithCode(76), "joining the MPI group: waited 0.05 s for the other ranks");
 }
 
 // In a process of its own: what is left of its address space holds a few threads' stacks.

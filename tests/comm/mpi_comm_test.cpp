@@ -6,7 +6,6 @@
 #include "comm/bootstrap.h"
 #include "comm/comm.h"
 #include "core/error.h"
-#include "core/random.h"
 #include "tests/comm/subgroups.h"
 #include "tests/testing.h"
 
@@ -26,7 +25,7 @@ class MpiComm : public ::testing::Test {
     if (!comm_) GTEST_SKIP() << "not under mpirun";
   }
   static void join(double timeout_seconds) {
-    if (!mpi_available() || !mpi_launcher(process_environment)) return;
+    if (!mpi_launcher(process_environment) || !mpi_missing().empty()) return;
     CommOptions options;
     options.timeout_seconds = timeout_seconds;
     comm_ = make_mpi_comm(options);
@@ -41,12 +40,6 @@ class MpiEndsByWatchdog : public MpiComm {
  protected:
   static void SetUpTestSuite() { join(0.2); }
 };
-
-at::Tensor values(int rank, int64_t count) {
-  at::Tensor out = at::empty({count}, at::kFloat);
-  Random(5, "mpi", rank, count).fill_normal(out, 1000.0);
-  return out;
-}
 
 }  // namespace
 
@@ -69,6 +62,8 @@ TEST_F(MpiComm, SubgroupsTradeApart) {
   if (comm_->size() != 4) GTEST_SKIP() << "for four ranks";
   trade_in_rows_and_columns(*comm_);
 }
+
+TEST_F(MpiComm, TradesMessagesAndScattersSums) { trade_messages(*comm_); }
 
 TEST_F(MpiComm, BroadcastsAndGathers) {
   EXPECT_EQ(comm_->name(), "mpi");

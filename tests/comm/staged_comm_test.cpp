@@ -12,6 +12,7 @@ TEST(StagedComm, IsTheHostsGroupForTheHostsTensors) {
     const auto staged = make_staged_comm(host);
     EXPECT_EQ(staged->name(), host.name());
     trade_in_rows_and_columns(*staged);
+    trade_messages(*staged);
   });
 }
 

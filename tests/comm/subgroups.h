@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "comm/comm.h"
+#include "tests/comm/rank_values.h"
 
 namespace retort::comm {
 
@@ -33,6 +34,41 @@ inline void trade_in_rows_and_columns(Comm& all) {
   EXPECT_EQ(alone->reduce(int64_t{5}, Reduce::kSum), 5);
   EXPECT_EQ(in_column->reduce(int64_t{all.rank()}, Reduce::kSum), 2 + 2 * column);
   all.barrier();
+}
+
+// What any back end does with messages: each rank sends the next one `rank + 1` elements and itself one, in a ring;
+// then all sum what each keeps a part of.
+inline void trade_messages(Comm& comm) {
+  const int ranks = comm.size(), rank = comm.rank(), next = (rank + 1) % ranks,
+            last = (rank + ranks - 1) % ranks;
+  std::vector<at::Tensor> send(static_cast<size_t>(ranks)), receive(static_cast<size_t>(ranks));
+  const auto of = [](int sender, int64_t count) {
+    return at::arange(count).to(at::kDouble).add_(100.0 * sender);
+  };
+  send[static_cast<size_t>(rank)] = of(rank, 1),
+  receive[static_cast<size_t>(rank)] = at::empty({1}, at::kDouble);
+  send[static_cast<size_t>(next)] = of(rank, 4000 * rank + 2);
+  receive[static_cast<size_t>(last)] = at::empty({4000 * last + 2}, at::kDouble);
+  comm.exchange(send, receive).wait();
+  EXPECT_TRUE(receive[static_cast<size_t>(last)].equal(of(last, 4000 * last + 2)));
+  if (ranks > 1) {
+    EXPECT_TRUE(receive[static_cast<size_t>(rank)].equal(of(rank, 1)));
+  }
+  // Nobody sends anything, or one alone.
+  comm.exchange(std::vector<at::Tensor>(send.size()), std::vector<at::Tensor>(send.size())).wait();
+
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kLong})
+    for (const double skew : {0.0, 1.0}) {
+      const std::vector<int64_t> bounds = run_bounds(ranks, 10007, skew);
+      const int64_t first = bounds[static_cast<size_t>(rank)], end = bounds[static_cast<size_t>(rank) + 1];
+      const at::Tensor mine = at::empty({end - first}, dtype);
+      comm.reduce_scatter(mine, values(rank, 10007, dtype), bounds).wait();
+      EXPECT_TRUE(mine.equal(tree_over_ranks(ranks, 10007, dtype).slice(0, first, end)));
+    }
+
+  const auto odd_or_even = comm.split(rank % 2);
+  EXPECT_EQ(odd_or_even->rank(), rank / 2);
+  EXPECT_EQ(odd_or_even->size(), (ranks + 1 - rank % 2) / 2);
 }
 
 }  // namespace retort::comm

@@ -1,9 +1,5 @@
 // Ranks as threads here, each with a group of its own over TCP, as processes have it.
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -11,6 +7,7 @@
 
 #include "comm/comm.h"
 #include "core/error.h"
+#include "tests/comm/free_port.h"
 #include "tests/comm/rank_values.h"
 #include "tests/comm/subgroups.h"
 #include "tests/testing.h"
@@ -20,19 +17,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-// A port that was free a moment ago.
-int free_port() {
-  const int descriptor = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  EXPECT_EQ(::bind(descriptor, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ::getsockname(descriptor, reinterpret_cast<sockaddr*>(&address), &size);
-  ::close(descriptor);
-  return ntohs(address.sin_port);
-}
 
 // Runs body on every rank; what each threw, "" for nothing.
 std::vector<std::string> run_tcp_ranks(int ranks, const std::function<void(Comm&)>& body,
@@ -62,6 +46,10 @@ std::vector<std::string> run_tcp_ranks(int ranks, const std::function<void(Comm&
 
 TEST(TcpComm, SubgroupsTradeApart) {
   EXPECT_THAT(run_tcp_ranks(4, trade_in_rows_and_columns), ::testing::Each(""));
+}
+
+TEST(TcpComm, TradesMessagesAndScattersSums) {
+  EXPECT_THAT(run_tcp_ranks(3, trade_messages), ::testing::Each(""));
 }
 
 TEST(TcpComm, GivesTheBitsOfEveryOtherBackEnd) {

@@ -11,6 +11,7 @@
 #include "comm/bootstrap.h"
 #include "core/file.h"
 #include "recipes/yaml_tree.h"
+#include "tests/recipes/process.h"
 #include "tests/testing.h"
 
 namespace retort {
@@ -138,6 +139,18 @@ TEST_F(LaunchFiles, TheOtherManifestsAreWholeYaml) {
   const recipes::Node job = manifest("mpijob.yaml");
   EXPECT_EQ(text_at(job, "apiVersion"), "kubeflow.org/v2beta1");
   EXPECT_EQ(text_at(job, "spec.mpiReplicaSpecs.Worker.replicas"), "4");
+}
+
+// libmpi is loaded where a launcher of MPI has started the program, which says so where it cannot be.
+TEST_F(LaunchFiles, TheProgramNeedsNoMpi) {
+  const std::string retort = testing::binary().string();
+  ASSERT_EQ(run("readelf -d " + retort), 0);
+  EXPECT_THAT(said(), HasSubstr("libtorch_cpu"));
+  EXPECT_THAT(said(), ::testing::Not(HasSubstr("libmpi")));
+  EXPECT_EQ(run("OMPI_COMM_WORLD_SIZE=2 RETORT_MPI_PLUGIN=/nowhere/x.so " + retort + " run quickstart"), 2);
+  EXPECT_THAT(
+      said(),
+      HasSubstr("MPI is needed (OMPI_COMM_WORLD_SIZE=2), and it is not here: there is no /nowhere/x.so"));
 }
 
 }  // namespace retort

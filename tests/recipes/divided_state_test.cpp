@@ -187,7 +187,7 @@ TEST_F(DividedState, ARunGoesOnDividedOrNot) {
 // Processes instead of threads.
 TEST_F(DividedState, FourProcessesUnderMpirun) {
   if (std::system("command -v mpirun >/dev/null") != 0) GTEST_SKIP() << "no mpirun";
-  if (!comm::mpi_available()) GTEST_SKIP() << "this build has no MPI";
+  if (!comm::mpi_missing().empty()) GTEST_SKIP() << comm::mpi_missing();
   const std::vector<Combination> combinations = {{3, 0, 0}};
   const std::string yaml = recipe_of(combinations);
   run_as("one", yaml);
