@@ -112,7 +112,7 @@ TEST(File, MapsEmptyAndFullFiles) {
   EXPECT_THROW(read_text(directory / "x", 2), DataError);
 }
 
-TEST(DirectoryLock, ASecondProcessIsRefusedAndTheLockDiesWithItsHolder) {
+TEST(DirectoryLock, Fault17ASecondProcessIsRefusedAndTheLockDiesWithItsHolder) {
   testing::TemporaryDirectory directory;
   const pid_t child = ::fork();
   if (child == 0) {  // holds the lock and is killed

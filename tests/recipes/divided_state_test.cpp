@@ -165,7 +165,7 @@ TEST_F(SlowDividedState, EveryCombinationOnAnyNumberOfRanks) {
 }
 
 // A run continues on another number of ranks, divided or not.
-TEST_F(DividedState, ARunGoesOnDividedOrNot) {
+TEST_F(DividedState, Fault28ARunGoesOnWithOtherRanksUnderAnotherPolicy) {
   const std::vector<Combination> combinations = {{1, 0, 1}, {3, 1, 0}, {0, 4, 2}, {1, 2, 3}};
   const std::string yaml = recipe_of(combinations);
   run_as("one", yaml);

@@ -194,13 +194,13 @@ void fail_everywhere(Fault fault, int64_t keep) {
   EXPECT_GT(at, 30);  // 3 + 1 files are made, written, synced and closed, then renamed
 }
 
-TEST(Checkpoint, SurvivesAFullDiskInEveryOperation) { fail_everywhere(Fault::kNoSpace, 1); }
+TEST(Checkpoint, Fault15AFullDiskInAnyOperationLeavesTheOneBefore) { fail_everywhere(Fault::kNoSpace, 1); }
 
-TEST(Checkpoint, SurvivesACrashInEveryOperation) { fail_everywhere(Fault::kCrash, 1); }
+TEST(Checkpoint, Fault03ACrashInAnyOperationLeavesAWholeCheckpoint) { fail_everywhere(Fault::kCrash, 1); }
 
-TEST(Checkpoint, ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
+TEST(Checkpoint, Fault20ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
 
-TEST(Checkpoint, AFullDiskShowsBeforeAnythingIsWritten) {
+TEST(Checkpoint, Fault15AFullDiskShowsBeforeAnythingIsWritten) {
   struct Full final : QuickFiles {
     std::unique_ptr<WritableFile> create(const Path& path, uint64_t bytes) override {
       ADD_FAILURE() << "created " << path;
@@ -215,7 +215,7 @@ TEST(Checkpoint, AFullDiskShowsBeforeAnythingIsWritten) {
 
 // ---- Damage found while loading
 
-TEST(Checkpoint, EveryFlippedBitIsFoundAndItsFileNamed) {
+TEST(Checkpoint, Fault12ABitFlippedAnywhereIsFoundAndItsFileNamed) {
   TemporaryDirectory run;
   save(run.path(), 10);
   const Path path = run / "step_00000010";
@@ -231,7 +231,7 @@ TEST(Checkpoint, EveryFlippedBitIsFoundAndItsFileNamed) {
   expect_content(load_checkpoint(path), 10);
 }
 
-TEST(Checkpoint, DamageInATensorNamesIt) {
+TEST(Checkpoint, Fault12DamageInATensorNamesIt) {
   TemporaryDirectory run;
   save(run.path(), 10);
   const Path file = run / "step_00000010" / "optimizer.safetensors";
@@ -240,7 +240,7 @@ TEST(Checkpoint, DamageInATensorNamesIt) {
       << error_of(run / "step_00000010");
 }
 
-TEST(Checkpoint, TruncatedAndMissingFilesFallBackWithAWarning) {
+TEST(Checkpoint, Fault11ATruncatedOrMissingFileFallsBackWithAWarning) {
   for (const std::string& name : kFiles)
     for (const double share : {0.0, 0.5, 0.99, -1.0}) {
       TemporaryDirectory run;
@@ -270,7 +270,7 @@ TEST(Checkpoint, AllDamagedIsAnError) {
   EXPECT_TRUE(log.says("step_00000010") && log.says("step_00000020")) << log.text();
 }
 
-TEST(Checkpoint, RefusesFilesOfAnotherCheckpointAndStrangers) {
+TEST(Checkpoint, Fault14FilesOfAnotherCheckpointAndStrangersAreRefused) {
   TemporaryDirectory run;
   for (const int64_t step : {10, 20}) save(run.path(), step);
   const Path ten = run / "step_00000010", twenty = run / "step_00000020";

@@ -187,7 +187,7 @@ TEST(TrainerSaves, EndsWhenItsPatienceDoes) {
   EXPECT_TRUE(third.validated.empty()) << "there is nothing left to do";
 }
 
-TEST(TrainerSaves, ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
+TEST(TrainerSaves, Fault11ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
   TemporaryDirectory whole_run, damaged_run;
   TinyRun whole, first, resumed;
   first.options.checkpoint_every = 5;
@@ -208,7 +208,7 @@ TEST(TrainerSaves, ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
   EXPECT_THROW(resumed(damaged_run.path()), CheckpointError);
 }
 
-TEST(TrainerSaves, AFullDiskDuringASaveDoesNotStopTheRun) {
+TEST(TrainerSaves, Fault15AFullDiskDuringASaveDoesNotStopTheRun) {
   TemporaryDirectory whole_run, full_run;
   TinyRun whole, full;
   full.ranks = 2, full.micro_batches = 1;
@@ -222,7 +222,7 @@ TEST(TrainerSaves, AFullDiskDuringASaveDoesNotStopTheRun) {
   expect_same(whole_run.path(), full_run.path());
 }
 
-TEST(TrainerSaves, TooManyFailedSavesAreAnErrorOnEveryRank) {
+TEST(TrainerSaves, Fault15TooManyFailedSavesAreAnErrorOnEveryRank) {
   TemporaryDirectory run;
   TinyRun full;
   full.ranks = 2;
