@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "core/digest.h"
 #include "core/error.h"
 #include "tests/testing.h"
 #include "tests/train/captured_log.h"
@@ -43,7 +44,7 @@ void expect_content(const LoadedCheckpoint& loaded, int64_t step) {
 }
 
 void save(const Path& directory, int64_t step, int64_t keep = 2) {
-  save_checkpoint(quick_files(), directory, content(step), keep);
+  save_checkpoint(quick_files(), directory, content(step), keep, quick_files());
 }
 
 std::vector<std::string> entries(const Path& directory) {
@@ -173,7 +174,7 @@ void fail_everywhere(Fault fault, int64_t keep) {
     FaultyFiles files(fault, at);
     bool finished = false;
     try {
-      save_checkpoint(files, run.path(), content(20), keep);
+      save_checkpoint(files, run.path(), content(20), keep, files);
       finished = true;
     } catch (const IoError&) {
       EXPECT_NE(fault, Fault::kCrash);
@@ -229,6 +230,30 @@ TEST(Checkpoint, Fault12ABitFlippedAnywhereIsFoundAndItsFileNamed) {
     }
   }
   expect_content(load_checkpoint(path), 10);
+}
+
+// Of version 1, whose digests are of whole tensors and files.
+TEST(Checkpoint, TheFirstManifestsAreStillRead) {
+  TemporaryDirectory run;
+  save(run.path(), 10);
+  const Path path = run / "step_00000010";
+  formats::Json manifest = formats::read_json(path / "manifest.json").at("manifest");
+  EXPECT_EQ(manifest.at("version"), 2);
+  manifest["version"] = 1;
+  for (auto& file : manifest["files"]) {
+    const std::string bytes = read_text(path / file.at("name").get<std::string>());
+    file["xxh3"] = hex(xxh3(bytes));
+    for (auto& tensor : file["tensors"]) {
+      const size_t begin = tensor.at("begin"), end = tensor.at("end");
+      tensor["xxh3"] = hex(xxh3(std::string_view(bytes).substr(begin, end - begin)));
+      tensor.erase("block");
+    }
+  }
+  std::ofstream(path / "manifest.json")
+      << formats::Json{{"manifest", manifest}, {"xxh3", hex(xxh3(manifest.dump(1)))}}.dump(1) << "\n";
+  expect_content(load_checkpoint(path), 10);
+  flip_bit(path / "weights.safetensors", std::filesystem::file_size(path / "weights.safetensors") - 1);
+  EXPECT_THAT(error_of(path), ::testing::HasSubstr("weights.safetensors: damaged: b does not match"));
 }
 
 TEST(Checkpoint, Fault12DamageInATensorNamesIt) {

@@ -44,7 +44,7 @@ struct TinyRun {
   int ranks = 1;
   int64_t micro_batches = 2;  // of a rank
   TrainOptions options = tiny_options();
-  FileSystem* files = &quick_files();
+  QuickFiles* files = &quick_files();
   std::function<void(int rank, int64_t step, std::atomic<bool>& stop)> before_step;
   std::function<void(int rank, TrainerParts& parts)> before_run;
   int odd_text_rank = -1;                        // reads the second corpus instead of the first
@@ -179,7 +179,8 @@ struct TinyRun {
                        .recipe = "run: { name: tiny }\n",
                        .facts = {{"model", "a tiny decoder"}},
                        .validate = {},
-                       .stop = &stop};
+                       .stop = &stop,
+                       .ranges = *files};
     objective.poisons = [&, this](int64_t step) {
       const auto s = static_cast<double>(step);
       if (before_step) before_step(comm.rank(), step, stop);
