@@ -122,6 +122,7 @@ std::vector<int64_t> CheckpointWriter::write() {
     for (const SavedTensor& tensor : file.tensors) {
       const Share share = share_of(tensor.name);
       const at::Tensor rows = as_rows(share.rows);
+      if (rows.numel() == 0) continue;
       RETORT_ASSERT(share.begin % share.step == 0);
       const models::RowBlocks blocks{0, rows.size(0), share.step};
       uint64_t at = tensor.begin + static_cast<uint64_t>(share.begin) * row_bytes(rows);

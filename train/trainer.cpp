@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "comm/agreement.h"
@@ -10,7 +11,6 @@
 #include "data/prefetcher.h"
 #include "models/decoder.h"
 #include "models/on_device.h"
-#include "train/holders.h"
 #include "train/metrics.h"
 #include "train/precision.h"
 #include "train/profile.h"
@@ -229,9 +229,18 @@ StepStats Trainer::take_step(TrainStep& step, const State& state, const std::vec
   }
 }
 
+// With the copy of a save, which lies in the host's memory.
+std::vector<Holder> Trainer::holders() const {
+  std::vector<Holder> out = holders_of(parts_.step, micro_batches_);
+  if (saver_.copied_bytes() == 0 || !models::device_of(parts_.step.model.parameters()).is_cpu()) return out;
+  out.push_back({"the copy for saves", saver_.copied_bytes(), "train.save: sync needs none"});
+  std::ranges::stable_sort(out, std::greater(), &Holder::bytes);
+  return out;
+}
+
 // What is there between two steps is known; the rest is the step's own, which grows with the rows of a micro-batch.
 void Trainer::out_of_memory(const State& state, const std::string& refusal) const {
-  const std::vector<Holder> holders = holders_of(parts_.step, micro_batches_);
+  const std::vector<Holder> holders = this->holders();
   const int64_t rows = parts_.stream.options().rows;
   std::string remedy = rows > 1 ? fmt::format(
                                       "data.micro_batch below {} makes a step need less, at the same "
@@ -248,9 +257,8 @@ void Trainer::tell_profile(Profile& profile) const {
   const Path trace = parts_.directory / "profile.json";
   write_durably(parts_.files, trace, profile.trace());
   parts_.log.info("where {} steps went (of {}'s memory between steps: {}); {} is for chrome://tracing\n{}",
-                  parts_.profile, models::device_of(parts_.step.model.parameters()).str(),
-                  text_of(holders_of(parts_.step, micro_batches_)), trace.string(),
-                  profile.table(parts_.profile));
+                  parts_.profile, models::device_of(parts_.step.model.parameters()).str(), text_of(holders()),
+                  trace.string(), profile.table(parts_.profile));
 }
 
 TrainReport Trainer::finished(const State& state) {

@@ -17,6 +17,7 @@
 #include "core/log.h"
 #include "core/section.h"
 #include "train/checkpoint.h"
+#include "train/holders.h"
 #include "train/saver.h"
 #include "train/schedule.h"
 #include "train/step.h"
@@ -102,6 +103,7 @@ class Trainer {
   std::unique_ptr<Metrics> open_metrics(const State& state, int64_t micro_batches) const;  // of a step
   StepStats take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches);
   [[noreturn]] void out_of_memory(const State& state, const std::string& refusal) const;
+  std::vector<Holder> holders() const;
   void tell_profile(Profile& profile) const;
   State restore();
   formats::NamedTensors shared_state() const;

@@ -95,7 +95,7 @@ TEST(File, ReservingMoreThanTheDiskHasFailsBeforeWriting) {
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
-TEST(File, AnInterruptedReservationIsTriedAgain) {
+TEST(File, Fault16AnInterruptedReservationIsTriedAgain) {
   testing::TemporaryDirectory directory;
   interruptions = 3;
   local_files().create(directory / "a", 4096)->close();

@@ -178,7 +178,9 @@ TEST_F(DividedState, Fault28ARunGoesOnWithOtherRanksUnderAnotherPolicy) {
       std::filesystem::remove(in_run(c.name() + "/result.json"));
       std::filesystem::remove_all(in_run(c.name() + "/checkpoints/step_00000003"));
     }
-    run_as("run", yaml, {fmt::format("parallel.ranks={}", ranks), "parallel.shard=" + shard});
+    run_as("run", yaml,
+           {fmt::format("parallel.ranks={}", ranks), "parallel.shard=" + shard,
+            ranks == 2 ? "train.save=sync" : "train.save=async"});
     EXPECT_THAT(said_, HasSubstr("continuing from"));
     expect_equal("one", "run", combinations);
   }

@@ -201,6 +201,22 @@ TEST(Checkpoint, Fault03ACrashInAnyOperationLeavesAWholeCheckpoint) { fail_every
 
 TEST(Checkpoint, Fault20ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
 
+// Two are kept. The newest is damaged after it was verified: the one before is there; and when the newest is damaged as a
+// save begins, that one goes only after the new one has been verified.
+TEST(Checkpoint, Fault20TheLastVerifiedOneOutlivesTheRotation) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20, 30}) save(run.path(), step);
+  flip_bit(run / "step_00000030" / "optimizer.safetensors", 100);
+  CapturedLog log;
+  expect_content(*load_latest_checkpoint(run.path(), *log), 20);
+  FaultyFiles full(Fault::kNoSpace, 20);
+  EXPECT_THROW(save_checkpoint(full, run.path(), content(40), 2, full), IoError);
+  expect_content(*load_latest_checkpoint(run.path(), *log), 20);
+  save(run.path(), 40);
+  EXPECT_EQ(entries(run.path()), (std::vector<std::string>{"LATEST", "step_00000030", "step_00000040"}));
+  expect_content(*load_latest_checkpoint(run.path(), *log), 40);
+}
+
 TEST(Checkpoint, Fault15AFullDiskShowsBeforeAnythingIsWritten) {
   struct Full final : QuickFiles {
     std::unique_ptr<WritableFile> create(const Path& path, uint64_t bytes) override {
@@ -301,9 +317,15 @@ TEST(Checkpoint, Fault14FilesOfAnotherCheckpointAndStrangersAreRefused) {
   const Path ten = run / "step_00000010", twenty = run / "step_00000020";
   std::ofstream(ten / "stranger.safetensors") << "x";
   EXPECT_NE(error_of(ten).find("stranger"), std::string::npos) << error_of(ten);
-  std::filesystem::copy_file(ten / "weights.safetensors", twenty / "weights.safetensors",
-                             std::filesystem::copy_options::overwrite_existing);
-  EXPECT_NE(error_of(twenty).find("weights.safetensors"), std::string::npos) << error_of(twenty);
+  for (const char* name : {"weights.safetensors", "optimizer.safetensors", "recipe.yaml"}) {
+    const std::string own = read_text(twenty / name);
+    std::filesystem::copy_file(ten / name, twenty / name, std::filesystem::copy_options::overwrite_existing);
+    EXPECT_THAT(error_of(twenty), ::testing::HasSubstr(name));
+    std::filesystem::remove(twenty / name);
+    EXPECT_THAT(error_of(twenty), ::testing::HasSubstr(name));
+    std::ofstream(twenty / name, std::ios::binary) << own;
+  }
+  expect_content(load_checkpoint(twenty), 20);
   std::filesystem::remove(ten / "stranger.safetensors");
   std::filesystem::rename(ten, run / "step_00000030");
   EXPECT_NE(error_of(run / "step_00000030"), "");  // a whole checkpoint of step 10 under a wrong name

@@ -1,10 +1,12 @@
 #include "train/saver.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <condition_variable>
+#include <csignal>
 #include <thread>
 
 #include "core/error.h"
@@ -225,6 +227,74 @@ class Slow final : public QuickFiles {
 
 }  // namespace
 
+namespace {
+
+// The longest file that this process may write, as by ulimit -f.
+class FileLimit {
+ public:
+  explicit FileLimit(rlim_t bytes) {
+    before_handler_ = ::signal(SIGXFSZ, SIG_IGN);
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  ~FileLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, before_handler_);
+  }
+
+ private:
+  rlimit before_{};
+  sighandler_t before_handler_;
+};
+
+}  // namespace
+
+// A write that the system cuts short goes on where it ended, up to the system's own error.
+TEST(Saver, Fault16AShortWriteGoesOnAndEndsInTheSystemsError) {
+  const TemporaryDirectory directory;
+  const Path path = directory / "file";
+  write_durably(local_files(), path, std::string(10, 'a'));
+  const std::string text(300, 'b');
+  {
+    const FileLimit limit(100);
+    const auto file = local_ranges().open_at(path, 40);
+    try {
+      file->append(as_bytes(text));
+      ADD_FAILURE() << "300 bytes were written";
+    } catch (const IoError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(path.string() + ": cannot write: File too large"));
+    }
+  }
+  EXPECT_EQ(read_text(path), std::string(10, 'a') + std::string(30, '\0') + std::string(60, 'b'));
+  const auto file = local_ranges().open_at(path, 5);
+  file->append(as_bytes(text).first(2));
+  file->sync();
+  file->close();
+  EXPECT_EQ(read_text(path).substr(0, 10), "aaaaabbaaa");
+  EXPECT_THROW(local_ranges().open_at(directory / "none", 0), IoError);
+}
+
+// No file may be as long as a checkpoint's, or there can be no directory: a failed save, and nothing is left of it.
+TEST(Saver, Fault16WhatTheSystemRefusesIsAFailedSave) {
+  const testing::Threads one_thread(1);
+  const TemporaryDirectory directory;
+  write_durably(local_files(), directory / "file", "");
+  std::filesystem::create_directory(directory / "run");
+  for (const char* kind : kBoth)
+    comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+      EXPECT_THAT(save(comm, quick_files(), directory / "file", 10, kind).failure,
+                  HasSubstr("cannot create directory: Not a directory"));
+    });
+  const FileLimit limit(100'000);
+  for (const char* kind : kBoth)
+    comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+      EXPECT_THAT(save(comm, quick_files(), directory / "run", 10, kind).failure,
+                  HasSubstr("File too large"));
+    });
+  EXPECT_TRUE(std::filesystem::is_empty(directory / "run"));
+}
+
 // Steps are taken while a checkpoint is being written, which holds what the weights were before them.
 TEST(Saver, Fault19TrainingGoesOnDuringASaveAndChangesNoByteOfIt) {
   for (const int ranks : {1, 2}) {
@@ -313,6 +383,21 @@ TEST(Saver, TheStallIsMeasured) {
   EXPECT_GE(seconds["sync"], 0.5);
   EXPECT_GT(seconds["async"], 0.0);
   EXPECT_LT(seconds["async"], seconds["sync"]);
+}
+
+// The copy stays for the next save, and is named among what holds memory.
+TEST(Saver, TheCopyOfASaveIsNamedAmongWhatHoldsMemory) {
+  for (const char* kind : kBoth) {
+    const TemporaryDirectory run;
+    TinyRun tiny;
+    tiny.options.save = kind;
+    tiny.options.checkpoint_every = 1;
+    tiny.before_run = [](int, TrainerParts& parts) { parts.profile = 1; };
+    tiny(run.path());
+    EXPECT_THAT(tiny.log, HasSubstr("memory between steps"));
+    EXPECT_EQ(tiny.log.find("the copy for saves") != std::string::npos, std::string(kind) == "async")
+        << tiny.log;
+  }
 }
 
 // A run that ends on steps that are not finite has the checkpoint that was being written.

@@ -57,6 +57,7 @@ struct TinyRun {
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
   at::Device device = at::kCPU;          // of rank 0, and each other rank's the next one
   Divided divided = Divided::kNothing;
+  int64_t block_rows = 0;           // of every parameter; 0: as the map has it
   std::vector<std::string> frozen;  // parameters
   bool unlabelled = false;          // every fifth step has no labels, from the third on
   EmbeddingNoise noise = {};
@@ -162,7 +163,9 @@ struct TinyRun {
     objective.unlabelled = unlabelled;
     models::move_to(tiny.model.parameters(), own);
     if (objective.learned()) models::move_to(*objective.learned(), own);
-    Owners owners({tiny.model.parameters(), objective.learned()}, comm, divided);
+    if (block_rows > 0)
+      for (models::Parameter& p : tiny.model.parameters().unique()) p.placement.owned.step = block_rows;
+    Owners owners({tiny.model.parameters(), objective.learned()}, comm, divided, &tiny.model);
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, {tiny.model.parameters(), objective.learned()});
     std::vector<data::Source> sources = {
