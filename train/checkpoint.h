@@ -3,41 +3,34 @@
 //
 // A save that fails leaves the previous checkpoint whole and throws IoError; the caller may train on. Older
 // checkpoints go only after the new one has been read back and verified. Loading tries the newest first and
-// warns of each that is damaged. Rank 0 saves; every rank reads. Throws CheckpointError, IoError.
+// warns of each that is damaged. Ranks save together (train/saver.h); every rank reads. Throws CheckpointError, IoError.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "comm/comm.h"
-#include "core/file.h"
 #include "core/log.h"
-#include "formats/json.h"
-#include "formats/safetensors.h"
 #include "models/parameters.h"
+#include "train/checkpoint_writer.h"
 
 namespace retort::train {
 
-struct CheckpointContent {
-  int64_t step = 0;     // updates done, and so the data position
-  formats::Json extra;  // tokens seen, skip journal, model spec, tokenizer: small facts by name
-  std::string recipe;   // resolved YAML
-  std::map<std::string, std::string> tokenizer = {};  // its files by name (data::tokenizer_files)
-  formats::NamedTensors weights, optimizer;
-  // Tensors on at::kMeta have a shape alone: their values come from here, one at a time, the weights first, in their
-  // order.
-  std::function<at::Tensor(const std::string& name)> fetch = {};
-  int64_t best = -1;  // the step of an older checkpoint that stays as well
-};
+// The files of a checkpoint, beside its manifest.
+constexpr const char* kWeights = "weights.safetensors";
+constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kRecipe = "recipe.yaml";
+constexpr const char* kTokenizer[] = {"tokenizer.json", "tokenizer_config.json"};
 
 // Writes directory/step_N, updates LATEST and keeps the newest `keep` (at least one). Leftovers go with the
 // older ones: temporaries of failed saves, and steps beyond N, a future that a fallback gave up.
-void save_checkpoint(FileSystem& files, const Path& directory, const CheckpointContent& content,
-                     int64_t keep);
+void save_checkpoint(FileSystem& files, const Path& directory, const CheckpointContent& content, int64_t keep,
+                     RangeFiles& ranges = local_ranges());
+// Removes those of steps beyond this one: a future that a fallback gave up.
+void remove_later(FileSystem& files, const Path& directory, int64_t step);
 // The end of a save, for one that was killed before it: LATEST names this step, and of the steps up to it the newest
 // `keep` and `best` stay, without temporaries. Later ones, which a fallback has passed over, stay until a save.
 void finish_save(FileSystem& files, const Path& directory, int64_t step, int64_t keep, int64_t best = -1);

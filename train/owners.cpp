@@ -210,26 +210,6 @@ void Owners::make_weights_whole() {
   rows_alone_ = false;
 }
 
-at::Tensor Owners::gather(const Parameter& p, const at::Tensor& rows) const {
-  if (!bounds_.contains(&p)) return rows;
-  const at::NoGradGuard no_grad;
-  const std::vector<int64_t>& bounds = bounds_.at(&p);
-  const auto mine = static_cast<size_t>(comm_.rank());
-  at::Tensor whole = comm_.rank() == 0 ? at::empty(p.shape, rows.options()) : at::Tensor();
-  for (int rank = 0; rank < comm_.size(); ++rank) {
-    const auto r = static_cast<size_t>(rank);
-    if (bounds[r] == bounds[r + 1]) continue;
-    std::vector<int64_t> shape = p.shape;
-    shape.front() = bounds[r + 1] - bounds[r];
-    at::Tensor part = r == mine           ? rows
-                      : comm_.rank() == 0 ? whole.slice(0, bounds[r], bounds[r + 1])
-                                          : at::empty(shape, rows.options());
-    if (comm_.rank() == 0 && r == mine) whole.slice(0, bounds[r], bounds[r + 1]).copy_(rows);
-    if (rank > 0) comm_.broadcast(part, rank).wait();
-  }
-  return whole;
-}
-
 at::Tensor owned(const Parameter& p, const at::Tensor& tensor) {
   const RowBlocks& rows = p.placement.owned;
   if (tensor.size(0) == rows.end - rows.begin) return tensor;

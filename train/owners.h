@@ -53,8 +53,6 @@ class Owners {
   void refresh(models::Parameters& model, models::WeightMap& map) const;
   // The same after the map has changed, when frozen copies are other values too.
   void refresh_all(models::Parameters& model, models::WeightMap& map) const;
-  // On rank 0 a whole tensor of p's shape, of which each rank has the rows that it owns; undefined elsewhere.
-  at::Tensor gather(const models::Parameter& p, const at::Tensor& rows) const;
 
   // Where gradients are divided, a master with a working copy apart from it keeps this rank's rows alone until it is
   // made whole; with kParameters so do the weights of the model's groups. Figures and exporters want whole ones.

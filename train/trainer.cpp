@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "comm/agreement.h"
@@ -11,12 +12,11 @@
 #include "data/prefetcher.h"
 #include "models/decoder.h"
 #include "models/on_device.h"
-#include "train/holders.h"
 #include "train/metrics.h"
 #include "train/precision.h"
 #include "train/profile.h"
 #include "train/replicas.h"
-#include "train/whole_state.h"
+#include "train/state_shares.h"
 
 namespace retort::train {
 namespace {
@@ -120,6 +120,11 @@ void TrainOptions::describe(Section& s) {
           at_least(int64_t{0}));
   s.field("keep_checkpoints", keep_checkpoints, "number of checkpoints to keep, the newest",
           at_least(int64_t{1}));
+  s.field("save", save,
+          "writing of checkpoints: async copies what is saved to host memory and writes while training goes "
+          "on; sync "
+          "makes training wait, and needs no memory for the copy",
+          one_of(save_kinds()));
   s.field("keep_best", keep_best,
           "keep the checkpoint of the lowest validation figure besides: it is the stage's model");
   s.field("patience", patience,
@@ -132,7 +137,11 @@ void TrainOptions::describe(Section& s) {
 }
 
 Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches)
-    : parts_(std::move(parts)), options_(std::move(options)), micro_batches_(micro_batches) {
+    : parts_(std::move(parts)),
+      options_(std::move(options)),
+      micro_batches_(micro_batches),
+      saver_(parts_.files, parts_.ranges, parts_.step.comm, parts_.directory / kCheckpoints,
+             options_.keep_checkpoints, options_.save) {
   RETORT_ASSERT(micro_batches > 0);
 }
 
@@ -178,7 +187,13 @@ TrainReport Trainer::run() {
     }
     state.seconds += seconds_since(start);
     watch.end();
-    account(state, stats, metrics.get());
+    try {
+      account(state, stats, metrics.get());
+    } catch (const NonFiniteError&) {  // on every rank; the last checkpoint is to be whole
+      await_save(state);
+      throw;
+    }
+    hear_of_save(state);
 
     preempted = stop_requested() && state.step < options_.steps;
     if (!preempted && due(state.step, options_.validate_every)) validate(state, metrics.get());
@@ -218,9 +233,18 @@ StepStats Trainer::take_step(TrainStep& step, const State& state, const std::vec
   }
 }
 
+// With the copy of a save, which lies in the host's memory.
+std::vector<Holder> Trainer::holders() const {
+  std::vector<Holder> out = holders_of(parts_.step, micro_batches_);
+  if (saver_.copied_bytes() == 0 || !models::device_of(parts_.step.model.parameters()).is_cpu()) return out;
+  out.push_back({"the copy for saves", saver_.copied_bytes(), "train.save: sync needs none"});
+  std::ranges::stable_sort(out, std::greater(), &Holder::bytes);
+  return out;
+}
+
 // What is there between two steps is known; the rest is the step's own, which grows with the rows of a micro-batch.
 void Trainer::out_of_memory(const State& state, const std::string& refusal) const {
-  const std::vector<Holder> holders = holders_of(parts_.step, micro_batches_);
+  const std::vector<Holder> holders = this->holders();
   const int64_t rows = parts_.stream.options().rows;
   std::string remedy = rows > 1 ? fmt::format(
                                       "data.micro_batch below {} makes a step need less, at the same "
@@ -237,9 +261,8 @@ void Trainer::tell_profile(Profile& profile) const {
   const Path trace = parts_.directory / "profile.json";
   write_durably(parts_.files, trace, profile.trace());
   parts_.log.info("where {} steps went (of {}'s memory between steps: {}); {} is for chrome://tracing\n{}",
-                  parts_.profile, models::device_of(parts_.step.model.parameters()).str(),
-                  text_of(holders_of(parts_.step, micro_batches_)), trace.string(),
-                  profile.table(parts_.profile));
+                  parts_.profile, models::device_of(parts_.step.model.parameters()).str(), text_of(holders()),
+                  trace.string(), profile.table(parts_.profile));
 }
 
 TrainReport Trainer::finished(const State& state) {
@@ -362,46 +385,52 @@ formats::NamedTensors Trainer::replicated_weights() const {
   return out;
 }
 
-// Rank 0 writes, all learn whether it worked. `last`: no later save will make up for a failure.
+// `last`: no later save will make up for a failure.
 void Trainer::save(State& state, bool last) {
+  const auto since = Saver::Clock::now();
   comm::Comm& comm = parts_.step.comm;
+  await_save(state);
   compare_replicas(comm, state.step, replicated_weights());
-  std::string failure;
   const Trained trained(parts_.step.model.parameters(), parts_.step.objective.learned());
-  const WholeState whole(trained, parts_.step.optimizer, parts_.step.owners, comm);
-  if (comm.rank() != 0) {
-    whole.serve();
-  } else {
-    CheckpointContent content{.step = state.step,
-                              .extra = facts_of(state),
-                              .recipe = parts_.recipe,
-                              .tokenizer = parts_.tokenizer,
-                              .weights = whole.weights(),
-                              .optimizer = whole.optimizer(),
-                              .fetch = [&](const std::string& name) { return whole.fetch(name); },
-                              .best = options_.keep_best ? state.best_step : -1};
-    try {
-      save_checkpoint(parts_.files, parts_.directory / kCheckpoints, content, options_.keep_checkpoints);
-      const Json progress{{"step", state.step}, {"seconds", state.seconds}};
-      write_durably(parts_.files, parts_.directory / kProgress, progress.dump() + "\n");
-    } catch (const IoError& error) {
-      failure = error.what();
-    }
-    whole.finish();
-  }
-  comm.barrier();
-  failure = comm.broadcast_text(failure);
-  if (failure.empty()) {
+  StateShares shares = shares_of(trained, parts_.step.optimizer, parts_.step.owners, comm);
+  CheckpointContent content{.step = state.step,
+                            .extra = facts_of(state),
+                            .recipe = parts_.recipe,
+                            .tokenizer = parts_.tokenizer,
+                            .weights = std::move(shares.weights),
+                            .optimizer = std::move(shares.optimizer),
+                            .shares = std::move(shares.shares),
+                            .best = options_.keep_best ? state.best_step : -1};
+  const auto committed = [this, step = state.step, seconds = state.seconds](double stall) {
+    const Json progress{{"step", step}, {"seconds", seconds}, {"save_stall_seconds", stall}};
+    write_durably(parts_.files, parts_.directory / kProgress, progress.dump() + "\n");
+  };
+  saver_.start(std::move(content), since, committed);
+  if (last || !saver_.in_background()) await_save(state, last);
+}
+
+void Trainer::await_save(State& state, bool last) {
+  if (saver_.under_way()) settle(state, saver_.finish(), last);
+}
+
+void Trainer::hear_of_save(State& state) {
+  if (!saver_.under_way()) return;
+  if (const auto result = saver_.poll()) settle(state, *result, false);
+}
+
+// All learn whether it worked.
+void Trainer::settle(State& state, const SaveResult& result, bool last) {
+  if (result.failure.empty()) {
     state.failed_saves = 0;
     return;
   }
   ++state.failed_saves;
   check<IoError>(!last && state.failed_saves < options_.max_failed_saves,
-                 "[train] the checkpoint of step {} could not be saved ({} in a row): {}", state.step,
-                 state.failed_saves, failure);
-  if (comm.rank() == 0)
-    parts_.log.warn("the checkpoint of step {} could not be saved, training goes on: {}", state.step,
-                    failure);
+                 "[train] the checkpoint of step {} could not be saved ({} in a row): {}", result.step,
+                 state.failed_saves, result.failure);
+  if (parts_.step.comm.rank() == 0)
+    parts_.log.warn("the checkpoint of step {} could not be saved, training goes on: {}", result.step,
+                    result.failure);
 }
 
 int64_t Trainer::samples_at(const State& state) const {

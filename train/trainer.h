@@ -3,7 +3,8 @@
 // grids. The files below its directory are in docs/formats.md. Step s takes batches s (R G) and on, G micro-batches on each
 // of R ranks, which share them out (train/micro_batches.h), so the step is the data position.
 //
-// Collective: every rank calls run(), stops at the same step and throws alike. Rank 0 writes. Ranks whose weights,
+// Collective: every rank calls run(), stops at the same step and throws alike. Every rank writes its part of a checkpoint
+// (train/saver.h), rank 0 all else. Ranks whose weights,
 // optimizer state, data or recipe differ at the start are refused (SharedError, exit code 2).
 #pragma once
 
@@ -16,6 +17,8 @@
 #include "core/log.h"
 #include "core/section.h"
 #include "train/checkpoint.h"
+#include "train/holders.h"
+#include "train/saver.h"
 #include "train/schedule.h"
 #include "train/step.h"
 
@@ -35,6 +38,7 @@ struct TrainOptions {
   int64_t validate_every = 0;      // steps; 0: at the end only
   int64_t checkpoint_every = 100;  // steps
   int64_t keep_checkpoints = 2;
+  std::string save = "async";  // of save_kinds()
   bool keep_best = false;
   int64_t patience = 0;
   int64_t max_skipped = 3;       // non-finite updates in a row before the run stops (exit 77)
@@ -72,6 +76,7 @@ struct TrainerParts {
   double flops_per_token =
       0;  // and what all ranks together do at most in a second, for the progress line; 0: unknown
   double ceiling = 0;
+  RangeFiles& ranges = local_ranges();  // for what ranks write together
   int64_t profile =
       0;  // steps, after two others, of which rank 0 tells where their time goes (train/profile.h)
 };
@@ -87,8 +92,9 @@ class Trainer {
   Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches);
   // Continues from the newest whole checkpoint in `directory`, if there is one, and trains to options.steps.
   // A run that is there already, or whose patience has ended, returns at once. A checkpoint is saved every checkpoint_every steps, at the
-  // end and when stopped. A save that fails causes a warning; IoError after max_failed_saves in a row, or
-  // when the last save of this process fails. A step that is refused memory ends the run with an error that names what
+  // end and when stopped; in the background the next one, the end and non-finite steps wait for it. A save that fails causes
+  // a warning at the next step that all ranks share; IoError after max_failed_saves in a row, or when the last save of
+  // this process fails. A step that is refused memory ends the run with an error that names what
   // holds most of it.
   TrainReport run();
 
@@ -97,6 +103,7 @@ class Trainer {
   std::unique_ptr<Metrics> open_metrics(const State& state, int64_t micro_batches) const;  // of a step
   StepStats take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches);
   [[noreturn]] void out_of_memory(const State& state, const std::string& refusal) const;
+  std::vector<Holder> holders() const;
   void tell_profile(Profile& profile) const;
   State restore();
   formats::NamedTensors shared_state() const;
@@ -112,6 +119,9 @@ class Trainer {
   void take_best(const State& state);
   TrainReport finished(const State& state);
   void save(State& state, bool last);
+  void await_save(State& state, bool last = false);
+  void hear_of_save(State& state);
+  void settle(State& state, const SaveResult& result, bool last);
   bool stop_requested();
   bool due(int64_t done, int64_t every) const;
   int64_t samples_at(const State& state) const;
@@ -122,6 +132,7 @@ class Trainer {
   TrainerParts parts_;
   TrainOptions options_;
   int64_t micro_batches_;
+  Saver saver_;
 };
 
 }  // namespace retort::train

@@ -417,6 +417,7 @@ void forget(Stage& stage) {
   if (!train.keep_best && train.patience == 0) train.validate_every = usual.validate_every;
   train.checkpoint_every = usual.checkpoint_every;
   train.keep_checkpoints = usual.keep_checkpoints;
+  train.save = usual.save;
   train.max_skipped = usual.max_skipped;
   train.max_failed_saves = usual.max_failed_saves;
   auto& preference = stage.get<PreferenceSection>();

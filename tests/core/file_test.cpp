@@ -95,7 +95,7 @@ TEST(File, ReservingMoreThanTheDiskHasFailsBeforeWriting) {
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
-TEST(File, AnInterruptedReservationIsTriedAgain) {
+TEST(File, Fault16AnInterruptedReservationIsTriedAgain) {
   testing::TemporaryDirectory directory;
   interruptions = 3;
   local_files().create(directory / "a", 4096)->close();
@@ -112,7 +112,7 @@ TEST(File, MapsEmptyAndFullFiles) {
   EXPECT_THROW(read_text(directory / "x", 2), DataError);
 }
 
-TEST(DirectoryLock, ASecondProcessIsRefusedAndTheLockDiesWithItsHolder) {
+TEST(DirectoryLock, Fault17ASecondProcessIsRefusedAndTheLockDiesWithItsHolder) {
   testing::TemporaryDirectory directory;
   const pid_t child = ::fork();
   if (child == 0) {  // holds the lock and is killed

@@ -165,7 +165,7 @@ TEST_F(SlowDividedState, EveryCombinationOnAnyNumberOfRanks) {
 }
 
 // A run continues on another number of ranks, divided or not.
-TEST_F(DividedState, ARunGoesOnDividedOrNot) {
+TEST_F(DividedState, Fault28ARunGoesOnWithOtherRanksUnderAnotherPolicy) {
   const std::vector<Combination> combinations = {{1, 0, 1}, {3, 1, 0}, {0, 4, 2}, {1, 2, 3}};
   const std::string yaml = recipe_of(combinations);
   run_as("one", yaml);
@@ -178,7 +178,9 @@ TEST_F(DividedState, ARunGoesOnDividedOrNot) {
       std::filesystem::remove(in_run(c.name() + "/result.json"));
       std::filesystem::remove_all(in_run(c.name() + "/checkpoints/step_00000003"));
     }
-    run_as("run", yaml, {fmt::format("parallel.ranks={}", ranks), "parallel.shard=" + shard});
+    run_as("run", yaml,
+           {fmt::format("parallel.ranks={}", ranks), "parallel.shard=" + shard,
+            ranks == 2 ? "train.save=sync" : "train.save=async"});
     EXPECT_THAT(said_, HasSubstr("continuing from"));
     expect_equal("one", "run", combinations);
   }

@@ -304,7 +304,7 @@ stages:
   EXPECT_THAT(run(mixed), HasSubstr("b: its recipe or inputs changed"));
 }
 
-TEST_F(PipelineTest, ASecondRunInTheDirectoryIsRefused) {
+TEST_F(PipelineTest, Fault17ASecondRunInTheDirectoryIsRefused) {
   std::filesystem::create_directories(directory_ / "run");
   const DirectoryLock held(directory_ / "run");
   try {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "core/digest.h"
 #include "core/error.h"
 #include "tests/testing.h"
 #include "tests/train/captured_log.h"
@@ -43,7 +44,7 @@ void expect_content(const LoadedCheckpoint& loaded, int64_t step) {
 }
 
 void save(const Path& directory, int64_t step, int64_t keep = 2) {
-  save_checkpoint(quick_files(), directory, content(step), keep);
+  save_checkpoint(quick_files(), directory, content(step), keep, quick_files());
 }
 
 std::vector<std::string> entries(const Path& directory) {
@@ -173,7 +174,7 @@ void fail_everywhere(Fault fault, int64_t keep) {
     FaultyFiles files(fault, at);
     bool finished = false;
     try {
-      save_checkpoint(files, run.path(), content(20), keep);
+      save_checkpoint(files, run.path(), content(20), keep, files);
       finished = true;
     } catch (const IoError&) {
       EXPECT_NE(fault, Fault::kCrash);
@@ -194,13 +195,29 @@ void fail_everywhere(Fault fault, int64_t keep) {
   EXPECT_GT(at, 30);  // 3 + 1 files are made, written, synced and closed, then renamed
 }
 
-TEST(Checkpoint, SurvivesAFullDiskInEveryOperation) { fail_everywhere(Fault::kNoSpace, 1); }
+TEST(Checkpoint, Fault15AFullDiskInAnyOperationLeavesTheOneBefore) { fail_everywhere(Fault::kNoSpace, 1); }
 
-TEST(Checkpoint, SurvivesACrashInEveryOperation) { fail_everywhere(Fault::kCrash, 1); }
+TEST(Checkpoint, Fault03ACrashInAnyOperationLeavesAWholeCheckpoint) { fail_everywhere(Fault::kCrash, 1); }
 
-TEST(Checkpoint, ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
+TEST(Checkpoint, Fault20ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
 
-TEST(Checkpoint, AFullDiskShowsBeforeAnythingIsWritten) {
+// Two are kept. The newest is damaged after it was verified: the one before is there; and when the newest is damaged as a
+// save begins, that one goes only after the new one has been verified.
+TEST(Checkpoint, Fault20TheLastVerifiedOneOutlivesTheRotation) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20, 30}) save(run.path(), step);
+  flip_bit(run / "step_00000030" / "optimizer.safetensors", 100);
+  CapturedLog log;
+  expect_content(*load_latest_checkpoint(run.path(), *log), 20);
+  FaultyFiles full(Fault::kNoSpace, 20);
+  EXPECT_THROW(save_checkpoint(full, run.path(), content(40), 2, full), IoError);
+  expect_content(*load_latest_checkpoint(run.path(), *log), 20);
+  save(run.path(), 40);
+  EXPECT_EQ(entries(run.path()), (std::vector<std::string>{"LATEST", "step_00000030", "step_00000040"}));
+  expect_content(*load_latest_checkpoint(run.path(), *log), 40);
+}
+
+TEST(Checkpoint, Fault15AFullDiskShowsBeforeAnythingIsWritten) {
   struct Full final : QuickFiles {
     std::unique_ptr<WritableFile> create(const Path& path, uint64_t bytes) override {
       ADD_FAILURE() << "created " << path;
@@ -215,7 +232,7 @@ TEST(Checkpoint, AFullDiskShowsBeforeAnythingIsWritten) {
 
 // ---- Damage found while loading
 
-TEST(Checkpoint, EveryFlippedBitIsFoundAndItsFileNamed) {
+TEST(Checkpoint, Fault12ABitFlippedAnywhereIsFoundAndItsFileNamed) {
   TemporaryDirectory run;
   save(run.path(), 10);
   const Path path = run / "step_00000010";
@@ -231,7 +248,31 @@ TEST(Checkpoint, EveryFlippedBitIsFoundAndItsFileNamed) {
   expect_content(load_checkpoint(path), 10);
 }
 
-TEST(Checkpoint, DamageInATensorNamesIt) {
+// Of version 1, whose digests are of whole tensors and files.
+TEST(Checkpoint, TheFirstManifestsAreStillRead) {
+  TemporaryDirectory run;
+  save(run.path(), 10);
+  const Path path = run / "step_00000010";
+  formats::Json manifest = formats::read_json(path / "manifest.json").at("manifest");
+  EXPECT_EQ(manifest.at("version"), 2);
+  manifest["version"] = 1;
+  for (auto& file : manifest["files"]) {
+    const std::string bytes = read_text(path / file.at("name").get<std::string>());
+    file["xxh3"] = hex(xxh3(bytes));
+    for (auto& tensor : file["tensors"]) {
+      const size_t begin = tensor.at("begin"), end = tensor.at("end");
+      tensor["xxh3"] = hex(xxh3(std::string_view(bytes).substr(begin, end - begin)));
+      tensor.erase("block");
+    }
+  }
+  std::ofstream(path / "manifest.json")
+      << formats::Json{{"manifest", manifest}, {"xxh3", hex(xxh3(manifest.dump(1)))}}.dump(1) << "\n";
+  expect_content(load_checkpoint(path), 10);
+  flip_bit(path / "weights.safetensors", std::filesystem::file_size(path / "weights.safetensors") - 1);
+  EXPECT_THAT(error_of(path), ::testing::HasSubstr("weights.safetensors: damaged: b does not match"));
+}
+
+TEST(Checkpoint, Fault12DamageInATensorNamesIt) {
   TemporaryDirectory run;
   save(run.path(), 10);
   const Path file = run / "step_00000010" / "optimizer.safetensors";
@@ -240,7 +281,7 @@ TEST(Checkpoint, DamageInATensorNamesIt) {
       << error_of(run / "step_00000010");
 }
 
-TEST(Checkpoint, TruncatedAndMissingFilesFallBackWithAWarning) {
+TEST(Checkpoint, Fault11ATruncatedOrMissingFileFallsBackWithAWarning) {
   for (const std::string& name : kFiles)
     for (const double share : {0.0, 0.5, 0.99, -1.0}) {
       TemporaryDirectory run;
@@ -270,15 +311,21 @@ TEST(Checkpoint, AllDamagedIsAnError) {
   EXPECT_TRUE(log.says("step_00000010") && log.says("step_00000020")) << log.text();
 }
 
-TEST(Checkpoint, RefusesFilesOfAnotherCheckpointAndStrangers) {
+TEST(Checkpoint, Fault14FilesOfAnotherCheckpointAndStrangersAreRefused) {
   TemporaryDirectory run;
   for (const int64_t step : {10, 20}) save(run.path(), step);
   const Path ten = run / "step_00000010", twenty = run / "step_00000020";
   std::ofstream(ten / "stranger.safetensors") << "x";
   EXPECT_NE(error_of(ten).find("stranger"), std::string::npos) << error_of(ten);
-  std::filesystem::copy_file(ten / "weights.safetensors", twenty / "weights.safetensors",
-                             std::filesystem::copy_options::overwrite_existing);
-  EXPECT_NE(error_of(twenty).find("weights.safetensors"), std::string::npos) << error_of(twenty);
+  for (const char* name : {"weights.safetensors", "optimizer.safetensors", "recipe.yaml"}) {
+    const std::string own = read_text(twenty / name);
+    std::filesystem::copy_file(ten / name, twenty / name, std::filesystem::copy_options::overwrite_existing);
+    EXPECT_THAT(error_of(twenty), ::testing::HasSubstr(name));
+    std::filesystem::remove(twenty / name);
+    EXPECT_THAT(error_of(twenty), ::testing::HasSubstr(name));
+    std::ofstream(twenty / name, std::ios::binary) << own;
+  }
+  expect_content(load_checkpoint(twenty), 20);
   std::filesystem::remove(ten / "stranger.safetensors");
   std::filesystem::rename(ten, run / "step_00000030");
   EXPECT_NE(error_of(run / "step_00000030"), "");  // a whole checkpoint of step 10 under a wrong name

@@ -1,21 +1,30 @@
-// File systems for tests: one that does not wait for the disk, and one whose k-th operation goes wrong, once.
+// File systems for tests: one that does not wait for the disk, and one whose k-th operation goes wrong, once. Both also
+// open ranges, as thread-safe as the local ones.
 #pragma once
+
+#include <signal.h>
+#include <unistd.h>
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "train/range_files.h"
 
 namespace retort::train {
 
 // The local one without fsync, whose effect no test could see and whose time every test would feel.
-class QuickFiles : public FileSystem {
+class QuickFiles : public FileSystem, public RangeFiles {
  public:
   std::unique_ptr<WritableFile> create(const Path& path, uint64_t expected_bytes = 0) override {
     return std::make_unique<File>(local_files().create(path, expected_bytes));
+  }
+  std::unique_ptr<WritableFile> open_at(const Path& path, uint64_t offset) override {
+    return std::make_unique<File>(local_ranges().open_at(path, offset));
   }
   void make_directories(const Path& path) override { local_files().make_directories(path); }
   void rename(const Path& from, const Path& to) override { local_files().rename(from, to); }
@@ -36,7 +45,7 @@ class QuickFiles : public FileSystem {
   };
 };
 
-inline FileSystem& quick_files() {
+inline QuickFiles& quick_files() {
   static QuickFiles files;  // stateless
   return files;
 }
@@ -44,26 +53,35 @@ inline FileSystem& quick_files() {
 enum class Fault {
   kNoSpace,  // the operation throws IoError, half done; what follows works
   kCrash,    // the process dies in it: half done, nothing follows, what was not synced is lost
+  kKill,     // the same by SIGKILL, where this is a process of its own
   kLie,      // half of the bytes are dropped, and nobody is told
 };
 
 struct Crash {};  // outside the Error tree: nothing may handle it
 
-class FaultyFiles final : public FileSystem {
+class FaultyFiles final : public QuickFiles {
  public:
   FaultyFiles(Fault fault, int64_t at) : fault_(fault), at_(at) {}
   bool fired() const { return fired_; }
+  int64_t operations() const { return count_; }
 
   std::unique_ptr<WritableFile> create(const Path& path, uint64_t expected_bytes) override {
     tick();
     auto file = std::make_unique<File>(*this, path, files_.create(path, expected_bytes));
-    unsynced_.insert(path);
+    mark_unsynced(path);
+    return file;
+  }
+  std::unique_ptr<WritableFile> open_at(const Path& path, uint64_t offset) override {
+    tick();
+    auto file = std::make_unique<File>(*this, path, files_.open_at(path, offset));
+    mark_unsynced(path);
     return file;
   }
   void make_directories(const Path& path) override { tick(), files_.make_directories(path); }
   void rename(const Path& from, const Path& to) override {
     tick();
     files_.rename(from, to);
+    const std::lock_guard lock(mutex_);
     std::set<Path> moved;
     for (const Path& path : unsynced_) {
       const std::string text = path.string(), old = from.string();
@@ -96,6 +114,7 @@ class FaultyFiles final : public FileSystem {
     void sync() override {
       if (owner_.tick()) return;
       file_->sync();
+      const std::lock_guard lock(owner_.mutex_);
       owner_.unsynced_.erase(path_);
     }
     void close() override { owner_.tick(), file_->close(); }
@@ -109,12 +128,14 @@ class FaultyFiles final : public FileSystem {
   // Counts an operation. At the k-th: does `half` of it and throws, or returns true for a lie.
   template <class Half>
   bool tick(const Half& half) {
+    const std::lock_guard lock(mutex_);
     if (crashed_) throw Crash{};
     if (count_++ != at_) return false;
     fired_ = true;
     half();
     if (fault_ == Fault::kNoSpace) fail<IoError>("operation {}: No space left on device", at_);
     if (fault_ == Fault::kLie) return true;
+    if (fault_ == Fault::kKill) ::kill(::getpid(), SIGKILL);
     crashed_ = true;
     for (const Path& path : unsynced_)
       if (std::filesystem::exists(path)) std::filesystem::resize_file(path, 0);
@@ -123,7 +144,12 @@ class FaultyFiles final : public FileSystem {
   bool tick() {
     return tick([] {});
   }
+  void mark_unsynced(const Path& path) {
+    const std::lock_guard lock(mutex_);
+    unsynced_.insert(path);
+  }
 
+  std::mutex mutex_;
   QuickFiles files_;
   Fault fault_;
   int64_t at_, count_ = 0;

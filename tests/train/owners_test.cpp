@@ -3,13 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <mutex>
+#include <set>
 
 #include "core/error.h"
 #include "tests/kernels/block_squares.h"
 #include "tests/testing.h"
 #include "tests/train/tiny_model.h"
+#include "train/checkpoint.h"
+#include "train/state_shares.h"
 #include "train/step.h"
-#include "train/whole_state.h"
 
 namespace retort::train {
 namespace {
@@ -59,6 +61,34 @@ struct Mixed {
 
 using OfRank = std::function<void(comm::Comm&)>;
 void on_ranks(int ranks, const OfRank& body) { comm::run_thread_ranks(ranks, body); }
+
+// What ranks write of a checkpoint, put together, and how many write each row.
+struct Saved {
+  std::map<std::string, at::Tensor> values, writers;
+};
+
+void put_in(Saved& saved, const StateShares& state) {
+  for (const auto* tensors : {&state.weights, &state.optimizer})
+    for (const auto& [name, tensor] : *tensors) {
+      const Share& share = state.shares.at(name);
+      const std::vector<int64_t> shape = tensor.dim() == 0 ? std::vector<int64_t>{1} : tensor.sizes().vec();
+      if (!saved.values.contains(name)) {
+        saved.values[name] = at::zeros(shape, share.rows.options());
+        saved.writers[name] = at::zeros({shape.front()}, at::kLong);
+      }
+      const int64_t end = share.begin + share.rows.size(0);
+      saved.values[name].slice(0, share.begin, end).copy_(share.rows);
+      saved.writers[name].slice(0, share.begin, end).add_(1);
+    }
+}
+
+void expect_whole(const Saved& saved, const formats::NamedTensors& expected) {
+  for (const auto& [name, tensor] : expected) {
+    EXPECT_TRUE(testing::same_bits(saved.values.at(name).view(tensor.sizes()), tensor)) << name;
+    EXPECT_TRUE(at::all(saved.writers.at(name) == 1).item<bool>())
+        << name << ": a row has another writer, or none";
+  }
+}
 
 }  // namespace
 
@@ -131,6 +161,7 @@ TEST(Owners, DividedStepsHaveTheBitsOfWholeOnes) {
                                                                         {8, Divided::kMoments},
                                                                         {3, Divided::kGradients}}) {
     std::mutex mutex;
+    Saved saved;
     uint64_t most_bytes = 0;
     on_ranks(ranks, [&, kind = kind](comm::Comm& comm) {
       Mixed mixed;
@@ -146,26 +177,46 @@ TEST(Owners, DividedStepsHaveTheBitsOfWholeOnes) {
       }
       for (const models::Parameter& p : mixed.parameters.unique())
         EXPECT_TRUE(testing::same_bits(p.master, expected.parameters.at(p.name).master)) << p.name;
-      const WholeState state(mixed.parameters, *mine, &owners, comm);
       uint64_t bytes = 0;
       for (const auto& [name, tensor] : mine->state()) bytes += tensor.nbytes();
-      if (comm.rank() == 0) {
-        for (const auto& [name, tensor] : state.optimizer()) {
-          const at::Tensor got = tensor.is_meta() ? state.fetch(name) : tensor;
-          for (const auto& [other, values] : optimizer->state())
-            if (other == name) {
-              EXPECT_TRUE(testing::same_bits(got, values)) << name;
-            }
-        }
-        state.finish();
-      } else {
-        state.serve();
-      }
       const std::lock_guard lock(mutex);
+      put_in(saved, shares_of(mixed.parameters, *mine, &owners, comm));
       most_bytes = std::max(most_bytes, bytes);
     });
+    expect_whole(saved, optimizer->state());
     const uint64_t largest_block = 2 * 4 * 900 * 100;
     EXPECT_LE(most_bytes, whole_bytes / static_cast<uint64_t>(ranks) + largest_block) << ranks;
+  }
+}
+
+// Every row of a checkpoint has one writer, whatever ranks divide, in one group or in several, and several ranks of each
+// tensor of many blocks.
+TEST(Owners, EveryRowOfACheckpointHasOneWriter) {
+  Mixed one;
+  const auto before = make_optimizer({}, one.parameters);
+  for (const auto& [ranks, replicas, kind] :
+       std::vector<std::tuple<int, int64_t, Divided>>{{1, 1, Divided::kNothing},
+                                                      {4, 1, Divided::kNothing},
+                                                      {3, 1, Divided::kMoments},
+                                                      {4, 2, Divided::kMoments},
+                                                      {4, 2, Divided::kGradients},
+                                                      {4, 4, Divided::kGradients}}) {
+    Saved saved;
+    std::mutex mutex;
+    std::set<int> writers;
+    on_ranks(ranks, [&, replicas = replicas, kind = kind](comm::Comm& comm) {
+      Mixed mixed;
+      Owners owners(mixed.parameters, comm, kind, nullptr, replicas);
+      const auto mine = make_optimizer({}, mixed.parameters);
+      owners.divide_weights();
+      const std::lock_guard lock(mutex);
+      const StateShares state = shares_of(mixed.parameters, *mine, &owners, comm);
+      if (state.shares.at("embed").rows.numel() > 0) writers.insert(comm.rank());
+      put_in(saved, state);
+    });
+    expect_whole(saved, weights_of(one.parameters));
+    expect_whole(saved, before->state());
+    EXPECT_EQ(writers.size(), static_cast<size_t>(ranks)) << ranks << " in " << replicas;
   }
 }
 
@@ -210,6 +261,7 @@ TEST(Owners, DividedMastersGiveWholeWorkingCopies) {
   }
   for (const int ranks : {2, 3, 4}) {
     std::mutex mutex;
+    Saved saved;
     int64_t elements = 0;
     on_ranks(ranks, [&](comm::Comm& comm) {
       Mixed mixed;
@@ -229,15 +281,9 @@ TEST(Owners, DividedMastersGiveWholeWorkingCopies) {
         mine->step(mixed.parameters, mixed.own_gradients(), 1e-2);
         owners.refresh(mixed.parameters, map);
       }
-      const WholeState state(mixed.parameters, *mine, &owners, comm);
-      if (comm.rank() == 0) {
-        for (const auto& [name, tensor] : state.weights())
-          EXPECT_TRUE(testing::same_bits(tensor.is_meta() ? state.fetch(name) : tensor,
-                                         expected.parameters.at(name).master))
-              << name;
-        state.finish();
-      } else {
-        state.serve();
+      {
+        const std::lock_guard lock(mutex);
+        put_in(saved, shares_of(mixed.parameters, *mine, &owners, comm));
       }
       owners.make_weights_whole();
       for (const models::Parameter& p : mixed.parameters.unique()) {
@@ -245,6 +291,7 @@ TEST(Owners, DividedMastersGiveWholeWorkingCopies) {
         EXPECT_TRUE(testing::same_bits(p.working, expected.parameters.at(p.name).working)) << p.name;
       }
     });
+    expect_whole(saved, weights_of(expected.parameters));
     EXPECT_EQ(elements, 1000 * 131 + 517 * 260 + 900 * 100) << "every row has one owner";
   }
 }

@@ -44,7 +44,7 @@ struct TinyRun {
   int ranks = 1;
   int64_t micro_batches = 2;  // of a rank
   TrainOptions options = tiny_options();
-  FileSystem* files = &quick_files();
+  QuickFiles* files = &quick_files();
   std::function<void(int rank, int64_t step, std::atomic<bool>& stop)> before_step;
   std::function<void(int rank, TrainerParts& parts)> before_run;
   int odd_text_rank = -1;                        // reads the second corpus instead of the first
@@ -57,6 +57,7 @@ struct TinyRun {
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
   at::Device device = at::kCPU;          // of rank 0, and each other rank's the next one
   Divided divided = Divided::kNothing;
+  int64_t block_rows = 0;           // of every parameter; 0: as the map has it
   std::vector<std::string> frozen;  // parameters
   bool unlabelled = false;          // every fifth step has no labels, from the third on
   EmbeddingNoise noise = {};
@@ -162,7 +163,9 @@ struct TinyRun {
     objective.unlabelled = unlabelled;
     models::move_to(tiny.model.parameters(), own);
     if (objective.learned()) models::move_to(*objective.learned(), own);
-    Owners owners({tiny.model.parameters(), objective.learned()}, comm, divided);
+    if (block_rows > 0)
+      for (models::Parameter& p : tiny.model.parameters().unique()) p.placement.owned.step = block_rows;
+    Owners owners({tiny.model.parameters(), objective.learned()}, comm, divided, &tiny.model);
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, {tiny.model.parameters(), objective.learned()});
     std::vector<data::Source> sources = {
@@ -179,7 +182,8 @@ struct TinyRun {
                        .recipe = "run: { name: tiny }\n",
                        .facts = {{"model", "a tiny decoder"}},
                        .validate = {},
-                       .stop = &stop};
+                       .stop = &stop,
+                       .ranges = *files};
     objective.poisons = [&, this](int64_t step) {
       const auto s = static_cast<double>(step);
       if (before_step) before_step(comm.rank(), step, stop);

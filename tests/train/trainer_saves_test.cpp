@@ -187,7 +187,49 @@ TEST(TrainerSaves, EndsWhenItsPatienceDoes) {
   EXPECT_TRUE(third.validated.empty()) << "there is nothing left to do";
 }
 
-TEST(TrainerSaves, ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
+// A checkpoint of 4 ranks or 2 goes on with 2, 4, 3 or 1, and what each policy divides under every other, to the bytes of one
+// rank that was never stopped.
+TEST(TrainerSaves, Fault28EveryPolicyGoesOnFromEveryOtherOnOtherRanks) {
+  constexpr Divided kAll[] = {Divided::kNothing, Divided::kMoments, Divided::kGradients,
+                              Divided::kParameters};
+  constexpr std::pair<int, int> kRanks[] = {{4, 2}, {2, 4}, {4, 3}, {4, 1}};
+  const auto run_of = [](int ranks, Divided divided) {
+    TinyRun out;
+    out.ranks = ranks, out.micro_batches = 12 / ranks;
+    out.rows = 1;
+    out.divided = divided;
+    out.block_rows = 3;
+    out.options.steps = 4;
+    out.options.validate_every = 0;
+    return out;
+  };
+  const TemporaryDirectory directory;
+  TinyRun whole = run_of(1, Divided::kNothing);
+  whole(directory / "whole");
+  std::map<std::pair<int, Divided>, Path> stopped;
+  for (const int ranks : {4, 2})
+    for (const Divided before : kAll) {
+      Path& path = stopped[{ranks, before}];
+      path = directory / fmt::format("{} {}", ranks, static_cast<int>(before));
+      TinyRun run = run_of(ranks, before);
+      run.before_step = stop_at(1, 0);
+      run(path);
+    }
+  for (size_t i = 0; const Divided before : kAll)
+    for (const Divided after : kAll) {
+      const auto [from, to] =
+          kRanks[(i++ * 5 / 4) % 4];  // each pair of ranks with each policy before and after
+      const Path path = directory / "again";
+      std::filesystem::copy(stopped.at({from, before}), path, std::filesystem::copy_options::recursive);
+      TinyRun run = run_of(to, after);
+      run.options.save = i % 2 == 0 ? "sync" : "async";
+      EXPECT_EQ(run(path).steps, 4);
+      expect_same(path, directory / "whole");
+      std::filesystem::remove_all(path);
+    }
+}
+
+TEST(TrainerSaves, Fault11ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
   TemporaryDirectory whole_run, damaged_run;
   TinyRun whole, first, resumed;
   first.options.checkpoint_every = 5;
@@ -208,7 +250,7 @@ TEST(TrainerSaves, ADamagedNewestCheckpointFallsBackAndEndsTheSame) {
   EXPECT_THROW(resumed(damaged_run.path()), CheckpointError);
 }
 
-TEST(TrainerSaves, AFullDiskDuringASaveDoesNotStopTheRun) {
+TEST(TrainerSaves, Fault15AFullDiskDuringASaveDoesNotStopTheRun) {
   TemporaryDirectory whole_run, full_run;
   TinyRun whole, full;
   full.ranks = 2, full.micro_batches = 1;
@@ -222,7 +264,7 @@ TEST(TrainerSaves, AFullDiskDuringASaveDoesNotStopTheRun) {
   expect_same(whole_run.path(), full_run.path());
 }
 
-TEST(TrainerSaves, TooManyFailedSavesAreAnErrorOnEveryRank) {
+TEST(TrainerSaves, Fault15TooManyFailedSavesAreAnErrorOnEveryRank) {
   TemporaryDirectory run;
   TinyRun full;
   full.ranks = 2;
