@@ -11,11 +11,13 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/log.h"
 #include "core/section.h"
 #include "train/checkpoint.h"
+#include "train/guard.h"
 #include "train/schedule.h"
 #include "train/step.h"
 
@@ -37,8 +39,9 @@ struct TrainOptions {
   int64_t keep_checkpoints = 2;
   bool keep_best = false;
   int64_t patience = 0;
-  int64_t max_skipped = 3;       // non-finite updates in a row before the run stops (exit 77)
+  int64_t max_skipped = 3;       // updates in a row before the run goes back, or stops (exit 77)
   int64_t max_failed_saves = 3;  // failed checkpoints in a row before the run stops (exit 74)
+  std::optional<GuardOptions> guard;
   void describe(Section& s);
 };
 
@@ -80,7 +83,7 @@ class Metrics;  // train/metrics.h
 class Profile;  // train/profile.h
 
 // A checkpoint's `extra` holds the caller's facts and, under "train", the trainer's: tokens seen, last loss,
-// skipped updates, steps without labels, the step's batch, how far each source was read, precision.
+// skipped updates and what else guards remember (train/guard.h), steps without labels, the step's batch, how far each source was read, precision.
 class Trainer {
  public:
   // micro_batches: this rank's G.
@@ -94,11 +97,18 @@ class Trainer {
 
  private:
   struct State;
+  enum class Ended { kDone, kPreempted, kGoesBack };
+  Ended train(State& state);
   std::unique_ptr<Metrics> open_metrics(const State& state, int64_t micro_batches) const;  // of a step
   StepStats take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches);
+  void tell_fault(const StepStats& stats);
+  void refuse_more(const State& state) const;
+  State go_back(const State& state);
   [[noreturn]] void out_of_memory(const State& state, const std::string& refusal) const;
   void tell_profile(Profile& profile) const;
   State restore();
+  State continued(const LoadedCheckpoint& checkpoint);
+  Guard new_guard() const;
   formats::NamedTensors shared_state() const;
   void compare_ranks(const State& state);
   formats::NamedTensors replicated_weights() const;
@@ -122,6 +132,7 @@ class Trainer {
   TrainerParts parts_;
   TrainOptions options_;
   int64_t micro_batches_;
+  bool faulty_ = false;  // a machine was at fault in this process
 };
 
 }  // namespace retort::train
