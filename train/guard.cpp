@@ -32,7 +32,7 @@ void GuardOptions::describe(Section& s) {
   s.field("window", window, "updates of which that mean is; before there are so many, nothing is a spike",
           at_least(int64_t{2}));
   s.field("rerun", rerun,
-          "a skipped step is computed once more: where other bits come out a machine is at fault, which is "
+          "compute a skipped step once more: where other bits come out a machine is at fault, which is "
           "named, and "
           "the second result counts; a second fault ends the run (exit 78)");
   s.field("rollbacks", rollbacks,
