@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs a recipe under mpirun and starts it again while it was preempted (75) or lost a rank (76):
+# Runs a recipe under mpirun and starts it again while it was preempted (75) or lost a rank (76; 137: killed):
 #
 #   launch/mpirun_loop.sh -n 8 --hostfile hosts -- recipe.yaml --set run.dir=runs/big
 #
@@ -18,7 +18,7 @@ while :; do
   code=$?
   case $code in
     75) lost=0 ;;
-    76) lost=$((lost + 1)); [ "$lost" -le "${RETORT_MAX_RESTARTS:-3}" ] || exit "$code" ;;
+    76 | 137) lost=$((lost + 1)); [ "$lost" -le "${RETORT_MAX_RESTARTS:-3}" ] || exit "$code" ;;
     *) exit "$code" ;;
   esac
   echo "retort ended with $code: starting again" >&2

@@ -1,9 +1,11 @@
 #include "recipes/pipeline.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "comm/together.h"
 #include "core/digest.h"
+#include "core/inject.h"
 #include "recipes/identity.h"
 #include "recipes/inputs.h"
 #include "recipes/print_section.h"
@@ -30,7 +32,11 @@ class Pipeline {
  public:
   Pipeline(const Recipe& recipe, const PipelineOptions& options, comm::Comm& comm, FileSystem& files,
            Log& log, const std::atomic<bool>& stop)
-      : recipe_(recipe), options_(options), comm_(comm), files_(files), log_(log), stop_(stop) {}
+      : recipe_(recipe), options_(options), comm_(comm), files_(files), log_(log), stop_(stop) {
+    if (Injection::from_environment().any())  // refused here, before any work, where it is not understood
+      log_.warn("RETORT_INJECT is set: this run breaks on purpose, and is of no other use ({})",
+                std::getenv("RETORT_INJECT"));
+  }
 
   ExitCode run() {
     try {
@@ -46,9 +52,11 @@ class Pipeline {
         write_exit(ExitCode::kPreempted, "stopped by a signal");
         return ExitCode::kPreempted;
       }
-    } catch (...) {
-      const Error error = comm::as_error(std::current_exception());
+    } catch (const comm::SharedError& error) {
       write_exit(error.code(), error.what());
+      throw;
+    } catch (...) {
+      write_failure(comm::as_error(std::current_exception()));
       throw;
     }
     stage_.clear();
@@ -178,8 +186,15 @@ class Pipeline {
     std::fflush(stdout);
   }
 
-  void write_exit(ExitCode code, const std::string& message) {
-    if (comm_.rank() != 0) return;
+  // A rank that fails alone says so before its peers lose it, and what they say of that does not take its place.
+  void write_failure(const Error& error) {
+    const bool lost = error.code() == ExitCode::kCommunication;
+    if (lost && fs::exists(Path(recipe_.run.dir) / "exit.json")) return;
+    write_exit(error.code(), error.what(), !lost);
+  }
+
+  void write_exit(ExitCode code, const std::string& message, bool any_rank = false) {
+    if (comm_.rank() != 0 && !any_rank) return;
     const Json exit = {{"code", static_cast<int>(code)}, {"stage", stage_}, {"message", message}};
     try {
       write_json(files_, Path(recipe_.run.dir) / "exit.json", exit);

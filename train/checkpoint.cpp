@@ -131,10 +131,12 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
   return load_latest_checkpoint(directory, log, *comm::make_self_comm());
 }
 
-std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log, comm::Comm& comm) {
+std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log, comm::Comm& comm,
+                                                       int64_t until) {
   std::string names;
   if (comm.rank() == 0)
-    for (const Path& path : list_checkpoints(directory)) names += path.filename().string() + "\n";
+    for (const Path& path : list_checkpoints(directory))
+      if (const std::string name = path.filename().string(); *step_of(name) <= until) names += name + "\n";
   names = comm.broadcast_text(names);
   std::istringstream lines(names);
   for (std::string name; std::getline(lines, name);) {

@@ -127,6 +127,10 @@ struct GradSync::State {
                          e.parameter->name);
     e.arrived = true;
     at::Tensor gradient = std::exchange(e.working.mutable_grad(), at::Tensor());
+    if (fingerprints_G.defined() && gradient.defined()) {
+      const auto bits = gradient.element_size() == 2 ? at::kShort : at::kInt;
+      fingerprints_G[*under_way].add_(gradient.contiguous().view({-1}).view(bits).sum());
+    }
     if (scattered) return scattered->add(i, std::move(gradient));
     if (micro_batches > 1 && gradient.defined()) gradient = gradient.to(at::kFloat);
     e.sum.push(std::move(gradient));
@@ -159,6 +163,7 @@ struct GradSync::State {
   size_t started = 0;  // buckets whose reduction has
   int64_t next = 0;    // micro-batch
   std::optional<int64_t> under_way;  // micro-batch between begin and end
+  at::Tensor fingerprints_G;
 };
 
 GradSync::GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batches, int64_t bucket_bytes,
@@ -167,8 +172,11 @@ GradSync::GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batch
 
 GradSync::~GradSync() = default;
 
-void GradSync::begin_step() {
+void GradSync::begin_step(bool fingerprints) {
   State& s = *state_;
+  s.fingerprints_G.reset();
+  if (fingerprints && !s.entries.empty())
+    s.fingerprints_G = at::zeros({s.micro_batches}, s.entries.front().working.options().dtype(at::kLong));
   for (State::Bucket& bucket : s.buckets) {
     bucket.reduction.wait();  // of a step that ended in an exception
     bucket.reduction = {};
@@ -224,5 +232,7 @@ const std::vector<at::Tensor>& GradSync::finish() {
   }
   return s.gradients;
 }
+
+at::Tensor GradSync::fingerprints_G() const { return state_->fingerprints_G; }
 
 }  // namespace retort::train

@@ -34,8 +34,9 @@ class GradSync {
   GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batches,
            int64_t bucket_bytes = kBucketBytes, const Owners* owners = nullptr);
   ~GradSync();
-  // Also after an exception in a hook, which surfaces from backward(), as long as the group is whole.
-  void begin_step();
+  // Also after an exception in a hook, which surfaces from backward(), as long as the group is whole. `fingerprints`: with
+  // fingerprints_G().
+  void begin_step(bool fingerprints = false);
   // Before backward of micro-batch `index` of this rank. Clears `.grad`.
   void begin_micro_batch(int64_t index);
   void end_micro_batch(int64_t index);  // after it: what has no gradient by now counts as zeros
@@ -43,6 +44,9 @@ class GradSync {
   // owns, contiguous f32; undefined for a frozen parameter. They are valid until the next begin_step(), the caller may change them in place,
   // and no two use the same memory.
   const std::vector<at::Tensor>& finish();
+  // Of each micro-batch of this rank, i64: the sum of the bits of all of its gradients, in which one flipped bit shows.
+  // Beside the gradients, undefined where begin_step() was not asked for it.
+  at::Tensor fingerprints_G() const;
 
  private:
   struct State;

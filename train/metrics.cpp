@@ -70,9 +70,9 @@ Metrics::Metrics(FileSystem& files, Log& log, const Path& directory, int64_t don
 
 void Metrics::step(const StepStats& stats, const Covered& covered) {
   const int64_t done = stats.step + 1;
-  note_ = !stats.measured() ? "loss -"
-          : stats.skipped   ? "update skipped: not finite"
-                            : fmt::format("loss {:.4f}", stats.loss);
+  note_ = stats.skipped       ? "update skipped"
+          : !stats.measured() ? "loss -"
+                              : fmt::format("loss {:.4f}", stats.loss);
   const double passed_here = covered.seconds - first_seconds_,
                seen_here = static_cast<double>(covered.tokens) - first_tokens_;
   if (options_.ceiling > 0 && passed_here > 0)

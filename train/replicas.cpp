@@ -41,7 +41,7 @@ void compare_replicas(comm::Comm& comm, int64_t step, const formats::NamedTensor
           "[train] step {}: the weights of rank{} {} differ from those of the others: memory or a processor "
           "there is at fault, and nothing was saved; the last checkpoint is whole",
           step, odd.size() > 1 ? "s" : "", fmt::join(odd, ", ")),
-      ExitCode::kCommunication, comm.rank() == 0);
+      kFaultyMachine, comm.rank() == 0);
 }
 
 }  // namespace retort::train

@@ -1,7 +1,10 @@
 #include "train/step.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 
+#include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
 #include "data/on_device.h"
@@ -10,6 +13,10 @@
 
 namespace retort::train {
 namespace {
+
+struct Add {
+  at::Tensor operator()(const at::Tensor& left, const at::Tensor& right) const { return left + right; }
+};
 
 // f64 [2 + parts] of a micro-batch: the loss, its parts, and how many ranks saw a norm that is not finite.
 at::Tensor figures_of(const LossSum& loss) {
@@ -47,6 +54,40 @@ std::vector<kernels::BlockedGradient> owned_blocks(const Trained& trained,
   return out;
 }
 
+std::vector<at::Tensor> masters_of(const Trained& trained) {
+  std::vector<at::Tensor> out;
+  for (const models::Parameter* p : trained.all())
+    if (!p->frozen) out.push_back(p->master);
+  return out;
+}
+
+// While it lives, the faults that are due in the middle of a backward pass strike there.
+class BackwardFault {
+ public:
+  BackwardFault(const StepParts& parts, const Trained& trained, int64_t step) {
+    const int rank = parts.comm.rank();
+    if (parts.faults == nullptr || !parts.faults->due(InjectionPoint::kBackward, rank, step)) return;
+    std::vector<at::Tensor> leaves;
+    for (const models::Parameter* p : trained.all())
+      if (!p->frozen) leaves.push_back(p->working);
+    leaf_ = leaves[leaves.size() / 2];
+    hook_ = leaf_.register_hook([faults = parts.faults, rank, step](const at::Tensor& gradient) {
+      at::Tensor spoiled = gradient.to(at::kFloat).contiguous().clone();
+      faults->strike(InjectionPoint::kBackward, rank, step, spoiled);
+      return spoiled.to(gradient.scalar_type());
+    });
+  }
+  ~BackwardFault() {
+    if (leaf_.defined()) leaf_.remove_hook(hook_);
+  }
+  BackwardFault(const BackwardFault&) = delete;
+  BackwardFault& operator=(const BackwardFault&) = delete;
+
+ private:
+  at::Tensor leaf_;
+  unsigned hook_ = 0;
+};
+
 // Cuts what one copy has brought: numbers before, then the figures of each micro-batch.
 std::vector<at::Tensor> figures_in(const at::Tensor& host, int64_t before, int64_t micro_batches) {
   const at::Tensor figures_GK = host.slice(0, before).view({micro_batches, -1});
@@ -62,11 +103,13 @@ TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
       trained_(parts.model.parameters(), parts.objective.learned()),
       sync_(trained_, parts.comm, micro_batches, GradSync::kBucketBytes, parts.owners) {}
 
-StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, double lr) {
+StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, double lr,
+                         const StepLimits& limits) {
   RETORT_ASSERT(std::ssize(given) == micro_batches_.each());
   StepStats stats;
   stats.step = step;
   stats.lr = lr;
+  strike(InjectionPoint::kBeforeStep, step);
 
   models::Parameters& parameters = parts_.model.parameters();
   if (parts_.map.begin_step(step))
@@ -76,35 +119,37 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
 
   // count: before any backward, since every micro-batch's gradient is divided by the whole
   stats.counted = count(parts_.objective.counted(), batches, parts_.comm);
-  const auto divisor = static_cast<double>(stats.counted);
   if (!stats.measured()) return stats;
 
-  // forward and backward
-  const at::Device device = models::device_of(parameters);
-  std::vector<at::Tensor> figures;
-  parts_.objective.begin_step(step);
-  sync_.begin_step();
-  for (int64_t g = 0; g < micro_batches_.each(); ++g) {
-    sync_.begin_micro_batch(g);
-    const LossSum loss =
-        parts_.objective(parts_.model, data::on_device(batches[static_cast<size_t>(g)], device));
-    (loss.sum / divisor).backward();
-    sync_.end_micro_batch(g);
-    figures.push_back(figures_of(loss));
+  Attempt result = attempt(stats, batches, limits);
+  if (result.stats.skipped && limits.rerun) {  // which has left the weights as they were
+    Attempt again = attempt(stats, batches, limits);
+    again.stats.at_fault = odd_ranks(result, again);
+    result = std::move(again);
   }
+  strike(InjectionPoint::kAfterUpdate, step, masters_of(trained_));
+  return result.stats;
+}
+
+TrainStep::Attempt TrainStep::attempt(StepStats stats, const std::vector<data::Batch>& batches,
+                                      const StepLimits& limits) {
+  models::Parameters& parameters = parts_.model.parameters();
+  sync_.begin_step(limits.rerun);
+  const at::Tensor figures_GK = at::stack(pass(stats.step, batches, static_cast<double>(stats.counted)));
 
   // finish
   std::vector<at::Tensor> gradients = pull_back(parts_, sync_.finish());
+  strike(InjectionPoint::kAfterBackward, stats.step, gradients);
 
   // clip and guard
   const kernels::Squares squares = kernels::squares_of(owned_blocks(trained_, gradients));
-  const at::Tensor figures_GK = at::stack(figures);
   const bool alone = parts_.comm.size() == 1;
-  const at::Tensor verdict = alone ? kernels::judge(squares, figures_GK.select(1, 0), clip_norm_)
-                                   : judge_together(squares, figures_GK, stats).to(device, true);
+  const at::Tensor verdict =
+      alone ? judge_alone(squares, figures_GK, stats.counted, limits)
+            : judge_together(squares, figures_GK, limits, stats).to(models::device_of(parameters), true);
 
   // update, or not, as the verdict has it
-  parts_.optimizer.step(trained_, gradients, lr, verdict);
+  parts_.optimizer.step(trained_, gradients, stats.lr, verdict);
   parts_.owners == nullptr ? models::refresh_trained(parameters, parts_.map)
                            : parts_.owners->refresh(parameters, parts_.map);
 
@@ -112,7 +157,48 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
   if (alone) read_alone(verdict, figures_GK, stats);
   if (stats.skipped) parts_.optimizer.left_out();
   stats.parts = parts_.objective.figures(std::move(stats.parts));
-  return stats;
+  if (!limits.rerun) return {std::move(stats), {}};
+  const at::Tensor bits = figures_GK.select(1, 0).contiguous().view(at::kLong);
+  return {std::move(stats), at::cat({bits, sync_.fingerprints_G().to(bits.device())})};
+}
+
+// Forward and backward: the figures of each micro-batch.
+std::vector<at::Tensor> TrainStep::pass(int64_t step, const std::vector<data::Batch>& batches,
+                                        double divisor) {
+  const at::Device device = models::device_of(parts_.model.parameters());
+  std::vector<at::Tensor> figures;
+  parts_.objective.begin_step(step);
+  for (int64_t g = 0; g < micro_batches_.each(); ++g) {
+    sync_.begin_micro_batch(g);
+    const LossSum loss =
+        parts_.objective(parts_.model, data::on_device(batches[static_cast<size_t>(g)], device));
+    const BackwardFault fault(parts_, trained_, step);
+    (loss.sum / divisor).backward();
+    sync_.end_micro_batch(g);
+    figures.push_back(figures_of(loss));
+  }
+  return figures;
+}
+
+// The faults that are due, of the middle one of the victims.
+void TrainStep::strike(InjectionPoint point, int64_t step, const std::vector<at::Tensor>& victims) const {
+  if (parts_.faults == nullptr || !parts_.faults->due(point, parts_.comm.rank(), step)) return;
+  std::vector<at::Tensor> there;
+  std::ranges::copy_if(victims, std::back_inserter(there),
+                       [](const at::Tensor& t) { return t.defined() && t.numel() > 0; });
+  parts_.faults->strike(point, parts_.comm.rank(), step,
+                        there.empty() ? at::Tensor() : there[there.size() / 2]);
+}
+
+// Those that computed other bits the second time.
+std::vector<int> TrainStep::odd_ranks(const Attempt& first, const Attempt& second) const {
+  const bool differs = !at::equal(first.evidence.cpu(), second.evidence.cpu());
+  const at::Tensor all_R = at::zeros({parts_.comm.size(), 1}, at::kLong);
+  parts_.comm.all_gather(all_R, at::full({1}, int64_t{differs}, at::kLong)).wait();
+  std::vector<int> odd;
+  for (int rank = 0; rank < parts_.comm.size(); ++rank)
+    if (all_R[rank].item<int64_t>() != 0) odd.push_back(rank);
+  return odd;
 }
 
 // Of one rank, whose device has decided by itself.
@@ -124,9 +210,22 @@ void TrainStep::read_alone(const at::Tensor& verdict, const at::Tensor& figures_
   share_figures(figures_in(host, verdict.numel(), figures_GK.size(0)), stats);
 }
 
+// Of one rank, where its gradients are. A loss has the bits that share_figures() gives it.
+at::Tensor TrainStep::judge_alone(const kernels::Squares& squares, const at::Tensor& figures_GK,
+                                  int64_t counted, const StepLimits& limits) const {
+  const at::Tensor losses_G = figures_GK.select(1, 0);
+  const at::Tensor verdict = kernels::judge(squares, losses_G, clip_norm_);
+  if (std::isinf(limits.loss) && std::isinf(limits.norm)) return verdict;
+  comm::TreeSum<at::Tensor, Add> sum;
+  for (const at::Tensor& loss : losses_G.unbind(0)) sum.push(loss);
+  const at::Tensor loss = sum.finish() / static_cast<double>(counted);
+  verdict[2].mul_((verdict[0] <= limits.norm).logical_and(loss <= limits.loss));
+  return verdict;
+}
+
 // Of several: norm and loss are of all of them, so that every rank decides alike, on the host, which has their sums.
 at::Tensor TrainStep::judge_together(const kernels::Squares& squares, const at::Tensor& figures_GK,
-                                     StepStats& stats) const {
+                                     const StepLimits& limits, StepStats& stats) const {
   const at::Tensor host = at::cat({squares.pieces.to(figures_GK.device()), figures_GK.flatten()})
                               .cpu();  // a rank may own nothing
   const int64_t pieces = squares.pieces.numel();
@@ -135,8 +234,9 @@ at::Tensor TrainStep::judge_together(const kernels::Squares& squares, const at::
   stats.gradient_norm =
       kernels::norm_of(parts_.owners == nullptr ? blocks : parts_.owners->of_all_blocks(blocks));
   const bool finite = share_figures(figures_in(host, pieces, figures_GK.size(0)), stats);
-  stats.skipped = !finite;
-  return kernels::verdict(stats.gradient_norm, finite, clip_norm_);
+  const bool go = finite && stats.gradient_norm <= limits.norm && stats.loss <= limits.loss;
+  stats.skipped = !go;
+  return kernels::verdict(stats.gradient_norm, go, clip_norm_);
 }
 
 // Fills in the means over micro-batches and ranks; whether loss and gradient are finite on every rank. One reduction.

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "comm/comm.h"
+#include "core/inject.h"
 #include "data/batch_stream.h"
 #include "models/model.h"
 #include "models/weight_map.h"
@@ -37,9 +38,17 @@ struct StepStats {
   std::vector<double> parts;                     // Objective::figures() of the means
   double gradient_norm = std::numeric_limits<double>::quiet_NaN();  // before clipping
   double lr = 0;
-  int64_t counted = 0;   // Objective::counted(), on all ranks
-  bool skipped = false;  // non-finite: nothing was updated
+  int64_t counted = 0;             // Objective::counted(), on all ranks
+  bool skipped = false;            // not finite or beyond a limit: nothing was updated
+  std::vector<int> at_fault = {};  // ranks that computed something else when the step ran again
   bool measured() const { return counted > 0; }
+};
+
+// Beyond which a step is no update, the same on every rank.
+struct StepLimits {
+  double loss = std::numeric_limits<double>::infinity();
+  double norm = std::numeric_limits<double>::infinity();  // before clipping
+  bool rerun = false;  // such a step is computed once more, and the second result counts: at_fault
 };
 
 // What a step acts on. All references outlive the TrainStep.
@@ -49,19 +58,32 @@ struct StepParts {
   Objective& objective;
   Optimizer& optimizer;
   comm::Comm& comm;
-  Owners* owners = nullptr;  // nullptr: every rank owns all
+  Owners* owners = nullptr;     // nullptr: every rank owns all
+  Injection* faults = nullptr;  // on purpose; nullptr: none
 };
 
 class TrainStep {
  public:
   TrainStep(StepParts parts, int64_t micro_batches, double clip_norm);
   // `given`: this rank's G micro-batches of the step (train/micro_batches.h).
-  StepStats run(int64_t step, const std::vector<data::Batch>& given, double lr);
+  StepStats run(int64_t step, const std::vector<data::Batch>& given, double lr,
+                const StepLimits& limits = {});
 
  private:
+  // What came out, and what of it is this rank's own: loss and fingerprint of each micro-batch's gradients, as bits.
+  struct Attempt {
+    StepStats stats;
+    at::Tensor evidence;
+  };
+  Attempt attempt(StepStats stats, const std::vector<data::Batch>& batches, const StepLimits& limits);
+  std::vector<at::Tensor> pass(int64_t step, const std::vector<data::Batch>& batches, double divisor);
+  void strike(InjectionPoint point, int64_t step, const std::vector<at::Tensor>& victims = {}) const;
+  std::vector<int> odd_ranks(const Attempt& first, const Attempt& second) const;
   void read_alone(const at::Tensor& verdict, const at::Tensor& figures_GK, StepStats& stats) const;
+  at::Tensor judge_alone(const kernels::Squares& squares, const at::Tensor& figures_GK, int64_t counted,
+                         const StepLimits& limits) const;
   at::Tensor judge_together(const kernels::Squares& squares, const at::Tensor& figures_GK,
-                            StepStats& stats) const;
+                            const StepLimits& limits, StepStats& stats) const;
   bool share_figures(const std::vector<at::Tensor>& figures, StepStats& stats) const;
 
   StepParts parts_;

@@ -1,7 +1,11 @@
 #include "train/trainer.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <utility>
 
 #include "comm/agreement.h"
 #include "comm/step_watch.h"
@@ -72,6 +76,11 @@ double read_seconds(const Path& path) {
   }
 }
 
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "an unknown host";
+}
+
 std::vector<data::Batch> take(data::Prefetcher& prefetcher, int64_t count) {
   std::vector<data::Batch> batches;
   for (int64_t i = 0; i < count; ++i) batches.push_back(prefetcher.next());
@@ -82,10 +91,10 @@ std::vector<data::Batch> take(data::Prefetcher& prefetcher, int64_t count) {
 
 // Where a run is, the same on every rank but for the seconds.
 struct Trainer::State {
+  Guard guard;
   int64_t step = 0, tokens = 0;
   double loss = std::numeric_limits<double>::quiet_NaN();
-  int64_t unlabelled = 0;        // steps
-  std::vector<int64_t> skipped;  // steps without an update
+  int64_t unlabelled = 0;  // steps
   double seconds = 0;
   int64_t failed_saves = 0;
   // Of validations, where options ask for it: the lowest figure (negative where more is better), its step, how many
@@ -130,10 +139,13 @@ void TrainOptions::describe(Section& s) {
   s.field("patience", patience,
           "validations in a row without a lower figure that end the training; 0: any number",
           at_least(int64_t{0}));
-  s.field("max_skipped", max_skipped, "non-finite updates in a row before the run stops (exit 77)",
-          at_least(int64_t{1}));
+  s.field(
+      "max_skipped", max_skipped,
+      "updates in a row that are skipped, not finite or spikes, before the run stops (exit 77) or goes back",
+      at_least(int64_t{1}));
   s.field("max_failed_saves", max_failed_saves, "failed checkpoints in a row before the run stops (exit 74)",
           at_least(int64_t{1}));
+  s.optional("guard", guard, "steps that are not taken as they come, and machines that compute wrongly");
 }
 
 Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches)
@@ -155,6 +167,14 @@ TrainReport Trainer::run() {
     if (comm.reduce(int64_t{elsewhere}, comm::Reduce::kMax) != 0) save(state, true);
     return finished(state);
   }
+  Ended ended;
+  while ((ended = train(state)) == Ended::kGoesBack) state = go_back(state);
+  return ended == Ended::kPreempted ? report(state, true) : finished(state);
+}
+
+// Up to the end, a stop, or the step after which the run goes back.
+Trainer::Ended Trainer::train(State& state) {
+  comm::Comm& comm = parts_.step.comm;
   const MicroBatches numbers(comm, micro_batches_, parts_.step.owners);
   std::unique_ptr<Metrics> metrics;
   if (comm.rank() == 0) metrics = open_metrics(state, numbers.all());
@@ -170,11 +190,11 @@ TrainReport Trainer::run() {
     return k / micro_batches_ * numbers.all() + numbers.number(k % micro_batches_);
   };
   data::Prefetcher prefetcher(parts_.stream, number_of, state.step * micro_batches_);
-  bool preempted = false;
+  bool preempted = false, goes_back = false;
   std::unique_ptr<Profile> profile;
   int64_t taken = 0;  // steps of this process
   comm::StepWatch watch(comm.flight(), parts_.log);
-  while (state.step < options_.steps && !preempted && !exhausted(state)) {
+  while (state.step < options_.steps && !preempted && !goes_back && !exhausted(state)) {
     const auto start = std::chrono::steady_clock::now();
     watch.begin(state.step + 1);
     const std::vector<data::Batch> batches = take(prefetcher, micro_batches_);
@@ -187,13 +207,8 @@ TrainReport Trainer::run() {
     }
     state.seconds += seconds_since(start);
     watch.end();
-    try {
-      account(state, stats, metrics.get());
-    } catch (const NonFiniteError&) {  // on every rank; the last checkpoint is to be whole
-      await_save(state);
-      throw;
-    }
-    hear_of_save(state);
+    goes_back = !goes_on(state, stats, metrics.get());
+    if (goes_back) continue;
 
     preempted = stop_requested() && state.step < options_.steps;
     if (!preempted && due(state.step, options_.validate_every)) validate(state, metrics.get());
@@ -207,7 +222,27 @@ TrainReport Trainer::run() {
   if (profile) tell_profile(*profile);
   if (metrics) metrics->finish();
   if (parts_.step.owners != nullptr) parts_.step.owners->make_weights_whole();
-  return preempted ? report(state, true) : finished(state);
+  return goes_back ? Ended::kGoesBack : preempted ? Ended::kPreempted : Ended::kDone;
+}
+
+// What a step came to, in the records and for the save under way. False: the run goes back.
+bool Trainer::goes_on(State& state, const StepStats& stats, Metrics* metrics) {
+  try {
+    account(state, stats, metrics);
+  } catch (const NonFiniteError&) {  // on every rank; the last checkpoint is to be whole
+    await_save(state);
+    throw;
+  }
+  hear_of_save(state);
+  if (stats.skipped && stats.measured() && state.guard.exceeded()) {
+    await_save(state);
+    refuse_more(state);
+    return false;
+  }
+  const int64_t every = options_.guard ? options_.guard->compare_every : 0;
+  if (every > 0 && state.step % every == 0)
+    compare_replicas(parts_.step.comm, state.step, replicated_weights());
+  return true;
 }
 
 std::unique_ptr<Metrics> Trainer::open_metrics(const State& state, int64_t micro_batches) const {
@@ -222,8 +257,11 @@ std::unique_ptr<Metrics> Trainer::open_metrics(const State& state, int64_t micro
 
 StepStats Trainer::take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches) {
   const double lr = learning_rate(options_.schedule, options_.optimizer.lr, state.step, options_.steps);
+  StepStats left_out;
+  left_out.step = state.step, left_out.lr = lr, left_out.skipped = true;
+  if (state.guard.leaves_out(state.step)) return left_out;
   try {
-    return step.run(state.step, batches, lr);
+    return step.run(state.step, batches, lr, state.guard.limits());
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
@@ -314,24 +352,65 @@ void Trainer::account(State& state, const StepStats& stats, Metrics* metrics) {
   ++state.step;
   state.tokens += parts_.step.comm.size() * micro_batches_ * batch.rows * batch.sequence;
   if (metrics) metrics->step(stats, {state.tokens, state.seconds, epochs_at(state)});
-  if (!stats.measured()) return account_unlabelled(state, metrics != nullptr);
-  if (!stats.skipped) {
-    state.loss = stats.loss;
+  if (!stats.at_fault.empty()) tell_fault(stats);
+  if (!stats.measured()) {
+    if (!stats.skipped) account_unlabelled(state, metrics != nullptr);
     return;
   }
-  state.skipped.push_back(stats.step);
-  int64_t in_a_row = 0;
-  while (in_a_row < std::ssize(state.skipped) && state.skipped.end()[-1 - in_a_row] == stats.step - in_a_row)
-    ++in_a_row;
-  if (metrics)
+  state.guard.take(stats);
+  if (!stats.skipped)
+    state.loss = stats.loss;
+  else if (metrics)
     parts_.log.warn(
-        "step {}: loss or gradient is not finite (loss {}, norm {}); the update was skipped on all ranks",
-        state.step, stats.loss, stats.gradient_norm);
+        "step {}: loss or gradient is {} (loss {}, norm {}); the update was skipped on all ranks", state.step,
+        std::isfinite(stats.loss) && std::isfinite(stats.gradient_norm) ? "a spike" : "not finite",
+        stats.loss, stats.gradient_norm);
+}
+
+// The ranks whose machines computed one step in two ways. It may happen once.
+void Trainer::tell_fault(const StepStats& stats) {
+  comm::Comm& comm = parts_.step.comm;
+  std::string who;
+  for (const int rank : stats.at_fault)
+    who +=
+        fmt::format("{}rank {} on {}", who.empty() ? "" : ", ", rank, comm.broadcast_text(host_name(), rank));
+  const std::string what = fmt::format(
+      "step {}: computed once more, it came out otherwise on {}: memory or a processor there is at fault",
+      stats.step + 1, who);
+  if (std::exchange(faulty_, true))
+    throw comm::SharedError("[train] " + what + ", for the second time; the last checkpoint is whole",
+                            kFaultyMachine, comm.rank() == 0);
+  if (comm.rank() == 0) parts_.log.warn("{}; the second result counts", what);
+}
+
+// Too many skipped in a row, and no way back.
+void Trainer::refuse_more(const State& state) const {
+  check<NonFiniteError>(state.guard.may_go_back(),
+                        "[train] step {}: loss or gradient was not finite, or a spike, in {} steps in a row; "
+                        "the last checkpoint "
+                        "is whole: lower train.optimizer.lr or look at the data of these steps",
+                        state.step, state.guard.in_a_row());
+}
+
+// The state of a checkpoint before the steps that are left out from now on. Which one does not matter: the steps in between
+// give the same bits again.
+Trainer::State Trainer::go_back(const State& state) {
+  const LeftOut out = state.guard.around();
+  const Path directory = parts_.directory / kCheckpoints;
+  const auto checkpoint = load_latest_checkpoint(directory, parts_.log, parts_.step.comm, out.first);
   check<NonFiniteError>(
-      in_a_row < options_.max_skipped,
-      "[train] step {}: loss or gradient was not finite in {} steps in a row; the last checkpoint "
-      "is whole: lower train.optimizer.lr or look at the data of these steps",
-      state.step, in_a_row);
+      checkpoint.has_value(),
+      "[train] step {}: {} steps in a row were skipped, and there is no checkpoint of step {} or before to "
+      "go "
+      "back to: raise train.keep_checkpoints, or lower train.checkpoint_every or train.guard.margin",
+      state.step, state.guard.in_a_row(), out.first);
+  State back = continued(*checkpoint);
+  back.guard.leave_out(state.guard);
+  back.seconds = state.seconds;
+  if (parts_.step.comm.rank() == 0)
+    parts_.log.warn("{} steps in a row were skipped: going back to step {}, and steps {} to {} are left out",
+                    state.guard.in_a_row(), back.step, out.first + 1, out.end);
+  return back;
 }
 
 // Said at the first one, and with their share at the end: a recipe whose windows miss the answers goes on.
@@ -390,6 +469,8 @@ void Trainer::save(State& state, bool last) {
   const auto since = Saver::Clock::now();
   comm::Comm& comm = parts_.step.comm;
   await_save(state);
+  if (Injection* faults = parts_.step.faults)
+    faults->strike(InjectionPoint::kSave, comm.rank(), state.step - 1);
   compare_replicas(comm, state.step, replicated_weights());
   const Trained trained(parts_.step.model.parameters(), parts_.step.objective.learned());
   StateShares shares = shares_of(trained, parts_.step.optimizer, parts_.step.owners, comm);
@@ -448,11 +529,11 @@ Json Trainer::facts_of(const State& state) const {
   Json facts = parts_.facts.is_null() ? Json::object() : parts_.facts;
   facts["train"] = {{"tokens", state.tokens},
                     {"loss", state.loss},
-                    {"skipped", state.skipped},
                     {"unlabelled", state.unlabelled},
                     {"batch", batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_)},
                     {"sources", sources_of(parts_.stream, samples_at(state))},
                     {"precision", precision_of(parts_.step.model.parameters())}};
+  state.guard.write(facts["train"]);
   if (state.best_step >= 0)
     facts["train"][options_.keep_best ? "best" : "lowest"] = {{"figure", state.best},
                                                               {"step", state.best_step},
@@ -485,20 +566,38 @@ Trainer::State Trainer::restore() {
   if (parts_.step.comm.rank() == 0) parts_.files.make_directories(parts_.directory);
   auto checkpoint = load_latest_checkpoint(parts_.directory / kCheckpoints, parts_.log, parts_.step.comm);
   if (!checkpoint && !parts_.resume_from.empty()) checkpoint = load_checkpoint(parts_.resume_from);
-  if (!checkpoint) return {};
-  copy_weights(*checkpoint, parts_.step.model.parameters());
-  if (models::Parameters* learned = parts_.step.objective.learned()) copy_learned(*checkpoint, *learned);
-  parts_.step.optimizer.set_state(checkpoint->optimizer);
-  State state;
-  state.step = checkpoint->step;
+  if (!checkpoint) return {.guard = new_guard()};
+  State state = continued(*checkpoint);
+  if (parts_.step.comm.rank() == 0) {
+    parts_.log.info("continuing from {}", checkpoint->path.string());
+    const Path own = parts_.directory / kCheckpoints;
+    try {
+      if (checkpoint->path.parent_path() == own)
+        finish_save(parts_.files, own, state.step, options_.keep_checkpoints,
+                    options_.keep_best ? state.best_step : -1);
+    } catch (const IoError& error) {
+      parts_.log.warn("the last save could not be finished: {}", error.what());
+    }
+  }
+  adopt_best(state, checkpoint->path);
+  return state;
+}
+
+// Takes over a checkpoint's weights and state.
+Trainer::State Trainer::continued(const LoadedCheckpoint& checkpoint) {
+  copy_weights(checkpoint, parts_.step.model.parameters());
+  if (models::Parameters* learned = parts_.step.objective.learned()) copy_learned(checkpoint, *learned);
+  parts_.step.optimizer.set_state(checkpoint.optimizer);
+  State state{.guard = new_guard()};
+  state.step = checkpoint.step;
   if (state.step > 0) parts_.step.map.begin_step(state.step - 1);
-  const std::string source = checkpoint->path.string();
+  const std::string source = checkpoint.path.string();
   try {
-    const Json& train = checkpoint->extra.at("train");
+    const Json& train = checkpoint.extra.at("train");
     state.tokens = formats::json_integer(train, "tokens", source);
     if (!train.at("loss").is_null()) state.loss = formats::json_real(train, "loss", source);
     if (train.contains("unlabelled")) state.unlabelled = formats::json_integer(train, "unlabelled", source);
-    state.skipped = train.at("skipped").get<std::vector<int64_t>>();
+    state.guard.read(train);
     for (const char* key : {"best", "lowest"})
       if (train.contains(key) && watches_best()) {
         state.best = formats::json_real(train[key], "figure", source);
@@ -516,21 +615,11 @@ Trainer::State Trainer::restore() {
   } catch (const Json::exception& error) {
     fail<CheckpointError>("{}: {}", source, error.what());
   }
-  state.seconds = read_seconds(checkpoint->path.parent_path().parent_path() / kProgress);
-  if (parts_.step.comm.rank() == 0) {
-    parts_.log.info("continuing from {}", source);
-    const Path own = parts_.directory / kCheckpoints;
-    try {
-      if (checkpoint->path.parent_path() == own)
-        finish_save(parts_.files, own, state.step, options_.keep_checkpoints,
-                    options_.keep_best ? state.best_step : -1);
-    } catch (const IoError& error) {
-      parts_.log.warn("the last save could not be finished: {}", error.what());
-    }
-  }
-  adopt_best(state, checkpoint->path);
+  state.seconds = read_seconds(checkpoint.path.parent_path().parent_path() / kProgress);
   return state;
 }
+
+Guard Trainer::new_guard() const { return {options_.guard.value_or(GuardOptions()), options_.max_skipped}; }
 
 // Replicas that begin apart stay apart: each applies the common gradient to weights of its own.
 // What every rank must have alike of the optimizer's state: all but what is divided.

@@ -12,11 +12,13 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/log.h"
 #include "core/section.h"
 #include "train/checkpoint.h"
+#include "train/guard.h"
 #include "train/holders.h"
 #include "train/saver.h"
 #include "train/schedule.h"
@@ -41,8 +43,9 @@ struct TrainOptions {
   std::string save = "async";  // of save_kinds()
   bool keep_best = false;
   int64_t patience = 0;
-  int64_t max_skipped = 3;       // non-finite updates in a row before the run stops (exit 77)
+  int64_t max_skipped = 3;       // updates in a row before the run goes back, or stops (exit 77)
   int64_t max_failed_saves = 3;  // failed checkpoints in a row before the run stops (exit 74)
+  std::optional<GuardOptions> guard;
   void describe(Section& s);
 };
 
@@ -85,7 +88,7 @@ class Metrics;  // train/metrics.h
 class Profile;  // train/profile.h
 
 // A checkpoint's `extra` holds the caller's facts and, under "train", the trainer's: tokens seen, last loss,
-// skipped updates, steps without labels, the step's batch, how far each source was read, precision.
+// skipped updates and what else guards remember (train/guard.h), steps without labels, the step's batch, how far each source was read, precision.
 class Trainer {
  public:
   // micro_batches: this rank's G.
@@ -100,17 +103,25 @@ class Trainer {
 
  private:
   struct State;
+  enum class Ended { kDone, kPreempted, kGoesBack };
+  Ended train(State& state);
   std::unique_ptr<Metrics> open_metrics(const State& state, int64_t micro_batches) const;  // of a step
   StepStats take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches);
+  void tell_fault(const StepStats& stats);
+  void refuse_more(const State& state) const;
+  State go_back(const State& state);
   [[noreturn]] void out_of_memory(const State& state, const std::string& refusal) const;
   std::vector<Holder> holders() const;
   void tell_profile(Profile& profile) const;
   State restore();
+  State continued(const LoadedCheckpoint& checkpoint);
+  Guard new_guard() const;
   formats::NamedTensors shared_state() const;
   void compare_ranks(const State& state);
   formats::NamedTensors replicated_weights() const;
   void refresh_in(const std::string& precision, const std::string& source);
   void account_unlabelled(State& state, bool speaks);
+  bool goes_on(State& state, const StepStats& stats, Metrics* metrics);
   void account(State& state, const StepStats& stats, Metrics* metrics);
   void validate(State& state, Metrics* metrics);
   bool watches_best() const;
@@ -133,6 +144,7 @@ class Trainer {
   TrainOptions options_;
   int64_t micro_batches_;
   Saver saver_;
+  bool faulty_ = false;  // a machine was at fault in this process
 };
 
 }  // namespace retort::train

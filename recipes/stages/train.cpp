@@ -269,7 +269,7 @@ class Training {
 
   train::Trainer trainer(int64_t micro_batches) {
     return {
-        {.step = {*model_, *map_, *objective_, *optimizer_, comm_, owners_.get()},
+        {.step = {*model_, *map_, *objective_, *optimizer_, comm_, owners_.get(), &faults_},
          .stream = *stream_,
          .files = context_.files,
          .log = log_,
@@ -378,6 +378,7 @@ class Training {
   std::unique_ptr<train::Owners> owners_;
   std::unique_ptr<train::Optimizer> optimizer_;
   train::TrainOptions options_;
+  Injection faults_ = Injection::from_environment();
   std::unique_ptr<Watch> watch_;                     // nullptr: nothing
   formats::Json watched_ = formats::Json::object();  // of the model as it was after looked_ steps
   int64_t looked_ = -1;
@@ -418,7 +419,10 @@ void forget(Stage& stage) {
   train.checkpoint_every = usual.checkpoint_every;
   train.keep_checkpoints = usual.keep_checkpoints;
   train.save = usual.save;
-  train.max_skipped = usual.max_skipped;
+  if (train.guard) train.guard->compare_every = train::GuardOptions().compare_every;
+  if (train.guard && train.guard->zscore == 0.0 && !train.guard->rerun && train.guard->rollbacks == 0)
+    train.guard.reset();  // nothing of it decides
+  if (!train.guard || train.guard->rollbacks == 0) train.max_skipped = usual.max_skipped;
   train.max_failed_saves = usual.max_failed_saves;
   auto& preference = stage.get<PreferenceSection>();
   if (preference) preference->precompute = false;  // the same numbers beyond rounding

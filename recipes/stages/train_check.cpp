@@ -184,6 +184,15 @@ void check_steps(StageCheck& check) {
   if (train.patience > 0 && train.validate_every == 0)
     check.add({"train.patience", "train.validate_every"},
               "needs validations before the end: set validate_every");
+  if (const auto& guard = train.guard; guard && guard->rollbacks > 0) {
+    const int64_t within = (train.keep_checkpoints - 1) * train.checkpoint_every;
+    if (guard->margin + train.max_skipped > within)
+      check.add(
+          {"train.guard.margin", "train.max_skipped", "train.keep_checkpoints", "train.checkpoint_every"},
+          fmt::format("with max_skipped must be at most (keep_checkpoints - 1) * checkpoint_every = {}, so "
+                      "that there is a checkpoint to go back to, got {} + {}",
+                      within, guard->margin, train.max_skipped));
+  }
   if (train.epochs > 0) return;  // how many steps they are follows from the text
   if (train.schedule.warmup > train.steps)
     check.add({"train.schedule.warmup", "train.steps"},

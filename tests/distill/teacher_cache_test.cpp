@@ -76,6 +76,22 @@ void flip_byte(const Path& path, int64_t at) {
   file.put(byte);
 }
 
+// The places of every `apart`-th pair of zeros.
+std::vector<int64_t> zero_pairs(const Path& path, int64_t apart) {
+  const std::string bytes = read_text(path);
+  std::vector<int64_t> out;
+  for (size_t at = 0; (at = bytes.find(std::string(2, '\0'), at)) != bytes.npos;
+       at += static_cast<size_t>(apart))
+    out.push_back(static_cast<int64_t>(at));
+  return out;
+}
+
+void write_pair(const Path& path, int64_t at, char byte) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(at);
+  file.put(byte).put(byte);
+}
+
 struct Layout {
   std::string kind;
   int64_t size, vocabulary;
@@ -138,7 +154,7 @@ TEST(TeacherCache, GivesBackWhatWasWrittenInAnyOrder) {
   }
 }
 
-TEST(TeacherCache, ADamagedBlockIsNamed) {
+TEST(TeacherCache, Fault13ADamagedBlockIsNamed) {
   const testing::TemporaryDirectory directory;
   const CacheFacts facts = facts_of("sampled", 10, 256);
   write_cache(directory.path(), facts);
@@ -157,6 +173,14 @@ TEST(TeacherCache, ADamagedBlockIsNamed) {
     flip_byte(second, at);
   }
   EXPECT_GT(noticed, size / 97 / 2);
+  int64_t found = 0;
+  for (const int64_t at : zero_pairs(second, 97)) {  // 0000 becomes FFFF
+    write_pair(second, at, '\xff');
+    found +=
+        refusal([&] { TeacherCache(directory.path()).verify(); }).find("block-00001.h5") != std::string::npos;
+    write_pair(second, at, '\0');
+  }
+  EXPECT_GT(found, 0);
   EXPECT_NO_THROW(TeacherCache(directory.path()).verify());
   // A rank that has other blocks to verify does not see it.
   flip_byte(second, size / 2);

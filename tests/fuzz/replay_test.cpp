@@ -47,7 +47,7 @@ class Replay : public ::testing::TestWithParam<std::string> {};
 
 }  // namespace
 
-TEST_P(Replay, RefusesOrReadsEveryFileOfItsCorpus) {
+TEST_P(Replay, Fault36EveryFileOfItsCorpusIsReadOrRefused) {
   const Reader& reader = readers().at(GetParam());
   int64_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(corpus() / reader.name)) {

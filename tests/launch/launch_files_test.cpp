@@ -103,6 +103,7 @@ TEST_F(LaunchFiles, TheLoopStartsMpirunAgain) {
   EXPECT_EQ(with_codes("75\n76\n75\n0\n"), 0);
   EXPECT_EQ(calls().size(), 4u);
   EXPECT_EQ(calls()[0], "--mca odls_base_sigkill_timeout 60 -n 4 retort run a.yaml --set run.seed=3");
+  EXPECT_EQ(with_codes("137\n0\n"), 0) << "a rank that was killed";
   EXPECT_EQ(with_codes("2\n"), 2);
   EXPECT_EQ(calls().size(), 1u);
   EXPECT_EQ(with_codes("76\n76\n76\n76\n0\n"), 76) << "three restarts, no more";

@@ -133,7 +133,7 @@ using SlowDividedState = DividedState;
 }  // namespace
 
 // Each combination on 2, 3 or 4 ranks, under each policy; some of the four are two groups.
-TEST_F(DividedState, CheckpointsHaveTheBytesOfOneRank) {
+TEST_F(DividedState, Fault30CheckpointsHaveTheBytesOfOneRank) {
   const std::vector<Combination> combinations = pairwise();
   ASSERT_EQ(combinations.size(), 19u);
   run_as("one", recipe_of(combinations));

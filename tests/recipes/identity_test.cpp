@@ -55,6 +55,8 @@ TEST_F(Identity, HoldsTheKeysThatTheStageUses) {
   EXPECT_THAT(moved_by("prepare.validation=0.2"), ElementsAre("text"));
   EXPECT_THAT(moved_by("prepare.chat_template=chatml"), IsEmpty());  // there are no conversations
   EXPECT_THAT(moved_by("train.log_every=1"), IsEmpty());
+  EXPECT_THAT(moved_by("train.guard.compare_every=1"), IsEmpty());
+  EXPECT_THAT(moved_by("train.guard.zscore=6"), ElementsAre("model"));
   EXPECT_THAT(moved_by("train.steps=3"), ElementsAre("model"));
 }
 

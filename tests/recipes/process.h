@@ -1,6 +1,8 @@
 // The program as a user runs it: a process of it, with its output in files.
 #pragma once
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "tests/testing.h"
 
 namespace retort::testing {
@@ -31,6 +34,19 @@ inline std::vector<std::string> mpirun(int ranks) {
           "none",
           "-n",
           std::to_string(ranks)};
+}
+
+// A port that nobody has at present.
+inline int free_port() {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  socklen_t size = sizeof address;
+  const bool found = ::bind(socket, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                     ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  ::close(socket);
+  check<InternalError>(found, "no free port");
+  return ntohs(address.sin_port);
 }
 
 // A process of ours with its output in files.

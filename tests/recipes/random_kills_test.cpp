@@ -1,12 +1,12 @@
 // A run that is killed again and again, by SIGKILL at random moments, one rank or all, and goes on each time on
 // another number of ranks: it must come to every byte of an undisturbed one.
 //   RETORT_KILLS  how many (20)      RETORT_KILL_SEED  of the moments (1); scripts/kill_test.sh sets both
+// The soak goes on for RETORT_SOAK_SECONDS, and also stops ranks by SIGSTOP for a while: scripts/kill_test.sh --soak.
 #include <gmock/gmock.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <chrono>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <thread>
 
@@ -25,18 +25,6 @@ using testing::Process;
 int64_t number_of(const char* variable, int64_t otherwise) {
   const char* text = std::getenv(variable);
   return text != nullptr ? std::strtoll(text, nullptr, 10) : otherwise;
-}
-
-int free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  socklen_t size = sizeof address;
-  const bool found = ::bind(socket, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-                     ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) == 0;
-  ::close(socket);
-  check<InternalError>(found, "no free port");
-  return ntohs(address.sin_port);
 }
 
 // Files that tell when or how fast, and not what came out.
@@ -83,7 +71,7 @@ std::string stage_at_work(const Path& run) {
 class Ranks {
  public:
   Ranks(int count, const Path& directory, const Path& text) {
-    const int port = count > 1 ? free_port() : 0;
+    const int port = count > 1 ? testing::free_port() : 0;
     for (int rank = 0; rank < count; ++rank) {
       // The same words in every directory, since results name the teacher and the text by their paths.
       const std::string script =
@@ -108,7 +96,8 @@ class Ranks {
     return any;
   }
   int size() const { return static_cast<int>(processes_.size()); }
-  bool kill(int rank) { return processes_[static_cast<size_t>(rank)]->signal(SIGKILL); }
+  bool signal(int rank, int number) { return processes_[static_cast<size_t>(rank)]->signal(number); }
+  bool kill(int rank) { return signal(rank, SIGKILL); }
   // Waits for all of them, which must end by themselves.
   std::vector<int> codes() {
     const auto late = Clock::now() + std::chrono::minutes(10);
@@ -134,7 +123,7 @@ class Ranks {
 };
 
 struct Tally {
-  int64_t kills = 0, of_one_rank = 0, starts = 0, whole_runs = 0;
+  int64_t kills = 0, of_one_rank = 0, stops = 0, starts = 0, whole_runs = 0;
   std::map<std::string, int64_t> by_stage;
 };
 
@@ -156,9 +145,8 @@ class SlowRandomKills : public ::testing::Test {
   // Kills the ranks at some moment within `horizon`; false when they had come to the end before.
   bool killed(Ranks& ranks, const Path& at, Clock::duration horizon) {
     ++tally_.starts;
-    const auto moment = Clock::now() + Clock::duration(below(horizon.count()));
-    while (Clock::now() < moment && ranks.running())
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (stops_) hold(ranks, Clock::duration(below(horizon.count())));
+    wait_for(ranks, Clock::duration(below(horizon.count())));
     if (!ranks.running()) return false;
     const bool one = ranks.size() > 1 && below(2) == 0;
     const int victim = static_cast<int>(below(ranks.size()));
@@ -172,6 +160,42 @@ class SlowRandomKills : public ::testing::Test {
     return true;
   }
 
+  static void wait_for(Ranks& ranks, Clock::duration time) {
+    const auto moment = Clock::now() + time;
+    while (Clock::now() < moment && ranks.running())
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
+  // One rank neither runs nor ends for up to three seconds, and then goes on, as do those that waited for it.
+  void hold(Ranks& ranks, Clock::duration after) {
+    wait_for(ranks, after);
+    const int victim = static_cast<int>(below(ranks.size()));
+    const auto pause = std::chrono::milliseconds(below(3000));
+    if (!ranks.signal(victim, SIGSTOP)) return;
+    std::this_thread::sleep_for(pause);
+    ranks.signal(victim, SIGCONT);
+    ++tally_.stops;
+  }
+
+  // Kills until there have been enough, and then lets the run come to its end.
+  void kill_until(const std::function<bool()>& enough) {
+    const auto began = Clock::now();
+    Ranks undisturbed(1, fresh("whole"), directory_ / "a.txt");
+    ASSERT_THAT(undisturbed.codes(), ::testing::Each(0)) << undisturbed.said();
+    const auto horizon = Clock::now() - began;
+    while (!enough() && !HasFailure()) {
+      const Path at = fresh(fmt::format("killed-{}", tally_.whole_runs));
+      while (!enough() && !HasFailure()) {
+        Ranks ranks = start(at);
+        if (killed(ranks, at, horizon)) continue;
+        finish(std::move(ranks), at);
+        break;
+      }
+      if (fs::exists(at) && !HasFailure()) finish(start(at), at);
+    }
+    report(Clock::now() - began);
+  }
+
   void finish(Ranks ranks, const Path& at) {
     EXPECT_THAT(ranks.codes(), ::testing::Each(0)) << ranks.said();
     expect_same_results(directory_ / "whole/run", at / "run");
@@ -183,36 +207,35 @@ class SlowRandomKills : public ::testing::Test {
     std::string stages;
     for (const auto& [stage, count] : tally_.by_stage) stages += fmt::format(" {} {}", stage, count);
     fmt::print(
-        "{} kills ({} of one rank of several), {} starts, {} runs to the end, {:.0f} s; hit while at "
+        "{} kills ({} of one rank of several), {} stops, {} starts, {} runs to the end, {:.0f} s; hit while "
+        "at "
         "work:{}\n",
-        tally_.kills, tally_.of_one_rank, tally_.starts, tally_.whole_runs,
+        tally_.kills, tally_.of_one_rank, tally_.stops, tally_.starts, tally_.whole_runs,
         std::chrono::duration<double>(taken).count(), stages);
   }
 
   testing::TemporaryDirectory directory_;
   std::mt19937_64 random_;
   Tally tally_;
+  bool stops_ = false;
 };
+using SlowSoak = SlowRandomKills;
 
 }  // namespace
 
 TEST_F(SlowRandomKills, EndInTheBytesOfAnUndisturbedRun) {
   const int64_t kills = number_of("RETORT_KILLS", 20);
-  const auto began = Clock::now();
-  Ranks undisturbed(1, fresh("whole"), directory_ / "a.txt");
-  ASSERT_THAT(undisturbed.codes(), ::testing::Each(0)) << undisturbed.said();
-  const auto horizon = Clock::now() - began;
-  while (tally_.kills < kills && !HasFailure()) {
-    const Path at = fresh(fmt::format("killed-{}", tally_.whole_runs));
-    while (tally_.kills < kills && !HasFailure()) {
-      Ranks ranks = start(at);
-      if (killed(ranks, at, horizon)) continue;
-      finish(std::move(ranks), at);
-      break;
-    }
-    if (fs::exists(at) && !HasFailure()) finish(start(at), at);
-  }
-  report(Clock::now() - began);
+  kill_until([&] { return tally_.kills >= kills; });
+}
+
+TEST_F(SlowSoak, KillsAndStopsEndInTheBytesOfAnUndisturbedRun) {
+  const int64_t seconds = number_of("RETORT_SOAK_SECONDS", 0);
+  if (seconds == 0) GTEST_SKIP() << "it takes ten minutes: scripts/kill_test.sh --soak";
+  stops_ = true;
+  const auto end = Clock::now() + std::chrono::seconds(seconds);
+  kill_until([&] { return Clock::now() >= end; });
+  EXPECT_GT(tally_.kills, 0);
+  EXPECT_GT(tally_.stops, 0);
 }
 
 }  // namespace retort::recipes

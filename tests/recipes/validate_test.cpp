@@ -15,6 +15,7 @@
 #include "recipes/stage_check.h"
 #include "tests/recipes/pipeline_recipe.h"
 #include "tests/testing.h"
+#include "train/trainer.h"
 
 namespace retort::recipes {
 
@@ -55,6 +56,21 @@ TEST(Validate, BatchArithmeticFollowsTheRanks) {
               ElementsAre(HasSubstr("256 * 8 * 3 = 6144, got 16384"), HasSubstr("* 3")));
   recipe.stages[1].get<ParallelOptions>().ranks = 5;
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("teacher data.batch_tokens")));
+}
+
+TEST(Validate, ARunThatMayGoBackKeepsTheCheckpoints) {
+  Recipe recipe = pipeline();
+  auto& train = recipe.stages[1].get<train::TrainOptions>();
+  train.keep_checkpoints = 2, train.checkpoint_every = 50;
+  train.guard = train::GuardOptions{.rollbacks = 1, .margin = 48};
+  EXPECT_THAT(findings_of(recipe),
+              ::testing::Contains(HasSubstr(
+                  "teacher train.guard.margin: with max_skipped must be at most (keep_checkpoints - 1) * "
+                  "checkpoint_every = 50")));
+  train.guard->margin = 47;
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  train.guard = train::GuardOptions{.margin = 48};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it never goes back";
 }
 
 // Whatever stage or option wants it, and whatever kind of stage it is.

@@ -46,7 +46,7 @@ TEST(YamlTree, KeepsTextOrderMarksAndPaths) {
   EXPECT_EQ(root.at("b.y"), nullptr);
 }
 
-TEST(YamlTree, RefusesWhatIsTreacherous) {
+TEST(YamlTree, Fault36WhatIsTreacherousIsRefused) {
   EXPECT_THAT(problems_of("a: 1\nb: 2\na: 3\n"), ElementsAre("a.yaml:3:1: duplicate key; first in line 1"));
   EXPECT_THAT(problems_of("a: &x 1\nb: *x\n"),
               ElementsAre("a.yaml:1:4: anchors are not allowed",

@@ -237,7 +237,7 @@ TEST(GradSync, StepsAreIndependentAndLeaveNoGradientBehind) {
   for (const models::Parameter& p : parameters.unique()) EXPECT_FALSE(p.working.grad().defined()) << p.name;
 }
 
-TEST(GradSync, UnevenMicroBatchesEqualOneBigBatch) {
+TEST(GradSync, Fault32UnevenMicroBatchesEqualOneBigBatch) {
   TinyParameters parameters;
   at::Tensor sum;
   for (int64_t g = 0; g < 4; ++g) sum = g ? sum + tiny_loss(parameters, g) : tiny_loss(parameters, g);

@@ -22,7 +22,7 @@ std::vector<std::string> verdicts(const std::vector<double>& values) {
     try {
       compare_replicas(comm, 7, weights);
     } catch (const comm::SharedError& error) {
-      EXPECT_EQ(error.code(), ExitCode::kCommunication);
+      EXPECT_EQ(error.code(), kFaultyMachine);
       EXPECT_EQ(error.speaks, rank == 0);
       said = error.what();
     }

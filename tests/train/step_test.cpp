@@ -242,7 +242,7 @@ TEST(TrainStep, FrozenParametersKeepTheirBits) {
   EXPECT_NEAR(norm, std::sqrt(squares), 1e-12 * norm);
 }
 
-TEST(TrainStep, MicroBatchesWithFewAndManyLabelsEqualOneBigBatch) {
+TEST(TrainStep, Fault32MicroBatchesWithFewAndManyLabelsEqualOneBigBatch) {
   const std::vector<data::Batch> parts{tiny_batch(0), tiny_batch(4)};  // 24 and 8 valid labels
   ASSERT_EQ(parts[0].valid_labels(), 3 * parts[1].valid_labels());
   const data::Batch whole{at::cat({parts[0].tokens_BT, parts[1].tokens_BT}),
@@ -358,6 +358,36 @@ TEST(TrainStep, NanOnOneRankSkipsTheUpdateOnAll) {
       EXPECT_TRUE(at::isfinite(poisoned[0].weights[i]).all().item<bool>());
     }
   }
+}
+
+// To the last bit, and alike whether the device of one rank decides or the hosts of several.
+TEST(TrainStep, LimitsSkipAStepAlikeOnAnyRanks) {
+  const testing::Threads one_thread(1);
+  const auto stats_of = [](comm::Comm& comm, const StepLimits& limits) {
+    TinyModel tiny;
+    const auto optimizer = make_optimizer({}, tiny.model.parameters());
+    const auto objective = make_cross_entropy();
+    const int64_t each = 4 / comm.size();
+    TrainStep step({tiny.model, tiny.map, *objective, *optimizer, comm}, each, 1.0);
+    std::vector<data::Batch> batches;
+    for (int64_t i = 0; i < each; ++i) batches.push_back(tiny_batch(comm.rank() * each + i));
+    const std::vector<at::Tensor> before = tiny.weights();
+    const StepStats stats = step.run(0, batches, 1e-2, limits);
+    EXPECT_EQ(testing::same_bits(before[0], tiny.weights()[0]), stats.skipped);
+    return stats;
+  };
+  const auto alone = comm::make_self_comm();
+  const StepStats usual = stats_of(*alone, {});
+  const double loss = usual.loss, norm = usual.gradient_norm, most = std::numeric_limits<double>::infinity();
+  for (const int ranks : {1, 2, 4})
+    comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
+      EXPECT_FALSE(stats_of(comm, {.loss = loss, .norm = norm}).skipped) << ranks;
+      EXPECT_TRUE(stats_of(comm, {.loss = std::nextafter(loss, 0.0)}).skipped) << ranks;
+      const StepStats skipped = stats_of(comm, {.norm = std::nextafter(norm, 0.0)});
+      EXPECT_TRUE(skipped.skipped) << ranks;
+      EXPECT_EQ(skipped.loss, loss);
+      EXPECT_FALSE(stats_of(comm, {.loss = most, .norm = most}).skipped) << ranks;
+    });
 }
 
 TEST(TrainStep, ASkippedStepLeavesNoTrace) {

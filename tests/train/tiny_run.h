@@ -48,7 +48,8 @@ struct TinyRun {
   std::function<void(int rank, int64_t step, std::atomic<bool>& stop)> before_step;
   std::function<void(int rank, TrainerParts& parts)> before_run;
   int odd_text_rank = -1;                        // reads the second corpus instead of the first
-  double poison_from = 1e9, poison_until = 1e9;  // steps in which rank 0's loss is NaN
+  double poison_from = 1e9, poison_until = 1e9;  // steps in which rank 0's loss is multiplied by `poison`
+  double poison = std::numeric_limits<double>::quiet_NaN();
   int64_t rows = 2;
   double second_weight = 0.0;  // > 0: a second corpus beside the one of weight 1
   bool other_text = false;     // the second corpus instead of the first
@@ -94,7 +95,7 @@ struct TinyRun {
   }
 
  private:
-  // Cross-entropy that tells of its steps and is NaN in those that the test poisons. It may learn a scale of the
+  // Cross-entropy that tells of its steps and is another in those that the test poisons. It may learn a scale of the
   // first norm's weights.
   struct Loss final : Objective {
     Loss(bool learns, const EmbeddingNoise& noise)
@@ -103,6 +104,7 @@ struct TinyRun {
     }
     std::function<bool(int64_t step)> poisons;
     bool poisoned = false, unlabelled = false;
+    double poison = 0;
     Counted counted() const override {
       if (!unlabelled) return labels();
       return {"labels", [](const data::Batch& batch) {
@@ -120,7 +122,7 @@ struct TinyRun {
                    (own->at("objective.scale").working * model.parameters().at("final_norm.weight").working)
                        .square()
                        .sum();
-      if (poisoned) loss.sum = loss.sum * std::numeric_limits<double>::quiet_NaN();
+      if (poisoned) loss.sum = loss.sum * poison;
       return loss;
     }
     std::vector<std::string> part_names() const override { return inner->part_names(); }
@@ -161,6 +163,7 @@ struct TinyRun {
     models::bind_working(tiny.model.parameters(), map, measured);
     Loss objective(learns, noise);
     objective.unlabelled = unlabelled;
+    objective.poison = poison;
     models::move_to(tiny.model.parameters(), own);
     if (objective.learned()) models::move_to(*objective.learned(), own);
     if (block_rows > 0)

@@ -7,6 +7,7 @@
 #include "comm/together.h"
 #include "core/error.h"
 #include "tests/train/tiny_run.h"
+#include "train/replicas.h"
 
 namespace retort::train {
 namespace {
@@ -50,7 +51,7 @@ TEST(TrainerSaves, ARankWhoseWeightsHaveChangedIsNamedBeforeASave) {
     run(directory / "run");
     FAIL() << "trained on";
   } catch (const comm::SharedError& error) {
-    EXPECT_EQ(error.code(), ExitCode::kCommunication);
+    EXPECT_EQ(error.code(), kFaultyMachine);
     EXPECT_THAT(error.what(), HasSubstr("step 10: the weights of rank 1 differ"));
   }
   EXPECT_EQ(list_checkpoints(directory / "run/checkpoints").front().filename(), "step_00000005");

@@ -67,11 +67,12 @@ TEST(Trainer, TrainsValidatesAndSaves) {
   EXPECT_EQ(formats::read_json(run / "progress.json")["step"], 20);
 }
 
-TEST(Trainer, StoppingAndResumingDoesNotChangeABit) {
-  for (const int ranks : {1, 2}) {
+TEST(Trainer, Fault26StoppingAndResumingDoesNotChangeABit) {
+  for (const int ranks : {1, 2, 4}) {
     TemporaryDirectory whole_run, parts_run;
     TinyRun whole, first, second;
     whole.ranks = first.ranks = second.ranks = ranks;
+    whole.noise = first.noise = second.noise = {.alpha = 5, .seed = 3};
     const TrainReport expected = whole(whole_run.path());
     first.before_step = stop_at(9, ranks - 1);  // the flag of the last rank only
     const TrainReport stopped = first(parts_run.path());
@@ -196,7 +197,18 @@ TEST(Trainer, AKillBetweenCheckpointsDoesNotChangeABit) {
   expect_same(whole_run.path(), killed_run.path());
 }
 
-TEST(Trainer, OneSeedGivesTheSameBytesHoweverTheBatchIsSplit) {
+TEST(Trainer, Fault33OneSeedTwiceOnFourRanksGivesTheSameBytes) {
+  TemporaryDirectory one, other;
+  for (const Path& at : {one.path(), other.path()}) {
+    TinyRun run;
+    run.ranks = 4;
+    run.options.log_every = 1;
+    run(at);
+  }
+  expect_same(one.path(), other.path());
+}
+
+TEST(Trainer, Fault29OneSeedGivesTheSameBytesHoweverTheBatchIsSplit) {
   TemporaryDirectory one_run;
   TinyRun one;
   one.micro_batches = 4;
