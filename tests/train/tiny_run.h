@@ -162,7 +162,7 @@ struct TinyRun {
     objective.unlabelled = unlabelled;
     models::move_to(tiny.model.parameters(), own);
     if (objective.learned()) models::move_to(*objective.learned(), own);
-    Owners owners({tiny.model.parameters(), objective.learned()}, comm, divided);
+    Owners owners({tiny.model.parameters(), objective.learned()}, comm, divided, &tiny.model);
     std::atomic<bool> stop = false;
     const auto optimizer = make_optimizer(options.optimizer, {tiny.model.parameters(), objective.learned()});
     std::vector<data::Source> sources = {
@@ -193,7 +193,7 @@ struct TinyRun {
     if (before_run) before_run(comm.rank(), parts);
     const TrainReport report = Trainer(std::move(parts), options, micro_batches).run();
     if (comm.rank() == 0) map_steps = map.steps;
-    if (comm.rank() == 0) model_norm = norm_of(tiny.model.parameters());
+    if (comm.rank() == 0 && owners.gathered() == nullptr) model_norm = norm_of(tiny.model.parameters());
     return report;
   }
 };
