@@ -12,6 +12,7 @@
 #include "models/family.h"
 #include "models/frozen_codes.h"
 #include "models/linear.h"
+#include "models/shape_of.h"
 
 namespace retort::models {
 namespace {
@@ -110,33 +111,7 @@ std::unique_ptr<Model> adapt(std::unique_ptr<Model> base, const AdapterOptions& 
   return base;
 }
 
-std::unique_ptr<Model> same_shape(const Model& model) {
-  auto out = make_model(model.spec());
-  Parameters& parameters = out->parameters();
-  for (const Parameter& p : model.parameters().unique()) {
-    if (p.role == Role::kScale) continue;
-    if (!parameters.contains(p.name)) parameters.add(p.name, p.shape, p.role, p.residual_depth);
-    for (const std::string& use : p.uses)
-      if (!parameters.contains(use)) parameters.alias(use, p.name);
-    if (!p.borrowed) continue;
-    Parameter& own = parameters.at(p.name);
-    own.borrow();
-    if (p.codes) {
-      own.keep_as(p.codes);
-    } else {
-      own.master = p.master;
-      own.working = p.master.detach();
-    }
-  }
-  for (const Parameter& p : model.parameters().unique())
-    for (const std::string& use : p.uses) {
-      const LowRank& from = model.parameters().adapter(use);
-      if (!from || parameters.adapter(use)) continue;
-      const auto own = [&](const Parameter* q) { return q ? &parameters.at(q->name) : nullptr; };
-      parameters.join(use, {own(from.a), own(from.b), own(from.magnitude), from.scale});
-    }
-  return out;
-}
+std::unique_ptr<Model> same_shape(const Model& model) { return shape_of(model, at::kCPU); }
 
 DecoderSpec without_adapters(DecoderSpec spec) {
   spec.share_ffn = spec.share_output = false;

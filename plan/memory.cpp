@@ -48,7 +48,9 @@ class Step {
     out.push_back({"backward", backward()});
     out.push_back({"gradients", gradients()});
     out.push_back({"update", update()});
-    if ((w_.validates && copies()) || gathers_) out.push_back({"validation", validation()});
+    if (gathers_ && w_.starts_whole) out.push_back({"start", start()});
+    if (ends_whole() || (w_.validates && (copies() || gathers_)))
+      out.push_back({"validation", ends_whole() || !gathers_ ? whole_validation() : streamed_validation()});
     return out;
   }
 
@@ -185,14 +187,35 @@ class Step {
       m.states.gradients += kF32 * real(w_.parameters.trained()) / (scatters_ ? shards() : 1);
     return m;
   }
-  Memory validation() const {
+  // Of weights that are divided from here on, before there is any state of theirs.
+  Memory start() const {
+    Memory m = base();
+    m.states.weights += elsewhere();
+    m.states.working += working_elsewhere() + w_.gathered.divided.bytes(e_) / shards();
+    m.states.optimizer = m.states.gradients = 0;
+    return m;
+  }
+  bool ends_whole() const { return gathers_ && w_.on_grid; }  // for the report on its grids
+  double values() const {
+    return kF32 * real(w_.parameters.trained() + w_.parameters.frozen() - w_.parameters.coded);
+  }
+  double scored() const {
+    return real(kScoringRows * w_.batch.sequence) * w_.forward * (w_.bf16 ? 2 : 1);
+  }
+  Memory whole_validation() const {
     Memory m = update();
     m.states.weights += elsewhere();
     m.states.working += working_elsewhere();
-    if (copies())
-      m.judged = kF32 * real(w_.parameters.trained() + w_.parameters.frozen() - w_.parameters.coded);
-    const double rows = real(kScoringRows * w_.batch.sequence);
-    m.activations = rows * w_.forward * (w_.bf16 ? 2 : 1);
+    if (copies()) m.judged = values();
+    m.activations = scored();
+    return m;
+  }
+  // In f32, a share of the values and two groups.
+  Memory streamed_validation() const {
+    Memory m = update();
+    if (copies()) m.judged = values() - kF32 * w_.gathered.divided.all() * (1 - 1 / shards());
+    (copies() ? m.judged : m.states.working) += w_.gathered.at_once.bytes(kF32);
+    m.activations = scored();
     return m;
   }
 

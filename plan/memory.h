@@ -1,7 +1,8 @@
 // Bytes of a rank by part (docs/planning.md says what each is), at each moment of a step that can be the highest. The
 // engine (train/owners.h) has kNone, all of a model on every rank; kOptimizer, which divides the moments; kGradients, which
 // divides their sums too, and masters that have a working copy, but for a validation; kParameters, which divides all
-// masters and working weights of groups that are read in turn, but for a validation and the end. ZeRO-1 is what the states
+// masters and working weights of groups that are read in turn, but for a start that makes or reads them whole and the end
+// of a run on a grid. ZeRO-1 is what the states
 // would take, divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054); the engine does not have it. Pure functions.
 #pragma once
 
@@ -44,7 +45,7 @@ struct Moment {
   Memory memory;
 };
 
-// In the order of a step: "teacher", "loss", "backward", "gradients", "update", "validation".
+// In the order of a step: "teacher", "loss", "backward", "gradients", "update", then "start", "validation".
 std::vector<Moment> moments(const Workload& work, Policy policy = Policy::kNone);
 Moment peak(const Workload& work, Policy policy = Policy::kNone);  // the highest of them
 

@@ -46,6 +46,7 @@ struct Workload {
   bool distills = false;   // the loss compares with a teacher, live or cached
   double labels = 0;       // of a cache, a token
   bool validates = false;  // judged beside the step, in f32
+  bool starts_whole = false;  // before ranks divide its weights
   double kept = 0;         // bytes of activations a token
   double backward = 0;     // bytes a token on top of them
   double forward = 0;      // bytes a token of a pass without gradients

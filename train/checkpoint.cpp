@@ -13,6 +13,7 @@
 #include "core/host_tensor.h"
 #include "core/shape.h"
 #include "train/objective.h"
+#include "train/owners.h"
 
 namespace retort::train {
 namespace {
@@ -234,7 +235,8 @@ void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& t
   const at::NoGradGuard no_grad;
   for (models::Parameter& p : parameters.unique()) {
     if (p.borrowed) continue;
-    p.master.copy_(tensors.at(p.name));
+    const at::Tensor& whole = tensors.at(p.name);
+    p.master.copy_(p.master.sizes() == at::IntArrayRef(p.shape) ? whole : owned(p, whole));
   }
 }
 

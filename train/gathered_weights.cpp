@@ -21,7 +21,8 @@ bool holds(const std::vector<const Parameter*>& group, const Parameter& p) {
 
 }  // namespace
 
-GatheredWeights::GatheredWeights(models::Model& model, const Bounds& bounds, comm::Comm& comm)
+GatheredWeights::GatheredWeights(models::Model& model, const Bounds& bounds, comm::Comm& comm,
+                                 const Rows& rows)
     : model_(*model.weight_groups()), comm_(comm) {
   const std::vector<std::vector<const Parameter*>> groups = model_.groups();
   groups_.resize(groups.size());
@@ -40,7 +41,7 @@ GatheredWeights::GatheredWeights(models::Model& model, const Bounds& bounds, com
     units_[place->second].members.push_back(&p);
   }
   const at::NoGradGuard no_grad;
-  for (Unit& unit : units_) lay_out(unit, bounds);
+  for (Unit& unit : units_) lay_out(unit, bounds, rows);
   model_.on_use([this](int64_t now, int64_t next) { use(now, next); });
 }
 
@@ -54,7 +55,7 @@ GatheredWeights::~GatheredWeights() {
 }
 
 // Members one after another, aligned; a rank's run is from the first row that it owns to the last.
-void GatheredWeights::lay_out(Unit& unit, const Bounds& bounds) {
+void GatheredWeights::lay_out(Unit& unit, const Bounds& bounds, const Rows& rows_of) {
   const at::TensorOptions options = unit.members.front()->working.options().requires_grad(false);
   const int64_t step = kAlignment / static_cast<int64_t>(options.dtype().itemsize());
   const auto ranks = static_cast<size_t>(comm_.size()), mine = static_cast<size_t>(comm_.rank());
@@ -84,7 +85,7 @@ void GatheredWeights::lay_out(Unit& unit, const Bounds& bounds) {
     const int64_t row = p.numel() / p.shape.front();
     const int64_t from = shape.front() > 0 ? offsets[i] + owned[mine] * row - begins[mine] : 0;
     const at::Tensor rows = unit.mine_N.narrow(0, from, shape.front() * row).view(shape);
-    rows.copy_(p.working.detach().slice(0, owned[mine], owned[mine + 1]));
+    rows.copy_(rows_of(p));
     rows_[&p] = rows;
     p.working.set_data(unit.whole_N.narrow(0, offsets[i], p.numel()).view(p.shape));
   }
@@ -114,6 +115,37 @@ void GatheredWeights::release(Unit& unit) {
 }
 
 void GatheredWeights::use(int64_t now, int64_t next) {
+  if (!apart_) return bring(now, next);
+  RETORT_ASSERT(now >= 0);
+  if (now == 0) another_pass(true);
+  pass(now);
+}
+
+// Forward passes alone, each from the first group to the last, which is there between them: a head may be asked for then.
+void GatheredWeights::pass_apart(bool apart) {
+  apart_ = apart;
+  if (!apart) return forget();
+  reads_ = std::ssize(groups_) - 1;
+  bring(reads_, -1);
+}
+
+void GatheredWeights::go_along() {
+  const int64_t last = std::ssize(groups_) - 1;
+  while (reads_ < last) pass(reads_ + 1);  // what a failure has cut off
+  while (another_pass(false))
+    for (int64_t group = 0; group <= last; ++group) pass(group);
+}
+
+bool GatheredWeights::another_pass(bool mine) const {
+  return comm_.reduce(int64_t{mine}, comm::Reduce::kMax) != 0;
+}
+
+void GatheredWeights::pass(int64_t group) {
+  bring(group, group + 1 < std::ssize(groups_) ? group + 1 : -1);
+  reads_ = group;
+}
+
+void GatheredWeights::bring(int64_t now, int64_t next) {
   const auto units_of = [&](int64_t group) {
     return group < 0 ? std::vector<size_t>() : groups_[static_cast<size_t>(group)];
   };
@@ -130,7 +162,7 @@ void GatheredWeights::use(int64_t now, int64_t next) {
   }
 }
 
-void GatheredWeights::forget() { use(-1, -1); }
+void GatheredWeights::forget() { bring(-1, -1); }
 
 void GatheredWeights::make_whole() {
   model_.on_use(nullptr);

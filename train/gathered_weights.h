@@ -8,6 +8,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -21,8 +22,9 @@ class GatheredWeights {
  public:
   // Of each parameter that ranks divide: rank r owns its rows [r] to [r + 1], and runs of all in declaration order.
   using Bounds = std::map<const models::Parameter*, std::vector<int64_t>>;
-  // Takes the whole working values of these parameters away, those of its groups. Model and group outlive it.
-  GatheredWeights(models::Model& model, const Bounds& bounds, comm::Comm& comm);
+  using Rows = std::function<at::Tensor(const models::Parameter&)>;  // this rank's, of its working values
+  // Of these parameters, those of the model's groups; their working tensors keep no values. Model and group outlive it.
+  GatheredWeights(models::Model& model, const Bounds& bounds, comm::Comm& comm, const Rows& rows);
   ~GatheredWeights();
   GatheredWeights(const GatheredWeights&) = delete;
   GatheredWeights& operator=(const GatheredWeights&) = delete;
@@ -30,8 +32,10 @@ class GatheredWeights {
   bool has(const models::Parameter& p) const { return rows_.contains(&p); }
   // This rank's rows of the working values; after a change of any rank's, forget().
   const at::Tensor& rows(const models::Parameter& p) const { return rows_.at(&p); }
-  void forget();                                      // what is whole
-  void make_whole();                                  // all, which the working tensors keep; the last call
+  void forget();                // what is whole
+  void pass_apart(bool apart);  // train/passing_comm.h: each pass begins with a vote whether any rank has one
+  void go_along();              // with the passes of others, until none has another
+  void make_whole();            // all, which the working tensors keep; the last call
   int64_t bytes() const { return bytes_; }            // that are whole now
   int64_t most_bytes() const { return most_bytes_; }  // that were at once, so far
   int64_t brought_bytes() const { return brought_bytes_; }
@@ -45,8 +49,11 @@ class GatheredWeights {
     std::vector<comm::Pending> arrival;
     bool here = false;  // or on its way
   };
-  void lay_out(Unit& unit, const Bounds& bounds);
+  void lay_out(Unit& unit, const Bounds& bounds, const Rows& rows_of);
   void use(int64_t now, int64_t next);
+  void bring(int64_t now, int64_t next);
+  bool another_pass(bool mine) const;
+  void pass(int64_t group);
   void start(Unit& unit);
   void release(Unit& unit);
 
@@ -55,6 +62,8 @@ class GatheredWeights {
   std::vector<Unit> units_;
   std::vector<std::vector<size_t>> groups_;  // the units of each
   std::map<const models::Parameter*, at::Tensor> rows_;
+  bool apart_ = false;
+  int64_t reads_ = -1;  // apart: the group that was read last
   int64_t bytes_ = 0, most_bytes_ = 0, brought_bytes_ = 0;
 };
 

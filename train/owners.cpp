@@ -172,8 +172,32 @@ void Owners::refresh_all(models::Parameters& model, models::WeightMap& map) cons
   }
 }
 
+void Owners::take_weights(const Values& values) {
+  RETORT_ASSERT(what_ == Divided::kParameters && !rows_alone_);
+  const at::NoGradGuard no_grad;
+  std::set<const Parameter*> read;  // in groups
+  for (const auto& group : model_->weight_groups()->groups()) read.insert(group.begin(), group.end());
+  for (Parameter& p : model_->parameters().unique()) {
+    const at::Tensor whole = values(p);
+    const bool one = p.working.is_alias_of(p.master), divides = bounds_.contains(&p) && read.contains(&p);
+    const at::ScalarType dtype = p.working.scalar_type();
+    if (divides && one) one_.insert(&p);
+    p.placement.device = at::kCPU;
+    p.master = divides ? owned(p, whole).clone() : whole;
+    p.working = divides ? at::empty({0}, whole.options().dtype(dtype))
+                : one   ? p.master.detach()
+                        : p.master.to(dtype);
+    p.working.requires_grad_(!p.frozen);
+  }
+  rows_alone_ = true;
+  gathered_ =
+      std::make_unique<GatheredWeights>(*model_, bounds_, comm_, [](const Parameter& p) { return p.master; });
+  for (Parameter& p : model_->parameters().unique())
+    if (one_.contains(&p)) p.master = gathered_->rows(p);
+}
+
 void Owners::divide_weights() {
-  if (!divides_gradients()) return;
+  if (!divides_gradients() || rows_alone_) return;
   const at::NoGradGuard no_grad;
   rows_alone_ = true;
   if (what_ == Divided::kParameters) {
@@ -181,7 +205,8 @@ void Owners::divide_weights() {
     for (const auto* parameters : {&all_, &frozen_})
       for (const Parameter* p : *parameters)
         if (p->working.is_alias_of(p->master)) one_.insert(p);
-    gathered_ = std::make_unique<GatheredWeights>(*model_, bounds_, comm_);
+    gathered_ = std::make_unique<GatheredWeights>(
+        *model_, bounds_, comm_, [](const Parameter& p) { return owned(p, p.working.detach()); });
   }
   for (const auto* parameters : {&all_, &frozen_})
     for (Parameter* p : *parameters) {
@@ -201,13 +226,19 @@ void Owners::make_weights_whole() {
         p->master = p->working.detach();
         continue;
       }
-      const at::Tensor whole = at::empty(p->shape, p->master.options());
-      owned(*p, whole).copy_(p->master);
-      for (const comm::Pending& one : share(*p, whole)) one.wait();
-      p->master = whole;
+      p->master = whole_master(*p);
     }
   gathered_.reset();
   rows_alone_ = false;
+}
+
+at::Tensor Owners::whole_master(const Parameter& p) const {
+  if (!has_rows_alone(p)) return p.master;
+  const at::NoGradGuard no_grad;
+  const at::Tensor whole = at::empty(p.shape, p.master.options());
+  owned(p, whole).copy_(p.master);
+  for (const comm::Pending& one : share(p, whole)) one.wait();
+  return whole;
 }
 
 at::Tensor owned(const Parameter& p, const at::Tensor& tensor) {

@@ -8,6 +8,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -55,12 +56,17 @@ class Owners {
   void refresh_all(models::Parameters& model, models::WeightMap& map) const;
 
   // Where gradients are divided, a master with a working copy apart from it keeps this rank's rows alone until it is
-  // made whole; with kParameters so do the weights of the model's groups. Figures and exporters want whole ones.
+  // made whole; with kParameters so do the weights of the model's groups.
   void divide_weights();
+  // The same of a model on at::kMeta that bind_working() has bound by an identity, with kParameters: `values` gives its whole
+  // masters, one after another, of which this rank keeps its rows.
+  using Values = std::function<at::Tensor(const models::Parameter&)>;
+  void take_weights(const Values& values);
   void make_weights_whole();
-  bool weights_divided() const { return rows_alone_; }                 // at present
-  bool has_rows_alone(const models::Parameter& p) const;               // of its master, at present
-  const GatheredWeights* gathered() const { return gathered_.get(); }  // nullptr: working weights are whole
+  bool weights_divided() const { return rows_alone_; }           // at present
+  bool has_rows_alone(const models::Parameter& p) const;         // of its master, at present
+  at::Tensor whole_master(const models::Parameter& p) const;     // on every rank
+  GatheredWeights* gathered() const { return gathered_.get(); }  // nullptr: working weights are whole
 
  private:
   void cut(const std::vector<models::Parameter*>& parameters);

@@ -81,6 +81,14 @@ std::string host_name() {
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "an unknown host";
 }
 
+// Makes working values of masters that have been loaded.
+void refresh(const StepParts& parts) {
+  if (parts.owners != nullptr)
+    parts.owners->refresh_all(parts.model.parameters(), parts.map);
+  else
+    models::refresh_working(parts.model.parameters(), parts.map);
+}
+
 std::vector<data::Batch> take(data::Prefetcher& prefetcher, int64_t count) {
   std::vector<data::Batch> batches;
   for (int64_t i = 0; i < count; ++i) batches.push_back(prefetcher.next());
@@ -221,7 +229,8 @@ Trainer::Ended Trainer::train(State& state) {
   }
   if (profile) tell_profile(*profile);
   if (metrics) metrics->finish();
-  if (parts_.step.owners != nullptr) parts_.step.owners->make_weights_whole();
+  if (Owners* owners = parts_.step.owners; owners != nullptr && owners->gathered() == nullptr)
+    owners->make_weights_whole();
   return goes_back ? Ended::kGoesBack : preempted ? Ended::kPreempted : Ended::kDone;
 }
 
@@ -343,7 +352,7 @@ void Trainer::take_best(const State& state) {
                          (parts_.directory / kCheckpoints).string(), state.best_step);
   copy_weights(*best, parts_.step.model.parameters());
   parts_.step.map.begin_step(state.best_step - 1);
-  models::refresh_working(parts_.step.model.parameters(), parts_.step.map);
+  refresh(parts_.step);
 }
 
 // Moves the state past a step and reports the step.
@@ -423,10 +432,10 @@ void Trainer::account_unlabelled(State& state, bool speaks) {
 void Trainer::validate(State& state, Metrics* metrics) {
   if (!parts_.validate) return;
   Owners* owners = parts_.step.owners;
-  const bool divided = owners != nullptr && owners->weights_divided();
-  if (divided) owners->make_weights_whole();
+  const bool whole = owners != nullptr && owners->weights_divided() && owners->gathered() == nullptr;
+  if (whole) owners->make_weights_whole();
   const std::map<std::string, double> figures = parts_.validate(state.step);
-  if (divided) owners->divide_weights();
+  if (whole) owners->divide_weights();
   if (metrics) metrics->validation(state.step, figures);
   const auto chosen = parts_.best.empty() ? figures.begin() : figures.find(parts_.best);
   if (chosen == figures.end() || !watches_best() || state.counted_step == state.step) return;
@@ -650,11 +659,16 @@ void Trainer::refresh_in(const std::string& precision, const std::string& source
   if (precision != here && options_.precision == "auto") {
     if (parts_.step.comm.rank() == 0)
       parts_.log.info("precision {}, as {} was trained in", precision, source);
-    return models::bind_working(parameters, parts_.step.map, dtype_of(precision));
+    Owners* const owners = parts_.step.owners;
+    const bool divided = owners != nullptr && owners->weights_divided();
+    if (divided) owners->make_weights_whole();
+    models::bind_working(parameters, parts_.step.map, dtype_of(precision));
+    if (divided) owners->divide_weights();
+    return;
   }
   if (precision != here && parts_.step.comm.rank() == 0)
     parts_.log.warn("{} was trained in {}, this run continues in {}", source, precision, here);
-  models::refresh_working(parameters, parts_.step.map);
+  refresh(parts_.step);
 }
 
 }  // namespace retort::train

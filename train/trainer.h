@@ -69,7 +69,8 @@ struct TrainerParts {
   std::string recipe;   // resolved, stored in checkpoints
   formats::Json facts;  // model spec, tokenizer: stored in checkpoints as they are
   std::map<std::string, std::string> tokenizer = {};  // its files, stored in checkpoints
-  // All ranks call it with the updates done and masters whole; it gives figures by name (validation loss). May be empty.
+  // All ranks call it with the updates done, and with whole masters unless owners.gathered() has the weights; it gives
+  // figures by name (validation loss). May be empty.
   std::function<std::map<std::string, double>(int64_t done)> validate;
   // The figure by which keep_best and patience choose, where they look at it; "": the first. `higher`: more is better.
   std::string best = {};
@@ -97,7 +98,7 @@ class Trainer {
   // A run that is there already, or whose patience has ended, returns at once. A checkpoint is saved every checkpoint_every steps, at the
   // end and when stopped; in the background the next one, the end and non-finite steps wait for it. A save that fails causes
   // a warning at the next step that all ranks share; IoError after max_failed_saves in a row, or when the last save of
-  // this process fails. A step that is refused memory ends the run with an error that names what
+  // this process fails. What owners.gathered() has stays divided. A step that is refused memory ends the run with an error that names what
   // holds most of it.
   TrainReport run();
 

@@ -10,9 +10,11 @@
 #include "models/adapters.h"
 #include "models/family.h"
 #include "models/generation_facts.h"
+#include "models/initial_values.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
+#include "recipes/preference_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stages/teachers.h"
 #include "train/trainer.h"
@@ -157,20 +159,37 @@ formats::Json with_turn_ends(formats::Json generation, const data::TokenShards& 
   return generation;
 }
 
-StartingModel started(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
+StartingModel new_model(const Stage& s, uint64_t seed, bool divided) {
+  const auto& train = s.get<train::TrainOptions>();
+  StartingModel out{models::make_model(s.get<ModelOptions>().spec(), divided ? at::kMeta : at::kCPU)};
+  models::Parameters& parameters = out.model->parameters();
+  if (divided)
+    out.values = [&parameters, kind = train.init, std = train.init_std, seed](const models::Parameter& p) {
+      return models::initial_values(parameters, p, kind, std, seed);
+    };
+  else
+    models::initialise(parameters, train.init, train.init_std, seed);
+  return out;
+}
+
+StartingModel started(const StageContext& context, const std::vector<data::Source>& sources, bool divided,
+                      Log& log) {
   const Stage& s = context.stage;
   if (!s.get<ModelOptions>().from.empty()) return from_model(context, sources, log);
   if (s.get<ModelOptions>().init) return cut_from_teacher(context, sources, log);
-  auto model = models::make_model(s.get<ModelOptions>().spec());
-  models::initialise(model->parameters(), s.get<train::TrainOptions>().init,
-                     s.get<train::TrainOptions>().init_std, context.seed());
-  return {std::move(model)};
+  return new_model(s, context.seed(), divided);
 }
 
 }  // namespace
 
-StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
-  StartingModel out = started(context, sources, log);
+bool starts_divided(const Stage& stage) {
+  const auto& model = stage.get<ModelOptions>();
+  return model.from.empty() && !model.init && !stage.get<QuantizeSection>() && !stage.get<PreferenceSection>();
+}
+
+StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources,
+                            bool divided, Log& log) {
+  StartingModel out = started(context, sources, divided, log);
   out.generation = with_turn_ends(std::move(out.generation), *sources.front().shards);
   return out;
 }

@@ -4,6 +4,7 @@
 // on every rank. Masters are set; working weights are the caller's to bind.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct StartingModel {
   formats::Json generation = formats::Json::object();
   std::optional<artifacts::AdapterFacts> adapters = {};  // of a stage with adapters
   artifacts::Origin origin = {};
+  // Of a model on at::kMeta: its masters, one by one. Empty: they are set.
+  std::function<at::Tensor(const models::Parameter&)> values = {};
 };
 
 // The MODEL that model.init cuts from; "" without model.init.
@@ -25,7 +28,13 @@ std::string init_source(const Stage& stage);
 // Its shape as it is cut from, without adapters; nothing where it is not known yet.
 std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& stage);
 
-// `sources`: what the stage trains on; a teacher's importance is measured on it.
-StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log);
+// Whether no rank needs all weights of a divided model to start (parallel.shard: parameters): a new one, of which grids and
+// references make nothing.
+bool starts_divided(const Stage& stage);
+
+// `sources`: what the stage trains on; a teacher's importance is measured on it. `divided`: no rank has room for all of a
+// new model, which comes on at::kMeta with its values.
+StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources,
+                            bool divided, Log& log);
 
 }  // namespace retort::recipes

@@ -19,6 +19,7 @@
 #include "recipes/model_options.h"
 #include "recipes/on_ranks.h"
 #include "recipes/preference_options.h"
+#include "recipes/score.h"
 #include "recipes/stages/described_tasks.h"
 #include "recipes/stages/initial_model.h"
 #include "recipes/stages/judge.h"
@@ -120,6 +121,10 @@ class Training {
     check<ConfigError>(comm_.size() % replicas == 0, "parallel.replicas must divide the {} ranks, got {}",
                        comm_.size(), replicas);
     owners_ = std::make_unique<train::Owners>(trained, comm_, divided, model_.get(), replicas);
+    if (values_)
+      owners_->take_weights(values_);
+    else if (divided == train::Divided::kParameters)
+      owners_->divide_weights();
     comm::together(comm_, [&] {
       optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
     });
@@ -147,7 +152,8 @@ class Training {
 
   void make_model() {
     const auto& data = stage_.get<DataOptions>();
-    StartingModel initial = initial_model(context_, stream_->sources(), log_);
+    StartingModel initial = initial_model(context_, stream_->sources(), starts_divided(), log_);
+    values_ = std::move(initial.values);
     model_ = std::move(initial.model);
     generation_ = std::move(initial.generation);
     adapters_ = std::move(initial.adapters);
@@ -162,6 +168,12 @@ class Training {
     check<ConfigError>(model_->context() >= data.sequence,
                        "data.sequence must be at most the model's context {}, got {}", model_->context(),
                        data.sequence);
+  }
+
+  bool starts_divided() const {
+    const auto& parallel = stage_.get<ParallelOptions>();
+    return train::division(parallel.shard) == train::Divided::kParameters &&
+           comm_.size() > parallel.replicas && context_.device.is_cpu() && recipes::starts_divided(stage_);
   }
 
   void make_map() {
@@ -316,22 +328,32 @@ class Training {
       figures[name] = scores_.at(name).get<double>();
     if (!watch_ || !watch_->due(done, options_.steps)) return figures;
     look(done);
-    watch_->sample(*model_, *map_, done);
+    watch_->sample(*model_, *map_, *owners_, done);
     for (const auto& [name, value] : watched_.items()) figures[name] = value.get<double>();
     return figures;
   }
 
   void score(int64_t done) {
-    if (scored_ != done && held_out_)
-      scores_ =
-          held_out_figures(distill::score_held_out(held_out_objective_ ? *held_out_objective_ : *objective_,
-                                                   *model_, *held_out_, context_.device, comm_));
-    else if (scored_ != done)
-      scores_ = evaluate(context_, *model_, *map_, comm_);
+    if (scored_ != done) scores_ = held_out_ ? score_held_out() : score_text();
     scored_ = done;
   }
+  formats::Json score_held_out() {
+    std::unique_ptr<train::PassingComm> passing;
+    if (owners_->gathered() != nullptr)
+      passing = std::make_unique<train::PassingComm>(*owners_->gathered(), comm_);
+    return held_out_figures(distill::score_held_out(held_out_objective_ ? *held_out_objective_ : *objective_,
+                                                    *model_, *held_out_, context_.device,
+                                                    passing ? *passing : comm_));
+  }
+  formats::Json score_text() {
+    const auto& data = stage_.get<DataOptions>();
+    if (data.validation.empty()) return formats::Json::object();
+    const auto text = context_.shards(data.validation, "validation");
+    return score_json(score_f32(*model_, *map_, *text, data.sequence, comm_, 0, owners_.get()),
+                      data.sequence);
+  }
   void look(int64_t done) {
-    if (watch_ && looked_ != done) watched_ = watch_->figures(*model_, *map_);
+    if (watch_ && looked_ != done) watched_ = watch_->figures(*model_, *map_, *owners_);
     looked_ = done;
   }
 
@@ -342,9 +364,11 @@ class Training {
     look(report.model_step);
     out.update(scores_);
     out.update(watched_);
-    if (quantizing_ != nullptr)
+    if (quantizing_ != nullptr) {
+      if (owners_->weights_divided()) owners_->make_weights_whole();
       out.update(
           report_training(context_, *model_, *quantizing_, stream_->sources().front().shards, comm_, log_));
+    }
     if (comm_.rank() != 0) return out;
     const auto& model = stage_.get<ModelOptions>();
     const Spent before = spent_before(context_, model.init ? init_source(stage_) : model.from);
@@ -367,6 +391,7 @@ class Training {
   Log& log_;
   std::unique_ptr<data::BatchStream> stream_;
   std::unique_ptr<models::Model> model_;
+  train::Owners::Values values_;  // of a model that starts divided
   formats::Json generation_;
   std::optional<artifacts::AdapterFacts> adapters_;
   artifacts::Origin origin_;

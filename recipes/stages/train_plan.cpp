@@ -18,6 +18,7 @@
 #include "recipes/preference_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stages/distill_cost.h"
+#include "recipes/stages/initial_model.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
@@ -275,6 +276,7 @@ std::optional<TrainPlan> plan_train(const Recipe& recipe, const Stage& stage, in
       .batch_tokens = data.batch_tokens};
   out.policy = plan::policy_of(stage.get<ParallelOptions>().shard);
   out.work.validates = !data.validation.empty();
+  out.work.starts_whole = !starts_divided(stage);
   if (!add_teachers(recipe, stage, *spec, out)) return std::nullopt;
   add_reference(stage, *model, out);
   const double tokens = trained_tokens(recipe, stage);

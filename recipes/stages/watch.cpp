@@ -102,13 +102,13 @@ bool Watch::due(int64_t done, int64_t steps) const {
   return done == steps || options_.every == 0 || done % options_.every == 0;
 }
 
-Json Watch::figures(models::Model& model, models::WeightMap& map) {
+Json Watch::figures(models::Model& model, models::WeightMap& map, const train::Owners& owners) {
   Json out = Json::object();
   if (tasks_.empty()) return out;
-  const F32Values values(model, map);
+  const F32Values values(model, map, comm_, &owners);
   const eval::TaskRun run{.model = values.model(),
                           .tokenizer = *tokenizer_,
-                          .comm = comm_,
+                          .comm = values.comm(),
                           .prompts = {.folder = {}, .documents = options_.documents, .chat = {}},
                           .ends = ends_,
                           .window = 0,
@@ -119,12 +119,14 @@ Json Watch::figures(models::Model& model, models::WeightMap& map) {
   return out;
 }
 
-void Watch::sample(models::Model& model, models::WeightMap& map, int64_t done) {
+void Watch::sample(models::Model& model, models::WeightMap& map, const train::Owners& owners, int64_t done) {
   if (options_.prompts.empty()) return;
-  comm::on_rank_zero(comm_, [&] {
-    const F32Values values(model, map);
+  std::unique_ptr<F32Values> values;
+  if (comm_.rank() == 0 || owners.gathered() != nullptr)
+    values = std::make_unique<F32Values>(model, map, comm_, &owners);
+  comm::on_rank_zero(values ? values->comm() : comm_, [&] {
     const auto texts =
-        eval::complete(values.model(), *tokenizer_, options_.prompts, options_.sampling, {}, ends_);
+        eval::complete(values->model(), *tokenizer_, options_.prompts, options_.sampling, {}, ends_);
     const Path path = context_.directory / kSamples;
     std::string lines = lines_before(path, done);
     for (size_t i = 0; i < texts.size(); ++i) {

@@ -11,6 +11,7 @@
 #include "eval/sampling.h"
 #include "recipes/stage_context.h"
 #include "recipes/task_files.h"
+#include "train/owners.h"
 
 namespace retort::recipes {
 
@@ -39,9 +40,9 @@ class Watch {
   // Whether a validation after so many of `steps` updates looks at it.
   bool due(int64_t done, int64_t steps) const;
   // Collective. {"TASK.METRIC": its value}.
-  formats::Json figures(models::Model& model, models::WeightMap& map);
+  formats::Json figures(models::Model& model, models::WeightMap& map, const train::Owners& owners);
   // Collective. Rank 0 completes the prompts.
-  void sample(models::Model& model, models::WeightMap& map, int64_t done);
+  void sample(models::Model& model, models::WeightMap& map, const train::Owners& owners, int64_t done);
   bool higher_is_better(const std::string& figure) const;
 
  private:

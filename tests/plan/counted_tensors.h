@@ -1,5 +1,6 @@
-// Counts the bytes of tensors on the CPU, exactly: LibTorch's allocator with a running sum and its peak. What was there
-// before does not count; what outlives the counting is let go as ever.
+// Counts the bytes of tensors on the CPU, exactly: LibTorch's allocator with a running sum and its peak, of all threads and
+// of those that ask for a count of their own. What was there before does not count; what outlives the counting is let
+// go as ever.
 #pragma once
 
 #include <c10/core/CPUAllocator.h>
@@ -11,40 +12,67 @@
 namespace retort::testing {
 
 class CountedTensors {
+  class Sum {
+   public:
+    void add(int64_t bytes) {
+      const std::lock_guard lock(mutex_);
+      now_ += bytes;
+      peak_ = std::max(peak_, now_);
+    }
+    void begin() {
+      const std::lock_guard lock(mutex_);
+      peak_ = now_;
+    }
+    int64_t peak_bytes() const {
+      const std::lock_guard lock(mutex_);
+      return peak_;
+    }
+
+   private:
+    mutable std::mutex mutex_;
+    int64_t now_ = 0, peak_ = 0;
+  };
+  static inline thread_local std::shared_ptr<Sum> mine_ = nullptr;  // the thread has no count
+
  public:
-  CountedTensors() : before_(c10::GetAllocator(c10::DeviceType::CPU)), counting_(before_, sum_) {
+  // Of the tensors that this thread makes while it lives, whoever lets them go. One a thread.
+  class OfThread {
+   public:
+    OfThread() { mine_ = sum_; }
+    ~OfThread() { mine_ = nullptr; }
+    OfThread(const OfThread&) = delete;
+    OfThread& operator=(const OfThread&) = delete;
+    int64_t peak() const { return sum_->peak_bytes(); }
+    void begin() { sum_->begin(); }  // the peak counts from here
+
+   private:
+    friend class CountedTensors;
+    std::shared_ptr<Sum> sum_ = std::make_shared<Sum>();
+  };
+
+  CountedTensors() : before_(c10::GetAllocator(c10::DeviceType::CPU)), counting_(before_, all_) {
     c10::SetAllocator(c10::DeviceType::CPU, &counting_);
   }
   ~CountedTensors() { c10::SetAllocator(c10::DeviceType::CPU, before_); }
   CountedTensors(const CountedTensors&) = delete;
   CountedTensors& operator=(const CountedTensors&) = delete;
 
-  int64_t peak() const {
-    const std::lock_guard lock(sum_->mutex);
-    return sum_->peak;
-  }
+  int64_t peak() const { return all_->peak_bytes(); }
 
  private:
-  struct Sum {
-    std::mutex mutex;
-    int64_t now = 0, peak = 0;
-    void add(int64_t bytes) {
-      const std::lock_guard lock(mutex);
-      now += bytes;
-      peak = std::max(peak, now);
-    }
-  };
   struct Block {
     c10::DataPtr data;
     int64_t bytes;
-    std::shared_ptr<Sum> sum;
+    std::shared_ptr<Sum> all, part;
   };
   class Counting final : public c10::Allocator {
    public:
-    Counting(c10::Allocator* inner, std::shared_ptr<Sum> sum) : inner_(inner), sum_(std::move(sum)) {}
+    Counting(c10::Allocator* inner, std::shared_ptr<Sum> all) : inner_(inner), all_(std::move(all)) {}
     c10::DataPtr allocate(size_t bytes) override {
-      auto block = std::make_unique<Block>(Block{inner_->allocate(bytes), static_cast<int64_t>(bytes), sum_});
-      sum_->add(block->bytes);
+      auto block =
+          std::make_unique<Block>(Block{inner_->allocate(bytes), static_cast<int64_t>(bytes), all_, mine_});
+      block->all->add(block->bytes);
+      if (block->part) block->part->add(block->bytes);
       void* data = block->data.get();
       return {data, block.release(), release, c10::DeviceType::CPU};
     }
@@ -55,13 +83,14 @@ class CountedTensors {
    private:
     static void release(void* context) {
       const std::unique_ptr<Block> block(static_cast<Block*>(context));
-      block->sum->add(-block->bytes);
+      block->all->add(-block->bytes);
+      if (block->part) block->part->add(-block->bytes);
     }
     c10::Allocator* inner_;
-    std::shared_ptr<Sum> sum_;
+    std::shared_ptr<Sum> all_;
   };
 
-  std::shared_ptr<Sum> sum_ = std::make_shared<Sum>();
+  std::shared_ptr<Sum> all_ = std::make_shared<Sum>();
   c10::Allocator* before_;
   Counting counting_;
 };

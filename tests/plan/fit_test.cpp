@@ -45,13 +45,19 @@ TEST(Fit, PoliciesAndRanksWhereStatesAreTooMany) {
   for (const Policy policy : kPolicies) EXPECT_FALSE(fits(fewer, h100(), policy)) << policy_name(policy);
 }
 
-// 70 B: a step's share would fit, and its weights are whole at the end.
-TEST(Fit, NoPolicyWhereWeightsAreTooMany) {
+// 70 B in f32 fit no rank: divided they do, unless a start has them whole.
+TEST(Fit, DividedParametersWhereOneCopyIsTooMuch) {
   Workload work = of(llama3_70b(), 1, 8, 1024);
+  work.validates = true;
   const Remedy found = remedy(work, h100());
   EXPECT_FALSE(found.rows.has_value());
-  EXPECT_FALSE(found.sharding.has_value());
+  ASSERT_TRUE(found.sharding.has_value());
+  EXPECT_EQ(found.sharding->policy, Policy::kParameters);
+  work.starts_whole = true;
+  EXPECT_FALSE(remedy(work, h100()).sharding.has_value());
   work.batch.ranks = 64;
+  EXPECT_EQ(peak(work, Policy::kParameters).name, "start");
+  work.starts_whole = false, work.on_grid = true;
   EXPECT_EQ(peak(work, Policy::kParameters).name, "validation");
 }
 

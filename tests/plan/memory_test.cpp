@@ -190,7 +190,7 @@ TEST(MemoryStates, ParallelShardDividesTheMomentsAlone) {
   EXPECT_TRUE(in_engine(Policy::kParameters));
 }
 
-// Of 16 or 18 bytes a weight one share, and two groups whole while they are read; everything of the weights at the end.
+// Of 16 or 18 bytes a weight one share, and two groups whole while they are read; in a validation they are f32.
 TEST(Memory, DividedParametersAreOfOwnedRows) {
   for (const bool bf16 : {false, true}) {
     Workload work = small(1, 4, bf16);
@@ -207,8 +207,14 @@ TEST(Memory, DividedParametersAreOfOwnedRows) {
     EXPECT_DOUBLE_EQ(states("update").optimizer, 2 * P);
     EXPECT_DOUBLE_EQ(states("loss").working, states("update").working + whole);
     EXPECT_DOUBLE_EQ(states("backward").working, states("update").working + whole);
-    EXPECT_DOUBLE_EQ(states("validation").weights, 4 * P) << "and at the end";
-    EXPECT_DOUBLE_EQ(states("validation").working, bf16 ? e * matrices : 0);
+    work.validates = work.starts_whole = true;
+    const Memory judged = at(moments(work, Policy::kParameters), "validation");
+    const double two = work.gathered.at_once.bytes(4);
+    EXPECT_DOUBLE_EQ(judged.states.weights, P);
+    EXPECT_DOUBLE_EQ(judged.states.working, bf16 ? e * matrices / 4 : two);
+    EXPECT_DOUBLE_EQ(judged.judged, bf16 ? P + two : 0);
+    EXPECT_DOUBLE_EQ(states("start").weights, 4 * P);
+    EXPECT_DOUBLE_EQ(states("start").optimizer, 0);
     work.batch.replicas = 2;  // groups of two
     EXPECT_DOUBLE_EQ(states("update").weights, 2 * P);
     EXPECT_DOUBLE_EQ(states("update").gradients, 2 * P);

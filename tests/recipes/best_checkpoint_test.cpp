@@ -37,16 +37,21 @@ class BestCheckpoint : public RecipeRun {
 }  // namespace
 
 TEST_F(BestCheckpoint, IsTheStagesModel) {
-  run(recipe(kRecipe));
-  ASSERT_EQ(code_, ExitCode::kDone);
-  const auto figures = validations("tuned");
-  const auto best = std::ranges::min_element(figures, {}, [](const auto& one) { return one.second; });
-  ASSERT_NE(best->first, figures.rbegin()->first)
-      << "this rate must be too high for the test to say anything";
-  EXPECT_EQ(figure("tuned", "bits_per_byte"), best->second);
-  EXPECT_EQ(figure("gguf", "bits_per_byte"), best->second);
-  EXPECT_EQ(figure("tuned", "steps"), figures.rbegin()->first);
-  EXPECT_THAT(run(recipe(kRecipe)), HasSubstr("done already"));
+  const std::vector<std::string> alone, divided = {"parallel.ranks=2", "parallel.shard=parameters"};
+  for (std::vector<std::string> sets : {alone, divided}) {
+    std::filesystem::remove_all(in_run("tuned"));
+    std::filesystem::remove_all(in_run("gguf"));
+    run(recipe(kRecipe, sets));
+    ASSERT_EQ(code_, ExitCode::kDone);
+    const auto figures = validations("tuned");
+    const auto best = std::ranges::min_element(figures, {}, [](const auto& one) { return one.second; });
+    ASSERT_NE(best->first, figures.rbegin()->first)
+        << "this rate must be too high for the test to say anything";
+    EXPECT_EQ(figure("tuned", "bits_per_byte"), best->second);
+    EXPECT_EQ(figure("gguf", "bits_per_byte"), best->second);
+    EXPECT_EQ(figure("tuned", "steps"), figures.rbegin()->first);
+    EXPECT_THAT(run(recipe(kRecipe, sets)), HasSubstr("done already"));
+  }
 }
 
 TEST_F(BestCheckpoint, NeedsAValidationText) {

@@ -58,7 +58,7 @@ struct Combination {
   }
   // A weight that is merged with its adapter lies on no grid, so grids exclude adapters.
   bool possible() const { return weights < 2 || sharing < 3; }
-  // Some with a validation text, for which divided weights are made whole.
+  // Some with a validation text, whose figures are of f32 values.
   std::string yaml(const std::string& parallel) const {
     const bool frozen = kSharing[sharing].name == "frozen", judged = (weights + sharing + losses) % 4 == 1;
     return fmt::format("  - {{ name: {}, kind: train, {}, model: {{ {} }}{}{}{}{} }}\n", name(),

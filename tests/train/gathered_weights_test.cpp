@@ -4,6 +4,7 @@
 
 #include <mutex>
 
+#include "models/initial_values.h"
 #include "tests/testing.h"
 #include "tests/train/tiny_model.h"
 #include "train/step.h"
@@ -11,7 +12,7 @@
 namespace retort::train {
 namespace {
 
-using models::Parameter;
+using models::Parameter, models::Role;
 
 constexpr int64_t kLayers = 6;
 
@@ -189,9 +190,37 @@ TEST(GatheredWeights, WhatLayersShareStays) {
     deep.model.hidden({.tokens_BT = tiny_batch(0).tokens_BT});
     EXPECT_EQ(owners.gathered()->brought_bytes(), read - (kLayers - 1) * shared);
     deep.model.hidden({.tokens_BT = tiny_batch(0).tokens_BT});
-    EXPECT_EQ(owners.gathered()->brought_bytes(),
-              2 * (read - (kLayers - 1) * shared) - owners.gathered()->bytes_of(0));  // the head is still there
+    EXPECT_EQ(
+        owners.gathered()->brought_bytes(),
+        2 * (read - (kLayers - 1) * shared) - owners.gathered()->bytes_of(0));  // the head is still there
   });
+}
+
+// A start of which no rank has more than its rows and one parameter.
+TEST(GatheredWeights, AModelThatWasNeverWholeHasTheSameRows) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    comm::run_thread_ranks(3, [&](comm::Comm& comm) {
+      Deep deep(dtype);
+      Owners owners(deep.model.parameters(), comm, Divided::kParameters, &deep.model);
+      owners.divide_weights();
+      models::Decoder fresh(deep_spec(), at::kMeta);
+      models::bind_working(fresh.parameters(), deep.map, dtype);
+      for (Parameter& p : fresh.parameters().unique()) p.placement.owned.step = 3;
+      Owners own(fresh.parameters(), comm, Divided::kParameters, &fresh);
+      own.take_weights(
+          [&](const Parameter& p) { return models::initial_values(fresh.parameters(), p, "gpt2", 0.1, 5); });
+      for (const Parameter& p : fresh.parameters().unique()) {
+        EXPECT_FALSE(has_values(p.working)) << p.name;
+        EXPECT_EQ(p.working.scalar_type(), deep.model.parameters().at(p.name).working.scalar_type());
+        EXPECT_TRUE(testing::same_bits(p.master, deep.model.parameters().at(p.name).master)) << p.name;
+        EXPECT_EQ(p.master.is_alias_of(own.gathered()->rows(p)),
+                  dtype == at::kFloat || p.role == Role::kNorm);
+      }
+      const at::NoGradGuard no_grad;
+      const at::Tensor tokens_BT = tiny_batch(0).tokens_BT;
+      EXPECT_TRUE(testing::same_bits(fresh.hidden({.tokens_BT = tokens_BT}),
+                                     deep.model.hidden({.tokens_BT = tokens_BT})));
+    });
 }
 
 }  // namespace retort::train

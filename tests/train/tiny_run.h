@@ -200,7 +200,7 @@ struct TinyRun {
     if (before_run) before_run(comm.rank(), parts);
     const TrainReport report = Trainer(std::move(parts), options, micro_batches).run();
     if (comm.rank() == 0) map_steps = map.steps;
-    if (comm.rank() == 0) model_norm = norm_of(tiny.model.parameters());
+    if (comm.rank() == 0 && owners.gathered() == nullptr) model_norm = norm_of(tiny.model.parameters());
     return report;
   }
 };

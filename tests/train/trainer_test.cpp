@@ -47,6 +47,31 @@ TEST(Trainer, RanksThatBeginApartAreRefused) {
   EXPECT_THAT(error_of(recipe), HasSubstr("rank 1: differs from rank 0: the stage's recipe is"));
 }
 
+// From the start to the end, in validations and in saves, at the same bytes.
+TEST(Trainer, DividedParametersAreNeverWhole) {
+  TemporaryDirectory whole, divided;
+  TinyRun plain, run;
+  plain.ranks = run.ranks = 2;
+  plain.figures = run.figures = {{5, 2.0}, {10, 1.0}, {15, 3.0}, {20, 4.0}};
+  plain(whole.path());
+  run.divided = Divided::kParameters;
+  std::atomic<int64_t> validations = 0;
+  run.before_run = [&](int, TrainerParts& parts) {
+    Owners& owners = *parts.step.owners;
+    owners.divide_weights();
+    parts.validate = [&, inner = parts.validate](int64_t done) {
+      EXPECT_EQ(owners.gathered()->bytes(), 0);
+      for (const models::Parameter& p : parts.step.model.parameters().unique())
+        EXPECT_EQ(p.master.data_ptr(), owners.gathered()->rows(p).data_ptr()) << p.name;
+      ++validations;
+      return inner(done);
+    };
+  };
+  run(divided.path());
+  EXPECT_EQ(validations, 2 * 4);
+  expect_same(whole.path(), divided.path());
+}
+
 TEST(Trainer, TrainsValidatesAndSaves) {
   TemporaryDirectory run;
   TinyRun whole;
