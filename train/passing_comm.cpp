@@ -31,6 +31,9 @@ comm::Pending PassingComm::all_to_all(std::vector<at::Tensor> out, at::Tensor in
                                       std::vector<int64_t> bounds) {
   return after_passes().all_to_all(std::move(out), std::move(in_N), std::move(bounds));
 }
+comm::Pending PassingComm::exchange(std::vector<at::Tensor> send, std::vector<at::Tensor> receive) {
+  return after_passes().exchange(std::move(send), std::move(receive));
+}
 void PassingComm::abort(const std::string& why, int exit_code) {
   comm_.abort(why, exit_code);
   std::abort();  // GCC does not see that the line above is the end

@@ -28,7 +28,9 @@ class PassingComm final : public comm::Comm {
   comm::Pending all_gather(at::Tensor out, at::Tensor in) override;
   comm::Pending all_to_all(std::vector<at::Tensor> out, at::Tensor in_N,
                            std::vector<int64_t> bounds) override;
+  comm::Pending exchange(std::vector<at::Tensor> send, std::vector<at::Tensor> receive) override;
   void barrier() override;
+  comm::Flight* flight() override { return comm_.flight(); }
   [[noreturn]] void abort(const std::string& why, int exit_code) override;
   std::shared_ptr<Comm> subgroup(const std::vector<int>& ranks) override { return comm_.subgroup(ranks); }
 
