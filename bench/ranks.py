@@ -5,7 +5,8 @@ usage: ranks.py RETORT [--rounds 5] [--steps 12] [--ranks 2]
 
 Every rank has one thread and is one process under mpirun; all train the same tokens. A round runs every arm once, in turns, and the
 time is the trainer's own (result.json: without validation and saves, the first compile of nothing). The table has the median of
-each round's ratio to its own plain run, with quartiles, by the clock and by CPU time of all ranks.
+each round's ratio to its own plain run, with quartiles, by the clock and by CPU time of all ranks. "apart": the same, and each
+collective is waited for where it is called (RETORT_COMM_OVERLAP=off), so that nothing overlaps with the backward pass.
 """
 import argparse, json, os, pathlib, resource, statistics, subprocess, tempfile
 
@@ -23,11 +24,12 @@ stages:
 def run(retort, folder, text, arm, ranks, steps):
     recipe = folder / "ranks.yaml"
     recipe.write_text(RECIPE.format(text=text, steps=steps))
-    out = folder / arm
+    out = folder / arm.replace(", ", "-")
     launcher = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
-    sets = ["--set", f"run.dir={out}"] + (["--set", f"parallel.shard={arm}"] if ranks > 1 else [])
+    sets = ["--set", f"run.dir={out}"] + (["--set", f"parallel.shard={arm.split(',')[0]}"] if ranks > 1 else [])
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(launcher + [retort, "run", str(recipe), *sets], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    subprocess.run(launcher + [retort, "run", str(recipe), *sets], check=True, capture_output=True, stdin=subprocess.DEVNULL,
+                   env=dict(os.environ, RETORT_COMM_OVERLAP="off" if arm.endswith(", apart") else "on"))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = json.loads((out / "model" / "result.json").read_text())
     subprocess.run(["rm", "-rf", str(out)], check=True)
@@ -42,7 +44,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=2)
     arguments = parser.parse_args()
     os.environ.update(OMP_WAIT_POLICY="passive")
-    policies = ["none", "optimizer", "gradients", "parameters"]
+    policies = [policy + how for policy in ["none", "optimizer", "gradients", "parameters"] for how in ("", ", apart")]
     rounds = []
     with tempfile.TemporaryDirectory() as home:
         folder = pathlib.Path(home)
@@ -53,14 +55,15 @@ def main():
                           | {arm: run(arguments.retort, folder, text, arm, arguments.ranks, arguments.steps) for arm in policies})
     print(f"{rounds[0]['one']['stored']:,} parameters, {arguments.steps} steps, {arguments.ranks} ranks of one thread, "
           f"{arguments.rounds} rounds")
-    print("| | seconds | beside one rank, by the clock | beside shard: none, by the clock | the same by CPU time |\n|---|---|---|---|---|")
+    print("| | wall s | CPU s | beside one rank, by the clock | beside shard: none, by the clock | the same by CPU time |\n|---|---|---|---|---|---|")
     for arm in ["one"] + policies:
         def ratio(key, base, mine=False):
             values = [r[base][key] / r[arm][key] if not mine else r[arm][key] / r[base][key] for r in rounds]
             low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
             return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
         seconds = statistics.median(r[arm]["wall"] for r in rounds)
-        print(f"| {arm} | {seconds:.2f} | {ratio('wall', 'one')} | {ratio('wall', 'none', True)} | {ratio('cpu', 'none', True)} |")
+        cpu = statistics.median(r[arm]["cpu"] for r in rounds)
+        print(f"| {arm} | {seconds:.2f} | {cpu:.2f} | {ratio('wall', 'one')} | {ratio('wall', 'none', True)} | {ratio('cpu', 'none', True)} |")
 
 
 main()

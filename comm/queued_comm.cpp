@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <exception>
@@ -30,6 +31,12 @@ constexpr int64_t kSmallBytes = 4096;
 
 using Sends = std::vector<std::span<const std::byte>>;
 using Receives = std::vector<std::span<std::byte>>;
+
+// For measurements (bench/ranks.py): off, and a collective is waited for where it is called.
+bool overlaps() {
+  const char* const given = std::getenv("RETORT_COMM_OVERLAP");
+  return given == nullptr || std::string_view(given) != "off";
+}
 
 void check_dense(std::string_view operation, const at::Tensor& tensor) {
   check(tensor.defined() && tensor.is_cpu() && tensor.is_non_overlapping_and_dense(),
@@ -135,6 +142,7 @@ struct QueuedComm::Worker {
 
   std::unique_ptr<Transport> transport;
   std::optional<Flight> flight;
+  const bool overlap = overlaps();
   std::exception_ptr broken;  // after one failed collective the ranks no longer agree on the next
 
  private:
@@ -240,6 +248,7 @@ Pending QueuedComm::submit(Call call, int64_t bytes, std::function<void()> body,
       });
   Pending pending(job.get_future().share());
   worker_->add(std::move(job));
+  if (!worker_->overlap) pending.wait();
   return pending;
 }
 

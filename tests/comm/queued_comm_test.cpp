@@ -70,6 +70,17 @@ TEST(QueuedComm, BuildsCollectivesFromExchanges) {
   EXPECT_FALSE(seen.interrupted);
 }
 
+TEST(QueuedComm, WaitsAtTheCallWhereOverlapIsOff) {
+  Seen seen;
+  ::setenv("RETORT_COMM_OVERLAP", "off", 1);
+  const auto comm = echo(seen);
+  ::unsetenv("RETORT_COMM_OVERLAP");
+  for (int call = 1; call <= 20; ++call) {
+    comm->all_reduce(at::ones({5}), Reduce::kSum);
+    EXPECT_EQ(seen.exchanges, 2 * call);
+  }
+}
+
 TEST(QueuedComm, NamesOperationNumberAndMissingRanks) {
   Seen seen;
   const auto comm = echo(seen);
