@@ -137,11 +137,11 @@ void TrainOptions::describe(Section& s) {
           at_least(int64_t{0}));
   s.field("keep_checkpoints", keep_checkpoints, "number of checkpoints to keep, the newest",
           at_least(int64_t{1}));
-  s.field("save", save,
-          "writing of checkpoints: async copies what is saved to host memory and writes while training goes "
-          "on; sync "
-          "makes training wait, and needs no memory for the copy",
-          one_of(save_kinds()));
+  s.field(
+      "save", save,
+      "writing of checkpoints: async copies what is saved to host memory and writes while training goes on; "
+      "sync makes training wait, and needs no memory for the copy",
+      one_of(save_kinds()));
   s.field("keep_best", keep_best,
           "keep the checkpoint of the lowest validation figure besides: it is the stage's model");
   s.field("patience", patience,

@@ -4,8 +4,8 @@
 // of R ranks, which share them out (train/micro_batches.h), so the step is the data position.
 //
 // Collective: every rank calls run(), stops at the same step and throws alike. Every rank writes its part of a checkpoint
-// (train/saver.h), rank 0 all else. Ranks whose weights,
-// optimizer state, data or recipe differ at the start are refused (SharedError, exit code 2).
+// (train/saver.h), rank 0 all else. Ranks whose weights, optimizer state, data or recipe differ at the start are refused
+// (SharedError, exit code 2).
 #pragma once
 
 #include <atomic>

@@ -349,7 +349,7 @@ TEST(Saver, Fault18ACrashBeforeASaveIsDurableLeavesTheOneBefore) {
   FaultyFiles counting(Fault::kCrash, -1);
   undisturbed.files = &counting;
   undisturbed(whole.path());
-  for (int64_t at = 11; at < counting.operations(); at += 6) {
+  for (int64_t at = 11; at < counting.operations(); at += 8) {
     const TemporaryDirectory directory;
     TinyRun crashed = tiny(), again = tiny();
     FaultyFiles files(Fault::kCrash, at);
@@ -391,6 +391,7 @@ TEST(Saver, TheCopyOfASaveIsNamedAmongWhatHoldsMemory) {
     const TemporaryDirectory run;
     TinyRun tiny;
     tiny.options.save = kind;
+    tiny.options.steps = 5;
     tiny.options.checkpoint_every = 1;
     tiny.before_run = [](int, TrainerParts& parts) { parts.profile = 1; };
     tiny(run.path());
