@@ -24,7 +24,7 @@ stages:
   - { name: cached, kind: train,
       distill: { teacher: { kind: cached, cache: [ stage:labels ] }, losses: [ { fn: top_k_ghost } ] } }
   - { name: qat, kind: train, model: { from: stage:teacher },
-      quantize: { weights: { grid: lsq4 }, head: { grid: mxfp4 } },
+      quantize: { weights: { grid: lsq4 }, embedding: { grid: mxfp4 } },
       distill: { teacher: { kind: self, precision: fp32 }, losses: [ { fn: forward_kl } ] } }
   - { name: bridged, kind: train,
       distill: { teacher: { model: stage:teacher, bridge: bytes, precision: fp32 }, losses: [ { fn: forward_kl } ] } }
