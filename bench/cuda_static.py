@@ -14,7 +14,7 @@ BANDWIDTHS = (3.0e12, 4.3e12)
 def short(name):
     """`rms_norm:forward<Bf16,RowPlan<256,1,8>,false>` of a demangled name."""
     name = name.replace("__nv_bfloat16", "Bf16").replace("(anonymous namespace)::", "")
-    name = re.sub(r"retort::kernels::cuda::(device::)?", "", name)
+    name = re.sub(r"retort::kernels::(cuda::(device::)?)?", "", name)
     name = re.sub(r"^void ", "", name)
     depth, end = 0, len(name)
     for at, letter in enumerate(name):  # the parameters begin at the first bracket outside of <>

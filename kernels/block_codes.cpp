@@ -5,6 +5,7 @@
 #include "core/each_target.h"
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/cuda_ops.h"
 #include "kernels/rounding.h"
 
 namespace retort::kernels {
@@ -51,6 +52,20 @@ at::Tensor dense(const at::Tensor& t) { return t.defined() ? t.contiguous() : t;
 void check_input(const char* where, const at::Tensor& x) {
   check(x.defined() && x.scalar_type() == at::kFloat && x.device().is_cpu(),
         "[{}] x must be f32 on the CPU, got {}", where, x.defined() ? x.toString() : "an undefined tensor");
+}
+
+// round_values() where a device has kernels: under one scale a row, values f32 or bf16.
+void round_rows_there(const cuda::Ops& ops, const at::Tensor& x, const BlockScales& scales,
+                      const Rounding& rounding, const at::Tensor& values) {
+  check(x.scalar_type() == at::kFloat && cuda::ops_for(values) == &ops && values.is_contiguous() &&
+            values.sizes() == x.sizes(),
+        "[round_values] on a device x must be f32, values dense f32 or bf16 of its shape; got {} for {}",
+        values.toString(), x.toString());
+  group_of("round_values", x, scales);
+  check(scales.groups() == 1 && !scales.offset.defined() && !scales.divisor.defined() &&
+            scales.scale.device() == x.device(),
+        "[round_values] on a device scales must be one a row, there, without offset or divisor");
+  if (x.numel() > 0) ops.fake_quantize_rows(rounding, x.contiguous(), dense(scales.scale), values);
 }
 
 at::Tensor over_columns(const at::Tensor& t, int64_t group) { return t.repeat_interleave(group, -1); }
@@ -116,6 +131,8 @@ at::Tensor round_codes(const at::Tensor& x, const BlockScales& scales, const Rou
 
 void round_values(const at::Tensor& x, const BlockScales& scales, const Rounding& rounding,
                   const at::Tensor& values) {
+  if (const cuda::Ops* const ops = cuda::ops_for(x))
+    return round_rows_there(*ops, x, scales, rounding, values);
   check_input("round_values", x);
   check(values.scalar_type() == at::kFloat && values.is_contiguous() && values.sizes() == x.sizes(),
         "[round_values] values must be dense f32 {}, got {} {}", format_shape(x.sizes()), values.toString(),

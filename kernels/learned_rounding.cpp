@@ -3,12 +3,14 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <vector>
 
 #include "core/each_target.h"
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/cuda_ops.h"
 #include "kernels/rounding.h"
 
 namespace retort::kernels {
@@ -47,26 +49,65 @@ double backward_row(const float* w, const float* g, const float* value, float lo
   return total;
 }
 
-void check_tensor(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) {
-  check(tensor.defined() && tensor.is_cpu() && tensor.scalar_type() == at::kFloat && tensor.sizes() == shape,
-        "[round_backward] {} must be f32 {} on the CPU, got {} {}", name, format_shape(shape),
+void check_tensor(const char* name, const at::Tensor& tensor, const at::Device& device,
+                  at::IntArrayRef shape) {
+  check(tensor.defined() && tensor.device() == device && tensor.scalar_type() == at::kFloat &&
+            tensor.sizes() == shape,
+        "[round_backward] {} must be f32 {} where x is, got {} {}", name, format_shape(shape),
         tensor.toString(), tensor.defined() ? format_shape(tensor.sizes()) : "");
 }
 
+// The kernels that take x; nullptr on the CPU.
+const cuda::Ops* kernels_of(const char* where, const at::Tensor& x) {
+  const cuda::Ops* const ops = cuda::ops_for(x);
+  check(x.scalar_type() == at::kFloat && (x.is_cpu() || ops != nullptr),
+        "[{}] takes f32 on the CPU, or on a device that has kernels; got {}", where, x.toString());
+  return ops;
+}
+
+// exp(t) for |t| < 700, by operations that round alone, so that a device has the same bits: 2^k times the series of
+// what is left, |r| <= log(2) / 2. Within three units of the last place.
+double exponential(double t) {
+  constexpr double kShift = 0x1.8p52;  // a sum with it is whole
+  const double shifted = t * 0x1.71547652b82fep0 + kShift, k = shifted - kShift;
+  const double r =
+      t - k * 0x1.62e42feep-1 - k * 0x1.a39ef35793c76p-33;  // log(2), whose first part has few bits
+  double p = 1.0 / 6227020800.0;
+  for (const double factorial : {479001600.0, 39916800.0, 3628800.0, 362880.0, 40320.0, 5040.0, 720.0, 120.0,
+                                 24.0, 6.0, 2.0, 1.0, 1.0})
+    p = p * r + 1.0 / factorial;
+  const auto exponent = std::bit_cast<uint64_t>(shifted) - std::bit_cast<uint64_t>(kShift);
+  return p * std::bit_cast<double>((exponent + 1023) << 52);
+}
+
 }  // namespace
+
+at::Tensor learned_scales(const at::Tensor& theta) {
+  const at::Tensor dense = theta.contiguous();
+  if (const cuda::Ops* const ops = kernels_of("learned_scales", dense)) return ops->learned_scales(dense);
+  at::Tensor scales = at::empty_like(dense);
+  const float* from = dense.const_data_ptr<float>();
+  float* to = scales.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < dense.numel();
+       ++i)  // clamp() keeps NaN; the bounds lie beyond the logarithms of those below
+    to[i] = static_cast<float>(
+        std::clamp(exponential(std::clamp<double>(from[i], -9.75, 11.1)), kLeastLearned, kMostLearned));
+  return scales.to(at::kHalf).to(at::kFloat);
+}
 
 at::Tensor round_backward(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& gradient,
                           const LearnedRounding& rule, const at::Tensor& out) {
   check(x.defined() && x.dim() == 2, "[round_backward] x must be [rows, row], got {}",
         x.defined() ? format_shape(x.sizes()) : "an undefined tensor");
   const int64_t rows = x.size(0), row = x.size(1);
-  check_tensor("x", x, x.sizes());
-  check_tensor("scale", scale, {rows, 1});
-  check_tensor("the gradient", gradient, x.sizes());
-  check_tensor("out", out, x.sizes());
+  const cuda::Ops* const ops = kernels_of("round_backward", x);
+  check_tensor("scale", scale, x.device(), {rows, 1});
+  check_tensor("the gradient", gradient, x.device(), x.sizes());
+  check_tensor("out", out, x.device(), x.sizes());
   check(out.is_contiguous(), "[round_backward] out must be contiguous");
   const at::Tensor dense_x = x.contiguous(), dense_g = gradient.contiguous(),
                    dense_scale = scale.contiguous();
+  if (ops != nullptr) return ops->round_backward(dense_x, dense_scale, dense_g, rule, out);
   const float *xs = dense_x.const_data_ptr<float>(), *gs = dense_g.const_data_ptr<float>(),
               *scales = dense_scale.const_data_ptr<float>();
   at::Tensor sums = at::empty({rows, 1}, at::kDouble);

@@ -2,7 +2,7 @@
 //   dL/dx = g where low <= v <= high, else 0
 //   dL/dscale = sum of g (code - v where x is inside and is followed; code elsewhere)
 // (LSQ, Esser et al. 2020, arXiv 1902.08153.) Rows are independent and their sums run in a fixed order: the
-// same bits with any number of threads. f32 on the CPU; ShapeError for others.
+// same bits with any number of threads, and on a device that has kernels (kernels/cuda_ops.h). f32; ShapeError for others.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -16,6 +16,10 @@ struct LearnedRounding {
   double low = 0, high = 0;
   bool follows = true;  // false: code - v is code everywhere
 };
+
+inline constexpr double kLeastLearned = 0x1p-14, kMostLearned = 65504.0;
+// The scales of their logarithms: f16(exp(theta)) within kLeastLearned and kMostLearned. theta f32, of any shape; NaN stays.
+at::Tensor learned_scales(const at::Tensor& theta);
 
 // x [rows, row], scale [rows, 1], gradient as x. Writes dL/dx into `out`, contiguous and of x's shape, which
 // may be `gradient`; gives scale * dL/dscale, f64 [rows, 1].

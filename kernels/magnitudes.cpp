@@ -3,10 +3,10 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "core/each_target.h"
 #include "core/error.h"
@@ -89,7 +89,11 @@ double mean_in_order(const at::Tensor& x) {
   check_input(x);
   const at::Tensor dense = x.contiguous();
   const float* values = dense.const_data_ptr<float>();
-  return std::accumulate(values, values + dense.numel(), 0.0) / static_cast<double>(dense.numel());
+  std::array<double, 256> sums = {};
+  for (int64_t i = 0; i < dense.numel(); ++i) sums[static_cast<size_t>(i) % sums.size()] += values[i];
+  for (size_t half = sums.size() / 2; half > 0; half /= 2)
+    for (size_t i = 0; i < half; ++i) sums[i] += sums[i + half];
+  return sums[0] / static_cast<double>(dense.numel());
 }
 
 }  // namespace retort::kernels

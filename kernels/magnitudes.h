@@ -11,7 +11,7 @@ namespace retort::kernels {
 at::Tensor group_peaks(const at::Tensor& x, int64_t group);
 // mean |x| of every row: [.., row] -> f32 [.., 1].
 at::Tensor row_means(const at::Tensor& x);
-// The mean of all elements, added one after another in f64.
+// The mean of all elements: 256 f64 sums, each of every 256th, then halves of them added. A device has the same order.
 double mean_in_order(const at::Tensor& x);
 
 }  // namespace retort::kernels

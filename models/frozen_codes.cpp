@@ -2,31 +2,94 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <mutex>
+#include <unordered_map>
+
 #include "core/error.h"
 #include "core/registry.h"
-#include "formats/ggml_blocks.h"
-#include "formats/nf4.h"
+#include "formats/device_codes.h"
+#include "models/moved_codes.h"
 
 namespace retort::models {
 namespace {
 
-class GgmlCodes final : public Codes {
+// What is on a device; values() are the host's even so.
+class ThereCodes : public Codes {
+ public:
+  at::Tensor values() const final { return made(at::kFloat).cpu(); }
+  virtual at::Tensor made(at::ScalarType dtype) const = 0;
+};
+
+class DeviceCodes final : public ThereCodes {
+ public:
+  DeviceCodes(kernels::PackedCodes packed, std::vector<int64_t> shape, uint64_t bytes)
+      : packed_(std::move(packed)), shape_(std::move(shape)), bytes_(bytes) {}
+  at::Tensor made(at::ScalarType dtype) const override {
+    return kernels::unpack_codes(packed_, shape_, dtype);
+  }
+  uint64_t bytes() const override { return bytes_; }
+
+ private:
+  kernels::PackedCodes packed_;
+  std::vector<int64_t> shape_;
+  uint64_t bytes_;
+};
+
+// bf16 is no code: it is what is multiplied.
+class DeviceValues final : public ThereCodes {
+ public:
+  explicit DeviceValues(at::Tensor values) : values_(std::move(values)) {}
+  at::Tensor made(at::ScalarType dtype) const override { return values_.to(dtype); }
+  uint64_t bytes() const override { return values_.nbytes(); }
+
+ private:
+  at::Tensor values_;
+};
+
+// Remembers where it has moved, for as long as a model has what is there.
+class HostCodes : public Codes {
+ public:
+  std::shared_ptr<const Codes> moved_to(const at::Device& device) const {
+    const std::lock_guard lock(mutex_);
+    std::weak_ptr<const Codes>& known = there_[device];
+    std::shared_ptr<const Codes> codes = known.lock();
+    if (!codes) known = codes = on(device);
+    return codes;
+  }
+
+ protected:
+  virtual std::shared_ptr<const Codes> on(const at::Device& device) const = 0;
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::unordered_map<at::Device, std::weak_ptr<const Codes>> there_;
+};
+
+class GgmlCodes final : public HostCodes {
  public:
   explicit GgmlCodes(formats::PackedTensor packed) : packed_(std::move(packed)) {}
   at::Tensor values() const override { return formats::unpack(packed_); }
   uint64_t bytes() const override { return packed_.bytes.size(); }
 
  private:
+  std::shared_ptr<const Codes> on(const at::Device& device) const override {
+    if (packed_.type == formats::GgmlType::BF16)
+      return std::make_shared<DeviceValues>(values().to(at::kBFloat16).to(device));
+    return std::make_shared<DeviceCodes>(formats::device_codes(packed_).to(device), packed_.shape, bytes());
+  }
   formats::PackedTensor packed_;
 };
 
-class Nf4Codes final : public Codes {
+class Nf4Codes final : public HostCodes {
  public:
   explicit Nf4Codes(const at::Tensor& values) : packed_(formats::pack_nf4(values)) {}
   at::Tensor values() const override { return formats::unpack_nf4(packed_); }
   uint64_t bytes() const override { return packed_.bytes(); }
 
  private:
+  std::shared_ptr<const Codes> on(const at::Device& device) const override {
+    return std::make_shared<DeviceCodes>(formats::device_codes(packed_).to(device), packed_.shape, bytes());
+  }
   formats::Nf4Tensor packed_;
 };
 
@@ -54,6 +117,17 @@ const Registry<Form>& forms() {
 }
 
 }  // namespace
+
+std::shared_ptr<const Codes> moved_codes(const std::shared_ptr<const Codes>& codes,
+                                         const at::Device& device) {
+  const auto* const host = dynamic_cast<const HostCodes*>(codes.get());
+  return host == nullptr || device.is_cpu() ? codes : host->moved_to(device);
+}
+
+at::Tensor values_on(const Codes& codes, const at::Device& device, at::ScalarType dtype) {
+  const auto* const there = dynamic_cast<const ThereCodes*>(&codes);
+  return (there == nullptr ? codes.values() : there->made(dtype)).to(device, dtype);
+}
 
 std::vector<std::string> frozen_code_names() { return forms().names(); }
 

@@ -4,6 +4,7 @@
 
 #include "kernels/embedding.h"
 #include "kernels/thin_product.h"
+#include "models/moved_codes.h"
 
 namespace retort::models {
 namespace {
@@ -32,7 +33,7 @@ struct LookUp : torch::autograd::Function<LookUp> {
 // x, so that they are never there for all layers at once. The parameter outlives the graph.
 struct CodesProduct : torch::autograd::Function<CodesProduct> {
   static at::Tensor values(int64_t weight, const at::Tensor& like) {
-    return reinterpret_cast<const Parameter*>(weight)->codes->values().to(like.device(), like.scalar_type());
+    return values_on(*reinterpret_cast<const Parameter*>(weight)->codes, like.device(), like.scalar_type());
   }
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t weight) {
     ctx->saved_data["weight"] = weight;
@@ -55,7 +56,7 @@ at::Tensor low_rank(const at::Tensor& x, const LowRank& adapter) {
 
 // Of codes, where the model is.
 at::Tensor made_values(const Parameter& weight, at::ScalarType dtype) {
-  return weight.codes->values().to(weight.working.device(), dtype);
+  return values_on(*weight.codes, weight.working.device(), dtype);
 }
 
 at::Tensor thin(const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias) {

@@ -9,8 +9,8 @@
 namespace retort::models {
 
 // Masters and working copies; they still share storage where they did. What no step changes stays on the host where it is
-// not multiplied itself: a frozen master that has a working copy, and values kept as codes, which are made there and
-// travel to each product.
+// not multiplied itself: a frozen master that has a working copy. Values kept as codes move as codes, once for all models
+// that share them (moved_codes.h).
 void move_to(Parameters& parameters, const at::Device& device);
 // Of a model that is not trained: what it multiplies with.
 void move_working_to(Parameters& parameters, const at::Device& device);

@@ -39,11 +39,9 @@ void spread(const Parameters& parameters, const Work& work) {
   });
 }
 
-// Maps read memory, so what is on a device is staged through the host, unless nothing is to be done to it.
 void refresh(const Parameter& p, WeightMap& map) {
   const at::NoGradGuard no_grad;
-  if (p.working.is_cpu()) return map.apply_into(p, p.master, p.working);
-  p.working.copy_(p.placement.used.of(map.identity_for(p) ? p.master : map.apply(p, p.master.cpu())));
+  map.apply_into(p, p.master, p.working);
 }
 
 bool is_copy(const Parameter& p) { return !p.codes && !p.working.is_alias_of(p.master); }
@@ -88,9 +86,7 @@ std::vector<at::Tensor> pull_back(const Parameters& parameters, WeightMap& map,
   const auto pull = [&](const Parameter& p, int64_t i) {
     const at::NoGradGuard no_grad;
     at::Tensor& gradient = masters[static_cast<size_t>(i)];
-    const at::Device device = gradient.device();
-    const bool staged = !device.is_cpu() && !map.identity_for(p);
-    gradient = map.pull_back(p, staged ? gradient.cpu() : gradient).to(device);
+    gradient = map.pull_back(p, gradient);
   };
   spread(parameters, [&](const Parameter& p, int64_t i) {
     if (!p.frozen && p.role != Role::kScale) pull(p, i);

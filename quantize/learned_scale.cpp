@@ -7,24 +7,18 @@
 #include "kernels/magnitudes.h"
 
 namespace retort::quantize {
-namespace {
 
-constexpr double kLeast = 0x1p-14, kMost = 65504.0;
+using kernels::kLeastLearned, kernels::kMostLearned;
 
-}  // namespace
-
-Scales learned_scales(const at::Tensor& theta) {
-  const at::Tensor scale = theta.to(at::kDouble).exp().clamp(kLeast, kMost).to(at::kFloat);
-  return {as_f16(scale), {}, {}, {}};
-}
+Scales learned_scales(const at::Tensor& theta) { return {kernels::learned_scales(theta), {}, {}, {}}; }
 
 at::Tensor theta_of(const Scales& scales) {
-  return scales.scale.to(at::kDouble).clamp(kLeast, kMost).log().to(at::kFloat);
+  return scales.scale.to(at::kDouble).clamp(kLeastLearned, kMostLearned).log().to(at::kFloat);
 }
 
 std::function<Scales(const at::Tensor&, const at::Tensor&)> from_mean_magnitude(double multiple) {
   return [multiple](const at::Tensor& x, const at::Tensor&) -> Scales {
-    return {as_f16((kernels::row_means(x) * multiple).clamp(kLeast, kMost)), {}, {}, {}};
+    return {as_f16((kernels::row_means(x) * multiple).clamp(kLeastLearned, kMostLearned)), {}, {}, {}};
   };
 }
 

@@ -3,7 +3,9 @@
 #include <cmath>
 
 #include "formats/finite_values.h"
+#include "kernels/fitted_values.h"
 #include "quantize/activations.h"
+#include "quantize/device_fit.h"
 #include "quantize/learned_scale.h"
 
 namespace retort::quantize {
@@ -152,8 +154,10 @@ QuantizeMap::QuantizeMap(const QuantizeOptions& options, models::Parameters& par
 void QuantizeMap::enable(bool on) {
   enabled_ = on;
   const InputMap& inputs = activation_kinds().at(options_.activations).map;
-  for (auto& [name, entry] : entries_)
+  for (auto& [name, entry] : entries_) {
     if (entry.weight->role == Role::kMatrix) entry.weight->input_map = on ? inputs : InputMap();
+    if (!on) entry.theta_gradient.reset();
+  }
 }
 
 bool QuantizeMap::begin_step(int64_t step) {
@@ -167,7 +171,10 @@ bool QuantizeMap::fit_scales() {
   const at::NoGradGuard no_grad;
   bool fitted = false;
   for (auto& [name, entry] : entries_) {
-    if (entry.theta == nullptr || !entry.theta->master.isnan().any().item<bool>()) continue;
+    // A scale that has a gradient, if only of nothing yet, has a value: no step makes a device say so again.
+    if (entry.theta == nullptr || entry.theta_gradient.defined()) continue;
+    entry.theta_gradient = at::zeros_like(rows_in(*entry.weight, entry.theta->master, entry.weight->master));
+    if (!entry.theta->master.isnan().any().item<bool>()) continue;
     fitted = true;
     const at::Tensor weight = entry.weight->master.cpu().contiguous();
     if (weight.size(0) > 0)
@@ -182,11 +189,18 @@ Quantized QuantizeMap::quantize(const Entry& entry, const at::Tensor& x) const {
   return {entry.grid->round(x, scales), scales};
 }
 
-// dequantize_blocks(quantize(entry, x)), bit for bit.
+// dequantize_blocks(quantize(entry, x)), bit for bit, cast where `values` are bf16 on a device. They are on x's.
 void QuantizeMap::fake_quantize(const Entry& entry, const at::Tensor& x, const at::Tensor& values) const {
-  if (entry.theta == nullptr) return entry.grid->fake_quantize(x.contiguous(), values);
-  kernels::round_values(x, learned_scales(rows_in(*entry.weight, entry.theta->master, x).cpu()),
-                        entry.grid->rounding, values);
+  if (entry.theta != nullptr) {
+    const at::Tensor theta = rows_in(*entry.weight, entry.theta->master, x).to(x.device());
+    return kernels::round_values(x, learned_scales(theta), entry.grid->rounding, values);
+  }
+  if (x.is_cpu()) return entry.grid->fake_quantize(x.contiguous(), values);
+  if (const auto fit = device_fit(*entry.grid))
+    return kernels::round_fitted(x, *fit, entry.grid->rounding, values);
+  const at::Tensor host = x.cpu(), made = at::empty(host.sizes(), host.options());
+  entry.grid->fake_quantize(host.contiguous(), made);
+  values.copy_(made);
 }
 
 models::RowBlocks QuantizeMap::blocks(const Parameter& p) const {
@@ -208,7 +222,8 @@ at::Tensor QuantizeMap::apply(const Parameter& p, const at::Tensor& x) {
 
 void QuantizeMap::apply_into(const Parameter& p, const at::Tensor& x, const at::Tensor& working) {
   const Entry* entry = entry_of(p);
-  const bool direct = working.scalar_type() == at::kFloat && working.sizes() == x.sizes();
+  const bool direct = working.sizes() == x.sizes() && working.device() == x.device() &&
+                      (!x.is_cpu() || working.scalar_type() == at::kFloat);
   if (entry == nullptr || !enabled_ || !direct) return PackingMap::apply_into(p, x, working);
   const at::NoGradGuard no_grad;
   fake_quantize(*entry, x, working);
@@ -218,16 +233,15 @@ at::Tensor QuantizeMap::pull_back(const Parameter& p, const at::Tensor& gradient
   if (!enabled_) return gradient;
   const at::NoGradGuard no_grad;
   if (const auto owner = weight_of_.find(p.name); owner != weight_of_.end()) {
-    Entry& entry = entries_.at(owner->second);
-    RETORT_ASSERT(entry.theta_gradient.defined());
-    return std::exchange(entry.theta_gradient, at::Tensor());
+    const at::Tensor& gradient_of_scale = entries_.at(owner->second).theta_gradient;
+    RETORT_ASSERT(gradient_of_scale.defined());
+    return gradient_of_scale;
   }
   const auto found = entries_.find(p.name);
   if (found == entries_.end() || found->second.theta == nullptr) return gradient;
-  const at::Tensor theta = rows_in(p, found->second.theta->master, gradient).cpu();
-  LearnedGradient out =
-      quantize::pull_back(*found->second.grid, rows_in(p, p.master, gradient).cpu(), theta, gradient,
-                          gradient.is_contiguous() ? gradient : at::Tensor(), p.numel());
+  LearnedGradient out = quantize::pull_back(*found->second.grid, rows_in(p, p.master, gradient),
+                                            rows_in(p, found->second.theta->master, gradient), gradient,
+                                            gradient.is_contiguous() ? gradient : at::Tensor(), p.numel());
   found->second.theta_gradient = std::move(out.theta);
   return out.weight;
 }

@@ -5,6 +5,8 @@ namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 namespace {
 
+constexpr int kSign = static_cast<int>(0x80000000u);
+
 // A group's extremes as integers, by which magnitudes order as they do as numbers.
 struct Extremes {
   int above, below;  // of the positive values, of the negated negative ones
@@ -24,7 +26,7 @@ __device__ Extremes extremes_of(const float (&x)[kRun]) {
 #pragma unroll
   for (int j = 0; j < kRun; ++j) {
     most[0] = max(most[0], __float_as_int(x[j]));
-    most[1] = max(most[1], __float_as_int(-x[j]));
+    most[1] = max(most[1], __float_as_int(x[j]) ^ kSign);
   }
   over_lanes<IntMax, kLanes>(most);
   return {most[0], most[1]};
@@ -45,26 +47,57 @@ __device__ float extreme_value(const float (&x)[kRun]) {
   return e.above >= e.below ? __int_as_float(e.above) : -__int_as_float(e.below);
 }
 
-struct GroupScale {
-  float divisor, scale;
+// Numbers, of which NaN is both the least and the largest.
+struct Least {
+  __device__ static float join(float a, float b) { return a < b || a != a ? a : b; }
 };
+struct Largest {
+  __device__ static float join(float a, float b) { return a > b || a != a ? a : b; }
+};
+template <class Join, int kLanes>
+__device__ float joined(const float (&x)[kRun]) {
+  float value[1] = {x[0]};
+#pragma unroll
+  for (int j = 1; j < kRun; ++j) value[0] = Join::join(value[0], x[j]);
+  over_lanes<Join, kLanes>(value);
+  return value[0];
+}
+
+// The f16 number of a scale (quantize/grid.h's as_f16).
+__device__ float held(float s) { return as_half(s > 65504.0f ? 65504.0f : s); }
+
+struct GroupScale {
+  float divisor, scale, offset = 0.0f;
+};
+
+// Of a group whose magnitudes are at most `peak`.
+template <Fit kFit>
+__device__ GroupScale scale_of_peak(float peak, float half_range) {
+  if constexpr (kFit == Fit::kQ8_0) {
+    const float d = __fdiv_rn(peak, 127.0f);
+    return {d, as_half(d)};
+  } else if constexpr (kFit == Fit::kFloat8) {
+    const float s = __fdiv_rn(peak, 448.0f), scale = s < 1e-12f ? 1e-12f : s;
+    return {scale, scale};
+  } else {
+    const float s = held(__fdiv_rn(peak, half_range)), scale = s < 0x1p-24f ? 0x1p-24f : s;
+    return {scale, scale};
+  }
+}
 
 template <Fit kFit, int kLanes>
 __device__ GroupScale fitted(const float (&x)[kRun], float half_range) {
   if constexpr (kFit == Fit::kQ4_0) {
     const float d = __fdiv_rn(extreme_value<kLanes>(x), -8.0f);
     return {d, as_half(d)};
+  } else if constexpr (kFit == Fit::kQ4_1) {
+    const float least = joined<Least, kLanes>(x), offset = held(least < -65504.0f ? -65504.0f : least);
+    const float range = __fsub_rn(joined<Largest, kLanes>(x), offset);
+    const float scale = held(__fdiv_rn(range < 0.0f ? 0.0f : range, 15.0f));
+    return {scale, scale, offset};
   } else {
     const Extremes e = extremes_of<kLanes>(x);
-    const float peak = __int_as_float(max(e.above, e.below));
-    if constexpr (kFit == Fit::kQ8_0) {
-      const float d = __fdiv_rn(peak, 127.0f);
-      return {d, as_half(d)};
-    } else {
-      const float s = __fdiv_rn(peak, half_range);
-      const float held = as_half(s > 65504.0f ? 65504.0f : s), scale = held < 0x1p-24f ? 0x1p-24f : held;
-      return {scale, scale};
-    }
+    return scale_of_peak<kFit>(__int_as_float(max(e.above, e.below)), half_range);
   }
 }
 
@@ -81,6 +114,11 @@ struct RuleOf<Fit::kQ4_0> {
   using type = Truncate;
 };
 
+template <>
+struct RuleOf<Fit::kFloat8> {
+  using type = Float8;
+};
+
 // A thread takes a run; the lanes of a group find its scale together. n is a multiple of the group.
 template <Fit kFit, int kLanes, class T>
 __global__ void __launch_bounds__(kThreads)
@@ -92,18 +130,15 @@ __global__ void __launch_bounds__(kThreads)
   if (i >= n) return;
   const typename RuleOf<kFit>::type rule(s.divisor, grid);
 #pragma unroll
-  for (int j = 0; j < kRun; ++j) v[j] = __fmul_rn(s.scale, rule(v[j]));
+  for (int j = 0; j < kRun; ++j)
+    v[j] = kFit == Fit::kQ4_1 ? __fadd_rn(__fmul_rn(s.scale, rule(__fsub_rn(v[j], s.offset))), s.offset)
+                              : __fmul_rn(s.scale, rule(v[j]));
   put(y + i, v);
 }
 
-// A block takes a row.
-template <class R, int N, class T>
-__global__ void __launch_bounds__(kThreads)
-    rows_kernel(GridRule grid, const float* x, const float* scales, T* y, int64_t width) {
-  const float scale = scales[blockIdx.x];
-  const R rule(scale, grid);
-  x += blockIdx.x * width;
-  y += blockIdx.x * width;
+// A block rounds a row.
+template <int N, class R, class T>
+__device__ void round_row(const R& rule, float scale, const float* x, T* y, int64_t width) {
   for (int64_t i = static_cast<int64_t>(threadIdx.x) * N; i < width; i += kThreads * N) {
     float v[N];
     get_stream(x + i, v);
@@ -113,54 +148,30 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// A warp takes a row. The mean is the CPU's (kernels/magnitudes.cpp): eight f32 sums of every 256 values,
-// added up in f64, where they do not round but for rows of very unequal sums. Two lanes have such a part of
-// the row, four of its sums each.
-constexpr int kPart = 256, kSums = 4;
-
-__device__ double sums_of_part(const float* x, int64_t begin, int64_t end, int half, bool runs) {
-  float sums[kSums] = {};
-  int64_t i = begin;
-  for (; i + 8 <= end; i += 8) {
-    const float* p = x + i + kSums * half;
-    const float4 v = runs ? *reinterpret_cast<const float4*>(p) : make_float4(p[0], p[1], p[2], p[3]);
-    sums[0] += fabsf(v.x);
-    sums[1] += fabsf(v.y);
-    sums[2] += fabsf(v.z);
-    sums[3] += fabsf(v.w);
-  }
-  if (half == 0)
-    for (; i < end; ++i) sums[0] += fabsf(x[i]);
-  return static_cast<double>(sums[0]) + static_cast<double>(sums[1]) + static_cast<double>(sums[2]) +
-         static_cast<double>(sums[3]);
-}
-
+// A block takes a row.
+template <class R, int N, class T>
 __global__ void __launch_bounds__(kThreads)
-    means_kernel(const float* x, float* out, int64_t rows, int64_t width) {
-  const int lane = threadIdx.x % kWarp;
-  const int64_t row = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp;
-  x += row * width;
-  double total[1] = {0.0};
-  const bool runs = reinterpret_cast<uintptr_t>(x) % 16 == 0;
-  if (row < rows)
-    for (int64_t begin = lane / 2 * kPart; begin < width; begin += kWarp / 2 * kPart)
-      total[0] += sums_of_part(x, begin, begin + kPart < width ? begin + kPart : width, lane % 2, runs);
-  over_lanes<Sum, kWarp>(total);
-  if (row < rows && lane == 0) out[row] = static_cast<float>(total[0] / static_cast<double>(width));
+    rows_kernel(GridRule grid, const float* x, const float* scales, T* y, int64_t width) {
+  const float scale = scales[blockIdx.x];
+  const int64_t first = blockIdx.x * width;
+  round_row<N>(R(scale, grid), scale, x + first, y + first, width);
 }
 
-template <int N>
-__global__ void __launch_bounds__(kThreads) peaks_kernel(const float* x, float* out, int64_t width) {
-  x += blockIdx.x * width;
+// The same under the scale of the row's largest magnitude; its second pass finds the row in the cache.
+template <Fit kFit, int N, class T>
+__global__ void __launch_bounds__(kThreads)
+    fitted_rows_kernel(GridRule grid, float half_range, const float* x, T* y, int64_t width) {
+  const int64_t first = blockIdx.x * width;
   int most = 0;
   for (int64_t i = static_cast<int64_t>(threadIdx.x) * N; i < width; i += kThreads * N) {
     float v[N];
-    get(x + i, v);
+    get(x + first + i, v);
 #pragma unroll
-    for (int j = 0; j < N; ++j) most = max(most, __float_as_int(v[j]) & 0x7fffffff);
+    for (int j = 0; j < N; ++j) most = max(most, __float_as_int(v[j]) & ~kSign);
   }
   most = over_group<IntMax, kThreads>(most);
-  if (threadIdx.x == 0) out[blockIdx.x] = __int_as_float(most);
+  const float scale = scale_of_peak<kFit>(__int_as_float(most), half_range).scale;
+  round_row<N>(typename RuleOf<kFit>::type(scale, grid), scale, x + first, y + first, width);
 }
 
 void fake_quantize_groups(Fit fit, GridRule grid, float half_range, int64_t group, Element element,
@@ -170,6 +181,7 @@ void fake_quantize_groups(Fit fit, GridRule grid, float half_range, int64_t grou
     using T = std::remove_pointer_t<decltype(typed)>;
     const auto kernel = fit == Fit::kQ8_0   ? groups_kernel<Fit::kQ8_0, 32 / kRun, T>
                         : fit == Fit::kQ4_0 ? groups_kernel<Fit::kQ4_0, 32 / kRun, T>
+                        : fit == Fit::kQ4_1 ? groups_kernel<Fit::kQ4_1, 32 / kRun, T>
                         : group == 32       ? groups_kernel<Fit::kInteger, 32 / kRun, T>
                                             : groups_kernel<Fit::kInteger, 128 / kRun, T>;
     launch(kernel, {blocks_for(n, kThreads * kRun), kThreads}, stream, grid, half_range, x,
@@ -191,13 +203,19 @@ void fake_quantize_rows(GridRule grid, Element element, const float* x, const fl
   });
 }
 
-void row_magnitudes(bool mean, const float* x, float* out, int64_t rows, int64_t width, Stream stream) {
+void fake_quantize_fitted_rows(Fit fit, GridRule grid, float half_range, Element element, const float* x,
+                               void* y, int64_t rows, int64_t width, Stream stream) {
   if (rows == 0 || width == 0) return;
-  if (mean)
-    return launch(means_kernel, {blocks_for(rows, kThreads / kWarp), kThreads}, stream, x, out, rows, width);
-  const bool runs = width % kRun == 0 && aligned(x);
-  launch(runs ? peaks_kernel<kRun> : peaks_kernel<1>, {static_cast<unsigned int>(rows), kThreads}, stream, x,
-         out, width);
+  with_element(element, [&](auto* typed) {
+    using T = std::remove_pointer_t<decltype(typed)>;
+    const bool runs = width % kRun == 0 && aligned(x, static_cast<T*>(y)), float8 = fit == Fit::kFloat8;
+    const auto kernel =
+        runs ? (float8 ? fitted_rows_kernel<Fit::kFloat8, kRun, T>
+                       : fitted_rows_kernel<Fit::kInteger, kRun, T>)
+             : (float8 ? fitted_rows_kernel<Fit::kFloat8, 1, T> : fitted_rows_kernel<Fit::kInteger, 1, T>);
+    launch(kernel, {static_cast<unsigned int>(rows), kThreads}, stream, grid, half_range, x,
+           static_cast<T*>(y), width);
+  });
 }
 
 }  // namespace
@@ -205,7 +223,7 @@ void row_magnitudes(bool mean, const float* x, float* out, int64_t rows, int64_t
 void add_fake_quantize(Table& table) {
   table.fake_quantize_groups = fake_quantize_groups;
   table.fake_quantize_rows = fake_quantize_rows;
-  table.row_magnitudes = row_magnitudes;
+  table.fake_quantize_fitted_rows = fake_quantize_fitted_rows;
 }
 
 }  // namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER

@@ -49,6 +49,12 @@ RowLosses losses_of(const at::Tensor& student_CV, const at::Tensor& labels_C, co
   return out;
 }
 
+// The two lists are one: the kernels' has no headers of LibTorch's.
+GridRule rule_of(const Rounding& rounding) {
+  static_assert(static_cast<int>(Rule::kFloat8) == static_cast<int>(RoundRule::kFloat8));
+  return {static_cast<Rule>(rounding.rule), rounding.lowest, rounding.highest};
+}
+
 void add_chunks(std::vector<AdamChunk>& chunks, int64_t tensor, int64_t count) {
   for (int64_t at = 0; at < count; at += kAdamChunk) chunks.push_back({tensor, at});
 }
@@ -218,34 +224,68 @@ void Ops::embedding_backward(const at::Tensor& dy_ND, const at::Tensor& ids_N,
   });
 }
 
-at::Tensor Ops::fake_quantize(Fit fit, const GridRule& rule, double half_range, int64_t group,
-                              const at::Tensor& x, at::ScalarType dtype) const {
-  at::Tensor y = at::empty_like(x, dtype);
+void Ops::fake_quantize(const ScaleFit& fit, const Rounding& rounding, const at::Tensor& x,
+                        const at::Tensor& y) const {
+  if (fit.fit == Fit::kMean || fit.fit == Fit::kMeanOfAll)
+    return fake_quantize_rows(rounding, x, row_scales(fit.fit, x), y);
+  const NormRows shape = rows_of(x);
+  const auto half_range = static_cast<float>(fit.half_range);
   enqueue(x, [&](Stream stream) {
-    table_.fake_quantize_groups(fit, rule, static_cast<float>(half_range), group, element_of(dtype),
-                                floats(x), place(y), x.numel(), stream);
+    if (fit.group > 0)
+      table_.fake_quantize_groups(fit.fit, rule_of(rounding), half_range, fit.group, element_of(y), floats(x),
+                                  place(y), x.numel(), stream);
+    else
+      table_.fake_quantize_fitted_rows(fit.fit, rule_of(rounding), half_range, element_of(y), floats(x),
+                                       place(y), shape.rows, shape.width, stream);
   });
-  return y;
 }
 
-at::Tensor Ops::fake_quantize_rows(const GridRule& rule, const at::Tensor& x, const at::Tensor& scales,
-                                   at::ScalarType dtype) const {
-  at::Tensor y = at::empty_like(x, dtype);
+void Ops::fake_quantize_rows(const Rounding& rounding, const at::Tensor& x, const at::Tensor& scales,
+                             const at::Tensor& y) const {
   const NormRows shape = rows_of(x);
   enqueue(x, [&](Stream stream) {
-    table_.fake_quantize_rows(rule, element_of(dtype), floats(x), floats(scales), place(y), shape.rows,
-                              shape.width, stream);
+    table_.fake_quantize_rows(rule_of(rounding), element_of(y), floats(x), floats(scales), place(y),
+                              shape.rows, shape.width, stream);
   });
-  return y;
 }
 
-at::Tensor Ops::row_magnitudes(const at::Tensor& x, bool mean) const {
+at::Tensor Ops::row_scales(Fit fit, const at::Tensor& x) const {
   const NormRows shape = rows_of(x);
-  at::Tensor out = f32_like(x, {shape.rows, 1});
+  at::Tensor scales = f32_like(x, {shape.rows, 1});
   enqueue(x, [&](Stream stream) {
-    table_.row_magnitudes(mean, floats(x), float_place(out), shape.rows, shape.width, stream);
+    table_.row_scales(fit, floats(x), float_place(scales), shape.rows, shape.width, stream);
   });
-  return out;
+  return scales;
+}
+
+at::Tensor Ops::learned_scales(const at::Tensor& theta) const {
+  at::Tensor scales = at::empty_like(theta);
+  enqueue(theta, [&](Stream stream) {
+    table_.learned_scales(floats(theta), float_place(scales), theta.numel(), stream);
+  });
+  return scales;
+}
+
+at::Tensor Ops::round_backward(const at::Tensor& x, const at::Tensor& scales, const at::Tensor& gradient,
+                               const LearnedRounding& rule, const at::Tensor& out) const {
+  const NormRows shape = rows_of(x);
+  const LearnedRule learned{rule_of(rule.rounding), static_cast<float>(rule.low),
+                            static_cast<float>(rule.high), rule.follows ? 1.0f : 0.0f};
+  at::Tensor sums = at::empty({shape.rows, 1}, x.options().dtype(at::kDouble));
+  enqueue(x, [&](Stream stream) {
+    table_.round_backward(learned, floats(x), floats(scales), floats(gradient), float_place(out),
+                          sums.mutable_data_ptr<double>(), shape.rows, shape.width, stream);
+  });
+  return sums;
+}
+
+void Ops::unpack(const PackedCodes& packed, const at::Tensor& values) const {
+  const PackedBlocks blocks{packed.form,           data(packed.codes),   data(packed.scales),
+                            floats(packed.groups), floats(packed.sizes), floats(packed.map),
+                            packed.offset};
+  enqueue(values, [&](Stream stream) {
+    table_.unpack(blocks, element_of(values), place(values), values.numel(), stream);
+  });
 }
 
 at::Tensor Ops::squares(const std::vector<at::Tensor>& gradients) const {

@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "kernels/cuda/table.h"
+#include "kernels/learned_rounding.h"
+#include "kernels/packed_codes.h"
 
 namespace retort::kernels::cuda {
 
@@ -89,13 +91,18 @@ class Ops {
   // dw_VD f32 += the rows of dy_ND by their ids.
   void embedding_backward(const at::Tensor& dy_ND, const at::Tensor& ids_N, const at::Tensor& dw_VD) const;
 
-  // The values of x, f32, in `dtype`: groups of 32 or 128 along the last dimension that find their scales, or
-  // rows under given ones.
-  at::Tensor fake_quantize(Fit fit, const GridRule& rule, double half_range, int64_t group,
-                           const at::Tensor& x, at::ScalarType dtype = at::kFloat) const;
-  at::Tensor fake_quantize_rows(const GridRule& rule, const at::Tensor& x, const at::Tensor& scales,
-                                at::ScalarType dtype = at::kFloat) const;
-  at::Tensor row_magnitudes(const at::Tensor& x, bool mean) const;
+  // Writes the values of x, f32, on a grid into y, f32 or bf16: with scales that it finds, or rows under given ones.
+  void fake_quantize(const ScaleFit& fit, const Rounding& rounding, const at::Tensor& x,
+                     const at::Tensor& y) const;
+  void fake_quantize_rows(const Rounding& rounding, const at::Tensor& x, const at::Tensor& scales,
+                          const at::Tensor& y) const;
+  at::Tensor row_scales(Fit fit, const at::Tensor& x) const;  // [rows, 1]
+  at::Tensor learned_scales(const at::Tensor& theta) const;   // of theta's shape
+  // kernels/learned_rounding.h
+  at::Tensor round_backward(const at::Tensor& x, const at::Tensor& scales, const at::Tensor& gradient,
+                            const LearnedRounding& rule, const at::Tensor& out) const;
+
+  void unpack(const PackedCodes& packed, const at::Tensor& values) const;  // kernels/packed_codes.h
 
   const Table& table() const { return table_; }
   void enqueue(const at::Tensor& on, const std::function<void(Stream)>& kernels) const {

@@ -12,9 +12,12 @@ void add_embedding(Table& table);
 void add_fake_quantize(Table& table);
 void add_gate(Table& table);
 void add_layer_norm(Table& table);
+void add_learned_rounding(Table& table);
+void add_packed_codes(Table& table);
 void add_rms_norm(Table& table);
 void add_rope(Table& table);
 void add_row_losses(Table& table);
+void add_row_scales(Table& table);
 void add_sparse_losses(Table& table);
 void add_sums(Table& table);
 
@@ -27,9 +30,12 @@ const Table& table() {
     add_fake_quantize(t);
     add_gate(t);
     add_layer_norm(t);
+    add_learned_rounding(t);
+    add_packed_codes(t);
     add_rms_norm(t);
     add_rope(t);
     add_row_losses(t);
+    add_row_scales(t);
     add_sparse_losses(t);
     add_sums(t);
     return t;

@@ -9,6 +9,8 @@
 #include <cstdint>
 
 #include "kernels/gate.h"
+#include "kernels/packed_form.h"
+#include "kernels/scale_fit.h"
 
 struct CUstream_st;
 
@@ -95,7 +97,7 @@ struct Verdict {
   double norm, factor, go;
 };
 
-// --- fake_quantize.cu, rounding.cuh
+// --- fake_quantize.cu, row_scales.cu, learned_rounding.cu
 
 // kernels/block_codes.h has the meaning of each.
 enum class Rule { kNearestEven, kNearestAway, kTruncate, kOdd, kSign, kFloat4, kFloat4Even, kFloat8 };
@@ -103,10 +105,18 @@ struct GridRule {
   Rule rule;
   int lowest, highest;
 };
-enum class Fit {
-  kQ8_0,     // d = amax / 127, halves away from zero; the scale is f16(d)
-  kQ4_0,     // d = extreme / -8, truncated; the scale is f16(d)
-  kInteger,  // s = f16(amax / half_range), at least 2^-24; nearest even
+struct LearnedRule {  // kernels/learned_rounding.h
+  GridRule grid;
+  float low, high, follows;  // follows: 1 or 0
+};
+
+// --- packed_codes.cu
+
+struct PackedBlocks {  // kernels/packed_codes.h
+  PackedForm form;
+  const void *codes, *scales;
+  const float *groups, *sizes, *map;
+  float offset;
 };
 
 struct Table {
@@ -162,14 +172,24 @@ struct Table {
                 const Verdict* verdict, Stream stream);
 
   // y (f32 or bf16 after `element`) = the value of x [n] on a grid whose groups of consecutive values find
-  // their own scale. group 32 or 128, n a multiple; half_range for kInteger alone.
+  // their own scale. group 32, or 128 of kInteger, n a multiple; half_range for kInteger alone.
   void (*fake_quantize_groups)(Fit fit, GridRule rule, float half_range, int64_t group, Element element,
                                const float* x, void* y, int64_t n, Stream stream);
   // The same under given scales, one a row, whose divisors are the same numbers.
   void (*fake_quantize_rows)(GridRule rule, Element element, const float* x, const float* scales, void* y,
                              int64_t rows, int64_t width, Stream stream);
-  // Largest magnitude or mean magnitude of each row, as kernels/magnitudes.h finds them.
-  void (*row_magnitudes)(bool mean, const float* x, float* out, int64_t rows, int64_t width, Stream stream);
+  // The same under those that rows find: kInteger and kFloat8.
+  void (*fake_quantize_fitted_rows)(Fit fit, GridRule rule, float half_range, Element element, const float* x,
+                                    void* y, int64_t rows, int64_t width, Stream stream);
+  // The scales of x's rows [rows]: kMean, or kMeanOfAll, which is the same for all.
+  void (*row_scales)(Fit fit, const float* x, float* scales, int64_t rows, int64_t width, Stream stream);
+  // f16(exp(theta)), no less than 2^-14.
+  void (*learned_scales)(const float* theta, float* scales, int64_t n, Stream stream);
+  // x's gradient, out, which may be `gradient`, and scale * the scale's of each row, f64.
+  void (*round_backward)(const LearnedRule& rule, const float* x, const float* scales, const float* gradient,
+                         float* out, double* sums, int64_t rows, int64_t width, Stream stream);
+  // The values of codes. n a multiple of 32 but of kNf4.
+  void (*unpack)(const PackedBlocks& packed, Element element, void* y, int64_t n, Stream stream);
 };
 
 namespace device {

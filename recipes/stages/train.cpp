@@ -14,6 +14,7 @@
 #include "distill/preference.h"
 #include "kernels/device_rate.h"
 #include "models/on_device.h"
+#include "quantize/device_fit.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -137,8 +138,11 @@ class Training {
     if (context_.device.is_cpu()) return;
     models::move_to(model_->parameters(), context_.device);
     if (models::Parameters* learned = objective_->learned()) models::move_to(*learned, context_.device);
-    if (quantizing_ != nullptr)
-      log_.info("the grids' values are made on the CPU: weights travel there and back once a step");
+    if (quantizing_ == nullptr) return;
+    if (const std::vector<std::string> staged = quantize::staged_grids(*quantizing_, model_->parameters());
+        !staged.empty())
+      log_.info("grid {}: values are made on the CPU, so that weights travel there and back once a step",
+                fmt::join(staged, ", "));
   }
 
   void open_stream() {

@@ -4,6 +4,8 @@
 #include "eval/generate.h"
 #include "eval/perplexity.h"
 #include "models/adapters.h"
+#include "models/frozen_codes.h"
+#include "models/moved_codes.h"
 #include "quantize/quantize_map.h"
 #include "tests/data/corpus.h"
 #include "tests/fake_device/training.h"
@@ -78,22 +80,52 @@ TEST(ModelsOnDevice, TrainingForAGridIsTheCpus) {
   }
 }
 
+std::unique_ptr<models::Model> adapted(const std::string& base, bool dora) {
+  models::DecoderSpec spec = small_llama();
+  spec.width = 64, spec.head_dim = 16, spec.ffn_width = 64;
+  auto plain = std::make_unique<models::Decoder>(spec);
+  models::initialise(plain->parameters(), "gpt2", 0.1, 5);
+  models::AdapterOptions options;
+  options.rank = 4, options.dora = dora, options.base = base;
+  return models::adapt(std::move(plain), options, 7);
+}
+
+// Codes too are where the model is: a step over them waits for the device once.
 TEST(ModelsOnDevice, AdaptersAreTheCpus) {
-  for (const char* base : {"f32", "q8_0", "nf4"})
+  for (const std::string& base : models::frozen_code_names())
     for (const bool dora : {false, true}) {
       SCOPED_TRACE(fmt::format("{} {}", base, dora));
       Training training;
-      training.model = [=] {
-        models::DecoderSpec spec = small_llama();
-        spec.width = 64, spec.head_dim = 16, spec.ffn_width = 64;
-        auto plain = std::make_unique<models::Decoder>(spec);
-        models::initialise(plain->parameters(), "gpt2", 0.1, 5);
-        models::AdapterOptions options;
-        options.rank = 4, options.dora = dora, options.base = base;
-        return models::adapt(std::move(plain), options, 7);
-      };
-      expect_the_cpus(training);
+      training.model = [=] { return adapted(base, dora); };
+      const Ran got = run(training, fake_device());
+      expect_close(got, run(training, at::kCPU), kChain);
+      EXPECT_EQ(got.all_traffic.back().host_reads(), 1);
+      EXPECT_EQ(got.all_traffic.back().uploads_waited, 0);
     }
+}
+
+// Their values are the host's, and models that share them share them there.
+TEST(ModelsOnDevice, CodesMoveOnceAndAreTheCpusBits) {
+  for (const char* base : {"bf16", "q8_0", "q4_0", "nf4"}) {
+    SCOPED_TRACE(base);
+    const auto model = adapted(base, false), copy = models::same_shape(*model);
+    models::Parameter& p = model->parameters().at("layers.0.ffn.up.weight");
+    const std::shared_ptr<const models::Codes> host = p.codes;
+    const at::Tensor want = host->values();
+    models::move_to(model->parameters(), fake_device());
+    models::move_working_to(copy->parameters(), fake_device());
+    EXPECT_NE(p.codes, host);
+    EXPECT_EQ(copy->parameters().at(p.name).codes, p.codes);
+    EXPECT_EQ(p.codes->bytes(), host->bytes());
+    EXPECT_TRUE(same_bits(p.values(), want));
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const Watch watch;
+      const at::Tensor values = models::values_on(*p.codes, fake_device(), dtype);
+      EXPECT_EQ(watch.traffic().to_device + watch.traffic().host_reads(), 0);
+      EXPECT_EQ(values.device(), fake_device());
+      EXPECT_TRUE(same_bits(values.cpu(), want.to(dtype)));
+    }
+  }
 }
 
 TEST(ModelsOnDevice, ATextsScoreIsTheCpus) {

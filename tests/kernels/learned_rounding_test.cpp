@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/error.h"
 #include "core/random.h"
 #include "tests/testing.h"
@@ -37,6 +39,17 @@ TEST(LearnedRounding, GradientsFollowTheRule) {
         testing::same_bits(round_backward(x, scale, in_place, {rounding, -4, 3, follows}, in_place), sums));
     EXPECT_TRUE(testing::same_bits(in_place, out));
   }
+}
+
+TEST(LearnedScales, AreF16OfTheExponential) {
+  at::Tensor theta = at::linspace(-11.0, 12.0, 20001, at::kFloat);
+  const at::Tensor exact = theta.to(at::kDouble).exp().clamp(kLeastLearned, kMostLearned);
+  EXPECT_TRUE(testing::same_bits(learned_scales(theta), exact.to(at::kFloat).to(at::kHalf).to(at::kFloat)));
+  EXPECT_EQ(learned_scales(at::tensor({-INFINITY}))[0].item<float>(), 0x1p-14f);
+  EXPECT_EQ(learned_scales(at::tensor({INFINITY}))[0].item<float>(), 65504.0f);
+  EXPECT_TRUE(std::isnan(learned_scales(at::tensor({NAN}))[0].item<float>()));
+  EXPECT_THROW(learned_scales(theta.to(at::kDouble)), ShapeError);
+  EXPECT_THROW(learned_scales(at::empty({3}, at::kMeta)), ShapeError);
 }
 
 TEST(LearnedRounding, RefusesWhatItCannotRead) {

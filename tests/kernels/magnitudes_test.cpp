@@ -39,10 +39,15 @@ TEST(RowMeans, AreTheMeanMagnitudes) {
   EXPECT_TRUE(std::isnan(row_means(x)[2][0].item<float>()));
 }
 
-TEST(MeanInOrder, AddsOneElementAfterAnother) {
-  const at::Tensor x = at::tensor({1e30f, 3.0f, -1e30f, 2.0f, 5.0f});  // 3 is lost beside 1e30
-  EXPECT_EQ(mean_in_order(x), 7.0 / 5.0);
-  EXPECT_EQ(mean_in_order(at::tensor({2.0f, 1e30f, -1e30f})), 0.0);
+// 1, 2, .. 600, and numbers beside which they are lost: those of one sum, and of sums that are added in pairs.
+TEST(MeanInOrder, AddsEvery256thThenHalves) {
+  at::Tensor x = at::arange(1, 601, at::kFloat);
+  EXPECT_EQ(mean_in_order(x), 600.0 * 601.0 / 2.0 / 600.0);
+  x[3] = 1e30f, x[259] = 5.0f, x[515] = -1e30f;  // sum 3: 5 is lost
+  EXPECT_EQ(mean_in_order(x) * 600.0, 600.0 * 601.0 / 2.0 - 4.0 - 260.0 - 516.0);
+  x[3] = 1e30f, x[515] = 0.0f,
+  x[131] = -1e30f;  // sum 131, with 388 in it, is added to sum 3: 5 and 388 are lost
+  EXPECT_EQ(mean_in_order(x) * 600.0, 600.0 * 601.0 / 2.0 - 4.0 - 260.0 - 516.0 - 132.0 - 388.0);
 }
 
 TEST(Magnitudes, RefuseWhatTheyCannotRead) {
