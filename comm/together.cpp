@@ -9,7 +9,7 @@ namespace {
 
 constexpr ExitCode kCodes[] = {ExitCode::kUsage,       ExitCode::kBadData,   ExitCode::kInternal,
                                ExitCode::kInputOutput, ExitCode::kPreempted, ExitCode::kCommunication,
-                               ExitCode::kNonFinite};
+                               ExitCode::kNonFinite,   ExitCode{78}};  // the last is train/replicas.h's
 
 ExitCode code_of(int64_t value) {
   for (const ExitCode code : kCodes)

@@ -23,6 +23,18 @@ TEST(Together, EveryRankHearsOfTheLowestFailure) {
   EXPECT_EQ(speaking, 1);
 }
 
+TEST(Together, EveryCodeComesThrough) {
+  for (const int code : {2, 65, 70, 74, 75, 76, 77, 78})
+    comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+      try {
+        together(comm, [&] { throw Error("broken", ExitCode{code}); });
+        ADD_FAILURE() << code;
+      } catch (const SharedError& error) {
+        EXPECT_EQ(static_cast<int>(error.code()), code);
+      }
+    });
+}
+
 TEST(Together, RankZeroWorksAndTellsTheOthers) {
   comm::run_thread_ranks(3, [](comm::Comm& comm) {
     EXPECT_EQ(text_from_rank_zero(comm, [] { return std::string("plan"); }), "plan");
