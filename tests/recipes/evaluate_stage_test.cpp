@@ -2,6 +2,7 @@
 
 #include "recipes/run_alone.h"
 #include "recipes/stages/described_tasks.h"
+#include "recipes/stages/second_model.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -132,6 +133,11 @@ TEST_F(EvaluateStage, MeasuresADrafter) {
   EXPECT_THAT(
       refused({drafter + "stage:small", "stages.small.model.context=16", "stages.scores.data.sequence=20"}),
       HasSubstr("must be at most the drafter's context, 16, got 20"));
+}
+
+TEST(SecondModel, AVocabularyFitsItself) {
+  const auto bytes = data::make_byte_tokenizer();
+  EXPECT_EQ(vocabulary_misfit("reference", *bytes, *bytes), "");
 }
 
 // How far a model has come from the one that it was made from.
