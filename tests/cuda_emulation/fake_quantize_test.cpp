@@ -104,7 +104,7 @@ TEST(CudaFakeQuantize, RowsOfAnyLengthAreTheCpus) {
     for (const int64_t width : {1, 31, 33, 255, 257, 1000, 5003})
       for (const int64_t rows : {1, 9}) {
         at::Tensor x = normal({rows, width}, 1).to(at::kFloat);
-        x[0].mul_(1e9);  // sums that round: their order is seen
+        x[0].mul_(1e9);
         const at::Tensor want = at::empty_like(x);
         grid.fake_quantize(x, want);
         expect_grid(fmt::format("{} {} {}", name, rows, width), want,
@@ -115,8 +115,8 @@ TEST(CudaFakeQuantize, RowsOfAnyLengthAreTheCpus) {
   }
 }
 
-// Means whose f64 sums round, so that another order of adding would show: rows from 1e-12 to 1e12.
-TEST(CudaFakeQuantize, MeansAreAddedInTheCpusOrder) {
+// Rows from 1e-12 to 1e12.
+TEST(CudaFakeQuantize, MeansOfUnequalRowsAreTheCpus) {
   for (const int64_t rows : {1, 7, 256, 700}) {
     const at::Tensor sizes = at::pow(10.0, at::linspace(-12.0, 12.0, rows, at::kDouble)).unsqueeze(1);
     const at::Tensor x =
@@ -169,7 +169,8 @@ TEST(CudaLearnedScales, ValuesAndGradientsAreTheCpusBitForBit) {
         x[0][width - 1] = -1e30f, x[0][7] = INFINITY;
         g[0][3] = INFINITY, g[0][4] = -0.0f, g[0][5] = 1e-42f;
         if (rows > 1) x[1][40] = NAN, g[1][39] = NAN;
-        g[rows - 1].mul_(1e9);
+        // Terms so unequal that f64 sums round, and their order is seen.
+        g[rows - 1].mul_(at::pow(10.0, normal({width}, 3) * 6));
       }
       at::Tensor theta =
           quantize::theta_of(grid->fit(normal({rows, width}, 1, 0.05).to(at::kFloat), {})) - 0.4;
