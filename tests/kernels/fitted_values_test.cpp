@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "kernels/scale_fit.h"
 
 namespace retort::kernels {
 namespace {

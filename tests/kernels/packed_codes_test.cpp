@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "kernels/packed_form.h"
 
 namespace retort::kernels {
 namespace {

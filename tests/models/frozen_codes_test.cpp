@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "models/adapters.h"
+#include "models/moved_codes.h"
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
 
@@ -43,6 +44,19 @@ std::vector<std::string> smaller_forms() {
   std::vector<std::string> out = frozen_code_names();
   std::erase(out, "f32");
   return out;
+}
+
+// Codes that are where they are wanted stay the same ones, and their values are cast once.
+TEST(FrozenCodes, MoveOnlyWhereTheyAreNot) {
+  for (const std::string& form : smaller_forms()) {
+    const auto model = adapted(testing::random_model(small()), form, false);
+    for (const Parameter& p : model->parameters().unique()) {
+      if (!p.codes) continue;
+      EXPECT_EQ(moved_codes(p.codes, at::kCPU), p.codes) << form << " " << p.name;
+      EXPECT_TRUE(same_bits(values_on(*p.codes, at::kCPU, at::kBFloat16), p.values().to(at::kBFloat16)))
+          << form << " " << p.name;
+    }
+  }
 }
 
 TEST(FrozenCodes, ComputeWhatTheirValuesDo) {

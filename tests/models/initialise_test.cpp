@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "models/initial_values.h"
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
 
@@ -16,6 +17,18 @@ void expect_normal(const at::Tensor& x, double std, const std::string& name) {
   const double n = static_cast<double>(x.numel());
   EXPECT_NEAR(x.std().item<double>() / std, 1.0, 5.0 / std::sqrt(2.0 * n)) << name;
   EXPECT_NEAR(x.mean().item<double>() / std, 0.0, 5.0 / std::sqrt(n)) << name;
+}
+
+// Whoever has no room for all of them asks for one at a time.
+TEST(Initialise, OneAtATimeGivesTheSameBits) {
+  for (const std::string& kind : initialiser_names()) {
+    Decoder model(testing::tiny_gpt2()), shape(testing::tiny_gpt2(), at::kMeta);
+    initialise(model.parameters(), kind, 0.05, 11);
+    for (const Parameter& p : shape.parameters().unique())
+      EXPECT_TRUE(retort::testing::same_bits(initial_values(shape.parameters(), p, kind, 0.05, 11),
+                                             model.parameters().at(p.name).master))
+          << kind << " " << p.name;
+  }
 }
 
 TEST(Initialise, EachKindHasItsDeviation) {

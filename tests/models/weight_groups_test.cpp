@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "models/adapters.h"
+#include "models/shape_of.h"
 #include "tests/models/tiny.h"
 
 namespace retort::models {
@@ -47,6 +49,31 @@ TEST(WeightGroups, HoldEveryWeightOfEveryFamily) {
     for (const auto& group : groups) held.insert(group.begin(), group.end());
     for (const Parameter& p : model->parameters().unique())
       EXPECT_TRUE(held.contains(&p)) << spec.family << " " << p.name;
+  }
+}
+
+// A shape has the parameters, aliases and adapters of its model, and what that borrows.
+TEST(ShapeOf, IsTheModelWithoutItsValues) {
+  DecoderSpec spec = testing::tiny_llama();
+  spec.share_ffn = true;
+  spec.tie_embeddings = true;
+  AdapterOptions options;
+  options.rank = 2;
+  const auto model = adapt(testing::random_model(spec), options, 5);
+  const auto shape = shape_of(*model, at::kMeta);
+  ASSERT_EQ(shape->parameters().unique().size(), model->parameters().unique().size());
+  for (const Parameter& p : model->parameters().unique()) {
+    const Parameter& own = shape->parameters().at(p.name);
+    EXPECT_EQ(own.shape, p.shape) << p.name;
+    EXPECT_EQ(own.uses, p.uses) << p.name;
+    EXPECT_EQ(own.borrowed, p.borrowed) << p.name;
+    if (p.borrowed)
+      EXPECT_TRUE(own.master.is_same(p.master)) << p.name;
+    else
+      EXPECT_TRUE(own.master.is_meta()) << p.name;
+    for (const std::string& use : p.uses)
+      EXPECT_EQ(static_cast<bool>(shape->parameters().adapter(use)),
+                static_cast<bool>(model->parameters().adapter(use)));
   }
 }
 

@@ -3,6 +3,7 @@
 #include "core/random.h"
 #include "models/linear.h"
 #include "quantize/activations.h"
+#include "quantize/device_fit.h"
 #include "quantize/learned_scale.h"
 #include "tests/testing.h"
 
@@ -154,6 +155,22 @@ TEST(QuantizeMap, AWiderFallbackKeepsTheGrid) {
   EXPECT_EQ(map.grid_of(parameters.at("b.weight"))->ggml, formats::GgmlType::TQ1_0);
   const Grid& grid = grids().at("ternary_row");
   EXPECT_TRUE(testing::same_bits(map.apply(a, a.master), dequantize_blocks(grid.quantize(a.master))));
+}
+
+TEST(QuantizeMap, GridsThatADeviceHasNoKernelForAreNamed) {
+  std::vector<std::string> staged;
+  for (const Grid& grid : grids()) {
+    EXPECT_FALSE(grid.learned && device_fit(grid)) << grid.name << ": scales are learned or fitted";
+    if (!works_on_device(grid)) staged.push_back(grid.name);
+  }
+  EXPECT_EQ(staged, (std::vector<std::string>{"q4_k", "q6_k", "mxfp4", "nvfp4"}));
+  Parameters parameters;
+  parameters.add("a.weight", {8, 256}, Role::kMatrix);
+  parameters.add("b.weight", {8, 256}, Role::kMatrix);
+  QuantizeOptions options = all("q4_0");
+  EXPECT_TRUE(staged_grids(QuantizeMap(options, parameters), parameters).empty());
+  options.except = {{.match = "b.*", .grid = "q6_k"}};
+  EXPECT_EQ(staged_grids(QuantizeMap(options, parameters), parameters), std::vector<std::string>{"q6_k"});
 }
 
 TEST(QuantizeMap, UnknownGridIsRefused) {

@@ -10,6 +10,7 @@
 #include "tests/testing.h"
 #include "tests/train/captured_log.h"
 #include "tests/train/faulty_files.h"
+#include "train/manifest.h"
 
 namespace retort::train {
 namespace {
@@ -198,6 +199,17 @@ void fail_everywhere(Fault fault, int64_t keep) {
 TEST(Checkpoint, Fault15AFullDiskInAnyOperationLeavesTheOneBefore) { fail_everywhere(Fault::kNoSpace, 1); }
 
 TEST(Checkpoint, Fault03ACrashInAnyOperationLeavesAWholeCheckpoint) { fail_everywhere(Fault::kCrash, 1); }
+
+TEST(Manifest, ABlockThatIsNotFullHasADigestToo) {
+  EXPECT_EQ(
+      (SavedTensor{.name = "w", .dtype = "F32", .shape = {5}, .begin = 8, .end = 28, .block = 8}.blocks()),
+      3);
+  EXPECT_EQ(
+      (SavedTensor{.name = "w", .dtype = "F32", .shape = {4}, .begin = 8, .end = 24, .block = 8}.blocks()),
+      2);
+  EXPECT_EQ(
+      (SavedTensor{.name = "w", .dtype = "F32", .shape = {0}, .begin = 8, .end = 8, .block = 8}.blocks()), 0);
+}
 
 TEST(Checkpoint, Fault20ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
 

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "models/placement.h"
 #include "tests/train/tiny_run.h"
+#include "train/checkpoint_writer.h"
 
 namespace retort::train {
 namespace {
@@ -293,6 +294,36 @@ TEST(Saver, Fault16WhatTheSystemRefusesIsAFailedSave) {
                   HasSubstr("File too large"));
     });
   EXPECT_TRUE(std::filesystem::is_empty(directory / "run"));
+}
+
+// Two writers of a half each, one after the other, make the files of one that writes all.
+TEST(CheckpointWriter, PartsMakeTheBytesOfTheWhole) {
+  const TemporaryDirectory directory;
+  const at::Tensor w = at::arange(48, at::kFloat).view({12, 4});
+  const auto write = [&](const Path& run, const std::vector<std::pair<int64_t, int64_t>>& parts) {
+    std::vector<std::unique_ptr<CheckpointWriter>> writers;
+    for (const auto& [begin, end] : parts) {
+      CheckpointContent part{
+          .step = 3, .extra = {{"tokens", 9}}, .recipe = "run: {}\n", .weights = {}, .optimizer = {}};
+      part.weights.emplace_back("w", at::empty({12, 4}, at::TensorOptions(at::kFloat).device(at::kMeta)));
+      part.shares["w"] = {w.slice(0, begin, end), begin, 3};
+      writers.push_back(
+          std::make_unique<CheckpointWriter>(local_files(), local_ranges(), run, part, ".tmp.test"));
+    }
+    writers.front()->reserve();
+    std::vector<int64_t> digests;
+    for (const auto& writer : writers) {
+      const std::vector<int64_t> mine = writer->write();
+      digests.resize(mine.size());
+      for (size_t i = 0; i < mine.size(); ++i) digests[i] += mine[i];
+    }
+    writers.front()->commit(digests, 1);
+  };
+  write(directory / "one", {{0, 12}});
+  write(directory / "two", {{0, 6}, {6, 12}});
+  EXPECT_TRUE(contents(directory / "one") == contents(directory / "two"));
+  EXPECT_TRUE(
+      testing::same_bits(load_checkpoint(list_checkpoints(directory / "two").at(0)).weights.at("w"), w));
 }
 
 // Steps are taken while a checkpoint is being written, which holds what the weights were before them.
