@@ -100,9 +100,13 @@ TEST(Tasks, RowsNameTheirFigures) {
   LookupModel model(256, 64);
   for (const Task& task : tasks()) {
     std::vector<std::string> names;
-    for (const auto& [name, figure] :
-         Evaluation({.model = model, .comm = *comm, .text = text.shards, .sequence = 8, .drafter = &model})
-             .run({task.name}))
+    for (const auto& [name, figure] : Evaluation({.model = model,
+                                      .comm = *comm,
+                                      .text = text.shards,
+                                      .sequence = 8,
+                                      .drafter = &model,
+                                      .reference = &model})
+                                          .run({task.name}))
       names.push_back(name);
     EXPECT_THAT(task.figures, ::testing::UnorderedElementsAreArray(names)) << task.name;
   }
@@ -125,11 +129,15 @@ TEST(Tasks, FiguresHaveTheSameBitsOnAnyRanks) {
   Text text;
   const auto figures_on = [&](comm::Comm& comm) {
     const auto model = make_decoder(256, 64);
+    LookupModel other(256, 64);
     std::vector<double> out;
-    for (const auto& [name, figure] :
-         Evaluation(
-             {.model = *model, .comm = comm, .text = text.shards, .sequence = 5, .drafter = model.get()})
-             .run(tasks().names()))
+    for (const auto& [name, figure] : Evaluation({.model = *model,
+                                      .comm = comm,
+                                      .text = text.shards,
+                                      .sequence = 5,
+                                      .drafter = model.get(),
+                                      .reference = &other})
+                                          .run(tasks().names()))
       out.insert(out.end(), {figure.value, figure.standard_error});
     return out;
   };
