@@ -37,7 +37,7 @@ struct Slopes {
 };
 
 template <class R, bool kRuns>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)  // else ptxas spills for the sake of a third block
     backward_kernel(LearnedRule learned, const float* x, const float* scales, const float* gradient,
                     float* out, double* sums, int64_t rows, int64_t width) {
   const int64_t row = row_of_warp(), first = row * width;
