@@ -388,6 +388,9 @@ TEST(ReadRecipe, EveryShippedRecipeIsValid) {
       {"finetune-chat", {from, "prepare.tokenizer=bytes", "prepare.chat_template=chatml"}},
       {"finetune-classify", {from, "prepare.tokenizer=bytes", tasks}},
       {"lora", {from, "prepare.tokenizer=bytes"}},
+      {"low-bits",
+       {from, "prepare.tokenizer=bytes", tasks, "evaluate.reference=" + (directory / "hf").string(),
+        "evaluate.text=/dev/null"}},
       {"qlora", {from, "prepare.tokenizer=bytes"}}};
   for (const std::string& name : shipped_names()) {
     if (name.starts_with("presets/")) continue;  // shapes: presets_test
