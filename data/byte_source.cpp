@@ -102,6 +102,7 @@ class PackedSource : public ByteSource {
     return std::span(window_).subspan(used_, held_ - used_);
   }
   bool at_end() { return rest().empty(); }
+  uint64_t size() const { return file_.size(); }
   void take(size_t bytes) {
     used_ += bytes;
     at_ += bytes;
@@ -157,7 +158,12 @@ class GzipSource final : public PackedSource {
 class ZstdSource final : public PackedSource {
  public:
   explicit ZstdSource(InputFile file)
-      : PackedSource(std::move(file), "zstd"), state_(ZSTD_createDStream(), ZSTD_freeDStream) {}
+      : PackedSource(std::move(file), "zstd"), state_(ZSTD_createDStream(), ZSTD_freeDStream) {
+    // A frame may ask for a window of 128 MiB, as `zstd -22` does; not in a file of a few KB.
+    constexpr uint64_t kSmall = uint64_t{1} << 20;
+    const int window = size() < kSmall ? 26 : 27;  // the library's own
+    RETORT_ASSERT(ZSTD_isError(ZSTD_DCtx_setParameter(state_.get(), ZSTD_d_windowLogMax, window)) == 0);
+  }
   size_t read(std::span<char> out) override {
     while (true) {
       const auto in = rest();

@@ -117,6 +117,14 @@ TEST(ByteSource, DamageIsNamedWithItsPlace) {
   EXPECT_THROW(open_bytes(directory / "missing"), IoError);
 }
 
+// The head of a frame whose window is 102 MB.
+TEST(ByteSource, ASmallFileCannotAskForALargeWindow) {
+  const TemporaryDirectory directory;
+  const std::string frame = std::string("\x28\xb5\x2f\xfd\x04\x85", 6) + std::string(21, '\0');
+  const Path path = write_file(directory / "window", frame);
+  expect_damaged(path, HasSubstr("too much memory"));
+}
+
 TEST(ByteSource, AFileThatShrinksEnds) {
   const TemporaryDirectory directory;
   const std::string text = some_text(6);

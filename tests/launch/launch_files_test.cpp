@@ -102,7 +102,7 @@ TEST_F(LaunchFiles, TheLoopStartsMpirunAgain) {
   };
   EXPECT_EQ(with_codes("75\n76\n75\n0\n"), 0);
   EXPECT_EQ(calls().size(), 4u);
-  EXPECT_EQ(calls()[0], "--mca odls_base_sigkill_timeout 60 -n 4 retort run a.yaml --set run.seed=3");
+  EXPECT_EQ(calls()[0], "--mca odls_base_sigkill_timeout 10 -n 4 retort run a.yaml --set run.seed=3");
   EXPECT_EQ(with_codes("137\n0\n"), 0) << "a rank that was killed";
   EXPECT_EQ(with_codes("2\n"), 2);
   EXPECT_EQ(calls().size(), 1u);
@@ -110,6 +110,21 @@ TEST_F(LaunchFiles, TheLoopStartsMpirunAgain) {
   EXPECT_EQ(calls().size(), 4u);
   EXPECT_EQ(run(file("mpirun_loop.sh")), 2);
   EXPECT_THAT(said(), HasSubstr("launch/mpirun_loop.sh -n 8"));
+}
+
+// Ranks hear of a signal at once, as USR1, and are not started again.
+TEST_F(LaunchFiles, ASignalToTheLoopSavesAndEndsIt) {
+  program("mpirun", "echo \"$@\" >>calls; trap 'exit 75' USR1; touch started; while :; do sleep 0.05; done");
+  for (const char* signal : {"TERM", "HUP"}) {
+    std::filesystem::remove(directory_ / "calls");
+    std::filesystem::remove(directory_ / "started");
+    EXPECT_EQ(run("RETORT_RESTART_DELAY=0 bash -c '" + file("mpirun_loop.sh") +
+                  " -n 4 -- a.yaml & loop=$!; until [ -e started ]; do sleep 0.05; done; kill -" + signal +
+                  " $loop; wait $loop'"),
+              75)
+        << signal;
+    EXPECT_EQ(calls().size(), 1u) << signal;
+  }
 }
 
 // The four pods meet at the first one, as ranks 0 to 3.
