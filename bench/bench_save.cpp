@@ -1,5 +1,5 @@
-// How long training stands still for a checkpoint: a save in the background and one that training waits for, beside a plain
-// copy of the same bytes. Checks that all bytes come back, then times.   bench_save [MiB of weights, 64] [directory, .]
+// How long a checkpoint pauses training, saved in the background or waited for, beside a plain copy of the same bytes.
+// Checks that all bytes come back, then times.   bench_save [MiB of weights, 64] [directory, .]
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <fmt/core.h>
@@ -78,7 +78,7 @@ int main(int argc, char** argv) {
   std::filesystem::remove_all(directory);
   const bench::Quartiles ratio = bench::quartiles(ratios);
   fmt::print(
-      "{} MiB of state: training stands still for {:.1f} ms (train.save: async), {:.1f} ms (sync); a memcpy "
+      "{} MiB of state: a save pauses training for {:.1f} ms (train.save: async), {:.1f} ms (sync); a memcpy "
       "takes {:.1f} ms\nasync / memcpy: {:.2f} ({:.2f} to {:.2f})\n",
       3 * mebibytes, bench::quartiles(stalls).median, bench::quartiles(whole).median,
       bench::quartiles(copies).median, ratio.median, ratio.low, ratio.high);
