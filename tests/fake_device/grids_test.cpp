@@ -3,7 +3,7 @@
 
 #include "quantize/device_fit.h"
 #include "quantize/quantize_map.h"
-#include "tests/fake_device/training.h"
+#include "tests/fake_device/grid_training.h"
 #include "tests/kernels/gradcheck.h"
 
 namespace retort::testing {
@@ -121,20 +121,8 @@ TEST(GridsOnDevice, RowsOfARankAreTheCpusBits) {
 TEST(GridsOnDevice, TheHostReadsOnceAStep) {
   for (const char* grid : {"q8_0", "lsq4", "ternary"}) {
     SCOPED_TRACE(grid);
-    Training training;
+    Training training = on_grid(grid);
     training.dtype = at::kBFloat16;
-    training.model = [] {
-      models::DecoderSpec spec = small_llama();
-      spec.layers = 1, spec.vocabulary = 32, spec.width = 256, spec.ffn_width = 256;
-      spec.heads = 1, spec.kv_heads = 1, spec.head_dim = 256;
-      auto model = std::make_unique<models::Decoder>(spec);
-      models::initialise(model->parameters(), "gpt2", 0.05, 5);
-      return model;
-    };
-    training.map = [=](models::Parameters& parameters) {
-      return std::make_unique<quantize::QuantizeMap>(
-          quantize::QuantizeOptions{.weights = {grid}, .embedding = {"q8_0"}, .head = {"q8_0"}}, parameters);
-    };
     const Traffic traffic = run(training, fake_device()).all_traffic.back();
     EXPECT_EQ(traffic.host_reads(), 1);
     EXPECT_EQ(traffic.uploads_waited, 0);

@@ -8,7 +8,7 @@
 #include "models/moved_codes.h"
 #include "quantize/quantize_map.h"
 #include "tests/data/corpus.h"
-#include "tests/fake_device/training.h"
+#include "tests/fake_device/grid_training.h"
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
 
@@ -59,19 +59,7 @@ TEST(ModelsOnDevice, MovingKeepsWhatIsShared) {
 TEST(ModelsOnDevice, TrainingForAGridIsTheCpus) {
   for (const std::string& grid : quantize::grids().names()) {
     SCOPED_TRACE(grid);
-    Training training;
-    training.model = [] {
-      models::DecoderSpec spec = small_llama();
-      spec.layers = 1, spec.vocabulary = 32, spec.width = 256, spec.ffn_width = 256;
-      spec.heads = 1, spec.kv_heads = 1, spec.head_dim = 256;
-      auto model = std::make_unique<models::Decoder>(spec);
-      models::initialise(model->parameters(), "gpt2", 0.05, 5);
-      return model;
-    };
-    training.map = [=](models::Parameters& parameters) {
-      return std::make_unique<quantize::QuantizeMap>(
-          quantize::QuantizeOptions{.weights = {grid}, .embedding = {"q8_0"}, .head = {"q8_0"}}, parameters);
-    };
+    const Training training = on_grid(grid);
     // The first step: a weight that is off by a rounding may have another code in the next.
     const train::StepStats got = run(training, fake_device(), 2).steps[0],
                            want = run(training, at::kCPU, 1).steps[0];
