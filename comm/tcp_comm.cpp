@@ -6,7 +6,6 @@
 //
 // Beside each connection is a second one for signs of life: a zero byte now and then, and, when a rank ends the group, why.
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <fmt/ranges.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -45,6 +44,10 @@ constexpr size_t kMaxPiece = 1 << 20;       // so that sending to one peer does 
 
 [[noreturn]] void fail_call(std::string_view what) {
   fail<CommError>("[tcp] {} failed: {}", what, errno_text());
+}
+
+Clock::time_point after(double seconds) {
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
 }
 
 class Socket {
@@ -261,32 +264,51 @@ class TcpTransport final : public Transport {
   std::atomic<bool> interrupted_ = false;
 };
 
+// Whether the socket is connected before `end`; errno says why not. It does not block: a blocking call with a time
+// limit ends early by any signal, SIGCONT too (signal(7)).
+bool connects(const Socket& socket, const Address& address, Clock::time_point end) {
+  if (::connect(socket.get(), address.get(), address.size) == 0) return true;
+  if (errno != EINPROGRESS) return false;
+  pollfd ready{socket.get(), POLLOUT, 0};
+  while (::poll(&ready, 1, kNapMilliseconds) <= 0)
+    if (Clock::now() > end) return errno = ETIMEDOUT, false;
+  socklen_t size = sizeof(errno);
+  return ::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &errno, &size) == 0 && errno == 0;
+}
+
+// Whether all bytes come within kGreetingSeconds.
+bool receives(const Socket& guest, std::span<std::byte> bytes) {
+  const Clock::time_point end = Clock::now() + std::chrono::seconds(kGreetingSeconds);
+  pollfd ready{guest.get(), POLLIN, 0};
+  while (!bytes.empty()) {
+    if (Clock::now() > end) return false;
+    if (::poll(&ready, 1, kNapMilliseconds) <= 0) continue;
+    const ssize_t got = ::recv(guest.get(), bytes.data(), bytes.size(), 0);
+    if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN)) return false;
+    if (got > 0) bytes = bytes.subspan(static_cast<size_t>(got));
+  }
+  return true;
+}
+
 Socket TcpTransport::connect_to(int peer, const Address& address, uint64_t token, bool signs) const {
-  Socket out(::socket(address.bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  Socket out(::socket(address.bytes.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const Greeting greeting{token, rank_, signs ? 1 : 0};
-  const timeval patience{static_cast<time_t>(std::ceil(timeout_)),
-                         0};  // the system's own is two minutes and more
-  if (out.get() >= 0) ::setsockopt(out.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-  if (out.get() < 0 || ::connect(out.get(), address.get(), address.size) != 0 ||
+  if (out.get() < 0 || !connects(out, address, after(timeout_)) ||
       ::send(out.get(), &greeting, sizeof(greeting), MSG_NOSIGNAL) != sizeof(greeting))
     fail_call(fmt::format("connecting to rank {}", peer));
   return out;
 }
 
 void TcpTransport::let_in(const Socket& door, uint64_t token) {
-  const Clock::time_point end =
-      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_));
+  const Clock::time_point end = after(timeout_);
   for (int missing = 2 * (size_ - 1 - rank_); missing > 0;) {
     check<CommError>(Clock::now() < end, "[tcp] rank {} waited {:g} s for rank {} to connect", rank_,
                      timeout_, fmt::join(strangers(), ", "));
     pollfd at_door{door.get(), POLLIN, 0};
     if (::poll(&at_door, 1, kNapMilliseconds) <= 0) continue;
-    Socket guest(::accept4(door.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (guest.get() < 0) continue;
-    const timeval patience{kGreetingSeconds, 0};
-    ::setsockopt(guest.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    Socket guest(::accept4(door.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     Greeting greeting{};
-    if (::recv(guest.get(), &greeting, sizeof(greeting), MSG_WAITALL) != sizeof(greeting)) continue;
+    if (guest.get() < 0 || !receives(guest, std::as_writable_bytes(std::span(&greeting, 1)))) continue;
     if (greeting.token != token || greeting.rank <= rank_ || greeting.rank >= size_) continue;  // a stranger
     Socket& place = (greeting.signs == 1 ? signs_ : peers_)[greeting.rank];
     check<CommError>(place.get() < 0, "[tcp] two processes have joined as rank {}", greeting.rank);
@@ -303,10 +325,9 @@ std::vector<int> TcpTransport::strangers() const {
   return out;
 }
 
-// Calls do not wait, small messages are not delayed, and a machine that is gone is noticed, also by ranks that only wait.
+// Small messages are not delayed, and a machine that is gone is noticed, also by ranks that only wait.
 // Of the two limits the user timeout decides (tcp(7)).
 void TcpTransport::prepare(const Socket& peer) const {
-  if (::fcntl(peer.get(), F_SETFL, O_NONBLOCK) != 0) fail_call("fcntl");
   peer.set(IPPROTO_TCP, TCP_NODELAY, 1);
   peer.set(IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(std::min(timeout_, kVanishedSeconds) * 1000));
   peer.set(SOL_SOCKET, SO_KEEPALIVE, 1);
