@@ -7,6 +7,7 @@
 #include <set>
 
 #include "comm/tree_sum.h"
+#include "core/error.h"
 #include "core/log.h"
 
 namespace retort::train {
@@ -66,6 +67,16 @@ std::string refusal_of_memory(const std::exception& error) {
   const bool memory = dynamic_cast<const c10::OutOfMemoryError*>(torch) != nullptr ||
                       text.find("can't allocate memory") != text.npos;
   return memory ? text.substr(0, text.find('\n')) : "";
+}
+
+void fail_of_memory(int64_t step, const std::string& refusal, const std::vector<Holder>& holders,
+                    int64_t rows) {
+  std::string remedy =
+      rows > 1 ? fmt::format("data.micro_batch below {} makes a step need less, at the same result", rows)
+               : "a shorter data.sequence makes a step need less";
+  if (!holders.empty()) remedy += fmt::format("; {}: {}", holders.front().what, holders.front().remedy);
+  fail<ConfigError>("[train] step {}: out of memory ({}). Between steps it is held by {}. {}", step, refusal,
+                    text_of(holders), remedy);
 }
 
 }  // namespace retort::train

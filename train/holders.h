@@ -24,5 +24,9 @@ std::string text_of(const std::vector<Holder>& holders);
 
 // What an error of LibTorch's or of the C++ library says when memory was refused; "" for any other error.
 std::string refusal_of_memory(const std::exception& error);
+// ConfigError of a step that was refused memory: what is there between steps is known; the rest is the step's own, which grows
+// with the rows of a micro-batch.
+[[noreturn]] void fail_of_memory(int64_t step, const std::string& refusal, const std::vector<Holder>& holders,
+                                 int64_t rows);
 
 }  // namespace retort::train

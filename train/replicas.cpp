@@ -12,6 +12,27 @@
 
 namespace retort::train {
 
+formats::NamedTensors replicated_weights(const StepParts& parts) {
+  formats::NamedTensors out;
+  const Trained trained(parts.model.parameters(), parts.objective.learned());
+  const Owners* owners = parts.owners;
+  for (const models::Parameter* p : trained.all()) {
+    const bool divided = owners != nullptr && owners->has_rows_alone(*p);
+    if (divided && owners->gathered() != nullptr && owners->gathered()->has(*p)) continue;
+    if (!p->borrowed) out.emplace_back(p->name, divided ? p->working.detach() : p->master);
+  }
+  return out;
+}
+
+formats::NamedTensors shared_state(const StepParts& parts) {
+  formats::NamedTensors state = parts.optimizer.state(), shared;
+  if (parts.owners == nullptr || !parts.owners->divided()) return state;
+  const auto parameters = parts.optimizer.state_parameters();
+  for (size_t i = 0; i < state.size(); ++i)
+    if (parameters[i] == nullptr) shared.push_back(std::move(state[i]));
+  return shared;
+}
+
 uint64_t digest_of(const formats::NamedTensors& tensors) {
   Digest digest;
   for (const auto& [name, tensor] : tensors) {

@@ -7,10 +7,17 @@
 #include "comm/comm.h"
 #include "core/error.h"
 #include "formats/safetensors.h"
+#include "train/step.h"
 
 namespace retort::train {
 
 inline constexpr ExitCode kFaultyMachine{78};
+
+// What every rank has the same of, by name: masters, the objective's too, or working values where masters are divided and
+// these are not.
+formats::NamedTensors replicated_weights(const StepParts& parts);
+// The same of the optimizer's state: all but what is divided.
+formats::NamedTensors shared_state(const StepParts& parts);
 
 // Of names and values, which are on the host.
 uint64_t digest_of(const formats::NamedTensors& tensors);

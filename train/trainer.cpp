@@ -12,9 +12,7 @@
 #include "comm/together.h"
 #include "core/digest.h"
 #include "core/error.h"
-#include "core/host_tensor.h"
 #include "data/prefetcher.h"
-#include "models/decoder.h"
 #include "models/on_device.h"
 #include "train/metrics.h"
 #include "train/precision.h"
@@ -35,42 +33,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// What a step reads: a run can only be continued with the same samples if this stays.
-Json batch_of(const data::BatchStream& stream, int64_t micro_batches) {
-  const data::BatchOptions& options = stream.options();
-  Json sources = Json::array();
-  for (const data::Source& source : stream.sources())
-    sources.push_back({hex(source.shards->digest()), source.weight});
-  Json batch = {{"rows", options.rows * micro_batches},
-                {"sequence", options.sequence},
-                {"seed", options.seed},
-                {"isolate_documents", options.isolate_documents},
-                {"limit", options.limit},
-                {"sources", sources}};
-  if (options.pack) batch["packing"] = static_cast<int>(options.long_documents);
-  return batch;
-}
-
-// How far each source was read: {"name", "digest", "weight", "samples", "epochs"}.
-Json sources_of(const data::BatchStream& stream, int64_t samples) {
-  const std::vector<int64_t> taken = stream.taken(samples);
-  Json out = Json::array();
-  for (size_t s = 0; s < taken.size(); ++s) {
-    const data::Source& source = stream.sources()[s];
-    out.push_back(
-        {{"name", source.name},
-         {"digest", hex(source.shards->digest())},
-         {"weight", source.weight},
-         {"samples", taken[s]},
-         {"epochs", static_cast<double>(taken[s]) / static_cast<double>(stream.samples_per_epoch(s))}});
-  }
-  return out;
-}
-
 // Seconds trained so far. Training does not depend on this file, so a damaged one counts as 0.
-double read_seconds(const Path& path) {
+double seconds_of(const Path& progress) {
   try {
-    return formats::json_real(formats::read_json(path), "seconds", path.string());
+    return formats::json_real(formats::read_json(progress), "seconds", progress.string());
   } catch (const Error&) {
     return 0.0;
   }
@@ -97,76 +63,18 @@ std::vector<data::Batch> take(data::Prefetcher& prefetcher, int64_t count) {
 
 }  // namespace
 
-// Where a run is, the same on every rank but for the seconds.
-struct Trainer::State {
-  Guard guard;
-  int64_t step = 0, tokens = 0;
-  double loss = std::numeric_limits<double>::quiet_NaN();
-  int64_t unlabelled = 0;  // steps
-  double seconds = 0;
-  int64_t failed_saves = 0;
-  // Of validations, where options ask for it: the lowest figure (negative where more is better), its step, how many
-  // there have been since, and the last one that was counted: a run that goes on elsewhere validates there again.
-  double best = std::numeric_limits<double>::infinity();
-  int64_t best_step = -1, since_best = 0;
-  int64_t counted_step = -1;
-};
-
-void TrainOptions::describe(Section& s) {
-  s.field("steps", steps, "optimizer updates in all", at_least(int64_t{1}));
-  s.field(
-      "epochs", epochs,
-      "passes over the rows of data.train (the first source of a mixture), instead of steps; 0: steps count",
-      at_least(0.0));
-  s.field("clip_norm", clip_norm, "highest global gradient norm; 0: no clipping", at_least(0.0));
-  s.field("precision", precision,
-          "precision of weights in products; auto takes bf16 where it is measured to be faster",
-          one_of(precision_names()));
-  s.field("init", init, "distribution of a new model's weights", one_of(models::initialiser_names()));
-  s.field("init_std", init_std,
-          "standard deviation of that distribution; 0: 1/sqrt(3 width), which is .02 at width 768",
-          at_least(0.0));
-  s.field("neftune", neftune,
-          "noise on the embeddings of training: alpha of NEFTune, 5 to 15 is usual; 0: none", at_least(0.0));
-  s.section("optimizer", optimizer, "rule by which gradients move the weights");
-  s.section("schedule", schedule, "learning rate over the steps");
-  s.field("log_every", log_every, "steps between lines of metrics.jsonl", at_least(int64_t{1}));
-  s.field("validate_every", validate_every, "steps between validations; 0: at the end only",
-          at_least(int64_t{0}));
-  s.field("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end only",
-          at_least(int64_t{0}));
-  s.field("keep_checkpoints", keep_checkpoints, "number of checkpoints to keep, the newest",
-          at_least(int64_t{1}));
-  s.field(
-      "save", save,
-      "writing of checkpoints: async copies what is saved to host memory and writes while training goes on; "
-      "sync makes training wait, and needs no memory for the copy",
-      one_of(save_kinds()));
-  s.field("keep_best", keep_best,
-          "keep the checkpoint of the lowest validation figure besides: it is the stage's model");
-  s.field("patience", patience,
-          "validations in a row without a lower figure that end the training; 0: any number",
-          at_least(int64_t{0}));
-  s.field(
-      "max_skipped", max_skipped,
-      "updates in a row that are skipped, not finite or spikes, before the run stops (exit 77) or goes back",
-      at_least(int64_t{1}));
-  s.field("max_failed_saves", max_failed_saves, "failed checkpoints in a row before the run stops (exit 74)",
-          at_least(int64_t{1}));
-  s.optional("guard", guard, "steps that are not taken as they come, and machines that compute wrongly");
-}
-
 Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches)
     : parts_(std::move(parts)),
       options_(std::move(options)),
       micro_batches_(micro_batches),
+      position_(parts_.stream, parts_.step.comm.size() * micro_batches),
       saver_(parts_.files, parts_.ranges, parts_.step.comm, parts_.directory / kCheckpoints,
              options_.keep_checkpoints, options_.save) {
   RETORT_ASSERT(micro_batches > 0);
 }
 
 TrainReport Trainer::run() {
-  State state = restore();
+  RunState state = restore();
   compare_ranks(state);
   comm::Comm& comm = parts_.step.comm;
   if (state.step >= options_.steps || exhausted(state)) {
@@ -181,7 +89,7 @@ TrainReport Trainer::run() {
 }
 
 // Up to the end, a stop, or the step after which the run goes back.
-Trainer::Ended Trainer::train(State& state) {
+Trainer::Ended Trainer::train(RunState& state) {
   comm::Comm& comm = parts_.step.comm;
   const MicroBatches numbers(comm, micro_batches_, parts_.step.owners);
   std::unique_ptr<Metrics> metrics;
@@ -221,7 +129,7 @@ Trainer::Ended Trainer::train(State& state) {
     preempted = stop_requested() && state.step < options_.steps;
     if (!preempted && due(state.step, options_.validate_every)) validate(state, metrics.get());
     const bool last = preempted || state.step == options_.steps || exhausted(state);
-    const bool best = options_.keep_best && state.best_step == state.step;
+    const bool best = options_.keep_best && state.best.step == state.step;
     if (last || best || due(state.step, options_.checkpoint_every)) {
       if (metrics) metrics->sync();
       save(state, last);
@@ -235,7 +143,7 @@ Trainer::Ended Trainer::train(State& state) {
 }
 
 // What a step came to, in the records and for the save under way. False: the run goes back.
-bool Trainer::goes_on(State& state, const StepStats& stats, Metrics* metrics) {
+bool Trainer::goes_on(RunState& state, const StepStats& stats, Metrics* metrics) {
   try {
     account(state, stats, metrics);
   } catch (const NonFiniteError&) {  // on every rank; the last checkpoint is to be whole
@@ -250,11 +158,11 @@ bool Trainer::goes_on(State& state, const StepStats& stats, Metrics* metrics) {
   }
   const int64_t every = options_.guard ? options_.guard->compare_every : 0;
   if (every > 0 && state.step % every == 0)
-    compare_replicas(parts_.step.comm, state.step, replicated_weights());
+    compare_replicas(parts_.step.comm, state.step, replicated_weights(parts_.step));
   return true;
 }
 
-std::unique_ptr<Metrics> Trainer::open_metrics(const State& state, int64_t micro_batches) const {
+std::unique_ptr<Metrics> Trainer::open_metrics(const RunState& state, int64_t micro_batches) const {
   const data::BatchOptions& batch = parts_.stream.options();
   return std::make_unique<Metrics>(
       parts_.files, parts_.log, parts_.directory, state.step,
@@ -264,7 +172,8 @@ std::unique_ptr<Metrics> Trainer::open_metrics(const State& state, int64_t micro
                      state.seconds, parts_.flops_per_token, parts_.ceiling});
 }
 
-StepStats Trainer::take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches) {
+StepStats Trainer::take_step(TrainStep& step, const RunState& state,
+                             const std::vector<data::Batch>& batches) {
   const double lr = learning_rate(options_.schedule, options_.optimizer.lr, state.step, options_.steps);
   StepStats left_out;
   left_out.step = state.step, left_out.lr = lr, left_out.skipped = true;
@@ -276,7 +185,7 @@ StepStats Trainer::take_step(TrainStep& step, const State& state, const std::vec
   } catch (const std::exception& error) {
     const std::string refusal = refusal_of_memory(error);
     if (refusal.empty()) throw;
-    out_of_memory(state, refusal);
+    fail_of_memory(state.step + 1, refusal, holders(), parts_.stream.options().rows);
   }
 }
 
@@ -289,20 +198,6 @@ std::vector<Holder> Trainer::holders() const {
   return out;
 }
 
-// What is there between two steps is known; the rest is the step's own, which grows with the rows of a micro-batch.
-void Trainer::out_of_memory(const State& state, const std::string& refusal) const {
-  const std::vector<Holder> holders = this->holders();
-  const int64_t rows = parts_.stream.options().rows;
-  std::string remedy = rows > 1 ? fmt::format(
-                                      "data.micro_batch below {} makes a step need less, at the same "
-                                      "result",
-                                      rows)
-                                : "a shorter data.sequence makes a step need less";
-  if (!holders.empty()) remedy += fmt::format("; {}: {}", holders.front().what, holders.front().remedy);
-  fail<ConfigError>("[train] step {}: out of memory ({}). Between steps it is held by {}. {}", state.step + 1,
-                    refusal, text_of(holders), remedy);
-}
-
 void Trainer::tell_profile(Profile& profile) const {
   profile.stop();
   const Path trace = parts_.directory / "profile.json";
@@ -312,23 +207,23 @@ void Trainer::tell_profile(Profile& profile) const {
                   trace.string(), profile.table(parts_.profile));
 }
 
-TrainReport Trainer::finished(const State& state) {
+TrainReport Trainer::finished(const RunState& state) {
   if (options_.keep_best) take_best(state);
   return report(state, false);
 }
 
-bool Trainer::exhausted(const State& state) const {
-  return options_.patience > 0 && state.since_best >= options_.patience;
+bool Trainer::exhausted(const RunState& state) const {
+  return options_.patience > 0 && state.best.since >= options_.patience;
 }
 
 // The best checkpoint lies with this run's. One of the run that this one goes on from is copied; where that is gone there is
 // no best so far.
-void Trainer::adopt_best(State& state, const Path& source) {
-  if (!options_.keep_best || state.best_step < 0) return;
-  const Path own = parts_.directory / kCheckpoints, best = checkpoint_path(own, state.best_step);
+void Trainer::adopt_best(RunState& state, const Path& source) {
+  if (!options_.keep_best || !state.best.known()) return;
+  const Path own = parts_.directory / kCheckpoints, best = checkpoint_path(own, state.best.step);
   comm::together(parts_.step.comm, [&] {
     if (parts_.step.comm.rank() != 0) return;
-    const Path old = checkpoint_path(source.parent_path(), state.best_step);
+    const Path old = checkpoint_path(source.parent_path(), state.best.step);
     if (!std::filesystem::exists(best) && std::filesystem::exists(old))
       adopt_checkpoint(parts_.files, old, own);
   });
@@ -338,29 +233,28 @@ void Trainer::adopt_best(State& state, const Path& source) {
     parts_.log.warn(
         "the checkpoint of step {}, which had the best validation figure, is gone; the best of the steps to "
         "come counts",
-        state.best_step);
-  state.best = std::numeric_limits<double>::infinity();
-  state.best_step = -1, state.since_best = 0;
+        state.best.step);
+  state.best = {.counted = state.best.counted};
 }
 
 // The model becomes that of the best checkpoint.
-void Trainer::take_best(const State& state) {
-  if (state.best_step < 0 || state.best_step == state.step) return;
+void Trainer::take_best(const RunState& state) {
+  if (!state.best.known() || state.best.step == state.step) return;
   const auto best = load_model_checkpoint(parts_.directory / kCheckpoints, parts_.log);
-  check<CheckpointError>(best && best->step == state.best_step,
+  check<CheckpointError>(best && best->step == state.best.step,
                          "[train] {}: the checkpoint of the lowest validation figure, step {}, is gone",
-                         (parts_.directory / kCheckpoints).string(), state.best_step);
+                         (parts_.directory / kCheckpoints).string(), state.best.step);
   copy_weights(*best, parts_.step.model.parameters());
-  parts_.step.map.begin_step(state.best_step - 1);
+  parts_.step.map.begin_step(state.best.step - 1);
   refresh(parts_.step);
 }
 
 // Moves the state past a step and reports the step.
-void Trainer::account(State& state, const StepStats& stats, Metrics* metrics) {
+void Trainer::account(RunState& state, const StepStats& stats, Metrics* metrics) {
   const data::BatchOptions& batch = parts_.stream.options();
   ++state.step;
   state.tokens += parts_.step.comm.size() * micro_batches_ * batch.rows * batch.sequence;
-  if (metrics) metrics->step(stats, {state.tokens, state.seconds, epochs_at(state)});
+  if (metrics) metrics->step(stats, {state.tokens, state.seconds, position_.epochs(state.step)});
   if (!stats.at_fault.empty()) tell_fault(stats);
   if (!stats.measured()) {
     if (!stats.skipped) account_unlabelled(state, metrics != nullptr);
@@ -393,7 +287,7 @@ void Trainer::tell_fault(const StepStats& stats) {
 }
 
 // Too many skipped in a row, and no way back.
-void Trainer::refuse_more(const State& state) const {
+void Trainer::refuse_more(const RunState& state) const {
   check<NonFiniteError>(state.guard.may_go_back(),
                         "[train] step {}: loss or gradient was not finite, or a spike, in {} steps in a row; "
                         "the last checkpoint "
@@ -403,7 +297,7 @@ void Trainer::refuse_more(const State& state) const {
 
 // The state of a checkpoint before the steps that are left out from now on. Which one does not matter: the steps in between
 // give the same bits again.
-Trainer::State Trainer::go_back(const State& state) {
+RunState Trainer::go_back(const RunState& state) {
   const LeftOut out = state.guard.around();
   const Path directory = parts_.directory / kCheckpoints;
   const auto checkpoint = load_latest_checkpoint(directory, parts_.log, parts_.step.comm, out.first);
@@ -413,7 +307,7 @@ Trainer::State Trainer::go_back(const State& state) {
       "go "
       "back to: raise train.keep_checkpoints, or lower train.checkpoint_every or train.guard.margin",
       state.step, state.guard.in_a_row(), out.first);
-  State back = continued(*checkpoint);
+  RunState back = continued(*checkpoint);
   back.guard.leave_out(state.guard);
   back.seconds = state.seconds;
   if (parts_.step.comm.rank() == 0)
@@ -423,13 +317,13 @@ Trainer::State Trainer::go_back(const State& state) {
 }
 
 // Said at the first one, and with their share at the end: a recipe whose windows miss the answers goes on.
-void Trainer::account_unlabelled(State& state, bool speaks) {
+void Trainer::account_unlabelled(RunState& state, bool speaks) {
   if (++state.unlabelled == 1 && speaks)
     parts_.log.warn("step {}: its batch has no {} on any rank, so nothing is learned in it", state.step,
                     parts_.step.objective.counted().name);
 }
 
-void Trainer::validate(State& state, Metrics* metrics) {
+void Trainer::validate(RunState& state, Metrics* metrics) {
   if (!parts_.validate) return;
   Owners* owners = parts_.step.owners;
   const bool whole = owners != nullptr && owners->weights_divided() && owners->gathered() == nullptr;
@@ -438,12 +332,8 @@ void Trainer::validate(State& state, Metrics* metrics) {
   if (whole) owners->divide_weights();
   if (metrics) metrics->validation(state.step, figures);
   const auto chosen = parts_.best.empty() ? figures.begin() : figures.find(parts_.best);
-  if (chosen == figures.end() || !watches_best() || state.counted_step == state.step) return;
-  state.counted_step = state.step;
-  ++state.since_best;
-  const double figure = parts_.higher ? -chosen->second : chosen->second;
-  if (!(figure < state.best)) return;
-  state.best = figure, state.best_step = state.step, state.since_best = 0;
+  if (chosen == figures.end() || !watches_best()) return;
+  state.best.take(parts_.higher ? -chosen->second : chosen->second, state.step);
 }
 
 bool Trainer::watches_best() const { return options_.keep_best || options_.patience > 0; }
@@ -459,28 +349,14 @@ bool Trainer::due(int64_t done, int64_t every) const {
   return done == options_.steps || (every > 0 && done % every == 0);
 }
 
-// What every rank has the same of, by name: masters, the objective's too, or working values where masters are divided and
-// these are not.
-formats::NamedTensors Trainer::replicated_weights() const {
-  formats::NamedTensors out;
-  const Trained trained(parts_.step.model.parameters(), parts_.step.objective.learned());
-  const Owners* owners = parts_.step.owners;
-  for (const models::Parameter* p : trained.all()) {
-    const bool divided = owners != nullptr && owners->has_rows_alone(*p);
-    if (divided && owners->gathered() != nullptr && owners->gathered()->has(*p)) continue;
-    if (!p->borrowed) out.emplace_back(p->name, divided ? p->working.detach() : p->master);
-  }
-  return out;
-}
-
 // `last`: no later save will make up for a failure.
-void Trainer::save(State& state, bool last) {
+void Trainer::save(RunState& state, bool last) {
   const auto since = Saver::Clock::now();
   comm::Comm& comm = parts_.step.comm;
   await_save(state);
   if (Injection* faults = parts_.step.faults)
     faults->strike(InjectionPoint::kSave, comm.rank(), state.step - 1);
-  compare_replicas(comm, state.step, replicated_weights());
+  compare_replicas(comm, state.step, replicated_weights(parts_.step));
   const Trained trained(parts_.step.model.parameters(), parts_.step.objective.learned());
   StateShares shares = shares_of(trained, parts_.step.optimizer, parts_.step.owners, comm);
   CheckpointContent content{.step = state.step,
@@ -490,7 +366,7 @@ void Trainer::save(State& state, bool last) {
                             .weights = std::move(shares.weights),
                             .optimizer = std::move(shares.optimizer),
                             .shares = std::move(shares.shares),
-                            .best = options_.keep_best ? state.best_step : -1};
+                            .best = options_.keep_best ? state.best.step : -1};
   const auto committed = [this, step = state.step, seconds = state.seconds](double stall) {
     const Json progress{{"step", step}, {"seconds", seconds}, {"save_stall_seconds", stall}};
     write_durably(parts_.files, parts_.directory / kProgress, progress.dump() + "\n");
@@ -499,17 +375,17 @@ void Trainer::save(State& state, bool last) {
   if (last || !saver_.in_background()) await_save(state, last);
 }
 
-void Trainer::await_save(State& state, bool last) {
+void Trainer::await_save(RunState& state, bool last) {
   if (saver_.under_way()) settle(state, saver_.finish(), last);
 }
 
-void Trainer::hear_of_save(State& state) {
+void Trainer::hear_of_save(RunState& state) {
   if (!saver_.under_way()) return;
   if (const auto result = saver_.poll()) settle(state, *result, false);
 }
 
 // All learn whether it worked.
-void Trainer::settle(State& state, const SaveResult& result, bool last) {
+void Trainer::settle(RunState& state, const SaveResult& result, bool last) {
   if (result.failure.empty()) {
     state.failed_saves = 0;
     return;
@@ -523,35 +399,17 @@ void Trainer::settle(State& state, const SaveResult& result, bool last) {
                     result.failure);
 }
 
-int64_t Trainer::samples_at(const State& state) const {
-  return state.step * parts_.step.comm.size() * micro_batches_ * parts_.stream.options().rows;
-}
-
-std::map<std::string, double> Trainer::epochs_at(const State& state) const {
-  std::map<std::string, double> out;
-  for (const Json& source : sources_of(parts_.stream, samples_at(state)))
-    out[source["name"]] = source["epochs"];
-  return out;
-}
-
-Json Trainer::facts_of(const State& state) const {
+Json Trainer::facts_of(const RunState& state) const {
   Json facts = parts_.facts.is_null() ? Json::object() : parts_.facts;
-  facts["train"] = {{"tokens", state.tokens},
-                    {"loss", state.loss},
-                    {"unlabelled", state.unlabelled},
-                    {"batch", batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_)},
-                    {"sources", sources_of(parts_.stream, samples_at(state))},
-                    {"precision", precision_of(parts_.step.model.parameters())}};
-  state.guard.write(facts["train"]);
-  if (state.best_step >= 0)
-    facts["train"][options_.keep_best ? "best" : "lowest"] = {{"figure", state.best},
-                                                              {"step", state.best_step},
-                                                              {"since", state.since_best},
-                                                              {"counted", state.counted_step}};
+  Json& train = facts["train"] = Json::object();
+  state.write(train, options_.keep_best);
+  train["batch"] = position_.batch();
+  train["sources"] = position_.sources(state.step);
+  train["precision"] = precision_of(parts_.step.model.parameters());
   return facts;
 }
 
-TrainReport Trainer::report(const State& state, bool preempted) const {
+TrainReport Trainer::report(const RunState& state, bool preempted) const {
   if (state.unlabelled > 0 && parts_.step.comm.rank() == 0)
     parts_.log.warn(
         "{} of {} steps ({:.0f} %) had no {} in their batches and were no updates; longer windows "
@@ -559,31 +417,31 @@ TrainReport Trainer::report(const State& state, bool preempted) const {
         state.unlabelled, state.step,
         100.0 * static_cast<double>(state.unlabelled) / static_cast<double>(state.step),
         parts_.step.objective.counted().name);
-  const bool best = options_.keep_best && state.best_step >= 0 && !preempted;
+  const bool best = options_.keep_best && state.best.known() && !preempted;
   return {state.step,
           state.tokens,
           state.seconds,
           state.loss,
           state.unlabelled,
           preempted,
-          best ? state.best_step : state.step};
+          best ? state.best.step : state.step};
 }
 
 // ---- Starting
 
-Trainer::State Trainer::restore() {
+RunState Trainer::restore() {
   if (parts_.step.comm.rank() == 0) parts_.files.make_directories(parts_.directory);
   auto checkpoint = load_latest_checkpoint(parts_.directory / kCheckpoints, parts_.log, parts_.step.comm);
   if (!checkpoint && !parts_.resume_from.empty()) checkpoint = load_checkpoint(parts_.resume_from);
   if (!checkpoint) return {.guard = new_guard()};
-  State state = continued(*checkpoint);
+  RunState state = continued(*checkpoint);
   if (parts_.step.comm.rank() == 0) {
     parts_.log.info("continuing from {}", checkpoint->path.string());
     const Path own = parts_.directory / kCheckpoints;
     try {
       if (checkpoint->path.parent_path() == own)
         finish_save(parts_.files, own, state.step, options_.keep_checkpoints,
-                    options_.keep_best ? state.best_step : -1);
+                    options_.keep_best ? state.best.step : -1);
     } catch (const IoError& error) {
       parts_.log.warn("the last save could not be finished: {}", error.what());
     }
@@ -593,28 +451,19 @@ Trainer::State Trainer::restore() {
 }
 
 // Takes over a checkpoint's weights and state.
-Trainer::State Trainer::continued(const LoadedCheckpoint& checkpoint) {
+RunState Trainer::continued(const LoadedCheckpoint& checkpoint) {
   copy_weights(checkpoint, parts_.step.model.parameters());
   if (models::Parameters* learned = parts_.step.objective.learned()) copy_learned(checkpoint, *learned);
   parts_.step.optimizer.set_state(checkpoint.optimizer);
-  State state{.guard = new_guard()};
+  RunState state{.guard = new_guard()};
   state.step = checkpoint.step;
   if (state.step > 0) parts_.step.map.begin_step(state.step - 1);
   const std::string source = checkpoint.path.string();
   try {
     const Json& train = checkpoint.extra.at("train");
-    state.tokens = formats::json_integer(train, "tokens", source);
-    if (!train.at("loss").is_null()) state.loss = formats::json_real(train, "loss", source);
-    if (train.contains("unlabelled")) state.unlabelled = formats::json_integer(train, "unlabelled", source);
-    state.guard.read(train);
-    for (const char* key : {"best", "lowest"})
-      if (train.contains(key) && watches_best()) {
-        state.best = formats::json_real(train[key], "figure", source);
-        state.best_step = formats::json_integer(train[key], "step", source);
-        state.since_best = formats::json_integer(train[key], "since", source);
-        state.counted_step = formats::json_integer(train[key], "counted", source);
-      }
-    const Json now = batch_of(parts_.stream, parts_.step.comm.size() * micro_batches_);
+    state.read(train, source);
+    if (!watches_best()) state.best = {};
+    const Json now = position_.batch();
     check<ConfigError>(
         train.at("batch") == now || state.step >= options_.steps,
         "[train] {} was made with batches of {}, this run has {}: continue with the same, or start "
@@ -624,30 +473,20 @@ Trainer::State Trainer::continued(const LoadedCheckpoint& checkpoint) {
   } catch (const Json::exception& error) {
     fail<CheckpointError>("{}: {}", source, error.what());
   }
-  state.seconds = read_seconds(checkpoint.path.parent_path().parent_path() / kProgress);
+  state.seconds = seconds_of(checkpoint.path.parent_path().parent_path() / kProgress);
   return state;
 }
 
 Guard Trainer::new_guard() const { return {options_.guard.value_or(GuardOptions()), options_.max_skipped}; }
 
 // Replicas that begin apart stay apart: each applies the common gradient to weights of its own.
-// What every rank must have alike of the optimizer's state: all but what is divided.
-formats::NamedTensors Trainer::shared_state() const {
-  formats::NamedTensors state = parts_.step.optimizer.state(), shared;
-  if (parts_.step.owners == nullptr || !parts_.step.owners->divided()) return state;
-  const auto parameters = parts_.step.optimizer.state_parameters();
-  for (size_t i = 0; i < state.size(); ++i)
-    if (parameters[i] == nullptr) shared.push_back(std::move(state[i]));
-  return shared;
-}
-
-void Trainer::compare_ranks(const State& state) {
+void Trainer::compare_ranks(const RunState& state) {
   comm::Comm& comm = parts_.step.comm;
   if (comm.size() == 1) return;
   comm::must_agree(comm, {{"the step to begin with", std::to_string(state.step)},
-                          {"the weights", hex(digest_of(replicated_weights()))},
-                          {"the optimizer's state", hex(digest_of(shared_state()))},
-                          {"the data", batch_of(parts_.stream, comm.size() * micro_batches_).dump()},
+                          {"the weights", hex(digest_of(replicated_weights(parts_.step)))},
+                          {"the optimizer's state", hex(digest_of(shared_state(parts_.step)))},
+                          {"the data", position_.batch().dump()},
                           {"the stage's recipe", hex(xxh3(parts_.recipe))}});
 }
 

@@ -16,38 +16,14 @@
 #include <string>
 
 #include "core/log.h"
-#include "core/section.h"
 #include "train/checkpoint.h"
-#include "train/guard.h"
 #include "train/holders.h"
+#include "train/run_state.h"
 #include "train/saver.h"
-#include "train/schedule.h"
 #include "train/step.h"
+#include "train/train_options.h"
 
 namespace retort::train {
-
-struct TrainOptions {
-  int64_t steps = 1000;
-  double epochs = 0.0;             // instead of steps; who makes the stream turns them into steps
-  double clip_norm = 1.0;          // 0: no clipping
-  std::string precision = "auto";  // auto | fp32 | bf16
-  std::string init = "gpt2";
-  double init_std = 0.0;
-  double neftune = 0.0;  // EmbeddingNoise::alpha
-  OptimizerOptions optimizer;
-  ScheduleOptions schedule;
-  int64_t log_every = 10;          // steps
-  int64_t validate_every = 0;      // steps; 0: at the end only
-  int64_t checkpoint_every = 100;  // steps
-  int64_t keep_checkpoints = 2;
-  std::string save = "async";  // of save_kinds()
-  bool keep_best = false;
-  int64_t patience = 0;
-  int64_t max_skipped = 3;       // updates in a row before the run goes back, or stops (exit 77)
-  int64_t max_failed_saves = 3;  // failed checkpoints in a row before the run stops (exit 74)
-  std::optional<GuardOptions> guard;
-  void describe(Section& s);
-};
 
 // Of the whole run, with what was trained before it continued.
 struct TrainReport {
@@ -103,47 +79,42 @@ class Trainer {
   TrainReport run();
 
  private:
-  struct State;
   enum class Ended { kDone, kPreempted, kGoesBack };
-  Ended train(State& state);
-  std::unique_ptr<Metrics> open_metrics(const State& state, int64_t micro_batches) const;  // of a step
-  StepStats take_step(TrainStep& step, const State& state, const std::vector<data::Batch>& batches);
+  Ended train(RunState& state);
+  std::unique_ptr<Metrics> open_metrics(const RunState& state, int64_t micro_batches) const;  // of a step
+  StepStats take_step(TrainStep& step, const RunState& state, const std::vector<data::Batch>& batches);
   void tell_fault(const StepStats& stats);
-  void refuse_more(const State& state) const;
-  State go_back(const State& state);
-  [[noreturn]] void out_of_memory(const State& state, const std::string& refusal) const;
+  void refuse_more(const RunState& state) const;
+  RunState go_back(const RunState& state);
   std::vector<Holder> holders() const;
   void tell_profile(Profile& profile) const;
-  State restore();
-  State continued(const LoadedCheckpoint& checkpoint);
+  RunState restore();
+  RunState continued(const LoadedCheckpoint& checkpoint);
   Guard new_guard() const;
-  formats::NamedTensors shared_state() const;
-  void compare_ranks(const State& state);
-  formats::NamedTensors replicated_weights() const;
+  void compare_ranks(const RunState& state);
   void refresh_in(const std::string& precision, const std::string& source);
-  void account_unlabelled(State& state, bool speaks);
-  bool goes_on(State& state, const StepStats& stats, Metrics* metrics);
-  void account(State& state, const StepStats& stats, Metrics* metrics);
-  void validate(State& state, Metrics* metrics);
+  void account_unlabelled(RunState& state, bool speaks);
+  bool goes_on(RunState& state, const StepStats& stats, Metrics* metrics);
+  void account(RunState& state, const StepStats& stats, Metrics* metrics);
+  void validate(RunState& state, Metrics* metrics);
   bool watches_best() const;
-  bool exhausted(const State& state) const;
-  void adopt_best(State& state, const Path& source);
-  void take_best(const State& state);
-  TrainReport finished(const State& state);
-  void save(State& state, bool last);
-  void await_save(State& state, bool last = false);
-  void hear_of_save(State& state);
-  void settle(State& state, const SaveResult& result, bool last);
+  bool exhausted(const RunState& state) const;
+  void adopt_best(RunState& state, const Path& source);
+  void take_best(const RunState& state);
+  TrainReport finished(const RunState& state);
+  void save(RunState& state, bool last);
+  void await_save(RunState& state, bool last = false);
+  void hear_of_save(RunState& state);
+  void settle(RunState& state, const SaveResult& result, bool last);
   bool stop_requested();
   bool due(int64_t done, int64_t every) const;
-  int64_t samples_at(const State& state) const;
-  std::map<std::string, double> epochs_at(const State& state) const;
-  formats::Json facts_of(const State& state) const;
-  TrainReport report(const State& state, bool preempted) const;
+  formats::Json facts_of(const RunState& state) const;
+  TrainReport report(const RunState& state, bool preempted) const;
 
   TrainerParts parts_;
   TrainOptions options_;
   int64_t micro_batches_;
+  DataPosition position_;
   Saver saver_;
   bool faulty_ = false;  // a machine was at fault in this process
 };

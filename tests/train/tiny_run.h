@@ -16,6 +16,7 @@
 #include "tests/train/faulty_files.h"
 #include "tests/train/tiny_model.h"
 #include "train/embedding_noise.h"
+#include "train/train_options.h"
 #include "train/trainer.h"
 
 namespace retort::train {
