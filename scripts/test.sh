@@ -30,5 +30,16 @@ awk '/^[0-9]+\/[0-9]+ Testing: / { test = $3 }
   /^\[  SKIPPED \] .*ms\)$/ { ++count[test ": " reason]; ++all }
   END { printf "-- %d cases skipped\n", all; for (key in count) printf "--   %4d  %s\n", count[key], key | "sort -k3" }' \
   "build/$preset/Testing/Temporary/LastTest.log"
-((status == 0)) || exit "$status"
+if ((status != 0)); then
+  # Briefly, at the end: logs are cut in the middle.
+  printf -- '-- what failed:\n'
+  awk '/: Failure$/ { shown = 12 } /^\[  FAILED  \] .*ms\)$/ { print; shown = 0 } shown-- > 0' \
+    "build/$preset/Testing/Temporary/LastTest.log"
+  # Tests of faults have deadlines, which a machine that others use may miss; one that fails twice has failed.
+  printf -- '-- once more:\n'
+  status=0
+  ctest --test-dir "build/$preset" --rerun-failed --output-on-failure || status=$?
+  ((status == 0)) || exit "$status"
+  printf -- '-- passed the second time; see above what failed the first\n'
+fi
 if [[ $clients ]]; then tests/clients/run.sh "build/$preset/launch/retort"; fi
