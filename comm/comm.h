@@ -123,8 +123,8 @@ struct TcpMeeting {
 };
 std::unique_ptr<Comm> make_tcp_comm(const TcpMeeting& at, const CommOptions& options = {});
 
-// NCCL for CUDA tensors; CPU tensors, barriers and abort go to `bootstrap`, which must outlive it. The
-// current device is this rank's. Sums are NCCL's, not the tree: equal on every rank, but not to other splits.
+// NCCL for CUDA tensors, as a wire (comm/device_comm.h); CPU tensors, barriers and what is compared go to `bootstrap`,
+// which must outlive it. The current device is this rank's. Sums are the tree.
 // Collective over `bootstrap`. It has not run on more than one GPU.
 std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap);
 bool nccl_available();  // built with NCCL

@@ -1,25 +1,30 @@
-// NCCL lies in the library for NVIDIA's GPUs (nccl_comm.cpp, core/cuda_plugin.h).
+// NCCL lies in the library for NVIDIA's GPUs (nccl_wire.cpp, core/cuda_plugin.h).
 #include "comm/comm.h"
-#include "comm/deadline.h"
+#include "comm/device_comm.h"
 #include "core/cuda_plugin.h"
 #include "core/error.h"
 
 namespace retort::comm {
 namespace {
 
-using MakeNccl = Comm*(Comm& bootstrap);
-MakeNccl* make_nccl() { return CudaPlugin::get().function<MakeNccl>("retort_cuda_nccl"); }
+using MakeId = void(std::string& id);
+using Join = DeviceWire*(const std::string& id, int rank, int size);
+MakeId* make_id() { return CudaPlugin::get().function<MakeId>("retort_cuda_nccl_id"); }
+Join* join() { return CudaPlugin::get().function<Join>("retort_cuda_nccl_join"); }
 
 }  // namespace
 
-bool nccl_available() { return CudaPlugin::get().missing().empty() && make_nccl() != nullptr; }
+bool nccl_available() { return CudaPlugin::get().missing().empty() && join() != nullptr; }
 
 std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap) {
   const std::string& missing = CudaPlugin::get().missing();
   check<CommError>(missing.empty(), "[nccl] {}", missing);
-  check<CommError>(make_nccl() != nullptr, "[nccl] {} was built without NCCL", CudaPlugin::path());
-  const Deadline deadline(CommOptions().timeout_seconds, "joining the NCCL group");
-  return std::unique_ptr<Comm>(make_nccl()(bootstrap));
+  check<CommError>(join() != nullptr, "[nccl] {} was built without NCCL", CudaPlugin::path());
+  std::string id;
+  if (bootstrap.rank() == 0) make_id()(id);
+  id = bootstrap.broadcast_text(id);
+  std::unique_ptr<DeviceWire> wire(join()(id, bootstrap.rank(), bootstrap.size()));
+  return make_device_comm(bootstrap, std::move(wire));
 }
 
 }  // namespace retort::comm

@@ -1,6 +1,6 @@
 // The part of this program that is for NVIDIA's GPUs: a library, libretort_cuda.so, which is opened when a device is
 // wanted, so that the program itself needs no library of CUDA's. It lies beside the program, or where
-// $RETORT_CUDA_PLUGIN says. Its functions are extern "C"; kernels/cuda/plugin.h and comm/nccl_comm.cpp declare them.
+// $RETORT_CUDA_PLUGIN says. Its functions are extern "C"; kernels/cuda/plugin.h and comm/nccl_wire.cpp declare them.
 //
 // Both sides have a stamp, made of the version, LibTorch's and the headers by which they speak (cmake/cuda_plugin.cmake);
 // a library of another stamp is refused. Any thread; throws nothing.

@@ -59,6 +59,11 @@ void ParallelOptions::describe(Section& s) {
           "step's "
           "summed gradients alone",
           at_least<int64_t>(1));
+  s.field("transport", transport,
+          "way of tensors between the ranks' GPUs: nccl; host, through host memory; auto, nccl where this "
+          "build has it. "
+          "The same bytes come out",
+          one_of(std::vector<std::string>{"auto", "nccl", "host"}));
 }
 
 }  // namespace retort::recipes

@@ -34,6 +34,7 @@ struct ParallelOptions {
   int64_t ranks = 1;
   std::string shard = "none";
   int64_t replicas = 1;
+  std::string transport = "auto";  // auto | nccl | host
   void describe(Section& s);
 };
 

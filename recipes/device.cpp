@@ -71,8 +71,7 @@ ChosenDevice choose_device(const std::string& wanted, int64_t ranks, int local, 
     const int number = std::max(0, number_of(wanted)) + local;
     const std::string name = devices.driver().gpus.at(static_cast<size_t>(number)).name;
     return {c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(number)),
-            fmt::format("device cuda:{}: {}{}", number, name,
-                        ranks > 1 ? "; a GPU for each rank, whose sums travel through host memory" : "")};
+            fmt::format("device cuda:{}: {}{}", number, name, ranks > 1 ? "; a GPU for each rank" : "")};
   }
   check<ConfigError>(wanted == "auto", "run.device: {}: {}; {}", wanted, trouble, kRemedy);
   return {c10::kCPU, fmt::format("device cpu: {}", trouble)};

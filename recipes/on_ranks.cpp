@@ -1,10 +1,12 @@
 #include "recipes/on_ranks.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/DeviceGuard.h>
 
 #include "comm/flight.h"
 #include "comm/staged_comm.h"
 #include "comm/together.h"
+#include "core/error.h"
 #include "recipes/data_options.h"
 
 namespace retort::recipes {
@@ -22,10 +24,22 @@ void tell_straggler(comm::Comm& comm, Log& log) {
         slow->rank, slow->seconds, slow->of);
 }
 
-// What travels between ranks on devices goes through host memory, which is what every back end works on.
+// A group for tensors on devices: by NCCL, or through host memory, which is what every other back end works on.
+std::unique_ptr<comm::Comm> of_devices(const StageContext& context, comm::Comm& comm, Log& log) {
+  const std::string& wanted = context.stage.get<ParallelOptions>().transport;
+  check<ConfigError>(wanted != "nccl" || comm::nccl_available(),
+                     "parallel.transport: nccl is not in this build; take host or auto");
+  const bool nccl =
+      context.device.is_cuda() && wanted != "host" && (wanted == "nccl" || comm::nccl_available());
+  log.info("tensors travel between the ranks' devices {}", nccl ? "by NCCL" : "through host memory");
+  if (!nccl) return comm::make_staged_comm(comm);
+  const c10::DeviceGuard on(context.device);
+  return comm::make_nccl_comm(comm);
+}
+
 StageOutcome in_group(StageContext& context, comm::Comm& comm, Log& log, RankBody body) {
-  const auto staged = context.device.is_cpu() || comm.size() == 1 ? nullptr : comm::make_staged_comm(comm);
-  StageOutcome outcome = body(context, staged ? *staged : comm, log);
+  const auto group = context.device.is_cpu() || comm.size() == 1 ? nullptr : of_devices(context, comm, log);
+  StageOutcome outcome = body(context, group ? *group : comm, log);
   tell_straggler(comm, log);
   return outcome;
 }

@@ -142,7 +142,7 @@ TEST(Layers, PointersOfTensorsStayInKernelsAndFormats) {
   const std::map<std::string, std::string> exceptions = {
       {"core/host_tensor.h", "the way for everybody else"},
       {"core/host_tensor.cpp", "the same"},
-      {"comm/nccl_comm.cpp", "hands device memory to NCCL"},
+      {"comm/nccl_wire.cpp", "hands device memory to NCCL"},
       {"data/batch_stream.cpp", "fills batches, which are host tensors by definition"},
   };
   for (const auto& [room, below] : read_layers().may_include) {

@@ -78,6 +78,7 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   void uncheckedSetDevice(c10::Device device) const noexcept override { current = device.index(); }
   c10::Stream getStream(c10::Device device) const override { return stream(device); }
   c10::Stream getDefaultStream(c10::Device device) const override { return stream(device); }
+  c10::Stream getStreamFromGlobalPool(c10::Device device, bool) const override { return stream(device); }
   c10::Stream exchangeStream(c10::Stream next) const override { return stream(next.device()); }
   c10::DeviceIndex deviceCount() const noexcept override { return kFakeDevices; }
   void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}

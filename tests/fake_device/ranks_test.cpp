@@ -1,8 +1,13 @@
 // Ranks that have a device each: collectives through host memory, and training that is the CPU's.
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 
+#include <map>
+
+#include "comm/device_comm.h"
 #include "comm/staged_comm.h"
 #include "comm/tree_sum.h"
+#include "core/error.h"
+#include "tests/fake_device/post_wire.h"
 #include "tests/fake_device/training.h"
 #include "tests/train/tiny_run.h"
 
@@ -13,55 +18,147 @@ at::Tensor numbers_of(int rank, int64_t count = 12) {
   return at::arange(count, at::kFloat) * (1 + rank) + 0.1f * static_cast<float>(rank);
 }
 
-// Each collective on tensors of devices, and on the host's beside it.
-TEST(RanksOnDevices, CollectivesAreTheHosts) {
-  comm::run_thread_ranks(3, [](comm::Comm& host) {
-    const auto staged = comm::make_staged_comm(host);
-    const at::Device there = fake_device(host.rank());
-    const auto both = [&](const char* what, const std::function<at::Tensor(comm::Comm&, at::Device)>& f) {
-      const at::Tensor got = f(*staged, there), want = f(host, at::kCPU), mixed = f(*staged, at::kCPU);
-      EXPECT_EQ(got.device(), there) << what;
-      EXPECT_TRUE(same_bits(got.cpu(), want)) << what;
-      EXPECT_TRUE(same_bits(mixed, want)) << what;
-    };
-    both("all_reduce", [](comm::Comm& c, at::Device d) {
-      const at::Tensor x = numbers_of(c.rank()).to(d).clone();
-      c.all_reduce(x, comm::Reduce::kSum).wait();
-      return x;
-    });
-    both("sum_tree", [](comm::Comm& c, at::Device d) {
-      const at::Tensor x = numbers_of(c.rank(), 24).view({2, 12}).to(d).clone();
-      RETORT_ASSERT(comm::most_subtrees(3, c.size()) == 2);
-      c.sum_tree(x, 3).wait();
-      return x[0];
-    });
-    both("broadcast", [](comm::Comm& c, at::Device d) {
-      const at::Tensor x = numbers_of(c.rank()).to(d).clone();
-      c.broadcast(x, 1).wait();
-      return x;
-    });
-    both("all_gather", [](comm::Comm& c, at::Device d) {
-      const at::Tensor out = at::empty({3, 12}, at::TensorOptions(d));
-      c.all_gather(out, numbers_of(c.rank()).to(d)).wait();
-      return out;
-    });
-    both("all_to_all", [](comm::Comm& c, at::Device d) {
-      const std::vector<int64_t> bounds{0, 3, 7, 12};
-      const auto mine = static_cast<size_t>(c.rank());
-      std::vector<at::Tensor> out;
-      for (int peer = 0; peer < 3; ++peer)
-        out.push_back(at::empty({bounds[mine + 1] - bounds[mine]}, at::TensorOptions(d)));
-      c.all_to_all(out, numbers_of(c.rank()).to(d), bounds).wait();
-      return at::stack(out);
-    });
+using Collective = std::function<at::Tensor(comm::Comm&, at::Device)>;
+
+at::Tensor empty_on(at::Device device, std::vector<int64_t> shape) {
+  return at::empty(shape, at::TensorOptions(device));
+}
+
+// On three ranks.
+const std::map<std::string, Collective> kCollectives = {
+    {"all_reduce",
+     [](comm::Comm& c, at::Device d) {
+       const at::Tensor x = numbers_of(c.rank()).to(d).clone();
+       c.all_reduce(x, comm::Reduce::kSum).wait();
+       return x;
+     }},
+    {"all_reduce of bf16",
+     [](comm::Comm& c, at::Device d) {
+       const at::Tensor x = numbers_of(c.rank(), 1000).to(at::kBFloat16).to(d).clone();
+       c.all_reduce(x, comm::Reduce::kSum).wait();
+       return x;
+     }},
+    {"all_reduce of a few",
+     [](comm::Comm& c, at::Device d) {
+       const at::Tensor x = numbers_of(c.rank(), 2).to(d).clone();
+       c.all_reduce(x, comm::Reduce::kSum).wait();
+       return x;
+     }},
+    {"the highest, and what is no number",
+     [](comm::Comm& c, at::Device d) {
+       at::Tensor x = numbers_of(2 - c.rank());
+       if (c.rank() == 1) x[4] = NAN;
+       x = x.to(d).clone();
+       c.all_reduce(x, comm::Reduce::kMax).wait();
+       return x;
+     }},
+    {"the lowest of integers",
+     [](comm::Comm& c, at::Device d) {
+       const at::Tensor x = (at::arange(7) * (1 - c.rank())).to(d).clone();
+       c.all_reduce(x, comm::Reduce::kMin).wait();
+       return x;
+     }},
+    {"sum_tree",
+     [](comm::Comm& c, at::Device d) {
+       const at::Tensor x = numbers_of(c.rank(), 24).view({2, 12}).to(d).clone();
+       RETORT_ASSERT(comm::most_subtrees(3, c.size()) == 2);
+       c.sum_tree(x, 3).wait();
+       return x[0];
+     }},
+    {"broadcast",
+     [](comm::Comm& c, at::Device d) {
+       const at::Tensor x = numbers_of(c.rank()).to(d).clone();
+       c.broadcast(x, 1).wait();
+       return x;
+     }},
+    {"all_gather",
+     [](comm::Comm& c, at::Device d) {
+       const at::Tensor out = empty_on(d, {3, 12});
+       c.all_gather(out, numbers_of(c.rank()).to(d)).wait();
+       return out;
+     }},
+    {"all_to_all",
+     [](comm::Comm& c, at::Device d) {
+       const std::vector<int64_t> bounds{0, 3, 7, 12};
+       const auto mine = static_cast<size_t>(c.rank());
+       std::vector<at::Tensor> out;
+       for (int peer = 0; peer < 3; ++peer) out.push_back(empty_on(d, {bounds[mine + 1] - bounds[mine]}));
+       c.all_to_all(out, numbers_of(c.rank()).to(d), bounds).wait();
+       return at::stack(out);
+     }},
+    {"exchange",
+     [](comm::Comm& c, at::Device d) {  // to the next rank, and to itself
+       const auto mine = static_cast<size_t>(c.rank()), next = (mine + 1) % 3, last = (mine + 2) % 3;
+       std::vector<at::Tensor> send(3), receive(3);
+       send[mine] = numbers_of(c.rank(), 4).to(d), receive[mine] = empty_on(d, {4});
+       send[next] = numbers_of(c.rank(), 5).to(d), receive[last] = empty_on(d, {5});
+       c.exchange(send, receive).wait();
+       return at::cat({receive[mine], receive[last]});
+     }},
+    {"a subgroup, the other way round",
+     [](comm::Comm& c, at::Device d) {
+       const at::Tensor x = numbers_of(c.rank(), 9).to(d).clone();
+       if (c.rank() == 1) return x;
+       const auto two = c.subgroup({2, 0});
+       two->broadcast(x, 0).wait();
+       two->all_reduce(x, comm::Reduce::kSum).wait();
+       return x;
+     }},
+};
+
+void expect_the_hosts(comm::Comm& of_devices, comm::Comm& host) {
+  const at::Device there = fake_device(host.rank());
+  for (const auto& [what, run] : kCollectives) {
+    const at::Tensor got = run(of_devices, there), want = run(host, at::kCPU),
+                     mixed = run(of_devices, at::kCPU);
+    EXPECT_EQ(got.device(), there) << what;
+    EXPECT_TRUE(same_bits(got.cpu(), want)) << what;
+    EXPECT_TRUE(same_bits(mixed, want)) << what;
+  }
+}
+
+TEST(RanksOnDevices, CollectivesThroughHostMemoryAreTheHosts) {
+  comm::run_thread_ranks(3, [](comm::Comm& host) { expect_the_hosts(*comm::make_staged_comm(host), host); });
+}
+
+TEST(RanksOnDevices, CollectivesOverAWireAreTheHosts) {
+  PostOffice office;
+  comm::run_thread_ranks(3, [&](comm::Comm& host) {
+    expect_the_hosts(*comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank())), host);
   });
 }
 
-// Whole runs with every division of what ranks own: checkpoints of the same bytes, whatever the division; and the CPU's but
-// for rounding.
+// What differs is told when it is waited for.
+TEST(RanksOnDevices, RanksThatCallOtherCollectivesAreTold) {
+  using ::testing::HasSubstr, ::testing::ThrowsMessage;
+  PostOffice office;
+  comm::run_thread_ranks(2, [&](comm::Comm& host) {
+    const auto comm = comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank()));
+    const at::Tensor x = numbers_of(host.rank()).to(fake_device(host.rank())).clone();
+    const comm::Pending pending =
+        comm->all_reduce(x, host.rank() == 0 ? comm::Reduce::kSum : comm::Reduce::kMax);
+    EXPECT_THAT(
+        [&] { pending.wait(); },
+        ThrowsMessage<CommError>(HasSubstr(
+            host.rank() == 0
+                ? "rank 0 all_reduce sum of 12 Float (number 0), rank 1 all_reduce max of 12 Float (number 0)"
+                : "rank 1 all_reduce max of 12 Float (number 0), rank 0 all_reduce sum of 12 Float (number "
+                  "0)")));
+    EXPECT_THROW(comm->broadcast(x, 0), CommError);  // it has ended
+  });
+}
+
+// Whole runs with every division of what ranks own, through host memory and over a wire: checkpoints of the same bytes,
+// whatever the division; and the CPU's but for rounding.
 TEST(RanksOnDevices, ARunIsTheCpusHoweverItIsDivided) {
-  const auto run_of = [](at::Device device, train::Divided divided, const Path& directory) {
+  PostOffice office;
+  const auto over_a_wire = [&](comm::Comm& host) {
+    return comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank()));
+  };
+  const auto run_of = [&](at::Device device, train::Divided divided, const Path& directory,
+                          bool wired = false) {
     train::TinyRun run;
+    if (wired) run.group_of_devices = over_a_wire;
     run.ranks = 2;
     run.options.steps = 6;
     run.device = device;
@@ -73,11 +170,13 @@ TEST(RanksOnDevices, ARunIsTheCpusHoweverItIsDivided) {
   const double there = run_of(fake_device(), train::Divided::kNothing, whole.path()),
                usual = run_of(at::kCPU, train::Divided::kNothing, here.path());
   EXPECT_NEAR(there, usual, 1e-2 * usual);
-  for (const train::Divided divided : {train::Divided::kMoments, train::Divided::kGradients}) {
-    const TemporaryDirectory parts;
-    EXPECT_EQ(run_of(fake_device(), divided, parts.path()), there);
-    train::expect_same(whole.path(), parts.path());
-  }
+  for (const train::Divided divided :
+       {train::Divided::kNothing, train::Divided::kMoments, train::Divided::kGradients})
+    for (const bool wired : {false, true}) {
+      const TemporaryDirectory parts;
+      EXPECT_EQ(run_of(fake_device(), divided, parts.path(), wired), there);
+      train::expect_same(whole.path(), parts.path());
+    }
 }
 
 }  // namespace

@@ -58,6 +58,7 @@ struct TinyRun {
   int64_t limit = 0;
   at::ScalarType measured = at::kFloat;  // what precision auto finds to be faster
   at::Device device = at::kCPU;          // of rank 0, and each other rank's the next one
+  std::function<std::unique_ptr<comm::Comm>(comm::Comm& host)> group_of_devices = comm::make_staged_comm;
   Divided divided = Divided::kNothing;
   int64_t block_rows = 0;           // of every parameter; 0: as the map has it
   std::vector<std::string> frozen;  // parameters
@@ -156,8 +157,8 @@ struct TinyRun {
         device.is_cpu()
             ? device
             : at::Device(device.type(), static_cast<c10::DeviceIndex>(device.index() + group.rank()));
-    const auto staged = comm::make_staged_comm(group);
-    comm::Comm& comm = device.is_cpu() ? group : *staged;
+    const auto of_devices = device.is_cpu() ? nullptr : group_of_devices(group);
+    comm::Comm& comm = device.is_cpu() ? group : *of_devices;
     TinyModel tiny;
     for (const std::string& name : frozen) tiny.model.parameters().at(name).freeze();
     Map map;
