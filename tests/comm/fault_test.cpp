@@ -149,6 +149,15 @@ class Faults : public ::testing::Test {
     }
   }
 
+  // The same of ranks under mpirun, of which the first to find out may end the other before it can speak.
+  void expect_both_named_under_mpirun(const std::string& what, const std::string& first,
+                                      const std::string& second) {
+    if (!has_mpirun()) GTEST_SKIP() << "no mpirun";
+    EXPECT_EQ(end_of(start_mpi(2, what)), 76) << said("log");
+    EXPECT_THAT(said("log"),
+                AllOf(HasSubstr("ranks call different collectives: "), HasSubstr(first), HasSubstr(second)));
+  }
+
   static std::string program() { return RETORT_FAULT_RANK; }
   static std::string mpi_library() { return std::string(RETORT_PROGRAMS) + "/libretort_mpi.so"; }
   static bool has_mpirun() {
@@ -242,6 +251,16 @@ TEST_F(Faults, Fault08ACollectiveOfAnotherSizeIsNamedOnBothSides) {
   start_tcp(2, "size");
   expect_both_named("rank 0 all_reduce sum of 2000 Float (number 41)",
                     "rank 1 all_reduce sum of 2001 Float (number 41)");
+}
+
+TEST_F(Faults, Fault08ACollectiveLeftOutUnderMpirunIsNamedOnBothSides) {
+  expect_both_named_under_mpirun("skip", "rank 0 all_reduce sum of 2000 Float (number 41)",
+                                 "rank 1 broadcast from rank 0 of 8 Float (number 41)");
+}
+
+TEST_F(Faults, Fault08ACollectiveOfAnotherSizeUnderMpirunIsNamedOnBothSides) {
+  expect_both_named_under_mpirun("size", "rank 0 all_reduce sum of 2000 Float (number 41)",
+                                 "rank 1 all_reduce sum of 2001 Float (number 41)");
 }
 
 TEST_F(Faults, Fault35RanksComeUpUnderEveryLauncher) {
