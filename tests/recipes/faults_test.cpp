@@ -71,6 +71,23 @@ class SlowFaults : public ::testing::Test {
     out.insert(out.end(), rest.begin(), rest.end());
     return out;
   }
+  // Under the launcher that comes with Retort, with these variables besides.
+  Words under_loop(int ranks, const Words& variables, const std::string& run) const {
+    Words out = {"env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                 "RETORT_COMM_TIMEOUT=60"};
+    out.insert(out.end(), variables.begin(), variables.end());
+    const Words options = {(testing::source_directory() / "launch/mpirun_loop.sh").string(),
+                           "--oversubscribe",
+                           "--bind-to",
+                           "none",
+                           "-n",
+                           std::to_string(ranks),
+                           "--"};
+    out.insert(out.end(), options.begin(), options.end());
+    const Words rest = arguments(run, {});
+    out.insert(out.end(), rest.begin() + 1, rest.end());
+    return out;
+  }
   // Joined over TCP, with the logs RUN0, RUN1, ...
   std::vector<std::unique_ptr<Process>> over_tcp(int ranks, const std::string& faults, const std::string& run,
                                                  const Words& sets = {}) const {
@@ -161,22 +178,8 @@ TEST_F(SlowFaults, Fault02ALoopAroundMpirunFinishesTheKilledRunInTheSameBytes) {
       "  export RETORT_INJECT=step=25,point=backward,fault=kill\nfi\nexec '{1}' \"$@\"\n",
       directory_.path().string(), binary().string());
   fs::permissions(once, fs::perms::owner_all);
-  Words words = {"env",
-                 "OMPI_ALLOW_RUN_AS_ROOT=1",
-                 "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                 "RETORT=" + once.string(),
-                 "RETORT_RESTART_DELAY=0",
-                 "RETORT_MAX_RESTARTS=1",
-                 "RETORT_COMM_TIMEOUT=10",
-                 (testing::source_directory() / "launch/mpirun_loop.sh").string(),
-                 "--oversubscribe",
-                 "--bind-to",
-                 "none",
-                 "-n",
-                 "4",
-                 "--"};
-  const Words rest = arguments("run", {});
-  words.insert(words.end(), rest.begin() + 1, rest.end());
+  const Words words =
+      under_loop(4, {"RETORT=" + once.string(), "RETORT_RESTART_DELAY=0", "RETORT_MAX_RESTARTS=1"}, "run");
   EXPECT_EQ(execute(words, "loop"), 0) << said("loop");
   EXPECT_TRUE(fs::exists(directory_ / "hit"));
   EXPECT_THAT(said("loop"), HasSubstr("starting again"));
@@ -190,6 +193,23 @@ TEST_F(SlowFaults, Fault04ATermDuringALongSaveSavesAndStops) {
   ASSERT_TRUE(eventually([&] { return came_to("run", 10) || !ranks[0]->running(); }));
   for (const auto& rank : ranks) EXPECT_TRUE(rank->signal(SIGTERM)) << said("run0");
   EXPECT_THAT(codes_of(ranks), Each(75)) << said("run0");
+  EXPECT_EQ(formats::read_json(directory_ / "run/exit.json").at("code"), 75);
+  const int64_t step = train::load_checkpoint(newest("run")).step;
+  EXPECT_TRUE(step >= 10 && step < 20) << step;
+  expect_to_end_as_undisturbed("run");
+}
+
+// The launcher that comes with Retort ends with the ranks' code, and starts none again.
+TEST_F(SlowFaults, Fault04ATermToTheLauncherDuringALongSaveSavesAndStops) {
+  if (!has_mpirun()) GTEST_SKIP() << "no mpirun";
+  const std::string fault = "RETORT_INJECT=rank=0,step=10,point=save,fault=slow:3000";
+  Process loop(under_loop(2, {fault, "RETORT=" + binary().string()}, "run"), directory_ / "loop");
+  ASSERT_TRUE(eventually([&] { return came_to("run", 10) || !loop.running(); }));
+  EXPECT_TRUE(loop.signal(SIGTERM)) << said("loop");
+  EXPECT_TRUE(train::list_checkpoints(directory_ / "run/model/checkpoints").empty()) << "no save under way";
+  EXPECT_TRUE(eventually([&] { return !loop.running(); })) << "the launcher hangs";
+  EXPECT_EQ(loop.wait(), 75) << said("loop");
+  EXPECT_EQ(processes_with((directory_ / "run").string()), 0) << "an orphan";
   EXPECT_EQ(formats::read_json(directory_ / "run/exit.json").at("code"), 75);
   const int64_t step = train::load_checkpoint(newest("run")).step;
   EXPECT_TRUE(step >= 10 && step < 20) << step;
@@ -220,11 +240,16 @@ TEST_F(SlowFaults, Fault06ASecondTermDuringASaveDiscardsItWhole) {
 
 TEST_F(SlowFaults, Fault09AnExceptionInAHookOfOneRankEndsAllAndIsTold) {
   const auto ranks = over_tcp(4, "rank=1,step=15,point=backward,fault=throw", "run");
+  const std::string words = "RETORT_INJECT: step 15: rank=1,step=15,point=backward,fault=throw";
+  const auto told = [&] {
+    return fs::exists(directory_ / "run1.err") && said("run1").find(words) != std::string::npos;
+  };
+  ASSERT_TRUE(eventually(told)) << said("run1");
+  const auto thrown = Clock::now();
   const std::vector<int> codes = codes_of(ranks);
+  EXPECT_LT(Clock::now() - thrown, std::chrono::seconds(5));
   EXPECT_EQ(codes[1], 70);
   for (const int rank : {0, 2, 3}) EXPECT_EQ(codes[static_cast<size_t>(rank)], 76) << rank;
-  const std::string words = "RETORT_INJECT: step 15: rank=1,step=15,point=backward,fault=throw";
-  EXPECT_THAT(said("run1"), HasSubstr(words));
   const formats::Json exit = formats::read_json(directory_ / "run/exit.json");
   EXPECT_EQ(exit.at("code"), 70);
   EXPECT_THAT(exit.at("message").get<std::string>(), HasSubstr(words));
