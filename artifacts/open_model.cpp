@@ -209,9 +209,13 @@ const data::Tokenizer& OpenedModel::need_tokenizer() const {
   return *tokenizer;
 }
 
-OpenedModel open_model(const Path& path, Log& log) {
+OpenedModel open_model(const Path& path, Log& log, bool strict) {
   const at::NoGradGuard no_grad;
-  OpenedModel model = of(find_model(path), log, /*as_base=*/false);
+  Artifact found = find_model(path);
+  if (const Path own = train::model_checkpoint(found.path);
+      strict && found.kind == Kind::kCheckpoints && !own.empty())
+    found.kind = Kind::kCheckpoint, found.path = own;
+  OpenedModel model = of(found, log, /*as_base=*/false);
   if (model.tokenizer) fit(model, log);
   return model;
 }

@@ -50,7 +50,8 @@ struct OpenedModel {
 // The model that a path leads to; errors as find_model()'s and its reader's. Its own tokenizer fits it: rows of the
 // embedding beyond the tokenizer's ids are padding (Model::set_tokens), an added token without a row is dropped with
 // a warning, another is a DataError.
-OpenedModel open_model(const Path& path, Log& log);
+// `strict`: of a directory of checkpoints the one that has the model, or its error; else the newest that is whole.
+OpenedModel open_model(const Path& path, Log& log, bool strict = false);
 // Where the base of an adapter's folder is: where the folder says, from the working directory or from itself.
 // DataError when nothing is there.
 Path peft_base(const Path& directory, const models::PeftConfig& config);

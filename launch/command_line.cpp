@@ -130,6 +130,8 @@ struct CommandLine {
         ->check(CLI::IsMember({"auto", "never"}) | CLI::ExistingDirectory)
         ->type_name("auto|never|PATH")
         ->capture_default_str();
+    sub->add_flag("--strict", run.strict,
+                  "end with exit code 65 where a checkpoint is damaged, and take none before it instead");
     sub->add_option(
            "--profile", run.profile,
            "tell where so many steps of each training went (time, bytes, FLOPs by operation), and write "

@@ -26,6 +26,7 @@ comm::Facts facts_of(const RunArguments& arguments, const recipes::Recipe& recip
   comm::Facts facts = recipes::recipe_facts(recipe);
   facts["retort"] = program();
   facts["--resume"] = arguments.resume;
+  facts["--strict"] = arguments.strict ? "given" : "not given";
   facts["the verb"] = arguments.only.empty() ? "run" : arguments.only;
   return facts;
 }
@@ -44,9 +45,11 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
   const int64_t all = recipe.run.threads > 0 ? recipe.run.threads : std::thread::hardware_concurrency();
   const int64_t local = recipe.run.threads > 0 ? 1 : started.local.size;  // run.threads is of one process
   const bool start_over = arguments.resume == "never", own = start_over || arguments.resume == "auto";
-  recipes::PipelineOptions options{
-      start_over, arguments.only, own ? Path() : Path(arguments.resume), std::max<int64_t>(1, all / local),
-      {},         at::kCPU};
+  recipes::PipelineOptions options{.start_over = start_over,
+                                   .only = arguments.only,
+                                   .resume_from = own ? Path() : Path(arguments.resume),
+                                   .strict = arguments.strict,
+                                   .threads = std::max<int64_t>(1, all / local)};
   at::set_num_threads(static_cast<int>(options.threads));
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);

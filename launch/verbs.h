@@ -18,6 +18,7 @@ struct RunArguments {
   std::string recipe;
   std::vector<std::string> sets = {};
   std::string resume = "auto";  // auto | never | a checkpoint's path
+  bool strict = false;          // PipelineOptions::strict
   std::string comm = "auto";    // comm::comm_choices()
   std::string only = {};        // a kind of stage: with what it needs, and nothing else
   int64_t profile = 0;          // steps

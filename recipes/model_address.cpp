@@ -7,14 +7,15 @@
 
 namespace retort::recipes {
 
-artifacts::OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log) {
+artifacts::OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log,
+                                  bool strict) {
   if (const auto preset = preset_of(address))
     return artifacts::new_model(preset_spec(*preset), seed, address);
   const Path path = path_of(address, run);
   check<IoError>(std::filesystem::exists(path),
                  "{}: no such model (a checkpoint, run or HF directory, a .gguf file, or preset:NAME)",
                  address);
-  return artifacts::open_model(path, log);
+  return artifacts::open_model(path, log, strict);
 }
 
 std::optional<models::DecoderSpec> model_shape(const std::string& address, const Path& run) {

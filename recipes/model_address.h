@@ -9,8 +9,10 @@
 
 namespace retort::recipes {
 
-// `run` is where stage:NAME lives (empty: no run, so it is a ConfigError); `seed` makes a preset's weights.
-artifacts::OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log);
+// `run` is where stage:NAME lives (empty: no run, so it is a ConfigError); `seed` makes a preset's weights. `strict` is
+// artifacts/open_model.h's.
+artifacts::OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log,
+                                  bool strict = false);
 
 // Its shape without the weights (artifacts/model_shape.h); nothing where there is none yet.
 std::optional<models::DecoderSpec> model_shape(const std::string& address, const Path& run);

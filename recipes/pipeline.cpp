@@ -165,6 +165,7 @@ class Pipeline {
                                product += text;
                                return true;
                              },
+                         .strict = options_.strict,
                          .profile = options_.profile};
     const StageOutcome outcome = kind_of(job.stage).run(context);
     if (outcome.preempted) return false;

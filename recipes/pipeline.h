@@ -19,7 +19,8 @@ struct PipelineOptions {
   bool start_over = false;  // put finished work aside
   std::string only = {};    // a kind: its stages and what they need are run, the others left; or ""
   Path resume_from = {};    // a checkpoint outside the run that a training stage continues; or ""
-  int64_t threads = 1;      // of each process
+  bool strict = false;  // a damaged checkpoint is an error, and none before it is taken (train/checkpoint.h)
+  int64_t threads = 1;  // of each process
   kernels::CpuTuning tuning = {};
   at::Device device = at::kCPU;
   int64_t profile = 0;  // steps of each training stage: train/profile.h

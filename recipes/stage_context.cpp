@@ -19,7 +19,7 @@ at::ScalarType StageContext::precision(const std::string& wanted, comm::Comm& gr
 }
 
 artifacts::OpenedModel StageContext::open_model(const std::string& address, Log& to) const {
-  return recipes::open_model(address, run, seed(), to);
+  return recipes::open_model(address, run, seed(), to, strict);
 }
 
 Path StageContext::out(const char* file, bool is_file) const {

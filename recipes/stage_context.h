@@ -55,6 +55,8 @@ struct StageContext {
   // Of a stage by itself: the places that it writes its file to, instead of its directory.
   std::vector<Path> outs = {};
 
+  bool strict = false;  // nothing is taken instead of a damaged checkpoint
+
   int64_t profile = 0;  // steps of which training tells where their time goes: train/profile.h
 
   // Where the stage's file goes: the first of `outs`, else its directory, or a file of that name in it.

@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "comm/together.h"
 #include "core/digest.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
@@ -133,7 +134,7 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
 }
 
 std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log, comm::Comm& comm,
-                                                       int64_t until) {
+                                                       int64_t until, bool strict) {
   std::string names;
   if (comm.rank() == 0)
     for (const Path& path : list_checkpoints(directory))
@@ -142,6 +143,10 @@ std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Lo
   std::istringstream lines(names);
   for (std::string name; std::getline(lines, name);) {
     std::optional<LoadedCheckpoint> loaded;
+    if (strict) {
+      comm::together(comm, [&] { loaded = load_checkpoint(directory / name); });
+      return loaded;
+    }
     try {
       loaded = load_checkpoint(directory / name);
     } catch (const CheckpointError& error) {

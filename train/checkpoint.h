@@ -50,9 +50,10 @@ LoadedCheckpoint load_checkpoint(const Path& path);
 // are damaged.
 std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log);
 // The same for a group: rank 0 lists the candidates, and all take the newest that is whole on every rank.
-// `until`: of those up to this step, or nothing when there is none of them.
+// `until`: of those up to this step, or nothing when there is none of them. `strict`: the newest, or the error of it, by
+// the ranks' together().
 std::optional<LoadedCheckpoint> load_latest_checkpoint(const Path& directory, Log& log, comm::Comm& comm,
-                                                       int64_t until = INT64_MAX);
+                                                       int64_t until = INT64_MAX, bool strict = false);
 // The one whose weights are the run's model: the best that the newest one names, when that is there (train.keep_best),
 // else the newest. Without reading their tensors; "" when there is none.
 Path model_checkpoint(const Path& directory);

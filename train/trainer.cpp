@@ -300,7 +300,8 @@ void Trainer::refuse_more(const RunState& state) const {
 RunState Trainer::go_back(const RunState& state) {
   const LeftOut out = state.guard.around();
   const Path directory = parts_.directory / kCheckpoints;
-  const auto checkpoint = load_latest_checkpoint(directory, parts_.log, parts_.step.comm, out.first);
+  const auto checkpoint =
+      load_latest_checkpoint(directory, parts_.log, parts_.step.comm, out.first, parts_.strict);
   check<NonFiniteError>(
       checkpoint.has_value(),
       "[train] step {}: {} steps in a row were skipped, and there is no checkpoint of step {} or before to "
@@ -431,7 +432,8 @@ TrainReport Trainer::report(const RunState& state, bool preempted) const {
 
 RunState Trainer::restore() {
   if (parts_.step.comm.rank() == 0) parts_.files.make_directories(parts_.directory);
-  auto checkpoint = load_latest_checkpoint(parts_.directory / kCheckpoints, parts_.log, parts_.step.comm);
+  auto checkpoint = load_latest_checkpoint(parts_.directory / kCheckpoints, parts_.log, parts_.step.comm,
+                                           INT64_MAX, parts_.strict);
   if (!checkpoint && !parts_.resume_from.empty()) checkpoint = load_checkpoint(parts_.resume_from);
   if (!checkpoint) return {.guard = new_guard()};
   RunState state = continued(*checkpoint);

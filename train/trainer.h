@@ -59,6 +59,7 @@ struct TrainerParts {
   RangeFiles& ranges = local_ranges();  // for what ranks write together
   int64_t profile =
       0;  // steps, after two others, of which rank 0 tells where their time goes (train/profile.h)
+  bool strict = false;  // a damaged checkpoint ends the run, and the one before is not taken instead
 };
 
 class Metrics;  // train/metrics.h

@@ -301,7 +301,8 @@ class Training {
          .resume_from = start(),
          .flops_per_token = model_->flops_per_token(stage_.get<DataOptions>().sequence),
          .ceiling = ceiling(),
-         .profile = context_.profile},
+         .profile = context_.profile,
+         .strict = context_.strict},
         options_,
         micro_batches};
   }

@@ -125,6 +125,31 @@ TEST_F(PipelineTest, ACaptureWithoutItsStageWritesNothing) {
   EXPECT_EQ(json("exit.json").at("code"), 0);
 }
 
+// Training that would go on from it, and a stage that reads the model.
+TEST_F(PipelineTest, Fault11AStrictRunRefusesADamagedCheckpoint) {
+  const std::vector<std::string> sets = {"train.steps=4", "train.checkpoint_every=2"};
+  run(recipe(sets));
+  const Path newest = in_run("model/checkpoints/step_00000004");
+  const auto damage = [&] { std::filesystem::resize_file(newest / "optimizer.safetensors", 100); };
+  Recipe further = recipe(sets);
+  further.stages.back() = further.stages[1];
+  further.stages.back().name = "further";
+  further.stages.back().get<ModelOptions>().from = "stage:model";
+  damage();
+  EXPECT_THAT(error_of(further, {.strict = true}), HasSubstr("step_00000004/optimizer.safetensors"));
+  EXPECT_EQ(json("exit.json").at("code"), 65);
+  EXPECT_THAT(run(further), HasSubstr("falling back"));
+  EXPECT_EQ(json("further/result.json").at("steps"), 4);
+
+  std::filesystem::remove(in_run("model/result.json"));  // as if it had been stopped
+  EXPECT_THAT(error_of(recipe(sets), {.strict = true}), HasSubstr("step_00000004/optimizer.safetensors"));
+  EXPECT_EQ(json("exit.json").at("code"), 65);
+  EXPECT_THAT(run(recipe(sets)), HasSubstr("falling back"));
+  std::filesystem::remove(in_run("model/result.json"));
+  run(recipe(sets), {.strict = true});  // whole again
+  EXPECT_EQ(json("model/result.json").at("steps"), 4);
+}
+
 TEST_F(PipelineTest, HalvesOfFilesAreSwept) {
   run(recipe());
   std::filesystem::remove(in_run("model/result.json"));

@@ -51,9 +51,9 @@ class RecipeRun : public ::testing::Test {
     return ::testing::internal::GetCapturedStderr() + ::testing::internal::GetCapturedStdout();
   }
   // Of a run that is to fail.
-  std::string error_of(const Recipe& recipe) {
+  std::string error_of(const Recipe& recipe, const PipelineOptions& options = {}) {
     try {
-      run(recipe);
+      run(recipe, options);
     } catch (const Error& error) {
       code_ = error.code();
       return error.what();

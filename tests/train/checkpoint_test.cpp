@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "comm/comm.h"
 #include "core/digest.h"
 #include "core/error.h"
 #include "tests/testing.h"
@@ -310,6 +311,30 @@ TEST(Checkpoint, Fault11ATruncatedOrMissingFileFallsBackWithAWarning) {
       expect_content(*loaded, 10);
       EXPECT_TRUE(log.says(name) && log.says("step_00000020") && log.says("warning")) << log.text();
     }
+}
+
+TEST(Checkpoint, Fault11AStrictLoadRefusesADamagedNewestOneOnEveryRank) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20}) save(run.path(), step);
+  CapturedLog log;
+  const auto self = comm::make_self_comm();
+  const auto strict = [&](comm::Comm& comm, int64_t until = INT64_MAX) {
+    return load_latest_checkpoint(run.path(), *log, comm, until, /*strict=*/true);
+  };
+  expect_content(*strict(*self), 20);
+  flip_bit(run / "step_00000020/weights.safetensors", 150);
+  EXPECT_THROW(strict(*self), CheckpointError);
+  expect_content(*strict(*self, 10), 10);
+  comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+    try {
+      strict(comm);
+      ADD_FAILURE() << "rank " << comm.rank() << " goes on";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kBadData);
+      EXPECT_THAT(error.what(), ::testing::HasSubstr("step_00000020/weights.safetensors"));
+    }
+  });
+  EXPECT_EQ(log.text(), "");
 }
 
 TEST(Checkpoint, AllDamagedIsAnError) {
