@@ -12,6 +12,7 @@
 
 #include "core/errno_text.h"
 #include "core/error.h"
+#include "core/input_file.h"
 
 namespace retort {
 namespace {
@@ -148,11 +149,12 @@ MappedFile::~MappedFile() {
 }
 
 std::string read_text(const Path& path, uint64_t limit) {
-  const auto file = MappedFile::open(path);
-  const auto bytes = file->bytes();
-  check<DataError>(bytes.size() <= limit, "{}: is {} bytes, more than the {} allowed here", path.string(),
-                   bytes.size(), limit);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  const InputFile file(path);
+  check<DataError>(file.size() <= limit, "{}: is {} bytes, more than the {} allowed here", path.string(),
+                   file.size(), limit);
+  std::string text(file.size(), '\0');
+  text.resize(file.read(0, std::as_writable_bytes(std::span(text))));
+  return text;
 }
 
 DirectoryLock::DirectoryLock(const Path& directory) {

@@ -1,82 +1,25 @@
 #include "data/byte_source.h"
 
-#include <fcntl.h>
 #include <lzma.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <utility>
 #include <vector>
 
-#include "core/errno_text.h"
 #include "core/error.h"
+#include "core/input_file.h"
 
 namespace retort::data {
 namespace {
 
 constexpr size_t kWindow = size_t{1} << 20;
 
-// Read by position: a file that becomes shorter meanwhile ends there, where a mapping would kill the process.
-class InputFile {
- public:
-  explicit InputFile(const Path& path) : path_(path.string()) {
-    descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (descriptor_ < 0) fail_errno("open");
-    struct stat info {};
-    const bool known = ::fstat(descriptor_, &info) == 0;
-    const int reason = errno;
-    if (known && S_ISREG(info.st_mode)) {
-      size_ = static_cast<uint64_t>(info.st_size);
-      return;
-    }
-    ::close(descriptor_);
-    check<IoError>(!known, "{}: cannot read: not a regular file", path_);
-    errno = reason;
-    fail_errno("read");
-  }
-  ~InputFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  InputFile(InputFile&& other) noexcept
-      : path_(std::move(other.path_)),
-        descriptor_(std::exchange(other.descriptor_, -1)),
-        size_(other.size_) {}
-  InputFile& operator=(InputFile&&) = delete;
-
-  size_t read(uint64_t at, std::span<char> out) const {  // fewer bytes than wanted only at the end
-    size_t done = 0;
-    while (done < out.size()) {
-      const ssize_t got =
-          ::pread(descriptor_, out.data() + done, out.size() - done, static_cast<off_t>(at + done));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) fail_errno("read");
-      if (got == 0) break;
-      done += static_cast<size_t>(got);
-    }
-    return done;
-  }
-  const std::string& path() const { return path_; }
-  uint64_t size() const { return size_; }  // when it was opened
-
- private:
-  [[noreturn]] void fail_errno(const char* doing) const {
-    fail<IoError>("{}: cannot {}: {}", path_, doing, errno_text());
-  }
-
-  std::string path_;
-  int descriptor_ = -1;
-  uint64_t size_ = 0;
-};
-
 class PlainSource final : public ByteSource {
  public:
   explicit PlainSource(InputFile file) : file_(std::move(file)) {}
   size_t read(std::span<char> out) override {
-    const size_t count = file_.read(at_, out);
+    const size_t count = file_.read(at_, std::as_writable_bytes(out));
     at_ += count;
     return count;
   }
@@ -96,7 +39,7 @@ class PackedSource : public ByteSource {
   PackedSource(InputFile file, const char* format) : file_(std::move(file)), format_(format) {}
   std::span<const char> rest() {  // of the window; empty only at the end
     if (used_ == held_) {
-      held_ = file_.read(at_, window_);
+      held_ = file_.read(at_, std::as_writable_bytes(std::span(window_)));
       used_ = 0;
     }
     return std::span(window_).subspan(used_, held_ - used_);
@@ -219,7 +162,7 @@ class XzSource final : public PackedSource {
 std::unique_ptr<ByteSource> open_bytes(const Path& path) {
   InputFile file(path);
   char start[6];
-  const std::string_view head(start, file.read(0, start));
+  const std::string_view head(start, file.read(0, std::as_writable_bytes(std::span(start))));
   if (head.starts_with("\x1f\x8b")) return std::make_unique<GzipSource>(std::move(file));
   if (head.starts_with("\x28\xb5\x2f\xfd")) return std::make_unique<ZstdSource>(std::move(file));
   if (head == std::string_view("\xfd"

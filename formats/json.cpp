@@ -131,13 +131,7 @@ const Json& member(const Json& object, std::string_view key, std::string_view so
 
 Json parse_json(std::string_view text, std::string_view source) { return Builder(text, source).build(); }
 
-Json read_json(const Path& path, uint64_t limit) {
-  const auto file = MappedFile::open(path);
-  const auto bytes = file->bytes();
-  check<DataError>(bytes.size() <= limit, "{}: is {} bytes, more than the {} allowed here", path.string(),
-                   bytes.size(), limit);
-  return parse_json({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path.string());
-}
+Json read_json(const Path& path, uint64_t limit) { return parse_json(read_text(path, limit), path.string()); }
 
 int64_t json_integer(const Json& object, std::string_view key, std::string_view source) {
   const Json& value = member(object, key, source);

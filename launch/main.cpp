@@ -8,6 +8,7 @@
 #include "comm/together.h"
 #include "core/errno_text.h"
 #include "launch/command_line.h"
+#include "launch/lost_pages.h"
 #include "launch/signals.h"
 
 namespace {
@@ -38,6 +39,7 @@ int ended(ExitCode code) {
 int main(int argc, char** argv) {
   using namespace retort;
   launch::fail_at_file_limits();
+  launch::fail_at_lost_pages();
   try {
     return ended(launch::parse_command_line({argv + 1, argv + argc})());
   } catch (const comm::SharedError& error) {

@@ -4,7 +4,7 @@
 // with the code that it has earned: srun, mpirun and torchrun send SIGTERM to all ranks as soon as the first has ended
 // with 75, so after a request the signals stay blocked.
 //
-// A thread waits for the signals and all others block them; no handler is installed, and none may be.
+// A thread waits for the signals and all others block them; no handler is installed, and none that returns may be.
 // oneDNN's AVX-512 products run with the stack pointer inside a workspace on the heap: a handler on such a
 // thread would write its frame over what lies there.
 //

@@ -4,6 +4,7 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/input_file.h"
 
 namespace retort::train {
 namespace {
@@ -13,6 +14,7 @@ using formats::Json;
 constexpr const char* kFormat = "retort-checkpoint";
 constexpr int64_t kVersion = 2;  // 1 has digests of whole tensors and files
 constexpr uint64_t kManifestLimit = uint64_t{1} << 28;
+constexpr uint64_t kPiece = uint64_t{1} << 20;  // that is read at a time
 
 // XXH3 of digests, each eight bytes, the lowest first.
 class DigestOfDigests {
@@ -39,36 +41,66 @@ bool has_digest(const Json& entry, uint64_t digest) {
   return hex(digest) == formats::json_text(entry, "xxh3", "manifest");
 }
 
-void verify_blocks(const std::string& source, std::span<const std::byte> bytes, const Json& entry) {
+// Digests of runs of a file's bytes. They are read, a piece at a time: what the disk refuses is a damaged checkpoint, where a
+// mapping would end the process.
+class RunDigests {
+ public:
+  explicit RunDigests(const InputFile& file) : file_(file), piece_(std::min(file.size(), kPiece)) {}
+  uint64_t operator()(uint64_t begin, uint64_t end) {
+    Digest digest;
+    while (begin < end) {
+      if (begin < at_ || begin >= at_ + held_) {
+        at_ = begin;
+        held_ = file_.read(begin, piece_);
+        check<CheckpointError>(held_ > 0, "{}: has become shorter", file_.path());
+      }
+      const uint64_t count = std::min(end, at_ + held_) - begin;
+      digest.add(std::span(piece_).subspan(begin - at_, count));
+      begin += count;
+    }
+    return digest.value();
+  }
+
+ private:
+  const InputFile& file_;
+  std::vector<std::byte> piece_;
+  uint64_t at_ = 0, held_ = 0;
+};
+
+void verify_blocks(const InputFile& file, const Json& entry) {
+  const std::string& source = file.path();
+  RunDigests digest_of(file);
   const Json& tensors = entry.at("tensors");
-  uint64_t at = tensors.empty() ? bytes.size() : bytes_of(tensors.front(), "begin");
-  check<CheckpointError>(at <= bytes.size(), "{}: its tensors begin beyond its end", source);
+  uint64_t at = tensors.empty() ? file.size() : bytes_of(tensors.front(), "begin");
+  check<CheckpointError>(at <= file.size(), "{}: its tensors begin beyond its end", source);
   DigestOfDigests whole;
-  whole.add(xxh3(bytes.first(at)));
+  whole.add(digest_of(0, at));
   for (const Json& tensor : tensors) {
     const uint64_t begin = bytes_of(tensor, "begin"), end = bytes_of(tensor, "end"),
                    block = bytes_of(tensor, "block");
     const std::string name = formats::json_text(tensor, "name", "manifest");
-    check<CheckpointError>(begin == at && begin <= end && end <= bytes.size() && block > 0,
+    check<CheckpointError>(begin == at && begin <= end && end <= file.size() && block > 0,
                            "{}: {} has an impossible place in it", source, name);
     DigestOfDigests digest;
     for (; at < end; at += std::min(block, end - at))
-      digest.add(xxh3(bytes.subspan(at, std::min(block, end - at))));
+      digest.add(digest_of(at, at + std::min(block, end - at)));
     check<CheckpointError>(has_digest(tensor, digest.value()), "{}: damaged: {} does not match its digest",
                            source, name);
     whole.add(digest.value());
   }
-  check<CheckpointError>(at == bytes.size() && has_digest(entry, whole.value()),
+  check<CheckpointError>(at == file.size() && has_digest(entry, whole.value()),
                          "{}: damaged: it does not match its digest", source);
 }
 
 // Of version 1.
-void verify_whole(const std::string& source, std::span<const std::byte> bytes, const Json& entry) {
-  if (has_digest(entry, xxh3(bytes))) return;
+void verify_whole(const InputFile& file, const Json& entry) {
+  const std::string& source = file.path();
+  RunDigests digest_of(file);
+  if (has_digest(entry, digest_of(0, file.size()))) return;
   for (const Json& tensor : entry.at("tensors")) {
     const uint64_t begin = bytes_of(tensor, "begin"), end = bytes_of(tensor, "end");
-    if (begin > end || end > bytes.size()) continue;
-    check<CheckpointError>(has_digest(tensor, xxh3(bytes.subspan(begin, end - begin))),
+    if (begin > end || end > file.size()) continue;
+    check<CheckpointError>(has_digest(tensor, digest_of(begin, end)),
                            "{}: damaged: {} does not match its digest", source,
                            formats::json_text(tensor, "name", "manifest"));
   }
@@ -123,13 +155,11 @@ Json read_manifest(const Path& checkpoint) {
 }
 
 void verify_file(const Path& path, const Json& entry, int64_t version) {
-  const std::string source = path.string();
-  const auto file = MappedFile::open(path);
-  const std::span<const std::byte> bytes = file->bytes();
+  const InputFile file(path);
   const uint64_t expected = bytes_of(entry, "bytes");
-  check<CheckpointError>(bytes.size() == expected, "{}: must have {} bytes, got {}", source, expected,
-                         bytes.size());
-  (version == 1 ? verify_whole : verify_blocks)(source, bytes, entry);
+  check<CheckpointError>(file.size() == expected, "{}: must have {} bytes, got {}", file.path(), expected,
+                         file.size());
+  (version == 1 ? verify_whole : verify_blocks)(file, entry);
 }
 
 }  // namespace retort::train

@@ -151,6 +151,29 @@ class SlowFaults : public ::testing::Test {
   testing::TemporaryDirectory directory_;
 };
 
+// A disk of its own in memory, where this process may mount one.
+class SmallDisk {
+ public:
+  SmallDisk(Path path, const char* size) : path_(std::move(path)) {
+    fs::create_directory(path_);
+    mounted_ = shell("mount -t tmpfs -o size={} tmpfs '{}' 2>/dev/null", size, path_.string()) == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) shell("umount '{}'", path_.string());
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  bool mounted() const { return mounted_; }
+
+ private:
+  template <class... Args>
+  static int shell(fmt::format_string<Args...> text, Args&&... args) {
+    return std::system(fmt::format(text, std::forward<Args>(args)...).c_str());
+  }
+  const Path path_;
+  bool mounted_ = false;
+};
+
 bool has_mpirun() { return comm::mpi_missing().empty() && std::system("command -v mpirun >/dev/null") == 0; }
 
 }  // namespace
@@ -231,7 +254,9 @@ TEST_F(SlowFaults, Fault06ASecondTermDuringASaveDiscardsItWhole) {
   ASSERT_TRUE(eventually([&] { return came_to("run", 15) || !ranks[0]->running(); }));
   std::this_thread::sleep_for(std::chrono::milliseconds(500));  // the first is in
   EXPECT_TRUE(ranks[0]->signal(SIGTERM));
+  const auto sent = Clock::now();
   const std::vector<int> codes = codes_of(ranks);
+  EXPECT_LT(Clock::now() - sent, std::chrono::seconds(10));  // what launch/mpirun_loop.sh gives them
   EXPECT_EQ(codes[0], 128 + SIGTERM) << said("run0");
   EXPECT_EQ(codes[1], 76) << said("run1");
   EXPECT_EQ(train::load_checkpoint(newest("run")).step, 10);
@@ -254,6 +279,38 @@ TEST_F(SlowFaults, Fault09AnExceptionInAHookOfOneRankEndsAllAndIsTold) {
   EXPECT_EQ(exit.at("code"), 70);
   EXPECT_THAT(exit.at("message").get<std::string>(), HasSubstr(words));
   expect_to_end_as_undisturbed("run");
+}
+
+TEST_F(SlowFaults, Fault10ARunWithASlowRankGoesOnAndNamesIt) {
+  const auto ranks = over_tcp(4, "rank=2,step=11..20,point=before_step,fault=slow:500", "run");
+  EXPECT_THAT(codes_of(ranks), Each(0)) << said("run0");
+  EXPECT_THAT(said("run0"), HasSubstr("rank 2 has held the others up for "));
+  expect_as_undisturbed("run");
+}
+
+// Its text fits, and no checkpoint does.
+TEST_F(SlowFaults, Fault15ADiskThatIsFullForEverySaveEndsTheRunInOrder) {
+  const SmallDisk disk(directory_ / "run", "400k");
+  if (!disk.mounted()) GTEST_SKIP() << "no right to mount a disk";
+  EXPECT_EQ(execute(command("run"), "job"), 74) << said("job");
+  EXPECT_THAT(said("job"), HasSubstr("step 10 could not be saved, training goes on: "));
+  EXPECT_THAT(said("job"), HasSubstr("step 30 could not be saved (3 in a row): "));
+  EXPECT_THAT(said("job"), HasSubstr("no space left: a checkpoint takes "));
+  EXPECT_TRUE(fs::is_empty(directory_ / "run/model/checkpoints"));
+  EXPECT_EQ(formats::read_json(directory_ / "run/exit.json").at("code"), 74);
+}
+
+// The model's weights are a hole in its file, whose pages a full disk cannot give: a read of a mapping that fails.
+TEST_F(SlowFaults, Fault16AMappedModelThatTheDiskRefusesIsNamed) {
+  const SmallDisk disk(directory_ / "disk", "64k");
+  if (!disk.mounted()) GTEST_SKIP() << "no right to mount a disk";
+  const Path model = directory_ / "disk/model.bin";
+  constexpr int32_t kHeader[] = {64, 128, 1, 2, 2, 256, 64};  // llama2.c's
+  std::ofstream(model, std::ios::binary).write(reinterpret_cast<const char*>(kHeader), sizeof kHeader);
+  fs::resize_file(model, 238'364);
+  std::ofstream(directory_ / "disk/rest") << std::string(100'000, 'a');
+  EXPECT_EQ(execute({binary().string(), "inspect", model.string()}, "inspect"), 74);
+  EXPECT_THAT(said("inspect"), HasSubstr("retort: " + model.string() + ": cannot read: the disk refuses it"));
 }
 
 TEST_F(SlowFaults, Fault21FourProcessesSkipTheNaNOfOne) {

@@ -1,5 +1,7 @@
 #include "recipes/pipeline.h"
 
+#include <unistd.h>
+
 #include "data/token_shards.h"
 #include "formats/json.h"
 #include "recipes/validate.h"
@@ -20,6 +22,18 @@ stages:
   - { name: model, kind: train }
   - { name: report, kind: report }
 )";
+
+// Modes hold for this user, who is not root while the object lives.
+class Mortal {
+ public:
+  Mortal() { EXPECT_TRUE(before_ != 0 || ::seteuid(65534) == 0); }
+  ~Mortal() { EXPECT_EQ(::seteuid(before_), 0); }
+  Mortal(const Mortal&) = delete;
+  Mortal& operator=(const Mortal&) = delete;
+
+ private:
+  const uid_t before_ = ::geteuid();
+};
 
 class PipelineTest : public RecipeRun {
  protected:
@@ -148,6 +162,27 @@ TEST_F(PipelineTest, Fault11AStrictRunRefusesADamagedCheckpoint) {
   std::filesystem::remove(in_run("model/result.json"));
   run(recipe(sets), {.strict = true});  // whole again
   EXPECT_EQ(json("model/result.json").at("steps"), 4);
+}
+
+// Before a run, and when one is to go on.
+TEST_F(PipelineTest, Fault16ADirectoryThatMayOnlyBeReadIsNamed) {
+  namespace fs = std::filesystem;
+  const fs::perms only_read = fs::perms::owner_read | fs::perms::owner_exec | fs::perms::group_read |
+                              fs::perms::group_exec | fs::perms::others_read | fs::perms::others_exec;
+  const auto error = [&](const std::vector<std::string>& sets) {
+    const Mortal user;
+    return error_of(recipe(sets));
+  };
+  fs::permissions(directory_.path(), only_read);
+  EXPECT_THAT(error({}), HasSubstr(in_run("").parent_path().string() + ": cannot create directory: "));
+  EXPECT_EQ(code_, ExitCode::kInputOutput);
+  fs::permissions(directory_.path(), fs::perms::owner_all);
+  run(recipe());
+  fs::permissions(directory_.path(), only_read);
+  fs::permissions(in_run(""), only_read);
+  EXPECT_THAT(error({"train.steps=3"}), HasSubstr(in_run(".lock").string() + ": cannot create: Permission"));
+  EXPECT_EQ(code_, ExitCode::kInputOutput);
+  for (const Path& path : {directory_.path(), in_run("")}) fs::permissions(path, fs::perms::owner_all);
 }
 
 TEST_F(PipelineTest, HalvesOfFilesAreSwept) {

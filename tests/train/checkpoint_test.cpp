@@ -8,6 +8,7 @@
 #include "comm/comm.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "tests/refused_reads.h"
 #include "tests/testing.h"
 #include "tests/train/captured_log.h"
 #include "tests/train/faulty_files.h"
@@ -335,6 +336,32 @@ TEST(Checkpoint, Fault11AStrictLoadRefusesADamagedNewestOneOnEveryRank) {
     }
   });
   EXPECT_EQ(log.text(), "");
+}
+
+TEST(Checkpoint, Fault16OneThatTheDiskRefusesFallsBackWithAWarning) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20}) save(run.path(), step);
+  testing::Reads reads;
+  for (const std::string& name : kFiles) {
+    reads.refused = "step_00000020/" + name;
+    CapturedLog log;
+    expect_content(*load_latest_checkpoint(run.path(), *log), 10);
+    EXPECT_TRUE(log.says(reads.refused + ": cannot read: Input/output error")) << log.text();
+    EXPECT_THROW(load_latest_checkpoint(run.path(), *log, *comm::make_self_comm(), 20, /*strict=*/true),
+                 CheckpointError);
+  }
+  reads.refused = "/weights.safetensors";
+  CapturedLog log;
+  EXPECT_THROW(load_latest_checkpoint(run.path(), *log), CheckpointError);
+}
+
+TEST(Checkpoint, Fault16InterruptedAndShortReadsGoOn) {
+  TemporaryDirectory run;
+  save(run.path(), 10);
+  testing::Reads reads;
+  reads.interruptions = 20, reads.most = 13;
+  expect_content(load_checkpoint(run / "step_00000010"), 10);
+  EXPECT_EQ(reads.interruptions, 0);
 }
 
 TEST(Checkpoint, AllDamagedIsAnError) {
