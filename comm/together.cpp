@@ -4,12 +4,14 @@
 
 #include <system_error>
 
+#include "comm/faulty_machine.h"
+
 namespace retort::comm {
 namespace {
 
 constexpr ExitCode kCodes[] = {ExitCode::kUsage,       ExitCode::kBadData,   ExitCode::kInternal,
                                ExitCode::kInputOutput, ExitCode::kPreempted, ExitCode::kCommunication,
-                               ExitCode::kNonFinite,   ExitCode{78}};  // the last is train/replicas.h's
+                               ExitCode::kNonFinite,   kFaultyMachine};
 
 ExitCode code_of(int64_t value) {
   for (const ExitCode code : kCodes)

@@ -5,13 +5,13 @@
 #include <cstdint>
 
 #include "comm/comm.h"
-#include "core/error.h"
+#include "comm/faulty_machine.h"
 #include "formats/safetensors.h"
 #include "train/step.h"
 
 namespace retort::train {
 
-inline constexpr ExitCode kFaultyMachine{78};
+using comm::kFaultyMachine;
 
 // What every rank has the same of, by name: masters, the objective's too, or working values where masters are divided and
 // these are not.

@@ -4,6 +4,8 @@
 
 #include <atomic>
 
+#include "comm/faulty_machine.h"
+
 namespace retort::comm {
 
 TEST(Together, EveryRankHearsOfTheLowestFailure) {
@@ -24,6 +26,7 @@ TEST(Together, EveryRankHearsOfTheLowestFailure) {
 }
 
 TEST(Together, EveryCodeComesThrough) {
+  EXPECT_EQ(static_cast<int>(kFaultyMachine), 78);
   for (const int code : {2, 65, 70, 74, 75, 76, 77, 78})
     comm::run_thread_ranks(2, [&](comm::Comm& comm) {
       try {
