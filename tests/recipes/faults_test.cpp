@@ -288,6 +288,16 @@ TEST_F(SlowFaults, Fault10ARunWithASlowRankGoesOnAndNamesIt) {
   expect_as_undisturbed("run");
 }
 
+TEST_F(SlowFaults, Fault11AStrictRunEndsWith65WhereTheNewestCheckpointIsDamaged) {
+  ASSERT_THAT(codes_of(over_tcp(2, "rank=0,step=15,point=before_step,fault=sigterm", "run")), Each(75))
+      << said("run0");
+  const Path weights = newest("run") / "weights.safetensors";
+  fs::resize_file(weights, 1000);
+  EXPECT_THAT(codes_of(over_tcp(2, "", "run", {"--strict"})), Each(65)) << said("run0");
+  EXPECT_THAT(said("run0"), HasSubstr(weights.string() + ": must have "));
+  expect_to_end_as_undisturbed("run");
+}
+
 // Its text fits, and no checkpoint does.
 TEST_F(SlowFaults, Fault15ADiskThatIsFullForEverySaveEndsTheRunInOrder) {
   const SmallDisk disk(directory_ / "run", "400k");
