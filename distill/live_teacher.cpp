@@ -7,7 +7,6 @@
 #include "core/host_tensor.h"
 #include "core/shape.h"
 #include "distill/teacher.h"
-#include "train/owners.h"
 
 namespace retort::distill {
 namespace {
@@ -26,7 +25,7 @@ models::TokenBlock window(const data::Batch& batch, int64_t begin, int64_t token
 
 class LiveTeacher final : public Teacher {
  public:
-  LiveTeacher(std::unique_ptr<models::Model> model, TeacherRanks ranks) : model_(std::move(model)) {
+  explicit LiveTeacher(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
     for (models::Parameter& p : model_->parameters().unique()) {
       check<NonFiniteError>(
           p.role == models::Role::kScale ||  // a scale has no value before its first step on the grid
@@ -35,10 +34,6 @@ class LiveTeacher final : public Teacher {
       p.freeze();
       p.master = p.working.detach();  // nothing trains it, so a master of its own is freed
     }
-    if (ranks.comm == nullptr || model_->weight_groups() == nullptr) return;
-    owners_ = std::make_unique<train::Owners>(train::Trained(model_->parameters()), *ranks.comm,
-                                              train::Divided::kParameters, model_.get(), ranks.replicas);
-    owners_->divide_weights();
   }
 
   TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>& layers) override {
@@ -68,7 +63,6 @@ class LiveTeacher final : public Teacher {
 
  private:
   std::unique_ptr<models::Model> model_;
-  std::unique_ptr<train::Owners> owners_;  // where ranks divide the weights
 };
 
 }  // namespace
@@ -83,8 +77,8 @@ std::string fingerprint(const models::Parameters& parameters) {
   return hex(digest.value());
 }
 
-std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model, TeacherRanks ranks) {
-  return std::make_unique<LiveTeacher>(std::move(model), ranks);
+std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model) {
+  return std::make_unique<LiveTeacher>(std::move(model));
 }
 
 }  // namespace retort::distill

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "comm/comm.h"
 #include "core/section.h"
 #include "data/batch_stream.h"
 #include "distill/teacher_cache.h"
@@ -48,17 +47,10 @@ class Teacher {
 // it does not depend on the precision of a machine's products.
 std::string fingerprint(const models::Parameters& parameters);
 
-// Ranks that keep a share of a teacher's weights each and bring a layer's when it is read (train/gathered_weights.h). All
-// call signal() alike.
-struct TeacherRanks {
-  comm::Comm* comm = nullptr;  // nullptr: each rank has all weights
-  int64_t replicas = 1;        // groups that divide them
-};
-
 // A loaded model. Its working weights may be bf16 and must be finite (NonFiniteError); masters that are other
 // tensors are freed. Rows longer than its context are read in windows, whose first tokens see little before
-// them. A model that has no weight_groups() stays whole on every rank.
-std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model, TeacherRanks ranks = {});
+// them.
+std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model);
 
 // The labels of caches, one for each source of the batches. The caller has checked that each cache is of its
 // source's text.

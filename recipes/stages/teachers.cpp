@@ -11,7 +11,6 @@
 #include "models/on_device.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
-#include "train/owners.h"
 
 namespace retort::recipes {
 namespace {
@@ -51,15 +50,12 @@ struct Maker {
   comm::Comm& comm;
   Log& log;
 
-  // `always`: it reads every batch.
-  std::unique_ptr<distill::Teacher> make(const std::string& key, const TeacherOptions& options,
-                                         bool always = true) const {
-    return options.kind == "cached" ? cached(key, options) : live(key, options, always);
+  std::unique_ptr<distill::Teacher> make(const std::string& key, const TeacherOptions& options) const {
+    return options.kind == "cached" ? cached(key, options) : live(key, options);
   }
 
  private:
-  std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options,
-                                         bool always) const {
+  std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
     const bool bridge = options.bridge == "bytes";
     artifacts::OpenedModel teacher;
     comm::together(comm, [&] {
@@ -79,14 +75,7 @@ struct Maker {
     const int64_t reads = teacher.decoder->context(), sequence = context.stage.get<DataOptions>().sequence;
     if (reads < sequence)
       log.info("{}: reads {} tokens at once, so rows of {} in windows", key, reads, sequence);
-    return distill::make_live_teacher(std::move(teacher.decoder), always ? ranks() : distill::TeacherRanks());
-  }
-
-  // Who divides a teacher's weights, as the student's are.
-  distill::TeacherRanks ranks() const {
-    const auto& parallel = context.stage.get<ParallelOptions>();
-    const bool divide = train::division(parallel.shard) == train::Divided::kParameters;
-    return {divide ? &comm : nullptr, parallel.replicas};
+    return distill::make_live_teacher(std::move(teacher.decoder));
   }
 
   std::unique_ptr<distill::Teacher> bridged(artifacts::OpenedModel teacher) const {
@@ -173,9 +162,7 @@ std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, cons
     const MixedTeacher& one = options.teachers[i];
     std::vector<double> weights = one.source_weights;
     if (weights.empty()) weights = {one.weight};
-    const bool always = std::ranges::find(weights, 0.0) == weights.end();
-    shares.push_back(
-        {maker.make(fmt::format("distill.teachers[{}]", i), one.teacher, always), std::move(weights)});
+    shares.push_back({maker.make(fmt::format("distill.teachers[{}]", i), one.teacher), std::move(weights)});
   }
   return distill::make_mixed_teacher(std::move(shares));
 }

@@ -1,7 +1,5 @@
 #include "distill/teacher.h"
 
-#include <set>
-
 #include "core/error.h"
 #include "models/decoder.h"
 #include "models/weight_map.h"
@@ -44,41 +42,6 @@ TEST(LiveTeacher, GivesTheModelsLastHiddenStateAndHead) {
   EXPECT_TRUE(same_bits(signal.rows.heads.at(0).hidden_ND, same->hidden({batch.tokens_BT}).flatten(0, 1)));
   EXPECT_TRUE(same_bits(signal.rows.heads.at(0).head.weight_VD, same->head().weight_VD));
   EXPECT_EQ(teacher->vocabulary(), 32);
-}
-
-// Bytes of all its tensors, each storage once, that have memory (kernels/tensor_memory.h).
-uint64_t bytes_of(models::Model& model) {
-  std::set<const void*> seen;
-  uint64_t sum = 0;
-  for (const models::Parameter& p : model.parameters().unique())
-    for (const at::Tensor& x : {p.master, p.working})
-      if (x.storage().data() != nullptr && seen.insert(x.storage().unsafeGetStorageImpl()).second)
-        sum += x.storage().nbytes();
-  return sum;
-}
-
-// A rank keeps its share and the last group, whose head the loss reads; the signals are those of a whole one.
-TEST(LiveTeacher, RanksMayDivideItsWeights) {
-  const uint64_t all = bytes_of(*tiny_model(1));
-  for (const int ranks : {2, 4})
-    comm::run_thread_ranks(ranks, [&](comm::Comm& comm) {
-      std::unique_ptr<models::Decoder> model = tiny_model(1);
-      models::Model& weights = *model;
-      const auto last = model->weight_groups()->groups().back();
-      uint64_t head = 0;
-      for (const models::Parameter* p : last) head += static_cast<uint64_t>(p->numel()) * sizeof(float);
-      const std::unique_ptr<Teacher> teacher = make_live_teacher(std::move(model), {.comm = &comm}),
-                                     whole = make_live_teacher(tiny_model(1));
-      EXPECT_LE(bytes_of(weights), all / static_cast<uint64_t>(ranks) + all / 8);
-      for (int64_t turn = 0; turn < 3; ++turn) {
-        const data::Batch batch = batch_of(2 + turn, 8);
-        const TeacherSignal signal = teacher->signal(batch, {1}), want = whole->signal(batch, {1});
-        EXPECT_TRUE(same_bits(signal.rows.heads.at(0).hidden_ND, want.rows.heads.at(0).hidden_ND));
-        EXPECT_TRUE(same_bits(signal.rows.heads.at(0).head.weight_VD, want.rows.heads.at(0).head.weight_VD));
-        EXPECT_TRUE(same_bits(signal.taps.at(0).h_BTD, want.taps.at(0).h_BTD));
-        EXPECT_LE(bytes_of(weights), all / static_cast<uint64_t>(ranks) + all / 8 + head);
-      }
-    });
 }
 
 // Scales that are learned are NaN until the first step on their grid, which a checkpoint may be before.
