@@ -6,11 +6,18 @@
 
 namespace retort::artifacts {
 
-std::unique_ptr<models::Model> copy_of(const models::Model& model) {
+std::unique_ptr<models::Model> copy_of(const models::Model& model, const models::ParameterValues& values) {
   const at::NoGradGuard no_grad;
   auto copy = models::same_shape(model);
-  for (models::Parameter& p : copy->parameters().unique())
-    if (!p.borrowed) p.master.copy_(model.parameters().at(p.name).master);
+  for (models::Parameter& p : copy->parameters().unique()) {
+    const models::Parameter& own = model.parameters().at(p.name);
+    if (!p.borrowed) {
+      p.master.copy_(values ? values(own) : own.master);
+    } else if (values && !p.codes) {
+      p.master = models::f32_of(values, own).clone();
+      p.working = p.master.detach();
+    }
+  }
   return copy;
 }
 

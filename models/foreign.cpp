@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/nearest.h"
 #include "core/shape.h"
+#include "models/stored_model.h"
 
 namespace retort::models {
 namespace {
@@ -66,42 +67,71 @@ void check_tensors(const Parameters& parameters, const std::vector<ForeignTensor
                    fmt::join(extra.begin(), extra.begin() + std::min<ptrdiff_t>(8, std::ssize(extra)), ", "));
 }
 
+// Whether they are the same numbers, without a copy of either.
+bool same_values(const at::Tensor& a, const at::Tensor& b) {
+  const RowBlocks blocks = cut_into_blocks(a.sizes());
+  for (int64_t row = 0; row < blocks.end; row += blocks.step) {
+    const int64_t end = std::min(row + blocks.step, blocks.end);
+    if (!at::equal(a.slice(0, row, end).to(at::kFloat), b.slice(0, row, end).to(at::kFloat))) return false;
+  }
+  return true;
+}
+
 // Gives each parameter's part of the file. Slices of a fused tensor follow each other: it is read once.
 class Reader {
  public:
-  explicit Reader(const ForeignFile& file) : file_(file) {}
+  Reader(ForeignFile file, const Parameters& parameters, const std::vector<ForeignTensor>& tensors)
+      : file_(std::move(file)) {
+    for (const ForeignTensor& t : tensors) {
+      Places& places = of_[parameters.at(t.parameter).name];
+      if (!is_alias(parameters, t))
+        places.own = t;
+      else if (file_.shapes.contains(t.name))
+        places.aliases.push_back(t);
+    }
+  }
 
-  at::Tensor values(const ForeignTensor& t) {
-    if (t.name != name_) whole_ = file_.values(t.name), name_ = t.name;
-    check<DataError>(whole_.is_floating_point(), "{}: {} must hold floating point numbers, got {}",
-                     file_.where, t.name, c10::toString(whole_.scalar_type()));
-    const at::Tensor values = t.transposed ? whole_.t() : whole_;
-    return t.rows > 0 ? values.narrow(0, t.row_begin, t.rows) : values;
+  at::Tensor values(const Parameter& p) {
+    const at::NoGradGuard no_grad;
+    const Places& places = of_.at(p.name);
+    const at::Tensor own = read(places.own);
+    for (const ForeignTensor& t : places.aliases)
+      check<DataError>(same_values(own, read(t)), "{}: says that {} is the same as {}, but {} differs",
+                       file_.where, t.parameter == "lm_head.weight" ? "the head" : t.parameter,
+                       p.role == Role::kEmbedding ? "the embedding" : p.name, t.name);
+    return own;
   }
 
  private:
-  const ForeignFile& file_;
-  std::string name_;
+  struct Places {
+    ForeignTensor own;
+    std::vector<ForeignTensor> aliases;  // that the file holds too
+  };
+
+  at::Tensor read(const ForeignTensor& t) {
+    const at::Tensor whole = fetch(t);
+    check<DataError>(whole.is_floating_point(), "{}: {} must hold floating point numbers, got {}",
+                     file_.where, t.name, c10::toString(whole.scalar_type()));
+    at::Tensor values = t.transposed ? whole.t() : whole;
+    if (t.rows > 0) values = values.narrow(0, t.row_begin, t.rows);
+    if (t.rope_heads > 0)
+      values = values.index_select(0, interleaved_order(values.size(0), t.rope_heads).argsort());
+    return t.offset == 0 ? values : values.to(at::kFloat).sub(t.offset);
+  }
+
+  at::Tensor fetch(const ForeignTensor& t) {
+    if (t.rows == 0) return file_.values(t.name);
+    if (t.name == name_) return whole_;
+    whole_.reset();
+    whole_ = file_.values(t.name), name_ = t.name;
+    return whole_;
+  }
+
+  ForeignFile file_;
+  std::map<std::string, Places> of_;  // by unique parameter
+  std::string name_;                  // of the fused tensor that was read last
   at::Tensor whole_;
 };
-
-void set_master(at::Tensor& master, const ForeignTensor& t, const at::Tensor& values) {
-  if (t.rope_heads > 0)
-    master.index_copy_(0, interleaved_order(master.size(0), t.rope_heads), values.to(at::kFloat));
-  else
-    master.copy_(values);
-  if (t.offset != 0) master.sub_(t.offset);
-}
-
-// An alias that the file holds too must say the same.
-void check_alias(const Parameter& p, const ForeignTensor& t, const at::Tensor& values,
-                 const std::string& where) {
-  at::Tensor copy = at::empty_like(p.master);
-  set_master(copy, t, values);
-  check<DataError>(at::equal(copy, p.master), "{}: says that {} is the same as {}, but {} differs", where,
-                   t.parameter == "lm_head.weight" ? "the head" : t.parameter,
-                   p.role == Role::kEmbedding ? "the embedding" : p.name, t.name);
-}
 
 }  // namespace
 
@@ -118,23 +148,28 @@ at::Tensor interleaved_order(int64_t rows, int64_t heads) {
   return at::arange(rows, at::kLong).view({heads, 2, rows / heads / 2}).transpose(1, 2).reshape({rows});
 }
 
-std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTensors& list,
-                                      const ForeignFile& file) {
+StoredModel stored_foreign(const DecoderSpec& spec, const ForeignTensors& list, ForeignFile file) {
   check_foreign_spec(spec, file.where);
   // A few bytes can claim thousands of layers, which cost memory even without weights.
-  check<DataError>(spec.layers <= std::ssize(file.shapes), "{}: must hold tensors of {} layers, got {} in all",
-                   file.where, spec.layers, file.shapes.size());
+  check<DataError>(spec.layers <= std::ssize(file.shapes),
+                   "{}: must hold tensors of {} layers, got {} in all", file.where, spec.layers,
+                   file.shapes.size());
   const std::vector<ForeignTensor> tensors = list(spec);
-  check_tensors(Decoder(spec, at::kMeta).parameters(), tensors, file);
-  auto model = std::make_unique<Decoder>(spec);
-  Parameters& parameters = model->parameters();
+  auto shape = std::make_unique<Decoder>(spec, at::kMeta);
+  check_tensors(shape->parameters(), tensors, file);
+  const auto reader = std::make_shared<Reader>(std::move(file), shape->parameters(), tensors);
+  return {std::move(shape), [reader](const Parameter& p) { return reader->values(p); }};
+}
+
+std::unique_ptr<Decoder> load_foreign(const DecoderSpec& spec, const ForeignTensors& list,
+                                      const ForeignFile& file) {
+  return load_foreign(stored_foreign(spec, list, file));
+}
+
+std::unique_ptr<Decoder> load_foreign(const StoredModel& stored) {
+  auto model = std::make_unique<Decoder>(stored.model->spec());
   const at::NoGradGuard no_grad;
-  Reader reader(file);
-  for (const ForeignTensor& t : tensors)
-    if (!is_alias(parameters, t)) set_master(parameters.at(t.parameter).master, t, reader.values(t));
-  for (const ForeignTensor& t : tensors)
-    if (is_alias(parameters, t) && file.shapes.contains(t.name))
-      check_alias(parameters.at(t.parameter), t, reader.values(t), file.where);
+  for (Parameter& p : model->parameters().unique()) p.master.copy_(stored.values(p));
   return model;
 }
 

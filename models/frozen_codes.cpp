@@ -131,7 +131,7 @@ at::Tensor values_on(const Codes& codes, const at::Device& device, at::ScalarTyp
 
 std::vector<std::string> frozen_code_names() { return forms().names(); }
 
-void keep_as_codes(Parameters& parameters, const std::string& name) {
+void keep_as_codes(Parameters& parameters, const std::string& name, const ParameterValues& values) {
   const at::NoGradGuard no_grad;
   const Form& form = forms().at(name);
   if (form.make == nullptr) return;
@@ -140,7 +140,7 @@ void keep_as_codes(Parameters& parameters, const std::string& name) {
     check<ConfigError>(p.shape.back() % form.block == 0,
                        "adapters.base {} wants rows that are a multiple of {}, and {} has rows of {}", name,
                        form.block, p.name, p.shape.back());
-    if (!p.master.is_meta()) p.keep_as(form.make(p.master));
+    if (values || !p.master.is_meta()) p.keep_as(form.make(f32_of(values, p)));
   }
 }
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "models/parameters.h"
+#include "models/stored_model.h"
 
 namespace retort::models {
 
@@ -13,7 +13,7 @@ namespace retort::models {
 std::vector<std::string> frozen_code_names();
 
 // Rounds every borrowed matrix; tables, norms and biases stay. On at::kMeta it only checks. ConfigError
-// where a row does not divide into the form's blocks.
-void keep_as_codes(Parameters& parameters, const std::string& name);
+// where a row does not divide into the form's blocks. `values`: a StoredModel's, of which codes are made there too.
+void keep_as_codes(Parameters& parameters, const std::string& name, const ParameterValues& values = {});
 
 }  // namespace retort::models

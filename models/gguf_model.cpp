@@ -8,6 +8,7 @@
 #include "formats/file_mark.h"
 #include "formats/finite_values.h"
 #include "models/family.h"
+#include "models/stored_model.h"
 
 namespace retort::models {
 namespace {
@@ -128,15 +129,17 @@ uint32_t file_type(const NamedPacked& tensors) {
 
 }  // namespace
 
-std::unique_ptr<Decoder> load_gguf(const Path& path) {
+std::unique_ptr<Decoder> load_gguf(const Path& path) { return load_foreign(stored_gguf(path)); }
+
+StoredModel stored_gguf(const Path& path) {
   const formats::GgufFile file(path);
   const Family& family = family_of(file);
   const DecoderSpec spec = family.spec_from_gguf(file);
-  ForeignFile foreign{path.string(), {}, [&](const std::string& name) { return file.values(name); }};
+  ForeignFile foreign{path.string(), {}, [file](const std::string& name) { return file.values(name); }};
   for (const formats::GgufTensorInfo& t : file.tensors()) foreign.shapes[t.name] = t.shape;
   check_foreign_spec(spec, path.string());
   for (const auto& [name, values] : family.gguf_constants(spec)) foreign.shapes.erase(name);
-  return load_foreign(spec, family.gguf_tensors, foreign);
+  return stored_foreign(spec, family.gguf_tensors, std::move(foreign));
 }
 
 DecoderSpec gguf_spec(const Path& path) {

@@ -11,6 +11,7 @@
 #include "formats/finite_values.h"
 #include "models/family.h"
 #include "models/hf_quantized.h"
+#include "models/stored_model.h"
 
 namespace retort::models {
 namespace {
@@ -86,13 +87,14 @@ Weights open_weights(const Path& directory) {
 }
 
 // The folder's tensors under the family's full names, without buffers.
-ForeignFile foreign_file(const Path& directory, const Weights& weights, const Family& family) {
-  const bool prefixed = std::any_of(weights.where.begin(), weights.where.end(), [&](const auto& tensor) {
+ForeignFile foreign_file(const Path& directory, const std::shared_ptr<const Weights>& weights,
+                         const Family& family) {
+  const bool prefixed = std::any_of(weights->where.begin(), weights->where.end(), [&](const auto& tensor) {
     return tensor.first.starts_with(family.hf_prefix);
   });
   ForeignFile out{directory.string(), {}, {}};
   std::map<std::string, std::string> stored_name;
-  for (const auto& [name, file] : weights.where) {
+  for (const auto& [name, file] : weights->where) {
     const bool buffer =
         std::any_of(family.hf_buffers.begin(), family.hf_buffers.end(),
                     [&name = name](const std::string& suffix) { return name.ends_with(suffix); });
@@ -101,9 +103,9 @@ ForeignFile foreign_file(const Path& directory, const Weights& weights, const Fa
     out.shapes[full] = file->entries().at(name).shape;
     stored_name[full] = name;
   }
-  out.values = [stored_name, &weights](const std::string& full) {
+  out.values = [stored_name, weights](const std::string& full) {
     const std::string& name = stored_name.at(full);
-    return weights.where.at(name)->tensor(name);
+    return weights->where.at(name)->tensor(name);
   };
   return out;
 }
@@ -121,8 +123,9 @@ bool keeps_one_ffn(const std::vector<ForeignTensor>& tensors, const ForeignFile&
 }
 
 // The folder's tensors as plain ones.
-ForeignFile readable(const Path& directory, const Weights& weights, const Config& config) {
-  ForeignFile file = foreign_file(directory, weights, config.family);
+ForeignFile readable(const Path& directory, const Config& config) {
+  ForeignFile file =
+      foreign_file(directory, std::make_shared<const Weights>(open_weights(directory)), config.family);
   const auto quantized = config.json.find("quantization_config");
   if (quantized == config.json.end() || quantized->is_null()) return file;
   return dequantized(std::move(file), *quantized, config.source);
@@ -253,21 +256,23 @@ void replace_folder(FileSystem& files, const Path& fresh, const Path& directory)
 
 }  // namespace
 
-std::unique_ptr<Decoder> load_hf_folder(const Path& directory) {
+StoredModel stored_hf_folder(const Path& directory) {
   const Config config = read_config(directory);
-  const Weights weights = open_weights(directory);
-  const ForeignFile file = readable(directory, weights, config);
+  ForeignFile file = readable(directory, config);
   DecoderSpec spec = config.spec;
   spec.share_ffn = keeps_one_ffn(config.family.hf_tensors(spec), file);
-  return load_foreign(spec, config.family.hf_tensors, file);
+  return stored_foreign(spec, config.family.hf_tensors, std::move(file));
+}
+
+std::unique_ptr<Decoder> load_hf_folder(const Path& directory) {
+  return load_foreign(stored_hf_folder(directory));
 }
 
 DecoderSpec hf_spec(const Path& directory) {
   const Config config = read_config(directory);
   DecoderSpec spec = config.spec;
   if (!holds_weights(directory)) return spec;
-  const Weights weights = open_weights(directory);
-  spec.share_ffn = keeps_one_ffn(config.family.hf_tensors(spec), readable(directory, weights, config));
+  spec.share_ffn = keeps_one_ffn(config.family.hf_tensors(spec), readable(directory, config));
   return spec;
 }
 

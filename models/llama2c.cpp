@@ -5,7 +5,7 @@
 #include <map>
 
 #include "core/error.h"
-#include "models/foreign.h"
+#include "models/stored_model.h"
 
 namespace retort::models {
 namespace {
@@ -90,17 +90,17 @@ DecoderSpec llama2c_spec(const Path& path) {
   return checked(MappedFile::open(path)->bytes(), path.string()).first;
 }
 
-std::unique_ptr<Decoder> load_llama2c(const Path& path) {
+std::unique_ptr<Decoder> load_llama2c(const Path& path) { return load_foreign(stored_llama2c(path)); }
+
+StoredModel stored_llama2c(const Path& path) {
   const auto file = MappedFile::open(path);
-  const std::span<const std::byte> bytes = file->bytes();
-  const auto [spec, w] = checked(bytes, path.string());
-  const ForeignFile foreign{
-      path.string(), w.shapes, [&, &w = w](const std::string& name) {
-        void* data = const_cast<std::byte*>(&bytes[static_cast<size_t>(w.places.at(name))]);
-        return at::from_blob(data, w.shapes.at(name), at::kFloat);  // offsets are multiples of 4
-      }};
-  return load_foreign(
-      spec, [&w = w](const DecoderSpec&) { return w.tensors; }, foreign);
+  auto [spec, w] = checked(file->bytes(), path.string());
+  const auto values = [file, places = w.places, shapes = w.shapes](const std::string& name) {
+    void* data = const_cast<std::byte*>(&file->bytes()[static_cast<size_t>(places.at(name))]);
+    return at::from_blob(data, shapes.at(name), at::kFloat);  // offsets are multiples of 4
+  };
+  return stored_foreign(spec, [&tensors = w.tensors](const DecoderSpec&) { return tensors; },
+                        {path.string(), w.shapes, values});
 }
 
 }  // namespace retort::models

@@ -15,6 +15,7 @@
 #include "core/shape.h"
 #include "train/objective.h"
 #include "train/owners.h"
+#include "train/stored_checkpoint.h"
 
 namespace retort::train {
 namespace {
@@ -224,8 +225,8 @@ formats::NamedTensors weights_of(const models::Parameters& parameters) {
 namespace {
 
 // `owner`: whose the parameters are.
-void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& tensors, const char* owner,
-                  models::Parameters& parameters) {
+void check_tensors(const Path& source, const std::map<std::string, at::Tensor>& tensors, const char* owner,
+                   const models::Parameters& parameters) {
   const auto own = std::ranges::count_if(parameters.unique(), [](const auto& p) { return !p.borrowed; });
   check<CheckpointError>(std::ssize(tensors) == own, "{}: holds {} weights, the {} has {}", source.string(),
                          tensors.size(), owner, own);
@@ -237,6 +238,11 @@ void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& t
                            "{}: {} must be f32 {}, got {} {}", source.string(), p.name, format_shape(p.shape),
                            toString(found->second.scalar_type()), format_shape(found->second.sizes()));
   }
+}
+
+void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& tensors, const char* owner,
+                  models::Parameters& parameters) {
+  check_tensors(source, tensors, owner, parameters);
   const at::NoGradGuard no_grad;
   for (models::Parameter& p : parameters.unique()) {
     if (p.borrowed) continue;
@@ -246,6 +252,16 @@ void copy_tensors(const Path& source, const std::map<std::string, at::Tensor>& t
 }
 
 }  // namespace
+
+models::ParameterValues checkpoint_values(const LoadedCheckpoint& checkpoint,
+                                          const models::Parameters& parameters,
+                                          models::ParameterValues base) {
+  check_tensors(checkpoint.path, checkpoint.weights, "model", parameters);
+  return [weights = checkpoint.weights, base = std::move(base)](const models::Parameter& p) {
+    const auto found = weights.find(p.name);
+    return found == weights.end() ? base(p) : found->second;
+  };
+}
 
 void copy_weights(const LoadedCheckpoint& checkpoint, models::Parameters& parameters) {
   copy_tensors(checkpoint.path, checkpoint.weights, "model", parameters);
