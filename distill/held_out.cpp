@@ -2,6 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "core/host_tensor.h"
 #include "data/on_device.h"
 
@@ -15,9 +17,11 @@ HeldOutScore score_held_out(train::Objective& objective, models::Model& model, c
       static_cast<size_t>(std::ssize(names) + 2);  // the loss, how many it is of, and the parts
   const at::Tensor all = at::zeros({rows.size(), static_cast<int64_t>(width)}, at::kDouble);
   const std::span<double> values = host_values<double>(all);
-  for (int64_t n = comm.rank(); n < rows.size(); n += comm.size()) {
-    const data::Batch batch = rows.batch(n);
+  for (int64_t first = 0; first < rows.size(); first += comm.size()) {  // ranks ask for weights together
+    const int64_t n = first + comm.rank();
+    const data::Batch batch = rows.batch(std::min(n, rows.size() - 1));
     const train::LossSum one = objective(model, data::on_device(batch, device));
+    if (n >= rows.size()) continue;
     const std::span<double> out = values.subspan(static_cast<size_t>(n) * width, width);
     out[0] = one.sum.item<double>();
     out[1] = static_cast<double>(objective.counted().in(batch));

@@ -6,7 +6,7 @@
 #include "core/file.h"
 #include "core/host_tensor.h"
 #include "core/shape.h"
-#include "distill/teacher.h"
+#include "distill/divided_teacher.h"
 
 namespace retort::distill {
 namespace {
@@ -25,16 +25,7 @@ models::TokenBlock window(const data::Batch& batch, int64_t begin, int64_t token
 
 class LiveTeacher final : public Teacher {
  public:
-  explicit LiveTeacher(std::unique_ptr<models::Model> model) : model_(std::move(model)) {
-    for (models::Parameter& p : model_->parameters().unique()) {
-      check<NonFiniteError>(
-          p.role == models::Role::kScale ||  // a scale has no value before its first step on the grid
-              at::isfinite(p.working.detach()).all().item<bool>(),
-          "[distill] the teacher's weights must be finite, {} is not", p.name);
-      p.freeze();
-      p.master = p.working.detach();  // nothing trains it, so a master of its own is freed
-    }
-  }
+  explicit LiveTeacher(std::shared_ptr<models::Model> model) : model_(std::move(model)) {}
 
   TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>& layers) override {
     const at::NoGradGuard no_grad;
@@ -62,7 +53,7 @@ class LiveTeacher final : public Teacher {
   int64_t vocabulary() const override { return model_->tokens(); }
 
  private:
-  std::unique_ptr<models::Model> model_;
+  std::shared_ptr<models::Model> model_;
 };
 
 }  // namespace
@@ -78,7 +69,20 @@ std::string fingerprint(const models::Parameters& parameters) {
 }
 
 std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model) {
+  for (models::Parameter& p : model->parameters().unique()) {
+    check<NonFiniteError>(
+        p.role == models::Role::kScale ||  // a scale has no value before its first step on the grid
+            at::isfinite(p.working.detach()).all().item<bool>(),
+        "[distill] the teacher's weights must be finite, {} is not", p.name);
+    p.freeze();
+    p.master = p.working.detach();  // nothing trains it, so a master of its own is freed
+  }
   return std::make_unique<LiveTeacher>(std::move(model));
+}
+
+std::unique_ptr<Teacher> make_divided_teacher(std::shared_ptr<train::DividedModel> model) {
+  models::Model& teacher = model->model();
+  return std::make_unique<LiveTeacher>(std::shared_ptr<models::Model>(std::move(model), &teacher));
 }
 
 }  // namespace retort::distill

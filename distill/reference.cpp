@@ -11,6 +11,7 @@
 #include "core/host_tensor.h"
 #include "core/shape.h"
 #include "data/on_device.h"
+#include "distill/divided_teacher.h"
 #include "formats/safetensors.h"
 #include "models/row_log_probability.h"
 
@@ -135,8 +136,12 @@ KeptLogP compute_log_p(Reference& reference, const AnswerBatches& rows, const at
   const at::Tensor all_R = at::zeros({rows.rows()}, at::kDouble);
   const std::span<double> values = host_values<double>(all_R);
   const int64_t step = rows.batch(0).tokens_BT.size(0);
-  for (int64_t n = comm.rank(); n < rows.size(); n += comm.size())
-    std::ranges::copy(reference.log_p(data::on_device(rows.batch(n), device)), values.begin() + n * step);
+  for (int64_t first = 0; first < rows.size(); first += comm.size()) {  // ranks ask for weights together
+    const int64_t n = first + comm.rank();
+    const data::Batch batch = rows.batch(std::min(n, rows.size() - 1));
+    const std::vector<double> log_p = reference.log_p(data::on_device(batch, device));
+    if (n < rows.size()) std::ranges::copy(log_p, values.begin() + n * step);
+  }
   comm.all_reduce(all_R, comm::Reduce::kSum).wait();  // each entry has one rank's number and zeros
   out.log_p_R.copy_(all_R);
   return out;
@@ -148,9 +153,15 @@ std::unique_ptr<Reference> make_kept_reference(std::vector<KeptLogP> sources) {
 
 std::string reference_identity(const models::Parameters& parameters, at::ScalarType precision,
                                const std::vector<data::Source>& sources, const data::BatchOptions& options) {
+  return reference_identity(parameters, {}, precision, sources, options);
+}
+
+std::string reference_identity(const models::Parameters& parameters, const models::ParameterValues& stored,
+                               at::ScalarType precision, const std::vector<data::Source>& sources,
+                               const data::BatchOptions& options) {
   Digest digest;
   for (const models::Parameter& p : parameters.unique()) {
-    const at::Tensor values = p.values().detach().cpu().contiguous();
+    const at::Tensor values = models::f32_of(stored, p).detach().cpu();
     digest.add(as_bytes(fmt::format("{}{}", p.name, format_shape(values.sizes()))));
     digest.add(host_bytes(values));
   }

@@ -62,7 +62,7 @@ void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_
     const at::Device device = p.placement.device;  // where a frozen master need not be
     p.working = shares ? used.detach().to(device)
                        : at::empty(used.sizes(), used.options().device(device).dtype(dtype));
-    if (is_copy(p)) refresh(p, map);
+    if (is_copy(p) && !p.master.is_meta()) refresh(p, map);
     p.working.requires_grad_(!p.frozen);
   }
 }

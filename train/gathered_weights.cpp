@@ -72,21 +72,23 @@ void GatheredWeights::lay_out(Unit& unit, const Bounds& bounds, const Rows& rows
     }
     elements += (p->numel() + step - 1) / step * step;
   }
-  unit.whole_N = at::empty({elements}, options);
-  for (size_t r = 0; r < ranks; ++r)
-    unit.runs.push_back(
-        unit.whole_N.slice(0, std::max<int64_t>(begins[r], 0), std::max<int64_t>(ends[r], 0)));
-  unit.mine_N = at::zeros({unit.runs[mine].numel()}, options);
+  const auto begin = [&](size_t r) { return std::max<int64_t>(begins[r], 0); };
+  const auto end = [&](size_t r) { return std::max<int64_t>(ends[r], 0); };
+  unit.mine_N = at::zeros({end(mine) - begin(mine)}, options);
   for (size_t i = 0; i < unit.members.size(); ++i) {
-    Parameter& p = *unit.members[i];
+    const Parameter& p = *unit.members[i];
     const std::vector<int64_t>& owned = bounds.at(&p);
     std::vector<int64_t> shape = p.shape;
     shape.front() = owned[mine + 1] - owned[mine];
     const int64_t row = p.numel() / p.shape.front();
     const int64_t from = shape.front() > 0 ? offsets[i] + owned[mine] * row - begins[mine] : 0;
-    const at::Tensor rows = unit.mine_N.narrow(0, from, shape.front() * row).view(shape);
-    rows.copy_(rows_of(p));
-    rows_[&p] = rows;
+    rows_[&p] = unit.mine_N.narrow(0, from, shape.front() * row).view(shape);
+    rows_.at(&p).copy_(rows_of(p));
+  }
+  unit.whole_N = at::empty({elements}, options);
+  for (size_t r = 0; r < ranks; ++r) unit.runs.push_back(unit.whole_N.slice(0, begin(r), end(r)));
+  for (size_t i = 0; i < unit.members.size(); ++i) {
+    Parameter& p = *unit.members[i];
     p.working.set_data(unit.whole_N.narrow(0, offsets[i], p.numel()).view(p.shape));
   }
   kernels::take_memory(unit.whole_N);

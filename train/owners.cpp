@@ -40,6 +40,17 @@ comm::Mesh data_mesh(comm::Comm& comm, int64_t replicas) {
   return {comm, {1, replicas, comm.size() / replicas, 1, 1}};
 }
 
+// Which are not asked for where this rank owns no rows.
+at::Tensor own_rows(const Parameter& p, const Owners::Values& values) {
+  const RowBlocks& rows = p.placement.owned;
+  if (rows.begin < rows.end) return owned(p, values(p));
+  std::vector<int64_t> none = p.shape;
+  none.front() = 0;
+  return at::empty(none, at::kFloat);
+}
+
+at::Tensor f32_copy(const at::Tensor& values) { return at::empty(values.sizes(), at::kFloat).copy_(values); }
+
 bool is_copy(const Parameter& p) { return !p.codes && !p.working.is_alias_of(p.master); }
 
 }  // namespace
@@ -178,20 +189,24 @@ void Owners::take_weights(const Values& values) {
   std::set<const Parameter*> read;  // in groups
   for (const auto& group : model_->weight_groups()->groups()) read.insert(group.begin(), group.end());
   for (Parameter& p : model_->parameters().unique()) {
-    const at::Tensor whole = values(p);
     const bool one = p.working.is_alias_of(p.master), divides = bounds_.contains(&p) && read.contains(&p);
-    const at::ScalarType dtype = p.working.scalar_type();
+    const at::TensorOptions host = p.working.options().device(at::kCPU).requires_grad(false);
     if (divides && one) one_.insert(&p);
     p.placement.device = at::kCPU;
-    p.master = divides ? owned(p, whole).clone() : whole;
-    p.working = divides ? at::empty({0}, whole.options().dtype(dtype))
-                : one   ? p.master.detach()
-                        : p.master.to(dtype);
+    if (p.codes || one_.contains(&p))
+      p.master = at::empty({0}, at::kFloat);
+    else
+      p.master = divides ? f32_copy(own_rows(p, values)) : f32_copy(values(p));
+    if (p.codes || divides)
+      p.working = at::empty({0}, host);
+    else
+      p.working = one ? p.master.detach() : p.master.to(host);
     p.working.requires_grad_(!p.frozen);
   }
   rows_alone_ = true;
-  gathered_ =
-      std::make_unique<GatheredWeights>(*model_, bounds_, comm_, [](const Parameter& p) { return p.master; });
+  gathered_ = std::make_unique<GatheredWeights>(*model_, bounds_, comm_, [&](const Parameter& p) {
+    return one_.contains(&p) ? own_rows(p, values) : p.master;
+  });
   for (Parameter& p : model_->parameters().unique())
     if (one_.contains(&p)) p.master = gathered_->rows(p);
 }

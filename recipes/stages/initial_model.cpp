@@ -1,8 +1,11 @@
 #include "recipes/stages/initial_model.h"
 
 #include <algorithm>
+#include <limits>
+#include <set>
 
 #include "artifacts/copy_model.h"
+#include "artifacts/open_stored.h"
 #include "artifacts/text_shards.h"
 #include "core/error.h"
 #include "data/templates/spans.h"
@@ -11,10 +14,14 @@
 #include "models/family.h"
 #include "models/generation_facts.h"
 #include "models/initial_values.h"
+#include "models/shape_of.h"
+#include "models/stored_adapters.h"
+#include "recipes/address.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
 #include "recipes/preference_options.h"
+#include "recipes/presets.h"
 #include "recipes/stage_check.h"
 #include "recipes/stages/teachers.h"
 #include "train/trainer.h"
@@ -78,11 +85,23 @@ StartingModel cut_from_teacher(const StageContext& context, const std::vector<da
 }
 
 // The masters of a model. Learned scales are continued where the grids are the same, and dropped otherwise.
-StartingModel continued(artifacts::OpenedModel model, const Stage& stage) {
-  if (!model.quantize ||
-      (stage.get<QuantizeSection>() && quantize::same_grids(*model.quantize, *stage.get<QuantizeSection>())))
-    return {std::move(model.decoder), std::move(model.generation)};
-  return {artifacts::copy_of(*model.decoder), std::move(model.generation)};
+models::StoredModel continued(artifacts::OpenedStored opened, const Stage& stage) {
+  artifacts::OpenedModel& model = opened.model;
+  const auto& grids = stage.get<QuantizeSection>();
+  if (!model.quantize || (grids && quantize::same_grids(*model.quantize, *grids)))
+    return {std::move(model.decoder), std::move(opened.values)};
+  if (!opened.values) return {artifacts::copy_of(*model.decoder), {}};
+  return {models::shape_of(*model.decoder, at::kMeta), std::move(opened.values)};
+}
+
+StartingModel started_with(models::StoredModel model, formats::Json generation,
+                           std::optional<artifacts::AdapterFacts> adapters = {}) {
+  StartingModel out;
+  out.model = std::move(model.model);
+  out.values = std::move(model.values);
+  out.generation = std::move(generation);
+  out.adapters = std::move(adapters);
+  return out;
 }
 
 // Where the base is, for a checkpoint of this stage: from its own directory when both are in the run.
@@ -95,7 +114,8 @@ std::string base_path(const StageContext& context, const std::string& source) {
   return base.lexically_relative(std::filesystem::absolute(checkpoint).lexically_normal()).string();
 }
 
-StartingModel adapted(const StageContext& context, artifacts::OpenedModel model) {
+StartingModel adapted(const StageContext& context, artifacts::OpenedStored opened) {
+  artifacts::OpenedModel& model = opened.model;
   const models::AdapterOptions& options = *context.stage.get<AdapterSection>();
   if (model.adapters) {
     check<ConfigError>(
@@ -104,13 +124,13 @@ StartingModel adapted(const StageContext& context, artifacts::OpenedModel model)
         "model",
         model.source);
     const artifacts::AdapterFacts& own = *model.adapters;
-    return {std::move(model.decoder), std::move(model.generation),
-            artifacts::AdapterFacts{options, base_path(context, own.base), own.digest}};
+    return started_with({std::move(model.decoder), std::move(opened.values)}, std::move(model.generation),
+                        artifacts::AdapterFacts{options, base_path(context, own.base), own.digest});
   }
-  auto base = model.take_base();
-  const std::string digest = models::weights_digest(base->parameters());
-  return {models::adapt(std::move(base), options, context.seed()), std::move(model.generation),
-          artifacts::AdapterFacts{options, base_path(context, model.source), digest}};
+  models::StoredModel base = opened.take_base();
+  const std::string digest = models::weights_digest(base.model->parameters(), base.values);
+  return started_with(models::adapt(std::move(base), options, context.seed()), std::move(model.generation),
+                      artifacts::AdapterFacts{options, base_path(context, model.source), digest});
 }
 
 }  // namespace
@@ -130,18 +150,28 @@ std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& 
 
 namespace {
 
-StartingModel from_model(const StageContext& context, const std::vector<data::Source>& sources, Log& log) {
+artifacts::OpenedStored open(const StageContext& context, const std::string& address, bool divided,
+                             Log& log) {
+  if (!divided) return {context.open_model(address, log), {}};
+  if (const auto preset = preset_of(address))
+    return artifacts::new_stored(preset_spec(*preset), context.seed(), address);
+  return artifacts::open_stored(path_of(address, context.run), log);
+}
+
+StartingModel from_model(const StageContext& context, const std::vector<data::Source>& sources, bool divided,
+                         Log& log) {
   const Stage& s = context.stage;
-  artifacts::OpenedModel model = context.open_model(s.get<ModelOptions>().from, log);
-  artifacts::check_tokenizer(model, *sources.front().shards, "data.train");
-  artifacts::Origin origin = origin_of(model, s.get<ModelOptions>().from);
+  artifacts::OpenedStored opened = open(context, s.get<ModelOptions>().from, divided, log);
+  artifacts::check_tokenizer(opened.model, *sources.front().shards, "data.train");
+  artifacts::Origin origin = origin_of(opened.model, s.get<ModelOptions>().from);
+  formats::Json generation = opened.model.generation;
   StartingModel out;
   if (s.get<AdapterSection>())
-    out = adapted(context, std::move(model));
-  else if (model.adapters)
-    out = {models::merge_adapters(*model.decoder, model.map()), std::move(model.generation)};
+    out = adapted(context, std::move(opened));
+  else if (opened.model.adapters)
+    out = started_with(opened.take_merged(), std::move(generation));
   else
-    out = continued(std::move(model), s);
+    out = started_with(continued(std::move(opened), s), std::move(generation));
   out.origin = std::move(origin);
   return out;
 }
@@ -175,22 +205,31 @@ StartingModel new_model(const Stage& s, uint64_t seed, bool divided) {
 StartingModel started(const StageContext& context, const std::vector<data::Source>& sources, bool divided,
                       Log& log) {
   const Stage& s = context.stage;
-  if (!s.get<ModelOptions>().from.empty()) return from_model(context, sources, log);
+  if (!s.get<ModelOptions>().from.empty()) return from_model(context, sources, divided, log);
   if (s.get<ModelOptions>().init) return cut_from_teacher(context, sources, log);
   return new_model(s, context.seed(), divided);
 }
 
+// A scale that the model does not bring is its grid's to fit (quantize/quantize_map.h).
+models::ParameterValues with_new_scales(const models::Parameters& brought, models::ParameterValues values) {
+  std::set<std::string> scales;
+  for (const models::Parameter& p : brought.unique())
+    if (p.role == models::Role::kScale) scales.insert(p.name);
+  return [scales, values = std::move(values)](const models::Parameter& p) {
+    const bool fresh = p.role == models::Role::kScale && !scales.contains(p.name);
+    return fresh ? at::full(p.shape, std::numeric_limits<float>::quiet_NaN()) : values(p);
+  };
+}
+
 }  // namespace
 
-bool starts_divided(const Stage& stage) {
-  const auto& model = stage.get<ModelOptions>();
-  return model.from.empty() && !model.init && !stage.get<QuantizeSection>() && !stage.get<PreferenceSection>();
-}
+bool starts_divided(const Stage& stage) { return !stage.get<ModelOptions>().init; }
 
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources,
                             bool divided, Log& log) {
   StartingModel out = started(context, sources, divided, log);
   out.generation = with_turn_ends(std::move(out.generation), *sources.front().shards);
+  if (out.values) out.values = with_new_scales(out.model->parameters(), std::move(out.values));
   return out;
 }
 

@@ -4,11 +4,11 @@
 // on every rank. Masters are set; working weights are the caller's to bind.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <vector>
 
 #include "data/batch_stream.h"
+#include "models/stored_model.h"
 #include "recipes/stage_context.h"
 
 namespace retort::recipes {
@@ -19,8 +19,7 @@ struct StartingModel {
   formats::Json generation = formats::Json::object();
   std::optional<artifacts::AdapterFacts> adapters = {};  // of a stage with adapters
   artifacts::Origin origin = {};
-  // Of a model on at::kMeta: its masters, one by one. Empty: they are set.
-  std::function<at::Tensor(const models::Parameter&)> values = {};
+  models::ParameterValues values = {};  // of a model whose weights are stored; none: masters are set
 };
 
 // The MODEL that model.init cuts from; "" without model.init.
@@ -28,12 +27,12 @@ std::string init_source(const Stage& stage);
 // Its shape as it is cut from, without adapters; nothing where it is not known yet.
 std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& stage);
 
-// Whether no rank needs all weights of a divided model to start (parallel.shard: parameters): a new one, of which grids and
-// references make nothing.
+// Whether no rank needs all weights of a divided model to start (parallel.shard: parameters): all but those that are cut from
+// a teacher.
 bool starts_divided(const Stage& stage);
 
-// `sources`: what the stage trains on; a teacher's importance is measured on it. `divided`: no rank has room for all of a
-// new model, which comes on at::kMeta with its values.
+// `sources`: what the stage trains on; a teacher's importance is measured on it. `divided`: no rank has room for all of the
+// model, which comes with its weights stored, but for one that is cut from a teacher and adapters in a folder of peft.
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources,
                             bool divided, Log& log);
 

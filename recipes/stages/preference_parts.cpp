@@ -4,6 +4,7 @@
 
 #include "comm/together.h"
 #include "core/error.h"
+#include "distill/divided_teacher.h"
 #include "recipes/data_options.h"
 #include "recipes/preference_options.h"
 #include "recipes/stages/teachers.h"
@@ -21,9 +22,14 @@ std::shared_ptr<const data::TokenShards> held_out_shards(const StageContext& con
 // Numbers of the reference, from the stage's directory or from the model, which is made when they are first missing.
 class KeptNumbers {
  public:
-  KeptNumbers(const StageContext& context, const models::Model& student, at::ScalarType precision,
-              comm::Comm& comm, Log& log)
-      : context_(context), student_(student), precision_(precision), comm_(comm), log_(log) {}
+  KeptNumbers(const StageContext& context, const models::Model& student,
+              const models::ParameterValues& values, at::ScalarType precision, comm::Comm& comm, Log& log)
+      : context_(context),
+        student_(student),
+        values_(values),
+        precision_(precision),
+        comm_(comm),
+        log_(log) {}
 
   std::unique_ptr<distill::Reference> of(const std::string& file, const std::vector<data::Source>& sources,
                                          const data::BatchOptions& options) {
@@ -34,7 +40,7 @@ class KeptNumbers {
     std::optional<std::vector<distill::KeptLogP>> kept;
     std::string identity;
     comm::on_rank_zero(comm_, [&] {
-      identity = distill::reference_identity(student_.parameters(), precision_, sources, options);
+      identity = distill::reference_identity(student_.parameters(), values_, precision_, sources, options);
       kept = distill::read_log_p(path, identity);
       if (kept && !holds(*kept, rows)) kept.reset();
       tell(path, kept.has_value());
@@ -72,14 +78,13 @@ class KeptNumbers {
 
   distill::Reference& live() {
     if (!live_)
-      comm::together(comm_, [&] {
-        live_ = distill::make_live_reference(make_reference(student_, precision_, context_.device));
-      });
+      live_ = distill::make_live_reference(make_reference(context_, student_, values_, precision_, comm_));
     return *live_;
   }
 
   const StageContext& context_;
   const models::Model& student_;
+  const models::ParameterValues& values_;
   at::ScalarType precision_;
   comm::Comm& comm_;
   Log& log_;
@@ -97,16 +102,14 @@ std::unique_ptr<distill::AnswerBatches> held_out_rows(const StageContext& contex
 }
 
 References make_references(const StageContext& context, const models::Model& student,
-                           at::ScalarType precision, const data::BatchStream& stream, comm::Comm& comm,
-                           Log& log) {
+                           const models::ParameterValues& values, at::ScalarType precision,
+                           const data::BatchStream& stream, comm::Comm& comm, Log& log) {
   References out;
   if (!context.stage.get<PreferenceSection>()->precompute) {
-    comm::together(comm, [&] {
-      out.training = distill::make_live_reference(make_reference(student, precision, context.device));
-    });
+    out.training = distill::make_live_reference(make_reference(context, student, values, precision, comm));
     return out;
   }
-  KeptNumbers numbers(context, student, precision, comm, log);
+  KeptNumbers numbers(context, student, values, precision, comm, log);
   out.training = numbers.of("reference.safetensors", stream.sources(), stream.options());
   if (auto shards = held_out_shards(context))
     out.held_out = numbers.of("held_out_reference.safetensors", {{"validation", std::move(shards)}},

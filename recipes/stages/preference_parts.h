@@ -7,6 +7,7 @@
 #include "data/batch_stream.h"
 #include "distill/held_out.h"
 #include "distill/reference.h"
+#include "models/stored_model.h"
 #include "recipes/stage_context.h"
 
 namespace retort::recipes {
@@ -19,10 +20,11 @@ std::unique_ptr<distill::AnswerBatches> held_out_rows(const StageContext& contex
 struct References {
   std::unique_ptr<distill::Reference> training, held_out;
 };
-// Collective. `student` has the weights that the stage begins with, on the host; `precision` is that of its products.
+// Collective. `student` has the weights that the stage begins with, on the host, or `values` has them, and then ranks ask the
+// references together; `precision` is that of its products.
 References make_references(const StageContext& context, const models::Model& student,
-                           at::ScalarType precision, const data::BatchStream& stream, comm::Comm& comm,
-                           Log& log);
+                           const models::ParameterValues& values, at::ScalarType precision,
+                           const data::BatchStream& stream, comm::Comm& comm, Log& log);
 
 // {"preference_loss", of pairs "preference_accuracy", "preference_margin"}
 formats::Json held_out_figures(const distill::HeldOutScore& score);

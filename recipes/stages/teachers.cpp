@@ -7,8 +7,10 @@
 #include "core/digest.h"
 #include "core/error.h"
 #include "distill/byte_teacher.h"
+#include "distill/divided_teacher.h"
 #include "models/family.h"
 #include "models/on_device.h"
+#include "models/shape_of.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 
@@ -42,13 +44,26 @@ bool needs_teacher(const DistillOptions& options) {
   });
 }
 
+// The student as it begins, of which each rank has rows.
+std::unique_ptr<distill::Teacher> divided(const StageContext& context, const models::Model& student,
+                                          const models::ParameterValues& values, at::ScalarType precision,
+                                          comm::Comm& comm) {
+  const int64_t replicas = context.stage.get<ParallelOptions>().replicas;
+  auto model =
+      std::make_shared<train::DividedModel>(models::shape_of(student, at::kMeta), precision, comm, replicas);
+  comm::together(comm, [&] { model->take(values); });
+  return distill::make_divided_teacher(std::move(model));
+}
+
 // What all kinds of teachers are made from.
 struct Maker {
   const StageContext& context;
   const models::Model& student;
+  const models::ParameterValues& values;
   const std::vector<data::Source>& sources;
   comm::Comm& comm;
   Log& log;
+  bool alone;  // of several a rank asks those that its batches are for
 
   std::unique_ptr<distill::Teacher> make(const std::string& key, const TeacherOptions& options) const {
     return options.kind == "cached" ? cached(key, options) : live(key, options);
@@ -57,6 +72,8 @@ struct Maker {
  private:
   std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
     const bool bridge = options.bridge == "bytes";
+    if (options.kind == "self" && values && alone)
+      return divided(context, student, values, context.precision(options.precision, comm, log), comm);
     artifacts::OpenedModel teacher;
     comm::together(comm, [&] {
       if (bridge) {
@@ -65,7 +82,7 @@ struct Maker {
       } else if (options.kind == "live") {
         teacher = open_teacher(key + ".model", options.model, context, text(), log);
       } else {
-        teacher.decoder = artifacts::copy_of(student);
+        teacher.decoder = artifacts::copy_of(student, values);
       }
     });
     models::bind_working(teacher.decoder->parameters(), teacher.map(),
@@ -151,11 +168,12 @@ artifacts::OpenedModel open_teacher(const std::string& key, const std::string& a
 }
 
 std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
+                                               const models::ParameterValues& values,
                                                const std::vector<data::Source>& sources, comm::Comm& comm,
                                                Log& log) {
   const DistillOptions& options = *context.stage.get<DistillSection>();
   if (!needs_teacher(options)) return nullptr;
-  const Maker maker{context, student, sources, comm, log};
+  const Maker maker{context, student, values, sources, comm, log, options.teachers.empty()};
   if (options.teachers.empty()) return maker.make("distill.teacher", options.teacher);
   std::vector<distill::Share> shares;
   for (size_t i = 0; i < options.teachers.size(); ++i) {
@@ -167,13 +185,19 @@ std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, cons
   return distill::make_mixed_teacher(std::move(shares));
 }
 
-std::unique_ptr<distill::Teacher> make_reference(const models::Model& student, at::ScalarType precision,
-                                                 const at::Device& device) {
-  auto copy = artifacts::copy_of(student);
-  models::IdentityMap identity;
-  models::bind_working(copy->parameters(), identity, precision);
-  models::move_working_to(copy->parameters(), device);
-  return distill::make_live_teacher(std::move(copy));
+std::unique_ptr<distill::Teacher> make_reference(const StageContext& context, const models::Model& student,
+                                                 const models::ParameterValues& values,
+                                                 at::ScalarType precision, comm::Comm& comm) {
+  if (values) return divided(context, student, values, precision, comm);
+  std::unique_ptr<distill::Teacher> out;
+  comm::together(comm, [&] {
+    auto copy = artifacts::copy_of(student);
+    models::IdentityMap identity;
+    models::bind_working(copy->parameters(), identity, precision);
+    models::move_working_to(copy->parameters(), context.device);
+    out = distill::make_live_teacher(std::move(copy));
+  });
+  return out;
 }
 
 }  // namespace retort::recipes

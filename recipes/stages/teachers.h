@@ -16,6 +16,7 @@
 
 #include "data/batch_stream.h"
 #include "distill/teacher.h"
+#include "models/stored_model.h"
 #include "recipes/stage_context.h"
 
 namespace retort::recipes {
@@ -26,14 +27,17 @@ artifacts::OpenedModel open_teacher(const std::string& key, const std::string& a
                                     const StageContext& context, const data::TokenShards& text, Log& log);
 
 // What the stage's objective learns from; nullptr when no loss needs a teacher. Collective. `student` has the
-// weights that the stage begins with, `sources` are those of its batches.
+// weights that the stage begins with, or `values` has them; `sources` are those of its batches.
 std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
+                                               const models::ParameterValues& values,
                                                const std::vector<data::Source>& sources, comm::Comm& comm,
                                                Log& log);
 
-// The model as it is now, frozen, as what preferences are measured from. What it borrows (adapters over a base) it
-// has in common with `student`; precision is the student's, so that the two agree bit for bit until a step is made.
-std::unique_ptr<distill::Teacher> make_reference(const models::Model& student, at::ScalarType precision,
-                                                 const at::Device& device);
+// The model as it is now, frozen, as what preferences are measured from. Collective. What it borrows (adapters over a base)
+// it has in common with `student`; precision is the student's, so that the two agree bit for bit until a step is made. With
+// `values` no rank has it whole, and ranks ask it together (distill/divided_teacher.h).
+std::unique_ptr<distill::Teacher> make_reference(const StageContext& context, const models::Model& student,
+                                                 const models::ParameterValues& values,
+                                                 at::ScalarType precision, comm::Comm& comm);
 
 }  // namespace retort::recipes

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <cmath>
+#include <utility>
 
 #include "artifacts/model_facts.h"
 #include "artifacts/open_model.h"
@@ -122,10 +123,12 @@ class Training {
     check<ConfigError>(comm_.size() % replicas == 0, "parallel.replicas must divide the {} ranks, got {}",
                        comm_.size(), replicas);
     owners_ = std::make_unique<train::Owners>(trained, comm_, divided, model_.get(), replicas);
-    if (values_)
-      owners_->take_weights(values_);
-    else if (divided == train::Divided::kParameters)
+    if (values_) {
+      comm::together(comm_, [&] { owners_->take_weights(std::exchange(values_, {})); });
+      if (quantizing_ != nullptr) owners_->refresh_all(model_->parameters(), *map_);
+    } else if (divided == train::Divided::kParameters) {
       owners_->divide_weights();
+    }
     comm::together(comm_, [&] {
       optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
     });
@@ -198,7 +201,7 @@ class Training {
     std::string name = "cross_entropy";
     if (const auto& options = stage_.get<DistillSection>()) {
       name = "distillation";
-      input.teacher = make_teacher(context_, *model_, stream_->sources(), comm_, log_);
+      input.teacher = make_teacher(context_, *model_, values_, stream_->sources(), comm_, log_);
       input.losses = options->losses;
     }
     References references;
@@ -208,7 +211,7 @@ class Training {
       input.preference = *preference;
       comm::together(comm_, [&] { held_out_ = held_out_rows(context_, *model_); });
       if (loss.needs_reference)
-        references = make_references(context_, *model_, precision, *stream_, comm_, log_);
+        references = make_references(context_, *model_, values_, precision, *stream_, comm_, log_);
       input.reference = std::move(references.training);
     }
     comm::together(comm_, [&] {
@@ -343,12 +346,11 @@ class Training {
     scored_ = done;
   }
   formats::Json score_held_out() {
-    std::unique_ptr<train::PassingComm> passing;
-    if (owners_->gathered() != nullptr)
-      passing = std::make_unique<train::PassingComm>(*owners_->gathered(), comm_);
-    return held_out_figures(distill::score_held_out(held_out_objective_ ? *held_out_objective_ : *objective_,
-                                                    *model_, *held_out_, context_.device,
-                                                    passing ? *passing : comm_));
+    const distill::HeldOutScore score =
+        distill::score_held_out(held_out_objective_ ? *held_out_objective_ : *objective_, *model_, *held_out_,
+                                context_.device, comm_);
+    if (owners_->gathered() != nullptr) owners_->gathered()->forget();
+    return held_out_figures(score);
   }
   formats::Json score_text() {
     const auto& data = stage_.get<DataOptions>();
@@ -396,7 +398,7 @@ class Training {
   Log& log_;
   std::unique_ptr<data::BatchStream> stream_;
   std::unique_ptr<models::Model> model_;
-  train::Owners::Values values_;  // of a model that starts divided
+  models::ParameterValues values_;  // of a model that starts divided
   formats::Json generation_;
   std::optional<artifacts::AdapterFacts> adapters_;
   artifacts::Origin origin_;

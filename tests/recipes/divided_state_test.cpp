@@ -227,6 +227,42 @@ TEST_F(DividedState, EveryFamilyDividesItsParameters) {
   for (const std::string& name : names) EXPECT_EQ(files("three", name), files("one", name)) << name;
 }
 
+// Weights from disk, of which a rank reads what it has rows of: files of other software and checkpoints, with and without
+// grids and adapters; and a teacher that the stage itself begins as.
+TEST_F(DividedState, ModelsFromDiskStartDivided) {
+  const std::vector<Choice> stages = {
+      {"of_hf", "from: stage:hf }, train: { precision: bf16"},
+      {"of_gguf", "from: stage:gguf }, train: { precision: fp32"},
+      {"of_grid", "from: stage:grid }, train: { precision: fp32"},
+      {"same_grid", "from: stage:grid }, quantize: { weights: { grid: lsq4 }"},
+      {"other_grid", "from: stage:grid }, quantize: { weights: { grid: nvfp4 }"},
+      {"merged", "from: stage:tuned }, train: { precision: fp32"},
+      {"continued", "from: stage:tuned }, adapters: { rank: 4, dora: true"},
+      {"over_grid", "from: stage:grid }, adapters: { rank: 4, dora: true"},
+      {"over_codes", "from: stage:hf }, adapters: { rank: 4, dora: true, base: q8_0"},
+      {"of_peft", "from: stage:peft }, train: { precision: fp32"},
+      {"own_teacher",
+       "from: stage:hf }, quantize: { weights: { grid: lsq4 } }, distill: { teacher: { kind: self, "
+       "precision: "
+       "bf16 }, losses: [ { fn: forward_kl } ]"}};
+  std::string yaml = kHead;
+  yaml += R"(
+  - { name: hf, kind: export, model: { from: stage:teacher }, export: { format: hf, type: bf16 } }
+  - { name: gguf, kind: export, model: { from: stage:teacher }, export: { type: q8_0 } }
+  - { name: grid, kind: train, model: { from: stage:teacher }, quantize: { weights: { grid: lsq4 } } }
+  - { name: tuned, kind: train, model: { from: stage:teacher }, adapters: { rank: 4, dora: true } }
+  - { name: peft, kind: export, model: { from: stage:tuned }, export: { format: peft } }
+)";
+  for (const Choice& stage : stages)
+    yaml += fmt::format("  - {{ name: {}, kind: train, model: {{ {} }} }}\n", stage.name, stage.yaml);
+  run_as("one", yaml);
+  run_as("three", yaml, {"parallel.ranks=3", "parallel.shard=parameters"});
+  run_as("four", yaml, {"parallel.ranks=4", "parallel.shard=parameters", "parallel.replicas=2"});
+  for (const Choice& stage : stages)
+    for (const char* name : {"three", "four"})
+      EXPECT_EQ(files(name, stage.name), files("one", stage.name)) << name << "/" << stage.name;
+}
+
 TEST_F(DividedState, WhatCannotDivideItsParametersIsRefused) {
   const auto refused = [&](const std::string& yaml, const std::vector<std::string>& sets) {
     try {

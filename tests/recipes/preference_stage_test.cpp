@@ -110,11 +110,12 @@ TEST_F(PreferenceStage, GivesTheSameBytesOnRanksAndContinued) {
 TEST_F(PreferenceStage, KeepsWhatTheReferenceSays) {
   run(recipe());
   const std::string whole = weights_digest("tuned"), metrics = read_text(in_run("tuned/metrics.jsonl"));
-  for (const char* ranks : {"1", "2"}) {
+  for (const char* ranks : {"1", "2", "4"}) {
     const std::string dir = std::string("kept") + ranks;
-    const std::vector<std::string> sets = {"run.dir=" + (directory_ / dir).string(),
-                                           "stages.tuned.preference.precompute=true",
-                                           std::string("parallel.ranks=") + ranks};
+    const std::vector<std::string> sets = {
+        "run.dir=" + (directory_ / dir).string(), "stages.tuned.preference.precompute=true",
+        std::string("parallel.ranks=") + ranks,
+        std::string("parallel.shard=") + (*ranks == '4' ? "parameters" : "none")};
     EXPECT_THAT(run(recipe(sets)), HasSubstr("computing what the reference says of the answers"));
     EXPECT_EQ(weights_digest("tuned", dir), whole) << ranks;
     EXPECT_EQ(read_text(directory_ / dir / "tuned/metrics.jsonl"), metrics) << ranks;
@@ -172,9 +173,11 @@ TEST_F(PreferenceStage, IsJudgedByAnswersThatAreHeldOut) {
                                                          judged[1].at("preference_loss").get<double>()))
       << "keep_best chooses by it";
   const std::string whole = weights_digest("tuned"), metrics = read_text(in_run("tuned/metrics.jsonl"));
-  for (const char* more : {"parallel.ranks=2", "stages.tuned.preference.precompute=true"}) {
+  for (const std::string more :
+       {"parallel.ranks=2", "parallel.ranks=4", "stages.tuned.preference.precompute=true"}) {
     auto other = sets;
     other.insert(other.end(), {"run.dir=" + (directory_ / more).string(), more});
+    if (more == "parallel.ranks=4") other.emplace_back("parallel.shard=parameters");
     run(recipe(other));
     EXPECT_EQ(read_text(directory_ / more / "tuned/metrics.jsonl"), metrics) << more;
     EXPECT_EQ(weights_digest("tuned", more), whole) << more;
