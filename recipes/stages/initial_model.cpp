@@ -155,7 +155,7 @@ artifacts::OpenedStored open(const StageContext& context, const std::string& add
   if (!divided) return {context.open_model(address, log), {}};
   if (const auto preset = preset_of(address))
     return artifacts::new_stored(preset_spec(*preset), context.seed(), address);
-  return artifacts::open_stored(path_of(address, context.run), log);
+  return artifacts::open_stored(path_of(address, context.run), log, context.strict);
 }
 
 StartingModel from_model(const StageContext& context, const std::vector<data::Source>& sources, bool divided,
