@@ -243,8 +243,10 @@ Pending QueuedComm::submit(Call call, int64_t bytes, std::function<void()> body,
   call.group = group_;
   for (Call& one : to) one.number = call.number, one.group = call.group;
   std::packaged_task<void()> job(  // a subgroup lives until its calls are done
-      [this, keep = weak_from_this().lock(), call, bytes, body = std::move(body), to = std::move(to)] {
+      [this, keep = weak_from_this().lock(), call, bytes, body = std::move(body),
+       to = std::move(to)]() mutable {
         run(call, bytes, body, to);
+        body = nullptr;  // or a Pending keeps its tensors
       });
   Pending pending(job.get_future().share());
   worker_->add(std::move(job));

@@ -96,25 +96,20 @@ struct GradSync::State {
   }
 
   void fill_buckets(int64_t bucket_bytes) {
-    std::vector<int64_t> elements;
-    for (size_t i = entries.size(); i-- > 0;) {
-      if (elements.empty() || elements.back() * int64_t{sizeof(float)} >= bucket_bytes) {
-        elements.push_back(0);
-        buckets.emplace_back();
+    std::vector<models::GradientSize> sizes;
+    for (const Entry& e : entries) sizes.push_back({e.working.numel(), at::kFloat});
+    for (const models::GradientBucket& one : models::gradient_buckets(sizes, bucket_bytes)) {
+      Bucket& bucket = buckets.emplace_back();
+      bucket.parameters = std::ssize(one.members);
+      const at::TensorOptions options = entries[one.members.front()].working.options();
+      bucket.flat_PN = at::zeros({subtrees, one.elements}, options.dtype(at::kFloat).requires_grad(false));
+      for (int64_t used = 0; const size_t i : one.members) {
+        Entry& e = entries[i];
+        e.bucket = buckets.size() - 1;
+        e.nodes_PN = bucket.flat_PN.narrow(1, used, e.working.numel());
+        gradients[e.place] = owned(*e.parameter, e.nodes_PN[0].view(e.working.sizes()));
+        used += e.working.numel();
       }
-      entries[i].bucket = buckets.size() - 1;
-      elements.back() += entries[i].working.numel();
-      ++buckets.back().parameters;
-    }
-    std::vector<int64_t> used(buckets.size());
-    for (size_t i = entries.size(); i-- > 0;) {
-      Entry& e = entries[i];
-      at::Tensor& flat_PN = buckets[e.bucket].flat_PN;
-      if (!flat_PN.defined())
-        flat_PN = at::zeros({subtrees, elements[e.bucket]}, e.working.options().dtype(at::kFloat));
-      e.nodes_PN = flat_PN.narrow(1, used[e.bucket], e.working.numel());
-      gradients[e.place] = owned(*e.parameter, e.nodes_PN[0].view(e.working.sizes()));
-      used[e.bucket] += e.working.numel();
     }
   }
 

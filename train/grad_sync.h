@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "comm/comm.h"
+#include "models/gradient_buckets.h"
 #include "train/owners.h"
 #include "train/trained.h"
 
@@ -28,11 +29,10 @@ namespace retort::train {
 // group of one has no buckets and copies no f32 gradient.
 class GradSync {
  public:
-  static constexpr int64_t kBucketBytes = int64_t{8} << 20;
   // Puts the hooks on the working copies that bind_working() has made; their parameters, comm and owners outlive it.
   // micro_batches: this rank's G, the same on every rank. No owners: nothing is divided.
   GradSync(const Trained& trained, comm::Comm& comm, int64_t micro_batches,
-           int64_t bucket_bytes = kBucketBytes, const Owners* owners = nullptr);
+           int64_t bucket_bytes = models::kBucketBytes, const Owners* owners = nullptr);
   ~GradSync();
   // Also after an exception in a hook, which surfaces from backward(), as long as the group is whole. `fingerprints`: with
   // fingerprints_G().

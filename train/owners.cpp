@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "models/gradient_buckets.h"
 
 namespace retort::train {
 namespace {
@@ -13,14 +14,6 @@ namespace {
 using models::Parameter, models::RowBlocks;
 
 constexpr const char* kDivisions[] = {"none", "optimizer", "gradients", "parameters"};  // as Divided
-
-// The first row of the block that holds element `wanted` of p, or that begins there; an end where it lies outside.
-int64_t row_at(const Parameter& p, const RowBlocks& blocks, int64_t wanted) {
-  if (wanted <= 0) return 0;
-  if (wanted >= p.numel()) return p.shape.front();
-  const int64_t row = p.numel() / p.shape.front();
-  return wanted / row / blocks.step * blocks.step;
-}
 
 // The weight whose rows a learned scale goes with: "NAME_scale" is NAME's (quantize/quantize_map.h).
 const Parameter* weight_of(const Parameter& scale, const std::vector<Parameter*>& all) {
@@ -101,7 +94,8 @@ void Owners::cut(const std::vector<Parameter*>& parameters) {
     if (weight_of(*p, parameters) != nullptr) continue;
     std::vector<int64_t>& bounds = bounds_[p];
     for (int64_t rank = 0; rank <= comm_.size(); ++rank)
-      bounds.push_back(row_at(*p, p->placement.owned, total * rank / comm_.size() - before));
+      bounds.push_back(models::row_at(p->placement.owned, p->numel() / p->shape.front(),
+                                      total * rank / comm_.size() - before));
     bounds.back() = p->shape.front();
     before += p->numel();
   }

@@ -3,14 +3,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <map>
 
 #include "core/error.h"
 
 namespace retort::train {
 namespace {
-
-constexpr size_t kUnderWay = 2;  // buckets: one that is sent while the next is packed
 
 int64_t elements_of_row(const models::Parameter& p) { return p.numel() / p.shape.front(); }
 
@@ -23,32 +20,23 @@ ScatteredSum::ScatteredSum(std::vector<const models::Parameter*> parameters, con
       comm_(owners.group()),
       run_(micro_batches * comm_.size()) {
   RETORT_ASSERT(owners_.divides_gradients());
-  fill_buckets(bucket_bytes);
-}
-
-// From the last parameter to the first, as backward completes them; each joins the newest bucket of its dtype.
-void ScatteredSum::fill_buckets(int64_t bucket_bytes) {
-  std::map<at::ScalarType, size_t> newest;
-  for (size_t i = parameters_.size(); i-- > 0;) {
-    const models::Parameter& p = *parameters_[i];
-    if (p.role == models::Role::kScale) continue;
-    const at::ScalarType dtype = p.working.scalar_type();
-    const auto item = static_cast<int64_t>(c10::elementSize(dtype));
-    const auto open = newest.find(dtype);
-    if (open == newest.end() || buckets_[open->second].elements * item >= bucket_bytes) {
-      newest[dtype] = buckets_.size();
-      buckets_.emplace_back().dtype = dtype;
+  std::vector<models::GradientSize> sizes;
+  for (const models::Parameter* p : parameters_)
+    sizes.push_back({p->role == models::Role::kScale ? 0 : p->numel(), p->working.scalar_type()});
+  const std::vector<models::GradientBucket> filled = models::gradient_buckets(sizes, bucket_bytes);
+  place_.assign(parameters_.size(), {filled.size(), 0});
+  for (const models::GradientBucket& one : filled) {
+    for (size_t m = 0; m < one.members.size(); ++m) place_[one.members[m]] = {buckets_.size(), m};
+    Bucket& bucket = buckets_.emplace_back();
+    static_cast<models::GradientBucket&>(bucket) = one;
+    for (int rank = 0; rank < comm_.size(); ++rank) {
+      int64_t& owned = bucket.owned.emplace_back(0);
+      for (const size_t i : one.members) owned += row_elements(i, rank);
     }
-    Bucket& bucket = buckets_[newest.at(dtype)];
-    bucket.members.push_back(i);
-    bucket.elements += p.numel();
-  }
-  std::ranges::sort(buckets_, std::ranges::greater(), [](const Bucket& b) { return b.members.back(); });
-  place_.assign(parameters_.size(), {buckets_.size(), 0});
-  for (size_t b = 0; b < buckets_.size(); ++b) {
-    buckets_[b].bounds = bounds_of(buckets_[b]);
-    buckets_[b].sum = comm::TreeSum<at::Tensor, Add>(owners_.replica() * run_);
-    for (size_t m = 0; m < buckets_[b].members.size(); ++m) place_[buckets_[b].members[m]] = {b, m};
+    const int64_t most = *std::ranges::max_element(bucket.owned);
+    bucket.piece = models::piece_elements(bucket_bytes, one.dtype, comm_.size());
+    bucket.trees.assign(static_cast<size_t>((most + bucket.piece - 1) / bucket.piece),
+                        comm::TreeSum<at::Tensor, Add>(owners_.replica() * run_));
   }
 }
 
@@ -58,21 +46,20 @@ int64_t ScatteredSum::row_elements(size_t i, int rank) const {
   return (rows[r + 1] - rows[r]) * elements_of_row(*parameters_[i]);
 }
 
-std::vector<int64_t> ScatteredSum::bounds_of(const Bucket& bucket) const {
-  std::vector<int64_t> out{0};
-  for (int rank = 0; rank < comm_.size(); ++rank) {
-    out.push_back(out.back());
-    for (const size_t i : bucket.members) out.back() += row_elements(i, rank);
-  }
-  return out;
+// Of a piece, what a rank owns.
+int64_t ScatteredSum::count_of(const Bucket& bucket, int64_t number, int rank) const {
+  const int64_t left = bucket.owned[static_cast<size_t>(rank)] - number * bucket.piece;
+  return std::clamp<int64_t>(left, 0, bucket.piece);
 }
 
 void ScatteredSum::begin_step() {
   for (const Flight& flight : flights_) flight.arrival.wait();
   flights_.clear();
   started_ = 0;
+  turn_ = 0;
   for (Bucket& bucket : buckets_) {
-    bucket.sum.clear();
+    for (auto& tree : bucket.trees) tree.clear();
+    bucket.levels.clear();
     bucket.total_N.reset();
     bucket.gradients.assign(bucket.members.size(), {});
     bucket.missing = bucket.members.size();
@@ -87,50 +74,68 @@ void ScatteredSum::add(size_t i, at::Tensor gradient) {
   }
   Bucket& bucket = buckets_[b];
   RETORT_ASSERT(bucket.missing > 0 && (!gradient.defined() || gradient.scalar_type() == bucket.dtype));
-  bucket.gradients[member] = std::move(gradient);
+  if (gradient.defined()) gradient = gradient.contiguous();
+  bucket.gradients[member] = std::move(gradient);  // which nobody else keeps
   --bucket.missing;
   for (; started_ < buckets_.size() && buckets_[started_].missing == 0; ++started_) start(buckets_[started_]);
   if (started_ < buckets_.size()) return;
   started_ = 0;  // the micro-batch is complete
+  ++turn_;
   for (Bucket& one : buckets_) one.missing = one.members.size();
 }
 
-// Rank by rank what it owns of each member. One member has its rows in that order.
-at::Tensor ScatteredSum::pack(const Bucket& bucket) const {
-  const at::Tensor& first = bucket.gradients.front();
-  if (bucket.members.size() == 1 && first.defined()) return first.contiguous().view(-1);
-  const at::Device device = parameters_[bucket.members.front()]->working.device();
-  const at::Tensor packed_N = at::empty({bucket.elements}, at::TensorOptions(device).dtype(bucket.dtype));
-  int64_t next = 0;
-  for (int rank = 0; rank < comm_.size(); ++rank)
-    for (size_t m = 0; m < bucket.members.size(); ++m) {
-      const size_t i = bucket.members[m];
-      const std::vector<int64_t>& rows = owners_.bounds(*parameters_[i]);
-      const auto r = static_cast<size_t>(rank);
-      const at::Tensor& gradient = bucket.gradients[m];
-      const int64_t count = row_elements(i, rank);
-      const at::Tensor to = packed_N.narrow(0, next, count);
-      if (gradient.defined()) {
-        const at::Tensor own = gradient.slice(0, rows[r], rows[r + 1]);
-        to.view(own.sizes()).copy_(own);
-      } else {
-        to.zero_();
-      }
-      next += count;
+// What a rank owns of a bucket is its rows of the first member, then of the next; of that the elements from `begin` on.
+void ScatteredSum::copy_owned(const Bucket& bucket, int rank, int64_t begin, const at::Tensor& to_N) const {
+  int64_t done = 0;
+  for (size_t m = 0; m < bucket.members.size() && done < to_N.numel(); ++m) {
+    const size_t i = bucket.members[m];
+    const int64_t all = row_elements(i, rank), count = std::min(all - begin, to_N.numel() - done);
+    if (count <= 0) {
+      begin -= all;
+      continue;
     }
+    const at::Tensor to = to_N.narrow(0, done, count);
+    const int64_t first = owners_.bounds(*parameters_[i])[static_cast<size_t>(rank)];
+    const at::Tensor& gradient = bucket.gradients[m];
+    gradient.defined()
+        ? to.copy_(gradient.view(-1).narrow(0, first * elements_of_row(*parameters_[i]) + begin, count))
+        : to.zero_();
+    done += count, begin = 0;
+  }
+}
+
+// Rank by rank what it owns of the piece. One parameter that is one piece has its rows in that order.
+at::Tensor ScatteredSum::pack(const Bucket& bucket, int64_t number) const {
+  const at::Tensor& first = bucket.gradients.front();
+  if (bucket.members.size() == 1 && bucket.trees.size() == 1 && first.defined()) return first.view(-1);
+  int64_t elements = 0;
+  for (int rank = 0; rank < comm_.size(); ++rank) elements += count_of(bucket, number, rank);
+  const at::Device device = parameters_[bucket.members.front()]->working.device();
+  at::Tensor packed_N = at::empty({elements}, at::TensorOptions(device).dtype(bucket.dtype));
+  for (int64_t next = 0, rank = 0; rank < comm_.size(); ++rank) {
+    const int64_t count = count_of(bucket, number, static_cast<int>(rank));
+    copy_owned(bucket, static_cast<int>(rank), number * bucket.piece, packed_N.narrow(0, next, count));
+    next += count;
+  }
   return packed_N;
 }
 
 void ScatteredSum::start(Bucket& bucket) {
-  while (flights_.size() >= kUnderWay) land();
-  const at::Tensor packed_N = pack(bucket);
-  bucket.gradients.assign(bucket.members.size(), {});
-  const auto mine = static_cast<size_t>(comm_.rank());
+  for (int64_t number = 0; number < std::ssize(bucket.trees); ++number) send(bucket, number);
+}
+
+void ScatteredSum::send(Bucket& bucket, int64_t number) {
+  while (flights_.size() >= models::kPiecesUnderWay) land();
+  const at::Tensor packed_N = pack(bucket, number);
+  if (number + 1 == std::ssize(bucket.trees)) bucket.gradients.assign(bucket.members.size(), {});
+  std::vector<int64_t> bounds{0};
   std::vector<at::Tensor> received;
-  for (int peer = 0; peer < comm_.size(); ++peer)
-    received.push_back(at::empty({bucket.bounds[mine + 1] - bucket.bounds[mine]}, packed_N.options()));
-  comm::Pending arrival = comm_.all_to_all(received, packed_N, bucket.bounds);
-  flights_.push_back({bucket, std::move(received), std::move(arrival)});
+  for (int rank = 0; rank < comm_.size(); ++rank) {
+    bounds.push_back(bounds.back() + count_of(bucket, number, rank));
+    received.push_back(at::empty({count_of(bucket, number, comm_.rank())}, packed_N.options()));
+  }
+  comm::Pending arrival = comm_.all_to_all(received, packed_N, bounds);
+  flights_.push_back({bucket, number, turn_, packed_N, std::move(received), std::move(arrival)});
 }
 
 // A turn's micro-batches are those of the ranks in their order.
@@ -138,7 +143,30 @@ void ScatteredSum::land() {
   Flight flight = std::move(flights_.front());
   flights_.pop_front();
   flight.arrival.wait();
-  for (at::Tensor& leaf : flight.received) flight.bucket.sum.push(leaf.to(at::kFloat));
+  flight.packed_N.reset();
+  auto& tree = flight.bucket.trees[static_cast<size_t>(flight.number)];
+  for (at::Tensor& leaf : flight.received) tree.push(std::exchange(leaf, {}).to(at::kFloat));
+  settle(flight.bucket, flight.number, flight.turn);
+}
+
+// What a piece's tree holds after a turn goes to the bucket's levels, so that the sum of all pieces is one tensor.
+void ScatteredSum::settle(Bucket& bucket, int64_t number, int64_t turn) {
+  auto& tree = bucket.trees[static_cast<size_t>(number)];
+  const int64_t first = owners_.replica() * run_, done = (turn + 1) * comm_.size();
+  const std::vector<int64_t> leaves = comm::subtrees(first, first + done);
+  const auto rank = static_cast<size_t>(comm_.rank());
+  std::vector<at::Tensor> nodes = tree.take();
+  RETORT_ASSERT(nodes.size() == leaves.size());
+  for (size_t n = 0; n < nodes.size(); ++n) {
+    if (bucket.levels.size() == n)
+      bucket.levels.push_back(at::empty({bucket.owned[rank]}, nodes[n].options()));
+    const at::Tensor kept =
+        bucket.levels[n].narrow(0, std::min(bucket.owned[rank], number * bucket.piece), nodes[n].numel());
+    if (!nodes[n].is_alias_of(kept)) kept.copy_(nodes[n]);
+    nodes[n].reset();
+    tree.push(kept, leaves[n]);
+  }
+  if (number + 1 == std::ssize(bucket.trees)) bucket.levels.resize(leaves.size());
 }
 
 // The tree over all micro-batches, of which each group has the subtrees of its run.
@@ -147,10 +175,11 @@ void ScatteredSum::join_groups() {
   std::vector<comm::Pending> under_way;
   for (Bucket& bucket : buckets_) {
     if (bucket.total_N.defined()) continue;
-    const std::vector<at::Tensor> nodes = bucket.sum.take();
     const at::Tensor nodes_PN =
-        at::zeros({comm::most_subtrees(run_, across.size()), nodes.front().numel()}, at::kFloat);
-    for (int64_t row = 0; const at::Tensor& node : nodes) nodes_PN[row++].copy_(node);
+        at::zeros({comm::most_subtrees(run_, across.size()), bucket.levels.front().numel()}, at::kFloat);
+    for (int64_t row = 0; const at::Tensor& node : bucket.levels) nodes_PN[row++].copy_(node);
+    for (auto& tree : bucket.trees) tree.clear();
+    bucket.levels.clear();
     bucket.total_N = nodes_PN[0];
     under_way.push_back(across.sum_tree(nodes_PN, run_));
   }
@@ -163,7 +192,11 @@ std::vector<at::Tensor> ScatteredSum::finish() {
   if (owners_.across() != nullptr) join_groups();
   std::vector<at::Tensor> out(parameters_.size());
   for (Bucket& bucket : buckets_) {
-    if (!bucket.total_N.defined()) bucket.total_N = bucket.sum.finish();
+    if (!bucket.total_N.defined()) {
+      for (auto& tree : bucket.trees) tree.finish();  // into the first level
+      bucket.levels.resize(1);
+      bucket.total_N = bucket.levels.front();
+    }
     int64_t next = 0;
     for (const size_t i : bucket.members) {
       std::vector<int64_t> shape = parameters_[i]->shape;

@@ -101,7 +101,7 @@ TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
       micro_batches_(parts.comm, micro_batches, parts.owners),
       clip_norm_(clip_norm),
       trained_(parts.model.parameters(), parts.objective.learned()),
-      sync_(trained_, parts.comm, micro_batches, GradSync::kBucketBytes, parts.owners) {}
+      sync_(trained_, parts.comm, micro_batches, models::kBucketBytes, parts.owners) {}
 
 StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, double lr,
                          const StepLimits& limits) {

@@ -463,6 +463,30 @@ TEST(GradSync, DividedGradientsTakeLess) {
   EXPECT_LT(most(Divided::kGradients), 0.85 * all) << "a quarter, and buckets of two sixteenths under way";
 }
 
+// Each of eight ranks owns a whole bucket, which comes from all of them: no more is there at once than the gradient, its
+// sum, and two pieces of a bucket's bytes.
+TEST(GradSync, AnOwnerReceivesNoMoreThanABucketAtOnce) {
+  constexpr int64_t kBucket = 1 << 20;
+  const testing::CountedTensors counted;
+  comm::run_thread_ranks(8, [&](comm::Comm& comm) {
+    testing::CountedTensors::OfThread own;
+    models::Parameters parameters;
+    for (int i = 0; i < 8; ++i) add_random(parameters, "w" + std::to_string(i), {4096, 64});
+    const Owners owners(parameters, comm, Divided::kGradients);
+    GradSync sync(parameters, comm, 1, kBucket, &owners);
+    own.begin();
+    const int64_t before = own.peak();
+    sync.begin_step();
+    sync.begin_micro_batch(0);
+    at::Tensor x = at::ones({1, 64});
+    for (const models::Parameter& p : parameters.unique()) x = at::matmul(x, p.working.t()).slice(1, 0, 64);
+    x.sum().backward();
+    sync.end_micro_batch(0);
+    sync.finish();
+    EXPECT_LT(static_cast<double>(own.peak() - before), 5.5 * kBucket);
+  });
+}
+
 // A learned scale has no gradient from backward, and no bucket waits for it.
 TEST(GradSync, AScaleHoldsUpNoBucket) {
   comm::run_thread_ranks(2, [](comm::Comm& comm) {
