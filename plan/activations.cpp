@@ -25,29 +25,44 @@ class Layer {
         options_(options),
         e_(options.bf16 ? 2.0 : kF32) {}
 
-  void add_to(std::map<std::string, double>& bytes) const {
-    const double D = in("attn.q"), Q = out("attn.q"), G = out("attn.k"), F = out("ffn.up");
-    const double statistics = spec_.norm == models::NormKind::kLayer ? 2 * kF32 : kF32;
-    const bool sub = has("attn.sub_norm"), gated = has("ffn.gate");
-    double norms = 2 * (kF32 * D + statistics);
-    if (has("attn_post_norm")) norms += 2 * (kF32 * D + kF32);
-    if (sub) norms += 2 * kF32 + e_ * F;  // attention keeps its own result
-    if (has("attn.q_norm")) norms += e_ * (Q + G) + kF32 * (Q + G) / static_cast<double>(spec_.head_dim);
-    bytes["norms"] += norms;
-    // q, k, v and y are kept by attention itself, gate and up by the gate: also where the weights are frozen.
-    bytes["attention"] += input_of({"attn.q", "attn.k", "attn.v"}) + e_ * (2 * Q + 2 * G) +
-                          kF32 * Q / static_cast<double>(spec_.head_dim) + (options_.documents ? 4.0 : 0.0) +
-                          (sub || options_.rounded_inputs ? input_of({"attn.o"}) : 0.0);
-    bytes["feed-forward"] += input_of(gated ? std::vector<std::string>{"ffn.gate", "ffn.up"}
-                                            : std::vector<std::string>{"ffn.up"}) +
-                             e_ * F * (gated ? 2 : 1) + input_of({"ffn.down"});
-    for (const char* name : {"attn.q", "attn.k", "attn.v", "attn.o", "ffn.gate", "ffn.up", "ffn.down"})
+  using Bytes = std::map<std::string, double>;
+
+  Bytes attention() const {
+    const double D = in("attn.q"), Q = out("attn.q"), G = out("attn.k");
+    const bool sub = has("attn.sub_norm");
+    Bytes bytes{{"norms", norm("attn_post_norm") + (sub ? kF32 : 0)}};
+    if (has("attn.q_norm"))
+      bytes["norms"] += e_ * (Q + G) + kF32 * (Q + G) / static_cast<double>(spec_.head_dim);
+    // q, k, v and y are kept by attention itself: also where the weights are frozen.
+    bytes["attention"] = input_of({"attn.q", "attn.k", "attn.v"}) + e_ * (2 * Q + 2 * G) +
+                         kF32 * Q / static_cast<double>(spec_.head_dim) + (options_.documents ? 4.0 : 0.0) +
+                         (sub || options_.rounded_inputs ? input_of({"attn.o"}) : 0.0);
+    for (const char* name : {"attn.q", "attn.k", "attn.v", "attn.o"})
       bytes["adapters"] += adapter_bytes(name);
+    bytes["norms"] += first_norm(D);
+    return bytes;
+  }
+
+  Bytes network() const {
+    const double F = out("ffn.up");
+    const bool gated = has("ffn.gate");
+    Bytes bytes{{"norms", first_norm(in("attn.q")) + norm("attn_post_norm")}};
+    if (has("attn.sub_norm")) bytes["norms"] += kF32 + e_ * F;  // attention keeps its own result
+    bytes["feed-forward"] = input_of(gated ? std::vector<std::string>{"ffn.gate", "ffn.up"}
+                                           : std::vector<std::string>{"ffn.up"}) +
+                            e_ * F * (gated ? 2 : 1) + input_of({"ffn.down"});
+    for (const char* name : {"ffn.gate", "ffn.up", "ffn.down"}) bytes["adapters"] += adapter_bytes(name);
+    return bytes;
   }
 
  private:
   std::string use(const std::string& name) const { return prefix_ + name + ".weight"; }
   bool has(const std::string& name) const { return parameters_.contains(use(name)); }
+  double first_norm(double D) const {
+    return kF32 * D + (spec_.norm == models::NormKind::kLayer ? 2 * kF32 : kF32);
+  }
+  // Of a half's result, where layers have one; both have.
+  double norm(const std::string& name) const { return has(name) ? kF32 * in("attn.q") + kF32 : 0; }
   double out(const std::string& name) const {
     return static_cast<double>(parameters_.at(use(name)).shape[0]);
   }
@@ -121,16 +136,31 @@ double bytes_a_token(const std::vector<Kept>& kept) {
 std::vector<Kept> kept_activations(const Model& model, const ActivationOptions& options) {
   std::map<std::string, double> sums;
   for (const std::string& prefix : layers_of(model.parameters())) {
-    std::map<std::string, double> layer;
-    Layer(model, prefix, options).add_to(layer);
-    for (const auto& [what, bytes] : layer) sums[what] += bytes * runs(model, prefix);
+    const Layer layer(model, prefix, options);
+    for (const auto& half : {layer.attention(), layer.network()})
+      for (const auto& [what, bytes] : half) sums[what] += bytes * runs(model, prefix);
   }
-  if (model.parameters().contains("final_norm.weight"))
-    sums["norms"] += kF32 * static_cast<double>(model.parameters().at("final_norm.weight").numel()) + kF32;
+  sums["norms"] += kept_by_final_norm(model);
   std::vector<Kept> out;
   for (const auto& [what, bytes] : sums)
     if (bytes > 0) out.push_back({what, bytes, 1.0});
   return out;
+}
+
+std::vector<LayerKept> kept_by_layer(const Model& model, const ActivationOptions& options) {
+  std::vector<LayerKept> out;
+  for (const std::string& prefix : layers_of(model.parameters())) {
+    LayerKept& one = out.emplace_back(LayerKept{.prefix = prefix});
+    const Layer layer(model, prefix, options);
+    for (const auto& [what, bytes] : layer.attention()) one.attention += bytes * runs(model, prefix);
+    for (const auto& [what, bytes] : layer.network()) one.network += bytes * runs(model, prefix);
+  }
+  return out;
+}
+
+double kept_by_final_norm(const Model& model) {
+  if (!model.parameters().contains("final_norm.weight")) return 0;
+  return kF32 * static_cast<double>(model.parameters().at("final_norm.weight").numel()) + kF32;
 }
 
 double backward_bytes_a_token(const Model& model, bool bf16) {

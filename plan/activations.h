@@ -35,6 +35,15 @@ struct ActivationOptions {
 // models::kBytesPerPatch bytes; the blocks of stlm are an estimate.
 std::vector<Kept> kept_activations(const models::Model& model, const ActivationOptions& options);
 
+// Bytes a token of the halves of an executed layer, whose tensors are "layers.3....", in the order of the forward pass;
+// and of the final norm.
+struct LayerKept {
+  std::string prefix;
+  double attention = 0, network = 0;
+};
+std::vector<LayerKept> kept_by_layer(const models::Model& model, const ActivationOptions& options);
+double kept_by_final_norm(const models::Model& model);
+
 // Bytes a token of the widest moment of a backward pass beyond what is kept: the gradient of the residual stream and those
 // of a gated network.
 double backward_bytes_a_token(const models::Model& model, bool bf16);

@@ -49,6 +49,7 @@ Gathered gathered_by(models::Model& model, const std::string& base) {
       if (base == "f32" || !p->borrowed || p->role != Role::kMatrix) groups.back().insert(p), all.insert(p);
   }
   out.divided = sum_of(all);
+  out.backward.resize(groups.size());
   for (const auto& [now, next] : passes(groups.size())) {
     std::set<const Parameter*> wanted = groups[now], fresh;
     wanted.insert(groups[next].begin(), groups[next].end());
@@ -57,6 +58,7 @@ Gathered gathered_by(models::Model& model, const std::string& base) {
     here = wanted;
     const Elements whole = sum_of(here);
     if (whole.all() > out.at_once.all()) out.at_once = whole;
+    if (now >= next) out.backward[now] = whole;
   }
   return out;
 }

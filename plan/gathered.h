@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "models/model.h"
 
@@ -19,6 +20,9 @@ struct Gathered {
   Elements divided;  // of all groups, trained and frozen
   Elements at_once;  // the most that is whole: a group and the next
   Elements brought;  // in the forward and the backward pass of a micro-batch
+  // By group, while the backward pass reads it: the group and the one before it; of the first one, which it does not read,
+  // nothing.
+  std::vector<Elements> backward;
 };
 
 // `base`: what borrowed matrices are kept as; those in codes stay whole. All 0 for a model that has no groups.

@@ -1,17 +1,19 @@
 #include "plan/memory.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
+#include "plan/gradient_flow.h"
 
 namespace retort::plan {
 namespace {
 
 constexpr double kF32 = 4.0, kId = 8.0;
-constexpr double kBucket = 8 << 20;     // bytes at least (train/grad_sync.h)
 constexpr int64_t kWaitingBatches = 5;  // of the prefetcher, with the one in the making
 constexpr int64_t kScoringRows = 16;    // eval/perplexity.h
+constexpr int64_t kFollowed = 8;        // ranks
 
 double real(int64_t x) { return static_cast<double>(x); }
 
@@ -23,12 +25,21 @@ int64_t sums_before(const Batch& batch) {
   return static_cast<int64_t>(most);
 }
 
-// The same of owned rows, to whose tree a turn of all ranks adds its micro-batches at once.
-int64_t turns_before(const Batch& batch) {
-  size_t most = 0;
-  for (int64_t g = 0; g < std::min<int64_t>(batch.micro_batches, 4096); ++g)
-    most = std::max(most, comm::subtrees(0, g * batch.shards()).size());
-  return static_cast<int64_t>(most);
+// Where ranks divide sums, to whose tree a turn of all ranks adds its micro-batches at once: the turn of the most sums.
+int64_t fullest_turn(const Batch& batch) {
+  const auto sums = [&](int64_t turns) { return comm::subtrees(0, turns * batch.shards()).size(); };
+  int64_t turn = 0;
+  for (int64_t g = 1; g < std::min<int64_t>(batch.micro_batches, 4096); ++g)
+    if (sums(g) + sums(g + 1) >= sums(turn) + sums(turn + 1)) turn = g;
+  return turn;
+}
+
+void keep_highest(std::vector<Moment>& all, const std::string& name, const Memory& memory) {
+  const auto found = std::ranges::find(all, name, &Moment::name);
+  if (found == all.end())
+    all.push_back({name, memory});
+  else if (memory.total() > found->memory.total())
+    found->memory = memory;
 }
 
 class Step {
@@ -36,21 +47,30 @@ class Step {
   // kGradients and kParameters: with their own gradients and weights; the moments of AdamW are whole as under kNone.
   Step(const Workload& work, Policy policy)
       : w_(work),
+        policy_(policy),
         tokens_(real(work.batch.tokens())),
         e_(work.element()),
         scatters_(policy >= Policy::kGradients && work.batch.shards() > 1),
-        gathers_(policy == Policy::kParameters && work.batch.shards() > 1) {}
+        gathers_(policy == Policy::kParameters && work.batch.shards() > 1),
+        share_(1 / real(work.batch.shards())) {}
 
   std::vector<Moment> all() const {
     std::vector<Moment> out;
-    if (!w_.teachers.empty()) out.push_back({"teacher", teacher()});
-    out.push_back({"loss", loss()});
-    out.push_back({"backward", backward()});
-    out.push_back({"gradients", gradients()});
+    if (scatters_) {
+      const GradientLayout layout(w_.pass.gradients, w_.bf16, w_.batch.shards());
+      const int64_t turn = fullest_turn(w_.batch);
+      for (const int64_t rank : followed(w_.batch.shards())) Step(*this).follow({layout, rank}, turn, out);
+    } else {
+      if (!w_.teachers.empty()) out.push_back({"teacher", teacher(sums())});
+      out.push_back({"loss", loss(sums())});
+      out.push_back({"backward", backward()});
+      out.push_back({"gradients", gradients()});
+    }
     out.push_back({"update", update()});
     if (gathers_ && w_.starts_whole) out.push_back({"start", start()});
     if (ends_whole() || (w_.validates && (copies() || gathers_)))
       out.push_back({"validation", ends_whole() || !gathers_ ? whole_validation() : streamed_validation()});
+    if (w_.copies_saves) add_saves(out);
     return out;
   }
 
@@ -63,7 +83,7 @@ class Step {
     m.states.weights -= elsewhere();
     if (copies()) m.states.working = e_ * real(p.trained_matrices + p.frozen_matrices - p.coded);
     m.states.working -= working_elsewhere();
-    m.states.optimizer = 2 * kF32 * real(p.trained());
+    m.states.optimizer = 2 * kF32 * real(p.trained()) * (scatters_ ? share_ : 1);
     m.states.gradients = buckets();
     m.teacher = (kId + kF32) * w_.labels * tokens_;
     for (const TeacherLoad& teacher : w_.teachers) m.teacher += teacher.weights;
@@ -90,32 +110,27 @@ class Step {
     const double divided = gathers_                ? w_.gathered.divided.all()
                            : scatters_ && copies() ? real(w_.parameters.trained_matrices)
                                                    : 0;
-    return kF32 * divided * (1 - 1 / shards());
+    return kF32 * divided * (1 - share_);
   }
   double working_elsewhere() const {
-    return gathers_ && copies() ? e_ * w_.gathered.divided.matrices * (1 - 1 / shards()) : 0;
+    return gathers_ && copies() ? e_ * w_.gathered.divided.matrices * (1 - share_) : 0;
   }
   double whole_groups() const { return gathers_ ? w_.gathered.at_once.bytes(e_) : 0; }
-  // Of one bucket, full, or of the largest parameter: what is sent, or what has come.
-  double bucket() const {
-    return std::min(e_ * real(w_.parameters.trained()), std::max(kBucket, e_ * real(w_.parameters.largest)));
-  }
-  double under_way() const { return scatters_ ? 2 * 2 * bucket() : 0; }
   double buckets() const {
-    if (scatters_) return 0;
-    return w_.batch.ranks > 1 ? subtree_rows() * kF32 * real(w_.parameters.trained()) : 0;
+    if (scatters_ || w_.batch.ranks == 1) return 0;
+    return subtree_rows() * kF32 * real(w_.parameters.trained());
   }
   // The worker's buffer: one bucket of all ranks' slices.
   double collective() const {
     if (w_.batch.ranks == 1 || scatters_) return 0;
-    const double whole = kF32 * real(w_.parameters.trained());
-    return subtree_rows() * std::min(whole, kBucket + kF32 * real(w_.parameters.largest));
+    std::vector<models::GradientSize> sizes;
+    for (const MadeGradient& one : w_.pass.gradients) sizes.push_back({one.rows.elements, at::kFloat});
+    int64_t largest = 0;
+    for (const auto& bucket : models::gradient_buckets(sizes, models::kBucketBytes))
+      largest = std::max(largest, bucket.elements);
+    return subtree_rows() * kF32 * real(largest);
   }
-  double sums() const {
-    const double whole = kF32 * real(w_.parameters.trained());
-    if (!scatters_) return real(sums_before(w_.batch)) * whole;
-    return real(turns_before(w_.batch)) * whole / shards() + (w_.batch.micro_batches > 1 ? under_way() : 0);
-  }
+  double sums() const { return real(sums_before(w_.batch)) * kF32 * real(w_.parameters.trained()); }
   double head_gradient() const { return w_.head.trained ? kF32 * w_.head.columns * w_.head.width : 0; }
 
   void add_teachers(Memory& m) const {
@@ -127,19 +142,20 @@ class Step {
     if (w_.teachers.size() > 1) m.teacher += chunk * w_.head.columns * kF32;  // the mixture
   }
 
-  Memory teacher() const {
+  // `held`: gradients of earlier micro-batches.
+  Memory teacher(double held) const {
     Memory m = base();
-    m.states.gradients += sums();
+    m.states.gradients += held;
     double most = 0;
     for (const TeacherLoad& one : w_.teachers) most = std::max(most, one.forward * tokens_);
     m.teacher += most;
     return m;
   }
-  Memory loss() const {
+  Memory loss(double held) const {
     Memory m = base();
     const Head& h = w_.head;
     const double chunk = real(chunk_rows(h.columns, w_.batch.tokens())), logits = chunk * h.columns;
-    m.states.gradients += sums() + head_gradient();
+    m.states.gradients += held + head_gradient();
     m.states.working += whole_groups();
     m.activations = tokens_ * w_.kept;
     double a_logit = e_;
@@ -157,13 +173,14 @@ class Step {
   Memory backward() const {
     Memory m = base();
     m.states.gradients += sums() + (w_.head.trained ? e_ * w_.head.rows * w_.head.width : 0);
-    m.states.working += whole_groups();
     m.activations =
         tokens_ * (w_.kept + w_.backward - kF32 * w_.head.width);  // the final norm's input has gone
-    if (!w_.teachers.empty()) {                                    // hidden states live as long as the batch
-      for (const TeacherLoad& one : w_.teachers) m.teacher += kF32 * tokens_ * one.width;
-    }
+    add_teachers_states(m);
     return m;
+  }
+  // Hidden states live as long as the batch.
+  void add_teachers_states(Memory& m) const {
+    for (const TeacherLoad& one : w_.teachers) m.teacher += kF32 * tokens_ * one.width;
   }
   // Backward has ended. One micro-batch alone leaves gradients in the working dtype, several their f32 sums; a tied head's
   // and the embedding's are two tensors until then.
@@ -172,14 +189,60 @@ class Step {
     const ParameterCount& p = w_.parameters;
     const bool alone = w_.batch.micro_batches == 1;
     const double made = (alone ? e_ : kF32) * real(p.trained_matrices) + kF32 * real(p.trained_f32);
-    if (w_.batch.ranks == 1) m.states.gradients += std::max(made, sums());
-    if (w_.batch.ranks > 1) m.states.gradients += sums();
-    if (scatters_)
-      m.states.gradients +=
-          (1 + rows_across()) * kF32 * real(p.trained()) / shards() + bucket() + (alone ? under_way() : 0);
+    m.states.gradients += w_.batch.ranks == 1 ? std::max(made, sums()) : sums();
     if (w_.head.tied && w_.head.trained)
       m.states.gradients += w_.head.rows * w_.head.width * (w_.bf16 ? kF32 + e_ : kF32);
     return m;
+  }
+
+  // The stage where each gradient is whole.
+  std::vector<size_t> last_stages() const {
+    std::vector<size_t> last(w_.pass.gradients.size());
+    for (size_t s = 0; s < w_.pass.stages.size(); ++s)
+      for (const size_t i : w_.pass.stages[s].makes) last[i] = s;
+    return last;
+  }
+  // One micro-batch of a rank whose gradients go to owners, after the one before it: stage by stage what backward has made,
+  // what is under way, the activations that are left and the weights that are whole.
+  void follow(GradientFlow flow, int64_t turn, std::vector<Moment>& out) {
+    const std::vector<BackwardStage>& stages = w_.pass.stages;
+    const std::vector<size_t> last = last_stages();
+    share_ = flow.share();
+    if (turn > 0) {
+      flow.begin_turn(turn - 1);
+      for (size_t s = 0; s < stages.size(); ++s)
+        for (const size_t i : stages[s].makes)
+          if (last[i] == s) flow.add(i);
+    }
+    flow.begin_turn(turn);
+    if (!w_.teachers.empty()) keep_highest(out, "teacher", teacher(flow.now()));
+    keep_highest(out, "loss", loss(flow.now()));
+
+    double kept = w_.kept, unfinished = 0;  // gradients that a later stage adds to
+    std::vector<bool> begun(last.size());
+    for (size_t s = 0; s < stages.size(); ++s) {
+      const bool at_end = s + 1 == stages.size();
+      Memory m = base();
+      if (gathers_) m.states.working += w_.gathered.backward[stages[s].group].bytes(e_);
+      m.activations = tokens_ * (kept + (stages[s].layer ? w_.backward : kF32 * w_.head.width));
+      add_teachers_states(m);
+      double most = flow.now() + unfinished;
+      for (const size_t i : stages[s].makes) {
+        const double bytes = flow.layout().bytes(i);
+        const bool from_f32 = w_.pass.gradients[i].table && at_end && w_.bf16;
+        most = std::max(most, flow.now() + unfinished + bytes * (from_f32 ? 1 + kF32 / e_ : 1));
+        if (last[i] != s && !begun[i]) unfinished += bytes, begun[i] = true;
+        if (last[i] != s) continue;
+        if (begun[i]) unfinished -= bytes;
+        most = std::max(most, unfinished + flow.add(i));
+      }
+      m.states.gradients += most;
+      keep_highest(out, at_end ? "gradients" : "backward", m);
+      kept = std::max(0.0, kept - stages[s].kept);
+    }
+    Memory m = base();
+    m.states.gradients += flow.finish(rows_across());
+    keep_highest(out, "gradients", m);
   }
   Memory update() const {
     Memory m = base();
@@ -195,13 +258,20 @@ class Step {
     m.states.optimizer = m.states.gradients = 0;
     return m;
   }
+  // The copy stays for the next save; the first one is made beside what a step leaves.
+  void add_saves(std::vector<Moment>& out) const {
+    const double copy = saved_bytes(w_.saved, w_.batch, policy_, copies());
+    if (w_.saves_midway)
+      for (Moment& one : out)
+        if (one.name != "start") one.memory.saved = copy;
+    out.push_back({"save", update()});
+    out.back().memory.saved = copy;
+  }
   bool ends_whole() const { return gathers_ && w_.on_grid; }  // for the report on its grids
   double values() const {
     return kF32 * real(w_.parameters.trained() + w_.parameters.frozen() - w_.parameters.coded);
   }
-  double scored() const {
-    return real(kScoringRows * w_.batch.sequence) * w_.forward * (w_.bf16 ? 2 : 1);
-  }
+  double scored() const { return real(kScoringRows * w_.batch.sequence) * w_.forward * (w_.bf16 ? 2 : 1); }
   Memory whole_validation() const {
     Memory m = update();
     m.states.weights += elsewhere();
@@ -220,8 +290,10 @@ class Step {
   }
 
   const Workload& w_;
+  Policy policy_;
   double tokens_, e_;
   bool scatters_, gathers_;
+  double share_;  // of what is divided
 };
 
 }  // namespace
@@ -235,6 +307,13 @@ Policy policy_of(const std::string& name) {
   const auto found = std::ranges::find(kPolicies, name, policy_name);
   RETORT_ASSERT(found != kPolicies.end());
   return *found;
+}
+
+std::vector<int64_t> followed(int64_t ranks) {
+  if (ranks > kFollowed) return {0, 1, ranks / 2, ranks - 1};
+  std::vector<int64_t> out(static_cast<size_t>(ranks));
+  std::iota(out.begin(), out.end(), 0);
+  return out;
 }
 
 States sharded(const States& whole, Policy policy, int64_t ranks) {
@@ -257,14 +336,15 @@ std::vector<std::pair<std::string, double>> Memory::parts() const {
           {"head", head},
           {"teacher", teacher},
           {"data", data},
-          {"judged", judged}};
+          {"judged", judged},
+          {"saves", saved}};
 }
 
 std::vector<Moment> moments(const Workload& work, Policy policy) {
   std::vector<Moment> out = Step(work, policy).all();
   for (Moment& moment : out) {
     States& states = moment.memory.states;
-    states = sharded(states, policy >= Policy::kGradients ? Policy::kOptimizer : policy, work.batch.shards());
+    if (policy < Policy::kGradients) states = sharded(states, policy, work.batch.shards());
   }
   return out;
 }

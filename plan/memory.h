@@ -21,6 +21,9 @@ inline constexpr std::array kPolicies = {Policy::kNone, Policy::kOptimizer, Poli
 std::string policy_name(
     Policy policy);  // "none", "optimizer", "gradients", "parameters" (as parallel.shard has them), "ZeRO-1"
 Policy policy_of(const std::string& name);
+std::vector<int64_t> followed(
+    int64_t
+        ranks);  // whose memory is counted: those at both ends, which own the first and the last, and between them
 inline bool in_engine(Policy policy) { return policy != Policy::kZero1; }
 
 struct States {
@@ -35,8 +38,8 @@ States sharded(const States& whole, Policy policy, int64_t ranks);
 
 struct Memory {
   States states;
-  double activations = 0, head = 0, teacher = 0, data = 0, judged = 0;
-  double total() const { return states.total() + activations + head + teacher + data + judged; }
+  double activations = 0, head = 0, teacher = 0, data = 0, judged = 0, saved = 0;
+  double total() const { return states.total() + activations + head + teacher + data + judged + saved; }
   std::vector<std::pair<std::string, double>> parts() const;  // by the names above
 };
 
@@ -45,7 +48,7 @@ struct Moment {
   Memory memory;
 };
 
-// In the order of a step: "teacher", "loss", "backward", "gradients", "update", then "start", "validation".
+// In the order of a step: "teacher", "loss", "backward", "gradients", "update", then "start", "validation", "save".
 std::vector<Moment> moments(const Workload& work, Policy policy = Policy::kNone);
 Moment peak(const Workload& work, Policy policy = Policy::kNone);  // the highest of them
 

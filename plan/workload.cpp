@@ -36,6 +36,8 @@ Workload workload_of(models::Model& model, const Batch& batch, const Precision& 
       .bf16 = precision.bf16, .documents = batch.documents, .rounded_inputs = precision.rounded_inputs};
   return {.parameters = count_parameters(model.parameters(), precision.base),
           .gathered = gathered_by(model, precision.base),
+          .pass = backward_pass(model, kept),
+          .saved = saved_tensors(model),
           .head = head_of(model),
           .batch = batch,
           .teachers = {},

@@ -5,8 +5,10 @@
 #include <vector>
 
 #include "models/model.h"
+#include "plan/backward_pass.h"
 #include "plan/gathered.h"
 #include "plan/parameter_count.h"
+#include "plan/saved_copy.h"
 
 namespace retort::plan {
 
@@ -38,19 +40,23 @@ struct TeacherLoad {
 struct Workload {
   ParameterCount parameters;
   Gathered gathered = {};  // nothing: parallel.shard: parameters is not for this model
+  BackwardPass pass = {};
+  std::vector<SavedTensor> saved = {};
   Head head;
   Batch batch;
   std::vector<TeacherLoad> teachers;  // live ones
   bool bf16 = false;
-  bool on_grid = false;    // working weights are values of a grid, not the masters
-  bool distills = false;   // the loss compares with a teacher, live or cached
-  double labels = 0;       // of a cache, a token
-  bool validates = false;  // judged beside the step, in f32
+  bool on_grid = false;       // working weights are values of a grid, not the masters
+  bool distills = false;      // the loss compares with a teacher, live or cached
+  double labels = 0;          // of a cache, a token
+  bool validates = false;     // judged beside the step, in f32
   bool starts_whole = false;  // before ranks divide its weights
-  double kept = 0;         // bytes of activations a token
-  double backward = 0;     // bytes a token on top of them
-  double forward = 0;      // bytes a token of a pass without gradients
-  double tables = 0;       // bytes of rotary tables
+  bool copies_saves = false;  // to the memory that is planned
+  bool saves_midway = false;  // and steps go on beside the copy
+  double kept = 0;            // bytes of activations a token
+  double backward = 0;        // bytes a token on top of them
+  double forward = 0;         // bytes a token of a pass without gradients
+  double tables = 0;          // bytes of rotary tables
   double element() const { return bf16 ? 2.0 : 4.0; }
 };
 

@@ -1,14 +1,14 @@
 #include "train/state_shares.h"
 
+#include "models/written_rows.h"
+
 namespace retort::train {
 namespace {
 
 // `holder` of `holders` ranks that have these rows, which begin at row `begin` of the whole tensor, takes its blocks.
 Share share_of(const at::Tensor& rows, int64_t begin, int64_t step, int64_t holder, int64_t holders) {
-  const models::RowBlocks blocks{0, rows.size(0), step};
-  const int64_t first = blocks.count() * holder / holders * step,
-                end = std::min(rows.size(0), blocks.count() * (holder + 1) / holders * step);
-  return {rows.slice(0, first, end), begin + first, step};
+  const models::RowBlock mine = models::written_rows({0, rows.size(0), step}, holder, holders);
+  return {rows.slice(0, mine.begin, mine.end), begin + mine.begin, step};
 }
 
 }  // namespace

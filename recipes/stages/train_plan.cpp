@@ -175,6 +175,9 @@ std::string remedy_text(const TrainPlan& p) {
   const plan::Remedy remedy = plan::remedy(p.work, p.device, p.policy);
   std::string out = fmt::format("  does not fit the {} that tensors of a rank have on {}",
                                 bytes_text(p.device.memory_of_rank(batch.ranks)), p.device.name);
+  plan::Workload in_turn = p.work;
+  in_turn.copies_saves = false;
+  if (p.work.copies_saves && plan::fits(in_turn, p.device, p.policy)) out += "; train.save: sync does";
   if (remedy.rows) out += fmt::format("; data.micro_batch {} instead of {} does", *remedy.rows, batch.rows);
   if (remedy.sharding) {
     const auto& s = *remedy.sharding;
@@ -281,6 +284,10 @@ std::optional<TrainPlan> plan_train(const Recipe& recipe, const Stage& stage, in
   add_reference(stage, *model, out);
   const double tokens = trained_tokens(recipe, stage);
   out.steps = static_cast<int64_t>(std::ceil(tokens / static_cast<double>(data.batch_tokens)));
+  out.work.copies_saves = train.save == "async" && device.shared;
+  const int64_t every = train.checkpoint_every;
+  out.work.saves_midway =
+      (every > 0 && (out.steps == 0 || every < out.steps)) || (train.keep_best && train.validate_every > 0);
   return out;
 }
 

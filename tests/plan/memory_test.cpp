@@ -9,6 +9,7 @@ namespace retort::plan {
 namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024, kWithin = 0.001;
+constexpr double kBlock = 1 << 15;  // elements, to which a rank's share is rounded
 
 // How Megatron's theoretical_memory_usage.py would have it (sequence parallel, selective recomputation): the same states and
 // lists of kept tensors, cut by its meshes. It counts SwiGLU's activations as GELU's, without the gate.
@@ -72,6 +73,20 @@ Workload small(int64_t rows, int64_t micro_batches = 1, bool bf16 = false) {
   return workload_of(
       *shape({.vocabulary = 4096, .layers = 2, .width = 64, .heads = 2, .kv_heads = 2, .head_dim = 32}),
       {.rows = rows, .sequence = 256, .micro_batches = micro_batches}, {.bf16 = bf16});
+}
+
+// Elements of the rank that owns the most.
+int64_t most_owned(const Workload& work) {
+  std::vector<Rows> rows;
+  for (const MadeGradient& one : work.pass.gradients) rows.push_back(one.rows);
+  const OwnedRows owners(rows, work.batch.shards());
+  int64_t most = 0;
+  for (int64_t rank = 0; rank < work.batch.shards(); ++rank) {
+    int64_t sum = 0;
+    for (size_t i = 0; i < rows.size(); ++i) sum += owners.elements(i, rank);
+    most = std::max(most, sum);
+  }
+  return most;
 }
 
 const Memory& at(const std::vector<Moment>& all, const std::string& name) {
@@ -205,8 +220,9 @@ TEST(Memory, DividedParametersAreOfOwnedRows) {
     EXPECT_DOUBLE_EQ(states("update").working, bf16 ? e * matrices / 4 : 0);
     EXPECT_DOUBLE_EQ(states("update").gradients, P);
     EXPECT_DOUBLE_EQ(states("update").optimizer, 2 * P);
-    EXPECT_DOUBLE_EQ(states("loss").working, states("update").working + whole);
-    EXPECT_DOUBLE_EQ(states("backward").working, states("update").working + whole);
+    EXPECT_NEAR(states("loss").working, states("update").working + whole, kBlock * e);
+    EXPECT_LT(states("backward").working, states("loss").working)
+        << "of the first layer the embedding is gone";
     work.validates = work.starts_whole = true;
     const Memory judged = at(moments(work, Policy::kParameters), "validation");
     const double two = work.gathered.at_once.bytes(4);
@@ -234,20 +250,36 @@ TEST(Memory, DividedGradientsAreOfOwnedRows) {
     Workload work = small(1, 4, bf16);
     work.batch.ranks = 4;
     const double P = static_cast<double>(work.parameters.trained()),
-                 matrices = static_cast<double>(work.parameters.trained_matrices), e = bf16 ? 2 : 4;
+                 matrices = static_cast<double>(work.parameters.trained_matrices);
     EXPECT_DOUBLE_EQ(at_moment(work, "update").gradients, P);
     EXPECT_DOUBLE_EQ(at_moment(work, "update").optimizer, 2 * P);
     EXPECT_DOUBLE_EQ(at_moment(work, "update").weights, 4 * P - (bf16 ? 3 * matrices : 0));
-    EXPECT_DOUBLE_EQ(at_moment(work, "loss").gradients - at_moment(work, "backward").gradients,
-                     4 * work.head.columns * work.head.width - e * work.head.rows * work.head.width);
-    // Twelve micro-batches are in two sums before the last turn; a small model is one bucket.
-    EXPECT_DOUBLE_EQ(at_moment(work, "gradients").gradients,
-                     2 * P + P + 5 * e * P + work.head.rows * work.head.width * (bf16 ? 4 + e : 4));
+    if (!bf16) {
+      // A small model is one bucket and one piece. When that of the last turn is packed, one of the turn before is under way,
+      // and the first half of the turns is in a sum: of the rank that owns the most, a row each.
+      const double most = static_cast<double>(most_owned(work));
+      EXPECT_DOUBLE_EQ(at_moment(work, "gradients").gradients,
+                       4 * most + (4 * P + 4 * 4 * most) + std::max(4 * P + 4 * P, 4 * P + 4 * 4 * most));
+    }
     work.validates = true;
     if (bf16) {
       EXPECT_DOUBLE_EQ(at_moment(work, "validation").weights, 4 * P);
     }
   }
+}
+
+// The copy stays beside later steps, where there are any.
+TEST(Memory, AnAsynchronousSaveKeepsACopy) {
+  Workload work = small(1);
+  const double P = static_cast<double>(work.parameters.trained());
+  EXPECT_EQ(moments(work).back().name, "update");
+  const double before = peak(work).memory.total();
+  work.copies_saves = true;
+  EXPECT_DOUBLE_EQ(at(moments(work), "save").saved, 12 * P + 8);
+  EXPECT_DOUBLE_EQ(at(moments(work), "save").total(), at(moments(work), "update").total() + 12 * P + 8);
+  EXPECT_DOUBLE_EQ(at(moments(work), "loss").saved, 0);
+  work.saves_midway = true;
+  EXPECT_DOUBLE_EQ(peak(work).memory.total(), before + 12 * P + 8);
 }
 
 TEST(Memory, PoliciesTakeLessTheMoreTheyDivide) {

@@ -163,10 +163,24 @@ TEST_F(PlanOf, CheckSaysTheSameBytes) {
               HasSubstr(format_bytes(bytes) + " of memory a rank in fp32, highest at: "));
 }
 
-// The whole stage: model, stream, trainer, validation, checkpoint.
+// Where steps follow a save, and in the memory of the host.
+TEST_F(PlanOf, AnAsynchronousSaveTakesACopy) {
+  const auto saved = [&](std::vector<std::string> set, const char* device) {
+    const TrainPlan p = plan(recipe(kRecipe, set), "plain", 1, device);
+    return plan::peak(p.work).memory.saved;
+  };
+  const TrainPlan p = plan(recipe(kRecipe, {"train.checkpoint_every=10"}), "plain", 1, "cpu");
+  EXPECT_DOUBLE_EQ(plan::peak(p.work).memory.saved, 12.0 * static_cast<double>(p.work.parameters.stored) + 8);
+  EXPECT_THAT(plan_text(p), HasSubstr("| saves"));
+  EXPECT_DOUBLE_EQ(saved({"train.checkpoint_every=10", "train.save=sync"}, "cpu"), 0);
+  EXPECT_DOUBLE_EQ(saved({"train.checkpoint_every=10"}, "h100"), 0);
+  EXPECT_DOUBLE_EQ(saved({"train.checkpoint_every=0", "data.micro_batch=16"}, "cpu"), 0) << "the end alone";
+}
+
+// The whole stage: model, stream, trainer, validation, checkpoints, of which a copy is there after the first.
 TEST_F(PlanOf, AStageTakesWhatItsPlanSays) {
-  const Recipe r =
-      recipe(kRecipe, {"train.steps=2", "model.width=192", "model.ffn_width=512", "model.layers=4"});
+  const Recipe r = recipe(kRecipe, {"train.steps=3", "train.checkpoint_every=1", "model.width=192",
+                                    "model.ffn_width=512", "model.layers=4"});
   run(r, {.only = "prepare"});
   const TrainPlan p = plan(r, "teacher", 0, "cpu");
   const testing::CountedTensors counted;
