@@ -86,7 +86,7 @@ class Step {
     m.states.optimizer = 2 * kF32 * real(p.trained()) * (scatters_ ? share_ : 1);
     m.states.gradients = buckets();
     m.teacher = (kId + kF32) * w_.labels * tokens_;
-    for (const TeacherLoad& teacher : w_.teachers) m.teacher += teacher.weights;
+    for (const TeacherLoad& teacher : w_.teachers) m.teacher += weights_of(teacher);
     const double ids = kId * (w_.batch.documents ? 5 : 3) * tokens_;
     m.data = real(w_.batch.micro_batches + kWaitingBatches) * ids + w_.tables + collective();
     return m;
@@ -133,6 +133,13 @@ class Step {
   double sums() const { return real(sums_before(w_.batch)) * kF32 * real(w_.parameters.trained()); }
   double head_gradient() const { return w_.head.trained ? kF32 * w_.head.columns * w_.head.width : 0; }
 
+  // Its rows and two groups, where ranks divide it.
+  double weights_of(const TeacherLoad& teacher) const {
+    if (!gathers_) return teacher.weights;
+    const double element = teacher.bf16 ? 2 : kF32;
+    return teacher.weights - (1 - share_) * teacher.gathered.divided.bytes(element) +
+           teacher.gathered.at_once.bytes(element);
+  }
   void add_teachers(Memory& m) const {
     const double chunk = real(chunk_rows(w_.head.columns, w_.batch.tokens()));
     for (const TeacherLoad& one : w_.teachers) {

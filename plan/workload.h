@@ -35,6 +35,7 @@ struct TeacherLoad {
   double width = 0, columns = 0;
   bool bf16 = false;
   double forward = 0;  // bytes a token of its forward pass
+  Gathered gathered = {};  // where ranks divide its weights
 };
 
 struct Workload {

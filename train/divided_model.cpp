@@ -21,8 +21,8 @@ at::Tensor finite(const Parameter& p, const at::Tensor& values) {
 }  // namespace
 
 DividedModel::DividedModel(std::unique_ptr<models::Model> shape, at::ScalarType dtype, comm::Comm& comm,
-                           int64_t replicas)
-    : model_(std::move(shape)) {
+                           int64_t replicas, at::Device device)
+    : model_(std::move(shape)), device_(device) {
   models::IdentityMap identity;
   models::bind_working(model_->parameters(), identity, dtype);
   for (Parameter& p : model_->parameters().unique()) p.freeze();
@@ -36,14 +36,14 @@ void DividedModel::take(const models::ParameterValues& values) {
   for (const auto& group : model_->weight_groups()->groups()) read.insert(group.begin(), group.end());
   GatheredWeights::Bounds bounds;
   for (Parameter& p : model_->parameters().unique()) {
-    const at::TensorOptions host = p.working.options().device(at::kCPU).requires_grad(false);
+    const at::TensorOptions there = p.working.options().device(device_).requires_grad(false);
     const bool divides = read.contains(&p) && !p.codes;
     if (divides) bounds[&p] = owners_->bounds(p);
-    p.placement.device = at::kCPU;
+    p.placement.device = device_;
     if (divides || p.codes)
-      p.working = at::empty({0}, host);
+      p.working = at::empty({0}, there);
     else
-      p.working = at::empty(p.shape, host).copy_(finite(p, values(p)));
+      p.working = at::empty(p.shape, there).copy_(finite(p, values(p)));
     p.master = p.working.detach();
   }
   gathered_ = std::make_unique<GatheredWeights>(*model_, bounds, owners_->group(), [&](const Parameter& p) {

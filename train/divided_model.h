@@ -12,9 +12,9 @@ namespace retort::train {
 
 class DividedModel {
  public:
-  // Collective. Of a model on at::kMeta, its matrices to be multiplied in `dtype`; `replicas` as Owners'.
-  DividedModel(std::unique_ptr<models::Model> shape, at::ScalarType dtype, comm::Comm& comm,
-               int64_t replicas);
+  // Collective. Of a model on at::kMeta, its matrices to be multiplied in `dtype` on `device`; `replicas` as Owners'.
+  DividedModel(std::unique_ptr<models::Model> shape, at::ScalarType dtype, comm::Comm& comm, int64_t replicas,
+               at::Device device = at::kCPU);
   // This rank's rows, of one parameter after another. NonFiniteError for values that are not finite.
   void take(const models::ParameterValues& values);
   models::Model& model() const { return *model_; }
@@ -22,6 +22,7 @@ class DividedModel {
 
  private:
   std::unique_ptr<models::Model> model_;
+  at::Device device_;
   std::unique_ptr<Owners> owners_;
   std::unique_ptr<GatheredWeights> gathered_;
 };

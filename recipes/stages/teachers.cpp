@@ -44,15 +44,17 @@ bool needs_teacher(const DistillOptions& options) {
   });
 }
 
-// The student as it begins, of which each rank has rows.
-std::unique_ptr<distill::Teacher> divided(const StageContext& context, const models::Model& student,
+// A teacher of the shape of `model`, of which each rank has rows.
+std::unique_ptr<distill::Teacher> divided(const StageContext& context, const models::Model& model,
                                           const models::ParameterValues& values, at::ScalarType precision,
                                           comm::Comm& comm) {
   const int64_t replicas = context.stage.get<ParallelOptions>().replicas;
-  auto model =
-      std::make_shared<train::DividedModel>(models::shape_of(student, at::kMeta), precision, comm, replicas);
-  comm::together(comm, [&] { model->take(values); });
-  return distill::make_divided_teacher(std::move(model));
+  auto shape = models::shape_of(model, at::kMeta);
+  shape->set_tokens(model.tokens());
+  auto teacher =
+      std::make_shared<train::DividedModel>(std::move(shape), precision, comm, replicas, context.device);
+  comm::together(comm, [&] { teacher->take(values); });
+  return distill::make_divided_teacher(std::move(teacher));
 }
 
 // What all kinds of teachers are made from.
@@ -63,17 +65,17 @@ struct Maker {
   const std::vector<data::Source>& sources;
   comm::Comm& comm;
   Log& log;
-  bool alone;  // of several a rank asks those that its batches are for
-
   std::unique_ptr<distill::Teacher> make(const std::string& key, const TeacherOptions& options) const {
     return options.kind == "cached" ? cached(key, options) : live(key, options);
   }
 
  private:
   std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
-    const bool bridge = options.bridge == "bytes";
-    if (options.kind == "self" && values && alone)
-      return divided(context, student, values, context.precision(options.precision, comm, log), comm);
+    const bool bridge = options.bridge == "bytes",
+               divides = in_parts() && recipes::divides(*context.stage.get<DistillSection>(), options);
+    const at::ScalarType precision = context.precision(options.precision, comm, log);
+    if (options.kind == "self" && values && divides)
+      return divided(context, student, values, precision, comm);
     artifacts::OpenedModel teacher;
     comm::together(comm, [&] {
       if (bridge) {
@@ -85,14 +87,23 @@ struct Maker {
         teacher.decoder = artifacts::copy_of(student, values);
       }
     });
-    models::bind_working(teacher.decoder->parameters(), teacher.map(),
-                         context.precision(options.precision, comm, log));
-    models::move_working_to(teacher.decoder->parameters(), context.device);
+    models::bind_working(teacher.decoder->parameters(), teacher.map(), precision);
+    if (!divides) models::move_working_to(teacher.decoder->parameters(), context.device);
     if (bridge) return bridged(std::move(teacher));
     const int64_t reads = teacher.decoder->context(), sequence = context.stage.get<DataOptions>().sequence;
     if (reads < sequence)
       log.info("{}: reads {} tokens at once, so rows of {} in windows", key, reads, sequence);
-    return distill::make_live_teacher(std::move(teacher.decoder));
+    if (!divides || teacher.decoder->weight_groups() == nullptr)
+      return distill::make_live_teacher(std::move(teacher.decoder));
+    const models::Parameters& whole = teacher.decoder->parameters();
+    return divided(
+        context, *teacher.decoder,
+        [&](const models::Parameter& p) { return whole.at(p.name).working.detach(); }, precision, comm);
+  }
+
+  bool in_parts() const {
+    const auto& parallel = context.stage.get<ParallelOptions>();
+    return train::division(parallel.shard) == train::Divided::kParameters && comm.size() > parallel.replicas;
   }
 
   std::unique_ptr<distill::Teacher> bridged(artifacts::OpenedModel teacher) const {
@@ -167,13 +178,17 @@ artifacts::OpenedModel open_teacher(const std::string& key, const std::string& a
   return model;
 }
 
+bool divides(const DistillOptions& options, const TeacherOptions& teacher) {
+  return options.teachers.empty() && teacher.kind != "cached" && teacher.bridge != "bytes";
+}
+
 std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
                                                const models::ParameterValues& values,
                                                const std::vector<data::Source>& sources, comm::Comm& comm,
                                                Log& log) {
   const DistillOptions& options = *context.stage.get<DistillSection>();
   if (!needs_teacher(options)) return nullptr;
-  const Maker maker{context, student, values, sources, comm, log, options.teachers.empty()};
+  const Maker maker{context, student, values, sources, comm, log};
   if (options.teachers.empty()) return maker.make("distill.teacher", options.teacher);
   std::vector<distill::Share> shares;
   for (size_t i = 0; i < options.teachers.size(); ++i) {

@@ -17,6 +17,7 @@
 #include "data/batch_stream.h"
 #include "distill/teacher.h"
 #include "models/stored_model.h"
+#include "recipes/distill_options.h"
 #include "recipes/stage_context.h"
 
 namespace retort::recipes {
@@ -25,6 +26,9 @@ namespace retort::recipes {
 // text's where it is known, and its vocabulary large enough. `key` names the model in errors.
 artifacts::OpenedModel open_teacher(const std::string& key, const std::string& address,
                                     const StageContext& context, const data::TokenShards& text, Log& log);
+
+// Whether ranks that divide the student's weights divide its too: all of them ask it as often, once a batch.
+bool divides(const DistillOptions& options, const TeacherOptions& teacher);
 
 // What the stage's objective learns from; nullptr when no loss needs a teacher. Collective. `student` has the
 // weights that the stage begins with, or `values` has them; `sources` are those of its batches.

@@ -19,6 +19,7 @@
 #include "recipes/stage_check.h"
 #include "recipes/stages/distill_cost.h"
 #include "recipes/stages/initial_model.h"
+#include "recipes/stages/teachers.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
@@ -77,6 +78,7 @@ void add_reference(const Stage& stage, const models::Model& model, TrainPlan& ou
   const plan::ParameterCount& count = out.work.parameters;
   const int64_t shared = out.work.bf16 ? count.coded : count.frozen();
   reference.weights -= out.work.element() * static_cast<double>(shared);
+  if (starts_divided(stage) && !stage.get<AdapterSection>()) reference.gathered = out.work.gathered;
   out.work.teachers.push_back(reference);
   out.teacher_flops += plan::forward_flops_a_token(model, stage.get<DataOptions>().sequence);
 }
@@ -97,7 +99,9 @@ bool add_teachers(const Recipe& recipe, const Stage& stage, const models::Decode
     const auto spec = teacher_shape(recipe, stage, teacher);
     if (!spec) return false;
     const auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
-    out.work.teachers.push_back(plan::teacher_of(*model, in_bf16(teacher.precision, out.device)));
+    plan::TeacherLoad load = plan::teacher_of(*model, in_bf16(teacher.precision, out.device));
+    if (divides(*distill, teacher)) load.gathered = plan::gathered_by(*model);
+    out.work.teachers.push_back(std::move(load));
     out.teacher_flops += plan::forward_flops_a_token(*model, stage.get<DataOptions>().sequence);
   }
   return true;
