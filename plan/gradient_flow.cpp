@@ -79,14 +79,13 @@ double GradientFlow::share() const {
   return real(mine) / real(layout_.owners.total());
 }
 
-double GradientFlow::now() const {
-  double sum = 0;
-  for (const Bucket& bucket : buckets_) sum += bucket.waiting + bucket.levels;
-  for (const Flight& flight : flights_) sum += flight.packed + flight.received;
-  return sum;
+// Of a bucket or a flight: the sum of all is kept up.
+void GradientFlow::set(double& bytes, double to) {
+  now_ += to - bytes;
+  bytes = to;
 }
 
-void GradientFlow::mark(double more) { most_ = std::max(most_, now() + more); }
+void GradientFlow::mark(double more) { most_ = std::max(most_, now_ + more); }
 
 void GradientFlow::begin_turn(int64_t turn) {
   before_turn_ = real(std::ssize(comm::subtrees(0, turn * layout_.ranks)));
@@ -94,12 +93,12 @@ void GradientFlow::begin_turn(int64_t turn) {
   std::set<size_t> unsettled;
   for (const Flight& flight : flights_) unsettled.insert(flight.bucket);
   for (size_t b = 0; b < buckets_.size(); ++b)
-    if (!unsettled.contains(b)) buckets_[b].levels = kF32 * before_turn_ * real(buckets_[b].mine);
+    if (!unsettled.contains(b)) set(buckets_[b].levels, kF32 * before_turn_ * real(buckets_[b].mine));
 }
 
 double GradientFlow::add(size_t i) {
   Bucket& bucket = buckets_[layout_.place[i]];
-  bucket.waiting += layout_.bytes(i);
+  set(bucket.waiting, bucket.waiting + layout_.bytes(i));
   most_ = 0;
   mark();
   --bucket.missing;
@@ -130,22 +129,25 @@ void GradientFlow::send(size_t b, int64_t number) {
   for (const auto& [rank, elements] : packing.owned) packed += part(elements);
   const bool as_it_is = packing.filled.members.size() == 1 && packing.pieces == 1;
   if (!as_it_is) mark(packed);
-  if (number + 1 == packing.pieces) bucket.waiting = 0;
-  flights_.push_back({b, number, packed, real(layout_.ranks) * part(bucket.mine), before_turn_, after_turn_});
+  if (number + 1 == packing.pieces) set(bucket.waiting, 0);
+  flights_.push_back({.bucket = b, .number = number, .before = before_turn_, .after = after_turn_});
+  set(flights_.back().packed, packed);
+  set(flights_.back().received, real(layout_.ranks) * part(bucket.mine));
   mark();
 }
 
 void GradientFlow::land() {
   const Flight flight = flights_.front();
+  set(flights_.front().packed, 0), set(flights_.front().received, 0);
   flights_.pop_front();
   const GradientLayout::Bucket& packing = layout_.buckets[flight.bucket];
   Bucket& bucket = buckets_[flight.bucket];
   const double mine = flight.received / packing.item / real(layout_.ranks);  // elements
   mark(mine * packing.adding);
   const double level = kF32 * real(bucket.mine);
-  if (flight.number == 0) bucket.levels = std::max(flight.before, flight.after) * level;
+  if (flight.number == 0) set(bucket.levels, std::max(flight.before, flight.after) * level);
   mark(std::max(1.0, flight.after - flight.before) * kF32 * mine);
-  if (flight.number + 1 == packing.pieces) bucket.levels = flight.after * level;
+  if (flight.number + 1 == packing.pieces) set(bucket.levels, flight.after * level);
 }
 
 double GradientFlow::finish(double rows_across) {
@@ -158,7 +160,7 @@ double GradientFlow::finish(double rows_across) {
       copied += rows_across * level;
       mark(copied);
     }
-    bucket.levels = rows_across > 0 ? 0 : level;
+    set(bucket.levels, rows_across > 0 ? 0 : level);
   }
   mark(copied);
   return most_;

@@ -42,7 +42,7 @@ class GradientFlow {
   double add(size_t i);
   double finish(
       double rows_across);  // rows of the tree over groups, which the sums are copied to; 0: one group
-  double now() const;
+  double now() const { return now_; }
   const GradientLayout& layout() const { return layout_; }
   double share() const;  // that the rank owns of all elements
 
@@ -62,6 +62,7 @@ class GradientFlow {
   void start(size_t b);
   void send(size_t b, int64_t number);
   void land();
+  void set(double& bytes, double to);
   void mark(double more = 0);
 
   const GradientLayout& layout_;
@@ -69,7 +70,7 @@ class GradientFlow {
   std::deque<Flight> flights_;
   size_t started_ = 0;
   double before_turn_ = 0, after_turn_ = 0;  // sums of a row
-  double most_ = 0;
+  double now_ = 0, most_ = 0;
 };
 
 }  // namespace retort::plan
