@@ -35,10 +35,12 @@ double bytes_sent(const Workload& work, Policy policy) {
       return summed(trained, micro_batches, ranks) + 4.0 * trained * others(shards) * (1.0 + 1.0 / S);
     case Policy::kGradients:
       return others(shards) * (gradients + work.element() * trained * (1.0 + 1.0 / S)) + across;
-    case Policy::kParameters:
-      return others(shards) *
-                 (gradients + G * work.gathered.brought.bytes(work.element()) * (1.0 + 1.0 / S)) +
-             across;
+    case Policy::kParameters: {
+      double brought = work.gathered.brought.bytes(work.element());
+      for (const TeacherLoad& teacher : work.teachers)
+        brought += teacher.gathered.passed.bytes(teacher.bf16 ? 2 : 4);
+      return others(shards) * (gradients + G * brought * (1.0 + 1.0 / S)) + across;
+    }
     case Policy::kZero1:
       return others(ranks) * (4.0 + work.element()) * trained;
   }

@@ -35,6 +35,12 @@ std::vector<std::pair<size_t, size_t>> passes(size_t groups) {
   return out;
 }
 
+Elements missing(const std::set<const Parameter*>& wanted, const std::set<const Parameter*>& here) {
+  std::set<const Parameter*> fresh;
+  std::ranges::set_difference(wanted, here, std::inserter(fresh, fresh.end()));
+  return sum_of(fresh);
+}
+
 }  // namespace
 
 Gathered gathered_by(models::Model& model, const std::string& base) {
@@ -50,11 +56,12 @@ Gathered gathered_by(models::Model& model, const std::string& base) {
   }
   out.divided = sum_of(all);
   out.backward.resize(groups.size());
+  std::set<const Parameter*> kept = groups.back();  // of the forward pass before, for its head
   for (const auto& [now, next] : passes(groups.size())) {
-    std::set<const Parameter*> wanted = groups[now], fresh;
+    std::set<const Parameter*> wanted = groups[now];
     wanted.insert(groups[next].begin(), groups[next].end());
-    std::ranges::set_difference(wanted, here, std::inserter(fresh, fresh.end()));
-    add(out.brought, sum_of(fresh));
+    add(out.brought, missing(wanted, here));
+    if (now < next) add(out.passed, missing(wanted, kept)), kept = wanted;
     here = wanted;
     const Elements whole = sum_of(here);
     if (whole.all() > out.at_once.all()) out.at_once = whole;

@@ -20,6 +20,7 @@ struct Gathered {
   Elements divided;  // of all groups, trained and frozen
   Elements at_once;  // the most that is whole: a group and the next
   Elements brought;  // in the forward and the backward pass of a micro-batch
+  Elements passed;   // in a forward pass after another, of a model that has no backward pass
   // By group, while the backward pass reads it: the group and the one before it; of the first one, which it does not read,
   // nothing.
   std::vector<Elements> backward;

@@ -23,6 +23,8 @@ TEST(BytesSent, AllReduceAndTheShardedPolicies) {
   Workload divided = million(4, 2, true);
   divided.gathered.brought = {.matrices = 1'900'000, .f32 = 1000};
   EXPECT_DOUBLE_EQ(bytes_sent(divided, Policy::kParameters), 2 * 0.75 * (2e6 + 1.25 * (3.8e6 + 4e3)));
+  divided.teachers.emplace_back().gathered.passed.matrices = 1000;
+  EXPECT_DOUBLE_EQ(bytes_sent(divided, Policy::kParameters), 2 * 0.75 * (2e6 + 1.25 * (3.8e6 + 4e3 + 4e3)));
   EXPECT_DOUBLE_EQ(bytes_sent(million(1, 2, true), Policy::kNone), 0);
   EXPECT_DOUBLE_EQ(bytes_sent(million(4, 1, true), Policy::kOptimizer), 2 * 0.75 * 4e6 + 0.75 * 1.25 * 4e6);
 }

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "models/adapters.h"
+#include "models/decoder.h"
 #include "tests/plan/shapes.h"
+#include "train/divided_model.h"
 
 namespace retort::plan {
 namespace {
@@ -32,6 +34,7 @@ TEST(GatheredBy, LayersTwiceTheirLastAndBothEndsOnce) {
   EXPECT_DOUBLE_EQ(five.divided.f32, 5 * kNorms + 8);
   EXPECT_DOUBLE_EQ(five.brought.matrices, 2 * kTable + (2 * 5 - 1) * layer);
   EXPECT_DOUBLE_EQ(five.brought.f32, (2 * 5 - 1) * kNorms + 8);
+  EXPECT_DOUBLE_EQ(five.passed.matrices, kTable + 5 * layer);  // its head is there since the pass before
   EXPECT_DOUBLE_EQ(five.at_once.matrices, kTable + layer);
   EXPECT_DOUBLE_EQ(five.at_once.bytes(2), 2 * (kTable + layer) + 4 * five.at_once.f32);
 }
@@ -44,6 +47,27 @@ TEST(GatheredBy, WhatIsSharedIsBroughtOnce) {
   EXPECT_DOUBLE_EQ(five.divided.matrices, kTable + 5 * kAttention + kNetwork);
   // The table leaves while layers are read, and the network is there from the first layer to the head and back.
   EXPECT_DOUBLE_EQ(five.brought.matrices, 2 * kTable + (2 * 5 - 1) * kAttention + kNetwork);
+}
+
+// Held to a teacher's second pass.
+TEST(GatheredBy, APassOfATeacherBringsItsGroupsOnce) {
+  for (const bool tied : {false, true}) {
+    models::DecoderSpec of = spec(3);
+    of.tie_embeddings = tied;
+    models::Decoder whole(of);
+    models::initialise(whole.parameters(), "normal", 0.1, 1);
+    const double passed = gathered_by(whole).passed.bytes(4);
+    comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+      const at::NoGradGuard no_grad;
+      train::DividedModel teacher(std::make_unique<models::Decoder>(of, at::kMeta), at::kFloat, comm, 1);
+      teacher.take([&](const models::Parameter& p) { return whole.parameters().at(p.name).master; });
+      const at::Tensor tokens_BT = at::arange(8).view({1, 8});
+      teacher.model().hidden({.tokens_BT = tokens_BT});
+      const int64_t before = teacher.weights().brought_bytes();
+      teacher.model().hidden({.tokens_BT = tokens_BT});
+      EXPECT_DOUBLE_EQ(static_cast<double>(teacher.weights().brought_bytes() - before), passed) << tied;
+    });
+  }
 }
 
 TEST(GatheredBy, AdaptersAndCodesStayWhole) {
