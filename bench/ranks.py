@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Two ranks beside one, and each way of dividing the state beside none: training steps of a byte model of 7M parameters.
 
-usage: ranks.py RETORT [--rounds 5] [--steps 12] [--ranks 2]
+usage: ranks.py RETORT [--rounds 5] [--steps 12] [--ranks 2] [--tokens 8192]
 
 Every rank has one thread and is one process under mpirun; all train the same tokens. A round runs every arm once, in turns, and the
 time is the trainer's own (result.json: without validation and saves, the first compile of nothing). The table has the median of
@@ -12,7 +12,7 @@ import argparse, json, os, pathlib, resource, statistics, subprocess, tempfile
 
 RECIPE = """
 run: {{ name: ranks, seed: 3, threads: 1, text: [{text}] }}
-data: {{ train: stage:text, sequence: 256, batch_tokens: 8192, micro_batch: 4 }}
+data: {{ train: stage:text, sequence: 256, batch_tokens: {tokens}, micro_batch: 4 }}
 model: {{ context: 256, layers: 8, width: 256, heads: 8, ffn_width: 704 }}
 train: {{ steps: {steps}, precision: fp32, schedule: {{ warmup: 1 }}, checkpoint_every: 0 }}
 stages:
@@ -21,9 +21,9 @@ stages:
 """
 
 
-def run(retort, folder, text, arm, ranks, steps):
+def run(retort, folder, text, arm, ranks, steps, tokens):
     recipe = folder / "ranks.yaml"
-    recipe.write_text(RECIPE.format(text=text, steps=steps))
+    recipe.write_text(RECIPE.format(text=text, steps=steps, tokens=tokens))
     out = folder / arm.replace(", ", "-")
     launcher = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
     sets = ["--set", f"run.dir={out}"] + (["--set", f"parallel.shard={arm.split(',')[0]}"] if ranks > 1 else [])
@@ -42,6 +42,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=8192)
     arguments = parser.parse_args()
     os.environ.update(OMP_WAIT_POLICY="passive")
     policies = [policy + how for policy in ["none", "optimizer", "gradients", "parameters"] for how in ("", ", apart")]
@@ -51,9 +52,9 @@ def main():
         text = folder / "text"
         text.write_bytes(bytes((i * i + i // 7) % 96 + 32 for i in range(200_000)))
         for _ in range(arguments.rounds):
-            rounds.append({"one": run(arguments.retort, folder, text, "one", 1, arguments.steps)}
-                          | {arm: run(arguments.retort, folder, text, arm, arguments.ranks, arguments.steps) for arm in policies})
-    print(f"{rounds[0]['one']['stored']:,} parameters, {arguments.steps} steps, {arguments.ranks} ranks of one thread, "
+            rounds.append({"one": run(arguments.retort, folder, text, "one", 1, arguments.steps, arguments.tokens)}
+                          | {arm: run(arguments.retort, folder, text, arm, arguments.ranks, arguments.steps, arguments.tokens) for arm in policies})
+    print(f"{rounds[0]['one']['stored']:,} parameters, {arguments.steps} steps of {arguments.tokens} tokens, {arguments.ranks} ranks of one thread, "
           f"{arguments.rounds} rounds")
     print("| | wall s | CPU s | beside one rank, by the clock | beside shard: none, by the clock | the same by CPU time |\n|---|---|---|---|---|---|")
     for arm in ["one"] + policies:
