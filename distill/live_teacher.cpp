@@ -25,7 +25,8 @@ models::TokenBlock window(const data::Batch& batch, int64_t begin, int64_t token
 
 class LiveTeacher final : public Teacher {
  public:
-  explicit LiveTeacher(std::shared_ptr<models::Model> model) : model_(std::move(model)) {}
+  LiveTeacher(std::shared_ptr<models::Model> model, bool divided)
+      : model_(std::move(model)), divided_(divided) {}
 
   TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>& layers) override {
     const at::NoGradGuard no_grad;
@@ -51,9 +52,11 @@ class LiveTeacher final : public Teacher {
 
   LayerShape layers() const override { return {model_->layers(), model_->width()}; }
   int64_t vocabulary() const override { return model_->tokens(); }
+  bool asked_together() const override { return divided_; }
 
  private:
   std::shared_ptr<models::Model> model_;
+  bool divided_;
 };
 
 }  // namespace
@@ -77,12 +80,12 @@ std::unique_ptr<Teacher> make_live_teacher(std::unique_ptr<models::Model> model)
     p.freeze();
     p.master = p.working.detach();  // nothing trains it, so a master of its own is freed
   }
-  return std::make_unique<LiveTeacher>(std::move(model));
+  return std::make_unique<LiveTeacher>(std::move(model), false);
 }
 
 std::unique_ptr<Teacher> make_divided_teacher(std::shared_ptr<train::DividedModel> model) {
   models::Model& teacher = model->model();
-  return std::make_unique<LiveTeacher>(std::shared_ptr<models::Model>(std::move(model), &teacher));
+  return std::make_unique<LiveTeacher>(std::shared_ptr<models::Model>(std::move(model), &teacher), true);
 }
 
 }  // namespace retort::distill

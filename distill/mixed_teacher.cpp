@@ -1,6 +1,6 @@
 // Several live teachers as one: p = sum_i w_i p_i / sum_i w_i, with the weights of the row's source. The loss
 // makes the mixture where it applies the heads (kernels/linear_loss.h). A teacher whose weight is 0 for every
-// row of a batch does not run.
+// row of a batch has no part in it, and does not run unless ranks ask it together.
 #include <algorithm>
 
 #include "core/error.h"
@@ -19,9 +19,12 @@ class MixedTeacher final : public Teacher {
     TeacherSignal out;
     for (const Share& share : shares_) {
       at::Tensor weight_N = weights_of(share, batch);
-      if (weight_N.max().item<float>() == 0.0f) continue;
+      const bool apart = weight_N.max().item<float>() == 0.0f;
+      if (apart && !share.teacher->asked_together()) continue;
+      TeacherSignal signal = share.teacher->signal(batch, {});
+      if (apart) continue;
       weight_N = weight_N.to(batch.tokens_BT.device());
-      for (kernels::TeacherHead& head : share.teacher->signal(batch, {}).rows.heads) {
+      for (kernels::TeacherHead& head : signal.rows.heads) {
         head.weight_N = weight_N;
         out.rows.heads.push_back(std::move(head));
       }

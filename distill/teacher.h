@@ -40,6 +40,8 @@ class Teacher {
   virtual TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>& layers) = 0;
   virtual SignalKind kind() const { return {}; }
   virtual LayerShape layers() const { return {}; }
+  // Whether ranks divide its weights, so that all of them must ask it as often.
+  virtual bool asked_together() const { return false; }
   virtual int64_t vocabulary() const = 0;  // columns of its distributions, without padding
 };
 

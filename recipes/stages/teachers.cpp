@@ -71,8 +71,7 @@ struct Maker {
 
  private:
   std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
-    const bool bridge = options.bridge == "bytes",
-               divides = in_parts() && recipes::divides(*context.stage.get<DistillSection>(), options);
+    const bool bridge = options.bridge == "bytes", divides = in_parts() && recipes::divides(options);
     const at::ScalarType precision = context.precision(options.precision, comm, log);
     if (options.kind == "self" && values && divides)
       return divided(context, student, values, precision, comm);
@@ -178,9 +177,7 @@ artifacts::OpenedModel open_teacher(const std::string& key, const std::string& a
   return model;
 }
 
-bool divides(const DistillOptions& options, const TeacherOptions& teacher) {
-  return options.teachers.empty() && teacher.kind != "cached" && teacher.bridge != "bytes";
-}
+bool divides(const TeacherOptions& teacher) { return teacher.kind != "cached" && teacher.bridge != "bytes"; }
 
 std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
                                                const models::ParameterValues& values,

@@ -28,7 +28,7 @@ artifacts::OpenedModel open_teacher(const std::string& key, const std::string& a
                                     const StageContext& context, const data::TokenShards& text, Log& log);
 
 // Whether ranks that divide the student's weights divide its too: all of them ask it as often, once a batch.
-bool divides(const DistillOptions& options, const TeacherOptions& teacher);
+bool divides(const TeacherOptions& teacher);
 
 // What the stage's objective learns from; nullptr when no loss needs a teacher. Collective. `student` has the
 // weights that the stage begins with, or `values` has them; `sources` are those of its batches.

@@ -100,7 +100,7 @@ bool add_teachers(const Recipe& recipe, const Stage& stage, const models::Decode
     if (!spec) return false;
     const auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
     plan::TeacherLoad load = plan::teacher_of(*model, in_bf16(teacher.precision, out.device));
-    if (divides(*distill, teacher)) load.gathered = plan::gathered_by(*model);
+    if (divides(teacher)) load.gathered = plan::gathered_by(*model);
     out.work.teachers.push_back(std::move(load));
     out.teacher_flops += plan::forward_flops_a_token(*model, stage.get<DataOptions>().sequence);
   }

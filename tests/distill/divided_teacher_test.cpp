@@ -37,6 +37,33 @@ TEST(DividedTeacher, SaysWhatALiveOneSays) {
   });
 }
 
+// One whose source is in some ranks' batches alone is asked by all, and has a part in theirs.
+TEST(DividedTeacher, MayBeOneOfSeveral) {
+  comm::run_thread_ranks(2, [](comm::Comm& comm) {
+    const testing::Threads one_thread(1);
+    const auto whole = tiny_model(4);
+    auto model = std::make_shared<train::DividedModel>(
+        std::make_unique<models::Decoder>(whole->spec(), at::kMeta), at::kFloat, comm, 1);
+    model->take([&](const models::Parameter& p) { return whole->parameters().at(p.name).master; });
+    std::vector<Share> shares;
+    shares.push_back({make_divided_teacher(model), {0.5, 0.0}});
+    shares.push_back({make_live_teacher(tiny_model(5)), {1.0}});
+    const auto mixture = make_mixed_teacher(std::move(shares));
+    const auto live = make_live_teacher(tiny_model(4));
+    for (int64_t pass = 0; pass < 3; ++pass) {
+      data::Batch batch = batch_of(pass);
+      const int64_t source = (pass + comm.rank()) % 2;
+      batch.source_B = at::full({2}, source, at::kLong);
+      const TeacherSignal signal = mixture->signal(batch, {});
+      ASSERT_EQ(signal.rows.heads.size(), source == 0 ? 2 : 1);
+      if (source == 0) {
+        EXPECT_TRUE(testing::same_bits(signal.rows.heads.front().hidden_ND,
+                                       live->signal(batch, {}).rows.heads.at(0).hidden_ND));
+      }
+    }
+  });
+}
+
 // So what is kept of a reference serves whether it is divided or not.
 TEST(DividedTeacher, AReferenceHasOneIdentity) {
   const auto whole = tiny_model(4);
