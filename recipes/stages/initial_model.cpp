@@ -5,6 +5,7 @@
 #include <set>
 
 #include "artifacts/copy_model.h"
+#include "artifacts/identify.h"
 #include "artifacts/open_stored.h"
 #include "artifacts/text_shards.h"
 #include "core/error.h"
@@ -223,7 +224,10 @@ models::ParameterValues with_new_scales(const models::Parameters& brought, model
 
 }  // namespace
 
-bool starts_divided(const Stage& stage) { return !stage.get<ModelOptions>().init; }
+bool starts_divided(const Stage& stage) {
+  const auto& model = stage.get<ModelOptions>();
+  return !model.init && artifacts::identify(model.from).kind != artifacts::Kind::kPeft;
+}
 
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources,
                             bool divided, Log& log) {

@@ -28,7 +28,7 @@ std::string init_source(const Stage& stage);
 std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& stage);
 
 // Whether no rank needs all weights of a divided model to start (parallel.shard: parameters): all but those that are cut from
-// a teacher.
+// a teacher, and a base with adapters in a folder of peft.
 bool starts_divided(const Stage& stage);
 
 // `sources`: what the stage trains on; a teacher's importance is measured on it. `divided`: no rank has room for all of the

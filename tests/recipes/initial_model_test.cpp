@@ -1,7 +1,9 @@
 #include "recipes/stages/initial_model.h"
 
 #include "models/hf_folder.h"
+#include "models/peft_folder.h"
 #include "recipes/model_address.h"
+#include "recipes/model_options.h"
 #include "tests/recipes/recipe_run.h"
 
 namespace retort::recipes {
@@ -47,6 +49,17 @@ TEST_F(InitialModel, StudentsBeginWhereTheirTeacherIs) {
   EXPECT_THAT(said, ::testing::HasSubstr("starts from layers 1, 2 of stage:teacher"));
   // What it took to get there: the teacher's tokens too.
   EXPECT_EQ(read_result(directory_ / "run", "same")->at("tokens"), 81 * 256);
+}
+
+TEST_F(InitialModel, IsDividedFromTheStartButForACutOneAndAFolderOfPeft) {
+  const Recipe r = recipe();
+  const auto stage = [&](const char* name) { return *std::ranges::find(r.stages, name, &Stage::name); };
+  EXPECT_TRUE(starts_divided(stage("teacher")));
+  EXPECT_FALSE(starts_divided(stage("same")));
+  write_durably(local_files(), directory_ / models::kPeftConfig, "{}\n");
+  Stage tuned = stage("teacher");
+  tuned.get<ModelOptions>().from = directory_.path().string();
+  EXPECT_FALSE(starts_divided(tuned));
 }
 
 // What is fine-tuned still ends its turns with the tokens that its own files name.
