@@ -22,7 +22,7 @@ namespace {
 
 using Tensors = std::vector<at::Tensor>;
 
-constexpr int64_t kTextBytes = 96;  // of a call, compared between ranks
+constexpr int64_t kTextBytes = 96;  // of a call, with a 0 at the end, compared between ranks
 
 // The elements of a dense tensor in the order of memory.
 at::Tensor row_of(const at::Tensor& x) { return x.detach().as_strided({x.numel()}, {1}); }
@@ -179,7 +179,7 @@ class DeviceComm final : public Comm {
   Pending compare(const std::string& call) {
     const at::Tensor mine = at::zeros({kTextBytes}, at::kByte),
                      all = at::zeros({size(), kTextBytes}, at::kByte);
-    std::memcpy(mutable_host_bytes(mine).data(), call.data(), std::min<size_t>(call.size(), kTextBytes));
+    std::memcpy(mutable_host_bytes(mine).data(), call.data(), std::min<size_t>(call.size(), kTextBytes - 1));
     const Pending there = host_.all_gather(all, mine);
     return Pending(std::async(std::launch::deferred, [=, rank = rank()] {
                      there.wait();
