@@ -3,28 +3,13 @@
 #include "core/error.h"
 #include "models/decoder.h"
 #include "models/weight_map.h"
+#include "tests/distill/tiny_model.h"
 #include "tests/testing.h"
 
 namespace retort::distill {
 namespace {
 
 using testing::same_bits;
-
-std::unique_ptr<models::Decoder> tiny_model(uint64_t seed) {
-  models::DecoderSpec spec{.vocabulary = 32,
-                           .context = 16,
-                           .layers = 2,
-                           .width = 16,
-                           .heads = 2,
-                           .kv_heads = 2,
-                           .head_dim = 8,
-                           .ffn_width = 32};
-  auto model = std::make_unique<models::Decoder>(spec);
-  models::initialise(model->parameters(), "normal", 0.3, seed);
-  models::IdentityMap identity;
-  models::bind_working(model->parameters(), identity, at::kFloat);
-  return model;
-}
 
 data::Batch batch_of(int64_t rows, int64_t tokens) {
   data::Batch batch;
