@@ -1,6 +1,6 @@
 // When a rank shows its peers that it lives, and when one that is waited for counts as missing: a watched wait after the
 // timeout, a patient one after CommOptions::alone_seconds, or once the peer has given no sign of life for the timeout.
-// One thread.
+// Of several that a watched wait is for, those that give none are named, since the others may wait for them. One thread.
 #pragma once
 
 #include <algorithm>
@@ -29,17 +29,21 @@ class Pulse {
     const auto longer = [now = Clock::now()](Clock::time_point since, double seconds) {
       return now - since > std::chrono::duration<double>(seconds);
     };
+    const auto silent_for = [&](double silence) {
+      std::vector<int> out;
+      for (const int peer : peers)
+        if (longer(heard_[static_cast<size_t>(peer)], silence)) out.push_back(peer);
+      return out;
+    };
     if (wait == Transport::Wait::kWatched) {
-      if (longer(start, timeout_)) throw MissingRanks{peers, timeout_, How::kWatched};
-      return;
+      if (!longer(start, timeout_)) return;
+      std::vector<int> silent = silent_for(std::max(timeout_ / 2, kLeastSilence));
+      throw MissingRanks{silent.empty() ? peers : std::move(silent), timeout_, How::kWatched};
     }
     // A machine that is busy for a moment is not gone.
     const double silence = std::max(timeout_, kLeastSilence);
-    std::vector<int> silent;
-    for (const int peer : peers)
-      if (longer(start, silence) && longer(heard_[static_cast<size_t>(peer)], silence))
-        silent.push_back(peer);
-    if (!silent.empty()) throw MissingRanks{std::move(silent), silence, How::kSilent};
+    if (std::vector<int> silent = silent_for(silence); longer(start, silence) && !silent.empty())
+      throw MissingRanks{std::move(silent), silence, How::kSilent};
     if (longer(start, alone_)) throw MissingRanks{peers, alone_, How::kAlone};
   }
 

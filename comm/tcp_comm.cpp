@@ -212,6 +212,7 @@ class TcpTransport final : public Transport {
       std::vector<int> waited_for;
       for (const Progress& p : open) {
         waited_for.push_back(p.peer);
+        listen_to(p.peer);
         check<CommError>(lost_[p.peer].empty(), "[tcp] rank {} lost rank {}: {}", rank_, p.peer,
                          lost_[p.peer]);
       }

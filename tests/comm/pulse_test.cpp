@@ -47,6 +47,18 @@ TEST(Pulse, APatientWaitLastsWhileAllAreHeardUpToItsOwnTime) {
   EXPECT_EQ(late->seconds, 100);
 }
 
+// Two are waited for, and one of them lives: it may wait for the other, too.
+TEST(Pulse, AWatchedWaitNamesThoseThatAreSilent) {
+  Pulse pulse(3, 2.2, 100);
+  std::this_thread::sleep_for(std::chrono::milliseconds(2100));
+  EXPECT_EQ(missing(pulse, 3, Wait::kWatched)->ranks, (std::vector<int>{1, 2})) << "nobody was heard";
+  pulse.heard(1);
+  EXPECT_EQ(missing(pulse, 3, Wait::kWatched)->ranks, std::vector<int>{2});
+  EXPECT_FALSE(missing(pulse, 2, Wait::kWatched));
+  pulse.heard(2);
+  EXPECT_EQ(missing(pulse, 3, Wait::kWatched)->ranks, (std::vector<int>{1, 2})) << "both live";
+}
+
 TEST(Pulse, ASilentPeerEndsIt) {
   Pulse pulse(3, 0.1, 100);
   EXPECT_EQ(pulse.interval(), 0.025);
