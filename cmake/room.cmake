@@ -30,9 +30,10 @@ function(retort_plain_room name)
 endfunction()
 
 # What a sanitizer finds fails a test; without one the last two mean nothing. A long history keeps the stacks that
-# cmake/tsan.supp speaks of.
+# cmake/tsan.supp speaks of. No test needs a name server, and one that does not answer would cost 5 s a meeting
+# (docs/launching.md).
 set(RETORT_TEST_ENVIRONMENT
-  "OMP_WAIT_POLICY=passive;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR};RETORT_CUDA_PLUGIN=${CMAKE_BINARY_DIR}/launch/libretort_cuda.so;RETORT_MPI_PLUGIN=${CMAKE_BINARY_DIR}/launch/libretort_mpi.so;UBSAN_OPTIONS=halt_on_error=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp:history_size=7")
+  "OMP_WAIT_POLICY=passive;RES_OPTIONS=attempts:0;RETORT_SOURCE_DIR=${CMAKE_SOURCE_DIR};RETORT_BINARY_DIR=${CMAKE_BINARY_DIR};RETORT_CUDA_PLUGIN=${CMAKE_BINARY_DIR}/launch/libretort_cuda.so;RETORT_MPI_PLUGIN=${CMAKE_BINARY_DIR}/launch/libretort_mpi.so;UBSAN_OPTIONS=halt_on_error=1;TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/cmake/tsan.supp:history_size=7")
 
 # Tests start their own ranks, or none: what a cluster's launcher has left would make them one of its own.
 set(RETORT_TEST_LAUNCHER)
