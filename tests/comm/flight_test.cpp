@@ -62,11 +62,11 @@ TEST(Flight, IsWrittenWhenAnErrorEndsTheGroup) {
   EXPECT_FALSE(std::filesystem::exists(folder.path() / "flight-rank-0.json")) << "an older start's";
 }
 
-// The others have waited for it at every step, half a second each; the run goes on.
+// The others have waited for it at every step, half a second and more each; the run goes on.
 TEST(Straggler, Fault10TheRankThatIsSlowIsNamed) {
   run_thread_ranks(3, [](Comm& comm) {
     for (int step = 0; step < 3; ++step) {
-      if (comm.rank() == 1) nap(0.5);
+      if (comm.rank() == 1) nap(0.55);  // ranks come up a few milliseconds apart
       comm.all_reduce(at::ones({3}), Reduce::kSum).wait();
     }
     comm.reduce(int64_t{1}, Reduce::kSum);  // the last waits are told with the next call
@@ -74,7 +74,7 @@ TEST(Straggler, Fault10TheRankThatIsSlowIsNamed) {
     ASSERT_TRUE(slow);
     EXPECT_EQ(slow->rank, 1);
     EXPECT_GT(slow->seconds, 1.0);
-    EXPECT_GT(slow->of, 1.4);  // since this rank has come up
+    EXPECT_GT(slow->of, 1.5);
   });
 }
 
