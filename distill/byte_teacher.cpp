@@ -42,9 +42,11 @@ struct Window {
 
 class ByteTeacher final : public Teacher {
  public:
-  ByteTeacher(std::unique_ptr<models::Model> model, std::unique_ptr<data::Tokenizer> tokenizer,
+  ByteTeacher(std::shared_ptr<models::Model> model, train::GatheredWeights* divided,
+              std::unique_ptr<data::Tokenizer> tokenizer,
               std::vector<std::shared_ptr<const data::TokenShards>> sources, int64_t context)
       : model_(std::move(model)),
+        divided_(divided),
         tokenizer_(std::move(tokenizer)),
         sources_(std::move(sources)),
         context_(context),
@@ -81,13 +83,19 @@ class ByteTeacher final : public Teacher {
       add_windows(source, places.front() + 1, std::min(places.front() + T + 1, sources_.at(source)->size()),
                   b * T, windows);
     }
+    if (divided_) divided_->pass_apart(true);
     for (size_t first = 0; first < windows.size(); first += static_cast<size_t>(B))
       predict({windows.data() + first, std::min(static_cast<size_t>(B), windows.size() - first)}, log_p_NV);
-    const auto device = model_->head().weight_VD.device();
+    if (divided_) {
+      divided_->go_along();
+      divided_->pass_apart(false);
+    }
+    const auto device = batch.tokens_BT.device();
     return {.rows = {.heads = {{log_p_NV.to(device), at::eye(kByteValues, at::TensorOptions(device))}}}};
   }
 
   int64_t vocabulary() const override { return kByteValues; }
+  bool asked_together() const override { return divided_ != nullptr; }
 
  private:
   // The document that holds the byte at `place`.
@@ -210,7 +218,8 @@ class ByteTeacher final : public Teacher {
     });
   }
 
-  std::unique_ptr<models::Model> model_;
+  std::shared_ptr<models::Model> model_;
+  train::GatheredWeights* divided_;  // the model's weights where ranks divide them, or nullptr
   std::unique_ptr<data::Tokenizer> tokenizer_;
   std::vector<std::shared_ptr<const data::TokenShards>> sources_;
   int64_t context_;
@@ -225,7 +234,18 @@ std::unique_ptr<Teacher> make_byte_teacher(std::unique_ptr<models::Model> model,
                                            std::unique_ptr<data::Tokenizer> tokenizer,
                                            std::vector<std::shared_ptr<const data::TokenShards>> sources,
                                            int64_t context) {
-  return std::make_unique<ByteTeacher>(std::move(model), std::move(tokenizer), std::move(sources), context);
+  return std::make_unique<ByteTeacher>(std::move(model), nullptr, std::move(tokenizer), std::move(sources),
+                                       context);
+}
+
+std::unique_ptr<Teacher> make_byte_teacher(std::shared_ptr<train::DividedModel> model,
+                                           std::unique_ptr<data::Tokenizer> tokenizer,
+                                           std::vector<std::shared_ptr<const data::TokenShards>> sources,
+                                           int64_t context) {
+  train::GatheredWeights* weights = &model->weights();
+  models::Model* teacher = &model->model();
+  return std::make_unique<ByteTeacher>(std::shared_ptr<models::Model>(std::move(model), teacher), weights,
+                                       std::move(tokenizer), std::move(sources), context);
 }
 
 }  // namespace retort::distill

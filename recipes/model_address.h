@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "artifacts/open_model.h"
+#include "artifacts/open_stored.h"
 
 namespace retort::recipes {
 
@@ -13,6 +13,9 @@ namespace retort::recipes {
 // artifacts/open_model.h's.
 artifacts::OpenedModel open_model(const std::string& address, const Path& run, uint64_t seed, Log& log,
                                   bool strict = false);
+// Its weights where they are (artifacts/open_stored.h).
+artifacts::OpenedStored open_stored(const std::string& address, const Path& run, uint64_t seed, Log& log,
+                                    bool strict = false);
 
 // Its shape without the weights (artifacts/model_shape.h); nothing where there is none yet.
 std::optional<models::DecoderSpec> model_shape(const std::string& address, const Path& run);

@@ -22,6 +22,10 @@ artifacts::OpenedModel StageContext::open_model(const std::string& address, Log&
   return recipes::open_model(address, run, seed(), to, strict);
 }
 
+artifacts::OpenedStored StageContext::open_stored(const std::string& address, Log& to) const {
+  return recipes::open_stored(address, run, seed(), to, strict);
+}
+
 Path StageContext::out(const char* file, bool is_file) const {
   if (!outs.empty()) return outs.front();
   if (is_file) files.make_directories(directory);

@@ -66,6 +66,7 @@ struct StageContext {
   // train::choose_precision() on the CPU; on a GPU auto is bf16. Collective.
   at::ScalarType precision(const std::string& wanted, comm::Comm& group, Log& to) const;
   artifacts::OpenedModel open_model(const std::string& address, Log& to) const;
+  artifacts::OpenedStored open_stored(const std::string& address, Log& to) const;
   // The token shards that data.train or data.validation names; `part` is "train" or "validation".
   std::shared_ptr<const data::TokenShards> shards(const std::string& address, const std::string& part) const;
 };

@@ -151,20 +151,17 @@ std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& 
 
 namespace {
 
-artifacts::OpenedStored open(const StageContext& context, const std::string& address, bool divided,
-                             Log& log) {
-  if (!divided) return {context.open_model(address, log), {}};
-  if (const auto preset = preset_of(address))
-    return artifacts::new_stored(preset_spec(*preset), context.seed(), address);
-  return artifacts::open_stored(path_of(address, context.run), log, context.strict);
-}
-
 StartingModel from_model(const StageContext& context, const std::vector<data::Source>& sources, bool divided,
                          Log& log) {
   const Stage& s = context.stage;
-  artifacts::OpenedStored opened = open(context, s.get<ModelOptions>().from, divided, log);
+  const std::string& from = s.get<ModelOptions>().from;
+  artifacts::OpenedStored opened;
+  if (divided)
+    opened = context.open_stored(from, log);
+  else
+    opened.model = context.open_model(from, log);
   artifacts::check_tokenizer(opened.model, *sources.front().shards, "data.train");
-  artifacts::Origin origin = origin_of(opened.model, s.get<ModelOptions>().from);
+  artifacts::Origin origin = origin_of(opened.model, from);
   formats::Json generation = opened.model.generation;
   StartingModel out;
   if (s.get<AdapterSection>())

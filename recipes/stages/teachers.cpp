@@ -45,16 +45,27 @@ bool needs_teacher(const DistillOptions& options) {
 }
 
 // A teacher of the shape of `model`, of which each rank has rows.
-std::unique_ptr<distill::Teacher> divided(const StageContext& context, const models::Model& model,
-                                          const models::ParameterValues& values, at::ScalarType precision,
-                                          comm::Comm& comm) {
+std::shared_ptr<train::DividedModel> divided(const StageContext& context, const models::Model& model,
+                                             const models::ParameterValues& values, at::ScalarType precision,
+                                             comm::Comm& comm) {
   const int64_t replicas = context.stage.get<ParallelOptions>().replicas;
   auto shape = models::shape_of(model, at::kMeta);
   shape->set_tokens(model.tokens());
   auto teacher =
       std::make_shared<train::DividedModel>(std::move(shape), precision, comm, replicas, context.device);
   comm::together(comm, [&] { teacher->take(values); });
-  return distill::make_divided_teacher(std::move(teacher));
+  return teacher;
+}
+
+// That a model can teach on `text`, whose ids it knows then.
+void check_reads(const std::string& key, artifacts::OpenedModel& model, const data::TokenShards& text) {
+  check<ConfigError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
+                     "{}: {} reads tokenizer {}, the text is of {}{}{}", key, model.source,
+                     model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name(),
+                     model.tokenizer ? differences(*model.tokenizer, text) : "",
+                     text.tokenizer_name() == "bytes" ? "; a teacher with bridge: bytes may" : "");
+  text.check_rows(model.decoder->vocabulary(), fmt::format("{}: {}", key, model.source));
+  model.decoder->set_tokens(std::min(model.decoder->vocabulary(), text.vocabulary()));
 }
 
 // What all kinds of teachers are made from.
@@ -71,33 +82,53 @@ struct Maker {
 
  private:
   std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
-    const bool bridge = options.bridge == "bytes", divides = in_parts() && recipes::divides(options);
     const at::ScalarType precision = context.precision(options.precision, comm, log);
-    if (options.kind == "self" && values && divides)
-      return divided(context, student, values, precision, comm);
-    artifacts::OpenedModel teacher;
-    comm::together(comm, [&] {
-      if (bridge) {
-        teacher = context.open_model(options.model, log);
-        teacher.need_tokenizer();
-      } else if (options.kind == "live") {
-        teacher = open_teacher(key + ".model", options.model, context, text(), log);
-      } else {
-        teacher.decoder = artifacts::copy_of(student, values);
-      }
-    });
-    models::bind_working(teacher.decoder->parameters(), teacher.map(), precision);
-    if (!divides) models::move_working_to(teacher.decoder->parameters(), context.device);
-    if (bridge) return bridged(std::move(teacher));
-    const int64_t reads = teacher.decoder->context(), sequence = context.stage.get<DataOptions>().sequence;
-    if (reads < sequence)
+    if (options.kind == "self" && values && in_parts())
+      return distill::make_divided_teacher(recipes::divided(context, student, values, precision, comm));
+    const bool bridge = options.bridge == "bytes";
+    artifacts::OpenedStored opened;
+    comm::together(comm, [&] { opened = open(key, options); });
+    models::Model& teacher = *opened.model.decoder;
+    const int64_t reads = teacher.context(), sequence = context.stage.get<DataOptions>().sequence;
+    if (!bridge && reads < sequence)
       log.info("{}: reads {} tokens at once, so rows of {} in windows", key, reads, sequence);
-    if (!divides || teacher.decoder->weight_groups() == nullptr)
-      return distill::make_live_teacher(std::move(teacher.decoder));
-    const models::Parameters& whole = teacher.decoder->parameters();
-    return divided(
-        context, *teacher.decoder,
-        [&](const models::Parameter& p) { return whole.at(p.name).working.detach(); }, precision, comm);
+    if (in_parts() && teacher.weight_groups() != nullptr) {
+      auto model = divided(opened, precision);
+      return bridge ? bridged(std::move(model), opened) : distill::make_divided_teacher(std::move(model));
+    }
+    models::bind_working(teacher.parameters(), opened.model.map(), precision);
+    models::move_working_to(teacher.parameters(), context.device);
+    auto& model = opened.model.decoder;
+    return bridge ? bridged(std::move(model), opened) : distill::make_live_teacher(std::move(model));
+  }
+
+  // Where ranks divide a model, its weights are still where they come from.
+  artifacts::OpenedStored open(const std::string& key, const TeacherOptions& options) const {
+    artifacts::OpenedStored out;
+    if (options.kind == "self") {
+      out.model.decoder = artifacts::copy_of(student, values);
+      return out;
+    }
+    if (in_parts()) out = context.open_stored(options.model, log);
+    if (!in_parts() || out.model.decoder->weight_groups() == nullptr)
+      out = {context.open_model(options.model, log), {}};
+    if (options.bridge == "bytes")
+      out.model.need_tokenizer();
+    else
+      check_reads(key + ".model", out.model, text());
+    return out;
+  }
+
+  // Its values, one parameter after another; the rest of `opened` stays.
+  std::shared_ptr<train::DividedModel> divided(artifacts::OpenedStored& opened,
+                                               at::ScalarType precision) const {
+    models::StoredModel stored;
+    comm::together(comm, [&] { stored = opened.take_base(); });
+    const models::Parameters& parameters = stored.model->parameters();
+    return recipes::divided(
+        context, *stored.model,
+        [&](const models::Parameter& p) { return models::f32_of(stored.values, parameters.at(p.name)); },
+        precision, comm);
   }
 
   bool in_parts() const {
@@ -105,13 +136,13 @@ struct Maker {
     return train::division(parallel.shard) == train::Divided::kParameters && comm.size() > parallel.replicas;
   }
 
-  std::unique_ptr<distill::Teacher> bridged(artifacts::OpenedModel teacher) const {
+  template <typename Model>
+  std::unique_ptr<distill::Teacher> bridged(Model model, artifacts::OpenedStored& opened) const {
     std::vector<std::shared_ptr<const data::TokenShards>> texts;
     for (const data::Source& source : sources) texts.push_back(source.shards);
     std::unique_ptr<distill::Teacher> out;
     comm::together(comm, [&] {
-      out = distill::make_byte_teacher(std::move(teacher.decoder), std::move(teacher.tokenizer),
-                                       std::move(texts));
+      out = distill::make_byte_teacher(std::move(model), std::move(opened.model.tokenizer), std::move(texts));
     });
     return out;
   }
@@ -167,17 +198,9 @@ struct Maker {
 artifacts::OpenedModel open_teacher(const std::string& key, const std::string& address,
                                     const StageContext& context, const data::TokenShards& text, Log& log) {
   artifacts::OpenedModel model = context.open_model(address, log);
-  check<ConfigError>(!model.tokenizer || model.tokenizer->fingerprint() == text.tokenizer_fingerprint(),
-                     "{}: {} reads tokenizer {}, the text is of {}{}{}", key, model.source,
-                     model.tokenizer ? model.tokenizer->name() : "", text.tokenizer_name(),
-                     model.tokenizer ? differences(*model.tokenizer, text) : "",
-                     text.tokenizer_name() == "bytes" ? "; a teacher with bridge: bytes may" : "");
-  text.check_rows(model.decoder->vocabulary(), fmt::format("{}: {}", key, model.source));
-  model.decoder->set_tokens(std::min(model.decoder->vocabulary(), text.vocabulary()));
+  check_reads(key, model, text);
   return model;
 }
-
-bool divides(const TeacherOptions& teacher) { return teacher.kind != "cached" && teacher.bridge != "bytes"; }
 
 std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
                                                const models::ParameterValues& values,
@@ -200,7 +223,8 @@ std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, cons
 std::unique_ptr<distill::Teacher> make_reference(const StageContext& context, const models::Model& student,
                                                  const models::ParameterValues& values,
                                                  at::ScalarType precision, comm::Comm& comm) {
-  if (values) return divided(context, student, values, precision, comm);
+  if (values)
+    return distill::make_divided_teacher(recipes::divided(context, student, values, precision, comm));
   std::unique_ptr<distill::Teacher> out;
   comm::together(comm, [&] {
     auto copy = artifacts::copy_of(student);

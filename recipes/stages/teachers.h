@@ -1,7 +1,8 @@
 // The teachers of a train stage: models and caches that its recipe names, opened and held against the text
 // that the student learns from, before the first step.
 //
-//   live     a MODEL beside the student, its products in its own precision
+//   live     a MODEL beside the student, its products in its own precision. Ranks that divide the student's weights
+//            divide its too, from the start: each reads the rows that it keeps
 //   self     a copy of the weights that the stage begins with, never quantized. A stage that is resumed
 //            begins with the same ones: they follow from model.from, model.init or the seed
 //   cached   labels of a capture stage: of this text, whole (every digest is checked, ranks share the work),
@@ -26,9 +27,6 @@ namespace retort::recipes {
 // text's where it is known, and its vocabulary large enough. `key` names the model in errors.
 artifacts::OpenedModel open_teacher(const std::string& key, const std::string& address,
                                     const StageContext& context, const data::TokenShards& text, Log& log);
-
-// Whether ranks that divide the student's weights divide its too: all of them ask it as often, once a batch.
-bool divides(const TeacherOptions& teacher);
 
 // What the stage's objective learns from; nullptr when no loss needs a teacher. Collective. `student` has the
 // weights that the stage begins with, or `values` has them; `sources` are those of its batches.

@@ -14,6 +14,7 @@
 #include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
+#include "recipes/inputs.h"
 #include "recipes/model_options.h"
 #include "recipes/preference_options.h"
 #include "recipes/stage_check.h"
@@ -38,7 +39,7 @@ bool in_bf16(const std::string& precision, const plan::Device& device) {
 
 // Ids of the text that a stage trains on; nothing where neither shards nor their tokenizer are there yet.
 std::optional<int64_t> text_vocabulary(const Recipe& recipe, const Stage& stage) {
-  const std::string text = stage.get<DataOptions>().sources().front().train;
+  const std::string text = text_behind(recipe, stage.get<DataOptions>().sources().front().train);
   const Stage* made = recipe.maker_of(text);
   if (made != nullptr) {
     const auto* prepare = made->find<data::PrepareOptions>();
@@ -100,7 +101,7 @@ bool add_teachers(const Recipe& recipe, const Stage& stage, const models::Decode
     if (!spec) return false;
     const auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
     plan::TeacherLoad load = plan::teacher_of(*model, in_bf16(teacher.precision, out.device));
-    if (divides(teacher)) load.gathered = plan::gathered_by(*model);
+    load.gathered = plan::gathered_by(*model);
     out.work.teachers.push_back(std::move(load));
     out.teacher_flops += plan::forward_flops_a_token(*model, stage.get<DataOptions>().sequence);
   }

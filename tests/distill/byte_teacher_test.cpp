@@ -169,6 +169,33 @@ TEST_F(ByteTeacherTest, TeachesAStudent) {
   EXPECT_TRUE(at::isfinite(student->parameters().at("embed.weight").working.grad()).all().item<bool>());
 }
 
+// Of documents of one letter a row takes many passes, of a long one a single pass, and ranks have them in turn.
+TEST_F(ByteTeacherTest, OfADividedModelRanksAskTogether) {
+  std::vector<std::string> documents(9, "a");
+  documents.emplace_back("abca ab cabcabca b abc ab cab");
+  const auto corpus = write(documents);
+  const auto words = [] { return std::make_unique<WordTokenizer>(kWords, std::vector<int32_t>{0}); };
+  comm::run_thread_ranks(3, [&](comm::Comm& comm) {
+    const testing::Threads one_thread(1);
+    const auto whole = model_of(10, 64);
+    auto model = std::make_shared<train::DividedModel>(
+        std::make_unique<models::Decoder>(whole->spec(), at::kMeta), at::kFloat, comm, 1);
+    model->take([&](const models::Parameter& p) { return whole->parameters().at(p.name).master; });
+    const auto divided = make_byte_teacher(model, words(), {corpus}, 8);
+    const auto live = make_byte_teacher(model_of(10, 64), words(), {corpus}, 8);
+    EXPECT_TRUE(divided->asked_together());
+    EXPECT_FALSE(live->asked_together());
+    for (int64_t turn = 0; turn < 3; ++turn) {
+      const int64_t place = std::vector<int64_t>{0, 12, 20}[static_cast<size_t>((turn + comm.rank()) % 3)];
+      const data::Batch batch = data::windows(*corpus, {place}, 8, false);
+      EXPECT_TRUE(testing::same_bits(divided->signal(batch, {}).rows.heads[0].hidden_ND,
+                                     live->signal(batch, {}).rows.heads[0].hidden_ND))
+          << turn << " " << comm.rank();
+    }
+    EXPECT_EQ(model->weights().bytes(), 0) << "nothing is whole between batches";
+  });
+}
+
 TEST_F(ByteTeacherTest, RefusesWhatItCannotFollow) {
   const auto words = [](std::vector<std::string> tokens) {
     return std::make_unique<WordTokenizer>(std::move(tokens));

@@ -51,6 +51,15 @@ stages:
   - { name: labels, kind: capture, model: { from: stage:teacher }, capture: { draws: 8, precision: fp32 } }
 )";
 
+// Models of other software's kinds and of ours, made from the teacher.
+constexpr const char* kOnDisk = R"(
+  - { name: hf, kind: export, model: { from: stage:teacher }, export: { format: hf, type: bf16 } }
+  - { name: gguf, kind: export, model: { from: stage:teacher }, export: { type: q8_0 } }
+  - { name: grid, kind: train, model: { from: stage:teacher }, quantize: { weights: { grid: lsq4 } } }
+  - { name: tuned, kind: train, model: { from: stage:teacher }, adapters: { rank: 4, dora: true } }
+  - { name: peft, kind: export, model: { from: stage:tuned }, export: { format: peft } }
+)";
+
 struct Combination {
   size_t weights, sharing, losses;
   std::string name() const {
@@ -126,6 +135,26 @@ class DividedState : public RecipeRun {
   formats::Json figure_of(const std::string& run, const std::string& stage, const char* name) const {
     return read_result(directory_ / run, stage)->value(name, formats::Json());
   }
+  // Under each policy, one of them in two groups.
+  void under_mpirun(const std::vector<Combination>& combinations) {
+    if (std::system("command -v mpirun >/dev/null") != 0) GTEST_SKIP() << "no mpirun";
+    if (!comm::mpi_missing().empty()) GTEST_SKIP() << comm::mpi_missing();
+    const std::string yaml = recipe_of(combinations);
+    run_as("one", yaml);
+    std::ofstream(directory_ / "recipe.yaml") << yaml;
+    for (const std::string shard : kShards) {
+      std::vector<std::string> command = testing::mpirun(4);
+      for (const std::string& word :
+           {testing::binary().string(), std::string("run"), (directory_ / "recipe.yaml").string(),
+            "run.text=" + (directory_ / "a.txt").string(), "run.dir=" + (directory_ / shard).string(),
+            "parallel.shard=" + shard, fmt::format("parallel.replicas={}", shard == "gradients" ? 2 : 1)})
+        command.push_back(word);
+      testing::Process process(command, directory_ / "mpirun");
+      ASSERT_EQ(process.wait(), 0) << read_text(directory_ / "mpirun.err");
+      expect_equal("one", shard, combinations);
+      std::filesystem::remove_all(directory_ / shard);
+    }
+  }
   std::string said_;
 };
 using SlowDividedState = DividedState;
@@ -187,26 +216,8 @@ TEST_F(DividedState, Fault28ARunGoesOnWithOtherRanksUnderAnotherPolicy) {
 }
 
 // Processes instead of threads.
-TEST_F(DividedState, FourProcessesUnderMpirun) {
-  if (std::system("command -v mpirun >/dev/null") != 0) GTEST_SKIP() << "no mpirun";
-  if (!comm::mpi_missing().empty()) GTEST_SKIP() << comm::mpi_missing();
-  const std::vector<Combination> combinations = {{3, 0, 0}};
-  const std::string yaml = recipe_of(combinations);
-  run_as("one", yaml);
-  std::ofstream(directory_ / "recipe.yaml") << yaml;
-  for (const std::string shard : {"gradients", "parameters"}) {
-    const std::string replicas = shard == "parameters" ? "2" : "1";
-    std::vector<std::string> command = testing::mpirun(4);
-    for (const std::string& word :
-         {testing::binary().string(), std::string("run"), (directory_ / "recipe.yaml").string(),
-          "run.text=" + (directory_ / "a.txt").string(), "run.dir=" + (directory_ / shard).string(),
-          "parallel.shard=" + shard, "parallel.replicas=" + replicas})
-      command.push_back(word);
-    testing::Process process(command, directory_ / "mpirun");
-    ASSERT_EQ(process.wait(), 0) << read_text(directory_ / "mpirun.err");
-    expect_equal("one", shard, combinations);
-  }
-}
+TEST_F(DividedState, FourProcessesUnderMpirun) { under_mpirun(pairwise()); }
+TEST_F(SlowDividedState, EveryCombinationInFourProcessesUnderMpirun) { under_mpirun(all()); }
 
 // Norms after sums, of heads and before last products, biases and learned positions; a base in codes.
 TEST_F(DividedState, EveryFamilyDividesItsParameters) {
@@ -245,14 +256,7 @@ TEST_F(DividedState, ModelsFromDiskStartDivided) {
        "from: stage:hf }, quantize: { weights: { grid: lsq4 } }, distill: { teacher: { kind: self, "
        "precision: "
        "bf16 }, losses: [ { fn: forward_kl } ]"}};
-  std::string yaml = kHead;
-  yaml += R"(
-  - { name: hf, kind: export, model: { from: stage:teacher }, export: { format: hf, type: bf16 } }
-  - { name: gguf, kind: export, model: { from: stage:teacher }, export: { type: q8_0 } }
-  - { name: grid, kind: train, model: { from: stage:teacher }, quantize: { weights: { grid: lsq4 } } }
-  - { name: tuned, kind: train, model: { from: stage:teacher }, adapters: { rank: 4, dora: true } }
-  - { name: peft, kind: export, model: { from: stage:tuned }, export: { format: peft } }
-)";
+  std::string yaml = std::string(kHead) + kOnDisk;
   for (const Choice& stage : stages)
     yaml += fmt::format("  - {{ name: {}, kind: train, model: {{ {} }} }}\n", stage.name, stage.yaml);
   run_as("one", yaml);
@@ -261,6 +265,33 @@ TEST_F(DividedState, ModelsFromDiskStartDivided) {
   for (const Choice& stage : stages)
     for (const char* name : {"three", "four"})
       EXPECT_EQ(files(name, stage.name), files("one", stage.name)) << name << "/" << stage.name;
+}
+
+// A rank reads the rows of them that it keeps; one of tokens teaches bytes, too.
+TEST_F(DividedState, TeachersFromDiskAreDivided) {
+  const std::vector<Choice> teachers = {{"hf", "model: stage:hf, precision: bf16"},
+                                        {"gguf", "model: stage:gguf, precision: fp32"},
+                                        {"grid", "model: stage:grid, precision: bf16"},
+                                        {"tuned", "model: stage:tuned, precision: fp32"},
+                                        {"peft", "model: stage:peft, precision: fp32"},
+                                        {"bpe", "model: stage:bpe, precision: fp32, bridge: bytes"}};
+  std::string yaml = std::string(kHead) + kOnDisk + R"(
+  - { name: words, kind: tokenizer, tokenizer: { vocabulary: 280 } }
+  - { name: tokens, kind: prepare, prepare: { tokenizer: stage:words } }
+  - { name: bpe, kind: train, model: { vocabulary: 280, context: 48 }, data: { train: stage:tokens }, train: { steps: 1 } }
+)";
+  for (const Choice& teacher : teachers)
+    yaml += fmt::format(
+        "  - {{ name: of_{}, kind: train, distill: {{ teacher: {{ {} }}, losses: [ {{ fn: forward_kl }} ] }} "
+        "}}\n",
+        teacher.name, teacher.yaml);
+  run_as("one", yaml);
+  run_as("three", yaml, {"parallel.ranks=3", "parallel.shard=parameters"});
+  run_as("four", yaml, {"parallel.ranks=4", "parallel.shard=parameters", "parallel.replicas=2"});
+  for (const Choice& teacher : teachers)
+    for (const char* name : {"three", "four"})
+      EXPECT_EQ(files(name, "of_" + teacher.name), files("one", "of_" + teacher.name))
+          << name << " " << teacher.name;
 }
 
 TEST_F(DividedState, WhatCannotDivideItsParametersIsRefused) {
