@@ -41,7 +41,7 @@ class PostTraining {
 
   std::map<std::string, CodesMap::Row> run() {
     for (const Parameter& p : model_.parameters().unique())
-      if (const Grid* grid = grids_.grid_of(p); grid != nullptr && options_.clip_search && !grid->searches)
+      if (const Grid* grid = grids_.grid_of(p); grid != nullptr && searches_for(p) && !grid->searches)
         clipped_.emplace(grid->name, with_clip_search(*grid));
     std::optional<Importance> importance;
     if (options_.method == "imatrix")
@@ -132,9 +132,14 @@ class PostTraining {
     rows_.emplace(p.name, CodesMap::Row{grids_.grid_of(p), std::move(made), error});
   }
 
+  // An importance is for a search to weigh; only matrices have one.
+  bool searches_for(const Parameter& p) const {
+    return options_.clip_search || (options_.method == "imatrix" && p.role == Role::kMatrix);
+  }
+
   const Grid* grid_of(const Parameter& p) const {
     const Grid* grid = grids_.grid_of(p);
-    if (grid == nullptr) return nullptr;
+    if (grid == nullptr || !searches_for(p)) return grid;
     const auto clipped = clipped_.find(grid->name);
     return clipped == clipped_.end() ? grid : &clipped->second;
   }
@@ -151,12 +156,10 @@ class PostTraining {
 }  // namespace
 
 std::string method_misfit(const PostTrainingOptions& options, const Grid& grid, bool matrix) {
-  std::vector<std::string> searching;
-  for (const Grid& other : grids())
-    if (other.searches) searching.push_back(other.name);
-  if (matrix && options.method == "imatrix" && !grid.searches)
-    return fmt::format("method imatrix weighs the searches of {}; {} has none (use rtn, gptq or awq)",
-                       fmt::join(searching, " and "), grid.name);
+  if (matrix && options.method == "imatrix" && !grid.searches && !grid.rows_alone)
+    return fmt::format(
+        "method imatrix weighs a search for scales of rows, and {} has a scale of the whole tensor",
+        grid.name);
   if (options.clip_search && !grid.rows_alone)
     return fmt::format(
         "a clip search (clip_search, --clip-search) fits rows, and {} has a scale of the whole tensor",
@@ -194,7 +197,7 @@ void PostTrainingOptions::describe(Section& s) {
       a_scheme_or_none());
   s.field("method", method,
           "way to find the codes. rtn: round to nearest; gptq, awq: from what the matrices read of a text; "
-          "imatrix: K-quants, errors weighed by it",
+          "imatrix: scales that err least, errors weighed by it",
           one_of(method_names()));
   s.field("calibration", calibration,
           "token shards to calibrate on, or an importance matrix (.gguf); data.train when left out");

@@ -1,10 +1,10 @@
-// Quantization after training (docs/quantization.md): round to nearest, GPTQ (gptq.h), AWQ (awq.h), or the grid's fit with
-// errors weighed by each input's mean square (importance.h). With `recover`, what lies on its grid already keeps its codes
-// (recover.h). Layers go in order, and each sees what the quantized ones
-// before it give; memory holds the calibration tokens' residual stream and one layer's Hessians (calibration.h). The
-// embedding and a head of its own are rounded to nearest, first; a tensor that layers share is quantized once. The
-// masters become the grids' values, so it is an ordinary f32 model from then on; with awq the norms and rows that take
-// the scales change too. One thread. Deterministic at one thread count.
+// Quantization after training (docs/quantization.md): round to nearest, GPTQ (gptq.h), AWQ (awq.h), or scales
+// searched for, where each input's mean square weighs the errors (importance.h). With `recover`, what lies on its grid
+// already keeps its codes (recover.h). Layers go in order, and each sees what the quantized ones before it give; memory
+// holds the calibration tokens' residual stream and one layer's Hessians (calibration.h). The embedding and a head of its
+// own are rounded to nearest, first; a tensor that layers share is quantized once. The masters become the grids' values,
+// so it is an ordinary f32 model from then on; with awq the norms and rows that take the scales change too. One thread.
+// Deterministic at one thread count.
 #pragma once
 
 #include <map>

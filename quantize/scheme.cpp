@@ -21,6 +21,7 @@ const Registry<Scheme>& schemes() {
                                                     {"rtn-ternary_row", "rtn", "ternary_row", "q8_0"},
                                                     {"imatrix-q6_k", "imatrix", "q6_k", "q8_0"},
                                                     {"imatrix-q4_k", "imatrix", "q4_k", "q8_0"},
+                                                    {"imatrix-q4_0", "imatrix", "q4_0", "q8_0"},
                                                     {"gptq-q8_0", "gptq", "q8_0", "q8_0"},
                                                     {"gptq-q6_k", "gptq", "q6_k", "q8_0"},
                                                     {"gptq-q4_k", "gptq", "q4_k", "q8_0"},

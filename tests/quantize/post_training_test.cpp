@@ -81,7 +81,6 @@ at::Tensor logits(models::Decoder& model) {
 
 TEST(PostTraining, MastersAreTheValuesOfTheCodes) {
   for (const std::string& method : method_names()) {
-    if (method == "imatrix") continue;  // K-quants want wider rows
     const Made m = made(small(), {.method = method}, "q4_0");
     int64_t on_grid = 0;
     for (const Parameter& p : m.model->parameters().unique()) {
@@ -157,9 +156,9 @@ TEST(PostTraining, AnImportanceMatrixMovesTheErrorToWhatMattersLess) {
   wide.head_dim = 64;
   wide.ffn_width = 256;
   Log quiet(stderr, "", true);
-  const auto error = [&](bool weighed) {
+  const auto error = [&](const std::string& grid, bool weighed) {
     const auto model = random_model(wide), before = random_model(wide);
-    const QuantizeMap grids(on("q4_k", "q8_0"), model->parameters());
+    const QuantizeMap grids(on(grid, "q8_0"), model->parameters());
     Importance importance;
     for (const Parameter& p : model->parameters().unique())
       if (p.role == models::Role::kMatrix) {
@@ -172,7 +171,35 @@ TEST(PostTraining, AnImportanceMatrixMovesTheErrorToWhatMattersLess) {
     };
     return (loud(*model) - loud(*before)).norm().item<double>();
   };
-  EXPECT_LT(error(true), 0.9 * error(false));
+  for (const char* grid : {"q4_k", "q4_0", "lsq3"})
+    EXPECT_LT(error(grid, true), 0.9 * error(grid, false)) << grid;
+}
+
+// On every grid that fits rows: no scale of the search errs less in what is weighed.
+TEST(PostTraining, ASearchWeighsErrors) {
+  at::Tensor x = at::empty({4, 256});
+  Random(1, "x").fill_normal(x, 1.0);
+  const at::Tensor weight = at::ones({256});
+  weight.slice(0, 0, 4).fill_(1000);
+  for (const Grid& grid : grids()) {
+    if (!grid.rows_alone || grid.searches) continue;
+    const Grid searched = with_clip_search(grid);
+    const auto error = [&](const Scales& scales) {
+      return ((dequantize_blocks({grid.round(x, scales), scales}) - x).square() * weight)
+          .sum()
+          .item<double>();
+    };
+    const double weighed = error(searched.fit(x, weight));
+    EXPECT_LE(weighed, error(searched.fit(x, {}))) << grid.name;
+    EXPECT_LE(weighed, error(grid.fit(x, {}))) << grid.name;
+  }
+}
+
+// The embedding, which no importance is measured of, is rounded as ever.
+TEST(PostTraining, AnImportanceMatrixLeavesTheEmbeddingToItsGrid) {
+  const Made plain = made(small(), {}, "q4_0"), weighed = made(small(), {.method = "imatrix"}, "q4_0");
+  EXPECT_TRUE(testing::same_bits(plain.model->parameters().at("embed.weight").master,
+                                 weighed.model->parameters().at("embed.weight").master));
 }
 
 TEST(PostTraining, AClipSearchNeverErrsMore) {
@@ -193,19 +220,17 @@ TEST(PostTraining, AClipSearchNeverErrsMore) {
   EXPECT_LT(clipped.map->relative_error(b), plain.map->relative_error(a));
 }
 
-// Only what searches has a search to weigh, and one scale of a tensor cannot be searched for by rows.
+// One scale of a tensor cannot be searched for by rows.
 TEST(PostTraining, SaysWhatAMethodCannotServe) {
   for (const Grid& grid : grids()) {
-    const bool searches = grid.name == "q4_k" || grid.name == "q6_k";
-    EXPECT_EQ(method_misfit({.method = "imatrix"}, grid, true).empty(), searches) << grid.name;
+    const bool by_rows = grid.name != "ternary" && grid.name != "nvfp4";
+    EXPECT_EQ(method_misfit({.method = "imatrix"}, grid, true).empty(), by_rows) << grid.name;
     EXPECT_EQ(method_misfit({.method = "imatrix"}, grid, false), "") << grid.name;
-    EXPECT_EQ(method_misfit({.clip_search = true}, grid, true).empty(),
-              grid.name != "ternary" && grid.name != "nvfp4")
-        << grid.name;
+    EXPECT_EQ(method_misfit({.clip_search = true}, grid, true).empty(), by_rows) << grid.name;
   }
   DecoderSpec wide = small();
   wide.width = wide.ffn_width = 256, wide.head_dim = 64;
-  EXPECT_THROW(made(wide, {.method = "imatrix"}, "lsq3"), ConfigError);
+  EXPECT_THROW(made(wide, {.method = "imatrix"}, "ternary"), ConfigError);
   EXPECT_THROW(made(wide, {.clip_search = true}, "ternary"), ConfigError);
 }
 
@@ -214,7 +239,8 @@ TEST(PostTraining, RefusesBeforeAnyWork) {
   const auto model = random_model(small());
   const QuantizeMap grids(on("q4_0", "q8_0"), model->parameters());
   EXPECT_THROW(post_train(*model, grids, {.method = "gptq"}, {}, quiet), ConfigError);  // no text
-  EXPECT_THROW(post_train(*model, grids, {.method = "imatrix"}, {random_blocks(), {}}, quiet), ConfigError);
+  const QuantizeMap whole(on("nvfp4", "q8_0"), model->parameters());
+  EXPECT_THROW(post_train(*model, whole, {.method = "imatrix"}, {random_blocks(), {}}, quiet), ConfigError);
   model->parameters().at("layers.2.attn.o.weight").master[1][2] = std::nan("");
   const at::Tensor before = model->parameters().at("layers.0.attn.q.weight").master.clone();
   EXPECT_THROW(post_train(*model, grids, {}, {}, quiet), NonFiniteError);

@@ -52,8 +52,9 @@ TEST(ValidateExport, MethodsMustServeTheirGrids) {
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("quantize.weights.grid: a clip search")));
   recipe.stages.back().get<quantize::PostTrainingOptions>() = {.method = "imatrix"};
   recipe.stages.back().get<DataOptions>().train = "stage:text";
-  EXPECT_THAT(findings_of(recipe),
-              ElementsAre(HasSubstr("weighs the searches of q4_k and q6_k; nvfp4 has none")));
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre(HasSubstr("weighs a search for scales of rows, and nvfp4 has a scale of the whole")));
 }
 
 TEST(ValidateExport, BytePatchModelsStayCheckpoints) {
