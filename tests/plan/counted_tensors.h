@@ -1,11 +1,12 @@
 // Counts the bytes of tensors on the CPU, exactly: LibTorch's allocator with a running sum and its peak, of all threads and
 // of those that ask for a count of their own. What was there before does not count; what outlives the counting is let
-// go as ever.
+// go as ever. A block's context is its address, as raw_allocate() demands, by which products take memory on some machines.
 #pragma once
 
 #include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <mutex>
 
@@ -64,27 +65,42 @@ class CountedTensors {
     c10::DataPtr data;
     int64_t bytes;
     std::shared_ptr<Sum> all, part;
+    void add(int64_t more) const {
+      all->add(more);
+      if (part) part->add(more);
+    }
   };
+  // By their addresses.
+  struct Blocks {
+    std::mutex mutex;
+    std::map<void*, Block> blocks;
+  };
+  static Blocks& living() {
+    static Blocks all;
+    return all;
+  }
   class Counting final : public c10::Allocator {
    public:
     Counting(c10::Allocator* inner, std::shared_ptr<Sum> all) : inner_(inner), all_(std::move(all)) {}
     c10::DataPtr allocate(size_t bytes) override {
-      auto block =
-          std::make_unique<Block>(Block{inner_->allocate(bytes), static_cast<int64_t>(bytes), all_, mine_});
-      block->all->add(block->bytes);
-      if (block->part) block->part->add(block->bytes);
-      void* data = block->data.get();
-      return {data, block.release(), release, c10::DeviceType::CPU};
+      Block block{inner_->allocate(bytes), static_cast<int64_t>(bytes), all_, mine_};
+      void* data = block.data.get();
+      if (data == nullptr) return std::move(block.data);
+      block.add(block.bytes);
+      const std::lock_guard lock(living().mutex);
+      living().blocks.emplace(data, std::move(block));
+      return {data, data, release, c10::DeviceType::CPU};
     }
+    c10::DeleterFnPtr raw_deleter() const override { return release; }
     void copy_data(void* to, const void* from, size_t bytes) const override {
       default_copy_data(to, from, bytes);
     }
 
    private:
-    static void release(void* context) {
-      const std::unique_ptr<Block> block(static_cast<Block*>(context));
-      block->all->add(-block->bytes);
-      if (block->part) block->part->add(-block->bytes);
+    static void release(void* data) {
+      const std::lock_guard lock(living().mutex);
+      const auto block = living().blocks.extract(data);
+      block.mapped().add(-block.mapped().bytes);
     }
     c10::Allocator* inner_;
     std::shared_ptr<Sum> all_;
