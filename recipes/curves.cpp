@@ -6,9 +6,18 @@
 #include <cmath>
 #include <limits>
 
+#include "core/error.h"
 #include "data/tokenizers/utf8.h"
 
 namespace retort::recipes {
+
+const char* const kSvgStyle = R"(
+svg { width: 100%; font: 11px system-ui, sans-serif; fill: currentColor; }
+svg .title { font-weight: 600; font-size: 13px; }
+svg .grid { stroke: currentColor; stroke-opacity: .15; }
+svg .x { text-anchor: middle; } svg .y, svg .legend { text-anchor: end; }
+)";
+
 namespace {
 
 constexpr double kWidth = 640, kHeight = 280, kLeft = 64, kRight = 28, kTop = 30, kBottom = 40;
@@ -160,6 +169,17 @@ std::string curves_svg(const std::string& title, const std::string& x_name,
     legend += 14;
   }
   return out + "</svg>\n";
+}
+
+// On white, since a viewer's own background may be dark.
+std::string svg_file(const std::string& svg) {
+  constexpr std::string_view kOpen = "<svg ";
+  RETORT_ASSERT(svg.starts_with(kOpen));
+  const size_t body = svg.find('>') + 1;
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" {}<style>svg {{ color: black }}{}"
+      "</style><rect width=\"100%\" height=\"100%\" fill=\"white\"/>{}",
+      kWidth, kHeight, svg.substr(kOpen.size(), body - kOpen.size()), kSvgStyle, svg.substr(body));
 }
 
 }  // namespace retort::recipes

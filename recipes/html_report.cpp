@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <map>
 #include <set>
-#include <sstream>
 
 #include "core/error.h"
 #include "core/table.h"
 #include "formats/json.h"
 #include "recipes/curves.h"
 #include "recipes/stage_context.h"
+#include "recipes/stage_directory.h"
 #include "recipes/stage_kind.h"
 #include "recipes/yaml_tree.h"
 
@@ -30,10 +30,6 @@ th:first-child, td:first-child, td.text { text-align: left; }
 pre { white-space: pre-wrap; background: #8881; padding: .7rem; }
 .wide { overflow-x: auto; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
-svg { width: 100%; font: 11px system-ui, sans-serif; fill: currentColor; }
-svg .title { font-weight: 600; font-size: 13px; }
-svg .grid { stroke: currentColor; stroke-opacity: .15; }
-svg .x { text-anchor: middle; } svg .y, svg .legend { text-anchor: end; }
 )";
 
 // What a run's directory holds, as far as the page shows it.
@@ -50,17 +46,6 @@ struct RunRecord {
   std::vector<StageRecord> stages;
 };
 
-std::vector<Json> read_lines(const Path& path) {
-  std::vector<Json> out;
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return out;
-  std::istringstream lines(read_text(path));
-  int64_t number = 0;
-  for (std::string line; std::getline(lines, line);)
-    out.push_back(formats::parse_json(line, fmt::format("{}:{}", path.string(), ++number)));
-  return out;
-}
-
 std::string read_product(const Path& path) {
   std::error_code ignored;
   if (!std::filesystem::is_regular_file(path, ignored)) return "";
@@ -72,9 +57,9 @@ std::string read_product(const Path& path) {
 StageRecord read_stage(const Path& run, const std::string& name, const std::string& kind) {
   StageRecord out{.name = name,
                   .kind = kind,
-                  .metrics = read_lines(run / name / "metrics.jsonl"),
+                  .metrics = read_json_lines(run / name / "metrics.jsonl"),
                   .product = {},
-                  .samples = read_lines(run / name / "samples.jsonl")};
+                  .samples = read_json_lines(run / name / "samples.jsonl")};
   if (const auto result = read_result(run, name)) out.result = *result;
   if (const StageKind* known = stage_kinds().find(kind); known != nullptr && !known->product.empty())
     out.product = read_product(run / name / known->product);
@@ -239,9 +224,9 @@ std::string html_report(const std::vector<Path>& runs) {
   }
   return fmt::format(
              "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" "
-             "content=\"width=device-width\">\n<title>{}</title>\n<style>{}</style></head>\n<body>\n<h1>{}</"
-             "h1>\n",
-             names, kStyle, names) +
+             "content=\"width=device-width\">\n<title>{}</title>\n<style>{}{}</style></head>\n<body>\n<h1>{}"
+             "</h1>\n",
+             names, kStyle, kSvgStyle, names) +
          results(records) + curves(records) + products(records) + differences(records) + "</body></html>\n";
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <sstream>
 
 #include "core/error.h"
 #include "recipes/stage_context.h"
@@ -189,6 +190,17 @@ void sweep(const Path& directory, FileSystem& files, const std::vector<std::stri
 
 void write_json(FileSystem& files, const Path& path, const formats::Json& json) {
   write_durably(files, path, json.dump(1, ' ', false, formats::Json::error_handler_t::replace) + "\n");
+}
+
+std::vector<formats::Json> read_json_lines(const Path& path) {
+  std::vector<formats::Json> out;
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return out;
+  std::istringstream lines(read_text(path));
+  int64_t number = 0;
+  for (std::string line; std::getline(lines, line);)
+    out.push_back(formats::parse_json(line, fmt::format("{}:{}", path.string(), ++number)));
+  return out;
 }
 
 void check_own(const Recipe& recipe) {

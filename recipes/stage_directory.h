@@ -53,6 +53,8 @@ using artifacts::is_put_aside;
 
 // A file of JSON. A path may hold bytes that are no UTF-8: they become U+FFFD.
 void write_json(FileSystem& files, const Path& path, const formats::Json& json);
+// A file of lines of JSON; none where there is no file.
+std::vector<formats::Json> read_json_lines(const Path& path);
 
 // ConfigError where a stage's place, or the run's own recipe.yaml, is somebody else's. REQUIRES: before the
 // run's files are written, since they tell a run's directory from another.

@@ -1,9 +1,10 @@
-// A table of what earlier stages measured: DIRECTORY/report.md and report.json. Figures are printed as they
-// are.
+// A table of what earlier stages measured: DIRECTORY/report.md and report.json; and curves.svg, the figure of the text over
+// the tokens seen, where some were validated as they trained. Figures are printed as they are.
 #include <algorithm>
 
 #include "comm/together.h"
 #include "core/table.h"
+#include "recipes/curves.h"
 #include "recipes/stage_context.h"
 #include "recipes/stage_directory.h"
 #include "recipes/stages/rows.h"
@@ -53,6 +54,32 @@ std::vector<std::string> cells(const std::string& name, const char* figure, cons
           real("seconds", [](double v) { return format_seconds(v); })};
 }
 
+// A stage's validations as it trained, which count steps, over the tokens of those steps.
+Curve curve_of(const Path& run, const std::string& stage, const char* figure) {
+  Curve out{stage, {}};
+  double tokens = 0;
+  for (const Json& line : read_json_lines(run / stage / "metrics.jsonl")) {
+    tokens = line.value("tokens", tokens);
+    const auto validation = line.find("validation");
+    if (validation == line.end() || !validation->contains(figure) || !validation->at(figure).is_number())
+      continue;
+    out.points.emplace_back(tokens, validation->at(figure).get<double>());
+  }
+  return out;
+}
+
+// Nothing where no stage was validated twice.
+void write_curves(StageContext& context, const Json& report, const char* figure) {
+  std::vector<Curve> curves;
+  for (const Json& result : report)
+    if (Curve curve = curve_of(context.run, result["stage"], figure); !curve.points.empty())
+      curves.push_back(std::move(curve));
+  const std::string name = figure == std::string_view("bits_per_byte") ? "bits per byte" : figure;
+  const std::string svg =
+      curves_svg(fmt::format("{}: {} of held-out text", context.recipe.run.name, name), "tokens", curves);
+  if (!svg.empty()) write_durably(context.files, context.directory / "curves.svg", svg_file(svg));
+}
+
 constexpr const char* kNote =
     "\nstored: parameters that are trained and kept once; expanded: as many as a file without sharing "
     "holds.\n"
@@ -75,12 +102,13 @@ StageOutcome run(StageContext& context) {
     // Of a text with a loss mask there are no bits per byte.
     const bool bytes = std::any_of(report.begin(), report.end(),
                                    [](const Json& result) { return result.contains("bits_per_byte"); });
+    const char* figure = bytes ? "bits_per_byte" : "perplexity";
     std::vector<std::vector<std::string>> rows = {{"stage", "stored", "expanded", "file bytes",
-                                                   bytes ? "bits/byte" : "perplexity", "tokens seen",
+                                                   bytes ? "bits/byte" : figure, "tokens seen",
                                                    "training time"}};
-    for (const Json& result : report)
-      rows.push_back(cells(result["stage"], bytes ? "bits_per_byte" : "perplexity", result));
+    for (const Json& result : report) rows.push_back(cells(result["stage"], figure, result));
     context.files.make_directories(context.directory);
+    write_curves(context, report, figure);
     write_json(context.files, context.directory / "report.json", report);
     context.print(markdown_table(rows) + kNote);
     outcome.result = {{"rows", rows.size() - 1}};

@@ -51,6 +51,14 @@ TEST(Curves, ValuesThatAreNotFiniteLeaveAGap) {
   EXPECT_EQ(count(curves_svg("loss", "step", {{"a", {{1, 2}}}, {"b", {{1, 2}, {3, 1}}}}), "<circle"), 1u);
 }
 
+TEST(Curves, AFileIsAnSvgOfItsOwn) {
+  const std::string svg = svg_file(curves_svg("loss", "tokens", {{"a", {{1, 3}, {2, 2}}}}));
+  EXPECT_THAT(svg, ::testing::StartsWith("<svg xmlns=\"http://www.w3.org/2000/svg\" "));
+  EXPECT_THAT(svg, ::testing::EndsWith("</svg>\n"));
+  EXPECT_EQ(count(svg, "<svg"), 1u);
+  EXPECT_THAT(svg, HasSubstr("<style>"));
+}
+
 TEST(Curves, LongSeriesAreThinned) {
   Curve curve{"a", {}};
   for (int i = 0; i < 100000; ++i) curve.points.emplace_back(i, std::sin(i * 1e-3));

@@ -75,6 +75,17 @@ TEST_F(PipelineTest, EveryFigureIsKnownToClaims) {
   }
 }
 
+TEST_F(PipelineTest, AReportDrawsWhatWasValidatedAsItTrained) {
+  run(recipe());
+  EXPECT_FALSE(std::filesystem::exists(in_run("report/curves.svg"))) << "one validation is no curve";
+  run(recipe({"train.steps=4", "train.validate_every=2"}));
+  const std::string svg = read_text(in_run("report/curves.svg"));
+  EXPECT_THAT(svg, HasSubstr("bits per byte of held-out text"));
+  EXPECT_THAT(svg, HasSubstr(">model</text>"));
+  EXPECT_EQ(count(svg, "<polyline"), 1);
+  EXPECT_THAT(svg, HasSubstr(">200</text>")) << "2 and 4 steps of 64 tokens";
+}
+
 TEST_F(PipelineTest, AChangedStageAndWhatHangsOnItAreDoneAnew) {
   run(recipe());
   const std::string changed = run(recipe({"train.steps=3"}));
