@@ -132,7 +132,7 @@ void OnPolicyOptions::describe(Section& s) {
   s.field("temperature", temperature, "divisor of the student's logits when it draws", above(0.0));
 }
 
-data::Batch sample_answers(models::Model& student, const data::Batch& batch, int64_t step,
+data::Batch sample_answers(models::Model& model, const data::Batch& batch, int64_t step,
                            const OnPolicyOptions& options, const Sampling& sampling) {
   const std::vector<Prompt> prompts = prompts_of(batch, options.prompt);
   std::vector<std::vector<int32_t>> texts;
@@ -144,7 +144,7 @@ data::Batch sample_answers(models::Model& student, const data::Batch& batch, int
     hooks.streams.push_back(sample * kDocumentsOfARow + static_cast<uint64_t>(prompt.begin));
   }
   const std::vector<eval::Continuation> answers = eval::generate(
-      student, texts, {.tokens = options.tokens, .temperature = options.temperature, .seed = sampling.seed},
+      model, texts, {.tokens = options.tokens, .temperature = options.temperature, .seed = sampling.seed},
       hooks);
 
   size_t widest = 1;
@@ -161,6 +161,10 @@ data::Batch sample_answers(models::Model& student, const data::Batch& batch, int
   for (size_t i = 0; i < texts.size(); ++i)
     fill_row(prompts[i], texts[i], batch, static_cast<int64_t>(i), out);
   return out;
+}
+
+int64_t answer_count(const data::Batch& batch, int64_t prompt) {
+  return std::ssize(prompts_of(batch, prompt));
 }
 
 std::unique_ptr<train::Objective> make_on_policy(std::unique_ptr<train::Objective> distillation,

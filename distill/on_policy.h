@@ -32,8 +32,11 @@ struct Sampling {
 std::unique_ptr<train::Objective> make_on_policy(std::unique_ptr<train::Objective> distillation,
                                                  const OnPolicyOptions& options, Sampling sampling);
 
-// The batch with the student's answers in the place of the given ones, made with the working weights.
-data::Batch sample_answers(models::Model& student, const data::Batch& batch, int64_t step,
+// The batch with a model's answers in the place of the given ones, made with the working weights: a row each, its labels
+// the answer alone.
+data::Batch sample_answers(models::Model& model, const data::Batch& batch, int64_t step,
                            const OnPolicyOptions& options, const Sampling& sampling);
+// Rows that these are, of a batch's prompts.
+int64_t answer_count(const data::Batch& batch, int64_t prompt);
 
 }  // namespace retort::distill

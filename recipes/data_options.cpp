@@ -6,7 +6,7 @@
 namespace retort::recipes {
 
 void SourceOptions::describe(Section& s) {
-  s.field("train", train, "token shards: a directory, or stage:NAME of a prepare stage");
+  s.field("train", train, "token shards: a directory, or stage:NAME of a prepare or answers stage");
   s.field("weight", weight, "share of the rows, relative to the other sources' weights", above(0.0));
 }
 
@@ -14,9 +14,20 @@ std::vector<SourceOptions> DataOptions::sources() const {
   return mixture.empty() ? std::vector<SourceOptions>{{train}} : mixture;
 }
 
+data::BatchOptions batch_options(const DataOptions& data, uint64_t seed) {
+  return {.sequence = data.sequence,
+          .rows = data.micro_batch,
+          .seed = seed,
+          .isolate_documents = data.isolate_documents,
+          .limit = data.limit,
+          .pack = data.packs(),
+          .long_documents = data::long_documents(data.long_documents)};
+}
+
 void DataOptions::describe(Section& s) {
   const Rule<int64_t> positive = at_least<int64_t>(1);
-  s.field("train", train, "token shards to train on: a directory, or stage:NAME of a prepare stage");
+  s.field("train", train,
+          "token shards to train on: a directory, or stage:NAME of a prepare or answers stage");
   s.list(
       "mixture", mixture,
       "sources instead of train, their rows mixed by weight; each is read at its own pace, a small one again "

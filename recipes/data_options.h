@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/section.h"
+#include "data/batch_stream.h"
 
 namespace retort::recipes {
 
@@ -29,6 +30,7 @@ struct DataOptions {
   bool isolates() const { return isolate_documents || packs(); }
   void describe(Section& s);
 };
+data::BatchOptions batch_options(const DataOptions& data, uint64_t seed);
 
 struct ParallelOptions {
   int64_t ranks = 1;

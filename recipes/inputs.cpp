@@ -8,6 +8,7 @@
 #include "data/prepare.h"
 #include "data/templates/opened.h"
 #include "data/tokenizers/tokenizer.h"
+#include "recipes/data_options.h"
 #include "recipes/preference_options.h"
 
 namespace retort::recipes {
@@ -68,7 +69,8 @@ std::optional<data::ShardKind> kind_there(const Recipe& recipe, const Input& inp
   if (stage_of(input.address)) {
     const Stage* made = recipe.maker_of(input.address);
     const auto* prepare = made != nullptr ? made->find<data::PrepareOptions>() : nullptr;
-    return prepare != nullptr ? std::optional(prepare->documents.kind()) : std::nullopt;
+    if (made == nullptr) return std::nullopt;
+    return prepare != nullptr ? prepare->documents.kind() : data::ShardKind::kText;
   }
   const Path path = place_of(input, "");
   if (!artifacts::holds_shards(path)) return std::nullopt;
@@ -121,6 +123,16 @@ std::string digest_of_file(const Path& path) {
   Digest digest;
   digest.add(MappedFile::open(path)->bytes());
   return hex(digest.value());
+}
+
+std::string text_behind(const Recipe& recipe, std::string address) {
+  for (size_t hops = 0; hops < recipe.stages.size(); ++hops) {
+    const Stage* made = recipe.maker_of(address);
+    const auto* data = made != nullptr ? made->find<DataOptions>() : nullptr;
+    if (data == nullptr) break;
+    address = data->train;
+  }
+  return address;
 }
 
 Path place_of(const Input& input, const Path& run) {

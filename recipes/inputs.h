@@ -19,6 +19,9 @@ std::string digest_of_file(const Path& path);
 // Where an input lies; `run` is the run's directory.
 Path place_of(const Input& input, const Path& run);
 
+// The shards that these have their tokenizer from: of answers those whose prompts they are to, else themselves.
+std::string text_behind(const Recipe& recipe, std::string address);
+
 // What is wrong with a file or directory outside the run; "" when nothing is, or a stage makes it.
 std::string trouble_with(const Input& input);
 

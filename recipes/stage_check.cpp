@@ -30,7 +30,8 @@ std::optional<models::DecoderSpec> shape_on_disk(const std::string& address) {
 }
 
 // Of the text that a stage trains on.
-std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const std::string& address) {
+std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const std::string& trained_on) {
+  const std::string address = text_behind(recipe, trained_on);
   if (!stage_of(address))
     return data::TokenShards(place_of({"data.train", address, Thing::kShards, "train"}, "")).tokenizer();
   const Stage* stage = recipe.maker_of(address);
@@ -137,7 +138,7 @@ std::optional<models::DecoderSpec> StageCheck::model_spec() {
 
 void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys) {
   for (const SourceOptions& source : stage.get<DataOptions>().sources()) {
-    const Stage* shards = recipe.maker_of(source.train);
+    const Stage* shards = recipe.maker_of(text_behind(recipe, source.train));
     const auto* prepare = shards != nullptr ? shards->find<data::PrepareOptions>() : nullptr;
     const auto needed = prepare != nullptr ? tokenizer_size(recipe, prepare->tokenizer) : std::nullopt;
     if (needed && spec.vocabulary < *needed)

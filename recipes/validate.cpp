@@ -40,8 +40,12 @@ void check_stage_name(StageCheck& check, const Input& input, const std::string& 
 // A part that the stage of a name does not make.
 void check_part(StageCheck& check, const Input& input) {
   const Stage* made = check.recipe.maker_of(input.address);
-  const auto* prepare = made != nullptr ? made->find<data::PrepareOptions>() : nullptr;
-  if (prepare != nullptr && input.part == "validation" && prepare->validation == 0)
+  if (made == nullptr || input.part != "validation") return;
+  const auto* prepare = made->find<data::PrepareOptions>();
+  if (prepare == nullptr && kind_of(*made).makes == Thing::kShards)
+    check.add(input.key.c_str(),
+              fmt::format("needs a validation part, and a stage of kind {} makes none", made->kind()));
+  if (prepare != nullptr && prepare->validation == 0)
     check.add({input.key, fmt::format("stages.{}.prepare.validation", made->name)},
               fmt::format("needs a validation part, and stage {} makes none: its prepare.validation is 0",
                           made->name));

@@ -9,8 +9,8 @@ namespace retort::recipes {
 
 const Registry<StageKind>& stage_kinds() {
   static const Registry<StageKind> table(
-      "stage kind", {tokenizer_stage(), prepare_stage(), train_stage(), capture_stage(), quantize_stage(),
-                     export_stage(), evaluate_stage(), generate_stage(), report_stage()});
+      "stage kind", {tokenizer_stage(), prepare_stage(), train_stage(), capture_stage(), answers_stage(),
+                     quantize_stage(), export_stage(), evaluate_stage(), generate_stage(), report_stage()});
   return table;
 }
 

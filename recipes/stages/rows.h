@@ -13,6 +13,7 @@ StageKind tokenizer_stage();
 StageKind prepare_stage();
 StageKind train_stage();
 StageKind capture_stage();
+StageKind answers_stage();
 StageKind quantize_stage();
 StageKind export_stage();
 StageKind evaluate_stage();

@@ -38,16 +38,6 @@
 namespace retort::recipes {
 namespace {
 
-data::BatchOptions batch_options(const DataOptions& data, uint64_t seed) {
-  return {.sequence = data.sequence,
-          .rows = data.micro_batch,
-          .seed = seed,
-          .isolate_documents = data.isolate_documents,
-          .limit = data.limit,
-          .pack = data.packs(),
-          .long_documents = data::long_documents(data.long_documents)};
-}
-
 // What packing made of each source.
 void tell_packing(const data::BatchStream& stream, Log& log) {
   for (size_t i = 0; i < stream.sources().size(); ++i)

@@ -167,11 +167,12 @@ TEST(ReadRecipe, LossesTakeTheirOwnKeys) {
 
 TEST(ReadRecipe, StageMistakesPointIntoTheStage) {
   const std::string text = kPipeline;
-  EXPECT_EQ(error_of(text + "  - { name: rtn, kind: quantise }\n"),
-            "r.yaml:12:24: stages.rtn.kind: must be one of tokenizer, prepare, train, capture, quantize, "
-            "export, evaluate, "
-            "generate, report, got "
-            "\"quantise\"; did you mean \"quantize\"?");
+  EXPECT_EQ(
+      error_of(text + "  - { name: rtn, kind: quantise }\n"),
+      "r.yaml:12:24: stages.rtn.kind: must be one of tokenizer, prepare, train, capture, answers, quantize, "
+      "export, evaluate, "
+      "generate, report, got "
+      "\"quantise\"; did you mean \"quantize\"?");
   EXPECT_EQ(error_of(text + "  - { name: out, kind: report, train: { steps: 3 } }\n"),
             "r.yaml:12:32: stages.out.train: of no use here; a stage of kind report takes report");
   EXPECT_EQ(error_of(text + "  - { kind: report }\n"), "r.yaml:12:5: stages.3: a stage needs a name");
