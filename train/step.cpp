@@ -7,7 +7,6 @@
 #include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
-#include "data/on_device.h"
 #include "kernels/gradient_norm.h"
 #include "models/on_device.h"
 
@@ -101,7 +100,8 @@ TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
       micro_batches_(parts.comm, micro_batches, parts.owners),
       clip_norm_(clip_norm),
       trained_(parts.model.parameters(), parts.objective.learned()),
-      sync_(trained_, parts.comm, micro_batches, models::kBucketBytes, parts.owners) {}
+      sync_(trained_, parts.comm, micro_batches, models::kBucketBytes, parts.owners),
+      batches_(models::device_of(parts.model.parameters())) {}
 
 StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, double lr,
                          const StepLimits& limits) {
@@ -116,14 +116,15 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
     parts_.owners == nullptr ? models::refresh_working(parameters, parts_.map)
                              : parts_.owners->refresh_all(parameters, parts_.map);
   const std::vector<data::Batch> batches = parts_.objective.prepare(parts_.model, step, given);
+  batches_.send(batches);
 
   // count: before any backward, since every micro-batch's gradient is divided by the whole
   stats.counted = count(parts_.objective.counted(), batches, parts_.comm);
   if (!stats.measured()) return stats;
 
-  Attempt result = attempt(stats, batches, limits);
+  Attempt result = attempt(stats, limits);
   if (result.stats.skipped && limits.rerun) {  // which has left the weights as they were
-    Attempt again = attempt(stats, batches, limits);
+    Attempt again = attempt(stats, limits);
     again.stats.at_fault = odd_ranks(result, again);
     result = std::move(again);
   }
@@ -131,11 +132,10 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
   return result.stats;
 }
 
-TrainStep::Attempt TrainStep::attempt(StepStats stats, const std::vector<data::Batch>& batches,
-                                      const StepLimits& limits) {
+TrainStep::Attempt TrainStep::attempt(StepStats stats, const StepLimits& limits) {
   models::Parameters& parameters = parts_.model.parameters();
   sync_.begin_step(limits.rerun);
-  const at::Tensor figures_GK = at::stack(pass(stats.step, batches, static_cast<double>(stats.counted)));
+  const at::Tensor figures_GK = at::stack(pass(stats.step, static_cast<double>(stats.counted)));
 
   // finish
   std::vector<at::Tensor> gradients = pull_back(parts_, sync_.finish());
@@ -163,15 +163,12 @@ TrainStep::Attempt TrainStep::attempt(StepStats stats, const std::vector<data::B
 }
 
 // Forward and backward: the figures of each micro-batch.
-std::vector<at::Tensor> TrainStep::pass(int64_t step, const std::vector<data::Batch>& batches,
-                                        double divisor) {
-  const at::Device device = models::device_of(parts_.model.parameters());
+std::vector<at::Tensor> TrainStep::pass(int64_t step, double divisor) {
   std::vector<at::Tensor> figures;
   parts_.objective.begin_step(step);
   for (int64_t g = 0; g < micro_batches_.each(); ++g) {
     sync_.begin_micro_batch(g);
-    const LossSum loss =
-        parts_.objective(parts_.model, data::on_device(batches[static_cast<size_t>(g)], device));
+    const LossSum loss = parts_.objective(parts_.model, batches_.take(static_cast<size_t>(g)));
     const BackwardFault fault(parts_, trained_, step);
     (loss.sum / divisor).backward();
     sync_.end_micro_batch(g);

@@ -15,6 +15,7 @@
 
 #include "comm/comm.h"
 #include "core/inject.h"
+#include "data/batch_copies.h"
 #include "data/batch_stream.h"
 #include "models/model.h"
 #include "models/weight_map.h"
@@ -75,8 +76,8 @@ class TrainStep {
     StepStats stats;
     at::Tensor evidence;
   };
-  Attempt attempt(StepStats stats, const std::vector<data::Batch>& batches, const StepLimits& limits);
-  std::vector<at::Tensor> pass(int64_t step, const std::vector<data::Batch>& batches, double divisor);
+  Attempt attempt(StepStats stats, const StepLimits& limits);
+  std::vector<at::Tensor> pass(int64_t step, double divisor);
   void strike(InjectionPoint point, int64_t step, const std::vector<at::Tensor>& victims = {}) const;
   std::vector<int> odd_ranks(const Attempt& first, const Attempt& second) const;
   void read_alone(const at::Tensor& verdict, const at::Tensor& figures_GK, StepStats& stats) const;
@@ -91,6 +92,7 @@ class TrainStep {
   double clip_norm_;
   Trained trained_;
   GradSync sync_;
+  data::BatchCopies batches_;  // of this rank
 };
 
 }  // namespace retort::train

@@ -9,13 +9,16 @@
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <set>
 
 #include "core/error.h"
 #include "kernels/cuda_ops.h"
 #include "tests/fake_device/host_operator.h"
 #include "tests/fake_device/memory.h"
+#include "tests/fake_device/streams.h"
 
 namespace retort::testing {
 namespace {
@@ -56,18 +59,50 @@ class On {
 struct Allocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     void* const at = Memory::get().allocate(bytes);
+    Streams::get().allocated(at, Streams::current(static_cast<c10::DeviceIndex>(current)));
     return {at, at, &release, fake_device(current)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
     std::memcpy(Memory::get().readable(to), Memory::get().readable(from), bytes);
   }
-  static void release(void* at) { Memory::get().free(at); }
+  static void release(void* at) {
+    Streams::get().freed(at);
+    Memory::get().free(at);
+  }
 };
 Allocator allocator;
 REGISTER_ALLOCATOR(kType, &allocator)
 
-// One stream a device, which is always done.
+// Host memory from which the device copies by itself.
+struct PinnedAllocator final : c10::Allocator {
+  c10::DataPtr allocate(size_t bytes) override {
+    constexpr size_t kLine = 64;
+    void* const at = std::aligned_alloc(kLine, (bytes + kLine) / kLine * kLine);
+    const std::lock_guard lock(mutex);
+    live.insert(at);
+    return {at, at, &release, at::kCPU};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+  void copy_data(void* to, const void* from, std::size_t bytes) const override {
+    std::memcpy(to, from, bytes);
+  }
+  static bool has(const void* at) {
+    const std::lock_guard lock(mutex);
+    return live.contains(at);
+  }
+  static void release(void* at) {
+    {
+      const std::lock_guard lock(mutex);
+      live.erase(at);
+    }
+    std::free(at);
+  }
+  static inline std::mutex mutex;
+  static inline std::set<const void*> live;
+};
+PinnedAllocator pinned_allocator;
+
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return kType; }
   c10::Device exchangeDevice(c10::Device device) const override {
@@ -76,18 +111,40 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::Device getDevice() const override { return fake_device(current); }
   void setDevice(c10::Device device) const override { current = device.index(); }
   void uncheckedSetDevice(c10::Device device) const noexcept override { current = device.index(); }
-  c10::Stream getStream(c10::Device device) const override { return stream(device); }
-  c10::Stream getDefaultStream(c10::Device device) const override { return stream(device); }
-  c10::Stream getStreamFromGlobalPool(c10::Device device, bool) const override { return stream(device); }
-  c10::Stream exchangeStream(c10::Stream next) const override { return stream(next.device()); }
+  c10::Stream getStream(c10::Device device) const override { return Streams::current(index_of(device)); }
+  c10::Stream getDefaultStream(c10::Device device) const override {
+    return c10::Stream(c10::Stream::DEFAULT, fake_device(index_of(device)));
+  }
+  c10::Stream getStreamFromGlobalPool(c10::Device device, bool) const override {
+    return Streams::get().from_pool(index_of(device));
+  }
+  c10::Stream exchangeStream(c10::Stream next) const override { return Streams::exchange(next); }
   c10::DeviceIndex deviceCount() const noexcept override { return kFakeDevices; }
-  void record(void**, const c10::Stream&, c10::DeviceIndex, c10::EventFlag) const override {}
-  void block(void*, const c10::Stream&) const override {}
-  bool queryEvent(void*) const override { return true; }
-  bool queryStream(const c10::Stream&) const override { return true; }
-  void synchronizeStream(const c10::Stream&) const override {}
-  static c10::Stream stream(c10::Device device) {
-    return c10::Stream(c10::Stream::DEFAULT, fake_device(device.has_index() ? device.index() : current));
+  void record(void** event, const c10::Stream& stream, c10::DeviceIndex, c10::EventFlag) const override {
+    auto* one = static_cast<Streams::Event*>(*event);
+    Streams::get().record(one, stream);
+    *event = one;
+  }
+  void block(void* event, const c10::Stream& stream) const override {
+    if (event != nullptr) Streams::get().block(static_cast<Streams::Event*>(event), stream);
+  }
+  bool queryEvent(void* event) const override {  // when it is asked, time has passed
+    if (event != nullptr) Streams::get().host_waits(static_cast<Streams::Event*>(event));
+    return true;
+  }
+  void destroyEvent(void* event, c10::DeviceIndex) const noexcept override {
+    Streams::forget(static_cast<Streams::Event*>(event));
+  }
+  bool queryStream(const c10::Stream& stream) const override {
+    Streams::get().host_waits(stream);
+    return true;
+  }
+  void synchronizeStream(const c10::Stream& stream) const override { Streams::get().host_waits(stream); }
+  void recordDataPtrOnStream(const c10::DataPtr& data, const c10::Stream& stream) const override {
+    Streams::get().also_used_in(data.get(), stream);
+  }
+  static c10::DeviceIndex index_of(c10::Device device) {
+    return device.has_index() ? device.index() : static_cast<c10::DeviceIndex>(current);
   }
 };
 C10_REGISTER_GUARD_IMPL(PrivateUse1, Guard)
@@ -96,6 +153,8 @@ struct Hooks final : at::PrivateUse1HooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
+  bool isPinnedPtr(const void* at) const override { return PinnedAllocator::has(at); }
+  c10::Allocator* getPinnedMemoryAllocator() const override { return &pinned_allocator; }
 };
 // A kind of device with a name is one whose streams backward follows.
 const bool kNamed = [] {
@@ -123,19 +182,42 @@ at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::op
                                            c10::dtype_or_default(dtype));
 }
 
-at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
-  count([&](Traffic& t) {
-    if (!on_device(from))
-      ++t.to_device, t.uploads_waited += non_blocking ? 0 : 1;
-    else if (!on_device(to))
-      ++t.to_host;
-    else
-      ++t.operators["aten::copy_"];
-  });
+void wait_for(const at::Tensor& x) { Streams::get().host_waits(Streams::current(x.device().index())); }
+
+void copy_on_host(const at::Tensor& from, const at::Tensor& to) {
   const at::AutoDispatchBelowADInplaceOrView below;
   at::Tensor out = on_device(to) ? on_host(to) : to;
   out.copy_(on_device(from) ? on_host(from) : from);
+}
+
+void upload(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  const bool ahead = non_blocking && from.is_pinned() && Streams::current(to.device().index()).id() != 0;
+  count([&](Traffic& t) {
+    ++t.to_device;
+    t.uploads_waited += non_blocking ? 0 : 1;
+    t.uploads_ahead += ahead ? 1 : 0;
+  });
+  if (ahead) return Streams::get().writes_later(to, [from, out = on_host(to)] { copy_on_host(from, out); });
+  Streams::get().writes(to);
+  copy_on_host(from, to);
+  if (!non_blocking) wait_for(to);
+}
+
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  if (!on_device(from)) {
+    upload(from, to, non_blocking);
+    return to;
+  }
+  Streams::get().reads(from);
+  if (on_device(to)) Streams::get().writes(to);
+  copy_on_host(from, to);
+  if (!on_device(to)) wait_for(from);
+  count([&](Traffic& t) { on_device(to) ? ++t.operators["aten::copy_"] : ++t.to_host; });
   return to;
+}
+
+void record_stream(at::Tensor& x, c10::Stream stream) {
+  Streams::get().also_used_in(x.storage().data(), stream);
 }
 
 // Contiguous; what was there is lost unless it stays large enough.
@@ -153,16 +235,17 @@ const at::Tensor& resize(const at::Tensor& x, c10::IntArrayRef size, std::option
 
 void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const std::string& name = op.schema().name();
+  const bool scalar = name == "aten::_local_scalar_dense" || name == "aten::equal";
+  const bool shape = name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::_unique2";
   count([&](Traffic& t) {
-    if (name == "aten::_local_scalar_dense" || name == "aten::equal")
-      ++t.scalars;
-    else if (name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::_unique2")
-      ++t.shapes;
+    t.scalars += scalar ? 1 : 0;
+    t.shapes += shape ? 1 : 0;
     std::string full = name;
     if (!op.schema().overload_name().empty()) full += "." + op.schema().overload_name();
     ++t.operators[full];
   });
-  run_on_host(op, stack);
+  const std::optional<at::Device> where = run_on_host(op, stack);
+  if (where && (scalar || shape)) Streams::get().host_waits(Streams::current(where->index()));
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
@@ -170,6 +253,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("empty_strided", &empty_strided);
   m.impl("_copy_from", &copy_from);
   m.impl("resize_", &resize);
+  m.impl("record_stream", &record_stream);
   m.impl("as_strided", &at::native::as_strided_tensorimpl);
   m.impl("view", &at::native::view);
   m.impl("_reshape_alias", &at::native::_reshape_alias);
@@ -185,6 +269,7 @@ TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
 void enqueue(const at::Tensor& on, const std::function<void(kernels::cuda::Stream)>& kernels) {
   RETORT_ASSERT(on_device(on));
   count([](Traffic& t) { ++t.launches; });
+  Streams::get().reads(on);
   const Memory::Opened opened;
   kernels(nullptr);
 }
@@ -210,6 +295,7 @@ Traffic Watch::traffic() const {
   out.to_device -= before_.to_device;
   out.to_host -= before_.to_host;
   out.uploads_waited -= before_.uploads_waited;
+  out.uploads_ahead -= before_.uploads_ahead;
   out.scalars -= before_.scalars;
   out.shapes -= before_.shapes;
   out.launches -= before_.launches;

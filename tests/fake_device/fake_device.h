@@ -3,7 +3,8 @@
 // tensor's memory without asking where it is ends in a segmentation fault, with a stack. Operators of LibTorch run
 // on the CPU's kernels, through the other mapping and in the tensor's own strides; the operations of kernels/ take the emulated
 // CUDA kernels (tests/cuda_emulation), for which the first mapping is opened while they run.
-// Synchronous; kFakeDevices of them, whose tensors do not mix. New memory is filled with NaN. Backward runs on a thread of its own, as on a GPU.
+// kFakeDevices of them, whose tensors do not mix; that streams wait for one another is held by streams.h. New memory is
+// filled with NaN. Backward runs on a thread of its own, as on a GPU.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -21,6 +22,7 @@ at::Device fake_device(int index = 0);  // below kFakeDevices
 struct Traffic {
   int64_t to_device = 0, to_host = 0;  // copies
   int64_t uploads_waited = 0;          // to_device for which CUDA would make the host wait: not non_blocking
+  int64_t uploads_ahead = 0;           // to_device from pinned memory in a stream beside the default one
   int64_t scalars = 0;                 // .item() and the like
   int64_t shapes = 0;                  // results whose shape the host must be told: nonzero
   int64_t launches = 0;                // of kernels of ours

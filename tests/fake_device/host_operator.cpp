@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "tests/fake_device/fake_device.h"
 #include "tests/fake_device/memory.h"
+#include "tests/fake_device/streams.h"
 
 namespace retort::testing {
 namespace {
@@ -31,7 +32,7 @@ class Call {
  public:
   explicit Call(const c10::OperatorHandle& op) : op_(op) {}
 
-  void operator()(torch::jit::Stack* stack) {
+  std::optional<at::Device> operator()(torch::jit::Stack* stack) {
     const auto arguments = op_.schema().arguments();
     const size_t first = stack->size() - arguments.size();
     for (size_t i = 0; i < arguments.size(); ++i) {
@@ -43,10 +44,12 @@ class Call {
     for (Resized& x : resized_) {
       if (x.host.numel() == 0) continue;
       x.device.resize_(x.host.sizes());
+      Streams::get().writes(x.device);
       on_host(x.device).copy_(x.host);
     }
     for (size_t i = stack->size() - op_.schema().returns().size(); i < stack->size(); ++i)
       (*stack)[i] = device_value((*stack)[i]);
+    return where_;
   }
 
  private:
@@ -88,6 +91,7 @@ class Call {
       pairs_.push_back(resized_.back());
       return resized_.back().host;
     }
+    written ? Streams::get().writes(x) : Streams::get().reads(x);
     for (const Pair& pair : pairs_)
       if (pair.device.is_same(x)) return pair.host;
     pairs_.push_back({x, in_storage(x, shared_storage(x), c10::DispatchKey::CPU)});
@@ -117,6 +121,7 @@ class Call {
         return in_storage(x, pair.device.storage(), c10::DispatchKey::PrivateUse1);
     at::Tensor out =
         at::empty_strided(x.sizes(), x.strides(), x.options().device(where_.value_or(fake_device())));
+    Streams::get().writes(out);
     on_host(out).copy_(x);
     return out;
   }
@@ -133,9 +138,9 @@ at::Tensor on_host(const at::Tensor& x) {
   return in_storage(x, storage_on_host(x.storage()), c10::DispatchKey::CPU);
 }
 
-void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+std::optional<at::Device> run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const at::AutoDispatchBelowADInplaceOrView below;
-  Call{op}(stack);
+  return Call{op}(stack);
 }
 
 }  // namespace retort::testing

@@ -9,7 +9,8 @@ namespace retort::testing {
 // The same values in the other mapping: a CPU tensor of x's sizes and strides.
 at::Tensor on_host(const at::Tensor& x);
 
-// Takes the arguments from the stack and leaves the results there, as a boxed kernel does.
-void run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack);
+// Takes the arguments from the stack and leaves the results there, as a boxed kernel does; a use of them in the current
+// stream. Gives the device that they are on, if any are.
+std::optional<at::Device> run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 
 }  // namespace retort::testing

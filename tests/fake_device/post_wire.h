@@ -46,7 +46,7 @@ class PostWire final : public comm::DeviceWire {
       if (!receive[peer].defined()) continue;
       const at::Tensor message = office_.take(static_cast<int>(peer), rank_);
       RETORT_ASSERT(message.nbytes() == receive[peer].nbytes());
-      receive[peer].copy_(message.view_as(receive[peer]));
+      receive[peer].copy_(message.view_as(receive[peer]), /*non_blocking=*/true);
     }
   }
   comm::LaunchWatch::State state() override { return {}; }

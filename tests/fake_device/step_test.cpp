@@ -144,6 +144,7 @@ TEST(StepOnDevice, TheHostReadsOnceAStep) {
     const Traffic traffic = run(training, fake_device()).all_traffic.back();
     EXPECT_EQ(traffic.to_host, 1);
     EXPECT_EQ(traffic.uploads_waited, 0);
+    EXPECT_EQ(traffic.uploads_ahead, 4) << "tokens and labels of two micro-batches";
     EXPECT_EQ(traffic.scalars, 0);
     EXPECT_EQ(traffic.shapes, 0);
     EXPECT_GT(traffic.launches, 0);
