@@ -90,7 +90,7 @@ void write(const Case& of, int64_t rows, const Path& path) {
 class Recorder final : public train::Optimizer {
  public:
   void step(const train::Trained& trained, const std::vector<at::Tensor>& gradients, double,
-            const at::Tensor&) override {
+            const at::Tensor&, const std::vector<kernels::WorkingCopy>&) override {
     for (size_t i = 0; const models::Parameter* p : trained.all())
       seen.emplace_back(p->name, gradients[i++].clone());
   }

@@ -80,6 +80,11 @@ void check_tensors(const AdamwTensor& x) {
   check_tensor("m", x.m, x.p);
   check_tensor("v", x.v, x.p);
   check_tensor("the gradient", x.gradient, x.p);
+  check(!x.copy.values.defined() ||
+            (writes_copy(x.p, x.copy) && x.blocks.begin == 0 && x.blocks.end == x.p.size(0)),
+        "[adamw] a working copy must be whole, on a device that has kernels, and bf16 or on a grid of "
+        "groups; got {} of {}",
+        x.copy.values.toString(), x.p.toString());
 }
 
 void add_pieces(std::vector<Piece>& pieces, const AdamwTensor& x, float keep) {
@@ -105,13 +110,27 @@ void adamw_on(const cuda::Ops& device, const std::vector<AdamwTensor>& tensors, 
     const auto owned = [&](const at::Tensor& all) {
       return all.narrow(0, x.blocks.begin, x.blocks.end - x.blocks.begin);
     };
-    parameters.push_back({owned(x.p), owned(x.m), owned(x.v), owned(x.gradient), {}, keep_of(x, step)});
+    parameters.push_back({owned(x.p), owned(x.m), owned(x.v), owned(x.gradient), x.copy.values,
+                          keep_of(x, step), x.copy.grid});
   }
   device.adamw(parameters, rates_of(step),
                verdict.defined() ? verdict : at::ones({3}, tensors.front().p.options().dtype(at::kDouble)));
 }
 
+bool on_16(const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0; }
+
 }  // namespace
+
+bool writes_copy(const at::Tensor& p, const WorkingCopy& copy) {
+  const at::Tensor& values = copy.values;
+  const cuda::Ops* const ops = cuda::ops_for(p);
+  if (ops == nullptr || !values.defined() || cuda::ops_for(values) != ops || values.sizes() != p.sizes() ||
+      !p.is_contiguous() || !values.is_contiguous() || !on_16(p) || !on_16(values))
+    return false;
+  if (!copy.grid) return values.scalar_type() == at::kBFloat16;
+  const int64_t group = copy.grid->fit.group;
+  return group > 0 && p.size(-1) % group == 0;
+}
 
 void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step, const at::Tensor& verdict) {
   RECORD_USER_SCOPE("retort::adamw");

@@ -9,6 +9,11 @@
 
 namespace retort::kernels {
 
+struct FittedGrid {
+  ScaleFit fit;
+  Rounding rounding;
+};
+
 // Writes the values of x [rows, row], f32, into `values`, dense, of x's shape, f32 or bf16 (rounded once more). A row is a
 // multiple of the group. ShapeError for tensors on the CPU, or elsewhere without kernels.
 void round_fitted(const at::Tensor& x, const ScaleFit& fit, const Rounding& rounding,

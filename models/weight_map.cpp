@@ -73,9 +73,23 @@ void refresh_working(Parameters& parameters, WeightMap& map) {
   });
 }
 
-void refresh_trained(Parameters& parameters, WeightMap& map) {
-  spread(parameters, [&](const Parameter& p, int64_t) {
-    if (!p.frozen && is_copy(p)) refresh(p, map);
+std::vector<kernels::WorkingCopy> copies_in_update(const Parameters& parameters, const WeightMap& map) {
+  std::vector<kernels::WorkingCopy> out;
+  for (const Parameter& p : parameters.unique()) {
+    kernels::WorkingCopy& copy = out.emplace_back();
+    if (p.frozen || !is_copy(p)) continue;
+    const kernels::WorkingCopy wanted{p.working.detach(), map.fitted_grid(p)};
+    if ((wanted.grid || map.identity_for(p)) && kernels::writes_copy(p.master, wanted)) copy = wanted;
+  }
+  return out;
+}
+
+void refresh_trained(Parameters& parameters, WeightMap& map,
+                     const std::vector<kernels::WorkingCopy>& written) {
+  RETORT_ASSERT(written.empty() || written.size() == parameters.unique().size());
+  spread(parameters, [&](const Parameter& p, int64_t i) {
+    const bool done = !written.empty() && written[static_cast<size_t>(i)].values.defined();
+    if (!p.frozen && is_copy(p) && !done) refresh(p, map);
   });
 }
 

@@ -9,8 +9,10 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <vector>
 
+#include "kernels/adamw.h"
 #include "models/parameters.h"
 
 namespace retort::models {
@@ -36,6 +38,8 @@ class WeightMap {
   // The gradient with respect to x, all of it or the owned rows, f32, from that of apply's result, which it may overwrite.
   virtual at::Tensor pull_back(const Parameter& p, const at::Tensor& gradient) = 0;
   virtual bool identity_for(const Parameter&) const { return false; }  // apply returns x itself
+  // The grid that apply() rounds to, where a value follows from its group alone and kernels have the formula.
+  virtual std::optional<kernels::FittedGrid> fitted_grid(const Parameter&) const { return {}; }
 };
 
 class IdentityMap final : public WeightMap {
@@ -52,8 +56,12 @@ class IdentityMap final : public WeightMap {
 void bind_working(Parameters& parameters, WeightMap& map, at::ScalarType matrix_dtype);
 // Rebuilds the working copies in place from the masters: after a load, or when the map has changed.
 void refresh_working(Parameters& parameters, WeightMap& map);
-// The same for those that an optimizer step moves: all but the frozen ones.
-void refresh_trained(Parameters& parameters, WeightMap& map);
+// The working copies that an update's kernel writes with their masters (kernels/adamw.h): one a parameter in the order of
+// parameters.unique(), undefined where it cannot. Of masters that this rank owns whole.
+std::vector<kernels::WorkingCopy> copies_in_update(const Parameters& parameters, const WeightMap& map);
+// The same as refresh_working() for those that an optimizer step moves, all but the frozen ones, unless it has written them.
+void refresh_trained(Parameters& parameters, WeightMap& map,
+                     const std::vector<kernels::WorkingCopy>& written = {});
 // The gradients of the masters from those of the working copies (which it may overwrite), both in the order
 // of parameters.unique(); a frozen parameter's are undefined. A scale's comes from what its weight's
 // pull_back left, so scales are last.

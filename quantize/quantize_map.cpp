@@ -248,6 +248,13 @@ at::Tensor QuantizeMap::pull_back(const Parameter& p, const at::Tensor& gradient
 
 bool QuantizeMap::identity_for(const Parameter& p) const { return entry_of(p) == nullptr; }
 
+std::optional<kernels::FittedGrid> QuantizeMap::fitted_grid(const Parameter& p) const {
+  const Entry* const entry = entry_of(p);
+  if (entry == nullptr || !enabled_ || entry->theta != nullptr) return {};
+  const auto fit = device_fit(*entry->grid);
+  return fit ? std::optional<kernels::FittedGrid>({*fit, entry->grid->rounding}) : std::nullopt;
+}
+
 const QuantizeMap::Entry* QuantizeMap::entry_of(const Parameter& p) const {
   const auto found = entries_.find(p.name);
   return found == entries_.end() ? nullptr : &found->second;

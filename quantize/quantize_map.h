@@ -74,6 +74,7 @@ class QuantizeMap final : public PackingMap {
   // Of a scale, the gradient that its weight's pull_back, which comes first, left for it.
   at::Tensor pull_back(const models::Parameter& p, const at::Tensor& gradient) override;
   bool identity_for(const models::Parameter& p) const override;  // independent of enable: a grid is or is not
+  std::optional<kernels::FittedGrid> fitted_grid(const models::Parameter& p) const override;
 
   const Grid* grid_of(const models::Parameter& p) const override;
   Quantized quantize(const models::Parameter& p) const override;  // NonFiniteError when p is not finite

@@ -21,12 +21,13 @@ class AdamW final : public Optimizer {
   }
 
   void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr,
-            const at::Tensor& verdict) override {
-    RETORT_ASSERT(gradients.size() == trained.all().size());
+            const at::Tensor& verdict, const std::vector<kernels::WorkingCopy>& copies) override {
+    RETORT_ASSERT(gradients.size() == trained.all().size() && copies.size() <= gradients.size());
     const at::NoGradGuard no_grad;
     std::map<double, std::vector<kernels::AdamwTensor>> by_rate;
     auto slot = slots_.begin();
     for (size_t i = 0; const models::Parameter* p : trained.all()) {
+      const kernels::WorkingCopy copy = i < copies.size() ? copies[i] : kernels::WorkingCopy();
       const at::Tensor& gradient = gradients[i++];
       if (p->frozen) continue;
       RETORT_ASSERT(slot != slots_.end() && p == slot->parameter);
@@ -36,7 +37,8 @@ class AdamW final : public Optimizer {
                                      .v = slot->v,
                                      .gradient = gradient.contiguous(),
                                      .blocks = {0, rows.end - rows.begin, rows.step},
-                                     .decay = slot->decay});
+                                     .decay = slot->decay,
+                                     .copy = copy});
       ++slot;
     }
     RETORT_ASSERT(slot == slots_.end());

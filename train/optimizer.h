@@ -13,6 +13,7 @@
 
 #include "core/section.h"
 #include "formats/safetensors.h"
+#include "kernels/adamw.h"
 #include "train/trained.h"
 
 namespace retort::train {
@@ -33,9 +34,10 @@ class Optimizer {
   virtual ~Optimizer() = default;
   // One update of every owned block. gradients[i] is of the rows of trained.all()[i] that this rank owns,
   // f32; a frozen parameter's is not read. `verdict` (kernels/gradient_norm.h), beside the masters, says what they are
-  // multiplied by and whether there is an update at all; undefined: as they are.
+  // multiplied by and whether there is an update at all; undefined: as they are. `copies` of the first of trained.all()
+  // are written with their masters, where they are defined (models::copies_in_update()).
   virtual void step(const Trained& trained, const std::vector<at::Tensor>& gradients, double lr,
-                    const at::Tensor& verdict = {}) = 0;
+                    const at::Tensor& verdict = {}, const std::vector<kernels::WorkingCopy>& copies = {}) = 0;
   // The last step() was none, as its verdict had it: it does not count. The host learns that after the call.
   virtual void left_out() = 0;
   // For checkpoints: "adamw.m.layers.0...", views of what step() updates.

@@ -149,8 +149,10 @@ TrainStep::Attempt TrainStep::attempt(StepStats stats, const StepLimits& limits)
             : judge_together(squares, figures_GK, limits, stats).to(models::device_of(parameters), true);
 
   // update, or not, as the verdict has it
-  parts_.optimizer.step(trained_, gradients, stats.lr, verdict);
-  parts_.owners == nullptr ? models::refresh_trained(parameters, parts_.map)
+  std::vector<kernels::WorkingCopy> copies;
+  if (parts_.owners == nullptr) copies = models::copies_in_update(parameters, parts_.map);
+  parts_.optimizer.step(trained_, gradients, stats.lr, verdict, copies);
+  parts_.owners == nullptr ? models::refresh_trained(parameters, parts_.map, copies)
                            : parts_.owners->refresh(parameters, parts_.map);
 
   // read: the one time that the host waits for a device that trains alone

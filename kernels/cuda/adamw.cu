@@ -1,8 +1,8 @@
 // The step of an optimizer: f64 sums of squares, one a chunk; the verdict on them; the update, one launch for all. The
 // host reads none of it: whether the step is left out and what gradients are multiplied by are decided here. Sums are
 // added in the order of kernels/gradient_norm.cpp and elements go through the operations of kernels/adamw.cpp, each
-// rounded alone, so that the bits are the CPU's.
-#include "kernels/cuda/device.cuh"
+// rounded alone, so that the bits are the CPU's. A working copy is written with its master, cast or rounded to its grid.
+#include "kernels/cuda/group_scales.cuh"
 
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
@@ -106,6 +106,37 @@ __global__ void __launch_bounds__(kThreads) update_kernel(const AdamTensor* tens
   });
 }
 
+// The same where copies lie on a grid whose groups find their scales: all lanes make all passes, so that groups meet.
+template <Fit kFit, int kLanes, class T>
+__global__ void __launch_bounds__(kThreads)
+    update_groups_kernel(const AdamTensor* tensors, const AdamChunk* chunks, AdamRates rates,
+                         const Verdict* verdict, GridRule grid, float half_range) {
+  if (verdict->go == 0.0) return;
+  const auto factor = static_cast<float>(verdict->factor);
+  const AdamChunk chunk = chunks[blockIdx.x];
+  const AdamTensor t = tensors[chunk.tensor];
+  const bool runs = on_16(t.gradient);
+#pragma unroll 1
+  for (int pass = 0; pass < kAdamChunk / (kThreads * kRun); ++pass) {
+    const int64_t i = chunk.offset + (pass * kThreads + static_cast<int64_t>(threadIdx.x)) * kRun;
+    float p[kRun] = {};
+    if (i < t.count) {
+      float m[kRun], v[kRun], g[kRun];
+      get_stream(t.master + i, p);
+      get_stream(t.m + i, m);
+      get_stream(t.v + i, v);
+      get_or_zeros(t.gradient, i, t.count, runs, g);
+#pragma unroll
+      for (int j = 0; j < kRun; ++j) update(p[j], m[j], v[j], g[j], rates, factor, t.keep);
+      put_stream(t.master + i, p);
+      put_stream(t.m + i, m);
+      put_stream(t.v + i, v);
+    }
+    round_group<kFit, kLanes>(p, grid, half_range);
+    if (i < t.count) put(static_cast<T*>(t.working) + i, p);
+  }
+}
+
 void squares(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, double* squares,
              Stream stream) {
   if (count == 0) return;
@@ -125,12 +156,26 @@ void adamw(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, co
          verdict);
 }
 
+void adamw_on_grid(const GroupGrid& grid, Element element, const AdamTensor* tensors, const AdamChunk* chunks,
+                   int64_t count, const AdamRates& rates, const Verdict* verdict, Stream stream) {
+  if (count == 0) return;
+  with_element(element, [&](auto* typed) {
+    using T = std::remove_pointer_t<decltype(typed)>;
+    with_groups(grid.fit, grid.group, [&](auto fit, auto lanes) {
+      launch(update_groups_kernel<decltype(fit)::value, decltype(lanes)::value, T>,
+             {static_cast<unsigned int>(count), kThreads}, stream, tensors, chunks, rates, verdict, grid.rule,
+             grid.half_range);
+    });
+  });
+}
+
 }  // namespace
 
 void add_adamw(Table& table) {
   table.squares = squares;
   table.judge = judge;
   table.adamw = adamw;
+  table.adamw_on_grid = adamw_on_grid;
 }
 
 }  // namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER

@@ -1,123 +1,9 @@
 // Weights to the values that a quantized file would hold, in one pass: f32 read, f32 or bf16 written.
-#include "kernels/cuda/rounding.cuh"
+#include "kernels/cuda/group_scales.cuh"
 
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 namespace {
-
-constexpr int kSign = static_cast<int>(0x80000000u);
-
-// A group's extremes as integers, by which magnitudes order as they do as numbers.
-struct Extremes {
-  int above, below;  // of the positive values, of the negated negative ones
-};
-
-struct IntMax {
-  __device__ static int join(int a, int b) { return a > b ? a : b; }
-};
-struct IntMin {
-  __device__ static int join(int a, int b) { return a < b ? a : b; }
-};
-
-// Over the group of kLanes lanes, each with a run.
-template <int kLanes>
-__device__ Extremes extremes_of(const float (&x)[kRun]) {
-  int most[2] = {0, 0};
-#pragma unroll
-  for (int j = 0; j < kRun; ++j) {
-    most[0] = max(most[0], __float_as_int(x[j]));
-    most[1] = max(most[1], __float_as_int(x[j]) ^ kSign);
-  }
-  over_lanes<IntMax, kLanes>(most);
-  return {most[0], most[1]};
-}
-
-// The signed value of the largest magnitude, the first of equals; +0 for a group of zeros.
-template <int kLanes>
-__device__ float extreme_value(const float (&x)[kRun]) {
-  const Extremes e = extremes_of<kLanes>(x);
-  int first[1] = {kLanes * kRun * 2};  // twice the place of the first that has the magnitude, plus its sign
-#pragma unroll
-  for (int j = kRun - 1; j >= 0; --j)
-    if ((__float_as_int(x[j]) & 0x7fffffff) == e.above)
-      first[0] = 2 * (static_cast<int>(threadIdx.x % kLanes) * kRun + j) + (__float_as_int(x[j]) < 0 ? 1 : 0);
-  over_lanes<IntMin, kLanes>(first);
-  if (e.above == e.below && e.above != 0)
-    return first[0] % 2 == 1 ? -__int_as_float(e.above) : __int_as_float(e.above);
-  return e.above >= e.below ? __int_as_float(e.above) : -__int_as_float(e.below);
-}
-
-// Numbers, of which NaN is both the least and the largest.
-struct Least {
-  __device__ static float join(float a, float b) { return a < b || a != a ? a : b; }
-};
-struct Largest {
-  __device__ static float join(float a, float b) { return a > b || a != a ? a : b; }
-};
-template <class Join, int kLanes>
-__device__ float joined(const float (&x)[kRun]) {
-  float value[1] = {x[0]};
-#pragma unroll
-  for (int j = 1; j < kRun; ++j) value[0] = Join::join(value[0], x[j]);
-  over_lanes<Join, kLanes>(value);
-  return value[0];
-}
-
-// The f16 number of a scale (quantize/grid.h's as_f16).
-__device__ float held(float s) { return as_half(s > 65504.0f ? 65504.0f : s); }
-
-struct GroupScale {
-  float divisor, scale, offset = 0.0f;
-};
-
-// Of a group whose magnitudes are at most `peak`.
-template <Fit kFit>
-__device__ GroupScale scale_of_peak(float peak, float half_range) {
-  if constexpr (kFit == Fit::kQ8_0) {
-    const float d = __fdiv_rn(peak, 127.0f);
-    return {d, as_half(d)};
-  } else if constexpr (kFit == Fit::kFloat8) {
-    const float s = __fdiv_rn(peak, 448.0f), scale = s < 1e-12f ? 1e-12f : s;
-    return {scale, scale};
-  } else {
-    const float s = held(__fdiv_rn(peak, half_range)), scale = s < 0x1p-24f ? 0x1p-24f : s;
-    return {scale, scale};
-  }
-}
-
-template <Fit kFit, int kLanes>
-__device__ GroupScale fitted(const float (&x)[kRun], float half_range) {
-  if constexpr (kFit == Fit::kQ4_0) {
-    const float d = __fdiv_rn(extreme_value<kLanes>(x), -8.0f);
-    return {d, as_half(d)};
-  } else if constexpr (kFit == Fit::kQ4_1) {
-    const float least = joined<Least, kLanes>(x), offset = held(least < -65504.0f ? -65504.0f : least);
-    const float range = __fsub_rn(joined<Largest, kLanes>(x), offset);
-    const float scale = held(__fdiv_rn(range < 0.0f ? 0.0f : range, 15.0f));
-    return {scale, scale, offset};
-  } else {
-    const Extremes e = extremes_of<kLanes>(x);
-    return scale_of_peak<kFit>(__int_as_float(max(e.above, e.below)), half_range);
-  }
-}
-
-template <Fit kFit>
-struct RuleOf {
-  using type = NearestEven;
-};
-template <>
-struct RuleOf<Fit::kQ8_0> {
-  using type = NearestAway;
-};
-template <>
-struct RuleOf<Fit::kQ4_0> {
-  using type = Truncate;
-};
-
-template <>
-struct RuleOf<Fit::kFloat8> {
-  using type = Float8;
-};
 
 // A thread takes a run; the lanes of a group find its scale together. n is a multiple of the group.
 template <Fit kFit, int kLanes, class T>
@@ -126,14 +12,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kRun;
   float v[kRun] = {};
   if (i < n) get_stream(x + i, v);
-  const GroupScale s = fitted<kFit, kLanes>(v, half_range);
-  if (i >= n) return;
-  const typename RuleOf<kFit>::type rule(s.divisor, grid);
-#pragma unroll
-  for (int j = 0; j < kRun; ++j)
-    v[j] = kFit == Fit::kQ4_1 ? __fadd_rn(__fmul_rn(s.scale, rule(__fsub_rn(v[j], s.offset))), s.offset)
-                              : __fmul_rn(s.scale, rule(v[j]));
-  put(y + i, v);
+  round_group<kFit, kLanes>(v, grid, half_range);
+  if (i < n) put(y + i, v);
 }
 
 // A block rounds a row.
@@ -174,18 +54,16 @@ __global__ void __launch_bounds__(kThreads)
   round_row<N>(typename RuleOf<kFit>::type(scale, grid), scale, x + first, y + first, width);
 }
 
-void fake_quantize_groups(Fit fit, GridRule grid, float half_range, int64_t group, Element element,
-                          const float* x, void* y, int64_t n, Stream stream) {
+void fake_quantize_groups(const GroupGrid& grid, Element element, const float* x, void* y, int64_t n,
+                          Stream stream) {
   if (n == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    const auto kernel = fit == Fit::kQ8_0   ? groups_kernel<Fit::kQ8_0, 32 / kRun, T>
-                        : fit == Fit::kQ4_0 ? groups_kernel<Fit::kQ4_0, 32 / kRun, T>
-                        : fit == Fit::kQ4_1 ? groups_kernel<Fit::kQ4_1, 32 / kRun, T>
-                        : group == 32       ? groups_kernel<Fit::kInteger, 32 / kRun, T>
-                                            : groups_kernel<Fit::kInteger, 128 / kRun, T>;
-    launch(kernel, {blocks_for(n, kThreads * kRun), kThreads}, stream, grid, half_range, x,
-           static_cast<T*>(y), n);
+    with_groups(grid.fit, grid.group, [&](auto fit, auto lanes) {
+      launch(groups_kernel<decltype(fit)::value, decltype(lanes)::value, T>,
+             {blocks_for(n, kThreads * kRun), kThreads}, stream, grid.rule, grid.half_range, x,
+             static_cast<T*>(y), n);
+    });
   });
 }
 

@@ -1,7 +1,9 @@
 #include "kernels/cuda/ops.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
+#include <tuple>
 
 namespace retort::kernels::cuda {
 
@@ -53,6 +55,10 @@ RowLosses losses_of(const at::Tensor& student_CV, const at::Tensor& labels_C, co
 GridRule rule_of(const Rounding& rounding) {
   static_assert(static_cast<int>(Rule::kFloat8) == static_cast<int>(RoundRule::kFloat8));
   return {static_cast<Rule>(rounding.rule), rounding.lowest, rounding.highest};
+}
+
+GroupGrid group_grid(const ScaleFit& fit, const Rounding& rounding) {
+  return {fit.fit, rule_of(rounding), static_cast<float>(fit.half_range), fit.group};
 }
 
 void add_chunks(std::vector<AdamChunk>& chunks, int64_t tensor, int64_t count) {
@@ -229,14 +235,13 @@ void Ops::fake_quantize(const ScaleFit& fit, const Rounding& rounding, const at:
   if (fit.fit == Fit::kMean || fit.fit == Fit::kMeanOfAll)
     return fake_quantize_rows(rounding, x, row_scales(fit.fit, x), y);
   const NormRows shape = rows_of(x);
-  const auto half_range = static_cast<float>(fit.half_range);
   enqueue(x, [&](Stream stream) {
     if (fit.group > 0)
-      table_.fake_quantize_groups(fit.fit, rule_of(rounding), half_range, fit.group, element_of(y), floats(x),
-                                  place(y), x.numel(), stream);
+      table_.fake_quantize_groups(group_grid(fit, rounding), element_of(y), floats(x), place(y), x.numel(),
+                                  stream);
     else
-      table_.fake_quantize_fitted_rows(fit.fit, rule_of(rounding), half_range, element_of(y), floats(x),
-                                       place(y), shape.rows, shape.width, stream);
+      table_.fake_quantize_fitted_rows(fit.fit, rule_of(rounding), static_cast<float>(fit.half_range),
+                                       element_of(y), floats(x), place(y), shape.rows, shape.width, stream);
   });
 }
 
@@ -323,18 +328,37 @@ at::Tensor Ops::judge(const at::Tensor& pieces, const std::vector<int64_t>& of_b
 
 void Ops::adamw(const std::vector<AdamParameter>& parameters, const AdamRates& rates,
                 const at::Tensor& verdict) const {
+  // One launch for all whose copies are made alike.
+  const auto kind_of = [](const AdamParameter& p) {
+    if (!p.grid) return std::tuple(false, Fit{}, int64_t{}, 0.0, RoundRule{}, 0, 0, at::kBFloat16);
+    const auto& [fit, rounding] = *p.grid;
+    return std::tuple(true, fit.fit, fit.group, fit.half_range, rounding.rule, rounding.lowest,
+                      rounding.highest, p.working.scalar_type());
+  };
+  std::map<decltype(kind_of(parameters.front())), std::vector<AdamChunk>> launches;
   std::vector<AdamTensor> tensors;
-  std::vector<AdamChunk> chunks;
   for (const AdamParameter& p : parameters) {
-    add_chunks(chunks, std::ssize(tensors), p.master.numel());
+    add_chunks(launches[kind_of(p)], std::ssize(tensors), p.master.numel());
     tensors.push_back({float_place(p.master), float_place(p.m), float_place(p.v), floats(p.gradient),
                        place(p.working), p.master.numel(), p.keep});
   }
+  std::vector<AdamChunk> chunks;
+  for (const auto& [kind, mine] : launches) chunks.insert(chunks.end(), mine.begin(), mine.end());
   const at::Tensor tensor_table = table_on(verdict, tensors), chunk_table = table_on(verdict, chunks);
   enqueue(verdict, [&](Stream stream) {
-    table_.adamw(static_cast<const AdamTensor*>(data(tensor_table)),
-                 static_cast<const AdamChunk*>(data(chunk_table)), std::ssize(chunks), rates,
-                 static_cast<const Verdict*>(data(verdict)), stream);
+    const auto* const all = static_cast<const AdamTensor*>(data(tensor_table));
+    const auto* mine = static_cast<const AdamChunk*>(data(chunk_table));
+    const auto* const judged = static_cast<const Verdict*>(data(verdict));
+    for (const auto& [kind, of_kind] : launches) {
+      const auto count = std::ssize(of_kind);
+      const AdamParameter& p = parameters[static_cast<size_t>(of_kind.empty() ? 0 : of_kind.front().tensor)];
+      if (p.grid)
+        table_.adamw_on_grid(group_grid(p.grid->fit, p.grid->rounding), element_of(p.working), all, mine,
+                             count, rates, judged, stream);
+      else
+        table_.adamw(all, mine, count, rates, judged, stream);
+      mine += count;
+    }
   });
 }
 

@@ -6,10 +6,12 @@
 #include <ATen/ATen.h>
 
 #include <functional>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "kernels/cuda/table.h"
+#include "kernels/fitted_values.h"
 #include "kernels/learned_rounding.h"
 #include "kernels/packed_codes.h"
 
@@ -81,11 +83,12 @@ class Ops {
   at::Tensor judge(const at::Tensor& pieces, const std::vector<int64_t>& of_block, const at::Tensor& losses_L,
                    double clip) const;
   struct AdamParameter {
-    at::Tensor master, m, v, gradient;  // f32, dense, one size
-    at::Tensor working;                 // bf16, or undefined
-    float keep = 1.0f;                  // 1 - lr * decay
+    at::Tensor master, m, v, gradient;    // f32, dense, one size
+    at::Tensor working;                   // bf16, or undefined
+    float keep = 1.0f;                    // 1 - lr * decay
+    std::optional<FittedGrid> grid = {};  // of the working copy, f32 or bf16, then; its scales are of groups
   };
-  // One launch for all. verdict: f64 [3], there.
+  // One launch for all, and one a grid. verdict: f64 [3], there.
   void adamw(const std::vector<AdamParameter>& parameters, const AdamRates& rates,
              const at::Tensor& verdict) const;
   // dw_VD f32 += the rows of dy_ND by their ids.

@@ -76,7 +76,7 @@ struct SparseRows {
 struct AdamTensor {
   float *master, *m, *v;
   const float* gradient;
-  void* working;  // bf16, or null: none is written
+  void* working;  // bf16, or null: none is written. On a grid: of the launch's element
   int64_t count;
   float keep;  // 1 - lr * decay
 };
@@ -104,6 +104,13 @@ enum class Rule { kNearestEven, kNearestAway, kTruncate, kOdd, kSign, kFloat4, k
 struct GridRule {
   Rule rule;
   int lowest, highest;
+};
+// A grid whose groups of consecutive values find their own scale: 32 of them, or 128 of kInteger.
+struct GroupGrid {
+  Fit fit;
+  GridRule rule;
+  float half_range;  // of kInteger
+  int64_t group;
 };
 struct LearnedRule {  // kernels/learned_rounding.h
   GridRule grid;
@@ -170,11 +177,15 @@ struct Table {
   // The update of every chunk, unless the verdict is against it.
   void (*adamw)(const AdamTensor* tensors, const AdamChunk* chunks, int64_t count, const AdamRates& rates,
                 const Verdict* verdict, Stream stream);
+  // The same where every tensor's working copy is what fake_quantize_groups makes of its master. count a multiple of the
+  // group; all but the gradient begin at 16 bytes.
+  void (*adamw_on_grid)(const GroupGrid& grid, Element element, const AdamTensor* tensors,
+                        const AdamChunk* chunks, int64_t count, const AdamRates& rates,
+                        const Verdict* verdict, Stream stream);
 
-  // y (f32 or bf16 after `element`) = the value of x [n] on a grid whose groups of consecutive values find
-  // their own scale. group 32, or 128 of kInteger, n a multiple; half_range for kInteger alone.
-  void (*fake_quantize_groups)(Fit fit, GridRule rule, float half_range, int64_t group, Element element,
-                               const float* x, void* y, int64_t n, Stream stream);
+  // y (f32 or bf16 after `element`) = the value of x [n] on the grid. n a multiple of the group.
+  void (*fake_quantize_groups)(const GroupGrid& grid, Element element, const float* x, void* y, int64_t n,
+                               Stream stream);
   // The same under given scales, one a row, whose divisors are the same numbers.
   void (*fake_quantize_rows)(GridRule rule, Element element, const float* x, const float* scales, void* y,
                              int64_t rows, int64_t width, Stream stream);

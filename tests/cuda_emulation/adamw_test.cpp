@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "kernels/gradient_norm.h"
+#include "quantize/device_fit.h"
 #include "tests/cuda_emulation/providers.h"
 
 namespace retort::testing {
@@ -130,6 +132,91 @@ TEST(CudaAdamW, MakesTheBitsOfTheCpu) {
         [&](const Tensors& got) {
           ASSERT_EQ(got.size(), want.size());
           for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(same_bits(got[i], want[i])) << i;
+        });
+}
+
+// --- working copies on grids
+
+// A parameter, the grid of its copy (nullptr: none, cast) and the copy's dtype.
+struct Copied {
+  const quantize::Grid* grid;
+  at::ScalarType dtype;
+  at::Tensor p, gradient;
+};
+
+// Less than a pass of a block, a few chunks and their end; groups of zeros, of equal extremes, with a scale too large
+// for a half and too small.
+std::vector<Copied> copied() {
+  std::vector<Copied> out;
+  const auto add = [&](const quantize::Grid* grid, at::ScalarType dtype) {
+    for (const int64_t rows : {1, 9, 37}) {
+      Copied& x = out.emplace_back(grid, dtype, normal({rows, 256}, 10 + out.size(), 0.05).to(at::kFloat),
+                                   normal({rows, 256}, 500 + out.size(), 0.1).to(at::kFloat));
+      at::Tensor p = x.p.view({-1, 32}), g = x.gradient.view({-1, 32});
+      p[0].zero_(), g[0].zero_();
+      p[1][3] = 2.0f, p[1][9] = -2.0f;
+      p[2].mul_(1e7f), p[3].mul_(1e-9f), g[3].zero_();
+      p[4].copy_(at::arange(32, at::kFloat) * 0.5f - 8.0f), g[4].zero_();
+    }
+  };
+  for (const quantize::Grid& grid : quantize::grids())
+    if (const auto fit = quantize::device_fit(grid); fit && fit->group > 0)
+      for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) add(&grid, dtype);
+  add(nullptr, at::kBFloat16);
+  return out;
+}
+
+// Equal bits; of NaNs, of which a device has others, that they are ones: q4_0's of a scale too large for a half.
+bool same_numbers(const at::Tensor& got, const at::Tensor& want) {
+  return at::equal(got.isnan(), want.isnan()) && same_bits(got.nan_to_num(0.5), want.nan_to_num(0.5));
+}
+
+// One call updates them all: what each copy then holds is what its grid makes of the master on the CPU.
+TEST(CudaAdamW, CopiesOnGridsAreTheCpusBits) {
+  const std::vector<Copied> given = copied();
+  std::set<std::string> names;
+  Tensors want;
+  for (const Copied& x : given) {
+    const at::Tensor p = x.p.clone(), m = at::zeros_like(p), v = at::zeros_like(p),
+                     values = at::empty_like(p);
+    const kernels::RowBlocks blocks{0, p.size(0), p.size(0)};
+    kernels::AdamwStep rates = kStep;
+    for (rates.t = 1; rates.t <= 2; ++rates.t)
+      kernels::adamw({{p, m, v, x.gradient, blocks, kDecay}}, rates,
+                     at::tensor({1.0, 0.5, 1.0}, at::kDouble));
+    if (x.grid != nullptr) names.insert(x.grid->name), x.grid->fake_quantize(p, values);
+    want.insert(want.end(), {p, m, v, (x.grid == nullptr ? p : values).to(x.dtype)});
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"q8_0", "q4_0", "q4_1", "int4_g32", "int4_g128"}));
+  for (const int64_t offset : {0, 1})
+    everywhere(
+        fmt::format("adamw on grids, gradients {} off", offset),
+        [&](const Ops& ops, const at::Device& device) -> Tensors {
+          std::vector<Ops::AdamParameter> parameters;
+          for (const Copied& x : given) {
+            const at::Tensor p = placed(x.p, device);
+            Ops::AdamParameter& one = parameters.emplace_back(Ops::AdamParameter{
+                p, at::zeros_like(p), at::zeros_like(p), placed(x.gradient, device, offset),
+                at::full_like(p, 7, x.dtype), static_cast<float>(1.0 - kStep.lr * kDecay)});
+            if (x.grid != nullptr) one.grid = {*quantize::device_fit(*x.grid), x.grid->rounding};
+          }
+          const auto verdict = [&](double go) { return at::tensor({1.0, 0.5, go}, at::kDouble).to(device); };
+          ops.adamw(parameters, rates_of(1), verdict(1));
+          ops.adamw(parameters, rates_of(2), verdict(0));
+          ops.adamw(parameters, rates_of(2), verdict(1));
+          Tensors out;
+          for (const Ops::AdamParameter& x : parameters)
+            out.insert(out.end(), {x.master, x.m, x.v, x.working.clone()});
+          for (const Ops::AdamParameter& x : parameters) x.working.fill_(7);
+          ops.adamw(parameters, rates_of(3), verdict(0));
+          for (const Ops::AdamParameter& x : parameters) out.push_back(x.working);
+          return out;
+        },
+        [&](const Tensors& got) {
+          ASSERT_EQ(got.size(), want.size() + given.size());
+          for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(same_numbers(got[i], want[i])) << i;
+          for (size_t i = want.size(); i < got.size(); ++i)
+            EXPECT_TRUE(got[i].eq(7).all().item<bool>()) << "a step that is left out writes nothing";
         });
 }
 

@@ -1,6 +1,8 @@
 // Training on grids on a device: the CPU's bits, and which grids' weights stay there.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "quantize/device_fit.h"
 #include "quantize/quantize_map.h"
 #include "tests/fake_device/grid_training.h"
@@ -25,8 +27,9 @@ struct Weights : Parameters {
 };
 
 struct Steps {
-  Tensors tensors;  // of each step: masters, working copies, what was pulled back
-  Traffic traffic;  // of the last step
+  Tensors tensors;      // of each step: masters, working copies, what was pulled back
+  Traffic traffic;      // of the last step
+  int64_t written = 0;  // working copies that its update wrote with their masters
 };
 
 // Steps whose gradients follow from the working copies by products, so that they have the same bits everywhere.
@@ -49,9 +52,11 @@ Steps train_on(const std::string& grid, at::ScalarType dtype, const at::Device& 
       gradients.push_back(p.role == Role::kScale ? at::zeros_like(p.master)
                                                  : p.working.to(at::kFloat) * 3.0 + 0.25);
     gradients = models::pull_back(parameters, map, gradients);
-    optimizer->step(trained, gradients, kLr, verdict);
-    models::refresh_trained(parameters, map);
+    const std::vector<kernels::WorkingCopy> copies = models::copies_in_update(parameters, map);
+    optimizer->step(trained, gradients, kLr, verdict, copies);
+    models::refresh_trained(parameters, map, copies);
     out.traffic = watch.traffic();
+    out.written = std::ranges::count_if(copies, [](const auto& copy) { return copy.values.defined(); });
     for (size_t i = 0; const models::Parameter& p : parameters.unique())
       for (const at::Tensor& x : {p.master, p.working.detach(), gradients[i++]})
         out.tensors.push_back(x.cpu().clone());
@@ -76,8 +81,14 @@ TEST(GridsOnDevice, StepsAreTheCpusBitsAndNothingTravels) {
         EXPECT_TRUE(same_bits(got.tensors[i].nan_to_num(0.5), want.tensors[i].nan_to_num(0.5)))
             << i << ": " << (got.tensors[i] - want.tensors[i]).abs().max().item<double>();
       }
-      const Traffic identity = train_on("none", dtype, fake_device()).traffic;
+      const Steps plain = train_on("none", dtype, fake_device());
+      const Traffic& identity = plain.traffic;
       EXPECT_EQ(identity.host_reads(), 0);
+      EXPECT_EQ(plain.written, dtype == at::kFloat ? 0 : 3)
+          << "all but those that share their masters' storage";
+      const auto fit = quantize::device_fit(grid);
+      EXPECT_EQ(got.written, fit && fit->group > 0 ? 3 : 0);
+      EXPECT_EQ(want.written, 0);
       if (!there) {
         EXPECT_EQ(got.traffic.to_host, 3) << "each master once";
         EXPECT_EQ(got.traffic.to_device, identity.to_device + 3) << "each value once";

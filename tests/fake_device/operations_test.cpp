@@ -225,5 +225,34 @@ TEST(OnDevice, NormVerdictAndUpdateAreTheCpusBits) {
   for (size_t i = 0; i < cpu.size(); ++i) EXPECT_TRUE(same_bits(device[i], cpu[i])) << i;
 }
 
+// An update writes a copy beside p where one kernel does both: whole, dense, cast to bf16 or on a grid of groups.
+TEST(OnDevice, AnUpdateWritesCopiesThatItsKernelCan) {
+  const at::Tensor p = at::zeros({3, 64}, at::TensorOptions(fake_device())), bf16 = p.to(at::kBFloat16),
+                   padded = at::zeros({3 * 64 + 1}, p.options()).narrow(0, 1, 3 * 64).view({3, 64});
+  const FittedGrid groups{{Fit::kQ8_0, 32}, {RoundRule::kNearestAway, -127, 127}},
+      large{{Fit::kInteger, 128, 7.5}, {RoundRule::kNearestEven, -8, 7}},
+      rows{{Fit::kInteger, 0, 7.5}, {RoundRule::kNearestEven, -8, 7}};
+  EXPECT_TRUE(writes_copy(p, {bf16}));
+  EXPECT_TRUE(writes_copy(p, {bf16, groups}));
+  EXPECT_TRUE(writes_copy(p, {p.clone(), groups}));
+  EXPECT_FALSE(writes_copy(p, {})) << "none";
+  EXPECT_FALSE(writes_copy(p, {p.clone()})) << "f32, which is the master itself";
+  EXPECT_FALSE(writes_copy(p, {bf16, large})) << "rows of half a group";
+  EXPECT_FALSE(writes_copy(p, {bf16, rows})) << "a row's scale";
+  EXPECT_FALSE(writes_copy(p, {bf16.narrow(0, 0, 2), groups})) << "a part";
+  EXPECT_FALSE(writes_copy(p, {bf16.view({64, 3}).t(), groups})) << "not dense";
+  EXPECT_FALSE(writes_copy(padded, {bf16, groups})) << "between 16 bytes";
+  EXPECT_FALSE(writes_copy(p, {padded, groups})) << "between 16 bytes";
+  EXPECT_FALSE(writes_copy(p.cpu(), {bf16.cpu()})) << "on the CPU";
+  const auto update = [&](const at::Tensor& like, const WorkingCopy& copy) {
+    const at::Tensor zero = at::zeros_like(like);
+    adamw({{zero, zero.clone(), zero.clone(), zero.clone(), {0, 3, 3}, 0.0, copy}},
+          {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .t = 1});
+  };
+  update(p, {bf16, groups});
+  EXPECT_THROW(update(p, {bf16, large}), ShapeError);
+  EXPECT_THROW(update(p.cpu(), {bf16.cpu()}), ShapeError);
+}
+
 }  // namespace
 }  // namespace retort::kernels

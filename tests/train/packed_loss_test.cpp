@@ -36,7 +36,8 @@ Learned learn(const std::vector<data::Batch>& batches) {
 // Keeps what it is given and changes nothing.
 class Recorder final : public Optimizer {
  public:
-  void step(const Trained&, const std::vector<at::Tensor>& gradients, double, const at::Tensor&) override {
+  void step(const Trained&, const std::vector<at::Tensor>& gradients, double, const at::Tensor&,
+            const std::vector<kernels::WorkingCopy>&) override {
     for (const at::Tensor& g : gradients) gradients_.push_back(g.clone());
   }
   void left_out() override {}

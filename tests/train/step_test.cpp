@@ -74,8 +74,8 @@ void expect_same(const Outcome& a, const Outcome& b) {
 // Keeps what an update would take and changes nothing.
 class Recorder final : public Optimizer {
  public:
-  void step(const Trained&, const std::vector<at::Tensor>& gradients, double,
-            const at::Tensor& verdict) override {
+  void step(const Trained&, const std::vector<at::Tensor>& gradients, double, const at::Tensor& verdict,
+            const std::vector<kernels::WorkingCopy>&) override {
     gradients_.clear();
     for (const at::Tensor& g : gradients)
       gradients_.push_back(g.defined() ? g * verdict[1].item<double>() : g);
