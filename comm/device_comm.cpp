@@ -240,6 +240,7 @@ class DeviceComm final : public Comm {
       body();
       done->record(*link_->stream);
     }
+    for (const at::Tensor& x : tensors) x.record_stream(*link_->stream);  // a wait may fail, or never come
     link_->watch.add({call, [begun] { return begun->query(); }, [done] { return done->query(); }});
     return Pending(std::async(std::launch::deferred, [=, link = link_, tensors = std::move(tensors)] {
                      try {

@@ -111,8 +111,9 @@ Streams::Lane& Streams::enter(const Name& name) {
 
 void Streams::do_put_off(Lane& lane, int64_t until) {
   while (!lane.put_off.empty() && lane.put_off.front().time <= until) {
-    lane.put_off.front().work();
+    const PutOff first = std::move(lane.put_off.front());
     lane.put_off.pop_front();
+    first.work();
   }
 }
 

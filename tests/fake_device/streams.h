@@ -68,7 +68,7 @@ class Streams {
   void do_put_off(Lane& lane, int64_t until);
   int64_t use(const at::Tensor& x, Lane& lane, bool write);
 
-  std::mutex mutex_;
+  std::recursive_mutex mutex_;  // what is put off may hold the last of some memory
   std::map<Name, Lane> lanes_;
   std::map<c10::DeviceIndex, Times> host_;  // of what the host has waited for
   std::map<const void*, Block> blocks_;
