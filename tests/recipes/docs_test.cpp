@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <set>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -76,6 +77,42 @@ TEST(Docs, ReadmesRecipeHasNoProblems) {
   const std::string recipe =
       readme.substr(begin + fence.size(), readme.find("```", begin + fence.size()) - begin - fence.size());
   EXPECT_EQ(parse_recipe(recipe, "README.md", {"run.text=/dev/null"}).stages.size(), 8u);
+}
+
+namespace {
+
+// The first table of a page, after `heading`.
+std::string table_of(const std::string& page, const std::string& heading = "") {
+  std::istringstream lines(page.substr(page.find(heading)));
+  std::string out;
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with("|"))
+      out += line + "\n";
+    else if (!out.empty())
+      break;
+  return out;
+}
+
+}  // namespace
+
+TEST(Docs, ReadmesResultsAreTheResultsPages) {
+  const std::string readme = read_text(testing::source_directory() / "README.md"),
+                    page = read_text(testing::source_directory() / "docs" / "results.md");
+  ASSERT_THAT(readme, HasSubstr("## Results\n"));
+  EXPECT_EQ(table_of(readme, "## Results\n"), table_of(page));
+}
+
+// A row names its recipe, which is shipped.
+TEST(Docs, ResultsNameShippedRecipes) {
+  std::istringstream rows(table_of(read_text(testing::source_directory() / "docs" / "results.md")));
+  std::string row;
+  for (int header = 0; header < 2; ++header) std::getline(rows, row);
+  int count = 0;
+  for (; std::getline(rows, row); ++count) {
+    const size_t end = row.rfind('`'), begin = row.rfind('`', end - 1) + 1;
+    EXPECT_NE(find_shipped(row.substr(begin, end - begin)), nullptr) << row;
+  }
+  EXPECT_GT(count, 8);
 }
 
 }  // namespace retort::recipes

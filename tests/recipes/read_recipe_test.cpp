@@ -383,7 +383,16 @@ TEST(ReadRecipe, EveryShippedRecipeIsValid) {
   write_durably(local_files(), directory / "task.yaml", "include: classification\n");
   write_durably(local_files(), directory / "labels.csv", "text,label\n");
   const std::string tasks = "evaluate.tasks=[" + (directory / "task.yaml").string() + "]";
+  const std::string there = "=" + (directory / "hf").string();
+  std::vector<std::string> smaller = {"stages.tokens.prepare.tokenizer=bytes", "stages.teacher." + from,
+                                      "stages.labels." + from,
+                                      "stages.bytes_kd.distill.teacher.model" + there};
+  for (const char* cut : {"cut", "cut_ce", "cut_kd", "cut_long", "shared_kd"})
+    smaller.push_back(fmt::format("stages.{}.model.init.from{}", cut, there));
+  for (const char* size : {"layers=1", "width=32", "heads=2", "kv_heads=2", "head_dim=16", "ffn_width=64"})
+    smaller.push_back(fmt::format("model.{}", size));
   const std::map<std::string, std::vector<std::string>> wants = {
+      {"smaller", smaller},
       {"dpo", {from, "stages.pairs.prepare.tokenizer=bytes"}},
       {"evaluate", {from, "stages.text.evaluate.text=/dev/null", "stages.tasks." + tasks}},
       {"finetune-chat", {from, "prepare.tokenizer=bytes", "prepare.chat_template=chatml"}},

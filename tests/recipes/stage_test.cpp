@@ -61,7 +61,7 @@ TEST(StageKinds, SectionsOfOneNameHoldOneType) {
 }
 
 TEST(StageKinds, AThingHasMakers) {
-  EXPECT_THAT(makers_of(Thing::kShards), ElementsAre("prepare"));
+  EXPECT_THAT(makers_of(Thing::kShards), ElementsAre("prepare", "answers"));
   EXPECT_THAT(makers_of(Thing::kModel), ElementsAre("train", "quantize", "export"));
   EXPECT_THAT(makers_of(Thing::kResult), Contains("evaluate"));
 }
