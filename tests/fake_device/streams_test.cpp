@@ -22,7 +22,7 @@ const c10::impl::VirtualGuardImpl& guard() {
   return of;
 }
 
-// Work in a stream of its own, and an event behind it.
+// Work on a separate stream, followed by an event.
 struct Beside {
   c10::Stream stream = guard().getStreamFromGlobalPool(fake_device());
   c10::Event done{fake_device().type()};

@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 
 #include "data/token_shards.h"
-#include "tests/recipes/recipe_run.h"
+#include "tests/recipes/prompted_run.h"
 
 namespace retort::recipes {
 namespace {
@@ -21,13 +21,8 @@ stages:
   - { name: student, kind: train, data: { train: stage:own } }
 )";
 
-class AnswersStage : public RecipeRun {
+class AnswersStage : public PromptedRun {
  protected:
-  AnswersStage() {
-    std::ofstream lines(directory_ / "a.jsonl");
-    for (int i = 0; i < 60; ++i)
-      lines << fmt::format("{{\"p\": \"say {}\", \"r\": \"it is {}\"}}\n", i, i * i);
-  }
   Recipe with(std::vector<std::string> sets = {}, const std::string& yaml = kRecipe) const {
     sets.push_back("run.text=" + (directory_ / "a.jsonl").string());
     return recipe(yaml, sets);

@@ -137,8 +137,7 @@ class DividedState : public RecipeRun {
   }
   // Under each policy, one of them in two groups.
   void under_mpirun(const std::vector<Combination>& combinations) {
-    if (std::system("command -v mpirun >/dev/null") != 0) GTEST_SKIP() << "no mpirun";
-    if (!comm::mpi_missing().empty()) GTEST_SKIP() << comm::mpi_missing();
+    if (!testing::has_mpirun()) GTEST_SKIP() << "no mpirun";
     const std::string yaml = recipe_of(combinations);
     run_as("one", yaml);
     std::ofstream(directory_ / "recipe.yaml") << yaml;

@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::binary;
 using ::testing::Each;
+using testing::has_mpirun;
 using ::testing::HasSubstr;
 using testing::Process;
 using Clock = std::chrono::steady_clock;
@@ -173,8 +174,6 @@ class SmallDisk {
   const Path path_;
   bool mounted_ = false;
 };
-
-bool has_mpirun() { return comm::mpi_missing().empty() && std::system("command -v mpirun >/dev/null") == 0; }
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // A student that learns from its own answers: the same weights after an interruption and on any ranks, and what is refused.
 #include <fmt/format.h>
 
-#include "tests/recipes/recipe_run.h"
+#include "tests/recipes/prompted_run.h"
 
 namespace retort::recipes {
 namespace {
@@ -25,13 +25,8 @@ stages:
       on_policy: { share: 0.5, tokens: 6 }
 )";
 
-class OnPolicyStage : public RecipeRun {
+class OnPolicyStage : public PromptedRun {
  protected:
-  OnPolicyStage() {
-    std::ofstream lines(directory_ / "a.jsonl");
-    for (int i = 0; i < 60; ++i)
-      lines << fmt::format("{{\"p\": \"say {}\", \"r\": \"it is {}\"}}\n", i, i * i);
-  }
   Recipe on(const std::string& run, std::vector<std::string> sets = {}) const {
     sets.push_back("run.dir=" + (directory_ / run).string());
     sets.push_back("run.text=" + (directory_ / "a.jsonl").string());

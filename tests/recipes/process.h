@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/comm.h"
 #include "core/error.h"
 #include "tests/testing.h"
 
@@ -34,6 +35,11 @@ inline std::vector<std::string> mpirun(int ranks) {
           "none",
           "-n",
           std::to_string(ranks)};
+}
+
+// Whether this machine and this build have it.
+inline bool has_mpirun() {
+  return comm::mpi_missing().empty() && std::system("command -v mpirun >/dev/null") == 0;
 }
 
 // A port that nobody has at present.
