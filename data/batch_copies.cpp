@@ -28,7 +28,8 @@ void BatchCopies::send(const std::vector<Batch>& batches) {
   if (!stream_) stream_ = c10::impl::VirtualGuardImpl(device_.type()).getStreamFromGlobalPool(device_);
   const c10::StreamGuard in(*stream_);
   for (const Batch& batch : batches) {
-    Sent& sent = sent_.emplace_back(on_device(pinned(batch), device_), c10::Event(device_.type()));
+    sent_.push_back({on_device(pinned(batch), device_), c10::Event(device_.type())});
+    Sent& sent = sent_.back();
     sent.arrived->record(*stream_);
   }
 }
