@@ -56,7 +56,13 @@ Gpu read_gpu(const Driver& driver, int number) {
 
 }  // namespace
 
-CudaDriver probe_cuda_driver(const std::string& library) {
+int cuda_runtime_version() {
+  const auto get = reinterpret_cast<int (*)(int*)>(::dlsym(RTLD_DEFAULT, "cudaRuntimeGetVersion"));
+  int version = 0;
+  return get != nullptr && get(&version) == 0 ? version : 0;
+}
+
+CudaDriver probe_cuda_driver(const std::string& library, int runtime) {
   CudaDriver out;
   const Library opened(::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL));
   if (!opened) {
@@ -69,6 +75,11 @@ CudaDriver probe_cuda_driver(const std::string& library) {
   out.missing = driver.call("cuInit", 0U);
   if (out.missing.empty()) out.missing = driver.call("cuDeviceGetCount", &count);
   for (int number = 0; number < count; ++number) out.gpus.push_back(read_gpu(driver, number));
+  if (out.missing.empty() &&
+      out.version / 1000 < runtime / 1000)  // within a major number any minor one serves
+    out.missing = fmt::format(
+        "the driver is too old: it knows CUDA up to {}, and LibTorch here is of CUDA {}; update the driver",
+        cuda_version(out.version), cuda_version(runtime));
   if (out.missing.empty() && count == 0)
     out.missing = "the driver shows no GPU (CUDA_VISIBLE_DEVICES may hide it)";
   return out;

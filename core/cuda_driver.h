@@ -15,12 +15,17 @@ struct Gpu {
   int multiprocessors = 0;
 };
 
+// Of the runtime library that LibTorch has loaded (13000: CUDA 13.0); 0: it has none.
+int cuda_runtime_version();
+
 struct CudaDriver {
   std::string missing;  // why no GPU can be used; "" where one can
   int version = 0;      // 13000: the newest CUDA that it knows, 13.0; 0: no driver
   std::vector<Gpu> gpus = {};
 };
-CudaDriver probe_cuda_driver(const std::string& library = "libcuda.so.1");
+// `runtime`: the CUDA that this program's libraries are of, whose major number the driver must know; 0: any driver serves.
+CudaDriver probe_cuda_driver(const std::string& library = "libcuda.so.1",
+                             int runtime = cuda_runtime_version());
 
 // 13000: "13.0".
 std::string cuda_version(int number);

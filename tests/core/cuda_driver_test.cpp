@@ -42,8 +42,15 @@ TEST(CudaDriver, SaysWhyThereIsNone) {
     EXPECT_EQ(driver.version, 13020);
     EXPECT_TRUE(driver.gpus.empty());
   }
+  EXPECT_EQ(probe_cuda_driver(kFake, 13050).missing, "");  // the same major number
+  EXPECT_THAT(
+      probe_cuda_driver(kFake, 14000).missing,
+      HasSubstr("the driver is too old: it knows CUDA up to 13.2, and LibTorch here is of CUDA 14.0"));
   const Environment hidden("CUDA_VISIBLE_DEVICES", "");
   EXPECT_THAT(probe_cuda_driver(kFake).missing, HasSubstr("CUDA_VISIBLE_DEVICES"));
 }
+
+// The one that libtorch_cpu brings: what the test above compares with is what a run does.
+TEST(CudaDriver, KnowsTheRuntimeOfLibTorch) { EXPECT_EQ(cuda_version(cuda_runtime_version()), "13.0"); }
 
 }  // namespace retort
