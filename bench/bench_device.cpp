@@ -13,9 +13,11 @@
 
 #include "bench/paired.h"
 #include "core/error.h"
+#include "kernels/attention.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/device_rate.h"
 #include "kernels/linear_loss.h"
+#include "kernels/reference.h"
 
 namespace {
 
@@ -343,6 +345,62 @@ void print_loss_layer(const Place& place, const Ceilings& reached) {
       T, D, V, ms, products / ms * 1e-9, 100 * floor / ms);
 }
 
+// Value and gradients of attention, whichever way it goes.
+struct Attended {
+  at::Tensor q, k, v, dy;
+  double scale;
+  Attended(const Place& place, int64_t B, int64_t T, int64_t H, int64_t G, int64_t K)
+      : q(place.normal({B, T, H, K}).requires_grad_()),
+        k(place.normal({B, T, G, K}).requires_grad_()),
+        v(place.normal({B, T, G, K}).requires_grad_()),
+        dy(place.normal({B, T, H, K})),
+        scale(1 / std::sqrt(static_cast<double>(K))) {}
+  template <class Attention>
+  Tensors both_ways(Attention attention, const kernels::AttentionMask& mask, at::ScalarType dtype) const {
+    const at::AutoGradMode on(true);
+    Tensors leaves;
+    for (const at::Tensor& x : {q, k, v}) leaves.push_back(x.detach().to(dtype).requires_grad_());
+    const at::Tensor y = attention(leaves[0], leaves[1], leaves[2], mask, scale);
+    y.backward(dy.to(dtype));
+    return {y.detach(), leaves[0].grad(), leaves[1].grad(), leaves[2].grad()};
+  }
+};
+
+// Documents packed in rows, forward and backward, whose lengths are given, beside the same behind a mask. Operations are
+// those of the pairs that see each other. The check is of one short row.
+bool print_attention(const Place& place, const Ceilings& reached) {
+  const int64_t B = place.size(4, 1), T = place.size(4096, 48), H = place.size(16, 4), G = H / 4,
+                K = place.size(128, 16);
+  const auto masks = [&](int64_t rows, int64_t tokens) {
+    const at::Tensor t = at::arange(tokens, at::kLong);
+    const at::Tensor number_BT =
+        t.square().floor_divide(tokens * tokens / 8).expand({rows, tokens}).contiguous();
+    kernels::AttentionMask given{0, number_BT.to(place.device), document_lengths(number_BT)};
+    given.lengths.cumulative = given.lengths.cumulative.to(place.device);
+    return std::pair{given, kernels::AttentionMask{0, given.document_BS}};
+  };
+  const int64_t few = place.size(512, 32);
+  const auto row_masks = masks(1, few);
+  const Attended row(place, 1, few, H, G, K);
+  const double allowed = 0x1p-5,
+               error = error_of(row.both_ways(kernels::attention, row_masks.first, at::kBFloat16),
+                                row.both_ways(kernels::reference::attention, row_masks.second, at::kDouble));
+  const auto [given, masked] = masks(B, T);
+  const Attended all(place, B, T, H, G, K);
+  const Timed timed = time_of(
+      place, [&, given = given] { return all.both_ways(kernels::attention, given, at::kBFloat16); },
+      [&, masked = masked] { return all.both_ways(kernels::attention, masked, at::kBFloat16); });
+  const at::Tensor lengths = given.lengths.cumulative.cpu().diff().to(at::kDouble);
+  const double pairs = (lengths * (lengths + 1) / 2).sum().item<double>();
+  const double operations = 12 * pairs * count_of(H, K), floor = 1e3 * operations / reached.product;
+  fmt::print(
+      "| attention in documents, both ways; peer: mask | {} x {}, {} x {} heads of {} | {:.1e}{} | {:.3f} | "
+      "{:.0f} TFLOP/s | {:.0f} % | {:.2f} |\n",
+      B, T, H, G, K, error, error <= allowed ? "" : " WRONG", timed.ours, operations / timed.ours * 1e-9,
+      100 * floor / timed.ours, timed.ours / *timed.peer);
+  return error <= allowed;
+}
+
 int run(bool pretends) {
   const std::string why = kernels::cuda::load();
   check<ConfigError>(why.empty(), "[bench_device] {}", why);
@@ -370,6 +428,7 @@ int run(bool pretends) {
                  timed.peer ? fmt::format("{:.2f}", timed.ours / *timed.peer) : "-");
       std::fflush(stdout);
     }
+  wrong += print_attention(place, reached) ? 0 : 1;
   print_loss_layer(place, reached);
   return wrong == 0 ? 0 : 1;
 }

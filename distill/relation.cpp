@@ -30,7 +30,7 @@ at::Tensor hidden_from(const HiddenRows& rows, int64_t b) {
   const int64_t tokens = rows.valid_BT.size(1);
   const at::Tensor later = at::ones({tokens, tokens}, rows.valid_BT.options()).triu(1);
   if (!rows.document_BT.defined()) return later;
-  const at::Tensor document = rows.document_BT[b];
+  const at::Tensor document = rows.document_BT[b].to(later.device());
   return later.logical_or(document.unsqueeze(1) != document.unsqueeze(0));
 }
 

@@ -93,7 +93,7 @@ std::vector<RowScore> score_rows(models::Model& model, const Rows& all, int64_t 
     const data::Batch batch = all.read(first, count);
     const auto there = [&](const at::Tensor& part) { return part.defined() ? part.to(device) : part; };
     const models::RowLogProbability scored = models::row_log_probability(
-        model, {there(batch.tokens_BT), there(batch.positions_BT), there(batch.document_BT)},
+        model, {there(batch.tokens_BT), there(batch.positions_BT), batch.document_BT},
         there(batch.labels_BT));
     nats_R.narrow(0, first, count).copy_(scored.sum_B.neg());
     tokens_R.narrow(0, first, count).copy_(scored.labels_B);

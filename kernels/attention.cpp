@@ -1,8 +1,14 @@
 #include "kernels/attention.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/SDPBackend.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
+#include <c10/util/env.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <mutex>
 
 #include "core/error.h"
 #include "core/shape.h"
@@ -81,6 +87,127 @@ struct Blocked : torch::autograd::Function<Blocked> {
   }
 };
 
+// --- LibTorch's flash kernels
+
+// Of one launch: documents are a dimension of its grid.
+constexpr int64_t kMostDocuments = 65535;
+// The widest head, and what its width must be divisible by.
+constexpr int64_t kWidestHead = 256, kHeadUnit = 8;
+
+bool has_kernel(const char* name, const at::Tensor& x) {
+  const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
+  return op && op->hasKernelForDispatchKey(c10::computeDispatchKey(x.scalar_type(), x.layout(), x.device()));
+}
+
+// Whether they take such tensors: what the device and the dtype allow is LibTorch's to say, which names flash or cuDNN
+// on devices that have both.
+bool has_flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+  if (q.is_cpu() || q.size(3) % kHeadUnit != 0 || q.size(3) > kWidestHead) return false;
+  if (!has_kernel("aten::_flash_attention_forward", q) || !has_kernel("aten::_flash_attention_backward", q))
+    return false;
+  const auto chosen = static_cast<at::SDPBackend>(
+      at::_fused_sdp_choice(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), {}, 0.0,
+                            /*is_causal=*/false, scale, k.size(2) != q.size(2)));
+  return chosen == at::SDPBackend::flash_attention || chosen == at::SDPBackend::cudnn_attention;
+}
+
+// Documents need their lengths, and have none where keys are more than queries.
+bool takes_mask(const AttentionMask& mask, int64_t queries, int64_t keys) {
+  if (!mask.document_BS.defined()) return true;
+  return mask.lengths.cumulative.defined() && queries == keys &&
+         mask.lengths.cumulative.numel() <= kMostDocuments + 1;
+}
+
+// While one lives the flash backward adds up in a fixed order, which LibTorch has no argument for but a flag of the whole
+// process. Several threads that are ranks may be here at once, and under the flag LibTorch refuses products, another
+// rank's too, unless cuBLAS's workspace is set to be of one kind.
+class FixedOrder {
+ public:
+  FixedOrder() {
+    Shared& shared = of_all();
+    const std::lock_guard lock(shared.mutex);
+    if (shared.alive++ > 0) return;
+    at::Context& context = at::globalContext();
+    shared.on = context.deterministicAlgorithms(), shared.warns = context.deterministicAlgorithmsWarnOnly();
+    shared.fills = context.deterministicFillUninitializedMemory();
+    c10::utils::set_env("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/false);
+    context.setDeterministicFillUninitializedMemory(false);
+    context.setDeterministicAlgorithms(true, /*warn_only=*/false);
+  }
+  ~FixedOrder() {
+    Shared& shared = of_all();
+    const std::lock_guard lock(shared.mutex);
+    if (--shared.alive > 0) return;
+    at::globalContext().setDeterministicAlgorithms(shared.on, shared.warns);
+    at::globalContext().setDeterministicFillUninitializedMemory(shared.fills);
+  }
+  FixedOrder(const FixedOrder&) = delete;
+  FixedOrder& operator=(const FixedOrder&) = delete;
+
+ private:
+  struct Shared {
+    std::mutex mutex;
+    int alive = 0;
+    bool on = false, warns = false, fills = true;  // as they were
+  };
+  static Shared& of_all() {
+    static Shared shared;
+    return shared;
+  }
+};
+
+// Documents as sequences of their own among all rows' tokens [N, H, K]; without any, rows [B, T, H, K].
+struct Flash : torch::autograd::Function<Flash> {
+  struct Window {
+    std::optional<int64_t> left, right;
+    explicit Window(int64_t window) {
+      if (window > 0) left = window - 1, right = 0;
+    }
+  };
+
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q_BTHK, const at::Tensor& k_BSGK,
+                            const at::Tensor& v_BSGK, const AttentionMask& mask, double scale) {
+    const at::Tensor& cumulative = mask.lengths.cumulative;
+    const bool packed = mask.document_BS.defined();
+    const auto sequences = [&](const at::Tensor& x) {
+      const at::Tensor rows = packed ? x.flatten(0, 1) : x;
+      return rows.stride(-1) == 1 ? rows : rows.contiguous();
+    };
+    const at::Tensor q = sequences(q_BTHK), k = sequences(k_BSGK), v = sequences(v_BSGK);
+    // Sequences of one query are another case of the kernels', which such a bound keeps them from.
+    const int64_t longest = std::max<int64_t>(2, mask.lengths.longest);
+    const int64_t max_q = packed ? longest : q.size(1), max_k = packed ? longest : k.size(1);
+    const std::optional<at::Tensor> lengths = packed ? std::optional(cumulative) : std::nullopt;
+    const Window window(mask.window);
+    const auto [y, lse, seed, offset, weights] = at::_flash_attention_forward(
+        q, k, v, lengths, lengths, max_q, max_k, /*dropout_p=*/0.0,
+        /*is_causal=*/true, /*return_debug_mask=*/false, scale, window.left, window.right);
+    context->save_for_backward({q, k, v, y, lse, packed ? cumulative : at::Tensor(), seed, offset});
+    context->saved_data["window"] = mask.window;
+    context->saved_data["scale"] = scale;
+    context->saved_data["rows"] = q_BTHK.size(0);
+    context->saved_data["max_q"] = max_q;
+    context->saved_data["max_k"] = max_k;
+    return y.view(q_BTHK.sizes());
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    auto& numbers = context->saved_data;
+    const at::Tensor& y = saved[3];
+    const Window window(numbers["window"].toInt());
+    const FixedOrder fixed_order;
+    const auto [dq, dk, dv] = at::_flash_attention_backward(
+        gradients[0].contiguous().view(y.sizes()), saved[0], saved[1], saved[2], y, saved[4], saved[5],
+        saved[5], numbers["max_q"].toInt(), numbers["max_k"].toInt(), /*dropout_p=*/0.0, /*is_causal=*/true,
+        saved[6], saved[7], numbers["scale"].toDouble(), window.left, window.right);
+    const auto rows = [&](const at::Tensor& x) {
+      return x.dim() == 4 ? x : x.unflatten(0, {numbers["rows"].toInt(), -1});
+    };
+    return {rows(dq), rows(dk), rows(dv), {}, {}};
+  }
+};
+
 void check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const AttentionMask& mask) {
   check_shape("attention", "q_BTHK", q, {-1, -1, -1, -1});
@@ -96,6 +223,11 @@ void check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   check(mask.window >= 0, "[attention] window must be >= 0, got {}", mask.window);
   if (mask.document_BS.defined())
     check_shape("attention", "document_BS", mask.document_BS, {k.size(0), k.size(1)});
+  if (!mask.lengths.cumulative.defined()) return;
+  check_shape("attention", "cumulative lengths", mask.lengths.cumulative, {-1});
+  check(mask.document_BS.defined() && mask.lengths.cumulative.scalar_type() == at::kInt,
+        "[attention] lengths must be i32 and have documents, got {}{}",
+        c10::toString(mask.lengths.cumulative.scalar_type()), mask.document_BS.defined() ? "" : " alone");
 }
 
 }  // namespace
@@ -111,6 +243,8 @@ at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const a
   // LibTorch's causal flag aligns the mask to the first key, so it serves only where T = S; one query sees
   // all.
   const bool causal = plain && queries == keys;
+  if (queries > 1 && !causal && takes_mask(mask, queries, keys) && has_flash(q_BTHK, k_BSGK, v_BSGK, scale))
+    return Flash::apply(q_BTHK, k_BSGK, v_BSGK, mask, scale);
   std::optional<at::Tensor> visible;
   if (!plain || (queries > 1 && !causal))
     visible = reference::visible_BTS(mask, queries, keys, q_BTHK.device());

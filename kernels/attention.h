@@ -6,15 +6,23 @@
 // blocks that no query may see are skipped, and only the log-sum-exp of each row is kept; a handful of
 // queries after a cache, other dtypes and other devices go to LibTorch. f32 or bf16, softmax in f32.
 // Differentiable in q, k, v. Throws ShapeError.
+//
+// On a device LibTorch's flash kernels take bf16 and half with windows, with several queries after a cache, and with
+// documents whose lengths are given, a K that 8 divides and up to 256; memory then grows with the row, and gradients have
+// one order of sums. Without any of these LibTorch's scaled_dot_product_attention chooses among its kernels, in whose
+// backward sums may have no order. What flash does not take has a mask [B, 1, T, S].
 #pragma once
 
 #include <ATen/ATen.h>
 
+#include "core/document_lengths.h"
+
 namespace retort::kernels {
 
 struct AttentionMask {
-  int64_t window = 0;      // 0: unlimited
-  at::Tensor document_BS;  // i64 or i32; undefined: one document
+  int64_t window = 0;            // 0: unlimited
+  at::Tensor document_BS = {};   // i64 or i32; undefined: one document
+  DocumentLengths lengths = {};  // of document_BS, on the tensors' device; the CPU needs none
 };
 
 at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "models/document_mask.h"
 #include "models/family.h"
 #include "models/kv_cache.h"
 #include "models/layers.h"
@@ -90,7 +91,7 @@ LayerCall Decoder::State::call(const TokenBlock& block, KvCache* cache) {
   if (block.document_BT.defined()) {
     check(cache == nullptr, "[decoder] a cache continues one document: document_BT must be undefined");
     check_shape("decoder", "document_BT", block.document_BT, {B, T});
-    c.mask.document_BS = block.document_BT;
+    c.mask = document_mask(block.document_BT, embed->working.device());
   }
   layers->prepare(spec.context, embed->working.device());
   if (spec.rope_scaling.kind == "longrope")

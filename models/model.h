@@ -25,7 +25,7 @@ struct LayerTap {
 struct TokenBlock {
   at::Tensor tokens_BT;          // i64
   at::Tensor positions_BT = {};  // i64; undefined: 0 .. T-1 in every row (or from the cache's length)
-  at::Tensor document_BT = {};   // i64; undefined: one document a row
+  at::Tensor document_BT = {};   // i64, of the host; undefined: one document a row
   std::vector<LayerTap>* taps = nullptr;  // hidden() fills these in, each below Model::layers()
   at::Tensor noise_BTD = {};              // f32, added to the tokens' embeddings; undefined: none
 };

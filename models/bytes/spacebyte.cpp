@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "models/bytes/patch_model.h"
+#include "models/document_mask.h"
 #include "models/families/rows.h"
 
 namespace retort::models {
@@ -34,7 +35,8 @@ class SpaceByte final : public PatchModel {
     const at::Device device = embed_->working.device();
     for (Layers* layers : {&*before_, &*core_, &*after_}) layers->prepare(spec_.context, device);
     const Patches patches = find_patches(block.tokens_BT, block.document_BT, {.first = true});
-    const LayerCall bytes{.positions_BT = block.positions_BT, .mask = {.document_BS = block.document_BT}};
+    const LayerCall bytes{.positions_BT = block.positions_BT,
+                          .mask = document_mask(block.document_BT, device)};
     const LayerCall call{
         .positions_BT =
             at::arange(patches.last_BP.size(1), patches.last_BP.options()).expand_as(patches.last_BP),

@@ -126,5 +126,14 @@ TEST(Attention, NamesWrongShapes) {
   EXPECT_THROW(attention(k, k, k, {0, at::zeros({1, 3}, at::kLong)}, 1.0), ShapeError);
 }
 
+TEST(Attention, NamesLengthsThatAreNone) {
+  const at::Tensor x = at::zeros({1, 4, 1, 8}), numbers = at::zeros({1, 4}, at::kLong);
+  const DocumentLengths lengths = document_lengths(numbers);
+  EXPECT_NO_THROW(attention(x, x, x, {0, numbers, lengths}, 1.0));
+  EXPECT_THROW(attention(x, x, x, {0, {}, lengths}, 1.0), Error);
+  EXPECT_THROW(attention(x, x, x, {0, numbers, {numbers.flatten(), 4}}, 1.0), Error);
+  EXPECT_THROW(attention(x, x, x, {0, numbers, {lengths.cumulative.unsqueeze(0), 4}}, 1.0), ShapeError);
+}
+
 }  // namespace
 }  // namespace retort::kernels

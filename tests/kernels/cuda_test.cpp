@@ -2,9 +2,12 @@
 // tests/cuda_emulation runs every kernel without one.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "core/cuda_plugin.h"
 #include "core/error.h"
 #include "kernels/activation.h"
+#include "kernels/attention.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/table.h"
 #include "kernels/cuda_ops.h"
@@ -107,6 +110,43 @@ TEST(Cuda, LossesMatchFp64) {
           }),
           [&](const Tensors& t) { return reference::cross_entropy(at::matmul(t[0], t[1].t()), labels); },
           {normal({n, 64}, 1), normal({v, 64}, 2, 0.3)});
+    }
+}
+
+// By LibTorch's flash kernels, whose gradients are to have the same bits each time.
+TEST(Cuda, AttentionInDocumentsAndWindowsMatchesFp64) {
+  RETORT_NEEDS_CUDA();
+  struct Case {
+    int64_t queries, keys, window;
+    bool documents;
+  };
+  const Case cases[] = {{150, 150, 0, true},   {150, 150, 37, true}, {150, 150, 1, false},
+                        {150, 150, 64, false}, {33, 150, 0, false},  {33, 150, 50, false}};
+  for (const int64_t width : {16, 64, 128, 256})
+    for (const Case& c : cases) {
+      const at::Tensor q = normal({2, c.queries, 4, width}, 1), k = normal({2, c.keys, 2, width}, 2),
+                       v = normal({2, c.keys, 2, width}, 3);
+      AttentionMask here{.window = c.window}, there = here;
+      if (c.documents) {
+        const at::Tensor t = at::arange(c.keys, at::kLong);
+        here.document_BS = at::stack({t.square().floor_divide(4 * c.keys), t.floor_divide(7)});
+        there.document_BS = here.document_BS.to(at::kCUDA),
+        there.lengths = document_lengths(here.document_BS);
+        there.lengths.cumulative = there.lengths.cumulative.to(at::kCUDA);
+      }
+      const double scale = 1.0 / std::sqrt(static_cast<double>(width)),
+                   terms = scale * k.abs().max().item<double>() * v.square().sum(-1).max().item<double>();
+      const auto ours = on_device([&](const Tensors& x) {
+        return attention(x[0], x[1], x[2], x[0].is_cuda() ? there : here, scale);
+      });
+      expect_as_good(
+          fmt::format("T{} window {} documents {} K{}", c.queries, c.window, c.documents, width), ours,
+          [&](const Tensors& x) { return reference::attention(x[0], x[1], x[2], here, scale); }, {q, k, v},
+          at::kBFloat16, terms);
+      const Outcome one = run(ours, {q, k, v}, at::kBFloat16), again = run(ours, {q, k, v}, at::kBFloat16);
+      EXPECT_TRUE(same_bits(one.value, again.value));
+      for (size_t i = 0; i < one.gradients.size(); ++i)
+        EXPECT_TRUE(same_bits(one.gradients[i], again.gradients[i])) << i;
     }
 }
 
