@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/shape.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/product_sum.h"
 #include "kernels/row_losses.h"
 #include "kernels/row_sums.h"
 
@@ -162,19 +163,6 @@ at::Tensor softcap_slope(const at::Tensor& capped, double softcap) {
   return 1.0 - (capped / softcap).square_();
 }
 
-// Adds gradient_CV^T h_CD to the f32 sum, which starts undefined.
-void accumulate_weight(at::Tensor& sum_VD, const at::Tensor& gradient_CV, const at::Tensor& h_CD) {
-  const at::Tensor transposed = gradient_CV.t();
-  if (gradient_CV.scalar_type() != at::kFloat) {
-    const at::Tensor product = at::mm(transposed, h_CD);
-    sum_VD.defined() ? sum_VD.add_(product) : sum_VD = product.to(at::kFloat);
-  } else if (sum_VD.defined()) {
-    sum_VD.addmm_(transposed, h_CD);
-  } else {
-    sum_VD = at::mm(transposed, h_CD);
-  }
-}
-
 Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chunk_rows,
                const ChunkLoss& loss) {
   const at::NoGradGuard no_grad;
@@ -206,7 +194,7 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chu
     if (student.factors_N.defined()) logits.student_CV.mul_(part(student.factors_N).unsqueeze(1));
     const at::Tensor gradient_CV = logits.student_CV.to(dtype);
     if (student.want_h) rows.multiply_into(dh_ND, begin, gradient_CV, weight);
-    if (student.want_weight) accumulate_weight(dweight_VD, gradient_CV, h_CD);
+    if (student.want_weight) add_product(dweight_VD, gradient_CV, h_CD);
   }
   if (student.want_weight && !dweight_VD.defined()) dweight_VD = at::zeros_like(weight, at::kFloat);
   return {dh_ND, dweight_VD};

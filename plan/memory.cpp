@@ -5,6 +5,7 @@
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
+#include "kernels/product_sum.h"
 #include "plan/gradient_flow.h"
 
 namespace retort::plan {
@@ -170,8 +171,8 @@ class Step {
     if (h.softcap && w_.bf16 && !w_.distills) a_logit += kF32 + 2;
     if (h.softcap) a_logit += 2 * kF32;
     m.head = logits * a_logit + tokens_ * h.width * (e_ + kF32 + (w_.bf16 ? 2 : 0));
-    if (w_.bf16 && h.trained)
-      m.head += e_ * h.columns * h.width;  // a chunk's product before it joins the sum
+    if (w_.bf16 && h.trained)  // widened for the weight's gradient
+      m.head += kF32 * (chunk * h.width + std::min(logits, real(kernels::products::kPanel)));
     if (w_.distills)
       m.head += std::min(chunk, std::max(16.0, real(1 << 20) / (kF32 * h.columns))) * h.columns * kF32;
     add_teachers(m);

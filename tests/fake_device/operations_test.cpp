@@ -194,6 +194,20 @@ TEST(OnDevice, CrossEntropyOfAHeadMatchesTheCpu) {
   }
 }
 
+// Over integers, and labels of probability 0, the weight's gradient is a sum that f32 holds and its chunks' sums in bf16
+// are not: it is rounded once.
+TEST(OnDevice, AWeightsGradientIsRoundedOnce) {
+  const at::Tensor integers = (normal({512, 65}, 1) * 100).round().clamp(-127, 127);
+  integers.select(1, 0).fill_(127);
+  const at::Tensor weight = at::zeros({2, 65}, at::kBFloat16), sum = integers.sum(0);
+  weight.select(1, 0).copy_(at::tensor({1.0, -1.0}));
+  const at::Tensor w = weight.to(fake_device()).requires_grad_();
+  linear_cross_entropy(integers.to(fake_device(), at::kBFloat16), w,
+                       at::ones({512}, at::kLong).to(fake_device()), 64)
+      .backward();
+  EXPECT_TRUE(same_bits(w.grad().cpu(), at::stack({sum, -sum}).to(at::kBFloat16)));
+}
+
 // --- updates
 
 TEST(OnDevice, NormVerdictAndUpdateAreTheCpusBits) {
