@@ -6,6 +6,7 @@
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
+#include "kernels/divergences.h"
 #include "kernels/embedding.h"
 #include "kernels/linear_loss.h"
 #include "kernels/norm.h"
@@ -165,8 +166,48 @@ TEST(OnDevice, EveryLossOnRowsMatchesFp64) {
     if (std::count(spec.parameters.begin(), spec.parameters.end(), "temperature")) options.temperature = 2.0;
     expect_losses(spec.name, {{spec.make(options), 0.75}});
     expect_losses(spec.name + " beside cross-entropy",
+                  {{spec.make(options), 0.75}, {cross_entropy_rows(), 0.25}});
+    expect_losses(spec.name + " beside cross-entropy, capped",
                   {{cross_entropy_rows(), 0.25}, {spec.make(options), 0.75}}, 5.0);
   }
+}
+
+TEST(OnDevice, SeveralLossesOnRowsMatchFp64) {
+  const LossTerm kl{forward_kl_rows(2.0), 0.5}, mse{logit_mse_rows(), 0.25},
+      cross_entropy{cross_entropy_rows(), 0.25};
+  expect_losses("two with a teacher", {kl, mse});
+  expect_losses("two beside cross-entropy", {kl, cross_entropy, mse});
+  expect_losses("cross-entropy without weight", {kl, {cross_entropy_rows(), 0.0}});
+  expect_losses("cross-entropy alone", {cross_entropy});
+}
+
+// A loss with a teacher, alone or beside cross-entropy, is one launch a chunk, and no chunk's logits or gradient is copied.
+TEST(OnDevice, OneKernelReadsBothModelsBf16Logits) {
+  const Problem p;
+  const auto on = [](const at::Tensor& x) { return x.to(fake_device(), at::kBFloat16); };
+  const at::Tensor h = on(p.h_ND).requires_grad_(), w = on(p.weight_VD).requires_grad_(),
+                   teacher_h = on(p.teacher_ND), teacher_w = on(p.teacher_UD),
+                   labels = p.labels_N.to(fake_device());
+  const auto traffic = [&](const std::vector<LossTerm>& terms, int64_t chunk) {
+    const Watch watch;
+    linear_distill(h, {w}, {.heads = {{teacher_h, {teacher_w}}}}, labels, terms, chunk);
+    return watch.traffic();
+  };
+  for (const RowLoss& loss : {forward_kl_rows(2.0), divergence_rows(Divergence::kReverseKl, 1.0),
+                              divergence_rows(Divergence::kAdaptiveKl, 1.0), logit_mse_rows()})
+    for (const std::vector<LossTerm>& terms :
+         {std::vector<LossTerm>{{loss}}, {{cross_entropy_rows(), 0.5}, {loss, 0.5}}}) {
+      Traffic whole = traffic(terms, 23), chunks = traffic(terms, 8);
+      EXPECT_EQ(whole.launches, 1);
+      EXPECT_EQ(chunks.launches, 3);
+      EXPECT_EQ(chunks.operators["aten::copy_"], whole.operators["aten::copy_"]) << "of sums";
+      EXPECT_EQ(chunks.operators["aten::mm.out"], 3 * 3) << "logits of both, the states' gradient";
+      EXPECT_EQ(chunks.operators["aten::mm.dtype_out"], 1);
+      EXPECT_EQ(chunks.operators["aten::addmm.dtype_out"], 2);
+      EXPECT_EQ(chunks.operators["aten::zero_"] + chunks.operators["aten::fill_.Scalar"],
+                whole.operators["aten::zero_"] + whole.operators["aten::fill_.Scalar"])
+          << "no gradient is cleared";
+    }
 }
 
 TEST(OnDevice, CrossEntropyOfAHeadMatchesTheCpu) {
