@@ -58,6 +58,28 @@ TEST(OnDevice, NormsMatchFp64) {
     }
 }
 
+// The residual stream's sum and its norm are one launch; the gradients of both arrive.
+TEST(OnDevice, ASumAndItsNormAreOneLaunch) {
+  const Tensors inputs{normal({2, 5, 64}, 1), normal({2, 5, 64}, 2), normal({64}, 3)};
+  for (const at::ScalarType dtype : kDtypes)
+    expect_as_good(
+        "add_rms_norm", there([](const Tensors& t) {
+          const AddedNorm added = add_rms_norm(t[0], t[1], t[2], 1e-5);
+          return at::stack({added.sum_ND, added.y_ND});
+        }),
+        [](const Tensors& t) {
+          const at::Tensor sum = t[0] + t[1];
+          return at::stack({sum, reference::rms_norm(sum, t[2], 1e-5, false)});
+        },
+        inputs, dtype);
+  Tensors leaves;
+  for (const at::Tensor& x : inputs) leaves.push_back(x.to(fake_device(), at::kFloat).requires_grad_());
+  const Watch watch;
+  const AddedNorm added = add_rms_norm(leaves[0], leaves[1], leaves[2], 1e-5);
+  EXPECT_EQ(watch.traffic().launches, 1);
+  EXPECT_TRUE(watch.traffic().operators.empty());
+}
+
 TEST(OnDevice, GatesMatchFp64) {
   using Gated = at::Tensor (*)(const at::Tensor&, const at::Tensor&);
   const std::pair<Gated, Gated> gates[] = {
