@@ -8,7 +8,8 @@ namespace retort::distill {
 
 at::Tensor softened(const at::Tensor& logits_CU, double temperature) {
   check(logits_CU.defined(), "[distill] the loss needs a teacher's labels or logits, got none");
-  return at::softmax(logits_CU / temperature, 1);
+  const bool bf16 = logits_CU.scalar_type() == at::kBFloat16;
+  return at::softmax((bf16 ? logits_CU.to(at::kFloat) : logits_CU) / temperature, 1);
 }
 
 kernels::SparseLabels draw_labels(const at::Tensor& p_CU, int64_t draws, uint64_t seed,

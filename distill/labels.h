@@ -8,7 +8,7 @@ namespace retort::distill {
 
 inline constexpr int64_t kDraws = 50, kTopK = 64;  // when a recipe names no number
 
-// softmax(z / T).
+// softmax(z / T), f32 of bf16 logits.
 at::Tensor softened(const at::Tensor& logits_CU, double temperature);
 
 // K = `draws` independent draws from p with replacement, each of weight 1 / draws; an id may come several

@@ -15,14 +15,13 @@ LossSpec sampled() {
           .parameters = {"temperature", "draws"},
           .divergence = false,
           .make = [](const LossOptions& o) -> kernels::RowLoss {
-            return [draws = o.draws > 0 ? o.draws : kDraws, T = o.temperature, seed = o.seed](
-                       const kernels::LogitRows& rows, double scale, at::Tensor& gradient_CV) {
-              const kernels::SparseLabels labels =
-                  rows.sparse.defined()
-                      ? rows.sparse
-                      : draw_labels(softened(rows.teacher_CV, T), draws, seed, rows.places_C);
-              return kernels::sparse_cross_entropy(rows, labels, T, scale, gradient_CV);
+            const auto labels_of = [draws = o.draws > 0 ? o.draws : kDraws, T = o.temperature,
+                                    seed = o.seed](const kernels::LogitRows& rows) {
+              return rows.sparse.defined()
+                         ? rows.sparse
+                         : draw_labels(softened(rows.teacher_CV, T), draws, seed, rows.places_C);
             };
+            return kernels::sparse_rows(labels_of, o.temperature);
           }};
 }
 

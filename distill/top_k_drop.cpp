@@ -13,11 +13,12 @@ LossSpec top_k_drop() {
           .parameters = {"temperature", "k"},
           .divergence = false,
           .make = [](const LossOptions& o) -> kernels::RowLoss {
-            return [o](const kernels::LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+            const auto labels_of = [o](const kernels::LogitRows& rows) {
               kernels::SparseLabels labels = top_labels(rows, o.k, o.temperature);
               labels.rest_N = at::Tensor();
-              return kernels::sparse_cross_entropy(rows, labels, o.temperature, scale, gradient_CV);
+              return labels;
             };
+            return kernels::sparse_rows(labels_of, o.temperature);
           }};
 }
 

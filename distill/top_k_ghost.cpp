@@ -14,10 +14,10 @@ LossSpec top_k_ghost() {
       .parameters = {"temperature", "k"},
       .divergence = false,
       .make = [](const LossOptions& o) -> kernels::RowLoss {
-        return [o](const kernels::LogitRows& rows, double scale, at::Tensor& gradient_CV) {
-          return kernels::sparse_cross_entropy(rows, top_labels(rows, o.k, o.temperature), o.temperature,
-                                               scale, gradient_CV);
+        const auto labels_of = [o](const kernels::LogitRows& rows) {
+          return top_labels(rows, o.k, o.temperature);
         };
+        return kernels::sparse_rows(labels_of, o.temperature);
       }};
 }
 

@@ -12,13 +12,14 @@ LossSpec top_k_label() {
           .parameters = {"temperature", "k"},
           .divergence = false,
           .make = [](const LossOptions& o) -> kernels::RowLoss {
-            return [o](const kernels::LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+            const auto labels_of = [o](const kernels::LogitRows& rows) {
               kernels::SparseLabels labels = top_labels(rows, o.k, o.temperature);
               labels.ids_NK = at::cat({labels.ids_NK, rows.labels_C.unsqueeze(1)}, 1);
               labels.weights_NK = at::cat({labels.weights_NK, labels.rest_N.unsqueeze(1)}, 1);
               labels.rest_N = at::Tensor();
-              return kernels::sparse_cross_entropy(rows, labels, o.temperature, scale, gradient_CV);
+              return labels;
             };
+            return kernels::sparse_rows(labels_of, o.temperature);
           }};
 }
 

@@ -14,12 +14,13 @@ LossSpec top_k_renormalise() {
           .parameters = {"temperature", "k"},
           .divergence = false,
           .make = [](const LossOptions& o) -> kernels::RowLoss {
-            return [o](const kernels::LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+            const auto labels_of = [o](const kernels::LogitRows& rows) {
               kernels::SparseLabels labels = top_labels(rows, o.k, o.temperature);
               labels.weights_NK = labels.weights_NK / labels.weights_NK.sum(1, true);
               labels.rest_N = at::Tensor();
-              return kernels::sparse_cross_entropy(rows, labels, o.temperature, scale, gradient_CV);
+              return labels;
             };
+            return kernels::sparse_rows(labels_of, o.temperature);
           }};
 }
 

@@ -7,10 +7,13 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <limits>
+#include <optional>
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/chunk_rows.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/product_sum.h"
 #include "kernels/row_losses.h"
 #include "kernels/row_sums.h"
 
@@ -37,16 +40,17 @@ struct Gradients {
 // What happens to one chunk: turns rows.student_CV into the gradient of the logits when one is wanted.
 struct ChunkLoss {
   std::function<void(LogitRows& rows, bool want_gradient)> apply;
-  bool takes_bf16 = false;  // reads and writes the student's logits in the product's dtype
+  bool in_place = false;  // reads products in their dtype, and writes the student's
 };
 
-// Large enough for the products: the weight is read, and its gradient read and written, once a chunk. On a
-// CPU not more than that, so that the logits of a small vocabulary stay in cache.
-int64_t choose_rows(int64_t chunk_rows, const at::Tensor& weight_VD) {
-  if (chunk_rows > 0) return chunk_rows;
-  if (!weight_VD.is_cpu()) return 2048;
-  const int64_t fitting = (int64_t{8} << 20) / (4 * std::max<int64_t>(1, weight_VD.size(0)));
-  return std::clamp<int64_t>(fitting, 512, 2048);
+LogitShape shape_of(const Student& student, const TeacherSignal& teacher, bool in_place) {
+  const auto side = [](const Head& head, int64_t columns) -> LogitShape::Side {
+    return {columns, head.weight_VD.scalar_type() == at::kBFloat16, head.softcap > 0};
+  };
+  const at::Tensor& weight = student.head.weight_VD;
+  LogitShape shape{side(student.head, weight.size(0)), {}, in_place, !weight.is_cpu()};
+  for (const TeacherHead& one : teacher.heads) shape.teachers.push_back(side(one.head, teacher.vocabulary));
+  return shape;
 }
 
 // Head::logits() of chunk after chunk, in the same memory. Of f32 and bf16 products; bf16 ones are converted
@@ -109,15 +113,15 @@ class ValidRows {
   at::Tensor valid_M_;
 };
 
-// log p of a chunk's rows, up to a constant a row: the logits of a single teacher as they are, else
+// log p of a chunk's rows, up to a constant a row: the logits of a single teacher, else
 // log sum_i w_i softmax(z_i) / sum_i w_i.
 class TeacherLogits {
  public:
-  TeacherLogits(const TeacherSignal& teacher, int64_t chunk, const ValidRows& rows)
+  TeacherLogits(const TeacherSignal& teacher, int64_t chunk, const ValidRows& rows, bool as_they_are)
       : heads_(teacher.heads), rows_(rows) {
     for (const TeacherHead& one : heads_)
       products_.emplace_back(Head(one.head.weight_VD.narrow(0, 0, teacher.vocabulary), one.head.softcap),
-                             chunk, false);
+                             chunk, as_they_are);
     if (heads_.size() > 1)
       mixture_ =
           at::empty({chunk, teacher.vocabulary}, heads_.front().head.weight_VD.options().dtype(at::kFloat));
@@ -162,19 +166,6 @@ at::Tensor softcap_slope(const at::Tensor& capped, double softcap) {
   return 1.0 - (capped / softcap).square_();
 }
 
-// Adds gradient_CV^T h_CD to the f32 sum, which starts undefined.
-void accumulate_weight(at::Tensor& sum_VD, const at::Tensor& gradient_CV, const at::Tensor& h_CD) {
-  const at::Tensor transposed = gradient_CV.t();
-  if (gradient_CV.scalar_type() != at::kFloat) {
-    const at::Tensor product = at::mm(transposed, h_CD);
-    sum_VD.defined() ? sum_VD.add_(product) : sum_VD = product.to(at::kFloat);
-  } else if (sum_VD.defined()) {
-    sum_VD.addmm_(transposed, h_CD);
-  } else {
-    sum_VD = at::mm(transposed, h_CD);
-  }
-}
-
 Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chunk_rows,
                const ChunkLoss& loss) {
   const at::NoGradGuard no_grad;
@@ -182,9 +173,11 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chu
   const double softcap = student.head.softcap;
   const at::ScalarType dtype = weight.scalar_type();
   const ValidRows rows(student.labels_N, cuda::takes(weight));
-  const int64_t chunk = std::min(choose_rows(chunk_rows, weight), std::max<int64_t>(rows.size(), 1));
-  HeadProduct head(student.head, chunk, loss.takes_bf16 && softcap == 0);
-  TeacherLogits teacher_logits(teacher, chunk, rows);
+  const LogitShape shape = shape_of(student, teacher, loss.in_place);
+  const int64_t chunk =
+      chunk_rows > 0 ? std::min(chunk_rows, std::max<int64_t>(rows.size(), 1)) : shape.rows(rows.size());
+  HeadProduct head(student.head, chunk, shape.as_they_are());
+  TeacherLogits teacher_logits(teacher, chunk, rows, shape.as_they_are());
 
   at::Tensor dh_ND = student.want_h ? rows.gradient_like(student.h_ND, dtype) : at::Tensor(), dweight_VD;
   for (int64_t begin = 0; begin < rows.size(); begin += chunk) {
@@ -206,7 +199,7 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chu
     if (student.factors_N.defined()) logits.student_CV.mul_(part(student.factors_N).unsqueeze(1));
     const at::Tensor gradient_CV = logits.student_CV.to(dtype);
     if (student.want_h) rows.multiply_into(dh_ND, begin, gradient_CV, weight);
-    if (student.want_weight) accumulate_weight(dweight_VD, gradient_CV, h_CD);
+    if (student.want_weight) add_product(dweight_VD, gradient_CV, h_CD);
   }
   if (student.want_weight && !dweight_VD.defined()) dweight_VD = at::zeros_like(weight, at::kFloat);
   return {dh_ND, dweight_VD};
@@ -392,18 +385,39 @@ at::Tensor linear_token_losses(const at::Tensor& h_ND, const Head& head, const a
              : token_losses(student, chunk_rows);
 }
 
-LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, const TeacherSignal& signal,
-                                   const at::Tensor& labels_N, const std::vector<LossTerm>& terms,
-                                   int64_t chunk_rows) {
-  RECORD_USER_SCOPE("retort::linear_distill");
-  const Student student = make_student("linear_distill", h_ND, head, labels_N);
-  const TeacherSignal teacher = checked(signal, labels_N.size(0), head.weight_VD.size(0));
-  std::vector<at::Tensor> parts;
-  for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(head.weight_VD));
-  // In tiles that stay in cache: every term adds to a tile's gradient, which then takes the logits' place.
-  const int64_t tile = tile_rows(head.weight_VD);
-  at::Tensor gradient_TV;
-  const auto loss = [&](LogitRows& rows, bool want_gradient) {
+namespace {
+
+// The terms that one kernel of a device makes in one pass: a loss that has one, cross-entropy, or both.
+struct OnePass {
+  const RowLoss* kernel = nullptr;            // nullptr: there is none for them
+  std::optional<size_t> loss, cross_entropy;  // which terms they are
+  explicit OnePass(const std::vector<LossTerm>& terms) {
+    for (size_t i = 0; i < terms.size(); ++i) {
+      std::optional<size_t>& place = terms[i].loss.is_cross_entropy ? cross_entropy : loss;
+      if (!terms[i].loss.replace || place) return;
+      place = i;
+    }
+    if (loss && cross_entropy && terms[*cross_entropy].weight == 0) return;  // its value would be left out
+    if (loss || cross_entropy) kernel = &terms[loss.value_or(cross_entropy.value_or(0))].loss;
+  }
+};
+
+ChunkLoss in_one_pass(const OnePass& pass, const std::vector<LossTerm>& terms,
+                      std::vector<at::Tensor>& parts) {
+  RowLoss::Weights weights;
+  if (pass.loss) weights.loss = terms[*pass.loss].weight;
+  if (pass.cross_entropy) weights.cross_entropy = terms[*pass.cross_entropy].weight;
+  return {[=, &parts](LogitRows& rows, bool want_gradient) {
+            const RowLoss::Sums sums = pass.kernel->replace(rows, weights, want_gradient);
+            if (pass.loss) parts[*pass.loss].add_(sums.loss);
+            if (pass.cross_entropy) parts[*pass.cross_entropy].add_(sums.cross_entropy);
+          },
+          true};
+}
+
+// In tiles that stay in cache: every term adds to a tile's gradient, which then takes the logits' place.
+ChunkLoss one_by_one(int64_t tile, const std::vector<LossTerm>& terms, std::vector<at::Tensor>& parts) {
+  return {[=, &terms, &parts, gradient_TV = at::Tensor()](LogitRows& rows, bool want_gradient) mutable {
     const int64_t count = rows.student_CV.size(0);
     if (want_gradient && !gradient_TV.defined())
       gradient_TV = at::empty({std::min(tile, count), rows.student_CV.size(1)}, rows.student_CV.options());
@@ -414,8 +428,24 @@ LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, con
       for (size_t i = 0; i < terms.size(); ++i) parts[i].add_(terms[i].loss(part, terms[i].weight, gradient));
       if (want_gradient) at::Tensor(part.student_CV).copy_(gradient);
     }
-  };
-  const Gradients gradients = walk(student, teacher, chunk_rows, {loss});
+  }};
+}
+
+}  // namespace
+
+LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, const TeacherSignal& signal,
+                                   const at::Tensor& labels_N, const std::vector<LossTerm>& terms,
+                                   int64_t chunk_rows) {
+  RECORD_USER_SCOPE("retort::linear_distill");
+  const Student student = make_student("linear_distill", h_ND, head, labels_N);
+  const TeacherSignal teacher = checked(signal, labels_N.size(0), head.weight_VD.size(0));
+  std::vector<at::Tensor> parts;
+  for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(head.weight_VD));
+  const OnePass pass(terms);
+  const Gradients gradients = walk(student, teacher, chunk_rows,
+                                   pass.kernel != nullptr && cuda::takes(head.weight_VD)
+                                       ? in_one_pass(pass, terms, parts)
+                                       : one_by_one(tile_rows(head.weight_VD), terms, parts));
   at::Tensor sum = zero_sum(head.weight_VD);
   for (size_t i = 0; i < terms.size(); ++i) sum.add_(parts[i], terms[i].weight);
   for (at::Tensor& part : parts) part = part.to(at::kFloat);

@@ -7,6 +7,8 @@
 #include <ATen/ATen.h>
 
 #include <functional>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "kernels/head.h"
@@ -17,9 +19,9 @@ inline constexpr int64_t kIgnoredLabel = -100;
 
 // In all of these h_ND and weights are f32 or bf16; labels_N are i64, and kIgnoredLabel leaves a row out: no
 // loss, no gradient. Logits, softmax and losses are f32. A gradient has its input's dtype; the weight's is
-// accumulated in f32 over chunks. chunk_rows 0: as many as fit 8 MiB of f32 logits on the CPU, from 512 to
-// 2048, and 2048 elsewhere. Sums are differentiable f32 scalars, which callers divide by a count of their
-// own; their gradients are made in the forward pass, and backward runs once.
+// accumulated in f32 over chunks. chunk_rows 0: as kernels/chunk_rows.h has it. Sums are differentiable f32
+// scalars, which callers divide by a count of their own; their gradients are made in the forward pass, and
+// backward runs once.
 
 // Sum over rows of -log softmax(logits)[label].
 at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const Head& head, const at::Tensor& labels_N,
@@ -56,7 +58,8 @@ struct TeacherSignal {
   at::Tensor places_N = {};  // i64: each row's place in the corpus, which names its random draws
 };
 
-// What a term of linear_distill sees: the chunk's valid rows, logits f32 and already softcapped.
+// What a term of linear_distill sees: the chunk's valid rows, logits f32 and already softcapped. Where a term replaces
+// the student's logits, they and the teacher's may be bf16, and rows of ignored labels are there too.
 struct LogitRows {
   at::Tensor student_CV;
   at::Tensor teacher_CV;     // [C, U] logits, or log p of a mixture; undefined without heads
@@ -70,9 +73,37 @@ struct LogitRows {
   }
 };
 
-// One loss on a chunk of rows: a pure function. Returns the sum over rows (f32 scalar, detached); when
-// `gradient_CV` is defined it ADDS scale * d(sum)/d(student logits) to it.
-using RowLoss = std::function<at::Tensor(const LogitRows& rows, double scale, at::Tensor& gradient_CV)>;
+// One loss on a chunk of rows, as one or two pure functions.
+struct RowLoss {
+  // The sum over rows (f32 scalar, detached); when `gradient_CV` is defined ADDS scale * d(sum)/d(student logits)
+  // to it.
+  using Add = std::function<at::Tensor(const LogitRows& rows, double scale, at::Tensor& gradient_CV)>;
+  // Where a kernel of the device makes the loss and cross-entropy beside it in one pass: the sums over rows of both,
+  // the latter's undefined where its weight is 0. With `want_gradient` that of weight * loss + cross_entropy * (-log
+  // q_label) takes the place of the student's logits.
+  struct Sums {
+    at::Tensor loss, cross_entropy;
+  };
+  struct Weights {
+    double loss = 1.0, cross_entropy = 0.0;
+  };
+  using Replace = std::function<Sums(const LogitRows& rows, const Weights& weights, bool want_gradient)>;
+
+  RowLoss() = default;
+  template <class F>
+  requires(std::is_constructible_v<Add, F> && !std::is_same_v<std::remove_cvref_t<F>, RowLoss>)
+      RowLoss(F&& function, Replace in_place = {})
+      : add(std::forward<F>(function)), replace(std::move(in_place)) {}
+
+  explicit operator bool() const { return static_cast<bool>(add); }
+  at::Tensor operator()(const LogitRows& rows, double scale, at::Tensor& gradient_CV) const {
+    return add(rows, scale, gradient_CV);
+  }
+
+  Add add = {};
+  Replace replace = {};
+  bool is_cross_entropy = false;
+};
 
 struct LossTerm {
   RowLoss loss;
@@ -85,7 +116,8 @@ struct LinearDistillResult {
 };
 
 // Sum over terms of weight * loss(student's logits, teacher's signal). The teacher's logits are made in the
-// same chunks.
+// same chunks. On a device one loss that has a kernel, alone or beside cross-entropy, reads both models' logits in
+// place, bf16 where both are; several go one after another, on f32 copies.
 LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, const TeacherSignal& teacher,
                                    const at::Tensor& labels_N, const std::vector<LossTerm>& terms,
                                    int64_t chunk_rows = 0);

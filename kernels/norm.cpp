@@ -4,6 +4,7 @@
 #include <ATen/record_function.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "core/error.h"
 #include "core/shape.h"
 #include "kernels/cpu/elements.h"
 #include "kernels/cuda_ops.h"
@@ -105,6 +106,35 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
   }
 };
 
+struct AddRmsNorm : torch::autograd::Function<AddRmsNorm> {
+  static variable_list forward(AutogradContext* context, const at::Tensor& x_ND,
+                               const at::Tensor& residual_ND, const at::Tensor& weight_D, double eps,
+                               bool unit_offset) {
+    const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, unit_offset);
+    at::Tensor sum, y, rstd_N;
+    if (x.is_cpu()) {
+      sum = (x + residual_ND).contiguous();
+      std::tie(y, rstd_N) = cpu_forward(sum, w, eps);
+    } else {
+      cuda::Ops::Added added = cuda::ops_for(x)->add_rms_norm(x, residual_ND.contiguous(), w, eps);
+      sum = added.sum_ND, y = added.y_ND, rstd_N = added.rstd_N;
+    }
+    context->save_for_backward({sum, weight_D, rstd_N});
+    context->saved_data["unit_offset"] = unit_offset;
+    return {sum, y};
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &sum = saved[0], dsum = gradients[0].contiguous(), dy = gradients[1].contiguous();
+    const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
+    auto [dx, dw] = sum.is_cpu() ? cpu_backward(dy, sum, w, saved[2])
+                                 : cuda::ops_for(sum)->rms_norm_backward(dy, sum, w, saved[2], dsum);
+    if (sum.is_cpu()) dx.add_(dsum);
+    return {dx, dx, dw.to(saved[1].scalar_type()), {}, {}};
+  }
+};
+
 // y, and mean and rstd, [2, N].
 std::pair<at::Tensor, at::Tensor> cpu_layer_norm(const at::Tensor& x, const at::Tensor& w,
                                                  const at::Tensor& b, double eps) {
@@ -171,6 +201,20 @@ at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double e
   check_shape("rms_norm", "weight_D", weight_D, {x_ND.size(-1)});
   if (cpu::has_loops(x_ND) || cuda::takes(x_ND)) return RmsNorm::apply(x_ND, weight_D, eps, unit_offset);
   return reference::rms_norm(x_ND, weight_D, eps, unit_offset);
+}
+
+AddedNorm add_rms_norm(const at::Tensor& x_ND, const at::Tensor& residual_ND, const at::Tensor& weight_D,
+                       double eps, bool unit_offset) {
+  RECORD_USER_SCOPE("retort::add_rms_norm");
+  check_shape("add_rms_norm", "weight_D", weight_D, {x_ND.size(-1)});
+  check(residual_ND.sizes() == x_ND.sizes(), "[add_rms_norm] residual_ND must be {}, got {}",
+        format_shape(x_ND.sizes()), format_shape(residual_ND.sizes()));
+  if (x_ND.scalar_type() == residual_ND.scalar_type() && (cpu::has_loops(x_ND) || cuda::takes(x_ND))) {
+    const variable_list out = AddRmsNorm::apply(x_ND, residual_ND, weight_D, eps, unit_offset);
+    return {out[0], out[1]};
+  }
+  const at::Tensor sum_ND = x_ND + residual_ND;
+  return {sum_ND, rms_norm(sum_ND, weight_D, eps, unit_offset)};
 }
 
 at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D,

@@ -11,6 +11,13 @@
 namespace retort::kernels {
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset = false);
+// x + residual, of one shape and dtype, and its rms_norm: one node, on a device one pass each way. On the CPU the bits of
+// the two one after the other.
+struct AddedNorm {
+  at::Tensor sum_ND, y_ND;
+};
+AddedNorm add_rms_norm(const at::Tensor& x_ND, const at::Tensor& residual_ND, const at::Tensor& weight_D,
+                       double eps, bool unit_offset = false);
 at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D,
                       double eps);
 

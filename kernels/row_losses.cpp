@@ -47,7 +47,7 @@ at::Tensor plain_forward_kl(const LogitRows& rows, double temperature, double sc
 }  // namespace
 
 RowLoss cross_entropy_rows() {
-  return [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+  const auto add = [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) -> at::Tensor {
     const at::Tensor& z = rows.student_CV;
     check_labels(rows.labels_C, z.size(1));
     if (const cuda::Ops* device = device_rows(rows))
@@ -61,6 +61,9 @@ RowLoss cross_entropy_rows() {
                                          end - begin, z.size(1));
     });
   };
+  RowLoss out(add, replacing("cross_entropy", {}));
+  out.is_cross_entropy = true;
+  return out;
 }
 
 at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
@@ -88,18 +91,17 @@ at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& label
 
 RowLoss forward_kl_rows(double temperature) {
   check<ConfigError>(temperature > 0, "[forward_kl] temperature must be > 0, got {}", temperature);
-  return [temperature](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
+  const cuda::RowTerms terms{.kind = cuda::RowLoss::kForwardKl, .temperature = temperature};
+  const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     check(rows.teacher_CV.defined(), "[forward_kl] needs a teacher's logits, got none");
-    if (device_rows(rows))
-      return device_divergence(
-          {.kind = cuda::RowLoss::kForwardKl, .weight = scale, .temperature = temperature}, rows,
-          gradient_CV);
+    if (device_rows(rows)) return device_divergence(terms, scale, rows, gradient_CV);
     if (!has_loops(rows, gradient_CV)) return plain_forward_kl(rows, temperature, scale, gradient_CV);
     return sum_divergence(
         cpu::cpu_table().forward_kl,
         {.temperature = static_cast<float>(temperature), .scale = static_cast<float>(scale)}, rows,
         gradient_CV);
   };
+  return RowLoss(add, replacing("forward_kl", terms));
 }
 
 }  // namespace retort::kernels

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/error.h"
 #include "kernels/cpu/elements.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/linear_loss.h"
@@ -65,12 +66,28 @@ inline const cuda::Ops* device_rows(const LogitRows& rows) {
 }
 
 // A loss of the student's first U columns against the teacher's, where device_rows().
-inline at::Tensor device_divergence(const cuda::RowTerms& terms, const LogitRows& rows,
+inline at::Tensor device_divergence(cuda::RowTerms terms, double scale, const LogitRows& rows,
                                     const at::Tensor& gradient_CV) {
+  terms.weight = scale;
   return device_rows(rows)
       ->add_row_losses(rows.student_CV, rows.teacher_CV.contiguous(), rows.labels_C.contiguous(), terms,
                        gradient_CV)
       .loss_C.sum();
+}
+
+// The in-place form of such a loss, named for errors, or of cross-entropy alone.
+inline RowLoss::Replace replacing(const char* name, const cuda::RowTerms& terms) {
+  return [=](const LogitRows& rows, const RowLoss::Weights& weights, bool want_gradient) -> RowLoss::Sums {
+    check(rows.teacher_CV.defined() || terms.kind == cuda::RowLoss::kNone,
+          "[{}] needs a teacher's logits, got none", name);
+    cuda::RowTerms weighted = terms;
+    weighted.weight = weights.loss, weighted.cross_entropy = weights.cross_entropy;
+    const cuda::RowSums sums = cuda::ops_for(rows.student_CV)
+                                   ->row_losses(rows.student_CV, rows.teacher_CV, rows.labels_C.contiguous(),
+                                                weighted, want_gradient);
+    const auto total = [](const at::Tensor& x_C) { return x_C.defined() ? x_C.sum() : x_C; };
+    return {total(sums.loss_C), total(sums.cross_entropy_C)};
+  };
 }
 
 // The sum of a loop of kernels/cpu/table.h that compares the student's first U columns with the teacher's. Of

@@ -8,6 +8,8 @@
 // Source: Anshumann et al. 2025 (arXiv 2503.16870), section 3, for the rest as one ghost token.
 #pragma once
 
+#include <functional>
+
 #include "kernels/linear_loss.h"
 
 namespace retort::kernels {
@@ -19,5 +21,8 @@ namespace retort::kernels {
 // and f64 for tests. Throws ShapeError.
 at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& labels, double temperature,
                                 double scale, at::Tensor& gradient_CV);
+
+// As a term, with labels that follow from a chunk's rows: the cache's, or the teacher's logits', f32 or bf16.
+RowLoss sparse_rows(std::function<SparseLabels(const LogitRows&)> labels_of, double temperature);
 
 }  // namespace retort::kernels

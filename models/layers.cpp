@@ -16,6 +16,17 @@ at::Tensor Norm::operator()(const at::Tensor& x) const {
               : kernels::rms_norm(x, weight->working, eps, unit_offset);
 }
 
+namespace {
+
+// The residual stream with a branch's part, and its norm.
+kernels::AddedNorm added_norm(const Norm& norm, const at::Tensor& x, const at::Tensor& branch) {
+  if (!norm.bias) return kernels::add_rms_norm(x, branch, norm.weight->working, norm.eps, norm.unit_offset);
+  const at::Tensor sum = x + branch;
+  return {sum, norm(sum)};
+}
+
+}  // namespace
+
 Parameter* Scope::tensor(const std::string& name, at::IntArrayRef shape, Role role, int64_t depth) const {
   if (owner_ == prefix_) return &parameters_.add(prefix_ + name, shape, role, depth);
   parameters_.alias(prefix_ + name, owner_ + name);
@@ -138,8 +149,8 @@ at::Tensor Layers::attention(int64_t n, const at::Tensor& x_BTD, const LayerCall
   return spec_.post_norms ? layer.attn_post_norm(sum_BTD) : sum_BTD;
 }
 
-at::Tensor Layers::feed_forward(const Layer& layer, const at::Tensor& x_BTD) const {
-  const at::Tensor h_BTD = layer.ffn_norm(x_BTD).to(layer.up.dtype());
+at::Tensor Layers::feed_forward(const Layer& layer, const at::Tensor& normed_BTD) const {
+  const at::Tensor h_BTD = normed_BTD.to(layer.up.dtype());
   const auto activated = [&] {
     if (spec_.ffn == FfnKind::kGelu) return kernels::gelu_tanh(layer.up(h_BTD));
     const at::Tensor gate_BTF = layer.gate(h_BTD), up_BTF = layer.up(h_BTD);
@@ -155,8 +166,9 @@ at::Tensor Layers::feed_forward(const Layer& layer, const at::Tensor& x_BTD) con
 
 at::Tensor Layers::run(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const {
   if (call.reads) call.reads->forward(n + 1);
-  const at::Tensor y_BTD = x_BTD + attention(n, x_BTD, call);
-  const at::Tensor out_BTD = y_BTD + feed_forward(layers_[static_cast<size_t>(n)], y_BTD);
+  const Layer& layer = layers_[static_cast<size_t>(n)];
+  const auto [y_BTD, normed_BTD] = added_norm(layer.ffn_norm, x_BTD, attention(n, x_BTD, call));
+  const at::Tensor out_BTD = y_BTD + feed_forward(layer, normed_BTD);
   if (call.reads) call.reads->backward(n + 1, out_BTD);
   if (LayerTap* tap = call.tap(n)) tap->h_BTD = out_BTD;
   return out_BTD;

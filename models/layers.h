@@ -78,7 +78,7 @@ class Layers {
   Layer declare(Parameters& parameters, const std::string& prefix, int64_t n, int64_t depth) const;
   const kernels::RopeTables& rope_tables(int64_t n, const LayerCall& call) const;
   at::Tensor attention(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const;
-  at::Tensor feed_forward(const Layer& layer, const at::Tensor& x_BTD) const;
+  at::Tensor feed_forward(const Layer& layer, const at::Tensor& normed_BTD) const;
 
   DecoderSpec spec_;
   std::vector<Layer> layers_;                          // executed

@@ -5,6 +5,7 @@
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
+#include "kernels/product_sum.h"
 #include "plan/gradient_flow.h"
 
 namespace retort::plan {
@@ -141,12 +142,9 @@ class Step {
            teacher.gathered.at_once.bytes(element);
   }
   void add_teachers(Memory& m) const {
-    const double chunk = real(chunk_rows(w_.head.columns, w_.batch.tokens()));
-    for (const TeacherLoad& one : w_.teachers) {
-      const double columns = std::min(one.columns, w_.head.columns);
-      m.teacher += kF32 * tokens_ * one.width + chunk * columns * (one.bf16 ? 2 + kF32 : kF32);
-    }
-    if (w_.teachers.size() > 1) m.teacher += chunk * w_.head.columns * kF32;  // the mixture
+    add_teachers_states(m);
+    const kernels::LogitShape shape = logits_of(w_);
+    m.teacher += real(shape.rows(w_.batch.tokens()) * shape.teacher_bytes());
   }
 
   // `held`: gradients of earlier micro-batches.
@@ -161,18 +159,18 @@ class Step {
   Memory loss(double held) const {
     Memory m = base();
     const Head& h = w_.head;
-    const double chunk = real(chunk_rows(h.columns, w_.batch.tokens())), logits = chunk * h.columns;
+    const kernels::LogitShape shape = logits_of(w_);
+    const double chunk = real(shape.rows(w_.batch.tokens())), logits = chunk * h.columns;
     m.states.gradients += held + head_gradient();
     m.states.working += whole_groups();
     m.activations = tokens_ * w_.kept;
-    double a_logit = e_;
-    if (w_.distills && w_.bf16) a_logit += kF32 + 2;  // as f32, and the gradient in the product's dtype
-    if (h.softcap && w_.bf16 && !w_.distills) a_logit += kF32 + 2;
-    if (h.softcap) a_logit += 2 * kF32;
-    m.head = logits * a_logit + tokens_ * h.width * (e_ + kF32 + (w_.bf16 ? 2 : 0));
-    if (w_.bf16 && h.trained)
-      m.head += e_ * h.columns * h.width;  // a chunk's product before it joins the sum
-    if (w_.distills)
+    double more = h.softcap ? 2 * kF32 : 0;                     // its slope
+    if (w_.bf16 && !shape.as_they_are()) more += w_.element();  // the gradient, in the product's dtype
+    m.head = chunk * real(shape.student_bytes()) + logits * more +
+             tokens_ * h.width * (e_ + kF32 + (w_.bf16 ? 2 : 0));
+    if (w_.bf16 && h.trained && !w_.on_device)  // widened for the weight's gradient
+      m.head += kF32 * (chunk * h.width + std::min(logits, real(kernels::products::kPanel)));
+    if (w_.distills && !w_.on_device)
       m.head += std::min(chunk, std::max(16.0, real(1 << 20) / (kF32 * h.columns))) * h.columns * kF32;
     add_teachers(m);
     return m;

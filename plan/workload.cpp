@@ -26,9 +26,15 @@ double rotary_bytes(const models::DecoderSpec& spec) {
 
 }  // namespace
 
-int64_t chunk_rows(double columns, int64_t rows) {
-  const auto fitting = static_cast<int64_t>((int64_t{8} << 20) / (4 * std::max(1.0, columns)));
-  return std::min(std::clamp<int64_t>(fitting, 512, 2048), std::max<int64_t>(rows, 1));
+kernels::LogitShape logits_of(const Workload& work) {
+  const Head& h = work.head;
+  kernels::LogitShape out{{static_cast<int64_t>(h.columns), work.bf16, h.softcap},
+                          {},
+                          work.on_device || !work.distills,
+                          work.on_device};
+  for (const TeacherLoad& one : work.teachers)
+    out.teachers.push_back({static_cast<int64_t>(std::min(one.columns, h.columns)), one.bf16, one.softcap});
+  return out;
 }
 
 Workload workload_of(models::Model& model, const Batch& batch, const Precision& precision) {
@@ -58,6 +64,7 @@ TeacherLoad teacher_of(const models::Model& teacher, bool bf16) {
           .width = head.width,
           .columns = head.columns,
           .bf16 = bf16,
+          .softcap = head.softcap,
           .forward = forward_bytes_a_token(teacher, bf16)};
 }
 

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kernels/chunk_rows.h"
 #include "models/model.h"
 #include "plan/backward_pass.h"
 #include "plan/gathered.h"
@@ -34,7 +35,8 @@ struct TeacherLoad {
   double weights = 0;  // bytes
   double width = 0, columns = 0;
   bool bf16 = false;
-  double forward = 0;  // bytes a token of its forward pass
+  bool softcap = false;
+  double forward = 0;      // bytes a token of its forward pass
   Gathered gathered = {};  // where ranks divide its weights
 };
 
@@ -47,6 +49,7 @@ struct Workload {
   Batch batch;
   std::vector<TeacherLoad> teachers;  // live ones
   bool bf16 = false;
+  bool on_device = false;     // its kernels make the loss: of one kind, alone or beside cross-entropy
   bool on_grid = false;       // working weights are values of a grid, not the masters
   bool distills = false;      // the loss compares with a teacher, live or cached
   double labels = 0;          // of a cache, a token
@@ -70,7 +73,7 @@ struct Precision {
 Workload workload_of(models::Model& model, const Batch& batch, const Precision& precision);
 TeacherLoad teacher_of(const models::Model& teacher, bool bf16);
 
-// Rows of logits that exist at once (kernels/linear_loss.h).
-int64_t chunk_rows(double columns, int64_t rows);
+// The logits that the loss makes.
+kernels::LogitShape logits_of(const Workload& work);
 
 }  // namespace retort::plan

@@ -283,6 +283,7 @@ std::optional<TrainPlan> plan_train(const Recipe& recipe, const Stage& stage, in
       .layers = spec->layers,
       .batch_tokens = data.batch_tokens};
   out.policy = plan::policy_of(stage.get<ParallelOptions>().shard);
+  out.work.on_device = !device.shared;
   out.work.validates = !data.validation.empty();
   out.work.starts_whole = !starts_divided(stage);
   if (!add_teachers(recipe, stage, *spec, out)) return std::nullopt;

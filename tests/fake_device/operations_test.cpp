@@ -6,6 +6,7 @@
 #include "kernels/activation.h"
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
+#include "kernels/divergences.h"
 #include "kernels/embedding.h"
 #include "kernels/linear_loss.h"
 #include "kernels/norm.h"
@@ -55,6 +56,28 @@ TEST(OnDevice, NormsMatchFp64) {
           "layer_norm", there([](const Tensors& t) { return layer_norm(t[0], t[1], t[2], 1e-5); }),
           [](const Tensors& t) { return reference::layer_norm(t[0], t[1], t[2], 1e-5); }, inputs, dtype);
     }
+}
+
+// The residual stream's sum and its norm are one launch; the gradients of both arrive.
+TEST(OnDevice, ASumAndItsNormAreOneLaunch) {
+  const Tensors inputs{normal({2, 5, 64}, 1), normal({2, 5, 64}, 2), normal({64}, 3)};
+  for (const at::ScalarType dtype : kDtypes)
+    expect_as_good(
+        "add_rms_norm", there([](const Tensors& t) {
+          const AddedNorm added = add_rms_norm(t[0], t[1], t[2], 1e-5);
+          return at::stack({added.sum_ND, added.y_ND});
+        }),
+        [](const Tensors& t) {
+          const at::Tensor sum = t[0] + t[1];
+          return at::stack({sum, reference::rms_norm(sum, t[2], 1e-5, false)});
+        },
+        inputs, dtype);
+  Tensors leaves;
+  for (const at::Tensor& x : inputs) leaves.push_back(x.to(fake_device(), at::kFloat).requires_grad_());
+  const Watch watch;
+  const AddedNorm added = add_rms_norm(leaves[0], leaves[1], leaves[2], 1e-5);
+  EXPECT_EQ(watch.traffic().launches, 1);
+  EXPECT_TRUE(watch.traffic().operators.empty());
 }
 
 TEST(OnDevice, GatesMatchFp64) {
@@ -165,8 +188,48 @@ TEST(OnDevice, EveryLossOnRowsMatchesFp64) {
     if (std::count(spec.parameters.begin(), spec.parameters.end(), "temperature")) options.temperature = 2.0;
     expect_losses(spec.name, {{spec.make(options), 0.75}});
     expect_losses(spec.name + " beside cross-entropy",
+                  {{spec.make(options), 0.75}, {cross_entropy_rows(), 0.25}});
+    expect_losses(spec.name + " beside cross-entropy, capped",
                   {{cross_entropy_rows(), 0.25}, {spec.make(options), 0.75}}, 5.0);
   }
+}
+
+TEST(OnDevice, SeveralLossesOnRowsMatchFp64) {
+  const LossTerm kl{forward_kl_rows(2.0), 0.5}, mse{logit_mse_rows(), 0.25},
+      cross_entropy{cross_entropy_rows(), 0.25};
+  expect_losses("two with a teacher", {kl, mse});
+  expect_losses("two beside cross-entropy", {kl, cross_entropy, mse});
+  expect_losses("cross-entropy without weight", {kl, {cross_entropy_rows(), 0.0}});
+  expect_losses("cross-entropy alone", {cross_entropy});
+}
+
+// A loss with a teacher, alone or beside cross-entropy, is one launch a chunk, and no chunk's logits or gradient is copied.
+TEST(OnDevice, OneKernelReadsBothModelsBf16Logits) {
+  const Problem p;
+  const auto on = [](const at::Tensor& x) { return x.to(fake_device(), at::kBFloat16); };
+  const at::Tensor h = on(p.h_ND).requires_grad_(), w = on(p.weight_VD).requires_grad_(),
+                   teacher_h = on(p.teacher_ND), teacher_w = on(p.teacher_UD),
+                   labels = p.labels_N.to(fake_device());
+  const auto traffic = [&](const std::vector<LossTerm>& terms, int64_t chunk) {
+    const Watch watch;
+    linear_distill(h, {w}, {.heads = {{teacher_h, {teacher_w}}}}, labels, terms, chunk);
+    return watch.traffic();
+  };
+  for (const RowLoss& loss : {forward_kl_rows(2.0), divergence_rows(Divergence::kReverseKl, 1.0),
+                              divergence_rows(Divergence::kAdaptiveKl, 1.0), logit_mse_rows()})
+    for (const std::vector<LossTerm>& terms :
+         {std::vector<LossTerm>{{loss}}, {{cross_entropy_rows(), 0.5}, {loss, 0.5}}}) {
+      Traffic whole = traffic(terms, 23), chunks = traffic(terms, 8);
+      EXPECT_EQ(whole.launches, 1);
+      EXPECT_EQ(chunks.launches, 3);
+      EXPECT_EQ(chunks.operators["aten::copy_"], whole.operators["aten::copy_"]) << "of sums";
+      EXPECT_EQ(chunks.operators["aten::mm.out"], 3 * 3) << "logits of both, the states' gradient";
+      EXPECT_EQ(chunks.operators["aten::mm.dtype_out"], 1);
+      EXPECT_EQ(chunks.operators["aten::addmm.dtype_out"], 2);
+      EXPECT_EQ(chunks.operators["aten::zero_"] + chunks.operators["aten::fill_.Scalar"],
+                whole.operators["aten::zero_"] + whole.operators["aten::fill_.Scalar"])
+          << "no gradient is cleared";
+    }
 }
 
 TEST(OnDevice, CrossEntropyOfAHeadMatchesTheCpu) {
@@ -192,6 +255,20 @@ TEST(OnDevice, CrossEntropyOfAHeadMatchesTheCpu) {
         EXPECT_LE(relative_error(got[i], want[i]), (dtype == at::kFloat ? 80 : 2) * unit);
     }
   }
+}
+
+// Over integers, and labels of probability 0, the weight's gradient is a sum that f32 holds and its chunks' sums in bf16
+// are not: it is rounded once.
+TEST(OnDevice, AWeightsGradientIsRoundedOnce) {
+  const at::Tensor integers = (normal({512, 65}, 1) * 100).round().clamp(-127, 127);
+  integers.select(1, 0).fill_(127);
+  const at::Tensor weight = at::zeros({2, 65}, at::kBFloat16), sum = integers.sum(0);
+  weight.select(1, 0).copy_(at::tensor({1.0, -1.0}));
+  const at::Tensor w = weight.to(fake_device()).requires_grad_();
+  linear_cross_entropy(integers.to(fake_device(), at::kBFloat16), w,
+                       at::ones({512}, at::kLong).to(fake_device()), 64)
+      .backward();
+  EXPECT_TRUE(same_bits(w.grad().cpu(), at::stack({sum, -sum}).to(at::kBFloat16)));
 }
 
 // --- updates

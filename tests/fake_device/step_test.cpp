@@ -109,6 +109,9 @@ const std::set<std::string> kAllowed = {
     // products, and the table's rows
     "aten::mm.out",
     "aten::addmm.out",
+    // the head's gradient: of bf16 into f32
+    "aten::mm.dtype_out",
+    "aten::addmm.dtype_out",
     "aten::bmm.out",
     "aten::index_select",
     // attention: one kernel of LibTorch's on CUDA, which PrivateUse1 gets in pieces

@@ -45,6 +45,21 @@ TEST(LinearCrossEntropy, MatchesFp64InBf16) {
                  {normal({123, 64}, 1), normal({257, 64}, 2, 0.3)}, at::kBFloat16);
 }
 
+// Labels of probability 0: the logits' gradients are 1 and -1. Over integers the weight's gradient is then an integer
+// that f32 holds, made of chunks' sums that bf16 does not: it is rounded once, to its own dtype.
+TEST(LinearCrossEntropy, RoundsAWeightsGradientOnce) {
+  const at::Tensor integers = (normal({512, 65}, 1) * 100).round().clamp(-127, 127);
+  integers.select(1, 0).fill_(127);
+  const at::Tensor labels = at::ones({512}, at::kLong), sum = integers.sum(0),
+                   weight = at::zeros({2, 65}, at::kBFloat16);
+  weight.select(1, 0).copy_(at::tensor({1.0, -1.0}));
+  const at::Tensor h = integers.to(at::kBFloat16), w = weight.requires_grad_(true);
+  const at::Tensor of_loss = linear_cross_entropy(h, w, labels, 64),
+                   of_terms = linear_distill(h, w, {}, labels, {{cross_entropy_rows(), 1.0}}, 64).sum;
+  for (const at::Tensor& loss : {of_loss, of_terms})
+    EXPECT_TRUE(same_bits(torch::autograd::grad({loss}, {w})[0], at::stack({sum, -sum}).to(at::kBFloat16)));
+}
+
 TEST(LinearCrossEntropy, KeepsEachGradientsOwnDtype) {
   const at::Tensor labels = random_labels(20, 31, 7);
   const at::Tensor h = normal({20, 8}, 1).to(at::kFloat).requires_grad_(true);

@@ -65,6 +65,27 @@ TEST(RmsNorm, NamesAWrongWeight) {
   EXPECT_THROW(rms_norm(at::zeros({2, 8}), at::zeros({7}), kEps), ShapeError);
 }
 
+// One node for a sum and its norm: the bits of the two, values and gradients.
+TEST(AddRmsNorm, IsTheSumAndItsNorm) {
+  const Operation one = [](const Tensors& t) {
+    const AddedNorm added = add_rms_norm(t[0], t[1], t[2], kEps, true);
+    return at::stack({added.sum_ND, added.y_ND});
+  };
+  const Operation two = [](const Tensors& t) {
+    const at::Tensor sum = t[0] + t[1];
+    return at::stack({sum, rms_norm(sum, t[2], kEps, true)});
+  };
+  const Tensors inputs{normal({3, 41, 24}, 1), normal({3, 41, 24}, 2), normal({24}, 3)};
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
+    const Outcome got = run(one, inputs, dtype), want = run(two, inputs, dtype);
+    EXPECT_TRUE(same_bits(got.value, want.value));
+    for (size_t i = 0; i < inputs.size(); ++i)
+      EXPECT_TRUE(same_bits(got.gradients[i], want.gradients[i])) << toString(dtype) << " input " << i;
+  }
+  expect_thread_independent(one, inputs);
+  EXPECT_THROW(add_rms_norm(inputs[0], inputs[1].narrow(0, 0, 1), inputs[2], kEps), ShapeError);
+}
+
 TEST(LayerNorm, MatchesFp64OnOddShapes) {
   for (int64_t n : {1, 5, 123, 1025})
     for (int64_t d : {1, 7, 64, 123, 256})
