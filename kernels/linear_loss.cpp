@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/bf16_product.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/row_losses.h"
 #include "kernels/row_sums.h"
@@ -61,7 +62,7 @@ class HeadProduct {
 
   at::Tensor operator()(const at::Tensor& h_CD) {
     at::Tensor logits = product_.narrow(0, 0, h_CD.size(0));
-    at::mm_out(logits, h_CD, head_.weight_VD.t());
+    product_out(logits, h_CD, head_.weight_VD.t());
     if (logits_.defined()) logits = logits_.narrow(0, 0, h_CD.size(0)).copy_(logits);
     head_.cap(logits);
     return logits;
@@ -96,11 +97,11 @@ class ValidRows {
   // out = a b for these rows of `out`.
   void multiply_into(at::Tensor& out_ND, int64_t begin, const at::Tensor& a, const at::Tensor& b) const {
     if (!all_) {
-      out_ND.index_copy_(0, valid_M_.narrow(0, begin, a.size(0)), at::mm(a, b));
+      out_ND.index_copy_(0, valid_M_.narrow(0, begin, a.size(0)), product(a, b));
       return;
     }
     at::Tensor rows = out_ND.narrow(0, begin, a.size(0));
-    at::mm_out(rows, a, b);
+    product_out(rows, a, b);
   }
 
  private:
@@ -166,7 +167,7 @@ at::Tensor softcap_slope(const at::Tensor& capped, double softcap) {
 void accumulate_weight(at::Tensor& sum_VD, const at::Tensor& gradient_CV, const at::Tensor& h_CD) {
   const at::Tensor transposed = gradient_CV.t();
   if (gradient_CV.scalar_type() != at::kFloat) {
-    const at::Tensor product = at::mm(transposed, h_CD);
+    const at::Tensor product = kernels::product(transposed, h_CD);
     sum_VD.defined() ? sum_VD.add_(product) : sum_VD = product.to(at::kFloat);
   } else if (sum_VD.defined()) {
     sum_VD.addmm_(transposed, h_CD);
