@@ -165,7 +165,8 @@ double status_mib(const std::string& key) {
   fail<IoError>("[bench_step] /proc/self/status has no {}", key);
 }
 
-// GF/s of the products that kernels/cpu_tuning.h measures, the best of 0.2 s, but by CPU time: a busy neighbour takes turns.
+// GF/s of LibTorch's products of the shape that kernels/cpu_tuning.h measures, the best of 0.2 s, but by CPU time: a
+// busy neighbour takes turns.
 double ceiling(at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
   const at::Tensor a = at::ones({1024, 256}, dtype), b = at::ones({1024, 256}, dtype);
@@ -186,10 +187,10 @@ void serve(const Case& of, const Path& path, at::ScalarType dtype) {
   for (std::string line; std::getline(std::cin, line);) {
     if (line == "step") {
       double loss = 0;
-      const double gflops = ceiling(dtype);
+      const double gflops = ceiling(dtype), f32_gflops = ceiling(at::kFloat);
       const bench::Times times = bench::time_once([&] { loss = training.step(); });
-      fmt::print(R"({{"cpu": {}, "wall": {}, "loss": {}, "ceiling": {}}})", times.cpu_ms, times.wall_ms, loss,
-                 gflops);
+      fmt::print(R"({{"cpu": {}, "wall": {}, "loss": {}, "ceiling": {}, "f32_ceiling": {}}})", times.cpu_ms,
+                 times.wall_ms, loss, gflops, f32_gflops);
     } else if (line.starts_with("check ")) {
       fmt::print(R"({{"loss": {}}})", training.check(line.substr(6)));
     } else {

@@ -13,6 +13,7 @@ CpuFeatures cpu_features() {
   for (std::string line; std::getline(info, line) && (flags.empty() || out.model.empty());) {
     const auto colon = line.find(": ");
     if (colon == std::string::npos) continue;
+    if (line.starts_with("vendor_id")) out.intel = line.substr(colon + 2) == "GenuineIntel";
     if (line.starts_with("model name")) out.model = line.substr(colon + 2);
     if (!line.starts_with("flags")) continue;
     std::istringstream words(line.substr(colon + 2));
@@ -23,6 +24,7 @@ CpuFeatures cpu_features() {
   out.fma = has("fma");
   out.avx512 = has("avx512f") && has("avx512bw") && has("avx512dq") && has("avx512vl");
   out.avx512_bf16 = out.avx512 && has("avx512_bf16");
+  out.avx512_fp16 = out.avx512 && has("avx512_fp16");
   out.amx_bf16 = has("amx_bf16");
   return out;
 }

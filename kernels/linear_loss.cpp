@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "kernels/bf16_product.h"
 #include "kernels/chunk_rows.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/product_sum.h"
@@ -65,7 +66,7 @@ class HeadProduct {
 
   at::Tensor operator()(const at::Tensor& h_CD) {
     at::Tensor logits = product_.narrow(0, 0, h_CD.size(0));
-    at::mm_out(logits, h_CD, head_.weight_VD.t());
+    product_out(logits, h_CD, head_.weight_VD.t());
     if (logits_.defined()) logits = logits_.narrow(0, 0, h_CD.size(0)).copy_(logits);
     head_.cap(logits);
     return logits;
@@ -100,11 +101,11 @@ class ValidRows {
   // out = a b for these rows of `out`.
   void multiply_into(at::Tensor& out_ND, int64_t begin, const at::Tensor& a, const at::Tensor& b) const {
     if (!all_) {
-      out_ND.index_copy_(0, valid_M_.narrow(0, begin, a.size(0)), at::mm(a, b));
+      out_ND.index_copy_(0, valid_M_.narrow(0, begin, a.size(0)), product(a, b));
       return;
     }
     at::Tensor rows = out_ND.narrow(0, begin, a.size(0));
-    at::mm_out(rows, a, b);
+    product_out(rows, a, b);
   }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "kernels/bf16_product.h"
 #include "kernels/embedding.h"
 #include "kernels/thin_product.h"
 #include "models/moved_codes.h"
@@ -37,12 +38,12 @@ struct CodesProduct : torch::autograd::Function<CodesProduct> {
   }
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, int64_t weight) {
     ctx->saved_data["weight"] = weight;
-    return at::linear(x, values(weight, x));
+    return kernels::linear_product(x, values(weight, x), {});
   }
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const at::Tensor& gradient = gradients[0];
     const int64_t weight = ctx->saved_data["weight"].toInt();
-    return {at::matmul(gradient, values(weight, gradient)), at::Tensor()};
+    return {kernels::linear_product(gradient, values(weight, gradient).t(), {}), at::Tensor()};
   }
 };
 
@@ -72,7 +73,7 @@ at::Tensor Linear::product(const at::Tensor& x, const at::Tensor& b) const {
     return b.defined() ? y + b : y;
   }
   const at::Tensor w = weight->codes ? made_values(*weight, dtype()) : weight->working;
-  return kernels::is_thin(x, w) ? thin(x, w, b) : at::linear(x, w, b);
+  return kernels::is_thin(x, w) ? thin(x, w, b) : kernels::linear_product(x, w, b);
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {

@@ -36,7 +36,7 @@ double product_of(const at::Tensor& a, const at::Tensor& b) {
 // Of products: what the others compute is small beside it.
 double flops_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
   const bool sum = name == "aten::addmm" || name == "aten::baddbmm";
-  if (!sum && name != "aten::mm" && name != "aten::bmm") return 0;
+  if (!sum && name != "aten::mm" && name != "aten::bmm" && name != "retort::bf16_product") return 0;
   const size_t first = sum ? 1 : 0;
   if (inputs.size() < first + 2 || !inputs[first].isTensor() || !inputs[first + 1].isTensor()) return 0;
   return product_of(inputs[first].toTensor(), inputs[first + 1].toTensor());

@@ -3,6 +3,7 @@
 // the scores only the log-sum-exp of each row is kept. Operands are first packed into dense f32: keys and
 // values also transposed, so that every product has its vectors along memory.
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/square.h"
 
 namespace retort::kernels::cpu::RETORT_ISA {
 
@@ -10,8 +11,6 @@ namespace {
 
 constexpr int64_t kBlock = 64;       // keys
 constexpr int64_t kQueryBlock = 32;  // fewer, because what the diagonal wastes grows with them
-
-int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Sizes of the packed operands.
 struct Layout {
@@ -39,27 +38,6 @@ void pack(const T* x, int64_t stride, int64_t rows, int64_t all_rows, int64_t co
       sweep(columns,
             [&](int64_t i, int, auto part) { Whole{}.put(out + i, part.get(x + r * stride + i) * scale); });
     for (int64_t i = r < rows ? round_up(columns, kLanes) : 0; i < width; i += kLanes) store(out + i, Vec{});
-  }
-}
-
-// Lanes kFrom, kFrom + 1, ... of two rows in turn.
-template <int kFrom, int... kLane>
-Vec interleaved(const Vec& a, const Vec& b, std::integer_sequence<int, kLane...>) {
-  return __builtin_shufflevector(a, b, (kFrom + kLane / 2 + kLane % 2 * kLanes)...);
-}
-
-// One square of kLanes: log2(kLanes) rounds of interleaving row i with row i + kLanes / 2.
-void transpose_square(Vec (&rows)[kLanes]) {
-  constexpr std::make_integer_sequence<int, kLanes> kAll;
-  for (int round = 1; round < kLanes; round *= 2) {
-    Vec next[kLanes];
-#pragma GCC unroll 8
-    for (int i = 0; i < kLanes / 2; ++i) {
-      next[2 * i] = interleaved<0>(rows[i], rows[i + kLanes / 2], kAll);
-      next[2 * i + 1] = interleaved<kLanes / 2>(rows[i], rows[i + kLanes / 2], kAll);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
   }
 }
 

@@ -17,6 +17,7 @@ const Table& table() {
     add_sparse_losses(t);
     add_attention(t);
     add_thin_product(t);
+    add_bf16_product(t);
     return t;
   }();
   return table;

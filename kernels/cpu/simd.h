@@ -52,6 +52,7 @@ static inline void store(Bf16* p, Vec v) {
   *reinterpret_cast<HalfVec*>(p) = __builtin_convertvector((kept >> 16) & 0xffff, HalfVec);
 }
 
+static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 
 // Pairwise over the lanes, always in the same order.
@@ -171,5 +172,6 @@ void add_divergences(Table& table);
 void add_sparse_losses(Table& table);
 void add_attention(Table& table);
 void add_thin_product(Table& table);
+void add_bf16_product(Table& table);
 
 }  // namespace retort::kernels::cpu::RETORT_ISA

@@ -41,6 +41,13 @@ struct SparseRows {
 
 constexpr int kThinRows = 8;
 
+// c[i, j] = sum_p a[i, p] b[p, j]. a and b have neighbours of a row or of a column together in memory: one of their
+// two strides is 1. Rows of c are dense.
+struct ProductShape {
+  int64_t rows, columns, depth;
+  int64_t a_row, a_column, b_row, b_column, c_row;
+};
+
 // Loops over elements of type T (float or Bf16).
 template <class T>
 struct ElementLoops {
@@ -98,6 +105,12 @@ struct Table {
   void (*sparse_cross_entropy)(const SparseRows& rows, const float* student, const int64_t* ids,
                                const float* weights, const float* rest, double* loss, float* gradient,
                                float* scratch);
+
+  // A block of a product of bf16 matrices, computed in f32: bias, one a column, may be null. Each sum runs over p in
+  // order, in runs of a fixed length. `scratch`: bf16_product_scratch floats.
+  void (*bf16_product)(const ProductShape& shape, const Bf16* a, const Bf16* b, const Bf16* bias, Bf16* c,
+                       float* scratch);
+  int64_t (*bf16_product_scratch)(const ProductShape& shape);
 
   int64_t (*attention_scratch)(const AttentionShape& shape, bool backward);
 

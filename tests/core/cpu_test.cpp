@@ -13,6 +13,7 @@ TEST(Cpu, AgreesWithTheCompilersOwnDetection) {
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   EXPECT_EQ(features.avx512, avx512);
+  EXPECT_EQ(features.intel, __builtin_cpu_is("intel") != 0);
   EXPECT_FALSE(features.model.empty());
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/square.h"
 
 namespace retort::kernels::cpu::avx2 {
 namespace {
@@ -91,6 +92,15 @@ TEST(Product, MultipliesEveryShape) {
               ASSERT_EQ(c[static_cast<size_t>(i * n + j)], expected) << m << " " << n << " " << depth;
             }
         }
+}
+
+TEST(Simd, TransposesASquare) {
+  Vec rows[kLanes];
+  for (int i = 0; i < kLanes; ++i)
+    for (int j = 0; j < kLanes; ++j) rows[i][j] = static_cast<float>(100 * i + j);
+  transpose_square(rows);
+  for (int i = 0; i < kLanes; ++i)
+    for (int j = 0; j < kLanes; ++j) EXPECT_EQ(rows[i][j], static_cast<float>(100 * j + i)) << i << " " << j;
 }
 
 }  // namespace
