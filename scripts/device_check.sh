@@ -32,6 +32,7 @@ lacking() {
 
 pack() {
   local build=build/device
+  mkdir -p build
   say "building in $build, for sm_90 and later"
   cmake -S . -B "$build" -G Ninja -DRETORT_CUDA=ON -DRETORT_MPI=OFF -DRETORT_PARQUET=OFF -DRETORT_NCCL=OFF \
     -DRETORT_CUDA_ARCHITECTURES="90a-real;80-virtual" ${RETORT_DEPS:+-DRETORT_DEPS="$RETORT_DEPS"} >"$build.log" 2>&1 ||
