@@ -1,7 +1,7 @@
 # libretort_cuda.so: what needs CUDA to be compiled, and what by it the program needs none of (core/cuda_plugin.h);
 # libretort_mpi.so likewise (comm/mpi.cpp).
 # The stamp that both carry changes with what they say to each other.
-set(plugin_headers kernels/cuda/plugin.h kernels/cuda/table.h kernels/gate.h comm/comm.h comm/device_comm.h comm/launch_watch.h comm/transport.h)
+set(plugin_headers kernels/cuda/plugin.h kernels/cuda/table.h kernels/device_graph.h kernels/gate.h comm/comm.h comm/device_comm.h comm/launch_watch.h comm/transport.h)
 list(TRANSFORM plugin_headers PREPEND ${CMAKE_SOURCE_DIR}/)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${plugin_headers})
 set(plugin_text)

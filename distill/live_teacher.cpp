@@ -7,6 +7,7 @@
 #include "core/host_tensor.h"
 #include "core/shape.h"
 #include "distill/divided_teacher.h"
+#include "train/micro_graph.h"
 
 namespace retort::distill {
 namespace {
@@ -53,6 +54,9 @@ class LiveTeacher final : public Teacher {
   LayerShape layers() const override { return {model_->layers(), model_->width()}; }
   int64_t vocabulary() const override { return model_->tokens(); }
   bool asked_together() const override { return divided_; }
+  std::string not_repeatable() const override {
+    return divided_ ? "ranks divide the teacher's weights" : train::not_repeatable(*model_);
+  }
 
  private:
   std::shared_ptr<models::Model> model_;

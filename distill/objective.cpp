@@ -90,6 +90,16 @@ class Distillation final : public train::Objective {
     return out;
   }
 
+  std::string not_repeatable() const override {
+    if (const std::string noise = noise_.not_repeatable(); !noise.empty()) return noise;
+    for (const Term& term : terms_) {
+      if (!term.on_layers.empty()) return term.name + " looks at hidden states";
+      if (losses().at(term.options.fn).reads == Reads::kDraws) return term.name + " draws on the host";
+      if (term.options.schedule) return "the weight of " + term.name + " follows the step";
+    }
+    return teacher_ ? teacher_->not_repeatable() : "";
+  }
+
   std::vector<std::string> part_names() const override {
     std::vector<std::string> names;
     for (const Term& term : terms_) names.push_back(term.name);

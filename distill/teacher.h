@@ -42,6 +42,8 @@ class Teacher {
   virtual LayerShape layers() const { return {}; }
   // Whether ranks divide its weights, so that all of them must ask it as often.
   virtual bool asked_together() const { return false; }
+  // As Objective::not_repeatable() (train/objective.h).
+  virtual std::string not_repeatable() const { return "the teacher's labels or weights come from the host"; }
   virtual int64_t vocabulary() const = 0;  // columns of its distributions, without padding
 };
 

@@ -19,6 +19,7 @@ class CrossEntropy final : public Objective {
     const at::Tensor sum = kernels::linear_cross_entropy(h_ND, head, batch.labels_BT.flatten());
     return {sum, {sum.detach()}};
   }
+  std::string not_repeatable() const override { return noise_.not_repeatable(); }
   std::vector<std::string> part_names() const override { return {"ce"}; }
 
  private:

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "data/batch_stream.h"
 
@@ -25,6 +26,9 @@ struct EmbeddingNoise {
 
   // [B, T, D] in f32 for embeddings of `width` channels, where the batch's tokens are; undefined without noise.
   at::Tensor operator()(const data::Batch& batch, int64_t width) const;
+  std::string not_repeatable() const {  // train/objective.h
+    return alpha == 0.0 ? "" : "noise on embeddings comes from the host";
+  }
 };
 
 // train/objective.h's, with the noise.

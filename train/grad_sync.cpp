@@ -51,7 +51,7 @@ struct GradSync::State {
   struct Hook final : torch::autograd::PostAccumulateGradHook {
     Hook(State& state, size_t index) : state(state), index(index) {}
     void operator()(const at::Tensor&) override {
-      if (state.under_way) state.arrive(index);
+      if (state.under_way || state.made != nullptr) state.arrive(index);
     }
     State& state;
     size_t index;
@@ -116,12 +116,16 @@ struct GradSync::State {
   // Takes entry i's gradient of this micro-batch, whether backward made one or not.
   void arrive(size_t i) {
     const at::NoGradGuard no_grad;
+    at::Tensor gradient = std::exchange(entries[i].working.mutable_grad(), at::Tensor());
+    made == nullptr ? take(i, std::move(gradient)) : made->push_back({i, std::move(gradient)});
+  }
+
+  void take(size_t i, at::Tensor gradient) {
     Entry& e = entries[i];
     check<InternalError>(!e.arrived,
                          "[grad_sync] {} got a second gradient in one micro-batch: call backward() once",
                          e.parameter->name);
     e.arrived = true;
-    at::Tensor gradient = std::exchange(e.working.mutable_grad(), at::Tensor());
     if (fingerprints_G.defined() && gradient.defined()) {
       const auto bits = gradient.element_size() == 2 ? at::kShort : at::kInt;
       fingerprints_G[*under_way].add_(gradient.contiguous().view({-1}).view(bits).sum());
@@ -157,7 +161,8 @@ struct GradSync::State {
       gradients;       // as all(): views of the buckets, or the local or scattered sums themselves
   size_t started = 0;  // buckets whose reduction has
   int64_t next = 0;    // micro-batch
-  std::optional<int64_t> under_way;  // micro-batch between begin and end
+  std::optional<int64_t> under_way;   // micro-batch between begin and end
+  std::vector<Made>* made = nullptr;  // where gradients go that belong to no micro-batch
   at::Tensor fingerprints_G;
 };
 
@@ -195,6 +200,32 @@ void GradSync::begin_micro_batch(int64_t index) {
     e.working.mutable_grad().reset();
   }
   s.under_way = index;
+}
+
+std::vector<GradSync::Made> GradSync::made_by(const std::function<void()>& pass) {
+  State& s = *state_;
+  check<InternalError>(!s.under_way && s.made == nullptr, "[grad_sync] a micro-batch is under way");
+  for (State::Entry& e : s.entries) e.working.mutable_grad().reset();
+  std::vector<Made> made;
+  s.made = &made;
+  try {
+    pass();
+  } catch (...) {
+    s.made = nullptr;
+    throw;
+  }
+  s.made = nullptr;
+  return made;
+}
+
+void GradSync::add_micro_batch(int64_t index, const std::vector<Made>& made) {
+  const at::NoGradGuard no_grad;
+  const bool others_follow = index + 1 < state_->micro_batches;
+  begin_micro_batch(index);
+  for (const Made& one : made)
+    state_->take(one.parameter,
+                 others_follow && one.gradient.defined() ? one.gradient.clone() : one.gradient);
+  end_micro_batch(index);
 }
 
 void GradSync::end_micro_batch(int64_t index) {

@@ -12,6 +12,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -40,6 +41,15 @@ class GradSync {
   // Before backward of micro-batch `index` of this rank. Clears `.grad`.
   void begin_micro_batch(int64_t index);
   void end_micro_batch(int64_t index);  // after it: what has no gradient by now counts as zeros
+  // A trained parameter's gradient as backward() made it.
+  struct Made {
+    size_t parameter;  // its place among those that are not frozen
+    at::Tensor gradient;
+  };
+  // What backward() in `pass` makes, between micro-batches, in its order. Nothing is added up.
+  std::vector<Made> made_by(const std::function<void()>& pass);
+  // In the place of begin, backward and end. What it was given may be other values when the next one is added.
+  void add_micro_batch(int64_t index, const std::vector<Made>& made);
   // Waits for the reductions. Element i is the gradient with respect to the rows of all()[i]->working that this rank
   // owns, contiguous f32; undefined for a frozen parameter. They are valid until the next begin_step(), the caller may change them in place,
   // and no two use the same memory.

@@ -46,6 +46,9 @@ class Objective {
   // Before the step's first micro-batch: for weights that follow the step. A pure function of it.
   virtual void begin_step(int64_t /*step*/) {}
   virtual LossSum operator()(models::Model& model, const data::Batch& batch) = 0;
+  // Why a call follows from more than the values of the batch's tensors and of weights, where those are, so that it cannot be
+  // repeated as a graph (train/micro_graph.h): it looks at the host, or at the step. "": it does not.
+  virtual std::string not_repeatable() const { return "an objective that looks at the host"; }
   virtual std::vector<std::string> part_names() const = 0;  // what metrics call the parts: "ce", "forward_kl"
   virtual Counted counted() const { return labels(); }
   // What metrics show for the parts, of their means over what is counted: a part may be of some of it only.

@@ -79,6 +79,7 @@ class BackwardFault {
   ~BackwardFault() {
     if (leaf_.defined()) leaf_.remove_hook(hook_);
   }
+  bool is_due() const { return leaf_.defined(); }
   BackwardFault(const BackwardFault&) = delete;
   BackwardFault& operator=(const BackwardFault&) = delete;
 
@@ -86,6 +87,21 @@ class BackwardFault {
   at::Tensor leaf_;
   unsigned hook_ = 0;
 };
+
+// nullptr where micro-batches are not to be repeated; the log hears what forbids it.
+kernels::CaptureGraph capture_of(const StepParts& parts) {
+  const at::Device device = models::device_of(parts.model.parameters());
+  const kernels::CaptureGraph capture = parts.graphs ? kernels::graphs_for(device) : nullptr;
+  if (capture == nullptr) return nullptr;
+  std::string why = parts.objective.not_repeatable();
+  if (why.empty()) why = not_repeatable(parts.model);
+  if (parts.owners != nullptr && parts.owners->gathered() != nullptr)
+    why = "each layer's weights are gathered when it comes to them";
+  if (why.empty()) return capture;
+  if (parts.log != nullptr)
+    parts.log->info("micro-batches are not repeated as graphs (train.graph): {}", why);
+  return nullptr;
+}
 
 // Cuts what one copy has brought: numbers before, then the figures of each micro-batch.
 std::vector<at::Tensor> figures_in(const at::Tensor& host, int64_t before, int64_t micro_batches) {
@@ -101,7 +117,13 @@ TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
       clip_norm_(clip_norm),
       trained_(parts.model.parameters(), parts.objective.learned()),
       sync_(trained_, parts.comm, micro_batches, models::kBucketBytes, parts.owners),
-      batches_(models::device_of(parts.model.parameters())) {}
+      batches_(models::device_of(parts.model.parameters())),
+      graphs_(
+          trained_, sync_,
+          [this](const data::Batch& batch, const at::Tensor& divisor) {
+            return forward_and_backward(batch, divisor);
+          },
+          capture_of(parts), parts.log) {}
 
 StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, double lr,
                          const StepLimits& limits) {
@@ -112,9 +134,11 @@ StepStats TrainStep::run(int64_t step, const std::vector<data::Batch>& given, do
   strike(InjectionPoint::kBeforeStep, step);
 
   models::Parameters& parameters = parts_.model.parameters();
-  if (parts_.map.begin_step(step))
+  if (parts_.map.begin_step(step)) {
+    graphs_.discard();
     parts_.owners == nullptr ? models::refresh_working(parameters, parts_.map)
                              : parts_.owners->refresh_all(parameters, parts_.map);
+  }
   const std::vector<data::Batch> batches = parts_.objective.prepare(parts_.model, step, given);
   batches_.send(batches);
 
@@ -168,15 +192,20 @@ TrainStep::Attempt TrainStep::attempt(StepStats stats, const StepLimits& limits)
 std::vector<at::Tensor> TrainStep::pass(int64_t step, double divisor) {
   std::vector<at::Tensor> figures;
   parts_.objective.begin_step(step);
+  graphs_.begin_step(divisor);
   for (int64_t g = 0; g < micro_batches_.each(); ++g) {
-    sync_.begin_micro_batch(g);
-    const LossSum loss = parts_.objective(parts_.model, batches_.take(static_cast<size_t>(g)));
+    const data::Batch batch = batches_.take(static_cast<size_t>(g));
     const BackwardFault fault(parts_, trained_, step);
-    (loss.sum / divisor).backward();
-    sync_.end_micro_batch(g);
-    figures.push_back(figures_of(loss));
+    figures.push_back(fault.is_due() ? graphs_.run_once(g, batch) : graphs_.run(g, batch));
   }
   return figures;
+}
+
+at::Tensor TrainStep::forward_and_backward(const data::Batch& batch, const at::Tensor& divisor) const {
+  const LossSum loss = parts_.objective(parts_.model, batch);
+  const at::Tensor one = at::ones(loss.sum.sizes(), loss.sum.options().requires_grad(false));
+  loss.sum.backward(one / divisor.to(loss.sum.scalar_type()));
+  return figures_of(loss);
 }
 
 // The faults that are due, of the middle one of the victims.

@@ -15,12 +15,14 @@
 
 #include "comm/comm.h"
 #include "core/inject.h"
+#include "core/log.h"
 #include "data/batch_copies.h"
 #include "data/batch_stream.h"
 #include "models/model.h"
 #include "models/weight_map.h"
 #include "train/grad_sync.h"
 #include "train/micro_batches.h"
+#include "train/micro_graph.h"
 #include "train/objective.h"
 #include "train/optimizer.h"
 #include "train/owners.h"
@@ -61,11 +63,15 @@ struct StepParts {
   comm::Comm& comm;
   Owners* owners = nullptr;     // nullptr: every rank owns all
   Injection* faults = nullptr;  // on purpose; nullptr: none
+  bool graphs = true;           // train/micro_graph.h, where they can be had
+  Log* log = nullptr;           // hears why not
 };
 
 class TrainStep {
  public:
   TrainStep(StepParts parts, int64_t micro_batches, double clip_norm);
+  TrainStep(const TrainStep&) = delete;
+  TrainStep& operator=(const TrainStep&) = delete;
   // `given`: this rank's G micro-batches of the step (train/micro_batches.h).
   StepStats run(int64_t step, const std::vector<data::Batch>& given, double lr,
                 const StepLimits& limits = {});
@@ -78,6 +84,7 @@ class TrainStep {
   };
   Attempt attempt(StepStats stats, const StepLimits& limits);
   std::vector<at::Tensor> pass(int64_t step, double divisor);
+  at::Tensor forward_and_backward(const data::Batch& batch, const at::Tensor& divisor) const;
   void strike(InjectionPoint point, int64_t step, const std::vector<at::Tensor>& victims = {}) const;
   std::vector<int> odd_ranks(const Attempt& first, const Attempt& second) const;
   void read_alone(const at::Tensor& verdict, const at::Tensor& figures_GK, StepStats& stats) const;
@@ -93,6 +100,7 @@ class TrainStep {
   Trained trained_;
   GradSync sync_;
   data::BatchCopies batches_;  // of this rank
+  MicroGraphs graphs_;
 };
 
 }  // namespace retort::train

@@ -20,6 +20,7 @@ struct TrainOptions {
   std::string init = "gpt2";
   double init_std = 0.0;
   double neftune = 0.0;  // EmbeddingNoise::alpha
+  bool graph = true;     // train/micro_graph.h, on a device
   OptimizerOptions optimizer;
   ScheduleOptions schedule;
   int64_t log_every = 10;          // steps

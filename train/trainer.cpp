@@ -71,6 +71,8 @@ Trainer::Trainer(TrainerParts parts, TrainOptions options, int64_t micro_batches
       saver_(parts_.files, parts_.ranges, parts_.step.comm, parts_.directory / kCheckpoints,
              options_.keep_checkpoints, options_.save) {
   RETORT_ASSERT(micro_batches > 0);
+  parts_.step.graphs = options_.graph;
+  parts_.step.log = &parts_.log;
 }
 
 TrainReport Trainer::run() {

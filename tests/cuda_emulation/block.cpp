@@ -5,6 +5,7 @@
 // number have fibers and shared memory of their own, so that a block races with its neighbour.
 #include <bit>
 #include <numeric>
+#include <utility>
 
 #include "tests/cuda_emulation/crew.h"
 #include "tests/cuda_emulation/schedule.h"
@@ -35,6 +36,7 @@ thread_local Crew* crew = nullptr;
 thread_local Thread* current = nullptr;
 thread_local int current_number = 0;
 char fence = 0;  // a gate of all threads
+thread_local const std::function<void(const Launch&)>* taker = nullptr;
 
 [[noreturn]] void report(Crew& c, const std::string& what) {
   const std::string text = "[emulation] " + what + ", in block " + name_of(c.threads[0]->view.block) +
@@ -322,6 +324,12 @@ void run_grid(const Grid& grid, Kernel kernel, const void* arguments, const Wher
   for (const std::unique_ptr<Crew>& c : machine->crews)
     if (c != nullptr) order_after_all(*c);
 }
+
+void launch(const Launch& launch) { taker == nullptr ? launch.run() : (*taker)(launch); }
+
+Taker::Taker(std::function<void(const Launch&)> take)
+    : take_(std::move(take)), before_(std::exchange(taker, &take_)) {}
+Taker::~Taker() { taker = before_; }
 
 int block_barrier(Gather gather, int predicate, const Where& where) {
   Thread& t = *current;

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "kernels/activation.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/device_graph.h"
 #include "tests/testing.h"
 
 namespace retort {
@@ -23,6 +24,11 @@ TEST(CudaPlugin, GivesItsKernels) {
   EXPECT_STREQ(ops.table().name, "emulated");
   const at::Tensor x = at::linspace(-3, 3, 120).view({3, 40}), u = at::linspace(1, 2, 120).view({3, 40});
   EXPECT_LE(testing::relative_error(ops.gate(kernels::Gate::kSilu, x, u), at::silu(x) * u), 0x1p-21);
+}
+
+TEST(CudaPlugin, IsAskedForGraphs) {
+  ASSERT_NE(kernels::graphs_for(at::kCUDA), nullptr);
+  EXPECT_THROW(kernels::graphs_for(at::kCUDA)(at::Device(at::kCUDA, 0), [] {}), std::runtime_error);
 }
 
 TEST(CudaPlugin, OneOfAnotherVersionIsRefusedByName) {

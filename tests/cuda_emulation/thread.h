@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <source_location>
 
 namespace retort::emulation {
@@ -63,5 +65,29 @@ struct Grid {
 using Kernel = void (*)(const void* arguments);
 // Runs every thread of every block; throws EmulationError (schedule.h).
 void run_grid(const Grid& grid, Kernel kernel, const void* arguments, const Where& where);
+
+// What a kernel launches: run at once, or by whoever takes the launches of this OS thread, any number of times.
+struct Launch {
+  Grid grid;
+  Kernel kernel;
+  std::shared_ptr<const void> arguments;  // `bytes` of them, as they were
+  size_t bytes;
+  Where where;
+  void run() const { run_grid(grid, kernel, arguments.get(), where); }
+};
+void launch(const Launch& launch);
+
+// While one lives, it takes them.
+class Taker {
+ public:
+  explicit Taker(std::function<void(const Launch&)> take);
+  ~Taker();
+  Taker(const Taker&) = delete;
+  Taker& operator=(const Taker&) = delete;
+
+ private:
+  std::function<void(const Launch&)> take_;
+  const std::function<void(const Launch&)>* before_;
+};
 
 }  // namespace retort::emulation

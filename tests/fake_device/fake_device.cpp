@@ -16,6 +16,8 @@
 
 #include "core/error.h"
 #include "kernels/cuda_ops.h"
+#include "tests/cuda_emulation/thread.h"
+#include "tests/fake_device/graph.h"
 #include "tests/fake_device/host_operator.h"
 #include "tests/fake_device/memory.h"
 #include "tests/fake_device/streams.h"
@@ -58,8 +60,10 @@ class On {
 
 struct Allocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
-    void* const at = Memory::get().allocate(bytes);
-    Streams::get().allocated(at, Streams::current(static_cast<c10::DeviceIndex>(current)));
+    const auto device = static_cast<c10::DeviceIndex>(current);
+    Graph* const graph = Graph::under_way(device);
+    void* const at = Memory::get().allocate(bytes, graph == nullptr ? nullptr : &graph->pool());
+    Streams::get().allocated(at, graph == nullptr ? Streams::current(device) : graph->home());
     return {at, at, &release, fake_device(current)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
@@ -184,6 +188,8 @@ at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::op
 
 void wait_for(const at::Tensor& x) { Streams::get().host_waits(Streams::current(x.device().index())); }
 
+constexpr const char* kHostReads = "the host reads what it makes";
+
 void copy_on_host(const at::Tensor& from, const at::Tensor& to) {
   const at::AutoDispatchBelowADInplaceOrView below;
   at::Tensor out = on_device(to) ? on_host(to) : to;
@@ -191,6 +197,8 @@ void copy_on_host(const at::Tensor& from, const at::Tensor& to) {
 }
 
 void upload(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
+  Streams::get().refuse_if_captured(Streams::current(to.device().index()),
+                                    "it copies from memory of the host's");
   const bool ahead = non_blocking && from.is_pinned() && Streams::current(to.device().index()).id() != 0;
   count([&](Traffic& t) {
     ++t.to_device;
@@ -208,10 +216,13 @@ at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_bloc
     upload(from, to, non_blocking);
     return to;
   }
+  if (!on_device(to)) Streams::get().refuse_if_captured(Streams::current(from.device().index()), kHostReads);
   Streams::get().reads(from);
   if (on_device(to)) Streams::get().writes(to);
   copy_on_host(from, to);
   if (!on_device(to)) wait_for(from);
+  if (Graph* const graph = on_device(to) ? Graph::under_way(to.device().index()) : nullptr)
+    graph->add([from = on_host(from), to = on_host(to)] { to.copy_(from); });
   count([&](Traffic& t) { on_device(to) ? ++t.operators["aten::copy_"] : ++t.to_host; });
   return to;
 }
@@ -233,10 +244,18 @@ const at::Tensor& resize(const at::Tensor& x, c10::IntArrayRef size, std::option
   return x;
 }
 
+// What the host is told of an operator's tensors, it must wait for.
+void refuse_where_captured(const torch::jit::Stack& stack) {
+  for (const c10::IValue& value : stack)
+    if (value.isTensor() && value.toTensor().defined() && on_device(value.toTensor()))
+      Streams::get().refuse_if_captured(Streams::current(value.toTensor().device().index()), kHostReads);
+}
+
 void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const std::string& name = op.schema().name();
   const bool scalar = name == "aten::_local_scalar_dense" || name == "aten::equal";
   const bool shape = name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::_unique2";
+  if (scalar || shape) refuse_where_captured(*stack);
   count([&](Traffic& t) {
     t.scalars += scalar ? 1 : 0;
     t.shapes += shape ? 1 : 0;
@@ -266,10 +285,27 @@ TORCH_LIBRARY_IMPL(_, PrivateUse1, m) {
 
 // --- our kernels
 
+// Launches that are kept, with what of their arguments is an address.
+void record(Graph& graph, const std::function<void(kernels::cuda::Stream)>& kernels) {
+  const emulation::Taker taker([&](const emulation::Launch& launch) {
+    for (size_t at = 0; at + sizeof(void*) <= launch.bytes; at += sizeof(void*)) {
+      const void* word = nullptr;
+      std::memcpy(&word, static_cast<const char*>(launch.arguments.get()) + at, sizeof word);
+      if (Memory::get().block_of(word).begin != nullptr) graph.uses(word, false);
+    }
+    graph.add([launch] {
+      const Memory::Opened opened;
+      launch.run();
+    });
+  });
+  kernels(nullptr);
+}
+
 void enqueue(const at::Tensor& on, const std::function<void(kernels::cuda::Stream)>& kernels) {
   RETORT_ASSERT(on_device(on));
   count([](Traffic& t) { ++t.launches; });
   Streams::get().reads(on);
+  if (Graph* const graph = Graph::under_way(on.device().index())) return record(*graph, kernels);
   const Memory::Opened opened;
   kernels(nullptr);
 }
@@ -279,11 +315,19 @@ const kernels::cuda::Ops& emulated_ops() {
   return ops;
 }
 
-const bool kProvided = (kernels::cuda::provide(kType, emulated_ops()), true);
+const bool kProvided =
+    (kernels::cuda::provide(kType, emulated_ops()), kernels::provide_graphs(kType, &Graph::capture), true);
 
 }  // namespace
 
 at::Device fake_device(int index) { return {kType, static_cast<c10::DeviceIndex>(index)}; }
+
+void count_graph() {
+  count([](Traffic& t) { ++t.graphs; });
+}
+void count_replay() {
+  count([](Traffic& t) { ++t.replays; });
+}
 
 Watch::Watch() {
   count([&](const Traffic& t) { before_ = t; });
@@ -299,6 +343,8 @@ Traffic Watch::traffic() const {
   out.scalars -= before_.scalars;
   out.shapes -= before_.shapes;
   out.launches -= before_.launches;
+  out.graphs -= before_.graphs;
+  out.replays -= before_.replays;
   for (const auto& [name, times] : before_.operators)
     if ((out.operators[name] -= times) == 0) out.operators.erase(name);
   return out;

@@ -4,7 +4,7 @@
 // on the CPU's kernels, through the other mapping and in the tensor's own strides; the operations of kernels/ take the emulated
 // CUDA kernels (tests/cuda_emulation), for which the first mapping is opened while they run.
 // kFakeDevices of them, whose tensors do not mix; that streams wait for one another is held by streams.h. New memory is
-// filled with NaN. Backward runs on a thread of its own, as on a GPU.
+// filled with NaN. Backward runs on a thread of its own, as on a GPU. Its graphs are graph.h's.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -25,11 +25,15 @@ struct Traffic {
   int64_t uploads_ahead = 0;           // to_device from pinned memory in a stream beside the default one
   int64_t scalars = 0;                 // .item() and the like
   int64_t shapes = 0;                  // results whose shape the host must be told: nonzero
-  int64_t launches = 0;                // of kernels of ours
+  int64_t launches = 0;                // of kernels of ours, without a replay's
+  int64_t graphs = 0, replays = 0;     // that were captured, and of them
   std::map<std::string, int64_t> operators;  // that LibTorch's CPU kernels have done, by name
 
   int64_t host_reads() const { return to_host + scalars + shapes; }
 };
+
+void count_graph();
+void count_replay();
 
 // Since the object was made, of all threads.
 class Watch {

@@ -2,8 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "tests/fake_device/fake_device.h"
+#include "tests/fake_device/graph.h"
 #include "tests/fake_device/memory.h"
 #include "tests/fake_device/streams.h"
 
@@ -40,6 +43,10 @@ class Call {
       IValue& value = (*stack)[first + i];
       value = host_value(value, alias != nullptr && alias->isWrite());
     }
+    const c10::DeviceIndex device = where_.value_or(fake_device()).index();
+    Graph* const graph = Graph::under_way(device);
+    if (graph != nullptr)
+      for (size_t i = first; i < stack->size(); ++i) arguments_.push_back(kept((*stack)[i]));
     op_.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);
     for (Resized& x : resized_) {
       if (x.host.numel() == 0) continue;
@@ -49,6 +56,7 @@ class Call {
     }
     for (size_t i = stack->size() - op_.schema().returns().size(); i < stack->size(); ++i)
       (*stack)[i] = device_value((*stack)[i]);
+    if (graph != nullptr) graph->add(again());
     return where_;
   }
 
@@ -56,6 +64,24 @@ class Call {
   struct Pair {
     at::Tensor device, host;
   };
+  // The same call in the same memory. What the operator makes anew goes where its first results went.
+  std::function<void()> again() const {
+    std::vector<std::pair<at::Tensor, at::Tensor>> sized;  // from, to
+    for (const Resized& x : resized_)
+      if (x.host.numel() > 0) sized.emplace_back(x.host, on_host(x.device));
+    return [op = op_, arguments = arguments_, sized, results = results_] {
+      torch::jit::Stack stack = arguments;
+      op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), &stack);
+      for (const auto& [from, to] : sized) to.copy_(from);
+      size_t next = 0;
+      for (const IValue& value : stack)
+        if (value.isTensor() || value.isTensorList())
+          for (const at::Tensor& x :
+               value.isTensor() ? std::vector{value.toTensor()} : value.toTensorVector())
+            if (const at::Tensor& to = results.at(next++); to.defined()) to.copy_(x);
+    };
+  }
+
   using Resized = Pair;
 
   IValue host_value(const IValue& value, bool written) {
@@ -104,7 +130,24 @@ class Call {
     return storage_on_host(x.storage());
   }
 
-  IValue device_value(const IValue& value) const {
+  // As an argument of a graph, which takes a number of the host's as it is now.
+  IValue kept(const IValue& value) const {
+    if (value.isTensor()) return kept(value.toTensor());
+    if (!value.isTensorList()) return value;
+    c10::List<at::Tensor> out;
+    for (const at::Tensor& x : value.toTensorVector()) out.push_back(kept(x));
+    return out;
+  }
+
+  at::Tensor kept(const at::Tensor& x) const {
+    if (!x.defined() || std::ranges::any_of(pairs_, [&](const Pair& pair) { return pair.host.is_same(x); }))
+      return x;
+    at::Tensor out = x.clone();
+    out.unsafeGetTensorImpl()->set_wrapped_number(x.unsafeGetTensorImpl()->is_wrapped_number());
+    return out;
+  }
+
+  IValue device_value(const IValue& value) {
     if (value.isTensor()) return device(value.toTensor());
     if (!value.isTensorList()) return value;
     c10::List<at::Tensor> out;
@@ -112,7 +155,8 @@ class Call {
     return out;
   }
 
-  at::Tensor device(const at::Tensor& x) const {
+  at::Tensor device(const at::Tensor& x) {
+    at::Tensor& fresh = results_.emplace_back();
     if (!x.defined()) return x;
     for (const Pair& pair : pairs_)
       if (pair.host.is_same(x)) return pair.device;
@@ -122,7 +166,8 @@ class Call {
     at::Tensor out =
         at::empty_strided(x.sizes(), x.strides(), x.options().device(where_.value_or(fake_device())));
     Streams::get().writes(out);
-    on_host(out).copy_(x);
+    fresh = on_host(out);
+    fresh.copy_(x);
     return out;
   }
 
@@ -130,6 +175,8 @@ class Call {
   std::optional<at::Device> where_;  // that all of the call's tensors are on
   std::vector<Pair> pairs_;
   std::vector<Resized> resized_;
+  torch::jit::Stack arguments_;      // on the host, of a call that a graph does again
+  std::vector<at::Tensor> results_;  // where fresh ones are, one after another
 };
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace retort::testing {
 at::Tensor on_host(const at::Tensor& x);
 
 // Takes the arguments from the stack and leaves the results there, as a boxed kernel does; a use of them in the current
-// stream. Gives the device that they are on, if any are.
+// stream, and work of the graph that captures it. Gives the device that they are on, if any are.
 std::optional<at::Device> run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack);
 
 }  // namespace retort::testing

@@ -27,9 +27,22 @@ Memory::Memory() {
   close(file);
 }
 
-void* Memory::allocate(size_t bytes) {
+void* Memory::allocate(size_t bytes, Pool* pool) {
   const size_t size = (bytes + kUnit) / kUnit * kUnit;
   const std::lock_guard lock(mutex_);
+  void* address = nullptr;
+  if (pool != nullptr && !pool->spare[size].empty()) {
+    address = pool->spare[size].back();
+    pool->spare[size].pop_back();
+  } else {
+    address = take(size);
+  }
+  entries_[static_cast<char*>(address)] = {size, ++numbers_, pool, true};
+  std::memset(readable(address), 0xff, size);
+  return address;
+}
+
+void* Memory::take(size_t size) {
   TORCH_CHECK_WITH(OutOfMemoryError, in_use_ + size <= most_, "fake device out of memory. Tried to allocate ",
                    size, " bytes");
   in_use_ += size;
@@ -43,18 +56,62 @@ void* Memory::allocate(size_t bytes) {
     address = closed_ + used_;
     used_ += size;
   }
-  sizes_[address] = size;
-  std::memset(readable(address), 0xff, size);
   return address;
 }
 
 void Memory::free(void* address) {
   const std::lock_guard lock(mutex_);
-  const auto found = sizes_.find(address);
-  RETORT_ASSERT(found != sizes_.end());
-  in_use_ -= found->second;
-  spare_[found->second].push_back(address);
-  sizes_.erase(found);
+  const auto found = entries_.find(static_cast<char*>(address));
+  RETORT_ASSERT(found != entries_.end() && found->second.in_use);
+  Entry& entry = found->second;
+  if (entry.pool != nullptr) {
+    entry.in_use = false;
+    entry.pool->spare[entry.size].push_back(address);
+    return;
+  }
+  in_use_ -= entry.size;
+  spare_[entry.size].push_back(address);
+  entries_.erase(found);
+}
+
+// What tensors of it still have is as any other from now on.
+void Memory::give_back(Pool& pool) {
+  const std::lock_guard lock(mutex_);
+  for (auto it = entries_.begin(); it != entries_.end();) {
+    Entry& entry = it->second;
+    if (entry.pool != &pool || entry.in_use) {
+      if (entry.pool == &pool) entry.pool = nullptr;
+      ++it;
+      continue;
+    }
+    in_use_ -= entry.size;
+    spare_[entry.size].push_back(const_cast<char*>(it->first));
+    it = entries_.erase(it);
+  }
+}
+
+Memory::Block Memory::block_of(const void* address) {
+  const std::lock_guard lock(mutex_);
+  const auto* const at = static_cast<const char*>(address);
+  const auto after = entries_.upper_bound(at);
+  if (after == entries_.begin()) return {};
+  const auto& [begin, entry] = *std::prev(after);
+  if (!entry.in_use || at >= begin + entry.size) return {};
+  return {begin, entry.number, entry.pool};
+}
+
+void Memory::poison(const Pool& pool) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [begin, entry] : entries_)
+    if (entry.pool == &pool) std::memset(readable(begin), 0xff, entry.size);
+}
+
+std::vector<const void*> Memory::in_use(const Pool& pool) {
+  const std::lock_guard lock(mutex_);
+  std::vector<const void*> out;
+  for (const auto& [begin, entry] : entries_)
+    if (entry.pool == &pool && entry.in_use) out.push_back(begin);
+  return out;
 }
 
 void* Memory::readable(const void* address) const {

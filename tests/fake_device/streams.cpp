@@ -27,6 +27,7 @@ const void* memory_of(const at::Tensor& x) { return x.storage().data(); }
 struct Streams::Event {
   Name stream;
   Times seen;
+  bool captured = false;
 };
 
 Streams& Streams::get() {
@@ -54,23 +55,28 @@ void Streams::record(Event*& event, const c10::Stream& stream) {
   const std::lock_guard lock(mutex_);
   const Name name = name_of(stream);
   if (event == nullptr) event = new Event;
-  *event = {name, enter(name).seen};
+  *event = {name, enter(name).seen, is_captured(name)};
 }
 
 void Streams::block(const Event* event, const c10::Stream& stream) {
   const std::lock_guard lock(mutex_);
+  TORCH_CHECK(event->captured == is_captured(name_of(stream)), "fake device: of streams ",
+              event->stream.second, " and ", stream.id(),
+              ", of which one waits for the other, one alone is captured");
   do_put_off(lanes_[event->stream], event->seen.at(event->stream));
   merge(enter(name_of(stream)).seen, event->seen);
 }
 
 void Streams::host_waits(const Event* event) {
   const std::lock_guard lock(mutex_);
+  TORCH_CHECK(!event->captured, "fake device: the host waits for an event of a stream that is captured");
   do_put_off(lanes_[event->stream], event->seen.at(event->stream));
   merge(host_[event->stream.first], event->seen);
 }
 
 void Streams::host_waits(const c10::Stream& stream) {
   const std::lock_guard lock(mutex_);
+  refuse_if_captured(stream, "the host waits for it");
   Lane& lane = enter(name_of(stream));
   do_put_off(lane, kAll);
   merge(host_[stream.device_index()], lane.seen);
@@ -80,24 +86,24 @@ void Streams::forget(Event* event) { delete event; }
 
 // --- work
 
-void Streams::reads(const at::Tensor& x) {
-  const std::lock_guard lock(mutex_);
-  Lane& lane = enter(name_of(current(x.device().index())));
-  do_put_off(lane, kAll);
-  use(x, lane, false);
-}
+void Streams::reads(const at::Tensor& x) { uses(x.device().index(), memory_of(x), false); }
+void Streams::writes(const at::Tensor& x) { uses(x.device().index(), memory_of(x), true); }
 
-void Streams::writes(const at::Tensor& x) {
+void Streams::uses(c10::DeviceIndex device, const void* memory, bool write) {
   const std::lock_guard lock(mutex_);
-  Lane& lane = enter(name_of(current(x.device().index())));
+  const Name me = name_of(current(device));
+  if (const auto found = captured_.find(me); found != captured_.end()) return found->second(memory, write);
+  Lane& lane = enter(me);
   do_put_off(lane, kAll);
-  use(x, lane, true);
+  use(me, memory, lane, write);
 }
 
 void Streams::writes_later(const at::Tensor& x, std::function<void()> work) {
   const std::lock_guard lock(mutex_);
-  Lane& lane = enter(name_of(current(x.device().index())));
-  const int64_t time = use(x, lane, true);
+  const c10::Stream here = current(x.device().index());
+  refuse_if_captured(here, "it copies from memory of the host's");
+  Lane& lane = enter(name_of(here));
+  const int64_t time = use(name_of(here), memory_of(x), lane, true);
   lane.put_off.push_back({time, memory_of(x), std::move(work)});
 }
 
@@ -117,10 +123,9 @@ void Streams::do_put_off(Lane& lane, int64_t until) {
   }
 }
 
-// The time of a use in the current stream of x's device.
-int64_t Streams::use(const at::Tensor& x, Lane& lane, bool write) {
-  const Name me = name_of(current(x.device().index()));
-  const auto found = blocks_.find(memory_of(x));
+// The time of a use in the stream `me`.
+int64_t Streams::use(const Name& me, const void* memory, Lane& lane, bool write) {
+  const auto found = blocks_.find(memory);
   RETORT_ASSERT(found != blocks_.end());
   Block& block = found->second;
   const auto& [writer, at] = block.written;
@@ -135,6 +140,24 @@ int64_t Streams::use(const at::Tensor& x, Lane& lane, bool write) {
   block.used[me] = now;
   if (write) block.written = {me, now};
   return now;
+}
+
+// --- streams that are captured
+
+void Streams::begin_capture(const c10::Stream& stream, Note note) {
+  const std::lock_guard lock(mutex_);
+  RETORT_ASSERT(captured_.emplace(name_of(stream), std::move(note)).second);
+}
+
+void Streams::end_capture(const c10::Stream& stream) {
+  const std::lock_guard lock(mutex_);
+  captured_.erase(name_of(stream));
+}
+
+void Streams::refuse_if_captured(const c10::Stream& stream, const char* what) {
+  const std::lock_guard lock(mutex_);
+  TORCH_CHECK(!is_captured(name_of(stream)), "fake device: stream ", stream.id(),
+              " is captured, where no graph can have it that ", what);
 }
 
 // --- memory

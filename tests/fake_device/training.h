@@ -15,6 +15,9 @@
 
 namespace retort::testing {
 
+// An update moves a weight by at most lr / eps of what its gradient is off by, so that weights can be compared.
+inline constexpr double kLr = 1e-2, kEps = 1e-2, kClip = 0.5;
+
 // What one run trains. Everything is made on the CPU; then model and objective's parameters move.
 struct Training {
   std::function<std::unique_ptr<models::Model>()> model;
@@ -26,6 +29,13 @@ struct Training {
       [](const models::Model&, const at::Device&) { return train::make_cross_entropy(); };
   std::function<data::Batch(int64_t number)> batch = [](int64_t number) { return train::tiny_batch(number); };
   at::ScalarType dtype = at::kFloat;
+  int64_t micro_batches = 2;
+  std::function<double(int64_t step)> lr = [](int64_t) { return kLr; };
+  std::function<void(models::Model&, int64_t step)> before_step = {};
+  bool graphs = true;
+  Log* log = nullptr;
+  Injection* faults = nullptr;
+  train::StepLimits limits = {};
 };
 
 // What a map makes is on the device as it would be on the host: the cast of apply(), whatever was staged.
@@ -45,8 +55,6 @@ struct Ran {
   int64_t updates = 0;                        // that the optimizer has counted
 };
 
-// An update moves a weight by at most lr / eps of what its gradient is off by, so that weights can be compared.
-inline constexpr double kLr = 1e-2, kEps = 1e-2, kClip = 0.5;
 // A chain of f32 operations with so many roundings, each sum counted by its terms.
 inline constexpr double kChain = 2000 * 0x1p-24;
 
@@ -60,12 +68,23 @@ inline Ran run(const Training& training, const at::Device& device, int64_t steps
   const auto optimizer =
       train::make_optimizer({.lr = kLr, .eps = kEps}, {model->parameters(), objective->learned()});
   const auto comm = comm::make_self_comm();
-  train::TrainStep step({*model, *map, *objective, *optimizer, *comm}, 2, kClip);
+  train::TrainStep step({.model = *model,
+                         .map = *map,
+                         .objective = *objective,
+                         .optimizer = *optimizer,
+                         .comm = *comm,
+                         .faults = training.faults,
+                         .graphs = training.graphs,
+                         .log = training.log},
+                        training.micro_batches, kClip);
   Ran out;
   for (int64_t s = 0; s < steps; ++s) {
-    const std::vector<data::Batch> batches{training.batch(2 * s), training.batch(2 * s + 1)};
+    std::vector<data::Batch> batches;
+    for (int64_t g = 0; g < training.micro_batches; ++g)
+      batches.push_back(training.batch(training.micro_batches * s + g));
+    if (training.before_step) training.before_step(*model, s);
     const Watch watch;
-    out.steps.push_back(step.run(s, batches, kLr));
+    out.steps.push_back(step.run(s, batches, training.lr(s), training.limits));
     out.all_traffic.push_back(watch.traffic());
   }
   out.updates = optimizer->state().front().second.item<int64_t>();

@@ -11,6 +11,7 @@
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/table.h"
 #include "kernels/cuda_ops.h"
+#include "kernels/device_graph.h"
 #include "kernels/linear_loss.h"
 #include "kernels/norm.h"
 #include "kernels/reference.h"
@@ -44,6 +45,7 @@ Operation on_device(const Operation& operation) {
 
 TEST(Cuda, AnswersWithoutADevice) {
   EXPECT_FALSE(cuda::takes(at::zeros({2, 2})));
+  EXPECT_EQ(graphs_for(at::kCPU), nullptr);
   EXPECT_EQ(cuda::load().empty(), at::hasCUDA());
   if (!CudaPlugin::get().missing().empty()) {
     EXPECT_EQ(cuda::load(), CudaPlugin::get().missing());

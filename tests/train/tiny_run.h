@@ -65,6 +65,7 @@ struct TinyRun {
   bool unlabelled = false;          // every fifth step has no labels, from the third on
   EmbeddingNoise noise = {};
   bool learns = false;                // the objective has a parameter of its own
+  bool repeatable = false;            // says so (train/micro_graph.h): of a run that nothing poisons
   std::map<int64_t, double> figures;  // of validations, by step; else a norm
   double model_norm = 0;              // of rank 0's weights, after run
 
@@ -105,7 +106,10 @@ struct TinyRun {
       if (own) own->add("objective.scale", {1}, models::Role::kObjective).master.fill_(1.0);
     }
     std::function<bool(int64_t step)> poisons;
-    bool poisoned = false, unlabelled = false;
+    bool poisoned = false, unlabelled = false, repeatable = false;
+    std::string not_repeatable() const override {
+      return repeatable ? inner->not_repeatable() : Objective::not_repeatable();
+    }
     double poison = 0;
     Counted counted() const override {
       if (!unlabelled) return labels();
@@ -165,6 +169,7 @@ struct TinyRun {
     models::bind_working(tiny.model.parameters(), map, measured);
     Loss objective(learns, noise);
     objective.unlabelled = unlabelled;
+    objective.repeatable = repeatable;
     objective.poison = poison;
     models::move_to(tiny.model.parameters(), own);
     if (objective.learned()) models::move_to(*objective.learned(), own);

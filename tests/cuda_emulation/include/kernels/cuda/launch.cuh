@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <memory>
 #include <tuple>
 
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
@@ -25,16 +26,16 @@ void launch(void (*kernel)(Parameters...), const Grid& grid, Stream, const Argum
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
   };
-  const Call call{kernel, {static_cast<Parameters>(arguments)...}};
-  emulation::run_grid(
-      {{grid.blocks.x, grid.blocks.y, grid.blocks.z},
-       {grid.threads.x, grid.threads.y, grid.threads.z},
-       grid.shared},
-      [](const void* p) {
-        const auto& c = *static_cast<const Call*>(p);
-        std::apply([&](const auto&... each) { c.kernel(each...); }, c.arguments);
-      },
-      &call, grid.where);
+  emulation::launch({{{grid.blocks.x, grid.blocks.y, grid.blocks.z},
+                      {grid.threads.x, grid.threads.y, grid.threads.z},
+                      grid.shared},
+                     [](const void* p) {
+                       const auto& c = *static_cast<const Call*>(p);
+                       std::apply([&](const auto&... each) { c.kernel(each...); }, c.arguments);
+                     },
+                     std::make_shared<const Call>(Call{kernel, {static_cast<Parameters>(arguments)...}}),
+                     sizeof(Call),
+                     grid.where});
 }
 
 template <class T, class Tag>
