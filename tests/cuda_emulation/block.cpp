@@ -325,7 +325,7 @@ void run_grid(const Grid& grid, Kernel kernel, const void* arguments, const Wher
     if (c != nullptr) order_after_all(*c);
 }
 
-void launch(const Launch& launch) { taker == nullptr ? launch.run() : (*taker)(launch); }
+void give(const Launch& launch) { taker == nullptr ? launch.run() : (*taker)(launch); }
 
 Taker::Taker(std::function<void(const Launch&)> take)
     : take_(std::move(take)), before_(std::exchange(taker, &take_)) {}

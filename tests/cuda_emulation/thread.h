@@ -75,7 +75,7 @@ struct Launch {
   Where where;
   void run() const { run_grid(grid, kernel, arguments.get(), where); }
 };
-void launch(const Launch& launch);
+void give(const Launch& launch);
 
 // While one lives, it takes them.
 class Taker {

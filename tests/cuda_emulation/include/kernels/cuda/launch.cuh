@@ -26,16 +26,16 @@ void launch(void (*kernel)(Parameters...), const Grid& grid, Stream, const Argum
     void (*kernel)(Parameters...);
     std::tuple<Parameters...> arguments;
   };
-  emulation::launch({{{grid.blocks.x, grid.blocks.y, grid.blocks.z},
-                      {grid.threads.x, grid.threads.y, grid.threads.z},
-                      grid.shared},
-                     [](const void* p) {
-                       const auto& c = *static_cast<const Call*>(p);
-                       std::apply([&](const auto&... each) { c.kernel(each...); }, c.arguments);
-                     },
-                     std::make_shared<const Call>(Call{kernel, {static_cast<Parameters>(arguments)...}}),
-                     sizeof(Call),
-                     grid.where});
+  emulation::give({{{grid.blocks.x, grid.blocks.y, grid.blocks.z},
+                    {grid.threads.x, grid.threads.y, grid.threads.z},
+                    grid.shared},
+                   [](const void* p) {
+                     const auto& c = *static_cast<const Call*>(p);
+                     std::apply([&](const auto&... each) { c.kernel(each...); }, c.arguments);
+                   },
+                   std::make_shared<const Call>(Call{kernel, {static_cast<Parameters>(arguments)...}}),
+                   sizeof(Call),
+                   grid.where});
 }
 
 template <class T, class Tag>
