@@ -111,6 +111,10 @@ bool has_flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, do
   return chosen == at::SDPBackend::flash_attention || chosen == at::SDPBackend::cudnn_attention;
 }
 
+bool learns(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+}
+
 // Documents need their lengths, and have none where keys are more than queries.
 bool takes_mask(const AttentionMask& mask, int64_t queries, int64_t keys) {
   if (!mask.document_BS.defined()) return true;
@@ -243,7 +247,9 @@ at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const a
   // LibTorch's causal flag aligns the mask to the first key, so it serves only where T = S; one query sees
   // all.
   const bool causal = plain && queries == keys;
-  if (queries > 1 && !causal && takes_mask(mask, queries, keys) && has_flash(q_BTHK, k_BSGK, v_BSGK, scale))
+  // Without a gradient, and so without its order of sums, LibTorch may choose a kernel for plain rows.
+  const bool flash = queries > 1 && (!causal || learns(q_BTHK, k_BSGK, v_BSGK));
+  if (flash && takes_mask(mask, queries, keys) && has_flash(q_BTHK, k_BSGK, v_BSGK, scale))
     return Flash::apply(q_BTHK, k_BSGK, v_BSGK, mask, scale);
   std::optional<at::Tensor> visible;
   if (!plain || (queries > 1 && !causal))

@@ -7,10 +7,10 @@
 // queries after a cache, other dtypes and other devices go to LibTorch. f32 or bf16, softmax in f32.
 // Differentiable in q, k, v. Throws ShapeError.
 //
-// On a device LibTorch's flash kernels take bf16 and half with windows, with several queries after a cache, and with
-// documents whose lengths are given, a K that 8 divides and up to 256; memory then grows with the row, and gradients have
-// one order of sums. Without any of these LibTorch's scaled_dot_product_attention chooses among its kernels, in whose
-// backward sums may have no order. What flash does not take has a mask [B, 1, T, S].
+// On a device LibTorch's flash kernels take bf16 and half, with a K that 8 divides and up to 256: what has gradients, whose
+// sums then have one order; windows; several queries after a cache; and documents whose lengths are given. Memory then grows
+// with the row. LibTorch's scaled_dot_product_attention chooses a kernel for the rest, with a mask [B, 1, T, S] where the rows
+// are not plain, and in its backward sums may have no order.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -110,10 +110,21 @@ TEST(AttentionOnDevice, ContinuesACacheWithFlash) {
   expect_right({1, 2, 3, 1, 1, 8, 1}, 1);
 }
 
-// Rows that need no mask are LibTorch's choice, one query is, and so is what flash does not take.
+// For the order of their sums; what has no gradients is LibTorch's choice.
+TEST(AttentionOnDevice, GivesFlashPlainRowsThatLearn) {
+  expect_right({2, 21, 21, 4, 2, 16}, 1);
+  expect_right({2, 21, 21, 4, 2, 16, 21}, 1);
+  const at::Tensor x = normal({2, 21, 4, 16}, 1).to(fake_device(), at::kBFloat16);
+  const FlashCalls before = flash_calls();
+  kernels::attention(x, x, x, {}, 0.25);
+  const at::Tensor learns = x.clone().requires_grad_();
+  const at::NoGradGuard no_grad;
+  kernels::attention(learns, learns, learns, {}, 0.25);
+  EXPECT_EQ(flash_calls().forward, before.forward);
+}
+
+// One query is LibTorch's, and what flash does not take.
 TEST(AttentionOnDevice, LeavesTheRestToLibTorch) {
-  expect_right({2, 21, 21, 4, 2, 16}, 0);
-  expect_right({2, 21, 21, 4, 2, 16, 21}, 0);
   expect_right({2, 1, 21, 4, 2, 16, 5}, 0);
   expect_right({2, 21, 21, 4, 2, 16, 5, uneven(2, 21)}, 0, at::kFloat);
   expect_right({2, 21, 21, 4, 2, 12, 5, uneven(2, 21)}, 0);
