@@ -9,11 +9,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <optional>
 #include <tuple>
 #include <vector>
 
 #include "tests/fake_device/fake_device.h"
+#include "tests/fake_device/graph.h"
 #include "tests/fake_device/host_operator.h"
 #include "tests/fake_device/streams.h"
 
@@ -31,7 +33,6 @@ struct Span {
 
 // One call, checked.
 struct Call {
-  at::Tensor query, key, value;
   std::vector<Span> sequences;  // in rows of the flattened tensors
   int64_t left;                 // keys before a query that it sees, or -1
   double scale;
@@ -80,13 +81,14 @@ Call checked(const at::Tensor& query, const at::Tensor& key, const at::Tensor& v
   TORCH_CHECK(dropout == 0.0 && causal && scale, "flash: only causal, scaled and without dropout here");
   TORCH_CHECK(!right || right->expect_int() == 0, "flash: sees ahead");
   TORCH_CHECK(max_q > 1, "flash: one query a sequence is laid out otherwise");
-  Call out{query, key, value, {}, left ? left->expect_int() : -1, *scale};
+  Call out{{}, left ? left->expect_int() : -1, *scale};
   if (!packed) {
     const int64_t T = query.size(1), S = key.size(1);
     TORCH_CHECK(max_q == T && max_k == S && T <= S, "flash: rows of ", T, " and ", S);
     for (int64_t b = 0; b < query.size(0); ++b) out.sequences.push_back({b * T, T, b * S, S});
     return out;
   }
+  TORCH_CHECK(Graph::under_way(query.device().index()) == nullptr, "flash: a graph would keep these lengths");
   const auto q = lengths_on_host(*cum_q, query, query.size(0), max_q),
              k = lengths_on_host(*cum_k, query, key.size(0), max_k);
   TORCH_CHECK(q.size() == k.size(), "flash: numbers of sequences");
@@ -95,18 +97,27 @@ Call checked(const at::Tensor& query, const at::Tensor& key, const at::Tensor& v
   return out;
 }
 
-// [N, H, K] in f64 on the host.
-at::Tensor read(const at::Tensor& x) {
+// Where it lies, for work that reads or writes it now or in a graph's replays.
+at::Tensor input(const at::Tensor& x) {
   Streams::get().reads(x);
-  return on_host(x).to(at::kDouble).reshape({-1, x.size(-2), x.size(-1)});
+  return on_host(x);
+}
+at::Tensor output(const at::Tensor& x) {
+  Streams::get().writes(x);
+  return on_host(x);
 }
 
-at::Tensor written(const at::Tensor& host, const at::Tensor& like) {
-  at::Tensor out = at::empty_like(like);
-  Streams::get().writes(out);
-  on_host(out).copy_(host.reshape(like.sizes()));
-  return out;
+// As the device's own kernels: while a graph is captured, nothing runs.
+void enqueue(const at::Tensor& on, const std::function<void()>& work) {
+  if (Graph* const graph = Graph::under_way(on.device().index())) return graph->add(work);
+  work();
 }
+
+// [N, H, K] in f64.
+at::Tensor wide(const at::Tensor& host) {
+  return host.to(at::kDouble).reshape({-1, host.size(-2), host.size(-1)});
+}
+void give(const at::Tensor& host, const at::Tensor& values) { host.copy_(values.reshape(host.sizes())); }
 
 // One sequence's [H, n, s] scores; keys of a group are repeated.
 at::Tensor scores(const Call& call, const at::Tensor& q_HnK, const at::Tensor& k_HsK) {
@@ -134,19 +145,24 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(
   const Call call = checked(query, key, value, cum_q, cum_k, max_q.expect_int(), max_k.expect_int(), dropout,
                             causal, scale, left, right);
   ++forwards;
-  const at::Tensor q = read(query), k = read(key), v = read(value), y = at::full_like(q, NAN);
-  const at::Tensor lse = at::full({q.size(1), q.size(0)}, NAN, at::kDouble);
-  for (const Span& span : call.sequences) {
-    if (span.n == 0) continue;
-    const int64_t H = q.size(1);
-    const at::Tensor z = scores(call, part(q, span.q, span.n), repeated(part(k, span.k, span.s), H));
-    part(y, span.q, span.n).copy_(at::matmul(at::softmax(z, -1), repeated(part(v, span.k, span.s), H)));
-    lse.narrow(1, span.q, span.n).copy_(at::logsumexp(z, -1));
-  }
   const at::TensorOptions there = query.options();
-  const at::Tensor seeds = at::empty({2}, there.dtype(at::kUInt64));
-  return {written(y, query), written(lse, at::empty(lse.sizes(), there.dtype(at::kFloat))), seeds,
-          at::empty({}, seeds.options()), at::empty({0}, there)};
+  const int64_t H = query.size(-2), N = query.numel() / (H * query.size(-1));
+  const at::Tensor out = at::empty_like(query), logsumexp = at::empty({H, N}, there.dtype(at::kFloat)),
+                   seeds = at::empty({2}, there.dtype(at::kUInt64));
+  enqueue(query, [=, in_q = input(query), in_k = input(key), in_v = input(value), to_y = output(out),
+                  to_lse = output(logsumexp)] {
+    const at::Tensor q = wide(in_q), k = wide(in_k), v = wide(in_v), y = at::full_like(q, NAN);
+    const at::Tensor lse = at::full({H, N}, NAN, at::kDouble);
+    for (const Span& span : call.sequences) {
+      if (span.n == 0) continue;
+      const at::Tensor z = scores(call, part(q, span.q, span.n), repeated(part(k, span.k, span.s), H));
+      part(y, span.q, span.n).copy_(at::matmul(at::softmax(z, -1), repeated(part(v, span.k, span.s), H)));
+      lse.narrow(1, span.q, span.n).copy_(at::logsumexp(z, -1));
+    }
+    give(to_y, y);
+    give(to_lse, lse);
+  });
+  return {out, logsumexp, seeds, at::empty({}, seeds.options()), at::empty({0}, there)};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
@@ -165,29 +181,37 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
                     x.device() == query.device() && x.stride(-1) == 1,
                 "flash: ", x.sizes(), " for queries ", query.sizes());
   ++backwards;
-  const at::Tensor q = read(query), k = read(key), v = read(value), y = read(out), dy = read(grad_out);
-  const int64_t H = q.size(1), G = k.size(1);
+  const int64_t H = query.size(-2), G = key.size(-2), N = query.numel() / (H * query.size(-1));
   TORCH_CHECK(logsumexp.scalar_type() == at::kFloat && logsumexp.dim() == 2 && logsumexp.size(0) == H &&
-                  logsumexp.size(1) == q.size(0) && logsumexp.device() == query.device(),
+                  logsumexp.size(1) == N && logsumexp.device() == query.device(),
               "flash: lse of ", logsumexp.sizes());
-  Streams::get().reads(logsumexp);
-  const at::Tensor lse = on_host(logsumexp).to(at::kDouble);
-  const at::Tensor dq = at::full_like(q, NAN), dk = at::full_like(k, NAN), dv = at::full_like(v, NAN);
-  const auto of_groups = [&](const at::Tensor& x_HsK) {
-    return x_HsK.view({G, H / G, x_HsK.size(1), x_HsK.size(2)}).sum(1);
-  };
-  for (const Span& span : call.sequences) {
-    if (span.n == 0) continue;
-    const at::Tensor q_HnK = part(q, span.q, span.n), k_HsK = repeated(part(k, span.k, span.s), H),
-                     v_HsK = repeated(part(v, span.k, span.s), H), g_HnK = part(dy, span.q, span.n);
-    const at::Tensor p = (scores(call, q_HnK, k_HsK) - lse.narrow(1, span.q, span.n).unsqueeze(-1)).exp();
-    const at::Tensor mean = (g_HnK * part(y, span.q, span.n)).sum(-1, true);
-    const at::Tensor dz = p * (at::matmul(g_HnK, v_HsK.transpose(1, 2)) - mean) * call.scale;
-    part(dq, span.q, span.n).copy_(at::matmul(dz, k_HsK));
-    part(dk, span.k, span.s).copy_(of_groups(at::matmul(dz.transpose(1, 2), q_HnK)));
-    part(dv, span.k, span.s).copy_(of_groups(at::matmul(p.transpose(1, 2), g_HnK)));
-  }
-  return {written(dq, query), written(dk, key), written(dv, value)};
+  const at::Tensor grad_q = at::empty_like(query), grad_k = at::empty_like(key),
+                   grad_v = at::empty_like(value);
+  enqueue(query, [=, in_q = input(query), in_k = input(key), in_v = input(value), in_y = input(out),
+                  in_dy = input(grad_out), in_lse = input(logsumexp), to_q = output(grad_q),
+                  to_k = output(grad_k), to_v = output(grad_v)] {
+    const at::Tensor q = wide(in_q), k = wide(in_k), v = wide(in_v), y = wide(in_y), dy = wide(in_dy);
+    const at::Tensor lse = in_lse.to(at::kDouble);
+    const at::Tensor dq = at::full_like(q, NAN), dk = at::full_like(k, NAN), dv = at::full_like(v, NAN);
+    const auto of_groups = [&](const at::Tensor& x_HsK) {
+      return x_HsK.view({G, H / G, x_HsK.size(1), x_HsK.size(2)}).sum(1);
+    };
+    for (const Span& span : call.sequences) {
+      if (span.n == 0) continue;
+      const at::Tensor q_HnK = part(q, span.q, span.n), k_HsK = repeated(part(k, span.k, span.s), H),
+                       v_HsK = repeated(part(v, span.k, span.s), H), g_HnK = part(dy, span.q, span.n);
+      const at::Tensor p = (scores(call, q_HnK, k_HsK) - lse.narrow(1, span.q, span.n).unsqueeze(-1)).exp();
+      const at::Tensor mean = (g_HnK * part(y, span.q, span.n)).sum(-1, true);
+      const at::Tensor dz = p * (at::matmul(g_HnK, v_HsK.transpose(1, 2)) - mean) * call.scale;
+      part(dq, span.q, span.n).copy_(at::matmul(dz, k_HsK));
+      part(dk, span.k, span.s).copy_(of_groups(at::matmul(dz.transpose(1, 2), q_HnK)));
+      part(dv, span.k, span.s).copy_(of_groups(at::matmul(p.transpose(1, 2), g_HnK)));
+    }
+    give(to_q, dq);
+    give(to_k, dk);
+    give(to_v, dv);
+  });
+  return {grad_q, grad_k, grad_v};
 }
 
 // As on a GPU that has the kernels.
