@@ -366,8 +366,8 @@ struct Attended {
   }
 };
 
-// Documents packed in rows, forward and backward, whose lengths are given, beside the same behind a mask. Operations are
-// those of the pairs that see each other. The check is of one short row.
+// Attention over packed documents, forward and backward: given their lengths, and given a mask. Only pairs of tokens that
+// see each other count as operations. One short row is checked.
 bool print_attention(const Place& place, const Ceilings& reached) {
   const int64_t B = place.size(4, 1), T = place.size(4096, 48), H = place.size(16, 4), G = H / 4,
                 K = place.size(128, 16);

@@ -22,9 +22,10 @@ void TrainOptions::describe(Section& s) {
           at_least(0.0));
   s.field("neftune", neftune,
           "noise on the embeddings of training: alpha of NEFTune, 5 to 15 is usual; 0: none", at_least(0.0));
-  s.field("graph", graph,
-          "repetition of a micro-batch's forward and backward pass as a CUDA graph, on a GPU, where the "
-          "objective allows it and a first one has the same bits; false: each operation is enqueued anew");
+  s.field(
+      "graph", graph,
+      "capture of a micro-batch's forward and backward pass in a CUDA graph, on a GPU, where the objective "
+      "allows it and the first replay gives the same bits; false: every operation is launched by itself");
   s.section("optimizer", optimizer, "rule by which gradients move the weights");
   s.section("schedule", schedule, "learning rate over the steps");
   s.field("log_every", log_every, "steps between lines of metrics.jsonl", at_least(int64_t{1}));

@@ -9,11 +9,10 @@
 #include <atomic>
 #include <cmath>
 
-#include "distill/objectives.h"
 #include "kernels/reference.h"
+#include "tests/fake_device/distilled_training.h"
 #include "tests/fake_device/flash_operator.h"
 #include "tests/fake_device/memory.h"
-#include "tests/fake_device/training.h"
 #include "tests/kernels/gradcheck.h"
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
@@ -162,7 +161,7 @@ TEST(AttentionOnDevice, AsksForAnOrderOfSumsInBackwardAlone) {
   context.setDeterministicAlgorithms(false, false);
 }
 
-// --- the operator that stands in for CUDA's
+// --- flash attention on the fake device
 
 TEST(FlashOperator, RefusesWhatCudaWouldReadWrongly) {
   const at::TensorOptions there = at::TensorOptions(fake_device()).dtype(at::kBFloat16);
@@ -257,17 +256,8 @@ std::unique_ptr<models::Model> windowed_model(uint64_t seed) {
 Training packed(at::ScalarType dtype, bool distilled) {
   Training training{.model = [] { return windowed_model(5); }, .batch = packed_batch, .dtype = dtype};
   if (!distilled) return training;
-  training.objective = [=](const models::Model& student, const at::Device& device) {
-    auto teacher = windowed_model(9);
-    models::IdentityMap identity;
-    models::bind_working(teacher->parameters(), identity, dtype);
-    models::move_working_to(teacher->parameters(), device);
-    distill::ObjectiveInput input{.model = student};
-    input.teacher = distill::make_live_teacher(std::move(teacher));
-    input.losses = {{.fn = "cross_entropy"}, {.fn = "forward_kl"}};
-    return distill::objectives().at("distillation").make(std::move(input));
-  };
-  return training;
+  return testing::distilled(training, [] { return windowed_model(9); },
+                            {{.fn = "cross_entropy"}, {.fn = "forward_kl"}});
 }
 
 // By what bf16 itself is off from f32, every layer of student and teacher by flash.
@@ -275,17 +265,9 @@ TEST(AttentionOnDevice, PackedTrainingIsAsGoodAsTheCpus) {
   for (const bool distilled : {false, true}) {
     SCOPED_TRACE(distilled);
     const FlashCalls before = flash_calls();
-    const Ran got = run(packed(at::kBFloat16, distilled), fake_device(), kSteps);
+    expect_as_good_as_the_cpus([&](at::ScalarType dtype) { return packed(dtype, distilled); }, kSteps);
     EXPECT_EQ(flash_calls().forward - before.forward, kSteps * kBatches * kLayers * (distilled ? 2 : 1));
     EXPECT_EQ(flash_calls().backward - before.backward, kSteps * kBatches * kLayers);
-    const Ran usual = run(packed(at::kBFloat16, distilled), at::kCPU, kSteps),
-              exact = run(packed(at::kFloat, distilled), at::kCPU, kSteps);
-    for (size_t s = 0; s < exact.steps.size(); ++s) {
-      const double own = std::abs(usual.steps[s].loss - exact.steps[s].loss);
-      EXPECT_NEAR(got.steps[s].loss, exact.steps[s].loss, 2 * own + 0x1p-8);
-      EXPECT_NEAR(got.steps[s].gradient_norm, exact.steps[s].gradient_norm,
-                  0x1p-5 * exact.steps[s].gradient_norm);
-    }
   }
 }
 
@@ -296,7 +278,8 @@ TEST(AttentionOnDevice, PackedTrainingInF32IsTheCpus) {
   EXPECT_EQ(flash_calls().forward, before.forward);
 }
 
-// The host reads once, documents and their lengths are sent without a wait, for student and teacher, and LibTorch does nothing of attention but flash.
+// The host reads once; documents and their lengths are sent without a wait, for student and teacher; and flash is all that
+// LibTorch does for attention.
 TEST(AttentionOnDevice, APackedStepWaitsForNothingMore) {
   const Traffic traffic = run(packed(at::kBFloat16, true), fake_device(), 1).all_traffic.back();
   EXPECT_EQ(traffic.host_reads(), 1);

@@ -64,7 +64,7 @@ class Call {
   struct Pair {
     at::Tensor device, host;
   };
-  // The same call in the same memory. What the operator makes anew goes where its first results went.
+  // Repeats the call in the same memory; newly allocated results are copied to where the first ones are.
   std::function<void()> again() const {
     std::vector<std::pair<at::Tensor, at::Tensor>> sized;  // from, to
     for (const Resized& x : resized_)

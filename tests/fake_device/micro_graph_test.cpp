@@ -3,8 +3,8 @@
 
 #include <gmock/gmock.h>
 
-#include "distill/objectives.h"
 #include "models/adapters.h"
+#include "tests/fake_device/distilled_training.h"
 #include "tests/fake_device/grid_training.h"
 #include "tests/fake_device/training.h"
 #include "tests/models/tiny.h"
@@ -65,25 +65,6 @@ void expect_the_same(Training training, const Counts& want = {1, 9}, int64_t ste
   expect_same_bits(got, usual);
   EXPECT_EQ(counts_of(got), want);
   EXPECT_EQ(counts_of(usual), Counts());
-}
-
-Training llama(at::ScalarType dtype = at::kFloat) {
-  return {.model = [] { return small_model(); }, .dtype = dtype};
-}
-
-Training distilled(std::vector<distill::LossOptions> losses, at::ScalarType dtype = at::kFloat) {
-  Training training = llama(dtype);
-  training.objective = [=](const models::Model& student, const at::Device& device) {
-    auto teacher = small_model(9);
-    models::IdentityMap identity;
-    models::bind_working(teacher->parameters(), identity, dtype);
-    models::move_working_to(teacher->parameters(), device);
-    distill::ObjectiveInput input{.model = student};
-    input.teacher = distill::make_live_teacher(std::move(teacher));
-    input.losses = losses;
-    return distill::objectives().at("distillation").make(std::move(input));
-  };
-  return training;
 }
 
 TEST(MicroGraphs, RepeatedMicroBatchesHaveTheBitsOfThoseThatAreNot) {

@@ -6,44 +6,17 @@
 #include <cmath>
 #include <set>
 
-#include "distill/objectives.h"
-#include "tests/fake_device/training.h"
+#include "tests/fake_device/distilled_training.h"
 #include "tests/testing.h"
 
 namespace retort::testing {
 namespace {
 
-Training llama(at::ScalarType dtype = at::kFloat) {
-  return {.model = [] { return small_model(); }, .dtype = dtype};
-}
-
-Training distilled(std::vector<distill::LossOptions> losses, at::ScalarType dtype = at::kFloat) {
-  Training training = llama(dtype);
-  training.objective = [=](const models::Model& student, const at::Device& device) {
-    auto teacher = small_model(9);
-    models::IdentityMap identity;
-    models::bind_working(teacher->parameters(), identity, dtype);
-    models::move_working_to(teacher->parameters(), device);
-    distill::ObjectiveInput input{.model = student};
-    input.teacher = distill::make_live_teacher(std::move(teacher));
-    input.losses = losses;
-    return distill::objectives().at("distillation").make(std::move(input));
-  };
-  return training;
-}
-
 TEST(StepOnDevice, F32IsTheCpus) { expect_the_cpus(llama()); }
 
 // By what bf16 itself is off from f32.
 TEST(StepOnDevice, Bf16IsAsGoodAsTheCpus) {
-  const Ran got = run(llama(at::kBFloat16), fake_device()), usual = run(llama(at::kBFloat16), at::kCPU),
-            exact = run(llama(), at::kCPU);
-  for (size_t s = 0; s < exact.steps.size(); ++s) {
-    const double own = std::abs(usual.steps[s].loss - exact.steps[s].loss);
-    EXPECT_NEAR(got.steps[s].loss, exact.steps[s].loss, 2 * own + 0x1p-8);
-    EXPECT_NEAR(got.steps[s].gradient_norm, exact.steps[s].gradient_norm,
-                0x1p-5 * exact.steps[s].gradient_norm);
-  }
+  expect_as_good_as_the_cpus([](at::ScalarType dtype) { return llama(dtype); });
 }
 
 TEST(StepOnDevice, DistillationFromALiveTeacherIsTheCpus) {

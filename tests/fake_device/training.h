@@ -115,6 +115,20 @@ inline void expect_the_cpus(const Training& training, double relative = kChain, 
   expect_close(run(training, fake_device(), steps), run(training, at::kCPU, steps), relative);
 }
 
+// In bf16 it is off from f32 by no more than twice what the CPU's is.
+inline void expect_as_good_as_the_cpus(const std::function<Training(at::ScalarType dtype)>& training,
+                                       int64_t steps = 3) {
+  const Ran got = run(training(at::kBFloat16), fake_device(), steps),
+            usual = run(training(at::kBFloat16), at::kCPU, steps),
+            exact = run(training(at::kFloat), at::kCPU, steps);
+  for (size_t s = 0; s < exact.steps.size(); ++s) {
+    const double own = std::abs(usual.steps[s].loss - exact.steps[s].loss);
+    EXPECT_NEAR(got.steps[s].loss, exact.steps[s].loss, 2 * own + 0x1p-8);
+    EXPECT_NEAR(got.steps[s].gradient_norm, exact.steps[s].gradient_norm,
+                0x1p-5 * exact.steps[s].gradient_norm);
+  }
+}
+
 inline models::DecoderSpec small_llama() {
   models::DecoderSpec spec = train::tiny_spec();
   spec.share_ffn = false;
