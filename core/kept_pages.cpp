@@ -17,7 +17,8 @@ constexpr int kNever = -1;  // of a threshold
 // The kernel backs by itself only what it is asked to, and where it does not, nothing changes.
 void mark_for_large_pages() {
   constexpr uintptr_t kPage = 2 << 20;
-  const auto memory = static_cast<uintptr_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto memory =
+      static_cast<uintptr_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   void* const heap = std::malloc(memory / 2);
   if (heap == nullptr) return;  // a limit on address space
   const auto begin = (reinterpret_cast<uintptr_t>(heap) + kPage - 1) / kPage * kPage;

@@ -11,7 +11,7 @@
 #include <limits>
 
 #include "core/cpu.h"
-#include "kernels/bf16_product.h"
+#include "kernels/product.h"
 
 namespace retort::kernels {
 

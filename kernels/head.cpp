@@ -1,9 +1,11 @@
 #include "kernels/head.h"
 
+#include "kernels/product.h"
+
 namespace retort::kernels {
 
 at::Tensor Head::logits(const at::Tensor& h, at::ScalarType dtype) const {
-  at::Tensor out = at::linear(h.to(weight_VD.scalar_type()), weight_VD).to(dtype);
+  at::Tensor out = linear_product(h.to(weight_VD.scalar_type()), weight_VD, {}).to(dtype);
   cap(out);
   return out;
 }

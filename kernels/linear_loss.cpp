@@ -11,10 +11,9 @@
 
 #include "core/error.h"
 #include "core/shape.h"
-#include "kernels/bf16_product.h"
 #include "kernels/chunk_rows.h"
 #include "kernels/cuda_ops.h"
-#include "kernels/product_sum.h"
+#include "kernels/product.h"
 #include "kernels/row_losses.h"
 #include "kernels/row_sums.h"
 

@@ -2,8 +2,8 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "kernels/bf16_product.h"
 #include "kernels/embedding.h"
+#include "kernels/product.h"
 #include "kernels/thin_product.h"
 #include "models/moved_codes.h"
 

@@ -5,7 +5,6 @@
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
-#include "kernels/product_sum.h"
 #include "plan/gradient_flow.h"
 
 namespace retort::plan {
@@ -168,8 +167,6 @@ class Step {
     if (w_.bf16 && !shape.as_they_are()) more += w_.element();  // the gradient, in the product's dtype
     m.head = chunk * real(shape.student_bytes()) + logits * more +
              tokens_ * h.width * (e_ + kF32 + (w_.bf16 ? 2 : 0));
-    if (w_.bf16 && h.trained && !w_.on_device)  // widened for the weight's gradient
-      m.head += kF32 * (chunk * h.width + std::min(logits, real(kernels::products::kPanel)));
     if (w_.distills && !w_.on_device)
       m.head += std::min(chunk, std::max(16.0, real(1 << 20) / (kF32 * h.columns))) * h.columns * kF32;
     add_teachers(m);

@@ -1,4 +1,4 @@
-// A product of bf16 matrices on f32 units: both are widened as they are packed, b into panels that stay in the
+// Products of bf16 matrices on f32 units: both are widened as they are packed, b into panels that stay in the
 // first cache while the rows of a, in the second, pass by.
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/square.h"
@@ -43,21 +43,8 @@ void pack_columns(const Bf16* b, int64_t column, int64_t depth, int64_t columns,
     }
 }
 
-// Rounds the sums, [panels, rows, kPanel], to rows of c.
-void round_sums(const ProductShape& s, const float* sums, const Bf16* bias, Bf16* c) {
-  for (int64_t r = 0; r < s.rows; ++r)
-    for (int64_t j = 0; j < s.columns; j += kPanel) {
-      const float* const sum = sums + j * s.rows + r * kPanel;
-      const int64_t columns = s.columns - j < kPanel ? s.columns - j : kPanel;
-      sweep(columns, [&](int64_t i, int, auto part) {
-        const Vec x = load(sum + i);
-        part.put(c + r * s.c_row + j + i, bias == nullptr ? x : x + part.get(bias + j + i));
-      });
-    }
-}
-
-void bf16_product(const ProductShape& s, const Bf16* a, const Bf16* b, const Bf16* bias, Bf16* c,
-                  float* scratch) {
+// The sums, [panels, rows, kPanel], lie at the beginning of `scratch`.
+void multiply_widened(const ProductShape& s, const Bf16* a, const Bf16* b, float* scratch) {
   const bool a_rows = s.a_column == 1, b_rows = s.b_column == 1;
   float* const sums = scratch;
   float* const wide = sums + panels_of(s) * kPanel * s.rows;
@@ -79,7 +66,32 @@ void bf16_product(const ProductShape& s, const Bf16* a, const Bf16* b, const Bf1
       column_of_tiles<2>(s.rows, depth, left, panel, kPanel, sums + j * s.rows, kPanel, p > 0);
     }
   }
-  round_sums(s, sums, bias, c);
+}
+
+// f(sums, column, place in c, part) for each vector of them, by rows of c.
+template <class F>
+void for_sums(const ProductShape& s, const float* sums, F f) {
+  for (int64_t r = 0; r < s.rows; ++r)
+    for (int64_t j = 0; j < s.columns; j += kPanel) {
+      const float* const sum = sums + j * s.rows + r * kPanel;
+      const int64_t columns = s.columns - j < kPanel ? s.columns - j : kPanel;
+      sweep(columns, [&](int64_t i, int, auto part) { f(load(sum + i), j + i, r * s.c_row + j + i, part); });
+    }
+}
+
+void bf16_product(const ProductShape& s, const Bf16* a, const Bf16* b, const Bf16* bias, Bf16* c,
+                  float* scratch) {
+  multiply_widened(s, a, b, scratch);
+  for_sums(s, scratch, [&](Vec sum, int64_t column, int64_t place, auto part) {
+    part.put(c + place, bias == nullptr ? sum : sum + part.get(bias + column));
+  });
+}
+
+void bf16_product_added(const ProductShape& s, const Bf16* a, const Bf16* b, float* c, float* scratch) {
+  multiply_widened(s, a, b, scratch);
+  for_sums(s, scratch, [&](Vec sum, int64_t, int64_t place, auto part) {
+    part.put(c + place, part.get(c + place) + sum);
+  });
 }
 
 int64_t bf16_product_scratch(const ProductShape& s) {
@@ -90,6 +102,7 @@ int64_t bf16_product_scratch(const ProductShape& s) {
 
 void add_bf16_product(Table& table) {
   table.bf16_product = bf16_product;
+  table.bf16_product_added = bf16_product_added;
   table.bf16_product_scratch = bf16_product_scratch;
 }
 

@@ -110,6 +110,9 @@ struct Table {
   // order, in runs of a fixed length. `scratch`: bf16_product_scratch floats.
   void (*bf16_product)(const ProductShape& shape, const Bf16* a, const Bf16* b, const Bf16* bias, Bf16* c,
                        float* scratch);
+  // Adds the sums to c.
+  void (*bf16_product_added)(const ProductShape& shape, const Bf16* a, const Bf16* b, float* c,
+                             float* scratch);
   int64_t (*bf16_product_scratch)(const ProductShape& shape);
 
   int64_t (*attention_scratch)(const AttentionShape& shape, bool backward);

@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "formats/json.h"
-#include "kernels/bf16_product.h"
+#include "kernels/product.h"
 
 namespace retort::train {
 namespace {
@@ -32,7 +32,7 @@ TEST(Profile, CountsProductsOfOurOwn) {
   const at::Tensor a = at::ones({8, 16}, at::kBFloat16), b = at::ones({16, 4}, at::kBFloat16);
   at::Tensor out = at::empty({8, 4}, at::kBFloat16);
   Profile profile(at::kCPU);
-  kernels::product_in_f32_out(out, a, b);
+  kernels::products::in_f32_out(out, a, b);
   profile.stop();
   EXPECT_EQ(row(profile.rows(), "retort::bf16_product").flops, 2 * 8 * 16 * 4);
 }
