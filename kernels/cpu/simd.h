@@ -29,9 +29,9 @@ constexpr float kInfinity = __builtin_inff();
 
 static inline Vec splat(float x) { return x - Vec{}; }
 static inline IntVec lanes_from(int32_t first) {
-  IntVec out;
-  for (int i = 0; i < kLanes; ++i) out[i] = first + i;
-  return out;
+  IntVec out = {};
+  for (int i = 0; i < kLanes; ++i) out[i] = i;
+  return out + first;
 }
 
 static inline float to_float(float x) { return x; }
