@@ -7,9 +7,10 @@ usage: step_peers.py BENCH_STEP [--cases step7m,distill7m] [--precisions fp32,bf
 Every side is a process of its own that reads the weights and the batch from one file. First loss and gradients of each are
 held against f64 (this process, PyTorch); then the sides step in turns, the first of a round another each time. CPU time
 is user and system time of all threads. Ours is the faster by the median of each round's ratio, with quartiles. The share
-is of the rate of LibTorch's products (of the shape in kernels/cpu_tuning.h, in the step's precision, by CPU time) before the same
-round's step of ours; attention counts the causal half, and in brackets the whole square, as plan/flops.h has it. Below the table stand
-the rates, and our share of that of f32, which may be the higher one for bf16 too. After the race the losses must agree: all have learned the same.
+is of the rate of LibTorch's best product in 0.2 s (of the shape in kernels/cpu_tuning.h, in the step's precision, by CPU time) before
+the same round's step of ours; attention counts the causal half, and in brackets the whole square, as plan/flops.h has it. Below the
+table stand the rates, our share of that of f32, which may be the higher one for bf16 too, and our share of the mean product's rate: on a
+machine that others disturb no step runs at the best product's pace. After the race the losses must agree: all have learned the same.
 """
 import argparse, json, math, os, pathlib, statistics, struct, subprocess, sys, tempfile, time
 
@@ -223,10 +224,10 @@ def report(a, case, precision):
         cells.append(f"{memory['peak'] - memory['before']:.0f} ({memory['peak']:.0f})")
         cells.append("{:.0e}, {:.0e}".format(*errors[side.name]))
         print("| " + " | ".join(cells) + " |", flush=True)
-    rates = {name: quartiles([o[name] for o in ours.steps], 0) for name in ("ceiling", "f32_ceiling")}
-    of_f32 = quartiles([(facts["retort"]["products"] + 0.5 * facts["retort"]["attention"]) / 1e6 / o["cpu"] / o["f32_ceiling"] for o in ours.steps])
-    return (f"{case} {precision}: products {rates['ceiling']} GF/s ({facts['retort']['library']}), of f32 {rates['f32_ceiling']}, ours {of_f32} of "
-            f"the latter; {facts['retort']['products'] / 1e9:.0f} GFLOP of products a step")
+    rates = {name: quartiles([o[name] for o in ours.steps], 0) for name in ("ceiling", "mean", "f32_ceiling")}
+    of = lambda rate: quartiles([(facts["retort"]["products"] + 0.5 * facts["retort"]["attention"]) / 1e6 / o["cpu"] / o[rate] for o in ours.steps])
+    return (f"{case} {precision}: products {rates['ceiling']} GF/s ({facts['retort']['library']}), in the mean {rates['mean']}, of f32 {rates['f32_ceiling']}; "
+            f"ours {of('mean')} of the mean, {of('f32_ceiling')} of that of f32; {facts['retort']['products'] / 1e9:.0f} GFLOP of products a step")
 
 
 def main():

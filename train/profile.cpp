@@ -8,6 +8,7 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "core/error.h"
 #include "core/table.h"
@@ -43,7 +44,7 @@ double flops_of(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) 
 }
 
 struct Call {
-  std::string name;
+  const std::string* name = nullptr;  // the recorder's
   int64_t thread = 0;
   Clock::time_point start, end;
   double inner = 0;  // seconds of the calls inside it
@@ -56,7 +57,9 @@ struct Recorder {
   int64_t thread = 0;  // that made it
   std::mutex mutex;
   std::vector<Call> calls;  // that have ended
-  double outer = 0;         // seconds of those of its thread that are inside no other
+  // Each once: a copy a call would lie between the steps' large blocks, which the heap could then not join again.
+  std::set<std::string> names;
+  double outer = 0;  // seconds of those of its thread that are inside no other
 };
 
 // LibTorch's callbacks are plain functions, so that what they write to is found by one.
@@ -78,9 +81,8 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction& function) {
   auto begun = std::make_unique<Begun>();
   begun->around = std::exchange(innermost, begun.get());
   Call& call = begun->call;
-  call.name = function.name();
   call.thread = this_thread();
-  call.flops = flops_of(call.name, function.inputs());
+  call.flops = flops_of(function.name(), function.inputs());
   for (const c10::IValue& input : function.inputs()) call.bytes += bytes_of(input);
   call.start = Clock::now();
   return begun;
@@ -97,6 +99,7 @@ void end(const at::RecordFunction& function, at::ObserverContext* context) {
   for (const c10::IValue& output : function.outputs()) call.bytes += bytes_of(output);
   if (begun->around != nullptr) begun->around->call.inner += call.seconds();
   const std::lock_guard lock(recorder->mutex);
+  call.name = &*recorder->names.emplace(function.name()).first;
   if (begun->around == nullptr && call.thread == recorder->thread) recorder->outer += call.seconds();
   recorder->calls.push_back(std::move(call));
 }
@@ -142,8 +145,8 @@ void Profile::stop() {
 std::vector<ProfileRow> Profile::rows() const {
   std::map<std::string, ProfileRow> by_name;
   for (const Call& call : state_->recorder.calls) {
-    ProfileRow& row = by_name[call.name];
-    row.name = call.name;
+    ProfileRow& row = by_name[*call.name];
+    row.name = *call.name;
     ++row.calls;
     row.seconds += call.seconds() - call.inner;
     row.flops += call.flops;
@@ -192,7 +195,7 @@ std::string Profile::trace() const {
     return std::chrono::duration<double, std::micro>(at - state_->start).count();
   };
   for (const Call& call : state_->recorder.calls) {
-    formats::Json event{{"name", call.name},
+    formats::Json event{{"name", *call.name},
                         {"ph", "X"},
                         {"pid", 0},
                         {"tid", call.thread},
