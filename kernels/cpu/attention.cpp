@@ -27,23 +27,41 @@ void clear(float* x, int64_t n) {
   for (int64_t e = 0; e < n; e += kLanes) store(x + e, Vec{});
 }
 
-// To dense rows of `width`, K to whole vectors: columns beyond K are zero.
+// One head's rows of a tensor.
 template <class T>
-void pack(const T* x, int64_t stride, int64_t rows, int64_t columns, int64_t width, float scale, float* out) {
+struct Rows {
+  T* first;
+  int64_t stride;
+  T* operator[](int64_t row) const { return first + row * stride; }
+};
+
+// `rows` of them, from row `at`, to dense rows of `width`, K to whole vectors: columns beyond K are zero.
+// They lie far apart in memory, so those of the next block are asked for early.
+template <class T>
+void pack(Rows<const T> x, int64_t at, int64_t rows, int64_t columns, int64_t width, float scale,
+          float* out) {
   const int64_t whole = columns / kLanes * kLanes;
-  for (int64_t r = 0; r < rows; ++r, out += width, x += stride) {
-    for (int64_t i = 0; i < whole; i += kLanes) store(out + i, load(x + i) * scale);
-    if (whole < width) store(out + whole, Part{static_cast<int>(columns - whole)}.get(x + whole) * scale);
+  for (int64_t r = at; r < at + rows; ++r, out += width) {
+    for (int64_t i = 0; i < whole; i += kLanes) {
+      __builtin_prefetch(x[r + kQueryBlock] + i);
+      store(out + i, load(x[r] + i) * scale);
+    }
+    if (whole < width) store(out + whole, Part{static_cast<int>(columns - whole)}.get(x[r] + whole) * scale);
   }
 }
 
 template <class T>
-void unpack(const float* x, int64_t rows, int64_t width, int64_t columns, float scale, T* out,
-            int64_t stride) {
-  for (int64_t r = 0; r < rows; ++r)
-    sweep(columns, [&](int64_t e, int, auto part) {
-      part.put(out + r * stride + e, Whole{}.get(x + r * width + e) * scale);
-    });
+void unpack(const float* x, int64_t width, int64_t columns, float scale, Rows<T> out, int64_t at,
+            int64_t rows) {
+  for (int64_t r = at; r < at + rows; ++r, x += width)
+    sweep(columns, [&](int64_t e, int, auto part) { part.put(out[r] + e, Whole{}.get(x + e) * scale); });
+}
+
+// Asks for the lines that unpack() will write.
+template <class T>
+void fetch(Rows<T> x, int64_t at, int64_t rows, int64_t columns) {
+  for (int64_t r = at; r < at + rows; ++r)
+    for (int64_t e = 0; e < columns; e += kLanes) __builtin_prefetch(x[r] + e);
 }
 
 // Packed [rows, width] to [width, rows]; both multiples of kLanes.
@@ -57,8 +75,8 @@ void transpose(const float* x, int64_t rows, int64_t width, float* out) {
     }
 }
 
-// A block of queries: how many, the lanes of their vectors, and their places among the keys. Lanes beyond the last
-// query hold anything, which stays in them.
+// A block of queries: how many, the lanes of their vectors, and their places among the keys. Lanes beyond the
+// last query hold anything, which stays in them.
 struct Queries {
   int64_t count, lanes, place, end;
   Queries(const AttentionShape& s, int64_t first)
@@ -184,16 +202,18 @@ void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y
   float* const scores = pieces.take(kQueryBlock * kBlock);
   Running running{pieces.take(kQueryBlock), pieces.take(kQueryBlock), pieces.take(kQueryBlock * width)};
 
-  const int64_t key_stride = s.G * s.K, query_stride = s.H * s.K;
-  const int64_t key_offset = (b * s.S * s.G + h / (s.H / s.G)) * s.K,
-                query_offset = (b * s.T * s.H + h) * s.K;
-  pack(k + key_offset, key_stride, s.S, s.K, width, 1.0f, keys);
-  pack(v + key_offset, key_stride, s.S, s.K, width, 1.0f, values);
+  const int64_t at_query = (b * s.T * s.H + h) * s.K, at_key = (b * s.S * s.G + h / (s.H / s.G)) * s.K;
+  const Rows<const T> of_q{q + at_query, s.H * s.K}, of_k{k + at_key, s.G * s.K}, of_v{v + at_key, s.G * s.K};
+  const Rows<T> of_y{y + at_query, s.H * s.K};
 
+  int64_t packed = 0;  // keys
   for (int64_t i = 0; i < s.T; i += kQueryBlock) {
     const Queries block(s, i);
-    const int64_t query = query_offset + i * query_stride;
-    pack(q + query, query_stride, block.count, s.K, width, s.scale, rows);
+    fetch(of_y, i, block.count, s.K);
+    pack(of_k, packed, block.end - packed, s.K, width, 1.0f, keys + packed * width);
+    pack(of_v, packed, block.end - packed, s.K, width, 1.0f, values + packed * width);
+    packed = block.end;
+    pack(of_q, i, block.count, s.K, width, s.scale, rows);
     transpose(rows, kQueryBlock, width, queries_t);
     running.start(width);
     for (int64_t j = 0; j < block.end; j += kBlock) {
@@ -209,99 +229,128 @@ void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y
     }
     running.finish(block.lanes, s.K);
     transpose(running.y_t, width, kQueryBlock, rows);
-    unpack(rows, block.count, width, s.K, 1.0f, y + query, query_stride);
+    unpack(rows, width, s.K, 1.0f, of_y, i, block.count);
     __builtin_memcpy(lse + (b * s.H + h) * s.T + i, running.total,
                      static_cast<uint64_t>(block.count) * sizeof(float));
   }
 }
 
-// The packed operands of one key head, and the sums of its gradients: [S, width].
-struct KeySide {
-  float *keys, *values, *dkeys, *dvalues;
-};
-// Of one query head, in blocks of queries: [kQueryBlock, width] and [width, kQueryBlock] each, then one a query.
-struct QuerySide {
-  float *queries, *queries_t, *dy, *dy_t, *dqueries_t, *lse, *delta;  // queries scaled; delta = dy . y
-};
+// One query head and its key head. Operands are packed when their first block needs them and gradients
+// written after their last, so that memory is read and written while the units compute.
+template <class T>
+struct Backward {
+  const AttentionShape& s;
+  const Visibility visible;
+  const int64_t width;
+  float *keys, *values, *dkeys, *dvalues;  // [S, width]
+  // In blocks of queries: [kQueryBlock, width], and as `_t` [width, kQueryBlock]. Queries are scaled.
+  float *queries, *queries_t, *dys, *dys_t, *dqueries_t;
+  float *lses, *deltas;  // one a query; delta = dy . y
+  float *p, *ds;         // of a block: [kBlock, kQueryBlock]
 
-// One block of the backward pass: rebuilds p from lse, then dv += p^T dy, ds = p (dy v^T - delta),
-// dq += ds k, dk += ds^T q.
-void backward_block(const AttentionShape& s, const Visibility& visible, const QuerySide& of,
-                    const KeySide& key, int64_t i, int64_t j, float* p, float* ds) {
-  const Queries block(s, i);
-  const int64_t j_end = j + kBlock < block.end ? j + kBlock : block.end, n = j_end - j;
-  const auto seen = visible.block(block, j, j_end);
-  if (seen == Visibility::Block::kHidden) return;
-  const int64_t width = round_up(s.K, kLanes), at_i = i * width, at_j = j * width;
-  multiply(n, block.lanes, s.K, {key.keys + at_j, width, 1}, of.queries_t + at_i, kQueryBlock, p, kQueryBlock,
-           false);
-  multiply(n, block.lanes, s.K, {key.values + at_j, width, 1}, of.dy_t + at_i, kQueryBlock, ds, kQueryBlock,
-           false);
-  if (seen == Visibility::Block::kPartial) visible.hide(block, j, j_end, p);
-  for (int64_t e = 0; e < block.lanes; e += kLanes) {
-    const Vec lse = load(of.lse + i + e), delta = load(of.delta + i + e);
-    for (int64_t at = e; at < n * kQueryBlock; at += kQueryBlock) {
-      const Vec weight = exp(load(p + at) - lse);
-      store(p + at, weight);
-      store(ds + at, weight * (load(ds + at) - delta));
-    }
+  Backward(const AttentionShape& shape, int64_t b, Pieces pieces)
+      : s(shape), visible(shape, b), width(round_up(s.K, kLanes)) {
+    const int64_t rows = round_up(s.T, kQueryBlock);
+    for (float** piece : {&keys, &values, &dkeys, &dvalues}) *piece = pieces.take(s.S * width);
+    for (float** piece : {&queries, &queries_t, &dys, &dys_t, &dqueries_t})
+      *piece = pieces.take(rows * width);
+    for (float** piece : {&lses, &deltas}) *piece = pieces.take(rows);
+    for (float** piece : {&p, &ds}) *piece = pieces.take(kBlock * kQueryBlock);
   }
-  multiply(n, width, block.count, {p, kQueryBlock, 1}, of.dy + at_i, width, key.dvalues + at_j, width, true);
-  multiply(n, width, block.count, {ds, kQueryBlock, 1}, of.queries + at_i, width, key.dkeys + at_j, width,
-           true);
-  multiply(s.K, block.lanes, n, {key.keys + at_j, 1, width}, ds, kQueryBlock, of.dqueries_t + at_i,
-           kQueryBlock, true);
-}
+
+  void pack_keys(Rows<const T> k, Rows<const T> v, int64_t j, int64_t n) const {
+    pack(k, j, n, s.K, width, 1.0f, keys + j * width);
+    pack(v, j, n, s.K, width, 1.0f, values + j * width);
+    clear(dkeys + j * width, n * width);
+    clear(dvalues + j * width, n * width);
+  }
+
+  void pack_queries(Rows<const T> q, Rows<const T> dy, Rows<const T> y, const float* lse, int64_t i) const {
+    const int64_t count = Queries(s, i).count, at_i = i * width;
+    pack(q, i, count, s.K, width, s.scale, queries + at_i);
+    pack(dy, i, count, s.K, width, 1.0f, dys + at_i);
+    for (int64_t r = i; r < i + count; ++r) {
+      Vec products[4] = {};
+      sweep(s.K, [&](int64_t e, int lane, auto part) {
+        __builtin_prefetch(y[r + kQueryBlock] + e);
+        products[lane] += part.get(y[r] + e) * Whole{}.get(dys + r * width + e);
+      });
+      deltas[r] = sum(products);
+      lses[r] = lse[r];
+    }
+    transpose(queries + at_i, kQueryBlock, width, queries_t + at_i);
+    transpose(dys + at_i, kQueryBlock, width, dys_t + at_i);
+    clear(dqueries_t + at_i, kQueryBlock * width);
+  }
+
+  // Rebuilds p from lse, then dv += p^T dy, ds = p (dy v^T - delta), dq += ds k, dk += ds^T q.
+  void add(int64_t i, int64_t j) const {
+    const Queries block(s, i);
+    const int64_t j_end = j + kBlock < block.end ? j + kBlock : block.end, n = j_end - j;
+    const auto seen = visible.block(block, j, j_end);
+    if (seen == Visibility::Block::kHidden) return;
+    const int64_t at_i = i * width, at_j = j * width;
+    multiply(n, block.lanes, s.K, {keys + at_j, width, 1}, queries_t + at_i, kQueryBlock, p, kQueryBlock,
+             false);
+    multiply(n, block.lanes, s.K, {values + at_j, width, 1}, dys_t + at_i, kQueryBlock, ds, kQueryBlock,
+             false);
+    if (seen == Visibility::Block::kPartial) visible.hide(block, j, j_end, p);
+    for (int64_t e = 0; e < block.lanes; e += kLanes) {
+      const Vec lse = load(lses + i + e), delta = load(deltas + i + e);
+      for (int64_t at = e; at < n * kQueryBlock; at += kQueryBlock) {
+        const Vec weight = exp(load(p + at) - lse);
+        store(p + at, weight);
+        store(ds + at, weight * (load(ds + at) - delta));
+      }
+    }
+    multiply(n, width, block.count, {p, kQueryBlock, 1}, dys + at_i, width, dvalues + at_j, width, true);
+    multiply(n, width, block.count, {ds, kQueryBlock, 1}, queries + at_i, width, dkeys + at_j, width, true);
+    multiply(s.K, block.lanes, n, {keys + at_j, 1, width}, ds, kQueryBlock, dqueries_t + at_i, kQueryBlock,
+             true);
+  }
+
+  void unpack_queries(Rows<T> dq, int64_t i) const {
+    float* const rows = dys_t + i * width;  // no longer needed
+    transpose(dqueries_t + i * width, width, kQueryBlock, rows);
+    unpack(rows, width, s.K, s.scale, dq, i, Queries(s, i).count);
+  }
+
+  void unpack_keys(Rows<T> dk, Rows<T> dv, int64_t j, int64_t n) const {
+    unpack(dkeys + j * width, width, s.K, 1.0f, dk, j, n);
+    unpack(dvalues + j * width, width, s.K, 1.0f, dv, j, n);
+  }
+};
 
 template <class T>
 void attention_backward(const AttentionShape& s, const T* dy, const T* q, const T* k, const T* v, const T* y,
                         const float* lse, T* dq, T* dk, T* dv, int64_t b, int64_t g, float* scratch) {
-  const int64_t width = round_up(s.K, kLanes), queries = round_up(s.T, kQueryBlock);
-  const Visibility visible(s, b);
-  Pieces pieces{scratch};
-  const int64_t of_keys = s.S * width, of_queries = queries * width;
-  const KeySide key{pieces.take(of_keys), pieces.take(of_keys), pieces.take(of_keys), pieces.take(of_keys)};
-  const QuerySide query{pieces.take(of_queries), pieces.take(of_queries), pieces.take(of_queries),
-                        pieces.take(of_queries), pieces.take(of_queries), pieces.take(queries),
-                        pieces.take(queries)};
-  float *const p = pieces.take(kQueryBlock * kBlock), *const ds = pieces.take(kQueryBlock * kBlock);
-
-  const int64_t key_stride = s.G * s.K, query_stride = s.H * s.K, key_offset = (b * s.S * s.G + g) * s.K;
-  pack(k + key_offset, key_stride, s.S, s.K, width, 1.0f, key.keys);
-  pack(v + key_offset, key_stride, s.S, s.K, width, 1.0f, key.values);
-  clear(key.dkeys, of_keys);
-  clear(key.dvalues, of_keys);
-
-  const int64_t group = s.H / s.G;
+  const Backward<T> pass(s, b, {scratch});
+  const int64_t group = s.H / s.G, key_stride = s.G * s.K, query_stride = s.H * s.K,
+                at_key = (b * s.S * s.G + g) * s.K;
+  const Rows<const T> of_k{k + at_key, key_stride}, of_v{v + at_key, key_stride};
+  const Rows<T> of_dk{dk + at_key, key_stride}, of_dv{dv + at_key, key_stride};
   for (int64_t h = g * group; h < (g + 1) * group; ++h) {
-    const int64_t query_offset = (b * s.T * s.H + h) * s.K;
-    pack(q + query_offset, query_stride, s.T, s.K, width, s.scale, query.queries);
-    pack(dy + query_offset, query_stride, s.T, s.K, width, 1.0f, query.dy);
-    clear(query.dqueries_t, of_queries);
-    for (int64_t i = 0; i < s.T; ++i) {
-      Vec products[4] = {};
-      sweep(s.K, [&](int64_t e, int lane, auto part) {
-        products[lane] +=
-            part.get(y + query_offset + i * query_stride + e) * Whole{}.get(query.dy + i * width + e);
-      });
-      query.delta[i] = sum(products);
-      query.lse[i] = lse[(b * s.H + h) * s.T + i];
-    }
-    for (int64_t i = 0; i < s.T; i += kQueryBlock) {
-      transpose(query.queries + i * width, kQueryBlock, width, query.queries_t + i * width);
-      transpose(query.dy + i * width, kQueryBlock, width, query.dy_t + i * width);
-    }
-    for (int64_t j = 0; j < s.S; j += kBlock)
-      for (int64_t i = 0; i < s.T; i += kQueryBlock)
-        if (s.S - s.T + i + kQueryBlock > j) backward_block(s, visible, query, key, i, j, p, ds);
-    for (int64_t i = 0; i < s.T; i += kQueryBlock) {
-      transpose(query.dqueries_t + i * width, width, kQueryBlock, query.queries + i * width);
-      unpack(query.queries + i * width, Queries(s, i).count, width, s.K, s.scale,
-             dq + query_offset + i * query_stride, query_stride);
+    const int64_t at_query = (b * s.T * s.H + h) * s.K;
+    const Rows<const T> of_q{q + at_query, query_stride}, of_dy{dy + at_query, query_stride},
+        of_y{y + at_query, query_stride};
+    const Rows<T> of_dq{dq + at_query, query_stride};
+    for (int64_t j = 0; j < s.S; j += kBlock) {
+      const int64_t n = s.S - j < kBlock ? s.S - j : kBlock;
+      const bool first_head = h == g * group, last_head = h == (g + 1) * group - 1;
+      if (first_head) pass.pack_keys(of_k, of_v, j, n);
+      if (last_head) fetch(of_dk, j, n, s.K), fetch(of_dv, j, n, s.K);
+      for (int64_t i = 0; i < s.T; i += kQueryBlock) {
+        const Queries block(s, i);
+        if (j == 0) pass.pack_queries(of_q, of_dy, of_y, lse + (b * s.H + h) * s.T, i);
+        if (j >= block.end) continue;
+        const bool last = j + kBlock >= block.end;
+        if (last) fetch(of_dq, i, block.count, s.K);
+        pass.add(i, j);
+        if (last) pass.unpack_queries(of_dq, i);
+      }
+      if (last_head) pass.unpack_keys(of_dk, of_dv, j, n);
     }
   }
-  unpack(key.dkeys, s.S, width, s.K, 1.0f, dk + key_offset, key_stride);
-  unpack(key.dvalues, s.S, width, s.K, 1.0f, dv + key_offset, key_stride);
 }
 
 int64_t attention_scratch(const AttentionShape& s, bool backward) {
