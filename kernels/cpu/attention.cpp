@@ -1,8 +1,8 @@
-// Causal attention in blocks of 32 queries by 64 keys (Dao et al. 2022, FlashAttention, algorithms 1 and 4,
-// with the loops arranged for a cache instead of shared memory). Blocks that no query may see are skipped; of
-// the scores only the log-sum-exp of each row is kept. Operands are first packed into dense f32. Scores, and
-// all that is one a query, have their vectors along the queries: a row of keys is a row of registers, and the
-// softmax of a block needs no sum over the lanes of a vector.
+// Causal attention in blocks of two vectors of queries by 64 keys (Dao et al. 2022, FlashAttention,
+// algorithms 1 and 4, with the loops arranged for a cache instead of shared memory). Blocks that no query may
+// see are skipped; of the scores only the log-sum-exp of each row is kept. Operands are first packed into
+// dense f32. Scores, and all that is one a query, have their vectors along the queries: so the softmax of a
+// block needs no sum over the lanes of a vector.
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/square.h"
 
@@ -10,8 +10,8 @@ namespace retort::kernels::cpu::RETORT_ISA {
 
 namespace {
 
-constexpr int64_t kBlock = 64;       // keys
-constexpr int64_t kQueryBlock = 32;  // fewer, because what the diagonal wastes grows with them
+constexpr int64_t kBlock = 64;               // keys
+constexpr int64_t kQueryBlock = 2 * kLanes;  // as few as fill a tile: the diagonal wastes half of them
 
 // Hands out pieces of the caller's scratch, each a multiple of kBlock floats.
 struct Pieces {
