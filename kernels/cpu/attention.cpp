@@ -1,8 +1,8 @@
-// Causal attention in blocks of 32 queries by 64 keys (Dao et al. 2022, FlashAttention, algorithms 1 and 4,
-// with the loops arranged for a cache instead of shared memory). Blocks that no query may see are skipped; of
-// the scores only the log-sum-exp of each row is kept. Operands are first packed into dense f32. Scores, and
-// all that is one a query, have their vectors along the queries: a row of keys is a row of registers, and the
-// softmax of a block needs no sum over the lanes of a vector.
+// Causal attention in blocks of two vectors of queries by 64 keys (Dao et al. 2022, FlashAttention,
+// algorithms 1 and 4, with the loops arranged for a cache instead of shared memory). Blocks that no query may
+// see are skipped; of the scores only the log-sum-exp of each row is kept. Operands are first packed into
+// dense f32. Scores, and all that is one a query, have their vectors along the queries: so the softmax of a
+// block needs no sum over the lanes of a vector.
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/square.h"
 
@@ -10,8 +10,15 @@ namespace retort::kernels::cpu::RETORT_ISA {
 
 namespace {
 
-constexpr int64_t kBlock = 64;       // keys
-constexpr int64_t kQueryBlock = 32;  // fewer, because what the diagonal wastes grows with them
+constexpr int64_t kBlock = 64;               // keys
+constexpr int64_t kQueryBlock = 2 * kLanes;  // as few as fill a tile: the diagonal wastes half of them
+
+// multiply() as one function: passed from part to part by value, `a` would wait in memory before every tile.
+__attribute__((flatten, noinline)) void product(int64_t m, int64_t n, int64_t depth, Strided a,
+                                                const float* b, int64_t ldb, float* c, int64_t ldc,
+                                                bool add) {
+  multiply(m, n, depth, a, b, ldb, c, ldc, add);
+}
 
 // Hands out pieces of the caller's scratch, each a multiple of kBlock floats.
 struct Pieces {
@@ -220,12 +227,12 @@ void attention(const AttentionShape& s, const T* q, const T* k, const T* v, T* y
       const int64_t j_end = j + kBlock < block.end ? j + kBlock : block.end, n = j_end - j;
       const auto seen = visible.block(block, j, j_end);
       if (seen == Visibility::Block::kHidden) continue;
-      multiply(n, block.lanes, s.K, {keys + j * width, width, 1}, queries_t, kQueryBlock, scores, kQueryBlock,
-               false);
+      product(n, block.lanes, s.K, {keys + j * width, width, 1}, queries_t, kQueryBlock, scores, kQueryBlock,
+              false);
       if (seen == Visibility::Block::kPartial) visible.hide(block, j, j_end, scores);
       running.add(block.lanes, n, s.K, scores);
-      multiply(s.K, block.lanes, n, {values + j * width, 1, width}, scores, kQueryBlock, running.y_t,
-               kQueryBlock, true);
+      product(s.K, block.lanes, n, {values + j * width, 1, width}, scores, kQueryBlock, running.y_t,
+              kQueryBlock, true);
     }
     running.finish(block.lanes, s.K);
     transpose(running.y_t, width, kQueryBlock, rows);
@@ -290,10 +297,10 @@ struct Backward {
     const auto seen = visible.block(block, j, j_end);
     if (seen == Visibility::Block::kHidden) return;
     const int64_t at_i = i * width, at_j = j * width;
-    multiply(n, block.lanes, s.K, {keys + at_j, width, 1}, queries_t + at_i, kQueryBlock, p, kQueryBlock,
-             false);
-    multiply(n, block.lanes, s.K, {values + at_j, width, 1}, dys_t + at_i, kQueryBlock, ds, kQueryBlock,
-             false);
+    product(n, block.lanes, s.K, {keys + at_j, width, 1}, queries_t + at_i, kQueryBlock, p, kQueryBlock,
+            false);
+    product(n, block.lanes, s.K, {values + at_j, width, 1}, dys_t + at_i, kQueryBlock, ds, kQueryBlock,
+            false);
     if (seen == Visibility::Block::kPartial) visible.hide(block, j, j_end, p);
     for (int64_t e = 0; e < block.lanes; e += kLanes) {
       const Vec lse = load(lses + i + e), delta = load(deltas + i + e);
@@ -303,10 +310,10 @@ struct Backward {
         store(ds + at, weight * (load(ds + at) - delta));
       }
     }
-    multiply(n, width, block.count, {p, kQueryBlock, 1}, dys + at_i, width, dvalues + at_j, width, true);
-    multiply(n, width, block.count, {ds, kQueryBlock, 1}, queries + at_i, width, dkeys + at_j, width, true);
-    multiply(s.K, block.lanes, n, {keys + at_j, 1, width}, ds, kQueryBlock, dqueries_t + at_i, kQueryBlock,
-             true);
+    product(n, width, block.count, {p, kQueryBlock, 1}, dys + at_i, width, dvalues + at_j, width, true);
+    product(n, width, block.count, {ds, kQueryBlock, 1}, queries + at_i, width, dkeys + at_j, width, true);
+    product(s.K, block.lanes, n, {keys + at_j, 1, width}, ds, kQueryBlock, dqueries_t + at_i, kQueryBlock,
+            true);
   }
 
   void unpack_queries(Rows<T> dq, int64_t i) const {
