@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "comm/leaf_sum.h"
 #include "comm/ordered_reduce.h"
 #include "comm/queued_comm.h"
 #include "comm/tree_sum.h"
@@ -71,10 +72,6 @@ class SelfComm final : public Comm {
   }
 };
 
-struct AddTensors {
-  at::Tensor operator()(const at::Tensor& left, const at::Tensor& right) const { return left + right; }
-};
-
 // The positive number of seconds in an environment variable.
 double seconds_in(const char* variable, double absent) {
   const char* text = std::getenv(variable);
@@ -97,10 +94,7 @@ Pending Comm::reduce_scatter(at::Tensor out, at::Tensor in_N, std::vector<int64_
       std::async(std::launch::deferred, [out, parts = std::move(parts), arrival = std::move(arrival)] {
         arrival.wait();
         const at::NoGradGuard no_grad;
-        TreeSum<at::Tensor, AddTensors> tree;
-        for (const at::Tensor& part : parts)
-          tree.push(at::isReducedFloatingType(part.scalar_type()) ? part.to(at::kFloat) : part);
-        out.copy_(tree.finish());
+        out.copy_(sum_in_pairs(parts));
       }).share());
 }
 

@@ -17,6 +17,8 @@
 #include <string>
 #include <vector>
 
+#include "comm/leaf_sum.h"
+
 namespace retort::comm {
 
 class Flight;
@@ -124,9 +126,9 @@ struct TcpMeeting {
 std::unique_ptr<Comm> make_tcp_comm(const TcpMeeting& at, const CommOptions& options = {});
 
 // NCCL for CUDA tensors, as a wire (comm/device_comm.h); CPU tensors, barriers and what is compared go to `bootstrap`,
-// which must outlive it. The current device is this rank's. Sums are the tree.
+// which must outlive it. The current device is this rank's. Sums are the tree, by `sum_of`.
 // Collective over `bootstrap`. It has not run on more than one GPU.
-std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap);
+std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap, LeafSum sum_of = sum_in_pairs);
 bool nccl_available();  // built with NCCL
 
 }  // namespace retort::comm

@@ -43,7 +43,7 @@ struct Node {
   int64_t leaves;
 };
 template <Reduce reduce>
-at::Tensor combined(const std::vector<Node>& nodes) {
+at::Tensor in_order(const std::vector<Node>& nodes) {
   TreeSum<at::Tensor, Combine<reduce>> tree;
   for (const Node& node : nodes) {
     const at::ScalarType type = node.value.scalar_type();
@@ -52,24 +52,25 @@ at::Tensor combined(const std::vector<Node>& nodes) {
   }
   return tree.finish();
 }
-at::Tensor combined(Reduce reduce, const std::vector<Node>& nodes) {
+at::Tensor in_order(Reduce reduce, const std::vector<Node>& nodes) {
   switch (reduce) {
     case Reduce::kMax:
-      return combined<Reduce::kMax>(nodes);
+      return in_order<Reduce::kMax>(nodes);
     case Reduce::kMin:
-      return combined<Reduce::kMin>(nodes);
+      return in_order<Reduce::kMin>(nodes);
     case Reduce::kSum:
       break;
   }
-  return combined<Reduce::kSum>(nodes);
+  return in_order<Reduce::kSum>(nodes);
 }
 
 class DeviceComm final : public Comm {
  public:
   // What groups of one wire share.
   struct Link {
-    Link(std::unique_ptr<DeviceWire> way, Comm& host, double timeout)
+    Link(std::unique_ptr<DeviceWire> way, Comm& host, double timeout, LeafSum sum)
         : wire(*way),
+          sum_of(std::move(sum)),
           watch(std::move(way), host.rank(), timeout, [flight = host.flight()](const std::string& why) {
             if (flight != nullptr) flight->fail(why);
           }) {
@@ -77,6 +78,7 @@ class DeviceComm final : public Comm {
           "joining", [this] { wire.join(); }, Deadline::kLeast);
     }
     DeviceWire& wire;  // the watch's
+    const LeafSum sum_of;
     LaunchWatch watch;
     std::optional<c10::Stream> stream;
   };
@@ -273,12 +275,16 @@ class DeviceComm final : public Comm {
     link_->watch.launch(call_, [&] { link_->wire.trade(out, in, *link_->stream); });
   }
 
-  // A row cut into one run a rank, as evenly as possible.
+  // A row cut into one run a rank, as evenly as possible where each begins at a whole vector of kernels.
   Tensors slices_of(const at::Tensor& row_N) const {
+    constexpr int64_t kVector = 8;  // elements
     Tensors out;
     const int64_t count = row_N.numel(), ranks = size();
-    for (int64_t peer = 0; peer < ranks; ++peer)
-      out.push_back(row_N.slice(0, count * peer / ranks, count * (peer + 1) / ranks));
+    for (int64_t begin = 0, peer = 1; peer <= ranks; ++peer) {
+      const int64_t end = peer == ranks ? count : count * peer / ranks / kVector * kVector;
+      out.push_back(row_N.slice(0, begin, end));
+      begin = end;
+    }
     return out;
   }
 
@@ -293,13 +299,20 @@ class DeviceComm final : public Comm {
         of_row.push_back(peer == mine ? send[mine] : at::empty_like(send[mine]));
       gather(send, of_row);
     }
+    const Tensors whole = slices_of(rows_PN[0]);
+    const at::Tensor sum = combined(reduce, std::move(theirs), leaves).to(whole[mine].scalar_type());
+    gather(Tensors(whole.size(), sum), whole);
+  }
+
+  // What all ranks have, by row, of which a rank has one a subtree of its run of leaves.
+  at::Tensor combined(Reduce reduce, std::vector<Tensors> rows, int64_t leaves) const {
+    // One row: subtrees of one size, whose tree is that of as many leaves.
+    if (reduce == Reduce::kSum && rows.size() == 1) return link_->sum_of(std::move(rows.front()));
     std::vector<Node> nodes;
     for (int64_t peer = 0; peer < size(); ++peer)
       for (size_t row = 0; const int64_t of : subtrees(peer * leaves, (peer + 1) * leaves))
-        nodes.push_back({theirs[row++][static_cast<size_t>(peer)], of});
-    const Tensors whole = slices_of(rows_PN[0]);
-    whole[mine].copy_(combined(reduce, nodes));
-    gather(Tensors(whole.size(), whole[mine]), whole);
+        nodes.push_back({rows[row++][static_cast<size_t>(peer)], of});
+    return in_order(reduce, nodes);
   }
 
   // The root gives each rank a run, which sends it to the others.
@@ -323,10 +336,11 @@ class DeviceComm final : public Comm {
 
 }  // namespace
 
-std::unique_ptr<Comm> make_device_comm(Comm& host, std::unique_ptr<DeviceWire> wire,
+std::unique_ptr<Comm> make_device_comm(Comm& host, std::unique_ptr<DeviceWire> wire, LeafSum sum_of,
                                        const CommOptions& options) {
   return std::make_unique<DeviceComm>(
-      host, std::make_shared<DeviceComm::Link>(std::move(wire), host, options.timeout_seconds));
+      host,
+      std::make_shared<DeviceComm::Link>(std::move(wire), host, options.timeout_seconds, std::move(sum_of)));
 }
 
 }  // namespace retort::comm

@@ -16,6 +16,7 @@
 
 #include "comm/comm.h"
 #include "comm/launch_watch.h"
+#include "comm/leaf_sum.h"
 
 namespace retort::comm {
 
@@ -31,8 +32,8 @@ class DeviceWire : public LaunchWatch::Library {
                      const c10::Stream& stream) = 0;
 };
 
-// `host` outlives it, and has the ranks that the wire has. All tensors are on one device.
+// `host` outlives it, and has the ranks that the wire has. All tensors are on one device. `sum_of` adds what ranks have sent.
 std::unique_ptr<Comm> make_device_comm(Comm& host, std::unique_ptr<DeviceWire> wire,
-                                       const CommOptions& options = {});
+                                       LeafSum sum_of = sum_in_pairs, const CommOptions& options = {});
 
 }  // namespace retort::comm

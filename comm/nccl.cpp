@@ -16,7 +16,7 @@ Join* join() { return CudaPlugin::get().function<Join>("retort_cuda_nccl_join");
 
 bool nccl_available() { return CudaPlugin::get().missing().empty() && join() != nullptr; }
 
-std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap) {
+std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap, LeafSum sum_of) {
   const std::string& missing = CudaPlugin::get().missing();
   check<CommError>(missing.empty(), "[nccl] {}", missing);
   check<CommError>(join() != nullptr, "[nccl] {} was built without NCCL", CudaPlugin::path());
@@ -24,7 +24,7 @@ std::unique_ptr<Comm> make_nccl_comm(Comm& bootstrap) {
   if (bootstrap.rank() == 0) make_id()(id);
   id = bootstrap.broadcast_text(id);
   std::unique_ptr<DeviceWire> wire(join()(id, bootstrap.rank(), bootstrap.size()));
-  return make_device_comm(bootstrap, std::move(wire));
+  return make_device_comm(bootstrap, std::move(wire), std::move(sum_of));
 }
 
 }  // namespace retort::comm

@@ -8,6 +8,7 @@
 #include "comm/together.h"
 #include "core/error.h"
 #include "recipes/data_options.h"
+#include "train/leaf_sum.h"
 
 namespace retort::recipes {
 namespace {
@@ -34,7 +35,7 @@ std::unique_ptr<comm::Comm> of_devices(const StageContext& context, comm::Comm& 
   log.info("tensors travel between the ranks' devices {}", nccl ? "by NCCL" : "through host memory");
   if (!nccl) return comm::make_staged_comm(comm);
   const c10::DeviceGuard on(context.device);
-  return comm::make_nccl_comm(comm);
+  return comm::make_nccl_comm(comm, train::sum_leaves);
 }
 
 StageOutcome in_group(StageContext& context, comm::Comm& comm, Log& log, RankBody body) {

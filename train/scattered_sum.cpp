@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "train/leaf_sum.h"
 
 namespace retort::train {
 namespace {
@@ -145,7 +146,13 @@ void ScatteredSum::land() {
   flight.arrival.wait();
   flight.packed_N.reset();
   auto& tree = flight.bucket.trees[static_cast<size_t>(flight.number)];
-  for (at::Tensor& leaf : flight.received) tree.push(std::exchange(leaf, {}).to(at::kFloat));
+  const int64_t first = owners_.replica() * run_ + flight.turn * comm_.size();
+  for (auto next = flight.received.begin();
+       const int64_t leaves : comm::subtrees(first, first + comm_.size())) {
+    const auto end = next + leaves;
+    tree.push(sum_leaves({std::move_iterator(next), std::move_iterator(end)}), leaves);
+    next = end;
+  }
   settle(flight.bucket, flight.number, flight.turn);
 }
 
@@ -175,8 +182,9 @@ void ScatteredSum::join_groups() {
   std::vector<comm::Pending> under_way;
   for (Bucket& bucket : buckets_) {
     if (bucket.total_N.defined()) continue;
+    const at::Tensor& first_N = bucket.levels.front();
     const at::Tensor nodes_PN =
-        at::zeros({comm::most_subtrees(run_, across.size()), bucket.levels.front().numel()}, at::kFloat);
+        at::zeros({comm::most_subtrees(run_, across.size()), first_N.numel()}, first_N.options());
     for (int64_t row = 0; const at::Tensor& node : bucket.levels) nodes_PN[row++].copy_(node);
     for (auto& tree : bucket.trees) tree.clear();
     bucket.levels.clear();

@@ -210,15 +210,15 @@ at::Tensor Ops::sum_parts(const at::Tensor& parts_PD) const {
   return sum_D;
 }
 
-std::pair<at::Tensor, at::Tensor> Ops::tree_sum(const at::Tensor& leaves) const {
-  at::Tensor sum = at::empty(leaves.sizes().slice(1), leaves.options());
-  const int64_t n = sum.numel();
-  at::Tensor squares = at::empty({(n + kTreeChunk - 1) / kTreeChunk}, leaves.options().dtype(at::kDouble));
-  enqueue(leaves, [&](Stream stream) {
-    table_.tree_sum(floats(leaves), float_place(sum), squares.mutable_data_ptr<double>(), leaves.size(0), n,
-                    stream);
+at::Tensor Ops::tree_sum(const std::vector<at::Tensor>& leaves) const {
+  const at::Tensor& first = leaves.front();
+  TreeLeaves all;
+  for (const at::Tensor& leaf : leaves) all.at[all.count++] = data(leaf);
+  at::Tensor sum = first.scalar_type() == at::kFloat ? first : f32_like(first, first.sizes());
+  enqueue(first, [&](Stream stream) {
+    table_.tree_sum(element_of(first), all, float_place(sum), first.numel(), stream);
   });
-  return {sum, squares};
+  return sum;
 }
 
 void Ops::embedding_backward(const at::Tensor& dy_ND, const at::Tensor& ids_N,

@@ -75,8 +75,8 @@ class Ops {
                         const at::Tensor& labels_C, const RowTerms& terms, bool gradient) const;
 
   at::Tensor sum_parts(const at::Tensor& parts_PD) const;
-  // Of leaves [L, ..], in the order of comm/tree_sum.h, and sums of squares of its chunks, f64.
-  std::pair<at::Tensor, at::Tensor> tree_sum(const at::Tensor& leaves) const;
+  // f32, of up to kMostLeaves of one shape, in the order of comm/tree_sum.h. It lies in the first one where that is f32.
+  at::Tensor tree_sum(const std::vector<at::Tensor>& leaves) const;
   // Sums of squares of f32 gradients, f64: of each, its chunks of kAdamChunk elements.
   at::Tensor squares(const std::vector<at::Tensor>& gradients) const;
   // The verdict (f64 [3]: table.h) on pieces, so many of each block, and on losses_L, f64.

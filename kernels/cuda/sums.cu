@@ -30,66 +30,66 @@ void sum_parts(const float* parts, float* sum, int64_t count, int64_t width, Str
   launch(parts_kernel, {blocks_for(width, kWarp), kThreads}, stream, parts, sum, count, width);
 }
 
-// x = the sum of 2^kLevels leaves that begin at `leaf` and are n apart.
-template <int kLevels, int N>
-__device__ __forceinline__ void subtree(const float* leaf, int64_t n, float (&x)[N]) {
+// x = the sum of the 2^kLevels leaves from number `first` on.
+template <int kLevels, class T, int N>
+__device__ __forceinline__ void subtree(const TreeLeaves& leaves, int first, int64_t i, float (&x)[N]) {
   if constexpr (kLevels == 0) {
-    get_stream(leaf, x);
+    get_stream(static_cast<const T*>(leaves.at[first]) + i, x);
   } else {
     float right[N];
-    subtree<kLevels - 1>(leaf, n, x);
-    subtree<kLevels - 1>(leaf + (n << (kLevels - 1)), n, right);
+    subtree<kLevels - 1, T>(leaves, first, i, x);
+    subtree<kLevels - 1, T>(leaves, first + (1 << (kLevels - 1)), i, right);
 #pragma unroll
     for (int j = 0; j < N; ++j) x[j] += right[j];
   }
 }
 
-// Adds the subtree of 2^kLevels leaves, where `count` has one, to the left of x, which holds the subtrees of
+// Adds the subtree of 2^kLevels leaves, where their count has one, to the left of x, which holds the subtrees of
 // fewer leaves: the last ones.
-template <int kLevels, int N>
-__device__ __forceinline__ void add_level(const float* leaves, int64_t n, int64_t count, int64_t i,
-                                          float (&x)[N], bool& any) {
-  if ((count >> kLevels & 1) == 0) return;
-  const int64_t first = count >> (kLevels + 1) << (kLevels + 1);  // the larger subtrees come before
+template <int kLevels, class T, int N>
+__device__ __forceinline__ void add_level(const TreeLeaves& leaves, int64_t i, float (&x)[N], bool& any) {
+  if ((leaves.count >> kLevels & 1) == 0) return;
+  const int first = leaves.count >> (kLevels + 1) << (kLevels + 1);  // the larger subtrees come before
   float left[N];
-  subtree<kLevels>(leaves + first * n + i, n, left);
+  subtree<kLevels, T>(leaves, first, i, left);
 #pragma unroll
   for (int j = 0; j < N; ++j) x[j] = any ? left[j] + x[j] : left[j];
   any = true;
 }
 
-template <int N>
-__global__ void __launch_bounds__(kThreads)
-    tree_kernel(const float* leaves, float* sum, double* squares, int64_t count, int64_t n) {
-  static_assert(kTreeChunk == kThreads * kRun);
-  double square = 0.0;
-#pragma unroll 1
-  for (int step = 0; step < kRun; step += N) {  // a block takes kTreeChunk elements, in runs or one by one
-    const int64_t i = blockIdx.x * kTreeChunk + step * kThreads + static_cast<int64_t>(threadIdx.x) * N;
-    if (i >= n) break;
-    float x[N] = {};
-    bool any = false;
-    add_level<0>(leaves, n, count, i, x, any);
-    add_level<1>(leaves, n, count, i, x, any);
-    add_level<2>(leaves, n, count, i, x, any);
-    add_level<3>(leaves, n, count, i, x, any);
-    add_level<4>(leaves, n, count, i, x, any);
-    add_level<5>(leaves, n, count, i, x, any);
-    add_level<6>(leaves, n, count, i, x, any);
-    put(sum + i, x);
-#pragma unroll
-    for (const float value : x) square += static_cast<double>(value) * static_cast<double>(value);
-  }
-  if (squares == nullptr) return;
-  square = over_group<Sum, kThreads>(square);
-  if (threadIdx.x == 0) squares[blockIdx.x] = square;
+// Of the elements from i on.
+template <class T, int N>
+__device__ __forceinline__ void sum_leaves(const TreeLeaves& leaves, float* sum, int64_t i) {
+  static_assert(kMostLeaves < 1 << 7);
+  float x[N] = {};
+  bool any = false;
+  add_level<0, T>(leaves, i, x, any);
+  add_level<1, T>(leaves, i, x, any);
+  add_level<2, T>(leaves, i, x, any);
+  add_level<3, T>(leaves, i, x, any);
+  add_level<4, T>(leaves, i, x, any);
+  add_level<5, T>(leaves, i, x, any);
+  add_level<6, T>(leaves, i, x, any);
+  put(sum + i, x);
 }
 
-void tree_sum(const float* leaves, float* sum, double* squares, int64_t count, int64_t n, Stream stream) {
-  if (n == 0 || count == 0) return;
-  const bool runs = n % kRun == 0 && aligned(leaves, sum);
-  launch(runs ? tree_kernel<kRun> : tree_kernel<1>, {blocks_for(n, kTreeChunk), kThreads}, stream, leaves,
-         sum, squares, count, n);
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads) tree_kernel(const TreeLeaves leaves, float* sum, int64_t n) {
+  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * N;
+  if (i + N <= n) return sum_leaves<T, N>(leaves, sum, i);
+#pragma unroll 1
+  for (int64_t j = i; j < n; ++j) sum_leaves<T, 1>(leaves, sum, j);
+}
+
+void tree_sum(Element element, const TreeLeaves& leaves, float* sum, int64_t n, Stream stream) {
+  if (n == 0 || leaves.count == 0) return;
+  bool runs = aligned(sum);
+  for (int leaf = 0; leaf < leaves.count; ++leaf) runs = runs && aligned(leaves.at[leaf]);
+  with_element(element, [&](auto* typed) {
+    using T = std::remove_pointer_t<decltype(typed)>;
+    launch(runs ? tree_kernel<T, kRun> : tree_kernel<T, 1>, {blocks_for(n, kThreads * (runs ? kRun : 1)), kThreads},
+           stream, leaves, sum, n);
+  });
 }
 
 }  // namespace

@@ -83,7 +83,7 @@ struct AdamTensor {
 struct AdamChunk {
   int64_t tensor, offset;
 };
-constexpr int64_t kAdamChunk = 1 << 12, kTreeChunk = 1 << 11;
+constexpr int64_t kAdamChunk = 1 << 12;
 
 // The constants of a step, each rounded once from double on the host.
 struct AdamRates {
@@ -95,6 +95,15 @@ struct AdamRates {
 // kernels/gradient_norm.h has the meaning of each.
 struct Verdict {
   double norm, factor, go;
+};
+
+// --- sums.cu
+
+// What is added up, element by element, in the order of comm/tree_sum.h.
+constexpr int kMostLeaves = 127;
+struct TreeLeaves {
+  const void* at[kMostLeaves];
+  int count = 0;
 };
 
 // --- fake_quantize.cu, row_scales.cu, learned_rounding.cu
@@ -158,9 +167,8 @@ struct Table {
 
   // sum[i] = parts[0][i] + parts[1][i] + ..., each column in one order.
   void (*sum_parts)(const float* parts, float* sum, int64_t count, int64_t width, Stream stream);
-  // sum[i] = leaves[0][i] + ... in the order of comm/tree_sum.h. `sum` may be the first leaf; count < 128.
-  // `squares`, where it is not null, gets the f64 sum of squares of every kTreeChunk elements of the sum.
-  void (*tree_sum)(const float* leaves, float* sum, double* squares, int64_t count, int64_t n, Stream stream);
+  // sum[i] = leaf 0's [i] + ...; it may be one of the leaves.
+  void (*tree_sum)(Element element, const TreeLeaves& leaves, float* sum, int64_t n, Stream stream);
 
   // dw[id] += the rows of dy whose token is id, in their order. ids [n] ascending and order [n]: a stable
   // sort of the tokens' ids. The work of long runs of one id is shared by warps.

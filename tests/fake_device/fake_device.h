@@ -15,7 +15,7 @@
 
 namespace retort::testing {
 
-inline constexpr int kFakeDevices = 4;
+inline constexpr int kFakeDevices = 9;
 at::Device fake_device(int index = 0);  // below kFakeDevices
 
 // What has happened on the device.

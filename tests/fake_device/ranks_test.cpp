@@ -9,7 +9,10 @@
 #include "core/error.h"
 #include "tests/fake_device/post_wire.h"
 #include "tests/fake_device/training.h"
+#include "tests/kernels/gradcheck.h"
 #include "tests/train/tiny_run.h"
+#include "train/leaf_sum.h"
+#include "train/scattered_sum.h"
 
 namespace retort::testing {
 namespace {
@@ -148,18 +151,92 @@ TEST(RanksOnDevices, RanksThatCallOtherCollectivesAreTold) {
   });
 }
 
+// Values of very unequal size: another order gives other bits.
+at::Tensor unequal(int rank, at::IntArrayRef shape) {
+  const auto seed = static_cast<uint64_t>(rank);
+  return (normal(shape, seed) * normal(shape, seed + 100, 3.0).exp()).to(at::kFloat);
+}
+
+int64_t additions(const Traffic& traffic) {
+  int64_t out = 0;
+  for (const auto& [name, count] : traffic.operators)
+    if (name.starts_with("aten::add")) out += count;
+  return out;
+}
+
+// Where each rank has one row, all of them are added by one kernel on each rank; and however they are added, the bits are the
+// host's. What is left over when ranks divide a row is the last one's.
+TEST(RanksOnDevices, SumsOverAWireAreOneKernelARank) {
+  for (int ranks = 1; ranks <= kFakeDevices; ++ranks)
+    for (const int64_t leaves : {1, 2, 3})
+      for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
+        const std::string what = fmt::format("{} ranks, {} leaves, {}", ranks, leaves, c10::toString(dtype));
+        PostOffice office;
+        const Watch watch;
+        comm::run_thread_ranks(ranks, [&](comm::Comm& host) {
+          const auto comm = comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank()),
+                                                   train::sum_leaves);
+          const at::Tensor want = unequal(host.rank(), {comm::most_subtrees(leaves, ranks), 1013}).to(dtype);
+          const at::Tensor got = want.to(fake_device(host.rank())).clone();
+          host.sum_tree(want, leaves).wait();
+          comm->sum_tree(got, leaves).wait();
+          EXPECT_TRUE(same_bits(got[0].cpu(), want[0])) << what;
+        });
+        const Traffic traffic = watch.traffic();
+        const bool kernel = ranks > 1 && leaves < 3 && dtype != at::kDouble;
+        EXPECT_EQ(traffic.launches, kernel ? ranks : 0) << what;
+        EXPECT_EQ(additions(traffic) == 0, kernel || (ranks == 1 && leaves < 3)) << what;
+      }
+}
+
+// Of each turn's leaves, complete subtrees are added by one kernel; the sums are the host's.
+TEST(RanksOnDevices, ScatteredSumsAreOneKernelASubtree) {
+  constexpr int64_t kMicroBatches = 3;
+  const auto sum_of = [](comm::Comm& comm, const at::Device& device, at::ScalarType dtype) {
+    models::Parameters parameters;
+    models::Parameter& weight = parameters.add("weight", {40, 33}, models::Role::kMatrix);
+    weight.master.zero_();
+    models::IdentityMap map;
+    models::bind_working(parameters, map, dtype);
+    models::move_to(parameters, device);
+    weight.placement.owned.step = 3;
+    const train::Owners owners(parameters, comm, train::Divided::kGradients);
+    train::ScatteredSum sum({&weight}, owners, kMicroBatches, 1 << 20);
+    sum.begin_step();
+    for (int m = 0; m < kMicroBatches; ++m)
+      sum.add(0, unequal(m * comm.size() + comm.rank(), weight.shape).to(dtype).to(device));
+    return sum.finish().front();
+  };
+  const std::map<int, int64_t> launches{{2, 3}, {3, 3}, {4, 3}, {6, 6}};  // of a rank
+  for (const auto& [ranks, expected] : launches)
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const std::string what = fmt::format("{} ranks, {}", ranks, c10::toString(dtype));
+      PostOffice office;
+      const Watch watch;
+      comm::run_thread_ranks(ranks, [&](comm::Comm& host) {
+        const auto comm = comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank()));
+        const at::Tensor got = sum_of(*comm, fake_device(host.rank()), dtype),
+                         want = sum_of(host, at::kCPU, dtype);
+        EXPECT_TRUE(same_bits(got.cpu(), want)) << what;
+      });
+      EXPECT_EQ(watch.traffic().launches, ranks * expected) << what;
+    }
+}
+
 // Whole runs with every division of what ranks own, through host memory and over a wire: checkpoints of the same bytes,
 // whatever the division; and the CPU's but for rounding.
 TEST(RanksOnDevices, ARunIsTheCpusHoweverItIsDivided) {
   PostOffice office;
   const auto over_a_wire = [&](comm::Comm& host) {
-    return comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank()));
+    return comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank()), train::sum_leaves);
   };
   const auto run_of = [&](at::Device device, train::Divided divided, const Path& directory,
-                          bool wired = false) {
+                          bool wired = false, int64_t replicas = 1) {
     train::TinyRun run;
     if (wired) run.group_of_devices = over_a_wire;
-    run.ranks = 2;
+    run.ranks = static_cast<int>(2 * replicas);
+    run.micro_batches = 2 / replicas;
+    run.replicas = replicas;
     run.options.steps = 6;
     run.device = device;
     run.divided = divided;
@@ -177,6 +254,11 @@ TEST(RanksOnDevices, ARunIsTheCpusHoweverItIsDivided) {
       EXPECT_EQ(run_of(fake_device(), divided, parts.path(), wired), there);
       train::expect_same(whole.path(), parts.path());
     }
+  for (const bool wired : {false, true}) {
+    const TemporaryDirectory groups;
+    EXPECT_EQ(run_of(fake_device(), train::Divided::kGradients, groups.path(), wired, 2), there);
+    train::expect_same(whole.path(), groups.path());
+  }
 }
 
 }  // namespace
