@@ -24,6 +24,7 @@ using IntVec = int32_t __attribute__((vector_size(4 * kLanes)));
 using WordVec = uint32_t __attribute__((vector_size(4 * kLanes)));  // bits of a Vec: overflow is defined
 using LooseVec = float __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 using HalfVec = uint16_t __attribute__((vector_size(2 * kLanes), aligned(2), may_alias));
+using HalvesVec = uint16_t __attribute__((vector_size(4 * kLanes)));  // of a WordVec, the lower one first
 
 constexpr float kInfinity = __builtin_inff();
 
@@ -41,15 +42,28 @@ static inline float to_float(Bf16 x) {
 
 static inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 static inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
+
+// Shuffles, because GCC makes a __builtin_convertvector of halves in two parts and joins them.
+template <int... kHalf>
+static inline WordVec widened(const HalfVec& x, std::integer_sequence<int, kHalf...>) {
+  return (WordVec)__builtin_shufflevector(x, HalfVec{}, (kHalf % 2 == 0 ? kHalf / 2 : kLanes)...);
+}
+template <int... kLane>
+static inline HalfVec upper_halves(WordVec x, std::integer_sequence<int, kLane...>) {
+  return __builtin_shufflevector((HalvesVec)x, (HalvesVec)x, (2 * kLane + 1)...);
+}
+
 static inline Vec load(const Bf16* p) {
-  return (Vec)(__builtin_convertvector(*reinterpret_cast<const HalfVec*>(p), WordVec) << 16);
+  constexpr std::make_integer_sequence<int, 2 * kLanes> kHalves;
+  return (Vec)(widened(*reinterpret_cast<const HalfVec*>(p), kHalves) << 16);
 }
 // Round to nearest even; a NaN keeps its upper half, with a bit set so that it stays one.
 static inline void store(Bf16* p, Vec v) {
   const WordVec bits = (WordVec)v;
   const WordVec rounded = bits + 0x7fff + ((bits >> 16) & 1);
   const WordVec kept = v == v ? rounded : bits | 0x400000;
-  *reinterpret_cast<HalfVec*>(p) = __builtin_convertvector((kept >> 16) & 0xffff, HalfVec);
+  constexpr std::make_integer_sequence<int, kLanes> kAll;
+  *reinterpret_cast<HalfVec*>(p) = upper_halves(kept, kAll);
 }
 
 static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
