@@ -121,16 +121,19 @@ struct AddRmsNorm : torch::autograd::Function<AddRmsNorm> {
     }
     context->save_for_backward({sum, weight_D, rstd_N});
     context->saved_data["unit_offset"] = unit_offset;
+    context->set_materialize_grads(false);  // a model's last norm is all that reads its sum
     return {sum, y};
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &sum = saved[0], dsum = gradients[0].contiguous(), dy = gradients[1].contiguous();
+    if (!gradients[1].defined()) return {gradients[0], gradients[0], {}, {}, {}};
+    const at::Tensor &sum = saved[0], dy = gradients[1].contiguous(),
+                     dsum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
     const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
     auto [dx, dw] = sum.is_cpu() ? cpu_backward(dy, sum, w, saved[2])
                                  : cuda::ops_for(sum)->rms_norm_backward(dy, sum, w, saved[2], dsum);
-    if (sum.is_cpu()) dx.add_(dsum);
+    if (sum.is_cpu() && dsum.defined()) dx.add_(dsum);
     return {dx, dx, dw.to(saved[1].scalar_type()), {}, {}};
   }
 };

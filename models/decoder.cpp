@@ -158,10 +158,10 @@ at::Tensor Decoder::hidden(const TokenBlock& block, KvCache* cache) {
           .narrow(1, whole.tokens_BT.size(1) - block.tokens_BT.size(1), block.tokens_BT.size(1));
     }
   }
-  const at::Tensor x_BTD = (*s.layers)(s.embedded(block, c), c);
+  Residual stream = (*s.layers)(s.embedded(block, c), c);
   if (cache) cache->advance(block.tokens_BT.size(1));
   s.reads.forward(s.last_group());
-  const at::Tensor h_BTD = s.final_norm(x_BTD);
+  const at::Tensor h_BTD = s.final_norm(stream);
   s.reads.backward(s.last_group(), h_BTD);
   return h_BTD;
 }
@@ -172,7 +172,7 @@ at::Tensor Decoder::embed(const TokenBlock& block) {
 
 at::Tensor Decoder::run_layer(int64_t n, const at::Tensor& x_BTD, const TokenBlock& block) {
   RETORT_ASSERT(n >= 0 && n < state_->spec.layers);
-  return state_->layers->run(n, x_BTD, state_->call(block, nullptr));
+  return state_->layers->run(n, {x_BTD}, state_->call(block, nullptr)).sum();
 }
 
 std::vector<std::vector<const Parameter*>> Decoder::groups() const {

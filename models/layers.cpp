@@ -16,16 +16,16 @@ at::Tensor Norm::operator()(const at::Tensor& x) const {
               : kernels::rms_norm(x, weight->working, eps, unit_offset);
 }
 
-namespace {
-
-// The residual stream with a branch's part, and its norm.
-kernels::AddedNorm added_norm(const Norm& norm, const at::Tensor& x, const at::Tensor& branch) {
-  if (!norm.bias) return kernels::add_rms_norm(x, branch, norm.weight->working, norm.eps, norm.unit_offset);
-  const at::Tensor sum = x + branch;
-  return {sum, norm(sum)};
+at::Tensor Norm::operator()(Residual& stream) const {
+  if (bias || !stream.branch_BTD.defined()) {
+    stream = {stream.sum()};
+    return (*this)(stream.x_BTD);
+  }
+  auto [sum_BTD, y_BTD] =
+      kernels::add_rms_norm(stream.x_BTD, stream.branch_BTD, weight->working, eps, unit_offset);
+  stream = {std::move(sum_BTD)};
+  return y_BTD;
 }
-
-}  // namespace
 
 Parameter* Scope::tensor(const std::string& name, at::IntArrayRef shape, Role role, int64_t depth) const {
   if (owner_ == prefix_) return &parameters_.add(prefix_ + name, shape, role, depth);
@@ -122,10 +122,10 @@ const kernels::RopeTables& Layers::rope_tables(int64_t n, const LayerCall& call)
   return call.past_original ? rope_long_ : rope_;
 }
 
-at::Tensor Layers::attention(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const {
+at::Tensor Layers::attention(int64_t n, const at::Tensor& normed_BTD, const LayerCall& call) const {
   const Layer& layer = layers_[static_cast<size_t>(n)];
-  const int64_t B = x_BTD.size(0), T = x_BTD.size(1), K = spec_.head_dim;
-  const at::Tensor h_BTD = layer.attn_norm(x_BTD).to(layer.q.dtype());  // one cast for three products
+  const int64_t B = normed_BTD.size(0), T = normed_BTD.size(1), K = spec_.head_dim;
+  const at::Tensor h_BTD = normed_BTD.to(layer.q.dtype());  // one cast for three products
   at::Tensor q_BTHK = layer.q(h_BTD).view({B, T, spec_.heads, K});
   at::Tensor k_BSGK = layer.k(h_BTD).view({B, T, spec_.kv_heads, K});
   at::Tensor v_BSGK = layer.v(h_BTD).view({B, T, spec_.kv_heads, K});
@@ -164,14 +164,19 @@ at::Tensor Layers::feed_forward(const Layer& layer, const at::Tensor& normed_BTD
   return spec_.post_norms ? layer.ffn_post_norm(sum_BTD) : sum_BTD;
 }
 
-at::Tensor Layers::run(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const {
+Residual Layers::run(int64_t n, Residual stream, const LayerCall& call) const {
   if (call.reads) call.reads->forward(n + 1);
   const Layer& layer = layers_[static_cast<size_t>(n)];
-  const auto [y_BTD, normed_BTD] = added_norm(layer.ffn_norm, x_BTD, attention(n, x_BTD, call));
-  const at::Tensor out_BTD = y_BTD + feed_forward(layer, normed_BTD);
-  if (call.reads) call.reads->backward(n + 1, out_BTD);
-  if (LayerTap* tap = call.tap(n)) tap->h_BTD = out_BTD;
-  return out_BTD;
+  const at::Tensor h_BTD = layer.attn_norm(stream);
+  stream.branch_BTD = attention(n, h_BTD, call);
+  const at::Tensor normed_BTD = layer.ffn_norm(stream);
+  stream.branch_BTD = feed_forward(layer, normed_BTD);
+  if (call.reads) call.reads->backward(n + 1, stream.branch_BTD);
+  if (LayerTap* tap = call.tap(n)) {
+    stream = {stream.sum()};
+    tap->h_BTD = stream.x_BTD;
+  }
+  return stream;
 }
 
 std::vector<const Parameter*> Layers::weights(int64_t n) const {
@@ -186,9 +191,10 @@ std::vector<const Parameter*> Layers::weights(int64_t n) const {
   return out;
 }
 
-at::Tensor Layers::operator()(at::Tensor x_BTD, const LayerCall& call) const {
-  for (int64_t n = 0; n < spec_.layers; ++n) x_BTD = run(n, x_BTD, call);
-  return x_BTD;
+Residual Layers::operator()(at::Tensor x_BTD, const LayerCall& call) const {
+  Residual stream{std::move(x_BTD)};
+  for (int64_t n = 0; n < spec_.layers; ++n) stream = run(n, std::move(stream), call);
+  return stream;
 }
 
 }  // namespace retort::models

@@ -1,4 +1,4 @@
-// The layers of a pre-norm transformer, without embedding and final norm: x_BTD to x_BTD, f32. Their tensors
+// The layers of a pre-norm transformer, without embedding and final norm: x_BTD to the residual stream, f32. Their tensors
 // are declared below a prefix of a model's Parameters, so that one model can have several stacks; decoder.h
 // has their names and what is shared. The spec's vocabulary, context and embedding choices have no effect
 // here. Rank and thread rule: the model's. B batch, T tokens, D width.
@@ -19,6 +19,12 @@
 
 namespace retort::models {
 
+// The residual stream, and a branch's part of it that is not added yet: the norm that comes next adds it, in one pass.
+struct Residual {
+  at::Tensor x_BTD, branch_BTD = {};  // undefined: there is none
+  at::Tensor sum() const { return branch_BTD.defined() ? x_BTD + branch_BTD : x_BTD; }
+};
+
 struct Norm {
   const Parameter* weight = nullptr;
   const Parameter* bias = nullptr;  // layer norm
@@ -26,6 +32,7 @@ struct Norm {
   bool unit_offset = false;
 
   at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor operator()(Residual& stream) const;  // of the sum, which the stream is from then on
 };
 
 // Declares the tensors below "prefix" as parameters of their own, or as aliases of those below "owner".
@@ -63,8 +70,8 @@ class Layers {
   // Declares PREFIXlayers.N.*. `residual_depth`: how many executed layers join the same residual stream; 0:
   // these.
   Layers(Parameters& parameters, DecoderSpec spec, std::string prefix, int64_t residual_depth = 0);
-  at::Tensor run(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const;  // layer n
-  at::Tensor operator()(at::Tensor x_BTD, const LayerCall& call) const;             // all of them
+  Residual run(int64_t n, Residual stream, const LayerCall& call) const;  // layer n
+  Residual operator()(at::Tensor x_BTD, const LayerCall& call) const;     // all of them
   // Rotary tables of positions below `positions`; call before run(), cheap when they are there.
   void prepare(int64_t positions, const at::Device& device);
   std::vector<const Parameter*> weights(int64_t n) const;  // that layer n reads, but for adapters
@@ -77,7 +84,7 @@ class Layers {
   };
   Layer declare(Parameters& parameters, const std::string& prefix, int64_t n, int64_t depth) const;
   const kernels::RopeTables& rope_tables(int64_t n, const LayerCall& call) const;
-  at::Tensor attention(int64_t n, const at::Tensor& x_BTD, const LayerCall& call) const;
+  at::Tensor attention(int64_t n, const at::Tensor& normed_BTD, const LayerCall& call) const;
   at::Tensor feed_forward(const Layer& layer, const at::Tensor& normed_BTD) const;
 
   DecoderSpec spec_;

@@ -42,12 +42,13 @@ class SpaceByte final : public PatchModel {
             at::arange(patches.last_BP.size(1), patches.last_BP.options()).expand_as(patches.last_BP),
         .mask = {.document_BS = patches.document_BP}};
     const int64_t E = spec_.patch->width;
-    at::Tensor x_BTE = (*before_)(embedded(block.tokens_BT), bytes);
+    at::Tensor x_BTE = (*before_)(embedded(block.tokens_BT), bytes).sum();
     const at::Tensor wide_BPD =
         at::constant_pad_nd(take_rows(x_BTE, patches.last_BP, /*zero=*/false), {spec_.width - E, 0});
-    const at::Tensor y_BPE = (*core_)(wide_BPD, call).narrow(-1, spec_.width - E, E);
+    const at::Tensor y_BPE = (*core_)(wide_BPD, call).sum().narrow(-1, spec_.width - E, E);
     x_BTE = x_BTE + take_rows(y_BPE, patches.ended_BT, /*zero=*/true);
-    return final_norm_((*after_)(std::move(x_BTE), bytes));
+    Residual stream = (*after_)(std::move(x_BTE), bytes);
+    return final_norm_(stream);
   }
 
   double runs(const Parameter& p) const override {

@@ -80,7 +80,7 @@ class Stlm final : public PatchModel {
         .positions_BT =
             at::arange(patches.last_BP.size(1), patches.last_BP.options()).expand_as(patches.last_BP),
         .mask = {.document_BS = patches.document_BP}};
-    const at::Tensor core_BPD = (*core_)(encode(patches.tokens_BPS), call);
+    const at::Tensor core_BPD = (*core_)(encode(patches.tokens_BPS), call).sum();
     return spec_.patch->parallel ? parallel(core_BPD, patches) : autoregressive(core_BPD, patches, block);
   }
 
@@ -125,7 +125,8 @@ class Stlm final : public PatchModel {
     const at::Tensor told_BPE = in_(core_BPD).to(at::kFloat);
     const at::Tensor x_BTE = embedded(block.tokens_BT) + take_rows(told_BPE, patches.done_BT, /*zero=*/true);
     const LayerCall call{.positions_BT = patches.slot_BT, .mask = {.document_BS = patches.next_BT}};
-    return final_norm_((*head_layers_)(x_BTE, call));
+    Residual stream = (*head_layers_)(x_BTE, call);
+    return final_norm_(stream);
   }
 
   const Parameter* encoder_positions_ = nullptr;

@@ -40,6 +40,22 @@ TEST(ModelsOnDevice, EveryFamilyIsTheCpus) {
   }
 }
 
+// Both branches of every layer, also the last one's: no addition beside the norms.
+TEST(ModelsOnDevice, RmsNormsAddToTheResidualStream) {
+  models::DecoderSpec spec = small_llama();
+  spec.width = 64, spec.head_dim = 16;  // attention's flash kernels, which add nothing
+  const auto model = std::make_unique<models::Decoder>(spec);
+  models::initialise(model->parameters(), "gpt2", 0.1, 5);
+  models::IdentityMap identity;
+  models::bind_working(model->parameters(), identity, at::kBFloat16);
+  models::move_to(model->parameters(), fake_device());
+  const at::Tensor tokens = random_tokens(2, 13, model->vocabulary()).to(fake_device());
+  const Watch watch;
+  model->hidden({tokens});
+  for (const auto& [name, times] : watch.traffic().operators)
+    EXPECT_FALSE(name.starts_with("aten::add")) << name;
+}
+
 TEST(ModelsOnDevice, MovingKeepsWhatIsShared) {
   const auto model = small_model();
   models::Parameters& parameters = model->parameters();

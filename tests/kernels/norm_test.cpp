@@ -83,6 +83,19 @@ TEST(AddRmsNorm, IsTheSumAndItsNorm) {
       EXPECT_TRUE(same_bits(got.gradients[i], want.gradients[i])) << toString(dtype) << " input " << i;
   }
   expect_thread_independent(one, inputs);
+
+  // A model's last norm alone is read of the two; or the sum alone.
+  const Operation norm = [](const Tensors& t) { return add_rms_norm(t[0], t[1], t[2], kEps).y_ND; };
+  const Outcome got = run(norm, inputs, at::kFloat),
+                want = run([](const Tensors&t) { return rms_norm(t[0] + t[1], t[2], kEps); }, inputs,
+                           at::kFloat);
+  EXPECT_TRUE(same_bits(got.value, want.value));
+  for (size_t i = 0; i < inputs.size(); ++i) EXPECT_TRUE(same_bits(got.gradients[i], want.gradients[i])) << i;
+  Tensors leaves;
+  for (const at::Tensor& x : inputs) leaves.push_back(x.to(at::kFloat).requires_grad_());
+  add_rms_norm(leaves[0], leaves[1], leaves[2], kEps).sum_ND.sum().backward();
+  for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(leaves[i].grad().eq(1).all().item<bool>());
+
   EXPECT_THROW(add_rms_norm(inputs[0], inputs[1].narrow(0, 0, 1), inputs[2], kEps), ShapeError);
 }
 
