@@ -12,7 +12,7 @@ data: { train: stage:text, validation: stage:text, sequence: 16, batch_tokens: 6
 model: { context: 16, layers: 1, width: 32, heads: 2, ffn_width: 64 }
 train:
   { steps: 30, precision: fp32, validate_every: 2, keep_best: true, patience: 4, keep_checkpoints: 1,
-    optimizer: { lr: 2.0e-1 }, schedule: { kind: constant, warmup: 0 } }
+    optimizer: { lr: 1.0 }, schedule: { kind: constant, warmup: 0 } }
 stages:
   - { name: text, kind: prepare }
   - { name: tuned, kind: train }
