@@ -146,30 +146,33 @@ std::vector<Row> losses(const Ops& ops, const Place& place) {
   const at::Tensor start = place.normal({C, V}), teacher = place.normal({C, V});
   const at::Tensor labels = at::randint(V, {C}, place.options(at::kLong));
   const auto logits = std::make_shared<at::Tensor>(start.clone());
-  const auto ours = [=, &ops](const at::Tensor& other, const kernels::cuda::RowTerms& terms) {
+  using kernels::cuda::RowLoss;
+  using Terms = std::vector<kernels::cuda::RowLossTerm>;
+  const auto ours = [=, &ops](const Terms& terms) {
     return [=, &ops]() -> Tensors {
-      ops.row_losses(*logits, other, labels, terms, true);
+      ops.row_losses(*logits, teacher, V, labels, terms, true);
       return {*logits};
     };
   };
-  const auto composite = [=](double kl) {  // the gradient, as eager LibTorch would have it
+  // The gradient of cross-entropy, and of forward and reverse KL, as eager LibTorch would have it.
+  const auto composite = [=](double forward, double reverse) {
     return [=](at::ScalarType dtype) -> Tensors {
-      const at::Tensor p = at::softmax(start.to(dtype), -1);
-      at::Tensor g = (p - at::one_hot(labels, V).to(dtype)) * (1 - kl);
-      if (kl > 0) g = g + (p - at::softmax(teacher.to(dtype), -1)) * kl;
-      return {g};
+      const at::Tensor log_q = at::log_softmax(start.to(dtype), -1), q = log_q.exp();
+      at::Tensor g = (q - at::one_hot(labels, V).to(dtype)) * (1 - forward - reverse);
+      if (forward + reverse == 0) return {g};
+      const at::Tensor log_p = at::log_softmax(teacher.to(dtype), -1), pull = q * (log_q - log_p);
+      return {g + (q - log_p.exp()) * forward + (pull - q * pull.sum(-1, true)) * reverse};
     };
   };
-  const auto row = [&](const char* name, double bytes, double kl) {
-    const kernels::cuda::RowTerms terms{
-        .kind = kl > 0 ? kernels::cuda::RowLoss::kForwardKl : kernels::cuda::RowLoss::kNone,
-        .weight = kl,
-        .cross_entropy = 1 - kl};
-    const auto plain = composite(kl);
+  const auto row = [&](const char* name, double bytes, double forward, double reverse) {
+    Terms terms{{RowLoss::kCrossEntropy, 1 - forward - reverse}};
+    if (forward > 0) terms.push_back({RowLoss::kForwardKl, forward});
+    if (reverse > 0) terms.push_back({RowLoss::kReverseKl, reverse});
+    const auto plain = composite(forward, reverse);
     return Row{name,
                fmt::format("{} x {}", C, V),
                bytes * count_of(C, V),
-               [=, work = ours(kl > 0 ? teacher : at::Tensor(), terms)] {
+               [=, work = ours(terms)] {
                  if (place.pretends || !logits->defined()) logits->copy_(start);
                  return work();
                },
@@ -177,7 +180,9 @@ std::vector<Row> losses(const Ops& ops, const Place& place) {
                0x1p-7,
                [=] { return plain(at::kFloat); }};
   };
-  return {row("cross-entropy, in place", 4, 0.0), row("forward KL and cross-entropy, in place", 6, 0.5)};
+  return {row("cross-entropy, in place", 4, 0.0, 0.0),
+          row("forward KL and cross-entropy, in place", 6, 0.5, 0.0),
+          row("forward KL, reverse KL and cross-entropy, in place", 6, 0.5, 0.25)};
 }
 
 std::vector<Row> updates(const Ops& ops, const Place& place) {

@@ -108,10 +108,10 @@ void check_mix(Divergence kind, double mix) {
 RowLoss divergence_rows(Divergence kind, double temperature, double mix) {
   check<ConfigError>(temperature > 0, "[divergence] temperature must be > 0, got {}", temperature);
   check_mix(kind, mix);
-  const cuda::RowTerms terms{.kind = on_device(kind), .temperature = temperature, .mix = mix};
+  const RowLoss::Kernel kernel{on_device(kind), temperature, mix};
   const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     check(rows.teacher_CV.defined(), "[divergence] needs a teacher's logits, got none");
-    if (device_rows(rows)) return device_divergence(terms, scale, rows, gradient_CV);
+    if (device_rows(rows)) return device_sum(kernel, rows, scale, gradient_CV);
     if (!has_loops(rows, gradient_CV))
       return plain_divergence(kind, mix, temperature, rows, scale, gradient_CV);
     return sum_divergence(
@@ -119,19 +119,19 @@ RowLoss divergence_rows(Divergence kind, double temperature, double mix) {
         {kind, static_cast<float>(mix), static_cast<float>(temperature), static_cast<float>(scale), 0, 0, 0},
         rows, gradient_CV);
   };
-  return RowLoss(add, replacing("divergence", terms));
+  return RowLoss(add, kernel);
 }
 
 RowLoss logit_mse_rows() {
-  const cuda::RowTerms terms{.kind = cuda::RowLoss::kLogitMse};
+  const RowLoss::Kernel kernel{cuda::RowLoss::kLogitMse};
   const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     check(rows.teacher_CV.defined(), "[logit_mse] needs a teacher's logits, got none");
-    if (device_rows(rows)) return device_divergence(terms, scale, rows, gradient_CV);
+    if (device_rows(rows)) return device_sum(kernel, rows, scale, gradient_CV);
     if (!has_loops(rows, gradient_CV)) return plain_logit_mse(rows, scale, gradient_CV);
     return sum_divergence(cpu::cpu_table().logit_mse, {.scale = static_cast<float>(scale)}, rows,
                           gradient_CV);
   };
-  return RowLoss(add, replacing("logit_mse", terms));
+  return RowLoss(add, kernel);
 }
 
 }  // namespace retort::kernels

@@ -7,7 +7,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <limits>
-#include <optional>
 
 #include "core/error.h"
 #include "core/shape.h"
@@ -387,30 +386,27 @@ at::Tensor linear_token_losses(const at::Tensor& h_ND, const Head& head, const a
 
 namespace {
 
-// The terms that one kernel of a device makes in one pass: a loss that has one, cross-entropy, or both.
-struct OnePass {
-  const RowLoss* kernel = nullptr;            // nullptr: there is none for them
-  std::optional<size_t> loss, cross_entropy;  // which terms they are
-  explicit OnePass(const std::vector<LossTerm>& terms) {
-    for (size_t i = 0; i < terms.size(); ++i) {
-      std::optional<size_t>& place = terms[i].loss.is_cross_entropy ? cross_entropy : loss;
-      if (!terms[i].loss.replace || place) return;
-      place = i;
-    }
-    if (loss && cross_entropy && terms[*cross_entropy].weight == 0) return;  // its value would be left out
-    if (loss || cross_entropy) kernel = &terms[loss.value_or(cross_entropy.value_or(0))].loss;
+// Whether one kernel of a device makes all terms in one pass: cross-entropy, and few others that have one.
+bool fit_one_kernel(const std::vector<LossTerm>& terms) {
+  int cross_entropies = 0, others = 0;
+  for (const LossTerm& term : terms) {
+    if (!term.loss.kernel) return false;
+    ++(term.loss.kernel->kind == cuda::RowLoss::kCrossEntropy ? cross_entropies : others);
   }
-};
+  return !terms.empty() && cross_entropies <= 1 && others <= cuda::kRowTerms;
+}
 
-ChunkLoss in_one_pass(const OnePass& pass, const std::vector<LossTerm>& terms,
-                      std::vector<at::Tensor>& parts) {
-  RowLoss::Weights weights;
-  if (pass.loss) weights.loss = terms[*pass.loss].weight;
-  if (pass.cross_entropy) weights.cross_entropy = terms[*pass.cross_entropy].weight;
-  return {[=, &parts](LogitRows& rows, bool want_gradient) {
-            const RowLoss::Sums sums = pass.kernel->replace(rows, weights, want_gradient);
-            if (pass.loss) parts[*pass.loss].add_(sums.loss);
-            if (pass.cross_entropy) parts[*pass.cross_entropy].add_(sums.cross_entropy);
+ChunkLoss in_one_pass(const std::vector<LossTerm>& terms, std::vector<at::Tensor>& parts) {
+  return {[&](LogitRows& rows, bool want_gradient) {
+            std::vector<cuda::RowLossTerm> of_rows;
+            for (const LossTerm& term : terms)
+              of_rows.push_back(device_term(*term.loss.kernel, term.weight, rows));
+            const at::Tensor& z = rows.student_CV;
+            const at::Tensor sums = cuda::ops_for(z)
+                                        ->row_losses(z, rows.teacher_CV, rows.common(z).size(1),
+                                                     rows.labels_C.contiguous(), of_rows, want_gradient)
+                                        .sum(1);
+            for (size_t i = 0; i < parts.size(); ++i) parts[i].add_(sums[static_cast<int64_t>(i)]);
           },
           true};
 }
@@ -441,11 +437,10 @@ LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, con
   const TeacherSignal teacher = checked(signal, labels_N.size(0), head.weight_VD.size(0));
   std::vector<at::Tensor> parts;
   for (size_t i = 0; i < terms.size(); ++i) parts.push_back(zero_sum(head.weight_VD));
-  const OnePass pass(terms);
-  const Gradients gradients = walk(student, teacher, chunk_rows,
-                                   pass.kernel != nullptr && cuda::takes(head.weight_VD)
-                                       ? in_one_pass(pass, terms, parts)
-                                       : one_by_one(tile_rows(head.weight_VD), terms, parts));
+  const bool one_pass = cuda::takes(head.weight_VD) && fit_one_kernel(terms);
+  const Gradients gradients =
+      walk(student, teacher, chunk_rows,
+           one_pass ? in_one_pass(terms, parts) : one_by_one(tile_rows(head.weight_VD), terms, parts));
   at::Tensor sum = zero_sum(head.weight_VD);
   for (size_t i = 0; i < terms.size(); ++i) sum.add_(parts[i], terms[i].weight);
   for (at::Tensor& part : parts) part = part.to(at::kFloat);

@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 
 #include <functional>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -14,6 +15,10 @@
 #include "kernels/head.h"
 
 namespace retort::kernels {
+
+namespace cuda {
+enum class RowLoss;  // kernels/cuda/table.h
+}
 
 inline constexpr int64_t kIgnoredLabel = -100;
 
@@ -58,8 +63,8 @@ struct TeacherSignal {
   at::Tensor places_N = {};  // i64: each row's place in the corpus, which names its random draws
 };
 
-// What a term of linear_distill sees: the chunk's valid rows, logits f32 and already softcapped. Where a term replaces
-// the student's logits, they and the teacher's may be bf16, and rows of ignored labels are there too.
+// What a term of linear_distill sees: the chunk's valid rows, logits f32 and already softcapped. Where a kernel makes all
+// terms, both models' logits may be bf16, and rows of ignored labels are there too.
 struct LogitRows {
   at::Tensor student_CV;
   at::Tensor teacher_CV;     // [C, U] logits, or log p of a mixture; undefined without heads
@@ -73,27 +78,23 @@ struct LogitRows {
   }
 };
 
-// One loss on a chunk of rows, as one or two pure functions.
+// One loss on a chunk of rows: a pure function, and how a device's kernels know it.
 struct RowLoss {
   // The sum over rows (f32 scalar, detached); when `gradient_CV` is defined ADDS scale * d(sum)/d(student logits)
   // to it.
   using Add = std::function<at::Tensor(const LogitRows& rows, double scale, at::Tensor& gradient_CV)>;
-  // Where a kernel of the device makes the loss and cross-entropy beside it in one pass: the sums over rows of both,
-  // the latter's undefined where its weight is 0. With `want_gradient` that of weight * loss + cross_entropy * (-log
-  // q_label) takes the place of the student's logits.
-  struct Sums {
-    at::Tensor loss, cross_entropy;
+  // Data, so that one kernel can make several losses in one pass. Few labels a row follow from the rows.
+  struct Kernel {
+    cuda::RowLoss kind;
+    double temperature = 1.0, mix = 0.0;
+    std::function<SparseLabels(const LogitRows& rows)> labels_of = {};
   };
-  struct Weights {
-    double loss = 1.0, cross_entropy = 0.0;
-  };
-  using Replace = std::function<Sums(const LogitRows& rows, const Weights& weights, bool want_gradient)>;
 
   RowLoss() = default;
   template <class F>
   requires(std::is_constructible_v<Add, F> && !std::is_same_v<std::remove_cvref_t<F>, RowLoss>)
-      RowLoss(F&& function, Replace in_place = {})
-      : add(std::forward<F>(function)), replace(std::move(in_place)) {}
+      RowLoss(F&& function, std::optional<Kernel> on_device = {})
+      : add(std::forward<F>(function)), kernel(std::move(on_device)) {}
 
   explicit operator bool() const { return static_cast<bool>(add); }
   at::Tensor operator()(const LogitRows& rows, double scale, at::Tensor& gradient_CV) const {
@@ -101,8 +102,7 @@ struct RowLoss {
   }
 
   Add add = {};
-  Replace replace = {};
-  bool is_cross_entropy = false;
+  std::optional<Kernel> kernel = {};  // empty: no kernel has it
 };
 
 struct LossTerm {
@@ -116,8 +116,8 @@ struct LinearDistillResult {
 };
 
 // Sum over terms of weight * loss(student's logits, teacher's signal). The teacher's logits are made in the
-// same chunks. On a device one loss that has a kernel, alone or beside cross-entropy, reads both models' logits in
-// place, bf16 where both are; several go one after another, on f32 copies.
+// same chunks. On a device one kernel makes one loss or two, alone or beside cross-entropy, and reads both models' logits
+// where they are, bf16 where both are; more go one after another, on f32 copies.
 LinearDistillResult linear_distill(const at::Tensor& h_ND, const Head& head, const TeacherSignal& teacher,
                                    const at::Tensor& labels_N, const std::vector<LossTerm>& terms,
                                    int64_t chunk_rows = 0);

@@ -20,8 +20,9 @@ void check_labels(const at::Tensor& labels_C, int64_t vocabulary) {
 // -log q_label of each row on a device; the gradient takes the logits' place.
 at::Tensor device_cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
   return cuda::ops_for(logits_CV)
-      ->row_losses(logits_CV, {}, labels_C.contiguous(), {.cross_entropy = 1.0}, want_gradient)
-      .cross_entropy_C;
+      ->row_losses(logits_CV, {}, logits_CV.size(1), labels_C.contiguous(), {{cuda::RowLoss::kCrossEntropy}},
+                   want_gradient)
+      .squeeze(0);
 }
 
 // Of each row.
@@ -47,12 +48,11 @@ at::Tensor plain_forward_kl(const LogitRows& rows, double temperature, double sc
 }  // namespace
 
 RowLoss cross_entropy_rows() {
-  const auto add = [](const LogitRows& rows, double scale, at::Tensor& gradient_CV) -> at::Tensor {
+  const RowLoss::Kernel kernel{cuda::RowLoss::kCrossEntropy};
+  const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) -> at::Tensor {
     const at::Tensor& z = rows.student_CV;
     check_labels(rows.labels_C, z.size(1));
-    if (const cuda::Ops* device = device_rows(rows))
-      return device->add_row_losses(z, {}, rows.labels_C.contiguous(), {.cross_entropy = scale}, gradient_CV)
-          .cross_entropy_C.sum();
+    if (device_rows(rows)) return device_sum(kernel, rows, scale, gradient_CV);
     if (!has_row_loops(z) || !z.is_contiguous()) return plain_cross_entropy(rows, scale, gradient_CV).sum();
     const at::Tensor labels = rows.labels_C.contiguous();
     return sum_rows(z.size(0), z.size(1), [&](int64_t begin, int64_t end, double* losses) {
@@ -61,9 +61,7 @@ RowLoss cross_entropy_rows() {
                                          end - begin, z.size(1));
     });
   };
-  RowLoss out(add, replacing("cross_entropy", {}));
-  out.is_cross_entropy = true;
-  return out;
+  return RowLoss(add, kernel);
 }
 
 at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
@@ -91,17 +89,17 @@ at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& label
 
 RowLoss forward_kl_rows(double temperature) {
   check<ConfigError>(temperature > 0, "[forward_kl] temperature must be > 0, got {}", temperature);
-  const cuda::RowTerms terms{.kind = cuda::RowLoss::kForwardKl, .temperature = temperature};
+  const RowLoss::Kernel kernel{cuda::RowLoss::kForwardKl, temperature};
   const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     check(rows.teacher_CV.defined(), "[forward_kl] needs a teacher's logits, got none");
-    if (device_rows(rows)) return device_divergence(terms, scale, rows, gradient_CV);
+    if (device_rows(rows)) return device_sum(kernel, rows, scale, gradient_CV);
     if (!has_loops(rows, gradient_CV)) return plain_forward_kl(rows, temperature, scale, gradient_CV);
     return sum_divergence(
         cpu::cpu_table().forward_kl,
         {.temperature = static_cast<float>(temperature), .scale = static_cast<float>(scale)}, rows,
         gradient_CV);
   };
-  return RowLoss(add, replacing("forward_kl", terms));
+  return RowLoss(add, kernel);
 }
 
 }  // namespace retort::kernels

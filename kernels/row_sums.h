@@ -61,33 +61,33 @@ inline bool has_loops(const LogitRows& rows, const at::Tensor& gradient_CV) {
 inline const cuda::Ops* device_rows(const LogitRows& rows) {
   const at::Tensor& z = rows.student_CV;
   const bool dense = z.scalar_type() == at::kFloat && z.is_contiguous() &&
-                     (!rows.teacher_CV.defined() || rows.teacher_CV.scalar_type() == at::kFloat);
+                     (!rows.teacher_CV.defined() ||
+                      (rows.teacher_CV.scalar_type() == at::kFloat && rows.teacher_CV.is_contiguous()));
   return dense ? cuda::ops_for(z) : nullptr;
 }
 
-// A loss of the student's first U columns against the teacher's, where device_rows().
-inline at::Tensor device_divergence(cuda::RowTerms terms, double scale, const LogitRows& rows,
-                                    const at::Tensor& gradient_CV) {
-  terms.weight = scale;
-  return device_rows(rows)
-      ->add_row_losses(rows.student_CV, rows.teacher_CV.contiguous(), rows.labels_C.contiguous(), terms,
-                       gradient_CV)
-      .loss_C.sum();
+// A loss as a device's kernels are told of it.
+inline cuda::RowLossTerm device_term(const RowLoss::Kernel& kernel, double weight, const LogitRows& rows) {
+  cuda::RowLossTerm out{kernel.kind, weight, kernel.temperature, kernel.mix};
+  if (kernel.labels_of) {
+    const SparseLabels labels = kernel.labels_of(rows);
+    out.sparse = {labels.ids_NK.contiguous(), labels.weights_NK.to(at::kFloat).contiguous(),
+                  labels.rest_N.defined() ? labels.rest_N.to(at::kFloat).contiguous() : at::Tensor()};
+  } else {
+    check(rows.teacher_CV.defined() || kernel.kind == cuda::RowLoss::kCrossEntropy,
+          "[linear_distill] a loss needs a teacher's logits, got none");
+  }
+  return out;
 }
 
-// The in-place form of such a loss, named for errors, or of cross-entropy alone.
-inline RowLoss::Replace replacing(const char* name, const cuda::RowTerms& terms) {
-  return [=](const LogitRows& rows, const RowLoss::Weights& weights, bool want_gradient) -> RowLoss::Sums {
-    check(rows.teacher_CV.defined() || terms.kind == cuda::RowLoss::kNone,
-          "[{}] needs a teacher's logits, got none", name);
-    cuda::RowTerms weighted = terms;
-    weighted.weight = weights.loss, weighted.cross_entropy = weights.cross_entropy;
-    const cuda::RowSums sums = cuda::ops_for(rows.student_CV)
-                                   ->row_losses(rows.student_CV, rows.teacher_CV, rows.labels_C.contiguous(),
-                                                weighted, want_gradient);
-    const auto total = [](const at::Tensor& x_C) { return x_C.defined() ? x_C.sum() : x_C; };
-    return {total(sums.loss_C), total(sums.cross_entropy_C)};
-  };
+// The sum of its rows, where device_rows(); the gradient is added.
+inline at::Tensor device_sum(const RowLoss::Kernel& kernel, const LogitRows& rows, double scale,
+                             const at::Tensor& gradient_CV) {
+  const at::Tensor& z = rows.student_CV;
+  return device_rows(rows)
+      ->add_row_losses(z, rows.teacher_CV, rows.common(z).size(1), rows.labels_C.contiguous(),
+                       {device_term(kernel, scale, rows)}, gradient_CV)
+      .sum();
 }
 
 // The sum of a loop of kernels/cpu/table.h that compares the student's first U columns with the teacher's. Of

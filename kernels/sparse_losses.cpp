@@ -50,43 +50,19 @@ at::Tensor plain_sparse(const LogitRows& rows, const SparseLabels& labels, doubl
   return sum * (temperature * temperature);
 }
 
-// The gradient takes the place of logits_CV, which are the rows' student's or a copy of them.
-cuda::RowSums device_sums(const at::Tensor& logits_CV, const LogitRows& rows, const SparseLabels& labels,
-                          const cuda::RowTerms& terms, bool want_gradient) {
-  const cuda::SparseSignal signal{
-      labels.ids_NK.contiguous(), labels.weights_NK.to(at::kFloat).contiguous(),
-      labels.rest_N.defined() ? labels.rest_N.to(at::kFloat).contiguous() : at::Tensor()};
-  return cuda::ops_for(logits_CV)->sparse_losses(logits_CV, signal, rows.common(logits_CV).size(1),
-                                                 rows.labels_C.contiguous(), terms, want_gradient);
-}
-
-at::Tensor device_sparse(const LogitRows& rows, const SparseLabels& labels, double temperature, double scale,
-                         const at::Tensor& gradient_CV) {
-  const at::Tensor logits = gradient_CV.defined() ? rows.student_CV.clone() : rows.student_CV;
-  const cuda::RowSums sums =
-      device_sums(logits, rows, labels, {.weight = scale, .temperature = temperature}, gradient_CV.defined());
-  if (gradient_CV.defined()) at::Tensor(gradient_CV).add_(logits);
-  return sums.loss_C.sum();
-}
-
 }  // namespace
 
 RowLoss sparse_rows(std::function<SparseLabels(const LogitRows&)> labels_of, double temperature) {
   const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     return sparse_cross_entropy(rows, labels_of(rows), temperature, scale, gradient_CV);
   };
-  const auto replace = [=](const LogitRows& rows, const RowLoss::Weights& weights,
-                           bool want_gradient) -> RowLoss::Sums {
+  const auto checked = [=](const LogitRows& rows) {
     const SparseLabels labels = labels_of(rows);
-    const at::Tensor& z = rows.student_CV;
-    check_labels(labels, z.size(0), rows.common(z).size(1));
-    const cuda::RowSums sums = device_sums(
-        z, rows, labels,
-        {.weight = weights.loss, .temperature = temperature, .cross_entropy = weights.cross_entropy},
-        want_gradient);
-    return {sums.loss_C.sum(), sums.cross_entropy_C.defined() ? sums.cross_entropy_C.sum() : at::Tensor()};
+    check_labels(labels, rows.student_CV.size(0), rows.common(rows.student_CV).size(1));
+    return labels;
   };
-  return RowLoss(add, replace);
+  return RowLoss(
+      add, RowLoss::Kernel{.kind = cuda::RowLoss::kLabels, .temperature = temperature, .labels_of = checked});
 }
 
 at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& labels, double temperature,
@@ -94,7 +70,12 @@ at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& label
   const at::Tensor student = rows.common(rows.student_CV);
   const int64_t vocabulary = student.size(1);
   check_labels(labels, student.size(0), vocabulary);
-  if (device_rows(rows)) return device_sparse(rows, labels, temperature, scale, gradient_CV);
+  if (device_rows(rows)) {
+    const RowLoss::Kernel kernel{.kind = cuda::RowLoss::kLabels,
+                                 .temperature = temperature,
+                                 .labels_of = [&](auto&) { return labels; }};
+    return device_sum(kernel, rows, scale, gradient_CV);
+  }
   const bool same_rows = !gradient_CV.defined() || gradient_CV.strides() == rows.student_CV.strides();
   if (!has_row_loops(student) || !same_rows)
     return plain_sparse(rows, labels, temperature, scale, gradient_CV);

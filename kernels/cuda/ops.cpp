@@ -33,22 +33,15 @@ int64_t parts_of(const NormRows& shape) {
   return std::min(shape.rows, wanted);
 }
 
-RowLosses losses_of(const at::Tensor& student_CV, const at::Tensor& labels_C, const RowTerms& terms,
-                    int64_t common, bool gradient) {
-  RowLosses out;
-  out.kind = terms.kind;
-  out.weight = static_cast<float>(terms.weight);
-  out.temperature = static_cast<float>(terms.temperature);
-  out.mix = static_cast<float>(terms.mix);
-  out.cross_entropy = static_cast<float>(terms.cross_entropy);
-  out.rows = student_CV.size(0);
-  out.vocabulary = student_CV.size(1);
-  out.common = common;
-  out.student_stride = student_CV.stride(0);
-  out.student = place(student_CV);
-  out.labels = integers(labels_C);
-  out.gradient = gradient;
-  return out;
+RowTerm term_rows(const RowLossTerm& term, float* loss_of) {
+  const SparseSignal& sparse = term.sparse;
+  return {term.kind,
+          static_cast<float>(term.weight),
+          static_cast<float>(term.temperature),
+          static_cast<float>(term.mix),
+          {integers(sparse.ids_CK), floats(sparse.weights_CK), floats(sparse.rest_C),
+           sparse.ids_CK.defined() ? sparse.ids_CK.size(1) : 0},
+          loss_of};
 }
 
 // The two lists are one: the kernels' has no headers of LibTorch's.
@@ -161,44 +154,46 @@ void Ops::rope(const at::Tensor& q_NHK, const at::Tensor& k_NGK, const at::Tenso
   });
 }
 
-RowSums Ops::row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU,
-                        const at::Tensor& labels_C, const RowTerms& terms, bool gradient) const {
-  const bool alone = terms.kind == RowLoss::kNone;
-  RowLosses losses = losses_of(student_CV, labels_C, terms, alone ? 0 : teacher_CU.size(1), gradient);
-  RowSums out;
-  if (!alone) {
+at::Tensor Ops::row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU, int64_t common,
+                           const at::Tensor& labels_C, const std::vector<RowLossTerm>& terms,
+                           bool gradient) const {
+  RowLosses losses;
+  losses.rows = student_CV.size(0);
+  losses.vocabulary = student_CV.size(1);
+  losses.common = common;
+  losses.student_stride = student_CV.stride(0);
+  losses.student = place(student_CV);
+  losses.labels = integers(labels_C);
+  losses.gradient = gradient;
+  const auto reads_teacher = [](const RowLossTerm& term) {
+    return term.kind != RowLoss::kCrossEntropy && term.kind != RowLoss::kLabels;
+  };
+  if (std::any_of(terms.begin(), terms.end(), reads_teacher)) {
     losses.teacher = data(teacher_CU);
     losses.teacher_stride = teacher_CU.stride(0);
-    out.loss_C = f32_like(student_CV, {losses.rows});
   }
-  if (alone || terms.cross_entropy != 0.0) out.cross_entropy_C = f32_like(student_CV, {losses.rows});
-  losses.loss_of = float_place(out.loss_C);
-  losses.cross_entropy_of = float_place(out.cross_entropy_C);
+  at::Tensor losses_TC = f32_like(student_CV, {std::ssize(terms), losses.rows});
+  float* out = float_place(losses_TC);
+  for (const RowLossTerm& term : terms) {
+    if (term.kind == RowLoss::kCrossEntropy) {
+      losses.cross_entropy = static_cast<float>(term.weight);
+      losses.cross_entropy_of = out;
+    } else {
+      losses.terms[losses.count++] = term_rows(term, out);
+    }
+    out += losses.rows;
+  }
   enqueue(student_CV, [&](Stream stream) { table_.row_losses(element_of(student_CV), losses, stream); });
-  return out;
+  return losses_TC;
 }
 
-RowSums Ops::add_row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU,
-                            const at::Tensor& labels_C, const RowTerms& terms,
-                            const at::Tensor& gradient_CV) const {
-  if (!gradient_CV.defined()) return row_losses(student_CV, teacher_CU, labels_C, terms, false);
+at::Tensor Ops::add_row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU, int64_t common,
+                               const at::Tensor& labels_C, const std::vector<RowLossTerm>& terms,
+                               const at::Tensor& gradient_CV) const {
+  if (!gradient_CV.defined()) return row_losses(student_CV, teacher_CU, common, labels_C, terms, false);
   const at::Tensor logits = student_CV.clone();
-  const RowSums out = row_losses(logits, teacher_CU, labels_C, terms, true);
+  const at::Tensor out = row_losses(logits, teacher_CU, common, labels_C, terms, true);
   at::Tensor(gradient_CV).add_(logits);
-  return out;
-}
-
-RowSums Ops::sparse_losses(const at::Tensor& student_CV, const SparseSignal& sparse, int64_t common,
-                           const at::Tensor& labels_C, const RowTerms& terms, bool gradient) const {
-  RowLosses losses = losses_of(student_CV, labels_C, terms, common, gradient);
-  RowSums out{f32_like(student_CV, {losses.rows}), {}};
-  if (terms.cross_entropy != 0.0) out.cross_entropy_C = f32_like(student_CV, {losses.rows});
-  losses.loss_of = float_place(out.loss_C);
-  losses.cross_entropy_of = float_place(out.cross_entropy_C);
-  const SparseRows rows{integers(sparse.ids_CK), floats(sparse.weights_CK), floats(sparse.rest_C),
-                        sparse.ids_CK.size(1)};
-  enqueue(student_CV,
-          [&](Stream stream) { table_.sparse_losses(element_of(student_CV), losses, rows, stream); });
   return out;
 }
 

@@ -17,17 +17,14 @@
 
 namespace retort::kernels::cuda {
 
-// One loss with a teacher or labels, and cross-entropy beside it. kNone: cross-entropy alone.
-struct RowTerms {
-  RowLoss kind = RowLoss::kNone;
-  double weight = 1.0, temperature = 1.0, mix = 0.0;
-  double cross_entropy = 0.0;  // its weight; 0: not computed
-};
-struct RowSums {
-  at::Tensor loss_C, cross_entropy_C;  // f32, unweighted; undefined where not asked for
-};
 struct SparseSignal {
   at::Tensor ids_CK, weights_CK, rest_C;  // rest may be undefined
+};
+// One loss on rows of logits.
+struct RowLossTerm {
+  RowLoss kind = RowLoss::kCrossEntropy;
+  double weight = 1.0, temperature = 1.0, mix = 0.0;
+  SparseSignal sparse = {};  // of kLabels
 };
 
 class Ops {
@@ -62,18 +59,17 @@ class Ops {
   void rope(const at::Tensor& q_NHK, const at::Tensor& k_NGK, const at::Tensor& cos_PK,
             const at::Tensor& sin_PK, const at::Tensor& positions_N, double sign) const;
 
-  // The sums of each row. With `gradient`, the weighted sum's takes the place of student_CV. labels_C may be
-  // undefined where there is no cross-entropy; -100 leaves a row out. teacher_CU, of the student's dtype, has
-  // the first U of its columns.
-  RowSums row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU, const at::Tensor& labels_C,
-                     const RowTerms& terms, bool gradient) const;
-  // The same for f32 logits that stay: the gradient is added to gradient_CV, where that is defined.
-  RowSums add_row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU,
-                         const at::Tensor& labels_C, const RowTerms& terms,
-                         const at::Tensor& gradient_CV) const;
-  RowSums sparse_losses(const at::Tensor& student_CV, const SparseSignal& sparse, int64_t common,
-                        const at::Tensor& labels_C, const RowTerms& terms, bool gradient) const;
-
+  // The loss of each row, f32 [terms, C], unweighted: of cross-entropy once, and of up to kRowTerms others. With
+  // `gradient`, their weighted sum's takes the place of student_CV. labels_C may be undefined where there is no
+  // cross-entropy; -100 leaves a row out. The others compare the first `common` columns; teacher_CU, of the student's
+  // dtype, has as many, and is undefined where all are on labels.
+  at::Tensor row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU, int64_t common,
+                        const at::Tensor& labels_C, const std::vector<RowLossTerm>& terms,
+                        bool gradient) const;
+  // The same for logits that stay: the gradient is added to gradient_CV, where that is defined.
+  at::Tensor add_row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU, int64_t common,
+                            const at::Tensor& labels_C, const std::vector<RowLossTerm>& terms,
+                            const at::Tensor& gradient_CV) const;
   at::Tensor sum_parts(const at::Tensor& parts_PD) const;
   // f32, of up to kMostLeaves of one shape, in the order of comm/tree_sum.h. It lies in the first one where that is f32.
   at::Tensor tree_sum(const std::vector<at::Tensor>& leaves) const;

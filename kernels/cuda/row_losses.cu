@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kLanes, 1) cross_entropy_kernel(RowLosses a) {
   });
   Softmax s[1];
   joined<kLanes>(mine, {kLog2E}, s);
-  row.write_losses(a, 0.0f, s[0]);
+  row.write_cross_entropy(a, s[0]);
   if (!a.gradient) return;
   sweep<kLanes, true, 2>(row.all(), [&](auto count, int64_t i) {
     constexpr int N = decltype(count)::value;
@@ -28,21 +28,15 @@ __global__ void __launch_bounds__(kLanes, 1) cross_entropy_kernel(RowLosses a) {
   });
 }
 
-// The sum over a row's common columns of the logits' differences, and how many: ids that the teacher rules out
-// (-infinity) are left out. Cross-entropy's softmax comes from the same pass.
+// The sums of add_differences() over a row's common columns. Cross-entropy's softmax comes from the same pass.
 template <class T, int kLanes>
-__device__ void add_differences(const Row<T, kLanes>& row, float (&sums)[2], Online (&student)[1]) {
+__device__ void differences_of(const Row<T, kLanes>& row, float (&sums)[2], Online (&student)[1]) {
   sweep<kLanes, false>(row.compared(), [&](auto count, int64_t i) {
     constexpr int N = decltype(count)::value;
     float z[N], t[N];
     get(row.z + i, z);
     get(row.teacher + i, t);
-#pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const bool inside = t[j] != -INFINITY;
-      sums[0] += inside ? z[j] - t[j] : 0.0f;
-      sums[1] += inside ? 1.0f : 0.0f;
-    }
+    add_differences(z, t, sums);
     if (row.labelled) student[0].add(z, kLog2E);
   });
   if (row.labelled)
@@ -60,12 +54,12 @@ __global__ void __launch_bounds__(kLanes, 1) logit_mse_kernel(RowLosses a) {
   if (row.kind == Label::kIgnored) return row.leave_out(a);
   Online mine[1];
   float sums[2] = {0.0f, 0.0f};
-  add_differences(row, sums, mine);
+  differences_of(row, sums, mine);
   over_group<Sum, kLanes>(sums);
   Softmax plain[1] = {};
   if (row.labelled) joined<kLanes>(mine, {kLog2E}, plain);
   const Softmaxes s{{}, {}, plain[0], true};
-  const float share = 1.0f / sums[1], mean = sums[0] * share, factor = a.weight * 2.0f * share;
+  const float share = 1.0f / sums[1], mean = sums[0] * share, factor = a.terms[0].weight * 2.0f * share;
   float square = 0.0f;
   sweep<kLanes, true>(row.compared(), [&](auto count, int64_t i) {
     constexpr int N = decltype(count)::value;
@@ -74,7 +68,7 @@ __global__ void __launch_bounds__(kLanes, 1) logit_mse_kernel(RowLosses a) {
     get_stream(row.teacher + i, t);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      const float d = t[j] != -INFINITY ? z[j] - t[j] - mean : 0.0f;
+      const float d = centred(z[j], t[j], mean);
       square += d * d;
       out[j] = factor * d;
     }
@@ -83,18 +77,22 @@ __global__ void __launch_bounds__(kLanes, 1) logit_mse_kernel(RowLosses a) {
     put_stream(row.z + i, out);
   });
   square = over_group<Sum, kLanes>(square);
-  row.write_losses(a, square * share, s.plain);
+  row.write_loss(a.terms[0], square * share);
+  row.write_cross_entropy(a, s.plain);
   if (a.gradient) row.write_others(s);
 }
 
 void row_losses(Element element, const RowLosses& losses, Stream stream) {
   if (losses.rows == 0) return;
-  if (losses.kind != RowLoss::kNone && losses.kind != RowLoss::kLogitMse)
+  if (losses.count > 1) return row_pairs(element, losses, stream);
+  const RowLoss kind = losses.count == 0 ? RowLoss::kCrossEntropy : losses.terms[0].kind;
+  if (kind == RowLoss::kLabels) return sparse_losses(element, losses, stream);
+  if (kind != RowLoss::kCrossEntropy && kind != RowLoss::kLogitMse)
     return divergences(element, losses, stream);
   with_row_kernel(element, losses.vocabulary, [&](auto* typed, auto lanes) {
     using T = std::remove_pointer_t<decltype(typed)>;
     constexpr int kLanes = decltype(lanes)::value;
-    launch(losses.kind == RowLoss::kNone ? cross_entropy_kernel<T, kLanes> : logit_mse_kernel<T, kLanes>,
+    launch(kind == RowLoss::kCrossEntropy ? cross_entropy_kernel<T, kLanes> : logit_mse_kernel<T, kLanes>,
            {static_cast<unsigned int>(losses.rows), kLanes}, stream, losses);
   });
 }

@@ -4,7 +4,8 @@
 // reach the memory: the others run against its direction and find what it read last in the cache.
 //
 // d/dz_j of a divergence D(p, q), q = softmax(z / T), times T^2: T (pull_j - q_j sum_i pull_i), where
-// pull_j = q_j dD/dq_j. Cross-entropy beside it shares the reads.
+// pull_j = q_j dD/dq_j. Cross-entropy beside it shares the reads. Each loss has a kernel of its own, and all pairs of them
+// one together (row_pairs.cu).
 #pragma once
 
 #include "kernels/cuda/device.cuh"
@@ -170,17 +171,20 @@ struct Row {
       put_stream(z + i, out);
     });
   }
-  // By thread 0. A row without the label that it should have gets NaN.
-  __device__ void write_losses(const RowLosses& a, float loss, const Softmax& of_label) const {
-    if (threadIdx.x > 0) return;
-    if (a.loss_of != nullptr) a.loss_of[blockIdx.x] = loss;
-    if (labelled)
-      a.cross_entropy_of[blockIdx.x] = (of_label.log2_total - of_label.below_top(at_label)) * kLn2;
+  __device__ static void write_loss(const RowTerm& term, float loss) {
+    if (threadIdx.x == 0) term.loss_of[blockIdx.x] = loss;
+  }
+  // A row without the label that it should have gets NaN.
+  __device__ void write_cross_entropy(const RowLosses& a, const Softmax& s) const {
+    if (threadIdx.x == 0 && labelled)
+      a.cross_entropy_of[blockIdx.x] = (s.log2_total - s.below_top(at_label)) * kLn2;
   }
   // A row that does not count.
   __device__ void leave_out(const RowLosses& a) const {
     if (threadIdx.x == 0 && a.cross_entropy_of != nullptr) a.cross_entropy_of[blockIdx.x] = 0.0f;
-    if (threadIdx.x == 0 && a.loss_of != nullptr) a.loss_of[blockIdx.x] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < kRowTerms; ++k)
+      if (k < a.count) write_loss(a.terms[k], 0.0f);
     if (!a.gradient) return;
     sweep<kLanes, false>(all(), [&](auto count, int64_t i) {
       float zero[decltype(count)::value] = {};
@@ -220,12 +224,10 @@ __device__ Softmaxes softmaxes_of(const Row<T, kLanes>& row, float temperature) 
 // What a divergence sees of a place.
 struct Place {
   float p, q, log_p, log_q;
-  __device__ Place(const Softmaxes& s, float teacher, float student)
-      : p(s.p.probability(teacher)),
-        q(s.q.probability(student)),
-        log_p(s.p.log(teacher)),
-        log_q(s.q.log(student)) {}
 };
+__device__ inline Place place_of(const Softmaxes& s, float teacher, float student) {
+  return {s.p.probability(teacher), s.q.probability(student), s.p.log(teacher), s.q.log(student)};
+}
 
 constexpr float kLeast = 1.17549435e-38f;  // the least normal number: what has less counts as nothing
 constexpr float kLogFloor = -87.0f;        // log p where p is too small to be told from 0
@@ -235,8 +237,21 @@ __device__ inline float log_ratio(float a, float m) {
   return logf(fmaxf(__fdividef(a, fmaxf(m, kLeast)), kLeast));
 }
 
-// --- the kernel of all divergences. Loss(the row's constants) is a function of a Place that adds to the value
-// and sets the pull; kPulls: the pulls' sum, or NAN where it must be found.
+// The sum of a row's differences of logits, and how many: ids that the teacher rules out (-infinity) are left out.
+template <int N>
+__device__ void add_differences(const float (&z)[N], const float (&t)[N], float (&sums)[2]) {
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
+    const bool inside = t[j] != -INFINITY;
+    sums[0] += inside ? z[j] - t[j] : 0.0f;
+    sums[1] += inside ? 1.0f : 0.0f;
+  }
+}
+// The difference from their mean.
+__device__ inline float centred(float z, float t, float mean) { return t != -INFINITY ? z - t - mean : 0.0f; }
+
+// --- the kernel of a divergence. Loss{mix} is a function of a Place that adds to the value and sets the pull, its mix a
+// number of the launch or of the row (mix_of); kPulls: the pulls' sum, or NAN where it must be found.
 
 // The gradient at places i, i + 1, ... whose pulls are known.
 template <class T, int kLanes, int N>
@@ -253,9 +268,10 @@ template <class Loss, class T, int kLanes>
 __global__ void __launch_bounds__(kLanes, 1) divergence_kernel(RowLosses a) {
   const Row<T, kLanes> row(a);
   if (row.kind == Label::kIgnored) return row.leave_out(a);
-  const Softmaxes s = softmaxes_of<true>(row, a.temperature);
-  const Loss loss(a, row, s);
-  const float factor = a.weight * a.temperature;
+  const RowTerm& term = a.terms[0];
+  const Softmaxes s = softmaxes_of<true>(row, term.temperature);
+  const Loss loss{Loss::mix_of(term.mix, row, s.p, s.q)};
+  const float factor = term.weight * term.temperature;
   constexpr bool kKnown = Loss::kPulls == Loss::kPulls;
   float sums[2] = {0.0f, 0.0f};  // of the value, of the pulls
   sweep<kLanes, true>(row.compared(), [&](auto count, int64_t i) {
@@ -265,7 +281,7 @@ __global__ void __launch_bounds__(kLanes, 1) divergence_kernel(RowLosses a) {
     get(row.teacher + i, t);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      loss(Place(s, t[j], z[j]), sums[0], pull[j]);
+      loss(place_of(s, t[j], z[j]), sums[0], pull[j]);
       if constexpr (!kKnown) sums[1] += pull[j];
     }
     if constexpr (kKnown)
@@ -274,7 +290,8 @@ __global__ void __launch_bounds__(kLanes, 1) divergence_kernel(RowLosses a) {
   over_group<Sum, kLanes>(sums);
   // Comparisons hide a logit that is no number; the sums of exponentials show it.
   const float broken = 0.0f * (s.p.log2_total + s.q.log2_total);
-  row.write_losses(a, a.temperature * a.temperature * sums[0] + broken, s.of_label());
+  row.write_loss(term, term.temperature * term.temperature * sums[0] + broken);
+  row.write_cross_entropy(a, s.of_label());
   if (!a.gradient) return;
   if constexpr (!kKnown)
     sweep<kLanes, false>(row.compared(), [&](auto count, int64_t i) {
@@ -283,7 +300,7 @@ __global__ void __launch_bounds__(kLanes, 1) divergence_kernel(RowLosses a) {
       get(row.z + i, z);
       get_stream(row.teacher + i, t);
 #pragma unroll
-      for (int j = 0; j < N; ++j) loss(Place(s, t[j], z[j]), unused, pull[j]);
+      for (int j = 0; j < N; ++j) loss(place_of(s, t[j], z[j]), unused, pull[j]);
       write_gradient(row, s, factor, z, pull, sums[1], i);
     });
   row.write_others(s);
@@ -308,7 +325,9 @@ void with_row_kernel(Element element, int64_t vocabulary, F f) {
   });
 }
 
-// divergences.cu
+// Each in the file of its name: one divergence, one loss on labels, two of any.
 void divergences(Element element, const RowLosses& losses, Stream stream);
+void sparse_losses(Element element, const RowLosses& losses, Stream stream);
+void row_pairs(Element element, const RowLosses& losses, Stream stream);
 
 }  // namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER

@@ -18,7 +18,6 @@ void add_rms_norm(Table& table);
 void add_rope(Table& table);
 void add_row_losses(Table& table);
 void add_row_scales(Table& table);
-void add_sparse_losses(Table& table);
 void add_sums(Table& table);
 
 const Table& table() {
@@ -36,7 +35,6 @@ const Table& table() {
     add_rope(t);
     add_row_losses(t);
     add_row_scales(t);
-    add_sparse_losses(t);
     add_sums(t);
     return t;
   }();

@@ -31,10 +31,10 @@ struct NormParts {  // p holds the rows p, p + parts, ...
   int64_t parts;
 };
 
-// --- row_losses.cu, divergences.cu, sparse_losses.cu
+// --- row_losses.cu, divergences.cu, sparse_losses.cu, row_pairs.cu
 
 enum class RowLoss {
-  kNone,
+  kCrossEntropy,
   kForwardKl,
   kReverseKl,
   kJsd,
@@ -42,32 +42,41 @@ enum class RowLoss {
   kSkewReverseKl,
   kTotalVariation,
   kAdaptiveKl,
-  kLogitMse
+  kLogitMse,
+  kLabels
 };
 
-// The losses of kernels/row_losses.h and divergences.h on rows of logits, cross-entropy beside one of them.
-// A label of -100 leaves its row out: losses and gradient are 0. Any other outside [0, vocabulary) gives NaN.
-struct RowLosses {
-  RowLoss kind = RowLoss::kNone;
-  float weight = 1.0f, temperature = 1.0f, mix = 0.0f;  // of `kind`
-  float cross_entropy = 0.0f;                           // its weight; 0: not computed
-  int64_t rows = 0, vocabulary = 0, common = 0;         // common <= vocabulary: what `kind` compares
-  int64_t student_stride = 0, teacher_stride = 0;       // from row to row, in elements
-  void* student = nullptr;
-  const void* teacher = nullptr;      // of the student's element
-  const int64_t* labels = nullptr;    // null: no row is left out, and there is no cross-entropy
-  float* cross_entropy_of = nullptr;  // [rows] unweighted; null where the weight is 0
-  float* loss_of = nullptr;           // [rows] unweighted; null for kNone
-  bool gradient = false;              // the weighted sum's takes the student's place
-};
-
-// Few labels a row instead of a teacher's logits: kernels/sparse_losses.h, with the row's other fields (weight,
-// temperature, common, cross-entropy) as in RowLosses.
+// Few labels a row instead of a teacher's logits: kernels/sparse_losses.h.
 struct SparseRows {
   const int64_t* ids = nullptr;    // [rows, labels]
   const float* weights = nullptr;  // the same; 0 where padded
   const float* rest = nullptr;     // [rows], or null
   int64_t labels = 0;
+};
+
+// One loss but cross-entropy.
+struct RowTerm {
+  RowLoss kind = RowLoss::kForwardKl;
+  float weight = 1.0f, temperature = 1.0f, mix = 0.0f;
+  SparseRows sparse = {};    // of kLabels
+  float* loss_of = nullptr;  // [rows] unweighted
+};
+constexpr int kRowTerms = 2;
+
+// The losses of kernels/row_losses.h, divergences.h and sparse_losses.h on rows of logits: up to kRowTerms of them, and
+// cross-entropy, which must be there where nothing else is. A label of -100 leaves its row out: losses and gradient are 0.
+// Any other outside [0, vocabulary) gives NaN.
+struct RowLosses {
+  RowTerm terms[kRowTerms] = {};
+  int count = 0;                                   // of them
+  float cross_entropy = 0.0f;                      // its weight
+  int64_t rows = 0, vocabulary = 0, common = 0;    // common <= vocabulary: the columns that terms compare
+  int64_t student_stride = 0, teacher_stride = 0;  // from row to row, in elements
+  void* student = nullptr;
+  const void* teacher = nullptr;      // of the student's element; null where no term reads it
+  const int64_t* labels = nullptr;    // null: no row is left out, and there is no cross-entropy
+  float* cross_entropy_of = nullptr;  // [rows] unweighted; null: not computed
+  bool gradient = false;              // the weighted sum's takes the student's place
 };
 
 // --- adamw.cu
@@ -163,7 +172,6 @@ struct Table {
                int64_t half, float sign, Stream stream);
 
   void (*row_losses)(Element element, const RowLosses& losses, Stream stream);
-  void (*sparse_losses)(Element element, const RowLosses& losses, const SparseRows& sparse, Stream stream);
 
   // sum[i] = parts[0][i] + parts[1][i] + ..., each column in one order.
   void (*sum_parts)(const float* parts, float* sum, int64_t count, int64_t width, Stream stream);

@@ -24,6 +24,9 @@ at::Tensor placed(const at::Tensor& x, const at::Device& device, int64_t offset 
 // got is no worse than `usual`, the plain version in the same dtype, twice over; see tests/kernels/gradcheck.h.
 void expect_no_worse(const std::string& what, const Tensors& got, const Tensors& usual, const Tensors& exact,
                      double terms = 0.0);
+// The same with the terms of each result.
+void expect_no_worse(const std::string& what, const Tensors& got, const Tensors& usual, const Tensors& exact,
+                     const std::vector<double>& terms);
 // The same, usual and exact being `plain`'s value and gradients; got: ours, in that order. plain's gradients are
 // those of sum(value * direction_of(value)).
 void expect_no_worse(const std::string& what, const Tensors& got, const Operation& plain,

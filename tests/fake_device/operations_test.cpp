@@ -199,11 +199,13 @@ TEST(OnDevice, SeveralLossesOnRowsMatchFp64) {
       cross_entropy{cross_entropy_rows(), 0.25};
   expect_losses("two with a teacher", {kl, mse});
   expect_losses("two beside cross-entropy", {kl, cross_entropy, mse});
+  expect_losses("three with a teacher", {kl, mse, cross_entropy, {forward_kl_rows(1.0), 0.25}});
   expect_losses("cross-entropy without weight", {kl, {cross_entropy_rows(), 0.0}});
   expect_losses("cross-entropy alone", {cross_entropy});
 }
 
-// A loss with a teacher, alone or beside cross-entropy, is one launch a chunk, and no chunk's logits or gradient is copied.
+// One loss with a teacher or two, alone or beside cross-entropy, are one launch a chunk, and no chunk's logits or gradient is
+// copied.
 TEST(OnDevice, OneKernelReadsBothModelsBf16Logits) {
   const Problem p;
   const auto on = [](const at::Tensor& x) { return x.to(fake_device(), at::kBFloat16); };
@@ -218,7 +220,10 @@ TEST(OnDevice, OneKernelReadsBothModelsBf16Logits) {
   for (const RowLoss& loss : {forward_kl_rows(2.0), divergence_rows(Divergence::kReverseKl, 1.0),
                               divergence_rows(Divergence::kAdaptiveKl, 1.0), logit_mse_rows()})
     for (const std::vector<LossTerm>& terms :
-         {std::vector<LossTerm>{{loss}}, {{cross_entropy_rows(), 0.5}, {loss, 0.5}}}) {
+         {std::vector<LossTerm>{{loss}},
+          {{cross_entropy_rows(), 0.5}, {loss, 0.5}},
+          {{loss, 0.5}, {divergence_rows(Divergence::kJsd, 1.5, 0.5), 0.25}},
+          {{loss, 0.5}, {forward_kl_rows(1.0), 0.25}, {cross_entropy_rows(), 0.0}}}) {
       Traffic whole = traffic(terms, 23), chunks = traffic(terms, 8);
       EXPECT_EQ(whole.launches, 1);
       EXPECT_EQ(chunks.launches, 3);
@@ -229,6 +234,30 @@ TEST(OnDevice, OneKernelReadsBothModelsBf16Logits) {
       EXPECT_EQ(chunks.operators["aten::zero_"] + chunks.operators["aten::fill_.Scalar"],
                 whole.operators["aten::zero_"] + whole.operators["aten::fill_.Scalar"])
           << "no gradient is cleared";
+    }
+}
+
+// Of all losses that a recipe can name, each beside each: one launch a chunk, and what the CPU makes of them.
+TEST(OnDevice, TwoLossesAreOneKernel) {
+  std::vector<std::pair<std::string, LossTerm>> all;
+  for (const distill::LossSpec& spec : distill::losses()) {
+    if (!spec.make || !spec.needs_teacher()) continue;
+    distill::LossOptions options{
+        .fn = spec.name, .temperature = all.size() % 2 == 0 ? 1.0 : 2.0, .k = 5, .draws = 6};
+    all.push_back({spec.name, {spec.make(options), 0.5}});
+  }
+  ASSERT_EQ(all.size(), 13u);
+  const Problem p;
+  for (size_t i = 0; i < all.size(); ++i)
+    for (size_t j = i; j < all.size(); ++j) {
+      const auto& [one, first] = all[i];
+      const auto& [other, second] = all[j];
+      std::vector<LossTerm> terms{first, second};
+      if ((i + j) % 2 == 0) terms.insert(terms.begin() + 1, {cross_entropy_rows(), 0.25});
+      const Watch watch;
+      distilled(p, terms, fake_device(), at::kBFloat16, 0.0);
+      EXPECT_EQ(watch.traffic().launches, 3) << one << " and " << other;
+      if (i == j || j == i + 1 || j == i + 6) expect_losses(one + " and " + other, terms);
     }
 }
 

@@ -24,6 +24,9 @@ TEST(StepOnDevice, DistillationFromALiveTeacherIsTheCpus) {
     SCOPED_TRACE(loss);
     expect_the_cpus(distilled({{.fn = "cross_entropy", .weight = 0.5}, {.fn = loss, .weight = 0.5}}));
   }
+  expect_the_cpus(distilled({{.fn = "forward_kl", .weight = 0.5, .temperature = 2.0},
+                             {.fn = "cross_entropy", .weight = 0.25},
+                             {.fn = "reverse_kl", .weight = 0.25}}));
 }
 
 TEST(StepOnDevice, LossesOnHiddenStatesAreTheCpus) {
