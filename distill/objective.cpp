@@ -91,13 +91,10 @@ class Distillation final : public train::Objective {
   }
 
   std::string not_repeatable() const override {
-    if (const std::string noise = noise_.not_repeatable(); !noise.empty()) return noise;
-    for (const Term& term : terms_) {
-      if (!term.on_layers.empty()) return term.name + " looks at hidden states";
-      if (losses().at(term.options.fn).reads == Reads::kDraws) return term.name + " draws on the host";
-      if (term.options.schedule) return "the weight of " + term.name + " follows the step";
-    }
-    return teacher_ ? teacher_->not_repeatable() : "";
+    std::vector<LossOptions> all;
+    for (const Term& term : terms_) all.push_back(term.options);
+    const std::string why = distill::not_repeatable(all, noise_);
+    return why.empty() && teacher_ ? teacher_->not_repeatable() : why;
   }
 
   std::vector<std::string> part_names() const override {
@@ -193,6 +190,16 @@ void check_teacher(const LossSpec& spec, const LossOptions& loss, const Teacher*
 }
 
 }  // namespace
+
+std::string not_repeatable(const std::vector<LossOptions>& all, const train::EmbeddingNoise& noise) {
+  for (const LossOptions& loss : all) {
+    const Reads reads = losses().at(loss.fn).reads;
+    if (reads == Reads::kLayers) return loss.fn + " looks at hidden states";
+    if (reads == Reads::kDraws) return loss.fn + " draws on the host";
+    if (loss.schedule) return "the weight of " + loss.fn + " follows the step";
+  }
+  return noise.not_repeatable();
+}
 
 std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> teacher,
                                                     const std::vector<LossOptions>& options,

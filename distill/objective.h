@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "distill/loss.h"
@@ -22,5 +23,8 @@ std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> tea
                                                     const std::vector<LossOptions>& losses,
                                                     const models::Model& student, uint64_t seed = 0,
                                                     const train::EmbeddingNoise& noise = {});
+
+// Why micro-batches of these losses cannot be repeated as graphs (train/objective.h), whatever their teacher says.
+std::string not_repeatable(const std::vector<LossOptions>& losses, const train::EmbeddingNoise& noise);
 
 }  // namespace retort::distill

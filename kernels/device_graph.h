@@ -5,6 +5,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -13,7 +14,8 @@ namespace retort::kernels {
 class DeviceGraph {
  public:
   virtual ~DeviceGraph() = default;
-  virtual void replay() = 0;  // enqueues it in the current stream
+  virtual void replay() = 0;           // enqueues it in the current stream
+  virtual uint64_t bytes() const = 0;  // of memory that it holds, with that of its tensors
 };
 
 // Records what `work` enqueues, in a stream of its own; nothing of it runs before the first replay. The memory that it

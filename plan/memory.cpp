@@ -61,10 +61,13 @@ class Step {
       const int64_t turn = fullest_turn(w_.batch);
       for (const int64_t rank : followed(w_.batch.shards())) Step(*this).follow({layout, rank}, turn, out);
     } else {
-      if (!w_.teachers.empty()) out.push_back({"teacher", teacher(sums())});
-      out.push_back({"loss", loss(sums())});
-      out.push_back({"backward", backward()});
+      // With a graph only the first two micro-batches run by themselves.
+      const double held = repeats() ? std::min(sums(), one_sum()) : sums();
+      if (!w_.teachers.empty()) out.push_back({"teacher", teacher(held)});
+      out.push_back({"loss", loss(held)});
+      out.push_back({"backward", backward(held)});
       out.push_back({"gradients", gradients()});
+      if (repeats()) out.push_back({"capture", capture(held)});
     }
     out.push_back({"update", update()});
     if (gathers_ && w_.starts_whole) out.push_back({"start", start()});
@@ -130,7 +133,8 @@ class Step {
       largest = std::max(largest, bucket.elements);
     return subtree_rows() * kF32 * real(largest);
   }
-  double sums() const { return real(sums_before(w_.batch)) * kF32 * real(w_.parameters.trained()); }
+  double one_sum() const { return kF32 * real(w_.parameters.trained()); }
+  double sums() const { return real(sums_before(w_.batch)) * one_sum(); }
   double head_gradient() const { return w_.head.trained ? kF32 * w_.head.columns * w_.head.width : 0; }
 
   // Its rows and two groups, where ranks divide it.
@@ -172,9 +176,9 @@ class Step {
     add_teachers(m);
     return m;
   }
-  Memory backward() const {
+  Memory backward(double held) const {
     Memory m = base();
-    m.states.gradients += sums() + (w_.head.trained ? e_ * w_.head.rows * w_.head.width : 0);
+    m.states.gradients += held + (w_.head.trained ? e_ * w_.head.rows * w_.head.width : 0);
     m.activations =
         tokens_ * (w_.kept + w_.backward - kF32 * w_.head.width);  // the final norm's input has gone
     add_teachers_states(m);
@@ -188,12 +192,34 @@ class Step {
   // and the embedding's are two tensors until then.
   Memory gradients() const {
     Memory m = base();
-    const ParameterCount& p = w_.parameters;
-    const bool alone = w_.batch.micro_batches == 1;
-    const double made = (alone ? e_ : kF32) * real(p.trained_matrices) + kF32 * real(p.trained_f32);
-    m.states.gradients += w_.batch.ranks == 1 ? std::max(made, sums()) : sums();
-    if (w_.head.tied && w_.head.trained)
-      m.states.gradients += w_.head.rows * w_.head.width * (w_.bf16 ? kF32 + e_ : kF32);
+    const double kept = w_.batch.micro_batches == 1 ? made() : one_sum();
+    m.states.gradients += w_.batch.ranks == 1 ? std::max(kept, sums()) : sums();
+    m.graph = graph();
+    if (!repeats()) m.states.gradients += second_table();
+    return m;
+  }
+  // Of a micro-batch, as backward leaves them.
+  double made() const {
+    return e_ * real(w_.parameters.trained_matrices) + kF32 * real(w_.parameters.trained_f32);
+  }
+  double second_table() const {
+    if (!w_.head.tied || !w_.head.trained) return 0;
+    return w_.head.rows * w_.head.width * (w_.bf16 ? kF32 + e_ : kF32);
+  }
+
+  bool repeats() const { return w_.graph && !gathers_; }
+  // A graph's memory is what its micro-batch takes when it is the most, gradients included, and stays.
+  double graph() const {
+    if (!repeats()) return 0;
+    double most = std::max(loss(0).total(), backward(0).total());
+    if (!w_.teachers.empty()) most = std::max(most, teacher(0).total());
+    return std::max(most - base().total(), made() + second_table());
+  }
+  // Beside the gradients of the same micro-batch without it, with which it is compared.
+  Memory capture(double held) const {
+    Memory m = base();
+    m.states.gradients += held + made();
+    m.graph = graph();
     return m;
   }
 
@@ -217,10 +243,11 @@ class Step {
           if (last[i] == s) flow.add(i);
     }
     flow.begin_turn(turn);
+    if (repeats()) keep_highest(out, "capture", capture(flow.now()));
     if (!w_.teachers.empty()) keep_highest(out, "teacher", teacher(flow.now()));
     keep_highest(out, "loss", loss(flow.now()));
 
-    double kept = w_.kept, unfinished = 0;  // gradients that a later stage adds to
+    double kept = w_.kept, unfinished = 0, sent = 0;  // unfinished: gradients that a later stage adds to
     std::vector<bool> begun(last.size());
     for (size_t s = 0; s < stages.size(); ++s) {
       const bool at_end = s + 1 == stages.size();
@@ -236,20 +263,23 @@ class Step {
         if (last[i] != s && !begun[i]) unfinished += bytes, begun[i] = true;
         if (last[i] != s) continue;
         if (begun[i]) unfinished -= bytes;
-        most = std::max(most, unfinished + flow.add(i));
+        const double adding = flow.add(i);
+        most = std::max(most, unfinished + adding);
+        sent = std::max(sent, adding);
       }
       m.states.gradients += most;
       keep_highest(out, at_end ? "gradients" : "backward", m);
       kept = std::max(0.0, kept - stages[s].kept);
     }
     Memory m = base();
-    m.states.gradients += flow.finish(rows_across());
+    m.states.gradients += std::max(flow.finish(rows_across()), repeats() ? sent : 0);
+    m.graph = graph();
     keep_highest(out, "gradients", m);
   }
   Memory update() const {
     Memory m = base();
-    if (w_.batch.ranks == 1 || scatters_)
-      m.states.gradients += kF32 * real(w_.parameters.trained()) / (scatters_ ? shards() : 1);
+    if (w_.batch.ranks == 1 || scatters_) m.states.gradients += one_sum() / (scatters_ ? shards() : 1);
+    m.graph = graph();
     return m;
   }
   // Of weights that are divided from here on, before there is any state of theirs.
@@ -338,6 +368,7 @@ std::vector<std::pair<std::string, double>> Memory::parts() const {
           {"head", head},
           {"teacher", teacher},
           {"data", data},
+          {"graph", graph},
           {"judged", judged},
           {"saves", saved}};
 }

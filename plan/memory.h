@@ -38,8 +38,10 @@ States sharded(const States& whole, Policy policy, int64_t ranks);
 
 struct Memory {
   States states;
-  double activations = 0, head = 0, teacher = 0, data = 0, judged = 0, saved = 0;
-  double total() const { return states.total() + activations + head + teacher + data + judged + saved; }
+  double activations = 0, head = 0, teacher = 0, data = 0, judged = 0, saved = 0, graph = 0;
+  double total() const {
+    return states.total() + activations + head + teacher + data + judged + saved + graph;
+  }
   std::vector<std::pair<std::string, double>> parts() const;  // by the names above
 };
 
@@ -48,7 +50,9 @@ struct Moment {
   Memory memory;
 };
 
-// In the order of a step: "teacher", "loss", "backward", "gradients", "update", then "start", "validation", "save".
+// In the order of a step: "teacher", "loss", "backward", "gradients", "update", then "capture", "start", "validation",
+// "save". Where micro-batches are repeated as a graph, its memory is there from "capture" on, after the first ones, which run
+// without: those are "teacher", "loss" and "backward".
 std::vector<Moment> moments(const Workload& work, Policy policy = Policy::kNone);
 Moment peak(const Workload& work, Policy policy = Policy::kNone);  // the highest of them
 

@@ -57,6 +57,7 @@ struct Workload {
   bool starts_whole = false;  // before ranks divide its weights
   bool copies_saves = false;  // to the memory that is planned
   bool saves_midway = false;  // and steps go on beside the copy
+  bool graph = false;         // of micro-batches (train/micro_graph.h), unless weights are gathered
   double kept = 0;            // bytes of activations a token
   double backward = 0;        // bytes a token on top of them
   double forward = 0;         // bytes a token of a pass without gradients

@@ -66,6 +66,13 @@ void MicroGraphs::begin_step(double divisor) {
   addresses_ = std::move(now);
 }
 
+uint64_t MicroGraphs::bytes() const {
+  uint64_t sum = 0;
+  for (const Shape& shape : shapes_)
+    if (shape.graph) sum += shape.graph->bytes();
+  return sum;
+}
+
 // Of all that a graph reads of the model. An objective's own teacher stays where it is.
 std::vector<const void*> MicroGraphs::addresses() const {
   std::vector<const void*> out;

@@ -38,6 +38,7 @@ class MicroGraphs {
   // What it is given outlives it. capture: nullptr: there are no graphs. log: nullptr: nobody hears.
   MicroGraphs(const Trained& trained, GradSync& sync, Pass pass, kernels::CaptureGraph capture, Log* log);
   void discard() { shapes_.clear(); }  // the model does something else from now on
+  uint64_t bytes() const;              // that graphs hold
   void begin_step(double divisor);     // of its micro-batches. Graphs that read weights from elsewhere go
   // This rank's micro-batch `index`: its figures.
   at::Tensor run(int64_t index, const data::Batch& batch);

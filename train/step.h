@@ -75,6 +75,7 @@ class TrainStep {
   // `given`: this rank's G micro-batches of the step (train/micro_batches.h).
   StepStats run(int64_t step, const std::vector<data::Batch>& given, double lr,
                 const StepLimits& limits = {});
+  uint64_t graph_bytes() const { return graphs_.bytes(); }
 
  private:
   // What came out, and what of it is this rank's own: loss and fingerprint of each micro-batch's gradients, as bits.

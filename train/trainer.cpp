@@ -120,7 +120,7 @@ Trainer::Ended Trainer::train(RunState& state) {
       profile = std::make_unique<Profile>(models::device_of(parts_.step.model.parameters()));
     const StepStats stats = take_step(train_step, state, batches);
     if (profile && taken == kUnprofiled + parts_.profile) {
-      tell_profile(*profile);
+      tell_profile(*profile, train_step);
       profile.reset();
     }
     state.seconds += seconds_since(start);
@@ -137,7 +137,7 @@ Trainer::Ended Trainer::train(RunState& state) {
       save(state, last);
     }
   }
-  if (profile) tell_profile(*profile);
+  if (profile) tell_profile(*profile, train_step);
   if (metrics) metrics->finish();
   if (Owners* owners = parts_.step.owners; owners != nullptr && owners->gathered() == nullptr)
     owners->make_weights_whole();
@@ -187,26 +187,28 @@ StepStats Trainer::take_step(TrainStep& step, const RunState& state,
   } catch (const std::exception& error) {
     const std::string refusal = refusal_of_memory(error);
     if (refusal.empty()) throw;
-    fail_of_memory(state.step + 1, refusal, holders(), parts_.stream.options().rows);
+    fail_of_memory(state.step + 1, refusal, holders(step), parts_.stream.options().rows);
   }
 }
 
-// With the copy of a save, which lies in the host's memory.
-std::vector<Holder> Trainer::holders() const {
+// With graphs, and the copy of a save, which lies in the host's memory.
+std::vector<Holder> Trainer::holders(const TrainStep& step) const {
   std::vector<Holder> out = holders_of(parts_.step, micro_batches_);
-  if (saver_.copied_bytes() == 0 || !models::device_of(parts_.step.model.parameters()).is_cpu()) return out;
-  out.push_back({"the copy for saves", saver_.copied_bytes(), "train.save: sync needs none"});
+  if (step.graph_bytes() > 0)
+    out.push_back({"graphs of micro-batches", step.graph_bytes(), "train.graph: false needs none"});
+  if (saver_.copied_bytes() > 0 && models::device_of(parts_.step.model.parameters()).is_cpu())
+    out.push_back({"the copy for saves", saver_.copied_bytes(), "train.save: sync needs none"});
   std::ranges::stable_sort(out, std::greater(), &Holder::bytes);
   return out;
 }
 
-void Trainer::tell_profile(Profile& profile) const {
+void Trainer::tell_profile(Profile& profile, const TrainStep& step) const {
   profile.stop();
   const Path trace = parts_.directory / "profile.json";
   write_durably(parts_.files, trace, profile.trace());
   parts_.log.info("where {} steps went (of {}'s memory between steps: {}); {} is for chrome://tracing\n{}",
-                  parts_.profile, models::device_of(parts_.step.model.parameters()).str(), text_of(holders()),
-                  trace.string(), profile.table(parts_.profile));
+                  parts_.profile, models::device_of(parts_.step.model.parameters()).str(),
+                  text_of(holders(step)), trace.string(), profile.table(parts_.profile));
 }
 
 TrainReport Trainer::finished(const RunState& state) {

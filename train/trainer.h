@@ -87,8 +87,8 @@ class Trainer {
   void tell_fault(const StepStats& stats);
   void refuse_more(const RunState& state) const;
   RunState go_back(const RunState& state);
-  std::vector<Holder> holders() const;
-  void tell_profile(Profile& profile) const;
+  std::vector<Holder> holders(const TrainStep& step) const;
+  void tell_profile(Profile& profile, const TrainStep& step) const;
   RunState restore();
   RunState continued(const LoadedCheckpoint& checkpoint);
   Guard new_guard() const;

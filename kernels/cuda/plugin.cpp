@@ -7,6 +7,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <string>
@@ -78,13 +79,16 @@ class Graph final : public retort::kernels::DeviceGraph {
  public:
   Graph(c10::DeviceIndex device, const std::function<void()>& work) : device_(device) {
     const c10::cuda::CUDAGuard there(device);
-    c10::cuda::CUDACachingAllocator::emptyCache();  // a pool gets nothing of what others have left
+    // What the passes before have left is given back: a pool gets nothing of it.
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    const int64_t before = reserved();
     const c10::cuda::CUDAStreamGuard beside(c10::cuda::getStreamFromPool(false, device));
     Recording recording(c10::cuda::getCurrentCUDAStream(device), pool_.id);
     pool_.device = device;
     recording.check();
     work();
     graph_.reset(recording.finish());
+    bytes_ = static_cast<uint64_t>(std::max<int64_t>(0, reserved() - before));
     refuse_the_host(graph_.get());
     cudaGraphExec_t ready = nullptr;
     C10_CUDA_CHECK(cudaGraphInstantiate(&ready, graph_.get(), 0));
@@ -94,8 +98,13 @@ class Graph final : public retort::kernels::DeviceGraph {
     const c10::cuda::CUDAGuard there(device_);
     C10_CUDA_CHECK(cudaGraphLaunch(ready_.get(), c10::cuda::getCurrentCUDAStream(device_).stream()));
   }
+  uint64_t bytes() const override { return bytes_; }
 
  private:
+  int64_t reserved() const {
+    constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    return c10::cuda::CUDACachingAllocator::getDeviceStats(device_).reserved_bytes[kAll].current;
+  }
   struct Pool {
     c10::MempoolId_t id{next(), 0};
     c10::DeviceIndex device = -1;  // once it has begun
@@ -115,6 +124,7 @@ class Graph final : public retort::kernels::DeviceGraph {
     void operator()(cudaGraphExec_t graph) const { cudaGraphExecDestroy(graph); }
   };
   c10::DeviceIndex device_;
+  uint64_t bytes_ = 0;
   Pool pool_;
   std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, Destroy> graph_;
   std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, Destroy> ready_;

@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "core/table.h"
 #include "data/prepare.h"
+#include "distill/objective.h"
 #include "models/adapters.h"
 #include "models/family.h"
 #include "plan/communication.h"
@@ -21,6 +22,7 @@
 #include "recipes/stages/distill_cost.h"
 #include "recipes/stages/initial_model.h"
 #include "recipes/stages/teachers.h"
+#include "train/micro_graph.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
@@ -84,6 +86,23 @@ void add_reference(const Stage& stage, const models::Model& model, TrainPlan& ou
   out.teacher_flops += plan::forward_flops_a_token(model, stage.get<DataOptions>().sequence);
 }
 
+// Whether losses and model let micro-batches be repeated as graphs, as the run's own parts say (train/step.cpp).
+bool repeats(const Stage& stage, models::Model& model) {
+  const auto& train = stage.get<train::TrainOptions>();
+  if (!train.graph || stage.get<DataOptions>().isolates() || stage.get<PreferenceSection>()) return false;
+  const auto& distill = stage.get<DistillSection>();
+  const bool answers = distill && distill->on_policy;
+  const auto losses = distill ? distill->losses : std::vector<distill::LossOptions>{};
+  return !answers && train::not_repeatable(model).empty() &&
+         distill::not_repeatable(losses, {.alpha = train.neftune}).empty();
+}
+
+// The same of a teacher: one model by itself.
+bool repeats(const DistillOptions& distill, const TeacherOptions& teacher, models::Model& model) {
+  return distill.all_teachers().size() == 1 && teacher.bridge == "none" &&
+         train::not_repeatable(model).empty();
+}
+
 // False when a teacher's shape is not known.
 bool add_teachers(const Recipe& recipe, const Stage& stage, const models::DecoderSpec& student,
                   TrainPlan& out) {
@@ -94,6 +113,7 @@ bool add_teachers(const Recipe& recipe, const Stage& stage, const models::Decode
     if (teacher.kind == "cached") {
       const auto cost = distill_cost(recipe, stage);
       out.work.labels += cost ? cost->labels : 0;
+      out.work.graph = false;
       continue;
     }
     if (teacher.kind == "live" && teacher.model.empty()) continue;  // no loss needs it
@@ -102,6 +122,7 @@ bool add_teachers(const Recipe& recipe, const Stage& stage, const models::Decode
     const auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
     plan::TeacherLoad load = plan::teacher_of(*model, in_bf16(teacher.precision, out.device));
     load.gathered = plan::gathered_by(*model);
+    out.work.graph = out.work.graph && repeats(*distill, teacher, *model);
     out.work.teachers.push_back(std::move(load));
     out.teacher_flops += plan::forward_flops_a_token(*model, stage.get<DataOptions>().sequence);
   }
@@ -183,6 +204,9 @@ std::string remedy_text(const TrainPlan& p) {
   plan::Workload in_turn = p.work;
   in_turn.copies_saves = false;
   if (p.work.copies_saves && plan::fits(in_turn, p.device, p.policy)) out += "; train.save: sync does";
+  plan::Workload eager = p.work;
+  eager.graph = false;
+  if (p.work.graph && plan::fits(eager, p.device, p.policy)) out += "; train.graph: false does";
   if (remedy.rows) out += fmt::format("; data.micro_batch {} instead of {} does", *remedy.rows, batch.rows);
   if (remedy.sharding) {
     const auto& s = *remedy.sharding;
@@ -284,6 +308,7 @@ std::optional<TrainPlan> plan_train(const Recipe& recipe, const Stage& stage, in
       .batch_tokens = data.batch_tokens};
   out.policy = plan::policy_of(stage.get<ParallelOptions>().shard);
   out.work.on_device = !device.shared;
+  out.work.graph = out.work.on_device && repeats(stage, *model);
   out.work.validates = !data.validation.empty();
   out.work.starts_whole = !starts_divided(stage);
   if (!add_teachers(recipe, stage, *spec, out)) return std::nullopt;

@@ -25,6 +25,7 @@ class Graph final : public kernels::DeviceGraph {
   // Which captures the current stream of that device; nullptr: none.
   static Graph* under_way(c10::DeviceIndex device);
   void replay() override;
+  uint64_t bytes() const override { return pool_.bytes(); }
 
   void add(std::function<void()> work) { work_.push_back(std::move(work)); }
   void uses(const void* address, bool write);  // by its work

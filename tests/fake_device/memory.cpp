@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/error.h"
@@ -30,6 +31,11 @@ Memory::Memory() {
 void* Memory::allocate(size_t bytes, Pool* pool) {
   const size_t size = (bytes + kUnit) / kUnit * kUnit;
   const std::lock_guard lock(mutex_);
+  if (pool == nullptr) count(size);
+  if (pool != nullptr && (pool->in_use += size) > pool->most) {
+    count(pool->in_use - pool->most);
+    pool->most = pool->in_use;
+  }
   void* address = nullptr;
   if (pool != nullptr && !pool->spare[size].empty()) {
     address = pool->spare[size].back();
@@ -42,10 +48,14 @@ void* Memory::allocate(size_t bytes, Pool* pool) {
   return address;
 }
 
-void* Memory::take(size_t size) {
+void Memory::count(size_t size) {
   TORCH_CHECK_WITH(OutOfMemoryError, in_use_ + size <= most_, "fake device out of memory. Tried to allocate ",
                    size, " bytes");
   in_use_ += size;
+  peak_ = std::max(peak_, in_use_);
+}
+
+void* Memory::take(size_t size) {
   auto& spare = spare_[size];
   void* address = nullptr;
   if (!spare.empty()) {
@@ -66,6 +76,7 @@ void Memory::free(void* address) {
   Entry& entry = found->second;
   if (entry.pool != nullptr) {
     entry.in_use = false;
+    entry.pool->in_use -= entry.size;
     entry.pool->spare[entry.size].push_back(address);
     return;
   }
@@ -77,6 +88,7 @@ void Memory::free(void* address) {
 // What tensors of it still have is as any other from now on.
 void Memory::give_back(Pool& pool) {
   const std::lock_guard lock(mutex_);
+  in_use_ -= pool.most - pool.in_use;
   for (auto it = entries_.begin(); it != entries_.end();) {
     Entry& entry = it->second;
     if (entry.pool != &pool || entry.in_use) {
@@ -84,7 +96,6 @@ void Memory::give_back(Pool& pool) {
       ++it;
       continue;
     }
-    in_use_ -= entry.size;
     spare_[entry.size].push_back(const_cast<char*>(it->first));
     it = entries_.erase(it);
   }
@@ -123,6 +134,16 @@ void* Memory::readable(const void* address) const {
 void Memory::limit(size_t more) {
   const std::lock_guard lock(mutex_);
   most_ = in_use_ + more;
+}
+
+void Memory::begin_peak() {
+  const std::lock_guard lock(mutex_);
+  before_peak_ = peak_ = in_use_;
+}
+
+size_t Memory::peak() {
+  const std::lock_guard lock(mutex_);
+  return peak_ - before_peak_;
 }
 
 void Memory::open(int more) {

@@ -111,6 +111,25 @@ TEST(RunOnDevice, AMixtureOfTeachersIsTheCpus) {
   expect_the_cpus(training);
 }
 
+// What a graph holds is told beside it.
+TEST(RunOnDevice, OutOfMemoryNamesGraphs) {
+  const TemporaryDirectory directory;
+  TinyRun run = there();
+  run.repeatable = true;
+  run.before_step = [](int, int64_t step, std::atomic<bool>&) {
+    if (step == 3) testing::Memory::get().limit(1 << 12);
+  };
+  std::string said = "no error";
+  try {
+    run(directory.path());
+  } catch (const ConfigError& error) {
+    said = error.what();
+  }
+  testing::Memory::get().unlimit();
+  EXPECT_THAT(said, ::testing::HasSubstr("step 4: out of memory"));
+  EXPECT_THAT(said, ::testing::ContainsRegex("graphs of micro-batches [0-9.]+ kB"));
+}
+
 // A step that is refused memory says what holds most of it, and what to change.
 TEST(RunOnDevice, OutOfMemoryNamesTheHolders) {
   const TemporaryDirectory directory;

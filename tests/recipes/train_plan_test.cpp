@@ -165,6 +165,26 @@ TEST_F(PlanOf, CheckSaysTheSameBytes) {
               HasSubstr(format_bytes(bytes) + " of memory a rank in fp32, highest at: "));
 }
 
+// Where the run repeats its micro-batches (docs/cuda.md).
+TEST_F(PlanOf, AGraphOfAMicroBatchHoldsItsMemory) {
+  const auto graph = [&](const char* stage, const std::vector<std::string>& set = {},
+                         const char* device = "h100", plan::Policy policy = plan::Policy::kNone) {
+    const int64_t ranks = policy == plan::Policy::kNone ? 1 : 4;
+    return plan::peak(plan(recipe(kRecipe, set), stage, ranks, device).work, policy).memory.graph;
+  };
+  EXPECT_GT(graph("plain"), 0);
+  EXPECT_GT(graph("student"), graph("plain")) << "the teacher's rows are in it";
+  EXPECT_GT(graph("plain", {}, "h100", plan::Policy::kGradients), 0);
+  EXPECT_EQ(graph("plain", {}, "h100", plan::Policy::kParameters), 0) << "weights are gathered";
+  EXPECT_EQ(graph("plain", {"train.graph=false"}), 0);
+  EXPECT_EQ(graph("plain", {}, "cpu"), 0);
+  EXPECT_EQ(graph("plain", {"train.neftune=5"}), 0);
+  EXPECT_EQ(graph("plain", {"data.isolate_documents=true"}), 0);
+  EXPECT_EQ(graph("frugal"), 0) << "labels come from the host";
+  const TrainPlan p = plan(recipe(kRecipe), "plain", 1);
+  EXPECT_THAT(plan_text(p), HasSubstr("| graph "));
+}
+
 // Where steps follow a save, and in the memory of the host.
 TEST_F(PlanOf, AnAsynchronousSaveTakesACopy) {
   const auto saved = [&](std::vector<std::string> set, const char* device) {
