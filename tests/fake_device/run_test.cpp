@@ -111,11 +111,9 @@ TEST(RunOnDevice, AMixtureOfTeachersIsTheCpus) {
   expect_the_cpus(training);
 }
 
-// What a graph holds is told beside it.
-TEST(RunOnDevice, OutOfMemoryNamesGraphs) {
+// What a run says whose fourth step is refused memory.
+std::string refused(TinyRun run) {
   const TemporaryDirectory directory;
-  TinyRun run = there();
-  run.repeatable = true;
   run.before_step = [](int, int64_t step, std::atomic<bool>&) {
     if (step == 3) testing::Memory::get().limit(1 << 12);
   };
@@ -126,30 +124,27 @@ TEST(RunOnDevice, OutOfMemoryNamesGraphs) {
     said = error.what();
   }
   testing::Memory::get().unlimit();
-  EXPECT_THAT(said, ::testing::HasSubstr("step 4: out of memory"));
-  EXPECT_THAT(said, ::testing::ContainsRegex("graphs of micro-batches [0-9.]+ kB"));
+  return said;
 }
 
-// A step that is refused memory says what holds most of it, and what to change.
+// What holds most of it, and what to change.
 TEST(RunOnDevice, OutOfMemoryNamesTheHolders) {
-  const TemporaryDirectory directory;
-  TinyRun run = there();
-  run.before_step = [](int, int64_t step, std::atomic<bool>&) {
-    if (step == 3) testing::Memory::get().limit(1 << 12);
-  };
-  std::string said = "no error";
-  try {
-    run(directory.path());
-  } catch (const ConfigError& error) {
-    said = error.what();
-  }
-  testing::Memory::get().unlimit();
+  const std::string said = refused(there());
   EXPECT_THAT(said,
               ::testing::HasSubstr("step 4: out of memory (fake device out of memory. Tried to allocate"));
   EXPECT_THAT(said,
               ::testing::ContainsRegex("the optimizer's state [0-9.]+ kB, gradients [0-9.]+ kB, masters"));
   EXPECT_THAT(said, ::testing::HasSubstr("data.micro_batch below 2"));
   EXPECT_THAT(said, ::testing::HasSubstr("the optimizer's state: parallel.shard"));
+}
+
+// What a graph holds is told beside it.
+TEST(RunOnDevice, OutOfMemoryNamesGraphs) {
+  TinyRun run = there();
+  run.repeatable = true;
+  const std::string said = refused(std::move(run));
+  EXPECT_THAT(said, ::testing::HasSubstr("step 4: out of memory"));
+  EXPECT_THAT(said, ::testing::ContainsRegex("graphs of micro-batches [0-9.]+ kB"));
 }
 
 TEST(RunOnDevice, AProfileWaitsForTheDevice) {
