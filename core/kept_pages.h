@@ -1,7 +1,6 @@
 // While it lives, malloc keeps freed pages: the large tensors of a step are otherwise given back to the
 // kernel and faulted in again, every time. For loops of equal steps; work whose tensors come in many sizes
-// would grow by what it cannot use again. They are large pages where the kernel gives such on request, which saves a
-// step some 2 % (bench/results/step-xeon.md). When it goes, free pages go back and large blocks are malloc's own
+// would grow by what it cannot use again. When it goes, free pages go back and large blocks are malloc's own
 // again, save those that fit a hole which kept blocks left in the heap: the hole's pages stay once used.
 // One at a time; for the whole process.
 #pragma once

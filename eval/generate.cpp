@@ -7,17 +7,9 @@
 #include <chrono>
 
 #include "core/error.h"
-#include "kernels/thin_product.h"
 
 namespace retort::eval {
 namespace {
-
-at::Tensor head_logits(const models::Head& head, const at::Tensor& h) {
-  if (!kernels::is_thin(h, head.weight_VD)) return head.logits(h);
-  at::Tensor logits = kernels::thin_product(h, head.weight_VD);
-  head.cap(logits);
-  return logits;
-}
 
 // What is left to do for one prompt.
 struct Row {
@@ -101,7 +93,7 @@ void run_on(models::Model& model, models::KvCache& cache, at::Tensor tokens_BT, 
   tokens_BT = tokens_BT.to(device);
   while (true) {
     const at::Tensor h_BTD = model.hidden({.tokens_BT = tokens_BT}, &cache);
-    const at::Tensor logits_BV = head_logits(head, h_BTD.select(1, -1)).to(at::kCPU);
+    const at::Tensor logits_BV = head.logits(h_BTD.select(1, -1)).to(at::kCPU);
     std::vector<int64_t> staying;
     for (int64_t b = 0; b < std::ssize(rows); ++b) {
       Row& row = rows[static_cast<size_t>(b)];
@@ -203,7 +195,7 @@ Continuation generate_on(models::Model& model, ReadTokens& read, const std::vect
 at::Tensor logits(models::Model& model, const at::Tensor& tokens_BT) {
   const at::NoGradGuard no_grad;
   const models::Head head = model.head();
-  return head_logits(head, model.hidden({.tokens_BT = tokens_BT.to(head.weight_VD.device())})).to(at::kCPU);
+  return head.logits(model.hidden({.tokens_BT = tokens_BT.to(head.weight_VD.device())})).to(at::kCPU);
 }
 
 }  // namespace retort::eval

@@ -13,8 +13,8 @@ struct Head {
   Head() = default;
   Head(at::Tensor weight, double cap = 0.0) : weight_VD(std::move(weight)), softcap(cap) {}
 
-  // Of hidden states [..., D], all at once. The product is in the weight's dtype; `dtype` is that of the
-  // result, and of the cap.
+  // Of hidden states [..., D], all at once. The product is in the weight's dtype, that of few rows without gradients
+  // in f32 (kernels/thin_product.h); `dtype` is that of the result, and of the cap.
   at::Tensor logits(const at::Tensor& h, at::ScalarType dtype = at::kFloat) const;
   void cap(at::Tensor& products) const;  // in place, in their own dtype
 };

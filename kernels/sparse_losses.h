@@ -17,8 +17,8 @@ namespace retort::kernels {
 // The sum over rows; adds scale times the gradient to gradient_CV when it is defined. ids_NK and weights_NK
 // have the chunk's C rows. Labels of weight 0 are padding; the same id twice is one id with the sum, but with
 // a rest ids must differ. 1 - Q comes from the other ids' own exponentials, and counts as at least 2^-24,
-// where it has no gradient. f32 rows on the CPU run in a fused loop; the plain version serves other devices,
-// and f64 for tests. Throws ShapeError.
+// where it has no gradient. f32 rows run in a fused loop or a kernel of their device; the plain version serves
+// others, and f64 for tests. Throws ShapeError.
 at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& labels, double temperature,
                                 double scale, at::Tensor& gradient_CV);
 

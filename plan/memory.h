@@ -50,9 +50,9 @@ struct Moment {
   Memory memory;
 };
 
-// In the order of a step: "teacher", "loss", "backward", "gradients", "update", then "capture", "start", "validation",
-// "save". Where micro-batches are repeated as a graph, its memory is there from "capture" on, after the first ones, which run
-// without: those are "teacher", "loss" and "backward".
+// In the order of a step: "teacher", "loss", "backward", "gradients", "capture", "update", then "start", "validation",
+// "save". Where micro-batches are repeated as a graph, its memory is there in all but "teacher", "loss" and "backward",
+// which are those of the first micro-batches, that run without, and "start".
 std::vector<Moment> moments(const Workload& work, Policy policy = Policy::kNone);
 Moment peak(const Workload& work, Policy policy = Policy::kNone);  // the highest of them
 

@@ -71,7 +71,8 @@ class Ops {
                             const at::Tensor& labels_C, const std::vector<RowLossTerm>& terms,
                             const at::Tensor& gradient_CV) const;
   at::Tensor sum_parts(const at::Tensor& parts_PD) const;
-  // f32, of up to kMostLeaves of one shape, in the order of comm/tree_sum.h. It lies in the first one where that is f32.
+  // f32, of up to kMostLeaves dense ones of a shape and dtype, in the order of comm/tree_sum.h. It lies in the first one
+  // where that is f32.
   at::Tensor tree_sum(const std::vector<at::Tensor>& leaves) const;
   // Sums of squares of f32 gradients, f64: of each, its chunks of kAdamChunk elements.
   at::Tensor squares(const std::vector<at::Tensor>& gradients) const;

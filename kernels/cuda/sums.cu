@@ -87,8 +87,8 @@ void tree_sum(Element element, const TreeLeaves& leaves, float* sum, int64_t n, 
   for (int leaf = 0; leaf < leaves.count; ++leaf) runs = runs && aligned(leaves.at[leaf]);
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    launch(runs ? tree_kernel<T, kRun> : tree_kernel<T, 1>, {blocks_for(n, kThreads * (runs ? kRun : 1)), kThreads},
-           stream, leaves, sum, n);
+    launch(runs ? tree_kernel<T, kRun> : tree_kernel<T, 1>,
+           {blocks_for(n, kThreads * (runs ? kRun : 1)), kThreads}, stream, leaves, sum, n);
   });
 }
 

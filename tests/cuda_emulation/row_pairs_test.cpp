@@ -77,9 +77,9 @@ TEST(CudaRowPairs, MatchFp64OnLongAndShortRows) {
 TEST(CudaRowPairs, HaveTheValuesOfEachAlone) {
   const LogitProblem problem = logit_problem(kRows, 70, 64);
   const RowTerms all = all_losses(64, 3);
-  for (const RowLossTerm& one : all)
-    for (const RowLossTerm& other : all) {
-      const RowTerms terms = pair_of(one, other, 1.0);
+  for (size_t i = 0; i < all.size(); ++i)
+    for (size_t j = 0; j < all.size(); ++j) {
+      const RowTerms terms = pair_of(all[i], all[j], (i + j) % 2 == 0 ? 1.0 : 2.0);
       everywhere(
           name_of(terms),
           [&](const kernels::cuda::Ops& ops, const at::Device& device) -> Tensors {
@@ -91,8 +91,8 @@ TEST(CudaRowPairs, HaveTheValuesOfEachAlone) {
                                     problem.labels_N, f32, true);
             };
             const at::Tensor both = values(terms);
-            for (const int64_t i : {0, 1})
-              EXPECT_TRUE(same_bits(both[i], values({terms[static_cast<size_t>(i)]})[0])) << name_of(terms);
+            for (const int64_t k : {0, 1})
+              EXPECT_TRUE(same_bits(both[k], values({terms[static_cast<size_t>(k)]})[0])) << name_of(terms);
             return {both};
           },
           [](const Tensors&) {});

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/error.h"
 #include "kernels/divergences.h"
 #include "kernels/linear_loss.h"
 #include "kernels/row_losses.h"
@@ -23,6 +24,7 @@ const char* name_of(RowLoss kind) {
   constexpr const char* kNames[] = {"cross_entropy",   "forward_kl",      "reverse_kl",      "jsd",
                                     "skew_forward_kl", "skew_reverse_kl", "total_variation", "adaptive_kl",
                                     "logit_mse",       "labels"};
+  RETORT_ASSERT(static_cast<size_t>(kind) < std::size(kNames));
   return kNames[static_cast<size_t>(kind)];
 }
 

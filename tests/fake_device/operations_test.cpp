@@ -237,7 +237,8 @@ TEST(OnDevice, OneKernelReadsBothModelsBf16Logits) {
     }
 }
 
-// Of all losses that a recipe can name, each beside each: one launch a chunk, and what the CPU makes of them.
+// Of all losses that a recipe can name, each beside each: one launch a chunk. Some pairs of each have the values and
+// gradients that the CPU makes of them; tests/cuda_emulation/row_pairs_test.cpp has those of all.
 TEST(OnDevice, TwoLossesAreOneKernel) {
   std::vector<std::pair<std::string, LossTerm>> all;
   for (const distill::LossSpec& spec : distill::losses()) {

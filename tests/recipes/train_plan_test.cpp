@@ -77,6 +77,7 @@ TEST_F(PlanOf, AReferenceCostsAStepUnlessItIsKept) {
   const TrainPlan live = of("false"), kept = of("true");
   EXPECT_DOUBLE_EQ(live.teacher_flops, live.student.total() / 3);
   EXPECT_GT(plan::peak(live.work).memory.teacher, 0);
+  EXPECT_EQ(plan::peak(live.work).memory.graph, 0);
   EXPECT_DOUBLE_EQ(kept.teacher_flops, 0);
   EXPECT_DOUBLE_EQ(plan::peak(kept.work).memory.teacher, 0);
 }
@@ -181,6 +182,22 @@ TEST_F(PlanOf, AGraphOfAMicroBatchHoldsItsMemory) {
   EXPECT_EQ(graph("plain", {"train.neftune=5"}), 0);
   EXPECT_EQ(graph("plain", {"data.isolate_documents=true"}), 0);
   EXPECT_EQ(graph("frugal"), 0) << "labels come from the host";
+  const auto of_student = [&](const std::string& text, const std::string& instead) {
+    std::string one = kRecipe;
+    const std::string distill =
+        "{ teacher: { model: stage:teacher, precision: fp32 }, losses: [ { fn: forward_kl } ] }";
+    const size_t at = one.find(distill);
+    std::string changed = distill;
+    one.replace(at, distill.size(), changed.replace(distill.find(text), text.size(), instead));
+    return plan::peak(plan(recipe(one), "student", 1).work).memory.graph;
+  };
+  EXPECT_EQ(of_student("forward_kl", "sampled"), 0) << "draws on the host";
+  EXPECT_EQ(of_student("fn: forward_kl", "fn: forward_kl, schedule: { kind: linear, end: 9 }"), 0);
+  EXPECT_EQ(of_student(" ] }", " ], on_policy: { prompt: 8 } }"), 0);
+  EXPECT_EQ(of_student("teacher: { model: stage:teacher, precision: fp32 }",
+                       "teachers: [ { model: stage:teacher }, { model: stage:plain } ]"),
+            0)
+      << "mixed";
   const TrainPlan p = plan(recipe(kRecipe), "plain", 1);
   EXPECT_THAT(plan_text(p), HasSubstr("| graph "));
 }

@@ -60,7 +60,7 @@ struct TinyRun {
   at::Device device = at::kCPU;          // of rank 0, and each other rank's the next one
   std::function<std::unique_ptr<comm::Comm>(comm::Comm& host)> group_of_devices = comm::make_staged_comm;
   Divided divided = Divided::kNothing;
-  int64_t replicas = 1;                  // groups of ranks that divide
+  int64_t replicas = 1;             // groups of ranks that divide
   int64_t block_rows = 0;           // of every parameter; 0: as the map has it
   std::vector<std::string> frozen;  // parameters
   bool unlabelled = false;          // every fifth step has no labels, from the third on
