@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 
 #include "core/error.h"
@@ -18,13 +19,18 @@ Memory& Memory::get() {
 Memory::Memory() {
   const int file = memfd_create("fake device", 0);
   RETORT_ASSERT(file >= 0 && ftruncate(file, kBytes) == 0);
-  const auto map = [&](int rights) {
-    void* const at = mmap(nullptr, kBytes, rights, MAP_SHARED | MAP_NORESERVE, file, 0);
+  const auto map = [&](int rights, void* place, int fixed) {
+    void* const at = mmap(place, kBytes, rights, MAP_SHARED | MAP_NORESERVE | fixed, file, 0);
     RETORT_ASSERT(at != MAP_FAILED);
     return static_cast<char*>(at);
   };
-  closed_ = map(PROT_NONE);
-  readable_ = map(PROT_READ | PROT_WRITE);
+  // What of a launch's arguments is an address is told by its value (fake_device.cpp), and four bytes of padding beside a
+  // small number may hold the upper half of ours. So it begins in the middle of its size: lower halves are no small numbers.
+  void* const hole = mmap(nullptr, 3 * kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  RETORT_ASSERT(hole != MAP_FAILED);
+  const uintptr_t whole = (reinterpret_cast<uintptr_t>(hole) + kBytes - 1) / kBytes * kBytes;
+  closed_ = map(PROT_NONE, reinterpret_cast<void*>(whole + kBytes / 2), MAP_FIXED);
+  readable_ = map(PROT_READ | PROT_WRITE, nullptr, 0);
   close(file);
 }
 
