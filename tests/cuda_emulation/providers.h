@@ -14,7 +14,8 @@ namespace retort::testing {
 using KernelRun = std::function<Tensors(const kernels::cuda::Ops& ops, const at::Device& device)>;
 
 // Hands what `run` gives to `check`, once from each provider, on the host. Emulated kernels run under every order
-// and must give the same bits.
+// and must give the same bits. With $RETORT_ONLY_DEVICE (scripts/device_check.sh) they are left out: the device's alone, and
+// a test skips where there is none.
 void everywhere(const std::string& what, const KernelRun& run,
                 const std::function<void(const Tensors&)>& check);
 
