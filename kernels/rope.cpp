@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "core/upload.h"
 #include "kernels/cpu/elements.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/reference.h"
@@ -112,7 +113,7 @@ RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const a
                        double amplitude) {
   const at::Tensor angles_PK = at::outer(at::arange(positions, at::kDouble), frequencies);
   const auto table = [&](const at::Tensor& values_PK) {
-    return values_PK.mul(amplitude).to(at::kFloat).to(device, /*non_blocking=*/true);
+    return upload(values_PK.mul(amplitude).to(at::kFloat), device);
   };
   return {table(angles_PK.cos()), table(angles_PK.sin())};
 }

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <tuple>
 
+#include "core/upload.h"
+
 namespace retort::kernels::cuda {
 
 namespace {
@@ -58,13 +60,12 @@ void add_chunks(std::vector<AdamChunk>& chunks, int64_t tensor, int64_t count) {
   for (int64_t at = 0; at < count; at += kAdamChunk) chunks.push_back({tensor, at});
 }
 
-// Pageable memory is copied before the call returns, so that nothing waits for the device.
 template <class T>
 at::Tensor table_on(const at::Tensor& device, const std::vector<T>& rows) {
   const auto bytes = static_cast<int64_t>(rows.size() * sizeof(T));
   at::Tensor host = at::empty({bytes}, at::kByte);
   std::copy_n(reinterpret_cast<const char*>(rows.data()), bytes, host.mutable_data_ptr<uint8_t>());
-  return host.to(device.device(), /*non_blocking=*/true);
+  return upload(host, device.device());
 }
 
 }  // namespace

@@ -199,10 +199,11 @@ void copy_on_host(const at::Tensor& from, const at::Tensor& to) {
 void upload(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
   Streams::get().refuse_if_captured(Streams::current(to.device().index()),
                                     "it copies from memory of the host's");
-  const bool ahead = non_blocking && from.is_pinned() && Streams::current(to.device().index()).id() != 0;
+  const bool waited = !non_blocking || !from.is_pinned(),
+             ahead = !waited && Streams::current(to.device().index()).id() != 0;
   count([&](Traffic& t) {
     ++t.to_device;
-    t.uploads_waited += non_blocking ? 0 : 1;
+    t.uploads_waited += waited ? 1 : 0;
     t.uploads_ahead += ahead ? 1 : 0;
   });
   if (ahead) return Streams::get().writes_later(to, [from, out = on_host(to)] { copy_on_host(from, out); });

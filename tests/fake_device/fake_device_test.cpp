@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "core/upload.h"
 #include "kernels/cuda_ops.h"
 #include "tests/testing.h"
 
@@ -67,6 +68,21 @@ TEST(FakeDevice, CountsWhatTheHostWaitsFor) {
   EXPECT_EQ(watch.traffic().host_reads(), 4);
   numbers().to(fake_device());
   EXPECT_EQ(watch.traffic().to_device, 1);
+}
+
+// A copy waits where its call does, and where the driver may, from memory that is not pinned.
+TEST(FakeDevice, CountsUploadsThatWait) {
+  const Watch watch;
+  numbers().to(fake_device());
+  EXPECT_EQ(watch.traffic().uploads_waited, 1);
+  numbers().to(fake_device(), /*non_blocking=*/true);
+  EXPECT_EQ(watch.traffic().uploads_waited, 2) << "pageable memory";
+  numbers().pin_memory().to(fake_device());
+  EXPECT_EQ(watch.traffic().uploads_waited, 3);
+  EXPECT_TRUE(same_bits(upload(numbers().t(), fake_device()).cpu(), numbers().t()));
+  EXPECT_EQ(watch.traffic().uploads_waited, 3);
+  const at::Tensor there = numbers().to(fake_device());
+  EXPECT_TRUE(upload(there, fake_device()).is_same(there));
 }
 
 TEST(FakeDevice, RefusesAMixOfBoth) { EXPECT_THROW(numbers().to(fake_device()).add(numbers()), c10::Error); }
