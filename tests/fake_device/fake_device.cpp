@@ -20,6 +20,7 @@
 #include "tests/fake_device/graph.h"
 #include "tests/fake_device/host_operator.h"
 #include "tests/fake_device/memory.h"
+#include "tests/fake_device/order_of_sums.h"
 #include "tests/fake_device/streams.h"
 
 namespace retort::testing {
@@ -253,6 +254,7 @@ void refuse_where_captured(const torch::jit::Stack& stack) {
 }
 
 void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  refuse_without_order(op.schema(), *stack);
   const std::string& name = op.schema().name();
   const bool scalar = name == "aten::_local_scalar_dense" || name == "aten::equal";
   const bool shape = name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::_unique2";

@@ -87,6 +87,20 @@ TEST(FakeDevice, CountsUploadsThatWait) {
 
 TEST(FakeDevice, RefusesAMixOfBoth) { EXPECT_THROW(numbers().to(fake_device()).add(numbers()), c10::Error); }
 
+TEST(FakeDevice, RefusesSumsThatHaveNoOrderOnAGpu) {
+  const at::Tensor x = numbers().to(fake_device()), row = x.flatten(), learns = x.clone().requires_grad_();
+  const at::Tensor ids = at::tensor({2, 0, 2}).to(fake_device());
+  EXPECT_THROW(row.cumsum(0), c10::Error);
+  EXPECT_THROW(row.view({1, 12}).cumsum(-1), c10::Error);
+  EXPECT_NO_THROW(x.cumsum(1));
+  EXPECT_NO_THROW(row.to(at::kLong).cumsum(0));
+  EXPECT_THROW(x.clone().index_add_(0, ids, x), c10::Error);
+  EXPECT_NO_THROW(x.clone().index_add_(0, ids.narrow(0, 0, 2), x.narrow(0, 0, 2))) << "one term a row";
+  EXPECT_THROW(x.scatter_add(0, ids.view({3, 1}), x), c10::Error);
+  const at::Tensor taken = learns.gather(0, ids.view({3, 1}));
+  EXPECT_THROW(taken.sum().backward(), c10::Error) << "its gradient is a sum";
+}
+
 TEST(FakeDevice, HasKernelsOfItsOwn) {
   const at::Tensor x = numbers().to(fake_device());
   ASSERT_NE(kernels::cuda::ops_for(x), nullptr);
