@@ -25,7 +25,7 @@ namespace {
 using MaybeTensor = std::optional<at::Tensor>;
 using MaybeInt = std::optional<c10::SymInt>;
 
-std::atomic<int64_t> forwards{0}, backwards{0}, choices_in_fixed_order{0};
+std::atomic<int64_t> forwards{0}, backwards{0};
 
 struct Span {
   int64_t q, n, k, s;  // n queries from q, s keys from k
@@ -217,7 +217,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
 // As on a GPU that has the kernels.
 int64_t choice(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                const MaybeTensor& mask, double dropout, bool, std::optional<double>, bool enable_gqa) {
-  if (at::globalContext().deterministicAlgorithms()) ++choices_in_fixed_order;
   const bool takes = query.scalar_type() == at::kBFloat16 || query.scalar_type() == at::kHalf;
   TORCH_CHECK(query.dim() == 4 && key.sizes() == value.sizes() && query.size(3) == key.size(3) &&
                   (enable_gqa || query.size(1) == key.size(1)),
@@ -234,6 +233,6 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
 
 }  // namespace
 
-FlashCalls flash_calls() { return {forwards, backwards, choices_in_fixed_order}; }
+FlashCalls flash_calls() { return {forwards, backwards}; }
 
 }  // namespace retort::testing

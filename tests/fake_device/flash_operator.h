@@ -10,7 +10,6 @@ namespace retort::testing {
 
 struct FlashCalls {
   int64_t forward = 0, backward = 0;
-  int64_t choices_in_fixed_order = 0;  // of a kernel for attention, under that flag
 };
 FlashCalls flash_calls();  // of all threads, since the program began
 
