@@ -134,7 +134,9 @@ Case rope_case(int64_t b, int64_t t, int64_t h, int64_t k) {
   return {"cpu_rope",
           fmt::format("B{} T{} H{} K{}", b, t, h, k),
           {leaf({b, t, h, k})},
-          [=](const Tensors& x) { return kernels::rope(x[0], tables, positions); },
+          [=](const Tensors& x) {
+            return kernels::rope(x[0], x[0].narrow(2, 0, 0), tables, positions).first;  // no keys
+          },
           [=](const Tensors& x) {
             const at::Tensor a = x[0].narrow(3, 0, k / 2), c = x[0].narrow(3, k / 2, k / 2);
             return at::cat({a * cos - c * sin, c * cos + a * sin}, 3);

@@ -7,18 +7,6 @@
 #include "data/on_device.h"
 
 namespace retort::data {
-namespace {
-
-// Whose copies are the device's own work; from other memory the host would bring them to where the device reads.
-Batch pinned(const Batch& batch) {
-  Batch out = batch;
-  for (at::Tensor* x : read_by_models(out))
-    if (x->defined()) *x = x->contiguous().pin_memory();
-  return out;
-}
-
-}  // namespace
-
 void BatchCopies::send(const std::vector<Batch>& batches) {
   sent_.clear();
   if (device_.is_cpu()) {
@@ -28,7 +16,7 @@ void BatchCopies::send(const std::vector<Batch>& batches) {
   if (!stream_) stream_ = c10::impl::VirtualGuardImpl(device_.type()).getStreamFromGlobalPool(device_);
   const c10::StreamGuard in(*stream_);
   for (const Batch& batch : batches) {
-    sent_.push_back({on_device(pinned(batch), device_), c10::Event(device_.type())});
+    sent_.push_back({on_device(batch, device_), c10::Event(device_.type())});
     Sent& sent = sent_.back();
     sent.arrived->record(*stream_);
   }

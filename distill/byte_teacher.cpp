@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "core/upload.h"
 #include "distill/next_byte.h"
 
 namespace retort::distill {
@@ -91,7 +92,7 @@ class ByteTeacher final : public Teacher {
       divided_->pass_apart(false);
     }
     const auto device = batch.tokens_BT.device();
-    return {.rows = {.heads = {{log_p_NV.to(device), at::eye(kByteValues, at::TensorOptions(device))}}}};
+    return {.rows = {.heads = {{upload(log_p_NV, device), at::eye(kByteValues, at::TensorOptions(device))}}}};
   }
 
   int64_t vocabulary() const override { return kByteValues; }
@@ -190,9 +191,9 @@ class ByteTeacher final : public Teacher {
     }
     const models::Head head = model_->head();
     const auto device = head.weight_VD.device();
-    const at::Tensor tokens_PL = at::tensor(tokens).view({-1, L}).to(device);
+    const at::Tensor tokens_PL = upload(at::tensor(tokens).view({-1, L}), device);
     const at::Tensor h_ND = model_->hidden({.tokens_BT = tokens_PL}).flatten(0, 1);
-    const at::Tensor h_RD = h_ND.index_select(0, at::tensor(states, at::kLong).to(device));
+    const at::Tensor h_RD = h_ND.index_select(0, upload(at::tensor(states, at::kLong), device));
     const int64_t chunk = std::max<int64_t>(1, kChunkValues / model_->tokens());
     for (int64_t first = 0; first < h_RD.size(0); first += chunk) {
       const int64_t count = std::min(chunk, h_RD.size(0) - first);

@@ -1,6 +1,7 @@
 // Caches in place of a teacher, one for each source of the batches: labels are read by each token's place in
 // its corpus, and nothing is computed.
 #include "core/error.h"
+#include "core/upload.h"
 #include "distill/teacher.h"
 
 namespace retort::distill {
@@ -29,7 +30,7 @@ class CachedTeacher final : public Teacher {
     const at::Tensor places_N = batch.corpus_BT.flatten();
     kernels::SparseLabels labels = caches_.size() == 1 ? caches_.front()->read(places_N) : by_source(batch);
     for (at::Tensor* x : {&labels.ids_NK, &labels.weights_NK, &labels.rest_N})
-      if (x->defined()) *x = x->to(batch.tokens_BT.device());
+      if (x->defined()) *x = upload(*x, batch.tokens_BT.device());
     return {.rows = {.labels = std::move(labels), .vocabulary = facts().vocabulary, .places_N = places_N}};
   }
 

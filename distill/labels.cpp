@@ -3,8 +3,19 @@
 #include "core/error.h"
 #include "core/host_tensor.h"
 #include "core/random.h"
+#include "core/upload.h"
 
 namespace retort::distill {
+
+namespace {
+
+// In one order: on a device LibTorch's running sum of a single row has none, that of several has.
+at::Tensor running_sums(const at::Tensor& p_CU) {
+  if (p_CU.is_cpu() || p_CU.size(0) > 1) return p_CU.cumsum(1);
+  return p_CU.expand({2, -1}).cumsum(1).narrow(0, 0, 1);
+}
+
+}  // namespace
 
 at::Tensor softened(const at::Tensor& logits_CU, double temperature) {
   check(logits_CU.defined(), "[distill] the loss needs a teacher's labels or logits, got none");
@@ -25,8 +36,8 @@ kernels::SparseLabels draw_labels(const at::Tensor& p_CU, int64_t draws, uint64_
     for (int64_t i = 0; i < draws; ++i) *point++ = random.uniform(static_cast<uint64_t>(i));
   }
   // A point belongs to the first id whose running sum is above it, so an id of probability 0 is never drawn.
-  const at::Tensor sums_CU = p_CU.to(at::kDouble).cumsum(1);
-  const at::Tensor scaled_CK = points_CK.to(p_CU.device()) * sums_CU.narrow(1, p_CU.size(1) - 1, 1);
+  const at::Tensor sums_CU = running_sums(p_CU.to(at::kDouble));
+  const at::Tensor scaled_CK = upload(points_CK, p_CU.device()) * sums_CU.narrow(1, p_CU.size(1) - 1, 1);
   const at::Tensor ids_CK = at::searchsorted(sums_CU, scaled_CK, false, /*right=*/true);
   return {ids_CK.clamp_max(p_CU.size(1) - 1),
           at::full({rows, draws}, 1.0 / static_cast<double>(draws), p_CU.options()),

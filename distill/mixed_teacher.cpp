@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/upload.h"
 #include "distill/teacher.h"
 
 namespace retort::distill {
@@ -23,7 +24,7 @@ class MixedTeacher final : public Teacher {
       if (apart && !share.teacher->asked_together()) continue;
       TeacherSignal signal = share.teacher->signal(batch, {});
       if (apart) continue;
-      weight_N = weight_N.to(batch.tokens_BT.device());
+      weight_N = upload(weight_N, batch.tokens_BT.device());
       for (kernels::TeacherHead& head : signal.rows.heads) {
         head.weight_N = weight_N;
         out.rows.heads.push_back(std::move(head));

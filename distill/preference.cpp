@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "core/upload.h"
 #include "models/row_log_probability.h"
 
 namespace retort::distill {
@@ -122,7 +123,7 @@ class Preference final : public train::Objective {
 
   // The value as it is; its gradient by each row's slope.
   train::LossSum attached(const at::Tensor& sum_B, const Sums& sums) const {
-    const at::Tensor slopes_B = at::tensor(sums.slopes, at::kDouble).to(sum_B.device());
+    const at::Tensor slopes_B = upload(at::tensor(sums.slopes, at::kDouble), sum_B.device());
     const at::Tensor nothing_B = (sum_B - sum_B.detach()).to(at::kDouble);
     train::LossSum out{(nothing_B * slopes_B).sum() + sums.loss, {}};
     for (const double part : sums.parts) out.parts.push_back(at::scalar_tensor(part, at::kDouble));

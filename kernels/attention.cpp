@@ -4,10 +4,10 @@
 #include <ATen/SDPBackend.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/record_function.h>
-#include <c10/util/env.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <mutex>
 
 #include "core/error.h"
@@ -122,36 +122,45 @@ bool takes_mask(const AttentionMask& mask, int64_t queries, int64_t keys) {
          mask.lengths.cumulative.numel() <= kMostDocuments + 1;
 }
 
-// While one lives the flash backward adds up in a fixed order, which LibTorch has no argument for but a flag of the whole
-// process. Several threads that are ranks may be here at once, and under the flag LibTorch refuses products, another
-// rank's too, unless cuBLAS's workspace is set to be of one kind.
-class FixedOrder {
+// LibTorch's flash backward adds up in a fixed order under a flag of the whole process alone, its deterministic algorithms.
+// Threads that are ranks are here at once: who wants the flag (kFixed) and whose choice of a kernel must not follow what a rank
+// beside does (kOwn: cuDNN's attention is out under the flag) wait for one another, while they enqueue. What else a rank may do
+// beside it must be right under the flag as well, and have the same bits: LibTorch refuses operators whose sums have no order, or
+// takes other kernels for them. None of those may be in a step (tests/fake_device/order_of_sums.h). Products are not among
+// them: LibTorch 2.11 gives cuBLAS a workspace itself, and no longer asks for CUBLAS_WORKSPACE_CONFIG.
+enum class Order { kOwn, kFixed };
+class OrderOfSums {
  public:
-  FixedOrder() {
-    Shared& shared = of_all();
-    const std::lock_guard lock(shared.mutex);
-    if (shared.alive++ > 0) return;
+  explicit OrderOfSums(Order order) {
+    Shared& all = of_all();
+    std::unique_lock lock(all.mutex);
+    all.changed.wait(lock, [&] { return all.alive == 0 || all.order == order; });
+    all.order = order;
+    if (all.alive++ > 0 || order == Order::kOwn) return;
     at::Context& context = at::globalContext();
-    shared.on = context.deterministicAlgorithms(), shared.warns = context.deterministicAlgorithmsWarnOnly();
-    shared.fills = context.deterministicFillUninitializedMemory();
-    c10::utils::set_env("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/false);
+    all.on = context.deterministicAlgorithms(), all.warns = context.deterministicAlgorithmsWarnOnly();
+    all.fills = context.deterministicFillUninitializedMemory();
     context.setDeterministicFillUninitializedMemory(false);
     context.setDeterministicAlgorithms(true, /*warn_only=*/false);
   }
-  ~FixedOrder() {
-    Shared& shared = of_all();
-    const std::lock_guard lock(shared.mutex);
-    if (--shared.alive > 0) return;
-    at::globalContext().setDeterministicAlgorithms(shared.on, shared.warns);
-    at::globalContext().setDeterministicFillUninitializedMemory(shared.fills);
+  ~OrderOfSums() {
+    Shared& all = of_all();
+    const std::lock_guard lock(all.mutex);
+    if (--all.alive > 0) return;
+    all.changed.notify_all();
+    if (all.order == Order::kOwn) return;
+    at::globalContext().setDeterministicAlgorithms(all.on, all.warns);
+    at::globalContext().setDeterministicFillUninitializedMemory(all.fills);
   }
-  FixedOrder(const FixedOrder&) = delete;
-  FixedOrder& operator=(const FixedOrder&) = delete;
+  OrderOfSums(const OrderOfSums&) = delete;
+  OrderOfSums& operator=(const OrderOfSums&) = delete;
 
  private:
   struct Shared {
     std::mutex mutex;
+    std::condition_variable changed;
     int alive = 0;
+    Order order = Order::kOwn;                     // of those that live
     bool on = false, warns = false, fills = true;  // as they were
   };
   static Shared& of_all() {
@@ -200,7 +209,7 @@ struct Flash : torch::autograd::Function<Flash> {
     auto& numbers = context->saved_data;
     const at::Tensor& y = saved[3];
     const Window window(numbers["window"].toInt());
-    const FixedOrder fixed_order;
+    const OrderOfSums fixed(Order::kFixed);
     const auto [dq, dk, dv] = at::_flash_attention_backward(
         gradients[0].contiguous().view(y.sizes()), saved[0], saved[1], saved[2], y, saved[4], saved[5],
         saved[5], numbers["max_q"].toInt(), numbers["max_k"].toInt(), /*dropout_p=*/0.0, /*is_causal=*/true,
@@ -211,6 +220,86 @@ struct Flash : torch::autograd::Function<Flash> {
     return {rows(dq), rows(dk), rows(dv), {}, {}};
   }
 };
+
+// --- LibTorch's memory-efficient kernels, for what learns and flash does not take
+
+// They read rows of heads 16 bytes at a time.
+bool has_efficient(const at::Tensor& q) {
+  constexpr int64_t kAccess = 16;
+  return q.size(3) * q.element_size() % kAccess == 0 && has_kernel("aten::_efficient_attention_forward", q) &&
+         has_kernel("aten::_efficient_attention_backward", q);
+}
+
+// Called as scaled_dot_product_attention() calls them, but for how many blocks divide the keys of a head in backward: several,
+// which it may take, add to the queries' gradients by atomics, in any order.
+struct Efficient : torch::autograd::Function<Efficient> {
+  enum Causal : int64_t { kNo = 0, kFromBottomRight = 2 };
+  static constexpr int64_t kBlocks = 1;
+
+  // All of as many heads. bias_BHTS is added to the scores; without it rows are causal, queries the last of the keys.
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& q_BTHK, const at::Tensor& k_BSHK,
+                            const at::Tensor& v_BSHK, const std::optional<at::Tensor>& bias_BHTS,
+                            double scale) {
+    const at::Tensor q = q_BTHK.contiguous(), k = k_BSHK.contiguous(), v = v_BSHK.contiguous();
+    const auto [y, lse, seed, offset, max_q, max_k] = at::_efficient_attention_forward(
+        q, k, v, bias_BHTS, {}, {}, {}, {}, /*dropout_p=*/0.0, causal(bias_BHTS),
+        /*compute_log_sumexp=*/true, scale);
+    context->save_for_backward({q, k, v, bias_BHTS.value_or(at::Tensor()), y, lse, seed, offset});
+    context->saved_data["scale"] = scale;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
+    const std::optional<at::Tensor> bias = saved[3].defined() ? std::optional(saved[3]) : std::nullopt;
+    const auto [dq, dk, dv, unused] = at::_efficient_attention_backward(
+        gradients[0].contiguous(), q, k, v, bias, saved[4], {}, {}, q.size(1), k.size(1), saved[5],
+        /*dropout_p=*/0.0, saved[6], saved[7], causal(bias), /*bias_requires_grad=*/false,
+        context->saved_data["scale"].toDouble(), kBlocks);
+    return {dq, dk, dv, {}, {}};
+  }
+
+ private:
+  static int64_t causal(const std::optional<at::Tensor>& bias) { return bias ? kNo : kFromBottomRight; }
+};
+
+// What is added to scores: 0, or minus infinity where a query does not see. Rows of it begin at multiples of 16 elements.
+at::Tensor bias_of(const at::Tensor& visible_B1TS, const at::Tensor& q_BTHK) {
+  constexpr int64_t kUnit = 16;
+  const int64_t B = visible_B1TS.size(0), T = visible_B1TS.size(2), S = visible_B1TS.size(3);
+  const at::Tensor memory = at::full({B, 1, T, (S + kUnit - 1) / kUnit * kUnit}, -INFINITY, q_BTHK.options());
+  return memory.narrow(3, 0, S)
+      .masked_fill_(visible_B1TS, 0.0)
+      .expand({q_BTHK.size(0), q_BTHK.size(2), T, S});
+}
+
+at::Tensor efficient(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
+                     const std::optional<at::Tensor>& visible_B1TS, double scale) {
+  const int64_t group = q_BTHK.size(2) / k_BSGK.size(2);
+  const auto for_each_query = [&](const at::Tensor& x) {
+    return group == 1 ? x : x.unsqueeze(3).expand({-1, -1, -1, group, -1}).flatten(2, 3);
+  };
+  std::optional<at::Tensor> bias;
+  if (visible_B1TS) bias = bias_of(*visible_B1TS, q_BTHK);
+  return Efficient::apply(q_BTHK, for_each_query(k_BSGK), for_each_query(v_BSGK), bias, scale);
+}
+
+// Its choice of a kernel, or, where sums must have an order, its products and softmax.
+at::Tensor of_libtorch(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
+                       const std::optional<at::Tensor>& visible, bool causal, double scale, bool in_order) {
+  const at::Tensor q = q_BTHK.transpose(1, 2), k = k_BSGK.transpose(1, 2), v = v_BSGK.transpose(1, 2);
+  const bool grouped = k.size(1) != q.size(1);
+  if (in_order) {  // which takes what is added to scores, and no truths
+    std::optional<at::Tensor> bias;
+    if (visible) bias = bias_of(*visible, q_BTHK);
+    return std::get<0>(at::_scaled_dot_product_attention_math(q, k, v, bias, 0.0, causal, {}, scale, grouped))
+        .transpose(1, 2);
+  }
+  std::optional<OrderOfSums> own;
+  if (!q.is_cpu()) own.emplace(Order::kOwn);
+  return at::scaled_dot_product_attention(q, k, v, visible, 0.0, causal, scale, grouped).transpose(1, 2);
+}
 
 void check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const AttentionMask& mask) {
@@ -251,13 +340,13 @@ at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const a
   const bool flash = queries > 1 && (!causal || learns(q_BTHK, k_BSGK, v_BSGK));
   if (flash && takes_mask(mask, queries, keys) && has_flash(q_BTHK, k_BSGK, v_BSGK, scale))
     return Flash::apply(q_BTHK, k_BSGK, v_BSGK, mask, scale);
+  const bool in_order = !q_BTHK.is_cpu() && learns(q_BTHK, k_BSGK, v_BSGK);
+  const bool memory_efficient = in_order && has_efficient(q_BTHK);
   std::optional<at::Tensor> visible;
-  if (!plain || (queries > 1 && !causal))
+  if (!plain || (queries > 1 && !causal && !memory_efficient))
     visible = reference::visible_BTS(mask, queries, keys, q_BTHK.device());
-  return at::scaled_dot_product_attention(q_BTHK.transpose(1, 2), k_BSGK.transpose(1, 2),
-                                          v_BSGK.transpose(1, 2), visible, 0.0, causal, scale,
-                                          k_BSGK.size(2) != q_BTHK.size(2))
-      .transpose(1, 2);
+  if (memory_efficient) return efficient(q_BTHK, k_BSGK, v_BSGK, visible, scale);
+  return of_libtorch(q_BTHK, k_BSGK, v_BSGK, visible, causal, scale, in_order);
 }
 
 }  // namespace retort::kernels

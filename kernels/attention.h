@@ -7,10 +7,11 @@
 // queries after a cache, other dtypes and other devices go to LibTorch. f32 or bf16, softmax in f32.
 // Differentiable in q, k, v. Throws ShapeError.
 //
-// On a device LibTorch's flash kernels take bf16 and half, with a K that 8 divides and up to 256: what has gradients, whose
-// sums then have one order; windows; several queries after a cache; and documents whose lengths are given. Memory then grows
-// with the row. LibTorch's scaled_dot_product_attention chooses a kernel for the rest, with a mask [B, 1, T, S] where the rows
-// are not plain, and in its backward sums may have no order.
+// On a device LibTorch's flash kernels take bf16 and half, with a K that 8 divides and up to 256: what has gradients; windows;
+// several queries after a cache; and documents whose lengths are given. Memory then grows with the row. What else has gradients
+// goes to its memory-efficient kernels where K is a multiple of 16 bytes (f32 most of all), else to products and a softmax; the
+// rest is LibTorch's choice. These have a mask [B, 1, T, S] where the rows are not plain. What has gradients has one order
+// of sums in all of them.
 #pragma once
 
 #include <ATen/ATen.h>

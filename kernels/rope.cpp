@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/shape.h"
+#include "core/upload.h"
 #include "kernels/cpu/elements.h"
 #include "kernels/cuda_ops.h"
 #include "kernels/reference.h"
@@ -20,18 +21,17 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-at::Tensor rotate_on_device(const at::Tensor& x_BTHK, const RopeTables& tables,
-                            const at::Tensor& positions_BT, float sign) {
-  const at::Tensor y_BTHK = x_BTHK.clone(at::MemoryFormat::Contiguous);
-  cuda::ops_for(x_BTHK)->rope(y_BTHK.flatten(0, 1), {}, tables.cos_PK.contiguous(),
-                              tables.sin_PK.contiguous(), positions_BT.to(at::kLong).contiguous(), sign);
-  return y_BTHK;
+using Pair = std::pair<at::Tensor, at::Tensor>;
+
+// [N, H, K] whose heads are dense, and tokens evenly apart: as columns of a product are.
+at::Tensor tokens_of(const at::Tensor& x_BTHK) {
+  const bool rows = x_BTHK.size(0) == 1 || x_BTHK.stride(0) == x_BTHK.size(1) * x_BTHK.stride(1);
+  const bool even = rows && x_BTHK.stride(2) == x_BTHK.size(3) && x_BTHK.stride(3) == 1;
+  return (even ? x_BTHK : x_BTHK.contiguous()).flatten(0, 1);
 }
 
-// sign -1 turns back: the transpose of a rotation, scaled or not.
-at::Tensor rotate(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT,
-                  float sign) {
-  if (!x_BTHK.is_cpu()) return rotate_on_device(x_BTHK, tables, positions_BT, sign);
+at::Tensor rotate_on_host(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT,
+                          float sign) {
   const at::Tensor x = x_BTHK.contiguous(), positions = positions_BT.to(at::kLong).contiguous();
   const at::Tensor cos = tables.cos_PK.contiguous(), sin = tables.sin_PK.contiguous();
   const int64_t tokens = positions.numel(), heads = x.size(2), half = x.size(3) / 2,
@@ -48,15 +48,30 @@ at::Tensor rotate(const at::Tensor& x_BTHK, const RopeTables& tables, const at::
   return y;
 }
 
+// sign -1 turns back: the transpose of a rotation, scaled or not.
+Pair rotate(const at::Tensor& q_BTHK, const at::Tensor& k_BTGK, const RopeTables& tables,
+            const at::Tensor& positions_BT, float sign) {
+  if (q_BTHK.is_cpu())
+    return {rotate_on_host(q_BTHK, tables, positions_BT, sign),
+            rotate_on_host(k_BTGK, tables, positions_BT, sign)};
+  const auto [q_NHK, k_NGK] =
+      cuda::ops_for(q_BTHK)->rope(tokens_of(q_BTHK), tokens_of(k_BTGK), tables.cos_PK.contiguous(),
+                                  tables.sin_PK.contiguous(), positions_BT.to(at::kLong).contiguous(), sign);
+  return {q_NHK.view(q_BTHK.sizes()), k_NGK.view(k_BTGK.sizes())};
+}
+
 struct Rope : torch::autograd::Function<Rope> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x_BTHK, const at::Tensor& cos_PK,
-                            const at::Tensor& sin_PK, const at::Tensor& positions_BT) {
+  static variable_list forward(AutogradContext* context, const at::Tensor& q_BTHK, const at::Tensor& k_BTGK,
+                               const at::Tensor& cos_PK, const at::Tensor& sin_PK,
+                               const at::Tensor& positions_BT) {
     context->save_for_backward({cos_PK, sin_PK, positions_BT});
-    return rotate(x_BTHK, {cos_PK, sin_PK}, positions_BT, 1.0f);
+    const auto [q, k] = rotate(q_BTHK, k_BTGK, {cos_PK, sin_PK}, positions_BT, 1.0f);
+    return {q, k};
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    return {rotate(gradients[0], {saved[0], saved[1]}, saved[2], -1.0f), {}, {}, {}};
+    const auto [q, k] = rotate(gradients[0], gradients[1], {saved[0], saved[1]}, saved[2], -1.0f);
+    return {q, k, {}, {}, {}};
   }
 };
 
@@ -112,19 +127,23 @@ RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const a
                        double amplitude) {
   const at::Tensor angles_PK = at::outer(at::arange(positions, at::kDouble), frequencies);
   const auto table = [&](const at::Tensor& values_PK) {
-    return values_PK.mul(amplitude).to(at::kFloat).to(device, /*non_blocking=*/true);
+    return upload(values_PK.mul(amplitude).to(at::kFloat), device);
   };
   return {table(angles_PK.cos()), table(angles_PK.sin())};
 }
 
-at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT) {
+std::pair<at::Tensor, at::Tensor> rope(const at::Tensor& q_BTHK, const at::Tensor& k_BTGK,
+                                       const RopeTables& tables, const at::Tensor& positions_BT) {
   RECORD_USER_SCOPE("retort::rope");
-  check_shape("rope", "x_BTHK", x_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
-  check_shape("rope", "positions_BT", positions_BT, {x_BTHK.size(0), x_BTHK.size(1)});
+  check_shape("rope", "q_BTHK", q_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
+  check_shape("rope", "k_BTGK", k_BTGK, {q_BTHK.size(0), q_BTHK.size(1), -1, q_BTHK.size(3)});
+  check_shape("rope", "positions_BT", positions_BT, {q_BTHK.size(0), q_BTHK.size(1)});
   check_positions(positions_BT, tables.cos_PK.size(0));
-  if (cpu::has_loops(x_BTHK) || cuda::takes(x_BTHK))
-    return Rope::apply(x_BTHK, tables.cos_PK, tables.sin_PK, positions_BT);
-  return reference::rope(x_BTHK, tables, positions_BT);
+  const auto fused = [](const at::Tensor& x) { return cpu::has_loops(x) || cuda::takes(x); };
+  if (!fused(q_BTHK) || !fused(k_BTGK) || q_BTHK.scalar_type() != k_BTGK.scalar_type())
+    return {reference::rope(q_BTHK, tables, positions_BT), reference::rope(k_BTGK, tables, positions_BT)};
+  const variable_list both = Rope::apply(q_BTHK, k_BTGK, tables.cos_PK, tables.sin_PK, positions_BT);
+  return {both[0], both[1]};
 }
 
 }  // namespace retort::kernels

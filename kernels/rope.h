@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace retort::kernels {
@@ -39,7 +40,9 @@ struct RopeTables {
 RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const at::Device& device = at::kCPU,
                        double amplitude = 1.0);
 
-// x_BTHK with positions_BT (i64, < the tables' positions). Differentiable in x; same dtype out.
-at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT);
+// Queries and keys at positions_BT (i64, < the tables' positions), on a device in one launch, from where a product left
+// them. Differentiable in both; same dtype out, dense.
+std::pair<at::Tensor, at::Tensor> rope(const at::Tensor& q_BTHK, const at::Tensor& k_BTGK,
+                                       const RopeTables& tables, const at::Tensor& positions_BT);
 
 }  // namespace retort::kernels

@@ -135,10 +135,8 @@ at::Tensor Layers::attention(int64_t n, const at::Tensor& normed_BTD, const Laye
     if (call.reads)
       for (const at::Tensor& tapped : {q_BTHK, k_BSGK, v_BSGK}) call.reads->backward(n + 1, tapped);
   }
-  if (spec_.positions == PositionKind::kRope) {
-    q_BTHK = kernels::rope(q_BTHK, rope_tables(n, call), call.positions_BT);
-    k_BSGK = kernels::rope(k_BSGK, rope_tables(n, call), call.positions_BT);
-  }
+  if (spec_.positions == PositionKind::kRope)
+    std::tie(q_BTHK, k_BSGK) = kernels::rope(q_BTHK, k_BSGK, rope_tables(n, call), call.positions_BT);
   if (call.cache) std::tie(k_BSGK, v_BSGK) = call.cache->append(n, k_BSGK, v_BSGK);
   kernels::AttentionMask mask = call.mask;
   if (spec_.windowed(n)) mask.window = spec_.window;

@@ -1,7 +1,7 @@
 // How likely a model finds rows of tokens: of each row the sum of log p(label) over its valid labels, and how
 // many they are. Scores of a text, of the answers to choose from, and of the better and the worse text of a
 // pair are made of it. A row's number does not depend on the rows beside it, but for the rounding of the
-// model's own products: each row has a head product of its own, and its tokens are summed in f64, in order.
+// model's own products: each row has a head product of its own, and its tokens are summed in f64, in one order.
 // B rows, T tokens a row.
 #pragma once
 

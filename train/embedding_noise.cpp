@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/host_tensor.h"
 #include "core/random.h"
+#include "core/upload.h"
 
 namespace retort::train {
 namespace {
@@ -49,7 +50,7 @@ at::Tensor EmbeddingNoise::operator()(const data::Batch& batch, int64_t width) c
       }
     }
   });
-  return out_BTD.to(batch.tokens_BT.device());
+  return upload(out_BTD, batch.tokens_BT.device());
 }
 
 }  // namespace retort::train

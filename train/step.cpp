@@ -7,6 +7,7 @@
 #include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "core/upload.h"
 #include "kernels/gradient_norm.h"
 #include "models/on_device.h"
 
@@ -170,7 +171,7 @@ TrainStep::Attempt TrainStep::attempt(StepStats stats, const StepLimits& limits)
   const bool alone = parts_.comm.size() == 1;
   const at::Tensor verdict =
       alone ? judge_alone(squares, figures_GK, stats.counted, limits)
-            : judge_together(squares, figures_GK, limits, stats).to(models::device_of(parameters), true);
+            : upload(judge_together(squares, figures_GK, limits, stats), models::device_of(parameters));
 
   // update, or not, as the verdict has it
   std::vector<kernels::WorkingCopy> copies;

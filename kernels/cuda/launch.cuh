@@ -6,6 +6,8 @@
 
 #include <cstddef>
 
+#include "kernels/cuda/shared_memory.cuh"
+
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 using Stream = cudaStream_t;
@@ -18,8 +20,7 @@ struct Grid {
 // launch(kernel, {blocks, threads}, stream, arguments...)
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream, const Arguments&... arguments) {
-  constexpr size_t kUnasked = 48 << 10;
-  if (grid.shared > kUnasked)
+  if (grid.shared > kUnaskedDynamic)
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(grid.shared));
   kernel<<<grid.blocks, grid.threads, grid.shared, stream>>>(static_cast<Parameters>(arguments)...);
 }

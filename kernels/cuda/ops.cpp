@@ -5,6 +5,8 @@
 #include <numeric>
 #include <tuple>
 
+#include "core/upload.h"
+
 namespace retort::kernels::cuda {
 
 namespace {
@@ -58,13 +60,12 @@ void add_chunks(std::vector<AdamChunk>& chunks, int64_t tensor, int64_t count) {
   for (int64_t at = 0; at < count; at += kAdamChunk) chunks.push_back({tensor, at});
 }
 
-// Pageable memory is copied before the call returns, so that nothing waits for the device.
 template <class T>
 at::Tensor table_on(const at::Tensor& device, const std::vector<T>& rows) {
   const auto bytes = static_cast<int64_t>(rows.size() * sizeof(T));
   at::Tensor host = at::empty({bytes}, at::kByte);
   std::copy_n(reinterpret_cast<const char*>(rows.data()), bytes, host.mutable_data_ptr<uint8_t>());
-  return host.to(device.device(), /*non_blocking=*/true);
+  return upload(host, device.device());
 }
 
 }  // namespace
@@ -144,14 +145,19 @@ std::pair<at::Tensor, at::Tensor> Ops::gate_backward(Gate kind, const at::Tensor
   return {da, du};
 }
 
-void Ops::rope(const at::Tensor& q_NHK, const at::Tensor& k_NGK, const at::Tensor& cos_PK,
-               const at::Tensor& sin_PK, const at::Tensor& positions_N, double sign) const {
-  const int64_t keys = k_NGK.defined() ? k_NGK.size(1) : 0;
+std::pair<at::Tensor, at::Tensor> Ops::rope(const at::Tensor& q_NHK, const at::Tensor& k_NGK,
+                                            const at::Tensor& cos_PK, const at::Tensor& sin_PK,
+                                            const at::Tensor& positions_N, double sign) const {
+  const at::Tensor q_out = at::empty(q_NHK.sizes(), q_NHK.options()),
+                   k_out = at::empty(k_NGK.sizes(), k_NGK.options());
+  const auto heads = [](const at::Tensor& x, const at::Tensor& y) {
+    return RopeHeads{data(x), place(y), x.size(1), x.stride(0)};
+  };
   enqueue(q_NHK, [&](Stream stream) {
-    table_.rope(element_of(q_NHK), data(q_NHK), data(k_NGK), place(q_NHK), place(k_NGK), floats(cos_PK),
-                floats(sin_PK), integers(positions_N), q_NHK.size(0), q_NHK.size(1), keys, q_NHK.size(2) / 2,
-                static_cast<float>(sign), stream);
+    table_.rope(element_of(q_NHK), heads(q_NHK, q_out), heads(k_NGK, k_out), floats(cos_PK), floats(sin_PK),
+                integers(positions_N), q_NHK.size(0), q_NHK.size(2) / 2, static_cast<float>(sign), stream);
   });
+  return {q_out, k_out};
 }
 
 at::Tensor Ops::row_losses(const at::Tensor& student_CV, const at::Tensor& teacher_CU, int64_t common,

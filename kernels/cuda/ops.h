@@ -55,9 +55,10 @@ class Ops {
   std::pair<at::Tensor, at::Tensor> gate_backward(Gate kind, const at::Tensor& dy, const at::Tensor& a,
                                                   const at::Tensor& u) const;
 
-  // q_NHK and k_NGK in place, cos and sin [positions, K/2]; sign -1 turns back. k may be undefined.
-  void rope(const at::Tensor& q_NHK, const at::Tensor& k_NGK, const at::Tensor& cos_PK,
-            const at::Tensor& sin_PK, const at::Tensor& positions_N, double sign) const;
+  // Both turned, in one launch; tokens may be any distance apart. cos and sin [positions, K/2]; sign -1 turns back.
+  std::pair<at::Tensor, at::Tensor> rope(const at::Tensor& q_NHK, const at::Tensor& k_NGK,
+                                         const at::Tensor& cos_PK, const at::Tensor& sin_PK,
+                                         const at::Tensor& positions_N, double sign) const;
 
   // The loss of each row, f32 [terms, C], unweighted: of cross-entropy once, and of up to kRowTerms others. With
   // `gradient`, their weighted sum's takes the place of student_CV. labels_C may be undefined where there is no

@@ -79,8 +79,9 @@ class Graph final : public retort::kernels::DeviceGraph {
  public:
   Graph(c10::DeviceIndex device, const std::function<void()>& work) : device_(device) {
     const c10::cuda::CUDAGuard there(device);
-    // What the passes before have left is given back: a pool gets nothing of it.
-    c10::cuda::CUDACachingAllocator::emptyCache();
+    // What the passes before have left is given back: a pool gets nothing of it. LibTorch gives back what all devices of the
+    // process have at once, waits for each, and fails where one is being captured: ranks that are threads keep theirs.
+    if (is_alone()) c10::cuda::CUDACachingAllocator::emptyCache();
     const int64_t before = reserved();
     const c10::cuda::CUDAStreamGuard beside(c10::cuda::getStreamFromPool(false, device));
     Recording recording(c10::cuda::getCurrentCUDAStream(device), pool_.id);
@@ -101,9 +102,16 @@ class Graph final : public retort::kernels::DeviceGraph {
   uint64_t bytes() const override { return bytes_; }
 
  private:
-  int64_t reserved() const {
+  int64_t reserved() const { return reserved(device_); }
+  static int64_t reserved(c10::DeviceIndex device) {
     constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
-    return c10::cuda::CUDACachingAllocator::getDeviceStats(device_).reserved_bytes[kAll].current;
+    return c10::cuda::CUDACachingAllocator::getDeviceStats(device).reserved_bytes[kAll].current;
+  }
+  // Whether the process has memory on no other device.
+  bool is_alone() const {
+    for (c10::DeviceIndex other = 0; other < c10::cuda::device_count(); ++other)
+      if (other != device_ && reserved(other) > 0) return false;
+    return true;
   }
   struct Pool {
     c10::MempoolId_t id{next(), 0};

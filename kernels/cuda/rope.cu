@@ -11,7 +11,7 @@ struct Heads {
   T *q_out, *k_out;
   const float *cos, *sin;
   const int64_t* positions;
-  int64_t tokens;
+  int64_t tokens, q_stride, k_stride;
   int q_heads, k_heads, half;
   float sign;
 };
@@ -43,35 +43,40 @@ __global__ void __launch_bounds__(kThreads) rope(Heads<T> h, int tokens_of_block
     const int head = at % of_token / runs, i = at % runs * N;
     const int64_t angles = h.positions[token] * h.half + i;
     if (head < h.q_heads) {
-      const int64_t place = (token * h.q_heads + head) * 2 * h.half + i;
-      turn<N>(h.q + place, h.q_out + place, h.cos + angles, h.sin + angles, h.half, h.sign);
+      const int64_t place = head * 2 * h.half + i, out = token * h.q_heads * 2 * h.half + place;
+      turn<N>(h.q + token * h.q_stride + place, h.q_out + out, h.cos + angles, h.sin + angles, h.half,
+              h.sign);
     } else {
-      const int64_t place = (token * h.k_heads + head - h.q_heads) * 2 * h.half + i;
-      turn<N>(h.k + place, h.k_out + place, h.cos + angles, h.sin + angles, h.half, h.sign);
+      const int64_t place = (head - h.q_heads) * 2 * h.half + i, out = token * h.k_heads * 2 * h.half + place;
+      turn<N>(h.k + token * h.k_stride + place, h.k_out + out, h.cos + angles, h.sin + angles, h.half,
+              h.sign);
     }
   }
 }
 
-void rope(Element element, const void* q, const void* k, void* q_out, void* k_out, const float* cos,
-          const float* sin, const int64_t* positions, int64_t tokens, int64_t q_heads, int64_t k_heads,
-          int64_t half, float sign, Stream stream) {
-  if (tokens == 0 || q_heads + k_heads == 0 || half == 0) return;
+void rope(Element element, const RopeHeads& q, const RopeHeads& k, const float* cos, const float* sin,
+          const int64_t* positions, int64_t tokens, int64_t half, float sign, Stream stream) {
+  const int64_t heads = q.heads + k.heads;
+  if (tokens == 0 || heads == 0 || half == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    const Heads<T> h{static_cast<const T*>(q),
-                     static_cast<const T*>(k),
-                     static_cast<T*>(q_out),
-                     static_cast<T*>(k_out),
+    const Heads<T> h{static_cast<const T*>(q.x),
+                     static_cast<const T*>(k.x),
+                     static_cast<T*>(q.y),
+                     static_cast<T*>(k.y),
                      cos,
                      sin,
                      positions,
                      tokens,
-                     static_cast<int>(q_heads),
-                     static_cast<int>(k_heads),
+                     q.stride,
+                     k.stride,
+                     static_cast<int>(q.heads),
+                     static_cast<int>(k.heads),
                      static_cast<int>(half),
                      sign};
-    const bool runs = half % kRun == 0 && aligned(h.q, h.k, h.q_out, h.k_out, cos, sin);
-    const int64_t of_token = (q_heads + k_heads) * half / (runs ? kRun : 1);
+    const bool runs = half % kRun == 0 && q.stride % kRun == 0 && k.stride % kRun == 0 &&
+                      aligned(h.q, h.k, h.q_out, h.k_out, cos, sin);
+    const int64_t of_token = heads * half / (runs ? kRun : 1);
     const int64_t tokens_of_block = of_token < kThreads ? kThreads / of_token : 1;
     launch(runs ? rope<kRun, T> : rope<1, T>, {blocks_for(tokens, tokens_of_block), kThreads}, stream, h,
            static_cast<int>(tokens_of_block));

@@ -31,13 +31,13 @@ struct Pair {
       : a(losses), row(of), two_temperatures(losses.terms[0].temperature != losses.terms[1].temperature) {
 #pragma unroll
     for (int k = 0; k < kRowTerms; ++k)
-      if (on_labels(k)) labels(k).template draw<kLanes>(row.common);
+      if (on_labels(k)) labels(k).template draw<kLanes>();
   }
   __device__ RowLoss kind(int k) const { return a.terms[k].kind; }
   __device__ bool on_labels(int k) const { return kind(k) == RowLoss::kLabels; }
   __device__ Labels labels(int k) const {
     const int64_t before = k > 0 && on_labels(0) ? Labels::words(row.common) : 0;
-    return Labels::of_row(a.terms[k].sparse, dynamic_shared<unsigned int>() + before);
+    return Labels::of_row(a.terms[k].sparse, row.common, dynamic_shared<unsigned int>() + before);
   }
 
   template <int N>

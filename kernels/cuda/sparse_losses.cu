@@ -63,8 +63,8 @@ __global__ void __launch_bounds__(kLanes, 1) sparse_kernel(RowLosses a) {
   const Row<T, kLanes> row(a);
   if (row.kind == Label::kIgnored) return row.leave_out(a);
   const RowTerm& term = a.terms[0];
-  const Labels labels = Labels::of_row(term.sparse, dynamic_shared<unsigned int>());
-  labels.template draw<kLanes>(row.common);
+  const Labels labels = Labels::of_row(term.sparse, row.common, dynamic_shared<unsigned int>());
+  labels.template draw<kLanes>();
   const Softmaxes s = softmaxes_of<false>(row, term.temperature);
   const Balance sums = weigh(row, labels, s.q, term.sparse);
   row.write_loss(term, term.temperature * term.temperature * sums.loss + 0.0f * s.q.log2_total);

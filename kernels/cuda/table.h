@@ -31,6 +31,15 @@ struct NormParts {  // p holds the rows p, p + parts, ...
   int64_t parts;
 };
 
+// --- rope.cu
+
+// Of each token `heads` times 2 half elements, tokens `stride` apart in x and dense in y, which is none of the inputs.
+struct RopeHeads {
+  const void* x;
+  void* y;
+  int64_t heads, stride;
+};
+
 // --- row_losses.cu, divergences.cu, sparse_losses.cu, row_pairs.cu
 
 enum class RowLoss {
@@ -165,11 +174,9 @@ struct Table {
   void (*gate_backward)(Gate gate, Element element, const void* dy, const void* a, const void* u, void* da,
                         void* du, int64_t n, Stream stream);
 
-  // Rotates the pairs (i, i + half) of each head of q [tokens, q_heads, 2 half] and k [tokens, k_heads, ..];
-  // y may be x. cos and sin [positions, half]; sign -1 turns back. k may be null.
-  void (*rope)(Element element, const void* q, const void* k, void* q_out, void* k_out, const float* cos,
-               const float* sin, const int64_t* positions, int64_t tokens, int64_t q_heads, int64_t k_heads,
-               int64_t half, float sign, Stream stream);
+  // Rotates the pairs (i, i + half) of each head of q and k. cos and sin [positions, half]; sign -1 turns back.
+  void (*rope)(Element element, const RopeHeads& q, const RopeHeads& k, const float* cos, const float* sin,
+               const int64_t* positions, int64_t tokens, int64_t half, float sign, Stream stream);
 
   void (*row_losses)(Element element, const RowLosses& losses, Stream stream);
 

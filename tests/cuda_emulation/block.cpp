@@ -264,7 +264,7 @@ void run_block(Crew& c, const Run& run, unsigned int number) {
     c.left[warp] = c.lanes_of(warp) == kWarpLanes ? 0 : ~uint32_t{0} << c.lanes_of(warp);
   }
   c.draws.state = schedule().seed + number;
-  c.shared.begin_block(run.grid.dynamic_bytes);
+  c.shared.begin_block(run.grid.dynamic_bytes, run.grid.asked);
   crew = &c;
   while (static_cast<int>(c.threads.size()) < c.count) c.threads.push_back(std::make_unique<Thread>());
   for (int i = 0; i < c.count; ++i) {

@@ -75,6 +75,7 @@ const Case kCases[] = {
     {"dynamic_too_short", "plain", kScheduler, {"written past the end of dynamic shared memory"}},
     {"dynamic_too_short", "asan", kAsan, {"use-after-poison", "dynamic_too_short.cu:8"}},
     {"too_much_shared", "plain", kScheduler, {"more shared memory than a block has", "too_much_shared.cu:7"}},
+    {"unasked_shared", "plain", kScheduler, {"more shared memory than a block has", "unasked_shared.cu:7"}},
     {"unset_shared", "plain", kResult, {"nan for 1"}},
     {"divergent_barrier",
      "plain",

@@ -25,9 +25,9 @@ TEST(CudaRope, TurnsQueriesAndKeysBothWays) {
                        k = normal({s.tokens, s.k_heads, s.width}, 2).to(dtype);
       const auto turned = [&](double sign, const Tensors& pair) -> KernelRun {
         return [&, sign, pair](const Ops& ops, const at::Device& device) -> Tensors {
-          const at::Tensor a = placed(pair[0], device), b = placed(pair[1], device);
-          ops.rope(a, b, placed(tables.cos_PK, device), placed(tables.sin_PK, device),
-                   placed(positions, device), sign);
+          const auto [a, b] =
+              ops.rope(placed(pair[0], device), placed(pair[1], device), placed(tables.cos_PK, device),
+                       placed(tables.sin_PK, device), placed(positions, device), sign);
           return {a, b};
         };
       };
@@ -45,22 +45,33 @@ TEST(CudaRope, TurnsQueriesAndKeysBothWays) {
     }
 }
 
-TEST(CudaRope, TurnsQueriesAlone) {
-  const auto tables = kernels::rope_tables(kernels::rope_frequencies(16, 10000.0, {}), 8);
-  const at::Tensor positions = at::arange(3, at::kLong), q = normal({3, 2, 16}, 1).to(at::kFloat);
-  everywhere(
-      "alone",
-      [&](const Ops& ops, const at::Device& device) -> Tensors {
-        const at::Tensor a = placed(q, device);
-        ops.rope(a, {}, placed(tables.cos_PK, device), placed(tables.sin_PK, device),
-                 placed(positions, device), 1.0);
-        return {a};
-      },
-      [&](const Tensors& got) {
-        const at::Tensor want =
-            kernels::reference::rope(q.unsqueeze(0), tables, positions.unsqueeze(0)).squeeze(0);
-        EXPECT_LE(relative_error(got[0], want), 1e-6);
+// Columns of one product: the same bits as of dense queries and keys, in runs and one by one.
+TEST(CudaRope, TakesTokensThatAreApart) {
+  for (const int64_t width : {16, 12})
+    for (const int64_t before : {0, 8, 3}) {
+      const auto tables = kernels::rope_tables(kernels::rope_frequencies(width, 10000.0, {}), 8);
+      const at::Tensor positions = at::arange(5, at::kLong),
+                       all = normal({5, before + 5 * width}, 1).to(at::kBFloat16);
+      const auto turned = [&](bool dense) -> KernelRun {
+        return [&, dense](const Ops& ops, const at::Device& device) -> Tensors {
+          const at::Tensor there = placed(all, device);
+          const auto heads = [&](int64_t first, int64_t count) {
+            const at::Tensor x =
+                there.narrow(1, before + first * width, count * width).unflatten(1, {count, width});
+            return dense ? x.contiguous() : x;
+          };
+          const auto [q, k] = ops.rope(heads(0, 3), heads(3, 2), placed(tables.cos_PK, device),
+                                       placed(tables.sin_PK, device), placed(positions, device), 1.0);
+          return {q, k};
+        };
+      };
+      Tensors want;
+      everywhere("dense", turned(true), [&](const Tensors& got) { want = got; });
+      everywhere(fmt::format("{} after {}", width, before), turned(false), [&](const Tensors& got) {
+        EXPECT_TRUE(same_bits(got[0], want[0]));
+        EXPECT_TRUE(same_bits(got[1], want[1]));
       });
+    }
 }
 
 }  // namespace

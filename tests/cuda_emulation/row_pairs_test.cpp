@@ -99,6 +99,15 @@ TEST(CudaRowPairs, HaveTheValuesOfEachAlone) {
     }
 }
 
+// So many columns that the labels' map and the kernel's own shared memory need a request together, the map alone none.
+TEST(CudaRowPairs, TakeAsMuchSharedMemoryAsTheyNeed) {
+  constexpr int64_t kColumns = 390000;
+  expect_rows(
+      logit_problem(1, kColumns, kColumns),
+      {{RowLoss::kForwardKl}, {.kind = RowLoss::kLabels, .sparse = sparse_signal(1, kColumns, 8, false)}},
+      at::kBFloat16);
+}
+
 // A weight of 0, as a schedule may have it, changes no value.
 TEST(CudaRowPairs, HaveValuesWithoutAWeight) {
   const LogitProblem problem = logit_problem(kRows, 70, 64);

@@ -51,17 +51,18 @@ SharedMemory::~SharedMemory() {
   munmap(memory_, kArena);
 }
 
-void SharedMemory::begin_block(size_t dynamic_bytes) {
+void SharedMemory::begin_block(size_t dynamic_bytes, bool asked) {
   forbid(memory_, kArena);
   used_ = total_ = 0;
   count_ = 0;
+  most_ = asked ? kMost : kUnasked;
   place(nullptr, dynamic_bytes, 16, "dynamic shared memory");
 }
 
 char* SharedMemory::place(const void* key, size_t bytes, size_t alignment, const char* name) {
   const size_t begin = up(used_, alignment < 16 ? 16 : alignment), end = up(begin + bytes, 16) + kBand;
   total_ += bytes;
-  if (total_ > kMost || end > kArena || count_ == kVariables) return nullptr;
+  if (total_ > most_ || end > kArena || count_ == kVariables) return nullptr;
   fill(memory_ + begin, kUnknown, bytes);
   fill(memory_ + begin + bytes, kInBand, end - begin - bytes);
   allow(memory_ + begin, bytes);

@@ -11,13 +11,15 @@ namespace retort::emulation {
 class SharedMemory {
  public:
   static constexpr size_t kMost = 227 << 10;  // bytes of a block on Hopper and Blackwell; Ampere has 163 KB
+  static constexpr size_t kUnasked = 48 << 10;
 
   SharedMemory();
   ~SharedMemory();
   SharedMemory(const SharedMemory&) = delete;
   SharedMemory& operator=(const SharedMemory&) = delete;
 
-  void begin_block(size_t dynamic_bytes);
+  // A block of a kernel that has asked for more than kUnasked, or not.
+  void begin_block(size_t dynamic_bytes, bool asked);
   void* dynamic() const { return memory_; }
   // Null when the block has no room left for it.
   void* variable(const void* key, size_t bytes, size_t alignment, const char* name);
@@ -34,6 +36,7 @@ class SharedMemory {
 
   char* memory_;
   size_t used_ = 0, total_ = 0;  // with the bands; without
+  size_t most_ = kUnasked;
   Variable variables_[kVariables];
   int count_ = 0;
 };

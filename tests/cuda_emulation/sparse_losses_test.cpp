@@ -43,5 +43,44 @@ TEST(CudaSparseLosses, EndWhereNothingIsLeftOutside) {
   expect_rows(problem, {labels(sparse), {RowLoss::kTotalVariation}}, at::kFloat);
 }
 
+// What the CPU refuses has no number here, and nothing else is touched: neither the map nor another row, nor the gradient of
+// other places.
+TEST(CudaSparseLosses, AnIdOutsideOfTheColumnsIsNoLabel) {
+  constexpr int64_t kColumns = 90;
+  const LogitProblem problem = logit_problem(4, 100, kColumns);
+  for (const int64_t id : {int64_t{-1}, kColumns, kColumns + 100, int64_t{1} << 40})
+    for (const bool rest : {false, true}) {
+      kernels::cuda::SparseSignal wrong = sparse_signal(4, kColumns, 6, rest),
+                                  none = sparse_signal(4, kColumns, 6, rest);
+      wrong.ids_CK[2][3] = id;
+      none.ids_CK[2][3] = 0, none.weights_CK[2][3] = 0.0;
+      for (const RowTerms& beside : {RowTerms{}, RowTerms{{RowLoss::kForwardKl}}}) {
+        const auto losses = [&](const kernels::cuda::SparseSignal& sparse) -> KernelRun {
+          return [&, sparse](const kernels::cuda::Ops& ops, const at::Device& device) -> Tensors {
+            RowTerms terms = beside;
+            terms.push_back(labels(on_device(sparse, device)));
+            const at::Tensor z = placed(problem.student_NV.to(at::kFloat), device);
+            return {ops.row_losses(z, placed(problem.teacher_NU.to(at::kFloat), device), kColumns, {}, terms,
+                                   true),
+                    z};
+          };
+        };
+        Tensors want;
+        everywhere("no label", losses(none), [&](const Tensors& all) { want = all; });
+        everywhere(fmt::format("id {} rest {}", id, rest), losses(wrong), [&](const Tensors& got) {
+          const int64_t of_labels = std::ssize(beside);
+          EXPECT_TRUE(got[0][of_labels][2].isnan().item<bool>());
+          for (const int64_t row : {0, 1, 3}) {
+            EXPECT_TRUE(same_bits(got[0].select(1, row), want[0].select(1, row)));
+            EXPECT_TRUE(same_bits(got[1][row], want[1][row]));
+          }
+          for (int64_t other = 0; other < of_labels; ++other)
+            EXPECT_TRUE(same_bits(got[0][other], want[0][other]));
+          EXPECT_TRUE(got[1].isfinite().all().item<bool>());
+        });
+      }
+    }
+}
+
 }  // namespace
 }  // namespace retort::testing

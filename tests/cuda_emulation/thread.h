@@ -61,6 +61,7 @@ inline void check_aligned(const void* p, size_t alignment, const Where& where) {
 struct Grid {
   Index blocks, threads;
   size_t dynamic_bytes;
+  bool asked;  // for more shared memory than a kernel has unasked
 };
 using Kernel = void (*)(const void* arguments);
 // Runs every thread of every block; throws EmulationError (schedule.h).

@@ -1,4 +1,5 @@
-// Attention on a device by LibTorch's flash kernels: what is asked of them, and that nothing grows with the square of a row.
+// Attention on a device by LibTorch's kernels: what is asked of them, that what learns has one order of sums, and that by flash
+// nothing grows with the square of a row.
 #include "kernels/attention.h"
 
 #include <ATen/Context.h>
@@ -8,9 +9,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <thread>
 
 #include "kernels/reference.h"
 #include "tests/fake_device/distilled_training.h"
+#include "tests/fake_device/efficient_operator.h"
 #include "tests/fake_device/flash_operator.h"
 #include "tests/fake_device/memory.h"
 #include "tests/kernels/gradcheck.h"
@@ -51,15 +54,16 @@ AttentionMask there(const Shape& s, Lengths lengths) {
   return mask;
 }
 
-// Value and gradients by fp64, and by how many calls of flash they came.
+// Value and gradients by fp64, and by how many calls of flash or of the memory-efficient kernels they came.
 void expect_right(const Shape& s, int64_t flash, at::ScalarType dtype = at::kBFloat16,
-                  Lengths lengths = Lengths::kGiven) {
+                  Lengths lengths = Lengths::kGiven, int64_t efficient = 0) {
   const AttentionMask here{.window = s.window, .document_BS = s.document_BS}, mask = there(s, lengths);
   const double scale = 1.0 / std::sqrt(static_cast<double>(s.head_dim));
   const at::Tensor q = normal({s.batch, s.queries, s.heads, s.head_dim}, 1);
   const at::Tensor k = normal({s.batch, s.keys, s.kv_heads, s.head_dim}, 2), v = normal(k.sizes(), 3);
   const double terms = scale * k.abs().max().item<double>() * v.square().sum(-1).max().item<double>();
   const FlashCalls before = flash_calls();
+  const EfficientCalls efficient_before = efficient_calls();
   expect_as_good(
       s.name(),
       [&](const Tensors& t) {
@@ -77,6 +81,8 @@ void expect_right(const Shape& s, int64_t flash, at::ScalarType dtype = at::kBFl
       {q, k, v}, dtype, terms);
   EXPECT_EQ(flash_calls().forward - before.forward, flash) << s.name();
   EXPECT_EQ(flash_calls().backward - before.backward, flash) << s.name();
+  EXPECT_EQ(efficient_calls().forward - efficient_before.forward, efficient) << s.name();
+  EXPECT_EQ(efficient_calls().backward - efficient_before.backward, efficient) << s.name();
 }
 
 TEST(AttentionOnDevice, PacksDocumentsForFlash) {
@@ -122,14 +128,33 @@ TEST(AttentionOnDevice, GivesFlashPlainRowsThatLearn) {
   EXPECT_EQ(flash_calls().forward, before.forward);
 }
 
-// One query is LibTorch's, and what flash does not take.
-TEST(AttentionOnDevice, LeavesTheRestToLibTorch) {
-  expect_right({2, 1, 21, 4, 2, 16, 5}, 0);
-  expect_right({2, 21, 21, 4, 2, 16, 5, uneven(2, 21)}, 0, at::kFloat);
+void expect_efficient(const Shape& s, at::ScalarType dtype = at::kBFloat16,
+                      Lengths lengths = Lengths::kGiven) {
+  expect_right(s, 0, dtype, lengths, 1);
+}
+
+// What flash does not take and learns, in one order of sums too: f32, one query, wide heads, unknown documents.
+TEST(AttentionOnDevice, GivesMemoryEfficientKernelsWhatElseLearns) {
+  for (const int64_t kv_heads : {1, 2, 4}) {
+    expect_efficient({2, 21, 21, 4, kv_heads, 16}, at::kFloat);
+    expect_efficient({2, 21, 21, 4, kv_heads, 16, 5, uneven(2, 21)}, at::kFloat);
+  }
+  expect_efficient({2, 33, 33, 4, 2, 4, 7}, at::kFloat);
+  expect_efficient({2, 9, 40, 4, 2, 16}, at::kFloat);
+  expect_efficient({2, 9, 40, 4, 2, 16, 12}, at::kFloat);
+  expect_efficient({1, 32, 32, 1, 1, 8}, at::kFloat);
+  expect_efficient({2, 1, 21, 4, 2, 16}, at::kFloat);
+  expect_efficient({2, 1, 21, 4, 2, 16, 5});
+  expect_efficient({1, 5, 5, 1, 1, 264, 0, uneven(1, 5)});
+  expect_efficient({2, 21, 21, 4, 2, 16, 5, uneven(2, 21)}, at::kBFloat16, Lengths::kUnknown);
+  expect_efficient({2, 9, 21, 4, 2, 16, 0, uneven(2, 21)});  // lengths of the keys, not of the queries
+}
+
+// Products and a softmax, whatever LibTorch would choose: heads that are no runs of 16 bytes.
+TEST(AttentionOnDevice, MakesTheRestThatLearnsOfProducts) {
+  expect_right({2, 21, 21, 4, 2, 6}, 0, at::kFloat);
+  expect_right({2, 21, 21, 4, 2, 6, 5, uneven(2, 21)}, 0, at::kFloat);
   expect_right({2, 21, 21, 4, 2, 12, 5, uneven(2, 21)}, 0);
-  expect_right({1, 5, 5, 1, 1, 264, 0, uneven(1, 5)}, 0);
-  expect_right({2, 21, 21, 4, 2, 16, 5, uneven(2, 21)}, 0, at::kBFloat16, Lengths::kUnknown);
-  expect_right({2, 9, 21, 4, 2, 16, 0, uneven(2, 21)}, 0);  // lengths of the keys, not of the queries
 }
 
 // As a cache gives keys, and as a transposed product gives queries.
@@ -159,6 +184,48 @@ TEST(AttentionOnDevice, AsksForAnOrderOfSumsInBackwardAlone) {
     EXPECT_TRUE(context.deterministicFillUninitializedMemory());
   }
   context.setDeterministicAlgorithms(false, false);
+}
+
+// How often LibTorch was asked to choose a kernel under its deterministic flag, since the object was made.
+class ChoicesInFixedOrder {
+ public:
+  ChoicesInFixedOrder() {
+    choices = 0;
+    handle_ = at::addGlobalCallback(at::RecordFunctionCallback(&see));
+  }
+  ~ChoicesInFixedOrder() { at::removeCallback(handle_); }
+  ChoicesInFixedOrder(const ChoicesInFixedOrder&) = delete;
+  ChoicesInFixedOrder& operator=(const ChoicesInFixedOrder&) = delete;
+  int64_t count() const { return choices; }
+
+ private:
+  static std::unique_ptr<at::ObserverContext> see(const at::RecordFunction& function) {
+    const bool asked = std::string_view(function.name()) == "aten::scaled_dot_product_attention";
+    if (asked && at::globalContext().deterministicAlgorithms()) ++choices;
+    return nullptr;
+  }
+  static inline std::atomic<int64_t> choices;
+  at::CallbackHandle handle_;
+};
+
+// What learns nothing has the kernel that LibTorch chooses, which is another one under the flag that a rank beside sets for its
+// gradients: a choice waits until the flag is back.
+TEST(AttentionOnDevice, ChoosesAKernelWhateverARankBesideDoes) {
+  const ChoicesInFixedOrder seen;
+  const int64_t before = flash_calls().backward;
+  std::atomic<bool> through{false};
+  std::thread beside([&] {
+    for (int i = 0; i < 20; ++i) {
+      const at::Tensor x = normal({1, 64, 2, 8}, 1).to(fake_device(1), at::kBFloat16).requires_grad_();
+      kernels::attention(x, x, x, {}, 1.0).sum().backward();
+    }
+    through = true;
+  });
+  const at::Tensor x = normal({1, 8, 1, 8}, 1).to(fake_device(), at::kBFloat16);
+  while (!through) kernels::attention(x, x, x, {}, 1.0);
+  beside.join();
+  EXPECT_EQ(flash_calls().backward - before, 20);
+  EXPECT_EQ(seen.count(), 0);
 }
 
 // --- flash attention on the fake device
@@ -194,6 +261,38 @@ TEST(FlashOperator, RefusesGradientsInAnyOrder) {
       at::_flash_attention_forward(x, x, x, {}, {}, 4, 4, 0.0, true, false, 1.0);
   EXPECT_THROW(at::_flash_attention_backward(x, x, x, x, y, lse, {}, {}, 4, 4, 0.0, true, seeds, unused, 1.0),
                c10::Error);
+}
+
+// --- memory-efficient attention on the fake device
+
+TEST(EfficientOperator, RefusesWhatCudaWouldNotTake) {
+  const at::TensorOptions there(fake_device());
+  const at::Tensor x = at::zeros({1, 5, 2, 8}, there), bias = at::zeros({1, 1, 5, 16}, there);
+  const auto call = [](const at::Tensor& q, const at::Tensor& k, const std::optional<at::Tensor>& bias,
+                       int64_t causal) {
+    at::_efficient_attention_forward(q, k, k, bias, {}, {}, {}, {}, 0.0, causal, true, 1.0);
+  };
+  EXPECT_NO_THROW(call(x, x, {}, 2));
+  EXPECT_NO_THROW(call(x, x, bias.narrow(3, 0, 5).expand({1, 2, 5, 5}), 0));
+  EXPECT_THROW(call(x, x, {}, 0), c10::Error) << "sees ahead";
+  EXPECT_THROW(call(x, x.narrow(2, 0, 1), {}, 2), c10::Error) << "fewer heads of keys";
+  EXPECT_THROW(call(x, x, bias.narrow(3, 0, 5), 0), c10::Error) << "of one head";
+  EXPECT_THROW(call(x, x, at::zeros({1, 2, 5, 5}, there), 0), c10::Error) << "rows that begin anywhere";
+  const at::Tensor narrow = at::zeros({1, 5, 2, 6}, there);
+  EXPECT_THROW(call(narrow, narrow, {}, 2), c10::Error);
+}
+
+TEST(EfficientOperator, RefusesGradientsInAnyOrder) {
+  const at::Tensor x = at::zeros({1, 5, 2, 8}, at::TensorOptions(fake_device()));
+  const auto [y, lse, seed, offset, q, k] =
+      at::_efficient_attention_forward(x, x, x, {}, {}, {}, {}, {}, 0.0, 2, true, 1.0);
+  const auto call = [&, y = y, lse = lse, seed = seed, offset = offset](std::optional<int64_t> blocks) {
+    at::_efficient_attention_backward(x, x, x, x, {}, y, {}, {}, 5, 5, lse, 0.0, seed, offset, 2, false, 1.0,
+                                      blocks);
+  };
+  EXPECT_NO_THROW(call(1));
+  EXPECT_THROW(call(2), c10::Error);
+  EXPECT_THROW(call({}), c10::Error) << "as LibTorch's own backward calls it";
 }
 
 // --- memory
@@ -271,11 +370,13 @@ TEST(AttentionOnDevice, PackedTrainingIsAsGoodAsTheCpus) {
   }
 }
 
-// In f32, which flash does not take, the mask's way.
+// In f32, which flash does not take, with a mask.
 TEST(AttentionOnDevice, PackedTrainingInF32IsTheCpus) {
   const FlashCalls before = flash_calls();
+  const EfficientCalls efficient = efficient_calls();
   expect_the_cpus(packed(at::kFloat, false), kChain, kSteps);
   EXPECT_EQ(flash_calls().forward, before.forward);
+  EXPECT_EQ(efficient_calls().backward - efficient.backward, kSteps * kBatches * kLayers);
 }
 
 // The host reads once; documents and their lengths are sent without a wait, for student and teacher; and flash is all that

@@ -20,6 +20,7 @@
 #include "tests/fake_device/graph.h"
 #include "tests/fake_device/host_operator.h"
 #include "tests/fake_device/memory.h"
+#include "tests/fake_device/order_of_sums.h"
 #include "tests/fake_device/streams.h"
 
 namespace retort::testing {
@@ -199,10 +200,11 @@ void copy_on_host(const at::Tensor& from, const at::Tensor& to) {
 void upload(const at::Tensor& from, const at::Tensor& to, bool non_blocking) {
   Streams::get().refuse_if_captured(Streams::current(to.device().index()),
                                     "it copies from memory of the host's");
-  const bool ahead = non_blocking && from.is_pinned() && Streams::current(to.device().index()).id() != 0;
+  const bool waited = !non_blocking || !from.is_pinned(),
+             ahead = !waited && Streams::current(to.device().index()).id() != 0;
   count([&](Traffic& t) {
     ++t.to_device;
-    t.uploads_waited += non_blocking ? 0 : 1;
+    t.uploads_waited += waited ? 1 : 0;
     t.uploads_ahead += ahead ? 1 : 0;
   });
   if (ahead) return Streams::get().writes_later(to, [from, out = on_host(to)] { copy_on_host(from, out); });
@@ -252,6 +254,7 @@ void refuse_where_captured(const torch::jit::Stack& stack) {
 }
 
 void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  refuse_without_order(op.schema(), *stack);
   const std::string& name = op.schema().name();
   const bool scalar = name == "aten::_local_scalar_dense" || name == "aten::equal";
   const bool shape = name == "aten::nonzero" || name == "aten::masked_select" || name == "aten::_unique2";

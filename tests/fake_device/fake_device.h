@@ -21,12 +21,12 @@ at::Device fake_device(int index = 0);  // below kFakeDevices
 // What has happened on the device.
 struct Traffic {
   int64_t to_device = 0, to_host = 0;  // copies
-  int64_t uploads_waited = 0;          // to_device for which CUDA would make the host wait: not non_blocking
-  int64_t uploads_ahead = 0;           // to_device from pinned memory in a stream beside the default one
-  int64_t scalars = 0;                 // .item() and the like
-  int64_t shapes = 0;                  // results whose shape the host must be told: nonzero
-  int64_t launches = 0;                // of kernels of ours, without a replay's
-  int64_t graphs = 0, replays = 0;     // that were captured, and of them
+  int64_t uploads_waited = 0;  // to_device for which CUDA makes the host wait, or may: from pageable memory
+  int64_t uploads_ahead = 0;   // to_device from pinned memory in a stream beside the default one
+  int64_t scalars = 0;         // .item() and the like
+  int64_t shapes = 0;          // results whose shape the host must be told: nonzero
+  int64_t launches = 0;        // of kernels of ours, without a replay's
+  int64_t graphs = 0, replays = 0;           // that were captured, and of them
   std::map<std::string, int64_t> operators;  // that LibTorch's CPU kernels have done, by name
 
   int64_t host_reads() const { return to_host + scalars + shapes; }

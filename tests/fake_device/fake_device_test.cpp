@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/host_tensor.h"
+#include "core/upload.h"
 #include "kernels/cuda_ops.h"
 #include "tests/testing.h"
 
@@ -69,7 +70,36 @@ TEST(FakeDevice, CountsWhatTheHostWaitsFor) {
   EXPECT_EQ(watch.traffic().to_device, 1);
 }
 
+// A copy waits where its call does, and where the driver may, from memory that is not pinned.
+TEST(FakeDevice, CountsUploadsThatWait) {
+  const Watch watch;
+  numbers().to(fake_device());
+  EXPECT_EQ(watch.traffic().uploads_waited, 1);
+  numbers().to(fake_device(), /*non_blocking=*/true);
+  EXPECT_EQ(watch.traffic().uploads_waited, 2) << "pageable memory";
+  numbers().pin_memory().to(fake_device());
+  EXPECT_EQ(watch.traffic().uploads_waited, 3);
+  EXPECT_TRUE(same_bits(upload(numbers().t(), fake_device()).cpu(), numbers().t()));
+  EXPECT_EQ(watch.traffic().uploads_waited, 3);
+  const at::Tensor there = numbers().to(fake_device());
+  EXPECT_TRUE(upload(there, fake_device()).is_same(there));
+}
+
 TEST(FakeDevice, RefusesAMixOfBoth) { EXPECT_THROW(numbers().to(fake_device()).add(numbers()), c10::Error); }
+
+TEST(FakeDevice, RefusesSumsThatHaveNoOrderOnAGpu) {
+  const at::Tensor x = numbers().to(fake_device()), row = x.flatten(), learns = x.clone().requires_grad_();
+  const at::Tensor ids = at::tensor({2, 0, 2}).to(fake_device());
+  EXPECT_THROW(row.cumsum(0), c10::Error);
+  EXPECT_THROW(row.view({1, 12}).cumsum(-1), c10::Error);
+  EXPECT_NO_THROW(x.cumsum(1));
+  EXPECT_NO_THROW(row.to(at::kLong).cumsum(0));
+  EXPECT_THROW(x.clone().index_add_(0, ids, x), c10::Error);
+  EXPECT_NO_THROW(x.clone().index_add_(0, ids.narrow(0, 0, 2), x.narrow(0, 0, 2))) << "one term a row";
+  EXPECT_THROW(x.scatter_add(0, ids.view({3, 1}), x), c10::Error);
+  const at::Tensor taken = learns.gather(0, ids.view({3, 1}));
+  EXPECT_THROW(taken.sum().backward(), c10::Error) << "its gradient is a sum";
+}
 
 TEST(FakeDevice, HasKernelsOfItsOwn) {
   const at::Tensor x = numbers().to(fake_device());

@@ -1,6 +1,7 @@
 // The operations of kernels/ on tensors of a device: value and gradients no worse than twice the plain version's in
 // the same dtype, against fp64, and no wait for the device.
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "distill/loss.h"
 #include "kernels/activation.h"
@@ -103,10 +104,31 @@ TEST(OnDevice, RopeMatchesFp64) {
     expect_as_good(
         "rope", there([&](const Tensors& t) {
           const at::Device device = t[0].device();
-          return rope(t[0], rope_tables(frequencies, 12, device), positions.to(device));
+          const auto [q, k] = rope(t[0], t[1], rope_tables(frequencies, 12, device), positions.to(device));
+          return at::cat({q, k}, 2);
         }),
-        [&](const Tensors& t) { return reference::rope(t[0], rope_tables(frequencies, 12), positions); },
-        {normal({2, 9, 3, 16}, 1)}, dtype);
+        [&](const Tensors& t) {
+          const RopeTables tables = rope_tables(frequencies, 12);
+          return at::cat({reference::rope(t[0], tables, positions), reference::rope(t[1], tables, positions)},
+                         2);
+        },
+        {normal({2, 9, 3, 16}, 1), normal({2, 9, 1, 16}, 2)}, dtype);
+}
+
+// Queries and keys together, from the columns of a product, with nothing of LibTorch's beside it.
+TEST(OnDevice, RopeIsOneLaunchEachWay) {
+  const RopeTables tables = rope_tables(rope_frequencies(8, 1e4, {}), 9, fake_device());
+  const at::Tensor positions = at::arange(9, at::kLong).expand({2, 9}).contiguous().to(fake_device()),
+                   both = normal({2, 9, 40}, 1).to(fake_device(), at::kBFloat16),
+                   ones = at::ones({2, 9, 4, 8}, both.options());
+  const at::Tensor q = both.narrow(2, 0, 32).unflatten(2, {4, 8}).detach().requires_grad_(),
+                   k = both.narrow(2, 32, 8).unflatten(2, {1, 8}).detach().requires_grad_();
+  const Watch watch;
+  const auto [y, z] = rope(q, k, tables, positions);
+  EXPECT_EQ(watch.traffic().launches, 1);
+  torch::autograd::grad({y, z}, {q, k}, {ones, ones.narrow(2, 0, 1)});
+  EXPECT_EQ(watch.traffic().launches, 2);
+  for (const auto& [name, times] : watch.traffic().operators) ADD_FAILURE() << name << ", " << times;
 }
 
 TEST(OnDevice, AnEmbeddingsGradientIsSummedInTokenOrder) {

@@ -3,15 +3,20 @@
 
 #include "core/digest.h"
 #include "core/error.h"
+#include "distill/byte_teacher.h"
 #include "distill/capture.h"
+#include "distill/labels.h"
 #include "distill/objectives.h"
 #include "distill/on_policy.h"
 #include "distill/preference_loss.h"
 #include "models/family.h"
 #include "tests/data/corpus.h"
+#include "tests/distill/word_tokenizer.h"
 #include "tests/fake_device/memory.h"
 #include "tests/fake_device/training.h"
+#include "tests/kernels/gradcheck.h"
 #include "tests/train/tiny_run.h"
+#include "train/embedding_noise.h"
 
 namespace retort::train {
 namespace {
@@ -89,8 +94,9 @@ TEST(RunOnDevice, TheCachesOfADeviceTeachAsThoseOfTheCpu) {
       return distill::objectives().at("distillation").make(std::move(input));
     };
     // What a cache keeps is f16 of what the teacher says, or draws from it.
-    expect_close(run(training, fake_device()), run(training, at::kCPU),
-                 std::string(kind) == "top_k" ? 0x1p-10 : testing::kChain);
+    const testing::Ran got = run(training, fake_device());
+    expect_close(got, run(training, at::kCPU), std::string(kind) == "top_k" ? 0x1p-10 : testing::kChain);
+    expect_nothing_sent_is_waited_for(got);
   }
 }
 
@@ -109,6 +115,69 @@ TEST(RunOnDevice, AMixtureOfTeachersIsTheCpus) {
     return distill::objectives().at("distillation").make(std::move(input));
   };
   expect_the_cpus(training);
+  expect_nothing_sent_is_waited_for(run(training, fake_device()));
+}
+
+// It reads the teacher's logits on the host, and sends what it makes of them.
+TEST(RunOnDevice, ATeacherOfWordsTeachesBytesAsOnTheCpu) {
+  const TemporaryDirectory directory;
+  const std::string text = "abca ab cabcabca b abc ab cab ab abc ca b a";
+  const auto corpus = testing::write_corpus(directory / "text", {{text.begin(), text.end()}});
+  Training training;
+  training.model = [] {
+    models::DecoderSpec spec = testing::small_llama();
+    spec.vocabulary = 256;
+    auto model = std::make_unique<models::Decoder>(spec);
+    models::initialise(model->parameters(), "gpt2", 0.1, 5);
+    return model;
+  };
+  training.batch = [&](int64_t number) { return data::windows(*corpus, {number, number + 9}, 12, false); };
+  training.objective = [&](const models::Model& student, const at::Device& device) {
+    models::DecoderSpec spec = testing::small_llama();
+    spec.vocabulary = 10, spec.context = 64;
+    auto teacher = std::make_unique<models::Decoder>(spec);
+    models::initialise(teacher->parameters(), "normal", 0.5, 3);
+    models::move_working_to(teacher->parameters(), device);
+    distill::ObjectiveInput input{.model = student};
+    input.teacher = distill::make_byte_teacher(
+        std::move(teacher),
+        std::make_unique<testing::WordTokenizer>(
+            std::vector<std::string>{"<end>", "a", "b", "c", "ab", "abc", " ", " a", " ab", "ca"},
+            std::vector<int32_t>{0}),
+        {corpus}, 32);
+    input.losses = {{.fn = "cross_entropy"}, {.fn = "forward_kl"}};
+    return distill::objectives().at("distillation").make(std::move(input));
+  };
+  expect_the_cpus(training);
+  expect_nothing_sent_is_waited_for(run(training, fake_device()));
+}
+
+TEST(RunOnDevice, NoiseOnEmbeddingsIsTheCpus) {
+  Training training{.model = [] { return testing::small_model(); }};
+  training.batch = [](int64_t number) {
+    data::Batch batch = tiny_batch(number);
+    batch.samples = {2 * number, 2 * number + 1};
+    return batch;
+  };
+  training.objective = [](const models::Model&, const at::Device&) {
+    return make_cross_entropy(EmbeddingNoise{.alpha = 5.0, .seed = 3});
+  };
+  expect_the_cpus(training);
+  expect_nothing_sent_is_waited_for(run(training, fake_device()));
+}
+
+// Draws from a live teacher, of one row a chunk too.
+TEST(RunOnDevice, DrawsFromALiveTeacherAreTheCpus) {
+  const at::Tensor p = at::softmax(testing::normal({3, 40}, 1).to(at::kFloat), 1),
+                   places = at::tensor({5, 900, 6}, at::kLong);
+  for (const int64_t rows : {1, 3}) {
+    const testing::Watch watch;
+    const at::Tensor drawn =
+        distill::draw_labels(p.narrow(0, 0, rows).to(fake_device()), 50, 3, places.narrow(0, 0, rows)).ids_NK;
+    EXPECT_EQ(watch.traffic().uploads_waited, 1) << "the test's own";
+    EXPECT_TRUE(at::equal(
+        drawn.cpu(), distill::draw_labels(p.narrow(0, 0, rows), 50, 3, places.narrow(0, 0, rows)).ids_NK));
+  }
 }
 
 // What a run says whose fourth step is refused memory.

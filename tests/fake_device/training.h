@@ -110,6 +110,14 @@ inline void expect_close(const Ran& got, const Ran& want, double relative) {
     EXPECT_LE((got.masters.at(name) - master).abs().max().item<double>(), 3 * kLr / kEps * relative) << name;
 }
 
+// What a step sends leaves from pinned memory.
+inline void expect_nothing_sent_is_waited_for(const Ran& ran) {
+  for (size_t s = 0; s < ran.all_traffic.size(); ++s) {
+    EXPECT_GT(ran.all_traffic[s].to_device, 0) << "step " << s;
+    EXPECT_EQ(ran.all_traffic[s].uploads_waited, 0) << "step " << s;
+  }
+}
+
 // In f32 the device's run is the CPU's.
 inline void expect_the_cpus(const Training& training, double relative = kChain, int64_t steps = 3) {
   expect_close(run(training, fake_device(), steps), run(training, at::kCPU, steps), relative);

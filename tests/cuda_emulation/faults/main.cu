@@ -27,6 +27,7 @@ void short_array();
 void shuffle_from_outside();
 void shuffle_in_branch();
 void too_much_shared();
+void unasked_shared();
 void unaligned_run();
 void unaligned_vector();
 void unset_shared();
@@ -54,6 +55,7 @@ constexpr Fault kFaults[] = {
     {"shuffle_from_outside", shuffle_from_outside},
     {"shuffle_in_branch", shuffle_in_branch},
     {"too_much_shared", too_much_shared},
+    {"unasked_shared", unasked_shared},
     {"unaligned_run", unaligned_run},
     {"unaligned_vector", unaligned_vector},
     {"unset_shared", unset_shared},

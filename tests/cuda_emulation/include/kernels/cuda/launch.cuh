@@ -7,6 +7,8 @@
 #include <memory>
 #include <tuple>
 
+#include "kernels/cuda/shared_memory.cuh"
+
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 using Stream = CUstream_st*;
@@ -28,7 +30,8 @@ void launch(void (*kernel)(Parameters...), const Grid& grid, Stream, const Argum
   };
   emulation::give({{{grid.blocks.x, grid.blocks.y, grid.blocks.z},
                     {grid.threads.x, grid.threads.y, grid.threads.z},
-                    grid.shared},
+                    grid.shared,
+                    grid.shared > kUnaskedDynamic},
                    [](const void* p) {
                      const auto& c = *static_cast<const Call*>(p);
                      std::apply([&](const auto&... each) { c.kernel(each...); }, c.arguments);
