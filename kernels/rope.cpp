@@ -56,6 +56,8 @@ struct Rope : torch::autograd::Function<Rope> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::rope_backward",
+                                  std::vector<c10::IValue>({gradients[0], saved[2]}));
     return {rotate(gradients[0], {saved[0], saved[1]}, saved[2], -1.0f), {}, {}, {}};
   }
 };
@@ -118,7 +120,7 @@ RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const a
 }
 
 at::Tensor rope(const at::Tensor& x_BTHK, const RopeTables& tables, const at::Tensor& positions_BT) {
-  RECORD_USER_SCOPE("retort::rope");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::rope", std::vector<c10::IValue>({x_BTHK, positions_BT}));
   check_shape("rope", "x_BTHK", x_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
   check_shape("rope", "positions_BT", positions_BT, {x_BTHK.size(0), x_BTHK.size(1)});
   check_positions(positions_BT, tables.cos_PK.size(0));
