@@ -61,6 +61,7 @@ struct Gated : torch::autograd::Function<Gated> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &a = saved[0], &u = saved[1], dy = gradients[0].contiguous();
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::gate_backward", std::vector<c10::IValue>({dy, a, u}));
     const auto kind = static_cast<Gate>(context->saved_data["kind"].toInt());
     const auto [da, du] =
         a.is_cpu() ? cpu_backward(kind, dy, a, u) : cuda::ops_for(a)->gate_backward(kind, dy, a, u);
@@ -80,26 +81,27 @@ void check_pair(const char* where, const at::Tensor& gate, const at::Tensor& up)
 }  // namespace
 
 at::Tensor swiglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
-  RECORD_USER_SCOPE("retort::swiglu");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::swiglu", std::vector<c10::IValue>({gate_NF, up_NF}));
   check_pair("swiglu", gate_NF, up_NF);
   return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, Gate::kSilu) : reference::swiglu(gate_NF, up_NF);
 }
 
 at::Tensor geglu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
-  RECORD_USER_SCOPE("retort::geglu");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::geglu", std::vector<c10::IValue>({gate_NF, up_NF}));
   check_pair("geglu", gate_NF, up_NF);
   return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, Gate::kGeluTanh)
                             : reference::geglu(gate_NF, up_NF);
 }
 
 at::Tensor relu2glu(const at::Tensor& gate_NF, const at::Tensor& up_NF) {
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::relu2glu", std::vector<c10::IValue>({gate_NF, up_NF}));
   check_pair("relu2glu", gate_NF, up_NF);
   return has_fused(gate_NF) ? Gated::apply(gate_NF, up_NF, Gate::kRelu2)
                             : reference::relu2glu(gate_NF, up_NF);
 }
 
 at::Tensor gelu_tanh(const at::Tensor& x_NF) {
-  RECORD_USER_SCOPE("retort::gelu_tanh");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::gelu_tanh", std::vector<c10::IValue>({x_NF}));
   return has_fused(x_NF) ? Gated::apply(x_NF, std::nullopt, Gate::kGeluTanh) : reference::gelu_tanh(x_NF);
 }
 

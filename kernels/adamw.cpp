@@ -117,6 +117,18 @@ void adamw_on(const cuda::Ops& device, const std::vector<AdamwTensor>& tensors, 
                verdict.defined() ? verdict : at::ones({3}, tensors.front().p.options().dtype(at::kDouble)));
 }
 
+// For profiles: what an update reads, and once more what it writes.
+std::vector<c10::IValue> operands(const std::vector<AdamwTensor>& tensors) {
+  std::vector<c10::IValue> out;
+  for (const AdamwTensor& x : tensors) {
+    const int64_t rows = x.blocks.end - x.blocks.begin;
+    for (const at::Tensor& one : {x.gradient, x.p, x.m, x.v, x.p, x.m, x.v})
+      out.emplace_back(one.narrow(0, x.blocks.begin, rows));
+    out.emplace_back(x.copy.values);
+  }
+  return out;
+}
+
 bool on_16(const at::Tensor& x) { return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0; }
 
 }  // namespace
@@ -133,8 +145,8 @@ bool writes_copy(const at::Tensor& p, const WorkingCopy& copy) {
 }
 
 void adamw(const std::vector<AdamwTensor>& tensors, const AdamwStep& step, const at::Tensor& verdict) {
-  RECORD_USER_SCOPE("retort::adamw");
   for (const AdamwTensor& tensor : tensors) check_tensors(tensor);
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::adamw", operands(tensors));
   if (tensors.empty()) return;
   check(!verdict.defined() || (verdict.scalar_type() == at::kDouble && verdict.numel() == 3 &&
                                verdict.is_contiguous() && verdict.device() == tensors.front().p.device()),

@@ -68,6 +68,7 @@ struct Blocked : torch::autograd::Function<Blocked> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &y = saved[3], &lse_BHT = saved[4];
     const at::Tensor dy = gradients[0].contiguous();
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::attention_backward", std::vector<c10::IValue>({dy, q, k, v, y}));
     const cpu::AttentionShape shape = shape_of(q, k, context->saved_data["window"].toInt(),
                                                context->saved_data["scale"].toDouble(), saved[5]);
     at::Tensor dq = at::empty_like(q), dk = at::empty_like(k), dv = at::empty_like(v);
@@ -327,7 +328,7 @@ void check_arguments(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
 
 at::Tensor attention(const at::Tensor& q_BTHK, const at::Tensor& k_BSGK, const at::Tensor& v_BSGK,
                      const AttentionMask& mask, double scale) {
-  RECORD_USER_SCOPE("retort::attention");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::attention", std::vector<c10::IValue>({q_BTHK, k_BSGK, v_BSGK}));
   check_arguments(q_BTHK, k_BSGK, v_BSGK, mask);
   const int64_t queries = q_BTHK.size(1), keys = k_BSGK.size(1);
   if (cpu::has_loops(q_BTHK) && queries >= kFewQueries)

@@ -73,10 +73,17 @@ at::Tensor cpu_squares(const std::vector<at::Tensor>& blocks) {
   return sums;
 }
 
+// For profiles.
+std::vector<c10::IValue> operands(const std::vector<BlockedGradient>& gradients) {
+  std::vector<c10::IValue> out;
+  for (const BlockedGradient& one : gradients) out.emplace_back(one.values);
+  return out;
+}
+
 }  // namespace
 
 Squares squares_of(const std::vector<BlockedGradient>& gradients) {
-  RECORD_USER_SCOPE("retort::gradient_norm");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::gradient_norm", operands(gradients));
   std::vector<at::Tensor> blocks;
   for (const auto& [values, rows] : gradients) {
     check(values.defined() && values.scalar_type() == at::kFloat && values.is_contiguous() &&

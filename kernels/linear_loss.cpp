@@ -310,6 +310,11 @@ LogitRows rows_of(const LogitRows& rows, int64_t begin, int64_t count) {
           rows.vocabulary};
 }
 
+// For profiles: what losses read of a chunk, and its logits once more where their gradient is written over them.
+std::vector<c10::IValue> operands(const LogitRows& rows, bool writes) {
+  return {rows.student_CV, rows.teacher_CV, rows.labels_C, writes ? rows.student_CV : at::Tensor()};
+}
+
 at::Tensor zero_sum(const at::Tensor& like) {
   return at::zeros({}, like.options().dtype(at::kDouble).requires_grad(false));
 }
@@ -370,6 +375,7 @@ at::Tensor linear_cross_entropy(const at::Tensor& h_ND, const Head& head, const 
   const Student student = make_student("linear_cross_entropy", h_ND, head, labels_N);
   at::Tensor sum = zero_sum(head.weight_VD);
   const auto loss = [&](LogitRows& rows, bool want_gradient) {
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::row_losses", operands(rows, want_gradient));
     sum.add_(sum_in_order(cross_entropy_in_place(rows.student_CV, rows.labels_C, want_gradient)));
   };
   const Gradients gradients = walk(student, {}, chunk_rows, {loss, true});
@@ -398,6 +404,7 @@ bool fit_one_kernel(const std::vector<LossTerm>& terms) {
 
 ChunkLoss in_one_pass(const std::vector<LossTerm>& terms, std::vector<at::Tensor>& parts) {
   return {[&](LogitRows& rows, bool want_gradient) {
+            RECORD_USER_SCOPE_WITH_INPUTS("retort::row_losses", operands(rows, want_gradient));
             std::vector<cuda::RowLossTerm> of_rows;
             for (const LossTerm& term : terms)
               of_rows.push_back(device_term(*term.loss.kernel, term.weight, rows));
@@ -414,6 +421,7 @@ ChunkLoss in_one_pass(const std::vector<LossTerm>& terms, std::vector<at::Tensor
 // In tiles that stay in cache: every term adds to a tile's gradient, which then takes the logits' place.
 ChunkLoss one_by_one(int64_t tile, const std::vector<LossTerm>& terms, std::vector<at::Tensor>& parts) {
   return {[=, &terms, &parts, gradient_TV = at::Tensor()](LogitRows& rows, bool want_gradient) mutable {
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::row_losses", operands(rows, /*writes=*/false));
     const int64_t count = rows.student_CV.size(0);
     if (want_gradient && !gradient_TV.defined())
       gradient_TV = at::empty({std::min(tile, count), rows.student_CV.size(1)}, rows.student_CV.options());

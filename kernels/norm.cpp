@@ -100,6 +100,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], dy = gradients[0].contiguous();
     const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::rms_norm_backward", std::vector<c10::IValue>({dy, x, w}));
     const auto [dx, dw] = x.is_cpu() ? cpu_backward(dy, x, w, saved[2])
                                      : cuda::ops_for(x)->rms_norm_backward(dy, x, w, saved[2]);
     return {dx, dw.to(saved[1].scalar_type()), {}, {}};
@@ -131,6 +132,8 @@ struct AddRmsNorm : torch::autograd::Function<AddRmsNorm> {
     const at::Tensor &sum = saved[0], dy = gradients[1].contiguous(),
                      dsum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
     const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::add_rms_norm_backward",
+                                  std::vector<c10::IValue>({dy, sum, sum.is_cpu() ? w : dsum}));
     auto [dx, dw] = sum.is_cpu() ? cpu_backward(dy, sum, w, saved[2])
                                  : cuda::ops_for(sum)->rms_norm_backward(dy, sum, w, saved[2], dsum);
     if (sum.is_cpu() && dsum.defined()) dx.add_(dsum);
@@ -188,6 +191,7 @@ struct LayerNorm : torch::autograd::Function<LayerNorm> {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], dy = gradients[0].contiguous(), w = factors(saved[1], false);
     const int64_t width = x.size(-1);
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::layer_norm_backward", std::vector<c10::IValue>({dy, x, w}));
     const auto [dx, both] = x.is_cpu() ? cpu_layer_norm_backward(dy, x, w, saved[2])
                                        : cuda::ops_for(x)->layer_norm_backward(dy, x, w, saved[2]);
     const at::Tensor dwb = both.view({-1});
@@ -200,7 +204,7 @@ struct LayerNorm : torch::autograd::Function<LayerNorm> {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset) {
-  RECORD_USER_SCOPE("retort::rms_norm");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::rms_norm", std::vector<c10::IValue>({x_ND, weight_D}));
   check_shape("rms_norm", "weight_D", weight_D, {x_ND.size(-1)});
   if (cpu::has_loops(x_ND) || cuda::takes(x_ND)) return RmsNorm::apply(x_ND, weight_D, eps, unit_offset);
   return reference::rms_norm(x_ND, weight_D, eps, unit_offset);
@@ -208,7 +212,9 @@ at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double e
 
 AddedNorm add_rms_norm(const at::Tensor& x_ND, const at::Tensor& residual_ND, const at::Tensor& weight_D,
                        double eps, bool unit_offset) {
-  RECORD_USER_SCOPE("retort::add_rms_norm");
+  // On the CPU the residual is added before, by an operation that LibTorch names.
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::add_rms_norm",
+                                std::vector<c10::IValue>({x_ND, x_ND.is_cpu() ? weight_D : residual_ND}));
   check_shape("add_rms_norm", "weight_D", weight_D, {x_ND.size(-1)});
   check(residual_ND.sizes() == x_ND.sizes(), "[add_rms_norm] residual_ND must be {}, got {}",
         format_shape(x_ND.sizes()), format_shape(residual_ND.sizes()));
@@ -222,7 +228,7 @@ AddedNorm add_rms_norm(const at::Tensor& x_ND, const at::Tensor& residual_ND, co
 
 at::Tensor layer_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, const at::Tensor& bias_D,
                       double eps) {
-  RECORD_USER_SCOPE("retort::layer_norm");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::layer_norm", std::vector<c10::IValue>({x_ND, weight_D, bias_D}));
   const int64_t width = x_ND.size(-1);
   check_shape("layer_norm", "weight_D", weight_D, {width});
   check_shape("layer_norm", "bias_D", bias_D, {width});

@@ -70,6 +70,8 @@ struct Rope : torch::autograd::Function<Rope> {
   }
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::rope_backward",
+                                  std::vector<c10::IValue>({gradients[0], gradients[1], saved[2]}));
     const auto [q, k] = rotate(gradients[0], gradients[1], {saved[0], saved[1]}, saved[2], -1.0f);
     return {q, k, {}, {}, {}};
   }
@@ -134,7 +136,7 @@ RopeTables rope_tables(const at::Tensor& frequencies, int64_t positions, const a
 
 std::pair<at::Tensor, at::Tensor> rope(const at::Tensor& q_BTHK, const at::Tensor& k_BTGK,
                                        const RopeTables& tables, const at::Tensor& positions_BT) {
-  RECORD_USER_SCOPE("retort::rope");
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::rope", std::vector<c10::IValue>({q_BTHK, k_BTGK, positions_BT}));
   check_shape("rope", "q_BTHK", q_BTHK, {-1, -1, -1, 2 * tables.cos_PK.size(1)});
   check_shape("rope", "k_BTGK", k_BTGK, {q_BTHK.size(0), q_BTHK.size(1), -1, q_BTHK.size(3)});
   check_shape("rope", "positions_BT", positions_BT, {q_BTHK.size(0), q_BTHK.size(1)});

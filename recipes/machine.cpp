@@ -7,7 +7,6 @@
 
 #include "comm/comm.h"
 #include "core/cpu.h"
-#include "core/cuda_driver.h"
 #include "core/log.h"
 #include "kernels/cuda_ops.h"
 
@@ -28,8 +27,7 @@ std::string of_cpu() {
       units.empty() ? "no vector units that retort uses" : fmt::format("{}", fmt::join(units, ", ")));
 }
 
-std::string of_gpus() {
-  const CudaDriver driver = probe_cuda_driver();
+std::string of_gpus(const CudaDriver& driver) {
   std::string out;
   if (driver.version > 0) out += row("driver", fmt::format("CUDA up to {}", cuda_version(driver.version)));
   for (size_t i = 0; i < driver.gpus.size(); ++i) {
@@ -52,8 +50,8 @@ std::string of_nccl() {
 
 }  // namespace
 
-std::string describe_machine() {
-  return row("cpu", of_cpu()) + of_gpus() + row("nccl", of_nccl()) +
+std::string describe_machine(const CudaDriver& driver) {
+  return row("cpu", of_cpu()) + of_gpus(driver) + row("nccl", of_nccl()) +
          row("mpi", comm::mpi_missing().empty() ? "can be used" : comm::mpi_missing()) +
          row("training",
              "retort run takes a GPU for each rank, where they answer (run.device: auto); none has run it "

@@ -4,8 +4,10 @@
 
 #include <string>
 
+#include "core/cuda_driver.h"
+
 namespace retort::recipes {
 
-std::string describe_machine();
+std::string describe_machine(const CudaDriver& driver = probe_cuda_driver());
 
 }  // namespace retort::recipes

@@ -9,6 +9,7 @@
 #include "comm/tree_sum.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/table.h"
 
 namespace retort::train {
 namespace {
@@ -27,36 +28,79 @@ class Sums {
 
 constexpr const char* kMoreRanks = "parallel.shard: gradients on more ranks divides it";
 
+struct Weights {
+  Holder masters{"weights", 0, "adapters (with a base in codes) or a smaller model need less"},
+      copies{"working", 0, "train.precision: bf16, or a smaller model needs less"};
+  void add(const models::Parameter& p, Sums& sum) {
+    if (p.master.device() == p.working.device()) masters.bytes += sum(p.master);
+    copies.bytes += sum(p.working);
+    if (p.codes) masters.bytes += p.codes->bytes();
+  }
+};
+
+std::vector<Holder> largest_first(std::vector<Holder> all) {
+  std::erase_if(all, [](const Holder& one) { return one.bytes == 0; });
+  std::ranges::stable_sort(all, std::greater(), &Holder::bytes);
+  return all;
+}
+
 }  // namespace
 
 std::vector<Holder> holders_of(const StepParts& parts, int64_t micro_batches) {
   Sums sum;
-  Holder masters{"masters", 0, "adapters (with a base in codes) or a smaller model need less"},
-      copies{"working copies", 0, "train.precision: bf16, or a smaller model needs less"},
-      codes{"a frozen base in codes", 0, "a base of fewer bits needs less"},
-      moments{"the optimizer's state", 0, kMoreRanks}, gradients{"gradients", 0, kMoreRanks};
+  Weights weights;
+  Holder moments{"optimizer", 0, kMoreRanks}, gradients{"gradients", 0, kMoreRanks};
   const Trained trained(parts.model.parameters(), parts.objective.learned());
   // A running sum a level of the tree, beside the gradient that backward makes.
   const auto sums = static_cast<uint64_t>(comm::most_subtrees(micro_batches, parts.comm.size())) + 1;
   for (const models::Parameter* p : trained.all()) {
-    masters.bytes += sum(p->master);
-    copies.bytes += sum(p->working);
-    if (p->codes) codes.bytes += p->codes->bytes();
+    weights.add(*p, sum);
     if (!p->frozen) gradients.bytes += sums * sizeof(float) * static_cast<uint64_t>(p->numel());
   }
   for (const auto& [name, tensor] : parts.optimizer.state()) moments.bytes += sum(tensor);
-  std::vector<Holder> out;
-  for (Holder& one : std::vector{masters, copies, codes, moments, gradients})
-    if (one.bytes > 0) out.push_back(std::move(one));
-  std::ranges::stable_sort(out, std::greater(), &Holder::bytes);
-  return out;
+  return largest_first({weights.masters, weights.copies, moments, gradients});
 }
 
-std::string text_of(const std::vector<Holder>& holders) {
+std::vector<Holder> holders_of(const models::Parameters& parameters) {
+  Sums sum;
+  Weights weights;
+  for (const models::Parameter& p : parameters.unique()) weights.add(p, sum);
+  return largest_first({weights.masters, weights.copies});
+}
+
+uint64_t bytes_of(const std::vector<Holder>& holders) {
+  uint64_t sum = 0;
+  for (const Holder& one : holders) sum += one.bytes;
+  return sum;
+}
+
+std::string text_of(const std::vector<Holder>& holders, const std::optional<MemoryUse>& use) {
   std::string out;
   for (const Holder& one : holders)
     out += (out.empty() ? "" : ", ") + fmt::format("{} {}", one.what, format_bytes(one.bytes));
+  if (use) out += fmt::format("; {} of {} are free", format_bytes(use->free), format_bytes(use->total));
   return out;
+}
+
+std::string table_of(std::vector<Holder> holders, const std::optional<MemoryUse>& use) {
+  const uint64_t known = bytes_of(holders);
+  if (use) {
+    const uint64_t between = std::max(known, use->now);
+    holders.push_back({"activations", std::max(between, use->peak) - between});
+    holders.push_back({"other", between - known});
+  }
+  const uint64_t all = bytes_of(holders);
+  std::vector<std::vector<std::string>> rows{{"memory", "bytes", "share"}};
+  for (const Holder& one : holders)
+    rows.push_back({one.what, format_bytes(one.bytes),
+                    fmt::format("{:.1f} %", 100 * static_cast<double>(one.bytes) /
+                                                static_cast<double>(std::max<uint64_t>(all, 1)))});
+  rows.push_back({"all", format_bytes(all), "100.0 %"});
+  if (use)
+    rows.push_back({"free of " + format_bytes(use->total), format_bytes(use->free), "-"});
+  else
+    rows.push_back({"free", "unknown", "-"});
+  return markdown_table(rows);
 }
 
 std::string refusal_of_memory(const std::exception& error) {
@@ -69,14 +113,22 @@ std::string refusal_of_memory(const std::exception& error) {
   return memory ? text.substr(0, text.find('\n')) : "";
 }
 
-void fail_of_memory(int64_t step, const std::string& refusal, const std::vector<Holder>& holders,
-                    int64_t rows) {
-  std::string remedy =
-      rows > 1 ? fmt::format("data.micro_batch below {} makes a step need less, at the same result", rows)
-               : "a shorter data.sequence makes a step need less";
-  if (!holders.empty()) remedy += fmt::format("; {}: {}", holders.front().what, holders.front().remedy);
-  fail<ConfigError>("[train] step {}: out of memory ({}). Between steps it is held by {}. {}", step, refusal,
-                    text_of(holders), remedy);
+void name_holders(const std::string& doing, const at::Device& device,
+                  const std::function<std::vector<Holder>()>& holders, const std::string& remedy,
+                  const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    const std::string refusal = refusal_of_memory(error);
+    if (refusal.empty()) throw;
+    const std::vector<Holder> all = holders();
+    std::string what = remedy;
+    if (!all.empty()) what += fmt::format("; {}: {}", all.front().what, all.front().remedy);
+    fail<ConfigError>("[memory] {}: out of memory ({}). What there is on {} between steps: {}. {}", doing,
+                      refusal, device.str(), text_of(all, memory_use(device)), what);
+  }
 }
 
 }  // namespace retort::train

@@ -14,11 +14,6 @@ double wall_time() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-std::string rate_text(double flops) {
-  return flops < 1e12 ? fmt::format("{:.0f} GFLOP/s", 1e-9 * flops)
-                      : fmt::format("{:.0f} TFLOP/s", 1e-12 * flops);
-}
-
 // The whole lines at the head of `text` with at most `done` updates.
 std::vector<Json> lines_until(std::string_view text, int64_t done, const std::string& source,
                               uint64_t& bytes) {
@@ -38,6 +33,11 @@ std::vector<Json> lines_until(std::string_view text, int64_t done, const std::st
 }
 
 }  // namespace
+
+std::string rate_text(double flops) {
+  return flops < 1e12 ? fmt::format("{:.0f} GFLOP/s", 1e-9 * flops)
+                      : fmt::format("{:.0f} TFLOP/s", 1e-12 * flops);
+}
 
 Metrics::Metrics(FileSystem& files, Log& log, const Path& directory, int64_t done, MetricsOptions options)
     : files_(files),

@@ -19,6 +19,8 @@
 
 namespace retort::train {
 
+std::string rate_text(double flops);  // a second: "250 GFLOP/s"
+
 struct MetricsOptions {
   int64_t steps = 0;       // of the whole run, for the progress line
   int64_t log_every = 10;  // steps between lines

@@ -86,7 +86,7 @@ std::vector<const void*> MicroGraphs::addresses() const {
 
 at::Tensor MicroGraphs::run(int64_t index, const data::Batch& batch) {
   const bool packed = batch.document_BT.defined();  // attention takes the lengths of documents from the host
-  if (capture_ == nullptr || packed) return run_once(index, batch);
+  if (capture_ == nullptr || packed || all_once_) return run_once(index, batch);
   Shape& shape = shape_of(batch);
   if (!std::exchange(shape.seen, true)) return run_once(index, batch);
   if (!shape.graph) return record(shape, index, batch);

@@ -38,8 +38,10 @@ class MicroGraphs {
   // What it is given outlives it. capture: nullptr: there are no graphs. log: nullptr: nobody hears.
   MicroGraphs(const Trained& trained, GradSync& sync, Pass pass, kernels::CaptureGraph capture, Log* log);
   void discard() { shapes_.clear(); }  // the model does something else from now on
-  uint64_t bytes() const;              // that graphs hold
-  void begin_step(double divisor);     // of its micro-batches. Graphs that read weights from elsewhere go
+  // For a while: all run without, and what there is of graphs stays.
+  void run_all_once(bool once) { all_once_ = once; }
+  uint64_t bytes() const;           // that graphs hold
+  void begin_step(double divisor);  // of its micro-batches. Graphs that read weights from elsewhere go
   // This rank's micro-batch `index`: its figures.
   at::Tensor run(int64_t index, const data::Batch& batch);
   at::Tensor run_once(int64_t index, const data::Batch& batch);  // without a graph
@@ -67,6 +69,7 @@ class MicroGraphs {
   Pass pass_;
   kernels::CaptureGraph capture_;
   Log* log_;
+  bool all_once_ = false;
   at::Tensor divisor_;
   std::vector<const void*> addresses_;
   std::list<Shape> shapes_;  // the latest first

@@ -75,6 +75,8 @@ class TrainStep {
   // `given`: this rank's G micro-batches of the step (train/micro_batches.h).
   StepStats run(int64_t step, const std::vector<data::Batch>& given, double lr,
                 const StepLimits& limits = {});
+  // No graph is made or repeated in the steps that follow: a profile sees the operations, and must not wait in a capture.
+  void run_without_graphs(bool without) { graphs_.run_all_once(without); }
   uint64_t graph_bytes() const { return graphs_.bytes(); }
 
  private:

@@ -55,6 +55,21 @@ void refresh(const StepParts& parts) {
     models::refresh_working(parts.model.parameters(), parts.map);
 }
 
+// 0 where there is no memory for it: a profile ends no run.
+double copy_rate(const at::Device& device) {
+  try {
+    return measured_copy_rate(device);
+  } catch (const std::exception& error) {
+    if (refusal_of_memory(error).empty()) throw;
+    return 0;
+  }
+}
+
+std::string rate_of_products(double flops) { return flops > 0 ? rate_text(flops) : "an unknown rate"; }
+std::string rate_of_copies(double bytes) {
+  return bytes > 0 ? format_bytes(static_cast<uint64_t>(bytes)) + "/s" : "an unknown rate";
+}
+
 std::vector<data::Batch> take(data::Prefetcher& prefetcher, int64_t count) {
   std::vector<data::Batch> batches;
   for (int64_t i = 0; i < count; ++i) batches.push_back(prefetcher.next());
@@ -116,12 +131,15 @@ Trainer::Ended Trainer::train(RunState& state) {
     const auto start = std::chrono::steady_clock::now();
     watch.begin(state.step + 1);
     const std::vector<data::Batch> batches = take(prefetcher, micro_batches_);
-    if (comm.rank() == 0 && parts_.profile > 0 && taken++ == kUnprofiled)
+    if (comm.rank() == 0 && parts_.profile > 0 && taken++ == kUnprofiled) {
+      train_step.run_without_graphs(true);
       profile = std::make_unique<Profile>(models::device_of(parts_.step.model.parameters()));
+    }
     const StepStats stats = take_step(train_step, state, batches);
     if (profile && taken == kUnprofiled + parts_.profile) {
       tell_profile(*profile, train_step);
       profile.reset();
+      train_step.run_without_graphs(false);
     }
     state.seconds += seconds_since(start);
     watch.end();
@@ -180,24 +198,26 @@ StepStats Trainer::take_step(TrainStep& step, const RunState& state,
   StepStats left_out;
   left_out.step = state.step, left_out.lr = lr, left_out.skipped = true;
   if (state.guard.leaves_out(state.step)) return left_out;
-  try {
-    return step.run(state.step, batches, lr, state.guard.limits());
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    const std::string refusal = refusal_of_memory(error);
-    if (refusal.empty()) throw;
-    fail_of_memory(state.step + 1, refusal, holders(step), parts_.stream.options().rows);
-  }
+  StepStats stats;
+  const int64_t rows = parts_.stream.options().rows;
+  name_holders(
+      fmt::format("step {}", state.step + 1), models::device_of(parts_.step.model.parameters()),
+      [&] { return holders(&step); },
+      rows > 1 ? fmt::format("data.micro_batch below {} makes a step need less, at the same result", rows)
+               : "a shorter data.sequence makes a step need less",
+      [&] { stats = step.run(state.step, batches, lr, state.guard.limits()); });
+  return stats;
 }
 
-// With graphs, and the copy of a save, which lies in the host's memory.
-std::vector<Holder> Trainer::holders(const TrainStep& step) const {
+// With teachers, graphs, and the copy of a save, which lies in the host's memory. step: nullptr: there is none.
+std::vector<Holder> Trainer::holders(const TrainStep* step) const {
   std::vector<Holder> out = holders_of(parts_.step, micro_batches_);
-  if (step.graph_bytes() > 0)
-    out.push_back({"graphs of micro-batches", step.graph_bytes(), "train.graph: false needs none"});
+  if (parts_.teacher_bytes > 0)
+    out.push_back({"teacher", parts_.teacher_bytes, "labels from a cache (capture) or bf16 need less"});
+  if (step != nullptr && step->graph_bytes() > 0)
+    out.push_back({"graph", step->graph_bytes(), "train.graph: false needs none"});
   if (saver_.copied_bytes() > 0 && models::device_of(parts_.step.model.parameters()).is_cpu())
-    out.push_back({"the copy for saves", saver_.copied_bytes(), "train.save: sync needs none"});
+    out.push_back({"saves", saver_.copied_bytes(), "train.save: sync needs none"});
   std::ranges::stable_sort(out, std::greater(), &Holder::bytes);
   return out;
 }
@@ -206,9 +226,17 @@ void Trainer::tell_profile(Profile& profile, const TrainStep& step) const {
   profile.stop();
   const Path trace = parts_.directory / "profile.json";
   write_durably(parts_.files, trace, profile.trace());
-  parts_.log.info("where {} steps went (of {}'s memory between steps: {}); {} is for chrome://tracing\n{}",
-                  parts_.profile, models::device_of(parts_.step.model.parameters()).str(),
-                  text_of(holders(step)), trace.string(), profile.table(parts_.profile));
+  const at::Device device = models::device_of(parts_.step.model.parameters());
+  const auto use = memory_use(device);  // before a copy is measured
+  const Ceilings ceilings{parts_.ceiling / parts_.step.comm.size(), copy_rate(device)};
+  parts_.log.info(
+      "where {} steps went, their micro-batches without graphs; the ceiling of rows with FLOPs is {} of "
+      "products, of others {} of a copy; {} is for chrome://tracing\n{}",
+      parts_.profile, rate_of_products(ceilings.flops), rate_of_copies(ceilings.bytes), trace.string(),
+      profile.table(parts_.profile, ceilings));
+  parts_.log.info(
+      "what holds {}'s memory; activations: all that a step needs besides, at the peak so far\n{}",
+      device.str(), table_of(holders(&step), use));
 }
 
 TrainReport Trainer::finished(const RunState& state) {
@@ -333,7 +361,11 @@ void Trainer::validate(RunState& state, Metrics* metrics) {
   Owners* owners = parts_.step.owners;
   const bool whole = owners != nullptr && owners->weights_divided() && owners->gathered() == nullptr;
   if (whole) owners->make_weights_whole();
-  const std::map<std::string, double> figures = parts_.validate(state.step);
+  std::map<std::string, double> figures;
+  name_holders(
+      fmt::format("validation after step {}", state.step), models::device_of(parts_.step.model.parameters()),
+      [&] { return holders(nullptr); }, "a shorter data.sequence makes scoring need less",
+      [&] { figures = parts_.validate(state.step); });
   if (whole) owners->divide_weights();
   if (metrics) metrics->validation(state.step, figures);
   const auto chosen = parts_.best.empty() ? figures.begin() : figures.find(parts_.best);

@@ -59,7 +59,8 @@ struct TrainerParts {
   RangeFiles& ranges = local_ranges();  // for what ranks write together
   int64_t profile =
       0;  // steps, after two others, of which rank 0 tells where their time goes (train/profile.h)
-  bool strict = false;  // a damaged checkpoint ends the run, and the one before is not taken instead
+  uint64_t teacher_bytes = 0;  // of models that teach, for tables of memory
+  bool strict = false;         // a damaged checkpoint ends the run, and the one before is not taken instead
 };
 
 class Metrics;  // train/metrics.h
@@ -75,8 +76,8 @@ class Trainer {
   // A run that is there already, or whose patience has ended, returns at once. A checkpoint is saved every checkpoint_every steps, at the
   // end and when stopped; in the background the next one, the end and non-finite steps wait for it. A save that fails causes
   // a warning at the next step that all ranks share; IoError after max_failed_saves in a row, or when the last save of
-  // this process fails. What owners.gathered() has stays divided. A step that is refused memory ends the run with an error that names what
-  // holds most of it.
+  // this process fails. What owners.gathered() has stays divided. A step or a validation that is refused memory ends the run with an error that names
+  // what holds most of it.
   TrainReport run();
 
  private:
@@ -87,7 +88,7 @@ class Trainer {
   void tell_fault(const StepStats& stats);
   void refuse_more(const RunState& state) const;
   RunState go_back(const RunState& state);
-  std::vector<Holder> holders(const TrainStep& step) const;
+  std::vector<Holder> holders(const TrainStep* step) const;
   void tell_profile(Profile& profile, const TrainStep& step) const;
   RunState restore();
   RunState continued(const LoadedCheckpoint& checkpoint);

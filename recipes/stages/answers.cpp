@@ -6,8 +6,8 @@
 #include "core/error.h"
 #include "core/host_tensor.h"
 #include "distill/on_policy.h"
-#include "models/on_device.h"
 #include "recipes/data_options.h"
+#include "recipes/model_memory.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
@@ -69,7 +69,7 @@ class Answers {
   // False when it was stopped.
   bool write(at::ScalarType dtype) {
     models::bind_working(teacher_.decoder->parameters(), teacher_.map(), dtype);
-    models::move_working_to(teacher_.decoder->parameters(), context_.device);
+    bring_to_device("the teacher", *teacher_.decoder, context_.device);
     const int64_t wanted = wanted_answers(), done = writer_.pieces_done() / 2;
     const distill::Sampling sampling{.ends = teacher_.ends(), .seed = context_.seed()};
     Progress progress(context_.log, "answers", wanted);

@@ -10,8 +10,8 @@
 #include "core/kept_pages.h"
 #include "distill/capture.h"
 #include "distill/teacher.h"
-#include "models/on_device.h"
 #include "recipes/data_options.h"
+#include "recipes/model_memory.h"
 #include "recipes/model_options.h"
 #include "recipes/on_ranks.h"
 #include "recipes/stage_check.h"
@@ -56,11 +56,14 @@ distill::CaptureReport from_model(StageContext& context, const data::TokenShards
   });
   models::bind_working(teacher.decoder->parameters(), teacher.map(),
                        context.precision(s.get<distill::CaptureOptions>().precision, comm, log));
-  models::move_working_to(teacher.decoder->parameters(), context.device);
+  bring_to_device("the teacher", *teacher.decoder, context.device);
   distill::CaptureReport report;
   comm::together(comm, [&] {
-    report = distill::capture(*teacher.decoder, text, facts, s.get<DataOptions>().micro_batch, cache, comm,
-                              context.files, log, context.stop);
+    work_with({teacher.decoder.get()}, context.device, "capturing labels", "data.micro_batch may be lower",
+              [&] {
+                report = distill::capture(*teacher.decoder, text, facts, s.get<DataOptions>().micro_batch,
+                                          cache, comm, context.files, log, context.stop);
+              });
   });
   return report;
 }

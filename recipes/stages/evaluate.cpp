@@ -17,9 +17,9 @@
 #include "core/table.h"
 #include "data/prepare.h"
 #include "eval/task.h"
-#include "models/on_device.h"
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
+#include "recipes/model_memory.h"
 #include "recipes/model_options.h"
 #include "recipes/score.h"
 #include "recipes/stage_check.h"
@@ -244,11 +244,13 @@ Measured measure(StageContext& context, const std::string& from) {
         opened[second.noun] = open_second(context, second.noun, address, model);
     text = open_text(context, model);
   });
-  models::move_working_to(model.decoder->parameters(), context.device);
+  bring_to_device("the model", *model.decoder, context.device);
   std::vector<int64_t> contexts = {model.decoder->context()};
+  std::vector<const models::Model*> there = {model.decoder.get()};
   for (auto& [noun, other] : opened) {
     contexts.push_back(other.decoder->context());
-    models::move_working_to(other.decoder->parameters(), context.device);
+    there.push_back(other.decoder.get());
+    bring_to_device("the " + noun, *other.decoder, context.device);
   }
   const auto second = [&](const std::string& noun) -> models::Model* {
     const auto found = opened.find(noun);
@@ -265,10 +267,13 @@ Measured measure(StageContext& context, const std::string& from) {
                                .reference = second("reference"),
                                .drafting = {options.drafted, options.temperature}});
   Measured out;
-  out.figures = evaluation.run(rows_of(options));
-  out.answers = run_described(context, model);
-  out.figures = all_of(out.figures, out.answers);
-  if (text) out.text = score_json(evaluation.score(), sequence);
+  work_with(there, context.device, "evaluation", "a shorter data.sequence or evaluate.max_length needs less",
+            [&] {
+              out.figures = evaluation.run(rows_of(options));
+              out.answers = run_described(context, model);
+              out.figures = all_of(out.figures, out.answers);
+              if (text) out.text = score_json(evaluation.score(), sequence);
+            });
   out.parameters = parameter_counts(*model.decoder);
   comm::on_rank_zero(context.comm, [&] {
     write_results(context, model, out.answers);

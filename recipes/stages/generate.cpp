@@ -3,7 +3,7 @@
 #include "recipes/stages/generate.h"
 #include "comm/together.h"
 #include "eval/complete.h"
-#include "models/on_device.h"
+#include "recipes/model_memory.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
 #include "recipes/stage_context.h"
@@ -76,10 +76,13 @@ StageOutcome run(StageContext& context) {
   const at::ScalarType dtype = context.precision(options.precision, context.comm, context.log);
   comm::on_rank_zero(context.comm, [&] {
     models::bind_working(model.decoder->parameters(), model.map(), dtype);
-    models::move_working_to(model.decoder->parameters(), context.device);
+    bring_to_device("the model", *model.decoder, context.device);
     if (!context.alone()) context.print(fmt::format("--- {} ---\n", model.source));
     const auto body = options.ids.empty() ? continue_texts : continue_ids;
-    outcome.result = {{"model", model.source}, {"generated", body(context, model, options)}};
+    work_with({model.decoder.get()}, context.device, "generation",
+              "fewer prompts at once or generate.tokens need less", [&] {
+                outcome.result = {{"model", model.source}, {"generated", body(context, model, options)}};
+              });
   });
   return outcome;
 }

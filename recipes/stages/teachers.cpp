@@ -9,10 +9,11 @@
 #include "distill/byte_teacher.h"
 #include "distill/divided_teacher.h"
 #include "models/family.h"
-#include "models/on_device.h"
 #include "models/shape_of.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
+#include "recipes/model_memory.h"
+#include "train/holders.h"
 
 namespace retort::recipes {
 namespace {
@@ -76,12 +77,13 @@ struct Maker {
   const std::vector<data::Source>& sources;
   comm::Comm& comm;
   Log& log;
-  std::unique_ptr<distill::Teacher> make(const std::string& key, const TeacherOptions& options) const {
+  uint64_t bytes = 0;  // of models that were brought to the device
+  std::unique_ptr<distill::Teacher> make(const std::string& key, const TeacherOptions& options) {
     return options.kind == "cached" ? cached(key, options) : live(key, options);
   }
 
  private:
-  std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) const {
+  std::unique_ptr<distill::Teacher> live(const std::string& key, const TeacherOptions& options) {
     const at::ScalarType precision = context.precision(options.precision, comm, log);
     if (options.kind == "self" && values && in_parts())
       return distill::make_divided_teacher(recipes::divided(context, student, values, precision, comm));
@@ -97,7 +99,8 @@ struct Maker {
       return bridge ? bridged(std::move(model), opened) : distill::make_divided_teacher(std::move(model));
     }
     models::bind_working(teacher.parameters(), opened.model.map(), precision);
-    models::move_working_to(teacher.parameters(), context.device);
+    bring_to_device("the teacher", teacher, context.device);
+    bytes += train::bytes_of(train::holders_of(teacher.parameters()));
     auto& model = opened.model.decoder;
     return bridge ? bridged(std::move(model), opened) : distill::make_live_teacher(std::move(model));
   }
@@ -202,14 +205,16 @@ artifacts::OpenedModel open_teacher(const std::string& key, const std::string& a
   return model;
 }
 
-std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
-                                               const models::ParameterValues& values,
-                                               const std::vector<data::Source>& sources, comm::Comm& comm,
-                                               Log& log) {
+MadeTeacher make_teacher(const StageContext& context, const models::Model& student,
+                         const models::ParameterValues& values, const std::vector<data::Source>& sources,
+                         comm::Comm& comm, Log& log) {
   const DistillOptions& options = *context.stage.get<DistillSection>();
-  if (!needs_teacher(options)) return nullptr;
-  const Maker maker{context, student, values, sources, comm, log};
-  if (options.teachers.empty()) return maker.make("distill.teacher", options.teacher);
+  if (!needs_teacher(options)) return {};
+  Maker maker{context, student, values, sources, comm, log};
+  if (options.teachers.empty()) {
+    auto teacher = maker.make("distill.teacher", options.teacher);
+    return {std::move(teacher), maker.bytes};
+  }
   std::vector<distill::Share> shares;
   for (size_t i = 0; i < options.teachers.size(); ++i) {
     const MixedTeacher& one = options.teachers[i];
@@ -217,7 +222,7 @@ std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, cons
     if (weights.empty()) weights = {one.weight};
     shares.push_back({maker.make(fmt::format("distill.teachers[{}]", i), one.teacher), std::move(weights)});
   }
-  return distill::make_mixed_teacher(std::move(shares));
+  return {distill::make_mixed_teacher(std::move(shares)), maker.bytes};
 }
 
 std::unique_ptr<distill::Teacher> make_reference(const StageContext& context, const models::Model& student,
@@ -230,7 +235,7 @@ std::unique_ptr<distill::Teacher> make_reference(const StageContext& context, co
     auto copy = artifacts::copy_of(student);
     models::IdentityMap identity;
     models::bind_working(copy->parameters(), identity, precision);
-    models::move_working_to(copy->parameters(), context.device);
+    bring_to_device("the reference", *copy, context.device);
     out = distill::make_live_teacher(std::move(copy));
   });
   return out;

@@ -28,12 +28,15 @@ namespace retort::recipes {
 artifacts::OpenedModel open_teacher(const std::string& key, const std::string& address,
                                     const StageContext& context, const data::TokenShards& text, Log& log);
 
-// What the stage's objective learns from; nullptr when no loss needs a teacher. Collective. `student` has the
+// What the stage's objective learns from; no teacher when no loss needs a teacher. Collective. `student` has the
 // weights that the stage begins with, or `values` has them; `sources` are those of its batches.
-std::unique_ptr<distill::Teacher> make_teacher(const StageContext& context, const models::Model& student,
-                                               const models::ParameterValues& values,
-                                               const std::vector<data::Source>& sources, comm::Comm& comm,
-                                               Log& log);
+struct MadeTeacher {
+  std::unique_ptr<distill::Teacher> teacher;
+  uint64_t bytes = 0;  // of models that this rank has whole
+};
+MadeTeacher make_teacher(const StageContext& context, const models::Model& student,
+                         const models::ParameterValues& values, const std::vector<data::Source>& sources,
+                         comm::Comm& comm, Log& log);
 
 // The model as it is now, frozen, as what preferences are measured from. Collective. What it borrows (adapters over a base)
 // it has in common with `student`; precision is the student's, so that the two agree bit for bit until a step is made. With

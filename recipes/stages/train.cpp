@@ -70,9 +70,12 @@ class Training {
   StageOutcome run() {
     at::set_num_threads(static_cast<int>(context_.threads));
     const int64_t micro_batches = micro_batches_a_rank();
-    make_parts();
-    set_steps();
-    const train::TrainReport report = trainer(micro_batches).run();
+    train::TrainReport report;
+    name_holders("making what is trained", [&] {
+      make_parts();
+      set_steps();
+    });
+    name_holders("training", [&] { report = trainer(micro_batches).run(); });
     StageOutcome outcome;
     outcome.preempted =
         report.preempted || comm_.reduce(int64_t{context_.stop.load()}, comm::Reduce::kMax) > 0;
@@ -126,11 +129,25 @@ class Training {
       watch_ = std::make_unique<Watch>(context_, *watch, text().tokenizer(), ends(), comm_, log_);
   }
 
+  // Where memory is refused outside of steps and validations, which train::Trainer names.
+  void name_holders(const std::string& doing, const std::function<void()>& work) const {
+    const auto holders = [&] {
+      std::vector<train::Holder> out;
+      if (model_) out = train::holders_of(model_->parameters());
+      if (teacher_bytes_ > 0)
+        out.push_back({"teacher", teacher_bytes_, "labels from a cache (capture) or bf16 need less"});
+      return out;
+    };
+    train::name_holders(doing, context_.device, holders, "a device with more memory has room", work);
+  }
+
   // All that is made from here on is made of what is there.
   void bring_to_device() {
     if (context_.device.is_cpu()) return;
-    models::move_to(model_->parameters(), context_.device);
-    if (models::Parameters* learned = objective_->learned()) models::move_to(*learned, context_.device);
+    name_holders(fmt::format("bringing the model to {}", context_.device.str()), [&] {
+      models::move_to(model_->parameters(), context_.device);
+      if (models::Parameters* learned = objective_->learned()) models::move_to(*learned, context_.device);
+    });
     if (quantizing_ == nullptr) return;
     if (const std::vector<std::string> staged = quantize::staged_grids(*quantizing_, model_->parameters());
         !staged.empty())
@@ -191,7 +208,9 @@ class Training {
     std::string name = "cross_entropy";
     if (const auto& options = stage_.get<DistillSection>()) {
       name = "distillation";
-      input.teacher = make_teacher(context_, *model_, values_, stream_->sources(), comm_, log_);
+      MadeTeacher made = make_teacher(context_, *model_, values_, stream_->sources(), comm_, log_);
+      input.teacher = std::move(made.teacher);
+      teacher_bytes_ = made.bytes;
       input.losses = options->losses;
     }
     References references;
@@ -295,6 +314,7 @@ class Training {
          .flops_per_token = model_->flops_per_token(stage_.get<DataOptions>().sequence),
          .ceiling = ceiling(),
          .profile = context_.profile,
+         .teacher_bytes = teacher_bytes_,
          .strict = context_.strict},
         options_,
         micro_batches};
@@ -399,6 +419,7 @@ class Training {
   std::unique_ptr<train::Objective> held_out_objective_;  // nullptr: the training's
   std::unique_ptr<train::Owners> owners_;
   std::unique_ptr<train::Optimizer> optimizer_;
+  uint64_t teacher_bytes_ = 0;
   train::TrainOptions options_;
   Injection faults_ = Injection::from_environment();
   std::unique_ptr<Watch> watch_;                     // nullptr: nothing

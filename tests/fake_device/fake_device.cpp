@@ -6,9 +6,11 @@
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/unfold_native.h>
 #include <ATen/ops/view_native.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -59,13 +61,32 @@ class On {
   int before_;
 };
 
-struct Allocator final : c10::Allocator {
+// It tells what is in use, as that of a GPU.
+struct Allocator final : c10::DeviceAllocator {
   c10::DataPtr allocate(size_t bytes) override {
     const auto device = static_cast<c10::DeviceIndex>(current);
     Graph* const graph = Graph::under_way(device);
     void* const at = Memory::get().allocate(bytes, graph == nullptr ? nullptr : &graph->pool());
     Streams::get().allocated(at, graph == nullptr ? Streams::current(device) : graph->home());
     return {at, at, &release, fake_device(current)};
+  }
+  bool initialized() override { return true; }
+  void emptyCache(c10::MempoolId_t) override {}
+  void recordStream(const c10::DataPtr&, c10::Stream) override { RETORT_ASSERT(false); }  // the guard's
+  c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex) override {
+    const Memory::Use use = Memory::get().use();
+    c10::CachingDeviceAllocator::DeviceStats out;
+    auto& allocated = out.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+    auto& reserved = out.reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)];
+    allocated.current = reserved.current = static_cast<int64_t>(use.now);
+    allocated.peak = static_cast<int64_t>(use.peak);
+    return out;
+  }
+  void resetAccumulatedStats(c10::DeviceIndex) override {}
+  void resetPeakStats(c10::DeviceIndex) override { Memory::get().begin_peak(); }
+  std::pair<size_t, size_t> getMemoryInfo(c10::DeviceIndex) override {
+    const Memory::Use use = Memory::get().use();
+    return {use.most - std::min(use.most, use.now), use.most};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, std::size_t bytes) const override {

@@ -147,6 +147,11 @@ void Memory::begin_peak() {
   before_peak_ = peak_ = in_use_;
 }
 
+Memory::Use Memory::use() {
+  const std::lock_guard lock(mutex_);
+  return {in_use_, peak_, most_};
+}
+
 size_t Memory::peak() {
   const std::lock_guard lock(mutex_);
   return peak_ - before_peak_;

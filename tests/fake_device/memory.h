@@ -47,6 +47,10 @@ class Memory {
   // The most that has been in use since, and what was before that is not counted.
   void begin_peak();
   size_t peak();
+  struct Use {
+    size_t now, peak, most;  // peak: since begin_peak(); most: that there may be
+  };
+  Use use();
 
   // While one lives, the addresses of tensors can be read and written.
   class Opened {

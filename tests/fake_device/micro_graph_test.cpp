@@ -10,6 +10,7 @@
 #include "tests/models/tiny.h"
 #include "tests/train/captured_log.h"
 #include "tests/train/tiny_run.h"
+#include "train/profile.h"
 
 namespace retort::testing {
 namespace {
@@ -314,6 +315,55 @@ TEST(MicroGraphs, ARunIsTheSameWithThemAndWithout) {
     EXPECT_EQ(run_of(true, ranks, divided, with.path()), run_of(false, ranks, divided, without.path()));
     train::expect_same(with.path(), without.path());
   }
+}
+
+// A repeated micro-batch calls no operation, and one that is captured cannot be waited for: while a profile lives all run
+// as ever, and graphs come after it, with the same bits.
+TEST(MicroGraphs, AProfileSeesEveryOperationAndGraphsComeAfterIt) {
+  const Training training = llama();
+  const auto model = training.model();
+  models::IdentityMap map;
+  models::bind_working(model->parameters(), map, training.dtype);
+  models::move_to(model->parameters(), fake_device());
+  const auto objective = train::make_cross_entropy();
+  const auto optimizer = train::make_optimizer({.lr = kLr, .eps = kEps}, model->parameters());
+  const auto comm = comm::make_self_comm();
+  train::CapturedLog log;
+  train::TrainStep step({*model, map, *objective, *optimizer, *comm, nullptr, nullptr, true, &*log},
+                        training.micro_batches, kClip);
+  Ran got;
+  const auto steps = [&](int64_t first, int64_t last) {
+    const Watch watch;
+    for (int64_t s = first; s < last; ++s)
+      got.steps.push_back(step.run(s, {training.batch(2 * s), training.batch(2 * s + 1)}, training.lr(s)));
+    const Traffic traffic = watch.traffic();
+    return Counts{traffic.graphs, traffic.replays};
+  };
+  const auto profiled = [&](int64_t first, int64_t last) {
+    step.run_without_graphs(true);
+    train::Profile profile(fake_device());
+    EXPECT_EQ(steps(first, last), Counts());
+    profile.stop();
+    step.run_without_graphs(false);
+    std::map<std::string, int64_t> calls;
+    for (const train::ProfileRow& row : profile.rows()) calls[row.name] = row.calls;
+    return calls;
+  };
+  std::map<std::string, int64_t> before =
+      profiled(0, 2);  // whose second micro-batch would have been captured
+  EXPECT_EQ(steps(2, 4), (Counts{1, 3}));
+  std::map<std::string, int64_t> after = profiled(4, 6);  // whose every micro-batch would have been repeated
+  EXPECT_EQ(steps(6, 7), (Counts{0, 2}));
+  for (const char* name : {"aten::mm", "retort::attention", "retort::linear_cross_entropy", "retort::swiglu",
+                           "retort::gate_backward", "retort::adamw"}) {
+    EXPECT_GT(before[name], 0) << name;
+    EXPECT_EQ(before[name], after[name]) << name;
+  }
+  EXPECT_EQ(log.text(), "") << "graphs were not given up";
+  for (const models::Parameter& p : model->parameters().unique()) got.masters[p.name] = p.master.cpu();
+  Training usual = training;
+  usual.graphs = false;
+  expect_same_bits(got, run(usual, fake_device(), 7));
 }
 
 }  // namespace

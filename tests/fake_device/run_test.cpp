@@ -201,10 +201,10 @@ TEST(RunOnDevice, OutOfMemoryNamesTheHolders) {
   const std::string said = refused(there());
   EXPECT_THAT(said,
               ::testing::HasSubstr("step 4: out of memory (fake device out of memory. Tried to allocate"));
-  EXPECT_THAT(said,
-              ::testing::ContainsRegex("the optimizer's state [0-9.]+ kB, gradients [0-9.]+ kB, masters"));
+  EXPECT_THAT(said, ::testing::ContainsRegex("optimizer [0-9.]+ kB, gradients [0-9.]+ kB, weights [0-9.]+ "
+                                             "kB.*[0-9.]+ [kMG]?B of [0-9.]+ [kMG]?B are free"));
   EXPECT_THAT(said, ::testing::HasSubstr("data.micro_batch below 2"));
-  EXPECT_THAT(said, ::testing::HasSubstr("the optimizer's state: parallel.shard"));
+  EXPECT_THAT(said, ::testing::HasSubstr("optimizer: parallel.shard"));
 }
 
 // What a graph holds is told beside it.
@@ -213,17 +213,46 @@ TEST(RunOnDevice, OutOfMemoryNamesGraphs) {
   run.repeatable = true;
   const std::string said = refused(std::move(run));
   EXPECT_THAT(said, ::testing::HasSubstr("step 4: out of memory"));
-  EXPECT_THAT(said, ::testing::ContainsRegex("graphs of micro-batches [0-9.]+ kB"));
+  EXPECT_THAT(said, ::testing::ContainsRegex("graph [0-9.]+ kB"));
 }
 
+TEST(RunOnDevice, OutOfMemoryInAValidationNamesTheHolders) {
+  TinyRun run = there();
+  run.before_run = [](int, TrainerParts& parts) {
+    parts.validate = [](int64_t) -> std::map<std::string, double> {
+      at::empty({int64_t{1} << 40}, at::TensorOptions(fake_device()).dtype(at::kByte));
+      return {};
+    };
+  };
+  const TemporaryDirectory directory;
+  try {
+    run(directory.path());
+    ADD_FAILURE() << "no error";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("validation after step 5: out of memory"));
+    EXPECT_THAT(error.what(), ::testing::ContainsRegex("optimizer [0-9.]+ kB, .* are free"));
+  }
+}
+
+// Of ten steps of two micro-batches the first captures its second one; two steps have a profile and run without the graph.
 TEST(RunOnDevice, AProfileWaitsForTheDevice) {
   const TemporaryDirectory directory;
   TinyRun run = there();
-  run.before_run = [](int, TrainerParts& parts) { parts.profile = 2; };
+  run.repeatable = true;
+  run.before_run = [](int, TrainerParts& parts) { parts.profile = 2, parts.ceiling = 1e12; };
+  const testing::Watch watch;
   run(directory.path());
+  EXPECT_EQ(watch.traffic().graphs, 1);
+  EXPECT_EQ(watch.traffic().replays, 2 * (10 - 2) - 1);
   for (const char* text :
-       {"where 2 steps went", "aten::mm", "retort::adamw", "between operations", "masters"})
+       {"where 2 steps went", "micro-batches without graphs", "1 TFLOP/s of products", "aten::mm",
+        "retort::adamw", "between operations", "% of products", "% of a copy", "| weights ", "| gradients ",
+        "| optimizer ", "| graph ", "| activations ", "| other ", "| all ", "| free of "})
     EXPECT_THAT(run.log, ::testing::HasSubstr(text));
+  const std::string trace = read_text(directory / "profile.json");
+  for (const char* name : {"retort::attention", "retort::swiglu", "retort::gate_backward"})
+    EXPECT_THAT(trace, ::testing::HasSubstr(name)) << "forward and backward are there";
+  EXPECT_THAT(run.log, ::testing::Not(::testing::HasSubstr("no graph of a micro-batch")));
   EXPECT_TRUE(std::filesystem::exists(directory / "profile.json"));
 }
 
