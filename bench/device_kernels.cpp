@@ -187,7 +187,7 @@ std::vector<Row> losses(const Ops& ops, const Place& place) {
   const int64_t C = place.size(2048, 4), V = place.size(128256, 300);
   const at::Tensor start = place.normal({C, V}), teacher = place.normal({C, V}), labels = place.below(V, {C}),
                    logits = start.clone();
-  using kernels::cuda::RowLoss;
+  using kernels::cuda::RowLossKind;
   using Terms = std::vector<kernels::cuda::RowLossTerm>;
   // The gradient of cross-entropy, and of forward and reverse KL, as eager LibTorch would have it.
   const auto composite = [=](double forward, double reverse, at::ScalarType dtype) -> Tensors {
@@ -198,9 +198,9 @@ std::vector<Row> losses(const Ops& ops, const Place& place) {
     return {g + (q - log_p.exp()) * forward + (pull - q * pull.sum(-1, true)) * reverse};
   };
   const auto row = [&](const char* name, double bytes, double forward, double reverse) {
-    Terms terms{{RowLoss::kCrossEntropy, 1 - forward - reverse}};
-    if (forward > 0) terms.push_back({RowLoss::kForwardKl, forward});
-    if (reverse > 0) terms.push_back({RowLoss::kReverseKl, reverse});
+    Terms terms{{RowLossKind::kCrossEntropy, 1 - forward - reverse}};
+    if (forward > 0) terms.push_back({RowLossKind::kForwardKl, forward});
+    if (reverse > 0) terms.push_back({RowLossKind::kReverseKl, reverse});
     const auto in_place = [=, &ops](const at::Tensor& student) -> Tensors {
       ops.row_losses(student, teacher, V, labels, terms, true);
       return {student};

@@ -77,22 +77,22 @@ at::Tensor plain_logit_mse(const LogitRows& rows, double scale, at::Tensor& grad
   return (centred.square() / count).sum();
 }
 
-cuda::RowLoss on_device(Divergence kind) {
+cuda::RowLossKind on_device(Divergence kind) {
   switch (kind) {
     case Divergence::kReverseKl:
-      return cuda::RowLoss::kReverseKl;
+      return cuda::RowLossKind::kReverseKl;
     case Divergence::kJsd:
-      return cuda::RowLoss::kJsd;
+      return cuda::RowLossKind::kJsd;
     case Divergence::kSkewForwardKl:
-      return cuda::RowLoss::kSkewForwardKl;
+      return cuda::RowLossKind::kSkewForwardKl;
     case Divergence::kSkewReverseKl:
-      return cuda::RowLoss::kSkewReverseKl;
+      return cuda::RowLossKind::kSkewReverseKl;
     case Divergence::kTotalVariation:
-      return cuda::RowLoss::kTotalVariation;
+      return cuda::RowLossKind::kTotalVariation;
     case Divergence::kAdaptiveKl:
       break;
   }
-  return cuda::RowLoss::kAdaptiveKl;
+  return cuda::RowLossKind::kAdaptiveKl;
 }
 
 void check_mix(Divergence kind, double mix) {
@@ -123,7 +123,7 @@ RowLoss divergence_rows(Divergence kind, double temperature, double mix) {
 }
 
 RowLoss logit_mse_rows() {
-  const RowLoss::Kernel kernel{cuda::RowLoss::kLogitMse};
+  const RowLoss::Kernel kernel{cuda::RowLossKind::kLogitMse};
   const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     check(rows.teacher_CV.defined(), "[logit_mse] needs a teacher's logits, got none");
     if (device_rows(rows)) return device_sum(kernel, rows, scale, gradient_CV);

@@ -397,7 +397,7 @@ bool fit_one_kernel(const std::vector<LossTerm>& terms) {
   int cross_entropies = 0, others = 0;
   for (const LossTerm& term : terms) {
     if (!term.loss.kernel) return false;
-    ++(term.loss.kernel->kind == cuda::RowLoss::kCrossEntropy ? cross_entropies : others);
+    ++(term.loss.kernel->kind == cuda::RowLossKind::kCrossEntropy ? cross_entropies : others);
   }
   return !terms.empty() && cross_entropies <= 1 && others <= cuda::kRowTerms;
 }

@@ -17,7 +17,7 @@
 namespace retort::kernels {
 
 namespace cuda {
-enum class RowLoss;  // kernels/cuda/table.h
+enum class RowLossKind;  // kernels/cuda/table.h
 }
 
 inline constexpr int64_t kIgnoredLabel = -100;
@@ -85,7 +85,7 @@ struct RowLoss {
   using Add = std::function<at::Tensor(const LogitRows& rows, double scale, at::Tensor& gradient_CV)>;
   // Data, so that one kernel can make several losses in one pass. Few labels a row follow from the rows.
   struct Kernel {
-    cuda::RowLoss kind;
+    cuda::RowLossKind kind;
     double temperature = 1.0, mix = 0.0;
     std::function<SparseLabels(const LogitRows& rows)> labels_of = {};
   };

@@ -20,8 +20,8 @@ void check_labels(const at::Tensor& labels_C, int64_t vocabulary) {
 // -log q_label of each row on a device; the gradient takes the logits' place.
 at::Tensor device_cross_entropy(const at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
   return cuda::ops_for(logits_CV)
-      ->row_losses(logits_CV, {}, logits_CV.size(1), labels_C.contiguous(), {{cuda::RowLoss::kCrossEntropy}},
-                   want_gradient)
+      ->row_losses(logits_CV, {}, logits_CV.size(1), labels_C.contiguous(),
+                   {{cuda::RowLossKind::kCrossEntropy}}, want_gradient)
       .squeeze(0);
 }
 
@@ -48,7 +48,7 @@ at::Tensor plain_forward_kl(const LogitRows& rows, double temperature, double sc
 }  // namespace
 
 RowLoss cross_entropy_rows() {
-  const RowLoss::Kernel kernel{cuda::RowLoss::kCrossEntropy};
+  const RowLoss::Kernel kernel{cuda::RowLossKind::kCrossEntropy};
   const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) -> at::Tensor {
     const at::Tensor& z = rows.student_CV;
     check_labels(rows.labels_C, z.size(1));
@@ -89,7 +89,7 @@ at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& label
 
 RowLoss forward_kl_rows(double temperature) {
   check<ConfigError>(temperature > 0, "[forward_kl] temperature must be > 0, got {}", temperature);
-  const RowLoss::Kernel kernel{cuda::RowLoss::kForwardKl, temperature};
+  const RowLoss::Kernel kernel{cuda::RowLossKind::kForwardKl, temperature};
   const auto add = [=](const LogitRows& rows, double scale, at::Tensor& gradient_CV) {
     check(rows.teacher_CV.defined(), "[forward_kl] needs a teacher's logits, got none");
     if (device_rows(rows)) return device_sum(kernel, rows, scale, gradient_CV);

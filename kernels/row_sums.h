@@ -74,7 +74,7 @@ inline cuda::RowLossTerm device_term(const RowLoss::Kernel& kernel, double weigh
     out.sparse = {labels.ids_NK.contiguous(), labels.weights_NK.to(at::kFloat).contiguous(),
                   labels.rest_N.defined() ? labels.rest_N.to(at::kFloat).contiguous() : at::Tensor()};
   } else {
-    check(rows.teacher_CV.defined() || kernel.kind == cuda::RowLoss::kCrossEntropy,
+    check(rows.teacher_CV.defined() || kernel.kind == cuda::RowLossKind::kCrossEntropy,
           "[linear_distill] a loss needs a teacher's logits, got none");
   }
   return out;

@@ -62,7 +62,8 @@ RowLoss sparse_rows(std::function<SparseLabels(const LogitRows&)> labels_of, dou
     return labels;
   };
   return RowLoss(
-      add, RowLoss::Kernel{.kind = cuda::RowLoss::kLabels, .temperature = temperature, .labels_of = checked});
+      add,
+      RowLoss::Kernel{.kind = cuda::RowLossKind::kLabels, .temperature = temperature, .labels_of = checked});
 }
 
 at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& labels, double temperature,
@@ -71,7 +72,7 @@ at::Tensor sparse_cross_entropy(const LogitRows& rows, const SparseLabels& label
   const int64_t vocabulary = student.size(1);
   check_labels(labels, student.size(0), vocabulary);
   if (device_rows(rows)) {
-    const RowLoss::Kernel kernel{.kind = cuda::RowLoss::kLabels,
+    const RowLoss::Kernel kernel{.kind = cuda::RowLossKind::kLabels,
                                  .temperature = temperature,
                                  .labels_of = [&](auto&) { return labels; }};
     return device_sum(kernel, rows, scale, gradient_CV);

@@ -140,25 +140,25 @@ struct AdaptiveKl {
 // Calls f with a typed null pointer after the divergence.
 #pragma nv_exec_check_disable
 template <class F>
-__host__ __device__ void with_divergence(RowLoss kind, F f) {
+__host__ __device__ void with_divergence(RowLossKind kind, F f) {
   switch (kind) {
-    case RowLoss::kForwardKl:
+    case RowLossKind::kForwardKl:
       return f(static_cast<ForwardKl*>(nullptr));
-    case RowLoss::kReverseKl:
+    case RowLossKind::kReverseKl:
       return f(static_cast<ReverseKl*>(nullptr));
-    case RowLoss::kJsd:
+    case RowLossKind::kJsd:
       return f(static_cast<Jsd*>(nullptr));
-    case RowLoss::kSkewForwardKl:
+    case RowLossKind::kSkewForwardKl:
       return f(static_cast<SkewForwardKl*>(nullptr));
-    case RowLoss::kSkewReverseKl:
+    case RowLossKind::kSkewReverseKl:
       return f(static_cast<SkewReverseKl*>(nullptr));
-    case RowLoss::kTotalVariation:
+    case RowLossKind::kTotalVariation:
       return f(static_cast<TotalVariation*>(nullptr));
-    case RowLoss::kAdaptiveKl:
+    case RowLossKind::kAdaptiveKl:
       return f(static_cast<AdaptiveKl*>(nullptr));
-    case RowLoss::kCrossEntropy:
-    case RowLoss::kLogitMse:
-    case RowLoss::kLabels:
+    case RowLossKind::kCrossEntropy:
+    case RowLossKind::kLogitMse:
+    case RowLossKind::kLabels:
       return;
   }
 }

@@ -172,7 +172,7 @@ at::Tensor Ops::row_losses(const at::Tensor& student_CV, const at::Tensor& teach
   losses.labels = integers(labels_C);
   losses.gradient = gradient;
   const auto reads_teacher = [](const RowLossTerm& term) {
-    return term.kind != RowLoss::kCrossEntropy && term.kind != RowLoss::kLabels;
+    return term.kind != RowLossKind::kCrossEntropy && term.kind != RowLossKind::kLabels;
   };
   if (std::any_of(terms.begin(), terms.end(), reads_teacher)) {
     losses.teacher = data(teacher_CU);
@@ -181,7 +181,7 @@ at::Tensor Ops::row_losses(const at::Tensor& student_CV, const at::Tensor& teach
   at::Tensor losses_TC = f32_like(student_CV, {std::ssize(terms), losses.rows});
   float* out = float_place(losses_TC);
   for (const RowLossTerm& term : terms) {
-    if (term.kind == RowLoss::kCrossEntropy) {
+    if (term.kind == RowLossKind::kCrossEntropy) {
       losses.cross_entropy = static_cast<float>(term.weight);
       losses.cross_entropy_of = out;
     } else {

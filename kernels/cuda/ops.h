@@ -22,7 +22,7 @@ struct SparseSignal {
 };
 // One loss on rows of logits.
 struct RowLossTerm {
-  RowLoss kind = RowLoss::kCrossEntropy;
+  RowLossKind kind = RowLossKind::kCrossEntropy;
   double weight = 1.0, temperature = 1.0, mix = 0.0;
   SparseSignal sparse = {};  // of kLabels
 };

@@ -85,14 +85,14 @@ __global__ void __launch_bounds__(kLanes, 1) logit_mse_kernel(RowLosses a) {
 void row_losses(Element element, const RowLosses& losses, Stream stream) {
   if (losses.rows == 0) return;
   if (losses.count > 1) return row_pairs(element, losses, stream);
-  const RowLoss kind = losses.count == 0 ? RowLoss::kCrossEntropy : losses.terms[0].kind;
-  if (kind == RowLoss::kLabels) return sparse_losses(element, losses, stream);
-  if (kind != RowLoss::kCrossEntropy && kind != RowLoss::kLogitMse)
+  const RowLossKind kind = losses.count == 0 ? RowLossKind::kCrossEntropy : losses.terms[0].kind;
+  if (kind == RowLossKind::kLabels) return sparse_losses(element, losses, stream);
+  if (kind != RowLossKind::kCrossEntropy && kind != RowLossKind::kLogitMse)
     return divergences(element, losses, stream);
   with_row_kernel(element, losses.vocabulary, [&](auto* typed, auto lanes) {
     using T = std::remove_pointer_t<decltype(typed)>;
     constexpr int kLanes = decltype(lanes)::value;
-    launch(kind == RowLoss::kCrossEntropy ? cross_entropy_kernel<T, kLanes> : logit_mse_kernel<T, kLanes>,
+    launch(kind == RowLossKind::kCrossEntropy ? cross_entropy_kernel<T, kLanes> : logit_mse_kernel<T, kLanes>,
            {static_cast<unsigned int>(losses.rows), kLanes}, stream, losses);
   });
 }

@@ -33,8 +33,8 @@ struct Pair {
     for (int k = 0; k < kRowTerms; ++k)
       if (on_labels(k)) labels(k).template draw<kLanes>();
   }
-  __device__ RowLoss kind(int k) const { return a.terms[k].kind; }
-  __device__ bool on_labels(int k) const { return kind(k) == RowLoss::kLabels; }
+  __device__ RowLossKind kind(int k) const { return a.terms[k].kind; }
+  __device__ bool on_labels(int k) const { return kind(k) == RowLossKind::kLabels; }
   __device__ Labels labels(int k) const {
     const int64_t before = k > 0 && on_labels(0) ? Labels::words(row.common) : 0;
     return Labels::of_row(a.terms[k].sparse, row.common, dynamic_shared<unsigned int>() + before);
@@ -50,7 +50,7 @@ struct Pair {
   __device__ void find_softmaxes() {
     const float cold[] = {kLog2E / a.terms[0].temperature, kLog2E / a.terms[1].temperature};
     const bool apart = row.labelled && (a.terms[0].temperature != 1.0f || row.common < row.vocabulary);
-    const bool centres = kind(0) == RowLoss::kLogitMse || kind(1) == RowLoss::kLogitMse;
+    const bool centres = kind(0) == RowLossKind::kLogitMse || kind(1) == RowLossKind::kLogitMse;
     Online mine[5];
     float differences[2] = {0.0f, 0.0f};
     sweep<kLanes, false>(row.compared(), [&](auto count, int64_t i) {
@@ -82,8 +82,9 @@ struct Pair {
   __device__ void find_mixes() {
 #pragma unroll
     for (int k = 0; k < kRowTerms; ++k)
-      terms[k].mix = kind(k) == RowLoss::kAdaptiveKl ? AdaptiveKl::mix_of(0.0f, row, terms[k].p, terms[k].q)
-                                                     : a.terms[k].mix;
+      terms[k].mix = kind(k) == RowLossKind::kAdaptiveKl
+                         ? AdaptiveKl::mix_of(0.0f, row, terms[k].p, terms[k].q)
+                         : a.terms[k].mix;
   }
 
   // Adds to the loss of a term what places i, i + 1, ... do, and sets their pulls.
@@ -95,7 +96,7 @@ struct Pair {
       const unsigned int left_out = a.terms[k].sparse.rest != nullptr ? labels(k).from(i) : ~0u;
 #pragma unroll
       for (int j = 0; j < N; ++j) value += (left_out >> j & 1) == 0 ? q[j] : 0.0f, pull[j] = 0.0f;
-    } else if (kind(k) == RowLoss::kLogitMse) {
+    } else if (kind(k) == RowLossKind::kLogitMse) {
 #pragma unroll
       for (int j = 0; j < N; ++j) pull[j] = centred(z[j], t[j], mean), value += pull[j] * pull[j];
     } else {
@@ -156,11 +157,11 @@ struct Pair {
       term.tail = balanced.tail, term.pulls = balanced.tail - balanced.mass;
       return square * balanced.loss + 0.0f * term.q.log2_total;
     }
-    if (kind(k) == RowLoss::kLogitMse) {
+    if (kind(k) == RowLossKind::kLogitMse) {
       term.factor = of.weight * 2.0f * share;
       return value * share;
     }
-    term.pulls = kind(k) == RowLoss::kForwardKl ? ForwardKl::kPulls : pulls;
+    term.pulls = kind(k) == RowLossKind::kForwardKl ? ForwardKl::kPulls : pulls;
     return square * value + 0.0f * (term.p.log2_total + term.q.log2_total);
   }
 
@@ -238,8 +239,9 @@ void row_pairs(Element element, const RowLosses& losses, Stream stream) {
   size_t maps = 0;
   for (int k = 0; k < kRowTerms; ++k) {
     // It has no temperature: with the other's there is one less to find.
-    if (pair.terms[k].kind == RowLoss::kLogitMse) pair.terms[k].temperature = losses.terms[1 - k].temperature;
-    if (pair.terms[k].kind == RowLoss::kLabels)
+    if (pair.terms[k].kind == RowLossKind::kLogitMse)
+      pair.terms[k].temperature = losses.terms[1 - k].temperature;
+    if (pair.terms[k].kind == RowLossKind::kLabels)
       maps += static_cast<size_t>(Labels::words(losses.common)) * sizeof(unsigned int);
   }
   with_row_kernel(element, losses.vocabulary, [&](auto* typed, auto lanes) {

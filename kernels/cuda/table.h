@@ -42,7 +42,7 @@ struct RopeHeads {
 
 // --- row_losses.cu, divergences.cu, sparse_losses.cu, row_pairs.cu
 
-enum class RowLoss {
+enum class RowLossKind {
   kCrossEntropy,
   kForwardKl,
   kReverseKl,
@@ -65,7 +65,7 @@ struct SparseRows {
 
 // One loss but cross-entropy.
 struct RowTerm {
-  RowLoss kind = RowLoss::kForwardKl;
+  RowLossKind kind = RowLossKind::kForwardKl;
   float weight = 1.0f, temperature = 1.0f, mix = 0.0f;
   SparseRows sparse = {};    // of kLabels
   float* loss_of = nullptr;  // [rows] unweighted

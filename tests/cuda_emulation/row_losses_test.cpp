@@ -9,20 +9,20 @@ namespace {
 
 using kernels::cuda::Ops;
 
-const RowTerms kLosses = {{RowLoss::kForwardKl},
-                          {RowLoss::kReverseKl},
-                          {.kind = RowLoss::kJsd, .mix = 0.3},
-                          {.kind = RowLoss::kSkewForwardKl, .mix = 0.1},
-                          {.kind = RowLoss::kSkewReverseKl, .mix = 0.1},
-                          {RowLoss::kTotalVariation},
-                          {RowLoss::kAdaptiveKl},
-                          {RowLoss::kLogitMse}};
+const RowTerms kLosses = {{RowLossKind::kForwardKl},
+                          {RowLossKind::kReverseKl},
+                          {.kind = RowLossKind::kJsd, .mix = 0.3},
+                          {.kind = RowLossKind::kSkewForwardKl, .mix = 0.1},
+                          {.kind = RowLossKind::kSkewReverseKl, .mix = 0.1},
+                          {RowLossKind::kTotalVariation},
+                          {RowLossKind::kAdaptiveKl},
+                          {RowLossKind::kLogitMse}};
 RowLossTerm with(RowLossTerm loss, double weight, double temperature = 1.0) {
   loss.weight = weight;
-  if (loss.kind != RowLoss::kLogitMse) loss.temperature = temperature;
+  if (loss.kind != RowLossKind::kLogitMse) loss.temperature = temperature;
   return loss;
 }
-RowLossTerm cross_entropy(double weight) { return {RowLoss::kCrossEntropy, weight}; }
+RowLossTerm cross_entropy(double weight) { return {RowLossKind::kCrossEntropy, weight}; }
 
 struct Rows {
   int64_t count, vocabulary, common;

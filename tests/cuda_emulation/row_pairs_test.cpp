@@ -12,17 +12,18 @@ constexpr int64_t kRows = 3;
 // Every loss on rows whose `common` columns are compared, labels with a rest and without one, as parts of a pair.
 RowTerms all_losses(int64_t common, uint64_t seed) {
   RowTerms all;
-  for (int kind = static_cast<int>(RowLoss::kForwardKl); kind < static_cast<int>(RowLoss::kLabels); ++kind)
-    all.push_back({.kind = static_cast<RowLoss>(kind), .mix = 0.3});
+  for (int kind = static_cast<int>(RowLossKind::kForwardKl); kind < static_cast<int>(RowLossKind::kLabels);
+       ++kind)
+    all.push_back({.kind = static_cast<RowLossKind>(kind), .mix = 0.3});
   for (const bool rest : {false, true})
-    all.push_back({.kind = RowLoss::kLabels, .sparse = sparse_signal(kRows, common, 9, rest, seed)});
+    all.push_back({.kind = RowLossKind::kLabels, .sparse = sparse_signal(kRows, common, 9, rest, seed)});
   return all;
 }
 
 RowTerms pair_of(RowLossTerm one, RowLossTerm other, double temperature_of_other) {
   one.weight = 0.75, other.weight = -0.5;
-  if (one.kind != RowLoss::kLogitMse) one.temperature = 2.0;
-  if (other.kind != RowLoss::kLogitMse) other.temperature = temperature_of_other;
+  if (one.kind != RowLossKind::kLogitMse) one.temperature = 2.0;
+  if (other.kind != RowLossKind::kLogitMse) other.temperature = temperature_of_other;
   return {one, other};
 }
 
@@ -32,7 +33,7 @@ void expect_pair(const LogitProblem& problem, const RowLossTerm& one, const RowL
   for (const bool two : {false, true}) {
     RowTerms terms = pair_of(one, other, two ? 1.0 : 2.0);
     if (two == beside_two_temperatures)
-      terms.insert(terms.begin() + (two ? 0 : 1), {RowLoss::kCrossEntropy, 0.25});
+      terms.insert(terms.begin() + (two ? 0 : 1), {RowLossKind::kCrossEntropy, 0.25});
     expect_rows(problem, terms, dtype);
   }
 }
@@ -66,7 +67,7 @@ TEST(CudaRowPairs, MatchFp64OnLongAndShortRows) {
     for (size_t i = 0; i < all.size(); ++i)
       for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
         RowTerms terms = pair_of(all[i], all[(i + 3) % all.size()], 1.0);
-        terms.push_back({RowLoss::kCrossEntropy, 0.25});
+        terms.push_back({RowLossKind::kCrossEntropy, 0.25});
         expect_rows(problem, terms, dtype);
       }
   }
@@ -104,7 +105,7 @@ TEST(CudaRowPairs, TakeAsMuchSharedMemoryAsTheyNeed) {
   constexpr int64_t kColumns = 390000;
   expect_rows(
       logit_problem(1, kColumns, kColumns),
-      {{RowLoss::kForwardKl}, {.kind = RowLoss::kLabels, .sparse = sparse_signal(1, kColumns, 8, false)}},
+      {{RowLossKind::kForwardKl}, {.kind = RowLossKind::kLabels, .sparse = sparse_signal(1, kColumns, 8, false)}},
       at::kBFloat16);
 }
 
@@ -114,7 +115,7 @@ TEST(CudaRowPairs, HaveValuesWithoutAWeight) {
   const RowTerms all = all_losses(64, 3);
   for (size_t i = 0; i < all.size(); ++i) {
     RowTerms terms = pair_of(all[i], all[(i + 1) % all.size()], 1.0);
-    terms.push_back({RowLoss::kCrossEntropy, 0.0});
+    terms.push_back({RowLossKind::kCrossEntropy, 0.0});
     terms[0].weight = 0.0;
     expect_rows(problem, terms, at::kFloat);
     terms[1].weight = 0.0;
@@ -150,10 +151,10 @@ TEST(CudaRowPairs, ShareIdsOfLabels) {
     for (const bool rest : {false, true})
       for (const int64_t k : {2, 20, 32}) {  // of 33: the two must meet
         const RowTerms terms =
-            pair_of({.kind = RowLoss::kLabels, .sparse = sparse_signal(kRows, 33, 20, rest, 3)},
-                    {.kind = RowLoss::kLabels, .sparse = sparse_signal(kRows, 33, k, true, 4)}, 1.0);
+            pair_of({.kind = RowLossKind::kLabels, .sparse = sparse_signal(kRows, 33, 20, rest, 3)},
+                    {.kind = RowLossKind::kLabels, .sparse = sparse_signal(kRows, 33, k, true, 4)}, 1.0);
         expect_rows(problem, terms, dtype);
-        expect_rows(problem, {terms[0], {RowLoss::kCrossEntropy, 0.25}, terms[1]}, dtype);
+        expect_rows(problem, {terms[0], {RowLossKind::kCrossEntropy, 0.25}, terms[1]}, dtype);
       }
 }
 

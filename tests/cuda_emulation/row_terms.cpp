@@ -20,7 +20,7 @@ using kernels::cuda::SparseSignal;
 
 namespace {
 
-const char* name_of(RowLoss kind) {
+const char* name_of(RowLossKind kind) {
   constexpr const char* kNames[] = {"cross_entropy",   "forward_kl",      "reverse_kl",      "jsd",
                                     "skew_forward_kl", "skew_reverse_kl", "total_variation", "adaptive_kl",
                                     "logit_mse",       "labels"};
@@ -33,25 +33,25 @@ kernels::RowLoss plain_of(const RowLossTerm& term, at::ScalarType dtype) {
     return kernels::divergence_rows(kind, term.temperature, term.mix);
   };
   switch (term.kind) {
-    case RowLoss::kCrossEntropy:
+    case RowLossKind::kCrossEntropy:
       return kernels::cross_entropy_rows();
-    case RowLoss::kForwardKl:
+    case RowLossKind::kForwardKl:
       return kernels::forward_kl_rows(term.temperature);
-    case RowLoss::kReverseKl:
+    case RowLossKind::kReverseKl:
       return divergence(Divergence::kReverseKl);
-    case RowLoss::kJsd:
+    case RowLossKind::kJsd:
       return divergence(Divergence::kJsd);
-    case RowLoss::kSkewForwardKl:
+    case RowLossKind::kSkewForwardKl:
       return divergence(Divergence::kSkewForwardKl);
-    case RowLoss::kSkewReverseKl:
+    case RowLossKind::kSkewReverseKl:
       return divergence(Divergence::kSkewReverseKl);
-    case RowLoss::kTotalVariation:
+    case RowLossKind::kTotalVariation:
       return divergence(Divergence::kTotalVariation);
-    case RowLoss::kAdaptiveKl:
+    case RowLossKind::kAdaptiveKl:
       return divergence(Divergence::kAdaptiveKl);
-    case RowLoss::kLogitMse:
+    case RowLossKind::kLogitMse:
       return kernels::logit_mse_rows();
-    case RowLoss::kLabels:
+    case RowLossKind::kLabels:
       break;
   }
   const SparseSignal& sparse = term.sparse;
@@ -123,7 +123,7 @@ void expect_rows(const LogitProblem& problem, const RowTerms& terms, at::ScalarT
   const LogitProblem kept{of_valid(problem.student_NV), of_valid(problem.teacher_NU), of_valid(labels)};
   RowTerms of_kept = terms;
   const bool two = std::count_if(terms.begin(), terms.end(), [](const RowLossTerm& term) {
-                     return term.kind != RowLoss::kCrossEntropy;
+                     return term.kind != RowLossKind::kCrossEntropy;
                    }) > 1;
   double largest = 1.0;
   for (RowLossTerm& term : of_kept) {

@@ -9,7 +9,7 @@
 
 namespace retort::testing {
 
-using kernels::cuda::RowLoss;
+using kernels::cuda::RowLossKind;
 using kernels::cuda::RowLossTerm;
 using RowTerms = std::vector<RowLossTerm>;
 

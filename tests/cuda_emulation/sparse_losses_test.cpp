@@ -6,7 +6,7 @@ namespace retort::testing {
 namespace {
 
 RowLossTerm labels(const kernels::cuda::SparseSignal& sparse, double weight = 1.0, double temperature = 1.0) {
-  return {.kind = RowLoss::kLabels, .weight = weight, .temperature = temperature, .sparse = sparse};
+  return {.kind = RowLossKind::kLabels, .weight = weight, .temperature = temperature, .sparse = sparse};
 }
 
 TEST(CudaSparseLosses, MatchFp64) {
@@ -20,7 +20,7 @@ TEST(CudaSparseLosses, MatchFp64) {
         const LogitProblem problem = logit_problem(s.rows, s.vocabulary, s.common);
         const RowLossTerm loss = labels(sparse_signal(s.rows, s.common, s.k, rest), 0.75, rest ? 1.0 : 2.0);
         expect_rows(problem, {loss}, dtype);
-        expect_rows(problem, {loss, {RowLoss::kCrossEntropy, 0.25}}, dtype);
+        expect_rows(problem, {loss, {RowLossKind::kCrossEntropy, 0.25}}, dtype);
       }
 }
 
@@ -30,7 +30,7 @@ TEST(CudaSparseLosses, JoinTheSameIdTwice) {
   sparse.ids_CK.select(1, 3).copy_(sparse.ids_CK.select(1, 1));
   sparse.ids_CK.select(1, 4).copy_(sparse.ids_CK.select(1, 1));
   expect_rows(logit_problem(4, 100, 100), {labels(sparse)}, at::kFloat);
-  expect_rows(logit_problem(4, 100, 100), {{RowLoss::kForwardKl}, labels(sparse, 0.5, 2.0)}, at::kFloat);
+  expect_rows(logit_problem(4, 100, 100), {{RowLossKind::kForwardKl}, labels(sparse, 0.5, 2.0)}, at::kFloat);
 }
 
 // A student that has left nothing for the rest: no gradient from it, and a finite value.
@@ -40,7 +40,7 @@ TEST(CudaSparseLosses, EndWhereNothingIsLeftOutside) {
   for (int64_t row = 0; row < 2; ++row)
     problem.student_NV[row].index_fill_(0, sparse.ids_CK[row].slice(0, 0, 2), 60.0);
   expect_rows(problem, {labels(sparse)}, at::kFloat);
-  expect_rows(problem, {labels(sparse), {RowLoss::kTotalVariation}}, at::kFloat);
+  expect_rows(problem, {labels(sparse), {RowLossKind::kTotalVariation}}, at::kFloat);
 }
 
 // What the CPU refuses has no number here, and nothing else is touched: neither the map nor another row, nor the gradient of
@@ -54,7 +54,7 @@ TEST(CudaSparseLosses, AnIdOutsideOfTheColumnsIsNoLabel) {
                                   none = sparse_signal(4, kColumns, 6, rest);
       wrong.ids_CK[2][3] = id;
       none.ids_CK[2][3] = 0, none.weights_CK[2][3] = 0.0;
-      for (const RowTerms& beside : {RowTerms{}, RowTerms{{RowLoss::kForwardKl}}}) {
+      for (const RowTerms& beside : {RowTerms{}, RowTerms{{RowLossKind::kForwardKl}}}) {
         const auto losses = [&](const kernels::cuda::SparseSignal& sparse) -> KernelRun {
           return [&, sparse](const kernels::cuda::Ops& ops, const at::Device& device) -> Tensors {
             RowTerms terms = beside;
