@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <memory>
 
@@ -39,6 +40,12 @@ class Driver {
   void* library_;
 };
 
+std::string uuid_of(const Driver& driver, int device) {
+  unsigned char bytes[16] = {};
+  if (!driver.call("cuDeviceGetUuid_v2", static_cast<void*>(bytes), device).empty()) return "";
+  return fmt::format("{:02x}", fmt::join(bytes, ""));
+}
+
 Gpu read_gpu(const Driver& driver, int number) {
   Gpu out;
   int device = 0;
@@ -47,6 +54,7 @@ Gpu read_gpu(const Driver& driver, int number) {
   if (!driver.call("cuDeviceGet", &device, number).empty()) return out;
   if (driver.call("cuDeviceGetName", name, static_cast<int>(sizeof name) - 1, device).empty())
     out.name = name;
+  out.uuid = uuid_of(driver, device);
   if (driver.call("cuDeviceTotalMem_v2", &memory, device).empty()) out.memory = memory;
   driver.call("cuDeviceGetAttribute", &out.major, kMajor, device);
   driver.call("cuDeviceGetAttribute", &out.minor, kMinor, device);

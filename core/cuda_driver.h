@@ -10,6 +10,7 @@ namespace retort {
 
 struct Gpu {
   std::string name;  // "NVIDIA H100 80GB HBM3"
+  std::string uuid = {};  // 32 hexadecimal digits, the same in every process; "" where the driver gives none
   uint64_t memory = 0;
   int major = 0, minor = 0;  // compute capability: 9.0
   int multiprocessors = 0;

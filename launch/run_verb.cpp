@@ -54,8 +54,12 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);
   log.info("{}; {}", started.sentence, options.tuning.summary());
-  const recipes::ChosenDevice chosen = recipes::choose_device(
-      recipe.run.device, recipes::most_ranks(recipe, started.local.size), started.local.rank);
+  recipes::ChosenDevice chosen;
+  comm::together(comm, [&] {
+    chosen = recipes::choose_device(recipe.run.device, recipes::most_ranks(recipe, started.local.size),
+                                    started.local);
+  });
+  chosen = recipes::agree_on_device(recipe.run.device, std::move(chosen), comm);
   options.device = chosen.device;
   options.profile = arguments.profile;
   log.info("{}", chosen.sentence);

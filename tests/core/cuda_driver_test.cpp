@@ -26,6 +26,8 @@ TEST(CudaDriver, TellsOfEveryGpu) {
   ASSERT_EQ(driver.gpus.size(), 2u);
   EXPECT_EQ(driver.gpus[1].name, "NVIDIA Second");
   EXPECT_EQ(driver.gpus[1].memory, uint64_t{141} << 30);
+  EXPECT_EQ(driver.gpus[0].uuid, "000102030405060708090a0b0c0d0e0f");
+  EXPECT_EQ(driver.gpus[1].uuid.substr(0, 4), "1011");
   EXPECT_EQ(driver.gpus[0].major, 9);
   EXPECT_EQ(driver.gpus[0].minor, 1);
   EXPECT_EQ(driver.gpus[0].multiprocessors, 132);

@@ -1,6 +1,7 @@
 #include "launch/verbs.h"
 
 #include <gmock/gmock.h>
+#include <link.h>
 
 #include <fstream>
 
@@ -25,7 +26,26 @@ std::string output_of(ExitCode (*verb)(const Arguments&), const Arguments& argum
   return ::testing::internal::GetCapturedStdout();
 }
 
+// The libraries of a process that has run nothing yet.
+const std::vector<std::string> kLoadedAtStart = [] {
+  std::vector<std::string> names;
+  const auto add = [](dl_phdr_info* library, size_t, void* out) {
+    static_cast<std::vector<std::string>*>(out)->emplace_back(library->dlpi_name);
+    return 0;
+  };
+  ::dl_iterate_phdr(add, &names);
+  return names;
+}();
+
 }  // namespace
+
+// What wants a GPU, NCCL or MPI is opened on demand.
+TEST(Verbs, AreLinkedWithNothingThatNeedsADeviceOrALauncher) {
+  EXPECT_THAT(kLoadedAtStart, ::testing::Contains(HasSubstr("libtorch_cpu")));
+  for (const char* library :
+       {"libtorch_cuda", "libc10_cuda", "libretort_", "libnccl", "libmpi", "libcuda.so"})
+    EXPECT_THAT(kLoadedAtStart, ::testing::Not(::testing::Contains(HasSubstr(library))));
+}
 
 TEST(Verbs, RecipeListsShowsAndExplains) {
   EXPECT_THAT(output_of(recipe_verb, {"list", ""}), HasSubstr("quickstart\n"));
