@@ -56,6 +56,14 @@ void check_bf16(const at::Tensor& t) {
         "[product] all must be bf16 on the CPU, got {}", c10::toString(t.scalar_type()));
 }
 
+void check_sum(const at::Tensor& sum_VD, const at::Tensor& a_CV, const at::Tensor& b_CD) {
+  check_shape("product", "b_CD", b_CD, {a_CV.size(0), -1});
+  check_shape("product", "sum_VD", sum_VD, {a_CV.size(1), b_CD.size(1)});
+  for (const at::Tensor& t : {a_CV, b_CD}) check_bf16(t);
+  check(sum_VD.scalar_type() == at::kFloat && sum_VD.is_contiguous(),
+        "[product] sum_VD must be f32 and dense");
+}
+
 // loop(shape, a, b, place in out, scratch) for each block of a b, on all threads.
 template <class Loop>
 void for_blocks(const at::Tensor& a_MK, const at::Tensor& b_KN, int64_t out_row, Loop loop) {
@@ -84,32 +92,72 @@ at::Tensor product_in_f32(const at::Tensor& a_MK, const at::Tensor& b_KN) {
   return out_MN;
 }
 
-// Keeps what the wanted gradients need.
-struct LinearInF32 : torch::autograd::Function<LinearInF32> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& w_OI,
-                            const std::optional<at::Tensor>& bias_O) {
-    context->save_for_backward(
-        {w_OI.requires_grad() ? x : at::Tensor(), x.requires_grad() ? w_OI : at::Tensor()});
-    context->saved_data["learns_bias"] = bias_O && bias_O->requires_grad();
-    std::vector<int64_t> shape = x.sizes().vec();
-    shape.back() = w_OI.size(0);
-    at::Tensor y = at::empty(shape, x.options().requires_grad(false)), y_NO = y.view({-1, w_OI.size(0)});
-    products::in_f32_out(y_NO, flat(x), w_OI.t(), bias_O.value_or(at::Tensor()));
-    return y;
+at::Tensor multiply(const at::Tensor& a_MK, const at::Tensor& b_KN, bool wide) {
+  return wide ? product_in_f32(a_MK, b_KN) : at::mm(a_MK, b_KN);
+}
+
+// x W^T + b.
+at::Tensor linear_values(const at::Tensor& x, const at::Tensor& w_OI, const at::Tensor& bias_O, bool wide) {
+  if (!wide) return at::linear(x, w_OI, bias_O);
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = w_OI.size(0);
+  at::Tensor y = at::empty(shape, x.options()), y_NO = y.view({-1, w_OI.size(0)});
+  products::in_f32_out(y_NO, flat(x), w_OI.t(), bias_O);
+  return y;
+}
+
+std::vector<at::Tensor> all_values(const at::Tensor& x, at::TensorList weights_OI, at::TensorList biases_O,
+                                   bool wide) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> out;
+  for (size_t i = 0; i < weights_OI.size(); ++i)
+    out.push_back(linear_values(x, weights_OI[i], biases_O.empty() ? at::Tensor() : biases_O[i], wide));
+  return out;
+}
+
+bool learns(at::TensorList tensors) {
+  return std::any_of(tensors.begin(), tensors.end(), [](const at::Tensor& t) { return t.requires_grad(); });
+}
+
+// Keeps what the wanted gradients need: x for the weights', the weights for that of x.
+struct Linears : torch::autograd::Function<Linears> {
+  static variable_list forward(AutogradContext* context, const at::Tensor& x, at::TensorList weights_OI,
+                               at::TensorList biases_O, bool wide) {
+    variable_list saved{learns(weights_OI) ? x : at::Tensor()};
+    if (x.requires_grad()) saved.insert(saved.end(), weights_OI.begin(), weights_OI.end());
+    context->save_for_backward(std::move(saved));
+    context->set_materialize_grads(false);
+    context->saved_data["shape"] = x.sizes().vec();
+    context->saved_data["biases"] = !biases_O.empty();
+    context->saved_data["wide"] = wide;
+    return all_values(x, weights_OI, biases_O, wide);
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const at::Tensor &x = saved[0], &w_OI = saved[1], &dy = gradients[0], dy_NO = flat(dy);
-    at::Tensor dx, dw_OI, dbias_O;
-    if (w_OI.defined()) {
-      std::vector<int64_t> shape = dy.sizes().vec();
-      shape.back() = w_OI.size(1);
-      dx = product_in_f32(dy_NO, w_OI).view(shape);
+    const bool biases = context->saved_data["biases"].toBool(), wide = context->saved_data["wide"].toBool();
+    const size_t n = gradients.size();
+    variable_list out(1 + n + (biases ? n : 0) + 1);
+    for (size_t i = 0; i < n; ++i) {
+      if (!gradients[i].defined()) continue;
+      const at::Tensor dy_NO = flat(gradients[i]);
+      if (saved.size() > 1) add_rows(out[0], dy_NO, saved[1 + i], wide);
+      if (context->needs_input_grad(1 + i)) out[1 + i] = multiply(dy_NO.t(), flat(saved[0]), wide);
+      if (biases && context->needs_input_grad(1 + n + i)) out[1 + n + i] = dy_NO.sum(0);
     }
-    if (x.defined()) dw_OI = product_in_f32(dy_NO.t(), flat(x));
-    if (context->saved_data["learns_bias"].toBool()) dbias_O = dy_NO.sum(0);
-    return {dx, dw_OI, dbias_O};
+    if (out[0].defined()) out[0] = out[0].view(context->saved_data["shape"].toIntVector());
+    return out;
+  }
+
+ private:
+  // sum_NI += dy_NO w_OI; undefined: 0. In f32 units it is rounded as two tensors are that are added.
+  static void add_rows(at::Tensor& sum_NI, const at::Tensor& dy_NO, const at::Tensor& w_OI, bool wide) {
+    if (!sum_NI.defined())
+      sum_NI = multiply(dy_NO, w_OI, wide);
+    else if (wide)
+      sum_NI.add_(product_in_f32(dy_NO, w_OI));
+    else
+      sum_NI.addmm_(dy_NO, w_OI);
   }
 };
 
@@ -119,6 +167,10 @@ struct LinearInF32 : torch::autograd::Function<LinearInF32> {
 // meant to do them, and a virtual machine may hide it.
 bool multiplies_bf16_in_f32(const CpuFeatures& cpu) {
   return !cpu.amx_bf16 && (!cpu.avx512_bf16 || (cpu.intel && cpu.avx512_fp16));
+}
+
+bool prefers_bf16(const CpuFeatures& cpu) {
+  return (cpu.avx512_bf16 || cpu.amx_bf16) && !multiplies_bf16_in_f32(cpu);
 }
 
 namespace products {
@@ -143,13 +195,8 @@ void in_f32_out(at::Tensor& out_MN, const at::Tensor& a_MK, const at::Tensor& b_
 }
 
 void add_in_f32(at::Tensor& sum_VD, const at::Tensor& a_CV, const at::Tensor& b_CD) {
-  const int64_t C = a_CV.size(0);
-  check_shape("product", "b_CD", b_CD, {C, -1});
-  check_shape("product", "sum_VD", sum_VD, {a_CV.size(1), b_CD.size(1)});
-  for (const at::Tensor& t : {a_CV, b_CD}) check_bf16(t);
-  check(sum_VD.scalar_type() == at::kFloat && sum_VD.is_contiguous(),
-        "[product] sum_VD must be f32 and dense");
-  if (C == 0) return;
+  check_sum(sum_VD, a_CV, b_CD);
+  if (a_CV.size(0) == 0) return;
   auto* const sum = cpu::write<float>(sum_VD);
   for_blocks(dense(a_CV).t(), dense(b_CD), sum_VD.stride(0),
              [&](const auto& s, auto* a, auto* b, int64_t i, int64_t j, float* scratch) {
@@ -157,12 +204,18 @@ void add_in_f32(at::Tensor& sum_VD, const at::Tensor& a_CV, const at::Tensor& b_
              });
 }
 
-at::Tensor linear_in_f32(const at::Tensor& x, const at::Tensor& w_OI, const at::Tensor& bias_O) {
-  check_shape("linear", "w_OI", w_OI, {-1, x.size(-1)});
-  return LinearInF32::apply(x, w_OI, bias_O.defined() ? std::optional(bias_O) : std::nullopt);
+std::vector<at::Tensor> linears(const at::Tensor& x, at::TensorList weights_OI, at::TensorList biases_O,
+                                bool wide) {
+  for (const at::Tensor& w_OI : weights_OI) check_shape("linear", "w_OI", w_OI, {-1, x.size(-1)});
+  check(biases_O.empty() || biases_O.size() == weights_OI.size(),
+        "[linear] each of {} weights must have a bias, or none, got {}", weights_OI.size(), biases_O.size());
+  const bool records =
+      at::GradMode::is_enabled() && (x.requires_grad() || learns(weights_OI) || learns(biases_O));
+  return records ? Linears::apply(x, weights_OI, biases_O, wide) : all_values(x, weights_OI, biases_O, wide);
 }
 
 bool add_by_mkl(const at::Tensor& sum_VD, const at::Tensor& a_CV, const at::Tensor& b_CD) {
+  check_sum(sum_VD, a_CV, b_CD);
   if (cblas_gemm_bf16bf16f32 == nullptr) return false;
   constexpr int kRowMajor = 101, kAsItIs = 111, kTransposed = 112;
   const at::Tensor a = a_CV.contiguous(), b = b_CD.contiguous();
@@ -208,8 +261,13 @@ void add_product(at::Tensor& sum_VD, const at::Tensor& a_CV, const at::Tensor& b
   }
 }
 
+std::vector<at::Tensor> linear_products(const at::Tensor& x, at::TensorList weights_OI,
+                                        at::TensorList biases_O) {
+  return products::linears(x, weights_OI, biases_O, in_f32(x));
+}
+
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& w_OI, const at::Tensor& bias_O) {
-  return in_f32(x) ? products::linear_in_f32(x, w_OI, bias_O) : at::linear(x, w_OI, bias_O);
+  return linear_products(x, w_OI, bias_O.defined() ? at::TensorList(bias_O) : at::TensorList()).front();
 }
 
 }  // namespace retort::kernels

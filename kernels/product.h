@@ -6,12 +6,16 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 #include "core/cpu.h"
 
 namespace retort::kernels {
 
 // Whether bf16 products go to the f32 units: the processor decides, never a stopwatch.
 bool multiplies_bf16_in_f32(const CpuFeatures& cpu);
+// Whether bf16 products are the faster ones, which `precision: auto` then takes.
+bool prefers_bf16(const CpuFeatures& cpu);
 
 // out_MN = a_MK b_KN, of one dtype; no gradients. out's rows are dense.
 void product_out(at::Tensor& out_MN, const at::Tensor& a_MK, const at::Tensor& b_KN);
@@ -24,12 +28,18 @@ void add_product(at::Tensor& sum_VD, const at::Tensor& a_CV, const at::Tensor& b
 // x W^T + b as at::linear has it, with gradients; bias_O may be undefined.
 at::Tensor linear_product(const at::Tensor& x, const at::Tensor& w_OI, const at::Tensor& bias_O);
 
+// Of several weights, each with a bias or none of them: one node, which adds each product's part of the gradient of x
+// where the sum lies.
+std::vector<at::Tensor> linear_products(const at::Tensor& x, at::TensorList weights_OI,
+                                        at::TensorList biases_O = {});
+
 // The ways that a processor may choose, of bf16 on the CPU. MKL's serves where there is AMX, and is false where the
 // library has none.
 namespace products {
 void in_f32_out(at::Tensor& out_MN, const at::Tensor& a_MK, const at::Tensor& b_KN,
                 const at::Tensor& bias_N = {});
-at::Tensor linear_in_f32(const at::Tensor& x, const at::Tensor& w_OI, const at::Tensor& bias_O);
+std::vector<at::Tensor> linears(const at::Tensor& x, at::TensorList weights_OI, at::TensorList biases_O,
+                                bool in_f32);
 void add_in_f32(at::Tensor& sum_VD, const at::Tensor& a_CV, const at::Tensor& b_CD);
 bool add_by_mkl(const at::Tensor& sum_VD, const at::Tensor& a_CV, const at::Tensor& b_CD);
 }  // namespace products

@@ -125,10 +125,12 @@ const kernels::RopeTables& Layers::rope_tables(int64_t n, const LayerCall& call)
 at::Tensor Layers::attention(int64_t n, const at::Tensor& normed_BTD, const LayerCall& call) const {
   const Layer& layer = layers_[static_cast<size_t>(n)];
   const int64_t B = normed_BTD.size(0), T = normed_BTD.size(1), K = spec_.head_dim;
-  const at::Tensor h_BTD = normed_BTD.to(layer.q.dtype());  // one cast for three products
-  at::Tensor q_BTHK = layer.q(h_BTD).view({B, T, spec_.heads, K});
-  at::Tensor k_BSGK = layer.k(h_BTD).view({B, T, spec_.kv_heads, K});
-  at::Tensor v_BSGK = layer.v(h_BTD).view({B, T, spec_.kv_heads, K});
+  // One cast for three products.
+  const std::vector<at::Tensor> qkv =
+      apply_all(normed_BTD.to(layer.q.dtype()), {&layer.q, &layer.k, &layer.v});
+  at::Tensor q_BTHK = qkv[0].view({B, T, spec_.heads, K});
+  at::Tensor k_BSGK = qkv[1].view({B, T, spec_.kv_heads, K});
+  at::Tensor v_BSGK = qkv[2].view({B, T, spec_.kv_heads, K});
   if (spec_.qk_norm) q_BTHK = layer.q_norm(q_BTHK), k_BSGK = layer.k_norm(k_BSGK);
   if (LayerTap* tap = call.tap(n)) {
     tap->q_BTHK = q_BTHK, tap->k_BTGK = k_BSGK, tap->v_BTGK = v_BSGK;
@@ -151,10 +153,10 @@ at::Tensor Layers::feed_forward(const Layer& layer, const at::Tensor& normed_BTD
   const at::Tensor h_BTD = normed_BTD.to(layer.up.dtype());
   const auto activated = [&] {
     if (spec_.ffn == FfnKind::kGelu) return kernels::gelu_tanh(layer.up(h_BTD));
-    const at::Tensor gate_BTF = layer.gate(h_BTD), up_BTF = layer.up(h_BTD);
-    if (spec_.ffn == FfnKind::kRelu2glu) return kernels::relu2glu(gate_BTF, up_BTF);
-    return spec_.ffn == FfnKind::kSwiglu ? kernels::swiglu(gate_BTF, up_BTF)
-                                         : kernels::geglu(gate_BTF, up_BTF);
+    const std::vector<at::Tensor> both = apply_all(h_BTD, {&layer.gate, &layer.up});
+    if (spec_.ffn == FfnKind::kRelu2glu) return kernels::relu2glu(both[0], both[1]);
+    return spec_.ffn == FfnKind::kSwiglu ? kernels::swiglu(both[0], both[1])
+                                         : kernels::geglu(both[0], both[1]);
   };
   at::Tensor a_BTF = activated();
   if (spec_.sub_norms) a_BTF = layer.ffn_sub_norm(a_BTF);

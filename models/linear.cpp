@@ -1,6 +1,9 @@
 #include "models/linear.h"
 
+#include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
 
 #include "kernels/embedding.h"
 #include "kernels/product.h"
@@ -93,6 +96,27 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
     if (bias) sum = sum + bias->working;
   }
   return sum.to(dtype());
+}
+
+bool Linear::plain() const {
+  return !weight->observer && !weight->input_map && !weight->codes && (!adapter || !*adapter);
+}
+
+std::vector<at::Tensor> apply_all(const at::Tensor& x, std::initializer_list<const Linear*> linears) {
+  const Linear& first = **linears.begin();
+  const bool joined = std::all_of(linears.begin(), linears.end(), [&](const Linear* one) {
+    return one->plain() && one->dtype() == first.dtype() && !one->bias == !first.bias;
+  });
+  std::vector<at::Tensor> out, weights, biases;
+  for (const Linear* one : linears) {
+    if (!joined || !at::GradMode::is_enabled()) {
+      out.push_back((*one)(x));
+      continue;
+    }
+    weights.push_back(one->weight->working);
+    if (one->bias) biases.push_back(one->bias->working.to(one->dtype()));
+  }
+  return out.empty() ? kernels::linear_products(x.to(first.dtype()), weights, biases) : out;
 }
 
 bool has_column_lengths(const Parameter& weight, std::string_view use) {

@@ -17,6 +17,9 @@
 
 #include <ATen/ATen.h>
 
+#include <initializer_list>
+#include <vector>
+
 #include "models/parameters.h"
 
 namespace retort::models {
@@ -28,10 +31,14 @@ struct Linear {
 
   at::Tensor operator()(const at::Tensor& x) const;  // [..., in] -> [..., out]
   at::ScalarType dtype() const { return weight->working.scalar_type(); }
+  bool plain() const;  // nothing but weight and bias takes part
 
  private:
   at::Tensor product(const at::Tensor& x, const at::Tensor& b) const;  // x W^T + b
 };
+
+// Each of x: one node where all are plain (kernels::linear_products).
+std::vector<at::Tensor> apply_all(const at::Tensor& x, std::initializer_list<const Linear*> linears);
 
 // The tensors of an adapter as values; m may be undefined.
 struct LowRankValues {

@@ -87,7 +87,7 @@ double attention_flops(const Attends& attends, Inputs inputs) {
 double flops_of(std::string_view name, Inputs inputs) {
   const auto* const attends = std::ranges::find(kAttends, name, &Attends::name);
   if (attends != std::end(kAttends)) return attention_flops(*attends, inputs);
-  const bool sum = name == "aten::addmm" || name == "aten::baddbmm";
+  const bool sum = name == "aten::addmm" || name == "aten::addmm_" || name == "aten::baddbmm";
   if (!sum && name != "aten::mm" && name != "aten::bmm" && name != "retort::bf16_product") return 0;
   const size_t first = sum ? 1 : 0;
   if (inputs.size() < first + 2 || !inputs[first].isTensor() || !inputs[first + 1].isTensor()) return 0;

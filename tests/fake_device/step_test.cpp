@@ -95,12 +95,13 @@ struct Operator {
 const Operator kOperators[] = {
     // ours: two norms, rope and a gate of a layer each way, and the sums of the norms' gradients; the rest is a step's
     {"launches", {13, 20}, {15, 28}},
-    // products: seven of a layer forward and their two gradients each; the head's
-    {"aten::mm.out", {4, 42}, {6, 56}},
+    // products: seven of a layer forward and their two gradients each, of which three are added where a sum lies; the head's
+    {"aten::mm.out", {4, 36}, {6, 50}},
+    {"aten::addmm.out", {0, 6}, {0, 6}},
     {"aten::mm.dtype_out", {2, 0}, {2, 0}},  // the head's gradient: of bf16 into f32
     {"aten::index_select", {2, 0}, {4, 0}},  // rows of the table
     // the residual stream and its gradients, sums over micro-batches, the mean's factor
-    {"aten::add.out", {8, 15}, {14, 17}},
+    {"aten::add.out", {8, 9}, {14, 11}},
     {"aten::mul.out", {4, 0}, {4, 4}},
     {"aten::div.out", {2, 0}, {2, 0}},
     // casts between f32 and bf16, and working copies

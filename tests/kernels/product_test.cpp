@@ -105,40 +105,93 @@ TEST(Bf16Product, TakesAnyStridesAndEmptySides) {
 
 TEST(Bf16Product, LayersDifferentiateAsLibTorchsDo) {
   const Tensors inputs{normal({2, 13, 37}, 1), normal({29, 37}, 2), normal({29}, 3)};
-  const auto ours = [](const Tensors& t) { return products::linear_in_f32(t[0], t[1], t[2]); };
+  const auto ours = [](const Tensors& t) { return products::linears(t[0], t[1], t[2], true)[0]; };
   const auto plain = [](const Tensors& t) { return at::linear(t[0], t[1], t[2]); };
   expect_as_good("linear", ours, plain, inputs, at::kBFloat16);
   expect_as_good(
-      "linear without a bias", [](const Tensors& t) { return products::linear_in_f32(t[0], t[1], {}); },
+      "linear without a bias", [](const Tensors& t) { return products::linears(t[0], t[1], {}, true)[0]; },
       [](const Tensors& t) { return at::linear(t[0], t[1]); }, {inputs[0], inputs[1]}, at::kBFloat16);
 }
 
 TEST(Bf16Product, WhatIsFrozenHasNoGradient) {
   const at::Tensor x = bf16({5, 8}, 1), w = bf16({3, 8}, 2), dy = bf16({5, 3}, 3);
   at::Tensor x_free = x.clone().requires_grad_(), w_free = w.clone().requires_grad_();
-  products::linear_in_f32(x_free, w, {}).backward(dy);
-  products::linear_in_f32(x, w_free, {}).backward(dy);
+  products::linears(x_free, w, {}, true)[0].backward(dy);
+  products::linears(x, w_free, {}, true)[0].backward(dy);
   expect_rounded(x_free.grad(), dy, w, {}, "dx");
   expect_rounded(w_free.grad(), dy.t(), x, {}, "dw");
-  EXPECT_FALSE(products::linear_in_f32(x, w, {}).requires_grad());
+  EXPECT_FALSE(products::linears(x, w, {}, true)[0].requires_grad());
+}
+
+// One node of several weights gives what each by itself does, whichever of its outputs are used and whatever learns.
+TEST(LinearProducts, AreEachAndTheirGradientsAddUp) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+    for (const bool biased : {false, true})
+      for (const int frozen : {-1, 0, 1, 3}) {  // none, x, the first weight, and all weights
+        SCOPED_TRACE(fmt::format("{} biased {} frozen {}", c10::toString(dtype), biased, frozen));
+        const auto leaf = [&](at::IntArrayRef shape, uint64_t seed, bool learns) {
+          return normal(shape, seed).to(dtype).requires_grad_(learns);
+        };
+        const at::Tensor x = leaf({2, 5, 24}, 1, frozen != 0);
+        Tensors weights, biases;
+        for (const int64_t out : {16, 8, 40}) {
+          const bool learns = frozen != 3 && !(frozen == 1 && weights.empty());
+          weights.push_back(leaf({out, 24}, static_cast<uint64_t>(out), learns));
+          if (biased) biases.push_back(leaf({out}, static_cast<uint64_t>(out) + 1, learns));
+        }
+        const auto exact = [&](const at::Tensor& t) {
+          return t.detach().to(at::kDouble).requires_grad_(t.requires_grad());
+        };
+        const at::Tensor exact_x = exact(x);
+        at::Tensor ours = at::zeros({}, at::kFloat), theirs = at::zeros({}, at::kDouble);
+        Tensors exact_weights, exact_biases;
+        const Tensors together = linear_products(x, weights, biases);
+        for (size_t i = 0; i < weights.size(); ++i) {
+          const at::Tensor alone = linear_product(x, weights[i], biased ? biases[i] : at::Tensor());
+          EXPECT_TRUE(same_bits(together[i], alone));
+          exact_weights.push_back(exact(weights[i]));
+          exact_biases.push_back(biased ? exact(biases[i]) : at::Tensor());
+          if (i == 1) continue;  // an output that nothing reads
+          const at::Tensor direction = normal(alone.sizes(), 50 + i).to(dtype);
+          ours = ours + (together[i] * direction).sum();
+          theirs = theirs + (at::linear(exact_x, exact_weights[i], exact_biases[i]) * direction).sum();
+        }
+        if (!ours.requires_grad()) continue;
+        ours.backward(), theirs.backward();
+        const double bound = dtype == at::kFloat ? 0x1p-20 : 0x1p-6;
+        const auto expect_gradient = [&](const at::Tensor& got, const at::Tensor& expected, bool read) {
+          ASSERT_EQ(got.grad().defined(), got.requires_grad() && read);
+          if (!got.grad().defined()) return;
+          EXPECT_LE(relative_error(got.grad(), expected.grad()), bound);
+        };
+        expect_gradient(x, exact_x, true);
+        for (size_t i = 0; i < weights.size(); ++i) {
+          expect_gradient(weights[i], exact_weights[i], i != 1);
+          if (biased) expect_gradient(biases[i], exact_biases[i], i != 1);
+        }
+      }
 }
 
 TEST(Bf16Product, TheProcessorChooses) {
   CpuFeatures amd;
   EXPECT_TRUE(multiplies_bf16_in_f32(amd)) << "no units";
+  EXPECT_FALSE(prefers_bf16(amd));
   amd.avx512 = amd.avx512_bf16 = amd.avx512_fp16 = true;
   EXPECT_FALSE(multiplies_bf16_in_f32(amd));
+  EXPECT_TRUE(prefers_bf16(amd));
   CpuFeatures intel = amd;
   intel.intel = true;
   EXPECT_TRUE(multiplies_bf16_in_f32(intel)) << "AMX is hidden";
+  EXPECT_FALSE(prefers_bf16(intel));
   intel.amx_bf16 = true;
   EXPECT_FALSE(multiplies_bf16_in_f32(intel));
+  EXPECT_TRUE(prefers_bf16(intel));
   intel.amx_bf16 = intel.avx512_fp16 = false;
   EXPECT_FALSE(multiplies_bf16_in_f32(intel)) << "Cooper Lake";
 
   const at::Tensor x = bf16({40, 700}, 1), w = bf16({50, 700}, 2);
   const bool here = multiplies_bf16_in_f32(cpu_features());
-  const at::Tensor ours = products::linear_in_f32(x, w, {}), given = here ? ours : at::linear(x, w);
+  const at::Tensor ours = products::linears(x, w, {}, true)[0], given = here ? ours : at::linear(x, w);
   EXPECT_TRUE(same_bits(linear_product(x, w, {}), given));
   EXPECT_TRUE(same_bits(product(x, w.t()), here ? ours : at::mm(x, w.t())));
   at::Tensor out = at::empty_like(ours);
@@ -156,7 +209,8 @@ TEST(Bf16Product, RefusesWhatDoesNotFit) {
   EXPECT_THROW(products::in_f32_out(out, a, b, bf16({4}, 3)), ShapeError);
   EXPECT_THROW(products::in_f32_out(out, a.to(at::kFloat), b), ShapeError);
   EXPECT_THROW(products::in_f32_out(turned, a, b), ShapeError);
-  EXPECT_THROW(products::linear_in_f32(a, b, {}), ShapeError);
+  EXPECT_THROW(products::linears(a, b, {}, true), ShapeError);
+  EXPECT_THROW(linear_products(a, {b.t(), b.t()}, {bf16({5}, 4)}), ShapeError);
   at::Tensor sum = at::zeros({8, 5});
   EXPECT_THROW(products::add_in_f32(sum, a, b), ShapeError);
   EXPECT_THROW(products::add_in_f32(sum, a, out.to(at::kFloat)), ShapeError);
