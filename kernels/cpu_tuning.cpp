@@ -76,6 +76,7 @@ CpuTuning tune_cpu() {
   out.fp32_library = choose_products();
   out.threads = at::get_num_threads();
   out.bf16_units = cpu.avx512_bf16 || cpu.amx_bf16;
+  out.prefers_bf16 = prefers_bf16(cpu);
   out.fp32_gflops = gflops(at::kFloat);
   out.bf16_gflops = gflops(at::kBFloat16);
   return out;

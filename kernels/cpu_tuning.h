@@ -1,5 +1,5 @@
-// Tunes LibTorch to this CPU, and measures f32 and bf16 products for about 0.2 s: for the log, and for
-// `precision: auto`. f32 products go to the faster library: the wheel's MKL keeps to AVX2 on AMD, where the
+// Tunes LibTorch to this CPU, and measures f32 and bf16 products for about 0.2 s, for the log and the share of the
+// ceiling. f32 products go to the faster library: the wheel's MKL keeps to AVX2 on AMD, where the
 // wheel's oneDNN uses AVX-512. The switch is LibTorch's own and keeps f32 accuracy on such CPUs; where oneDNN
 // would compute in bf16 (AMX) it stays off. The processor decides, never a stopwatch, so that a run gives the
 // same bits every time.
@@ -14,9 +14,7 @@ struct CpuTuning {
   int threads = 1;
   double fp32_gflops = 0, bf16_gflops = 0;  // products of 1024 x 256 x 1024, all threads
 
-  // bf16 products pay when the processor has units for them and they are measurably faster.
-  bool bf16_units = false;
-  bool prefers_bf16() const { return bf16_units && bf16_gflops > 1.2 * fp32_gflops; }
+  bool bf16_units = false, prefers_bf16 = false;  // of the processor (kernels/product.h)
   // "fp32 96 GF/s (MKL), bf16 190 GF/s, 2 threads"
   std::string summary() const;
 };

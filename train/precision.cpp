@@ -18,8 +18,8 @@ bool wants_bf16(const std::string& precision, Log& log, const std::function<kern
     log.warn("precision bf16 on a processor without bf16 units ({}): {}; precision auto would take fp32",
              cpu_features().model, cpu.summary());
   if (precision == "bf16") return true;
-  log.info("precision {}: {}", cpu.prefers_bf16() ? "bf16" : "fp32", cpu.summary());
-  return cpu.prefers_bf16();
+  log.info("precision {}: {}", cpu.prefers_bf16 ? "bf16" : "fp32", cpu.summary());
+  return cpu.prefers_bf16;
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // The precision in which working weights are held and multiplied: fp32 or bf16. Masters, optimizer state, the
 // residual stream, norms, softmax and losses are f32 either way.
 //
-// auto takes bf16 where the processor has units for it and its products are measured to be faster
-// (kernels/cpu_tuning.h); a run that continues keeps its precision. Without such units LibTorch's bf16
+// auto takes bf16 where the processor multiplies faster in it (kernels/product.h), never by a stopwatch: each start, and a
+// teacher's after a resume, gives the same. Without such units LibTorch's bf16
 // products run at a tenth of fp32, so an explicit bf16 causes a warning with both rates there. Throws
 // ConfigError for another name.
 #pragma once

@@ -14,7 +14,7 @@ void TrainOptions::describe(Section& s) {
       at_least(0.0));
   s.field("clip_norm", clip_norm, "highest global gradient norm; 0: no clipping", at_least(0.0));
   s.field("precision", precision,
-          "precision of weights in products; auto takes bf16 where it is measured to be faster",
+          "precision of weights in products; auto takes bf16 on processors and GPUs that multiply faster in it",
           one_of(precision_names()));
   s.field("init", init, "distribution of a new model's weights", one_of(models::initialiser_names()));
   s.field("init_std", init_std,

@@ -9,6 +9,7 @@
 #include "core/table.h"
 #include "data/prepare.h"
 #include "distill/objective.h"
+#include "kernels/product.h"
 #include "models/adapters.h"
 #include "models/family.h"
 #include "plan/communication.h"
@@ -31,12 +32,10 @@ namespace {
 using formats::Json;
 using plan::Policy;
 
-// As train/precision.h decides: auto takes bf16 where it is faster. Without measured rates the processor's units decide.
+// As a run decides (StageContext::precision). The ranks of a CPU are those that share it.
 bool in_bf16(const std::string& precision, const plan::Device& device) {
   if (precision != "auto") return precision == "bf16";
-  if (device.f32 > 0) return device.bf16 > 1.2 * device.f32;
-  const CpuFeatures cpu = cpu_features();
-  return cpu.avx512_bf16 || cpu.amx_bf16;
+  return !device.shared || kernels::prefers_bf16(cpu_features());
 }
 
 // Ids of the text that a stage trains on; nothing where neither shards nor their tokenizer are there yet.

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "core/cpu.h"
+#include "kernels/product.h"
 #include "tests/kernels/gradcheck.h"
 #include "tests/testing.h"
 
@@ -22,10 +24,11 @@ TEST(CpuTuning, MeasuresAndNamesWhatItChose) {
   EXPECT_EQ(tune_cpu().fp32_library, tuning.fp32_library);
 }
 
-TEST(CpuTuning, PrefersBf16OnlyWithUnitsAndGain) {
-  EXPECT_FALSE((CpuTuning{"MKL", 1, 100.0, 400.0, false}.prefers_bf16()));
-  EXPECT_FALSE((CpuTuning{"MKL", 1, 100.0, 100.0, true}.prefers_bf16()));
-  EXPECT_TRUE((CpuTuning{"MKL", 1, 100.0, 200.0, true}.prefers_bf16()));
+// Two starts of a run on one machine must not differ in it.
+TEST(CpuTuning, TheProcessorAloneSaysWhetherBf16IsFaster) {
+  const CpuTuning tuning = tune_cpu();
+  EXPECT_EQ(tuning.prefers_bf16, prefers_bf16(cpu_features()));
+  EXPECT_FALSE(tuning.prefers_bf16 && !tuning.bf16_units);
 }
 
 // Whatever library serves, a sum of K products errs like f32: by at most K 2^-24 of the sum of magnitudes.

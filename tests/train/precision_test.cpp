@@ -10,9 +10,9 @@
 namespace retort::train {
 namespace {
 
-const kernels::CpuTuning kFastBf16{"MKL", 2, 100, 400, true};
-const kernels::CpuTuning kSlowBf16{"MKL", 2, 100, 90, true};
-const kernels::CpuTuning kNoUnits{"MKL", 2, 100, 8, false};
+const kernels::CpuTuning kFastBf16{"MKL", 2, 100, 400, true, true};
+const kernels::CpuTuning kSlowBf16{"MKL", 2, 100, 140, true, false};  // whatever it measures
+const kernels::CpuTuning kNoUnits{"MKL", 2, 100, 8, false, false};
 
 struct Outcome {
   at::ScalarType dtype = at::kFloat;
