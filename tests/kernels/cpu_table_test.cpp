@@ -182,5 +182,87 @@ TEST(CpuTable, AttendsOnEveryInstructionSet) {
   }
 }
 
+template <class T>
+constexpr at::ScalarType kDtype = std::is_same_v<T, float> ? at::kFloat : at::kBFloat16;
+
+// Everything that a table's loops of T make of inputs that bf16 holds exactly.
+template <class T>
+Tensors made_by(const Table& table) {
+  const ElementLoops<T>& loops = table.of<T>();
+  const auto in = [](at::IntArrayRef shape, uint64_t seed) {
+    return normal(shape, seed).to(at::kBFloat16).to(kDtype<T>);
+  };
+  const auto like = [](const at::Tensor& x) { return at::empty_like(x); };
+  Tensors out;
+  const auto add = [&](std::initializer_list<at::Tensor> tensors) { out.insert(out.end(), tensors); };
+
+  const at::Tensor x = in({9, 77}, 1), dy = in({9, 77}, 2), w = single({77}, 3), b = single({77}, 4);
+  at::Tensor y = like(x), mean = at::empty({9}), rstd = at::empty({9}), dx = like(x), dw = at::zeros({77}),
+             db = at::zeros({77});
+  loops.rms_norm(read<T>(x), read<float>(w), write<T>(y), write<float>(rstd), 9, 77, 1e-5f);
+  loops.rms_norm_backward(read<T>(dy), read<T>(x), read<float>(w), read<float>(rstd), write<T>(dx),
+                          write<float>(dw), 9, 77);
+  add({y.clone(), rstd.clone(), dx.clone(), dw.clone()});
+  dw.zero_();
+  loops.layer_norm(read<T>(x), read<float>(w), read<float>(b), write<T>(y), write<float>(mean),
+                   write<float>(rstd), 9, 77, 1e-5f);
+  loops.layer_norm_backward(read<T>(dy), read<T>(x), read<float>(w), read<float>(mean), read<float>(rstd),
+                            write<T>(dx), write<float>(dw), write<float>(db), 9, 77);
+  add({y, mean, rstd, dx, dw, db});
+
+  const at::Tensor a = in({203}, 5), u = in({203}, 6), dg = in({203}, 7);
+  for (const Gate gate : {Gate::kSilu, Gate::kGeluTanh, Gate::kRelu2}) {
+    at::Tensor g = like(a), alone = like(a), da = like(a), du = like(a);
+    loops.gate(gate, read<T>(a), read<T>(u), write<T>(g), 203);
+    loops.gate(gate, read<T>(a), nullptr, write<T>(alone), 203);
+    loops.gate_backward(gate, read<T>(dg), read<T>(a), read<T>(u), write<T>(da), write<T>(du), 203);
+    add({g, alone, da, du});
+  }
+
+  const RopeTables angles = rope_tables(rope_frequencies(38, 10000.0, {}), 20);
+  const at::Tensor turned = in({7, 3, 38}, 8), positions = random_labels(7, 20, 2);
+  at::Tensor rotated = like(turned);
+  loops.rope(read<T>(turned), read<float>(angles.cos_PK), read<float>(angles.sin_PK),
+             read<int64_t>(positions), write<T>(rotated), 7, 3, 19, 1.0f);
+  at::Tensor z = in({5, 333}, 9), loss = at::empty({5}, at::kDouble);
+  loops.cross_entropy(write<T>(z), read<int64_t>(random_labels(5, 333, 3)), write<double>(loss), 5, 333,
+                      true);
+  add({rotated, z, loss});
+
+  const AttentionShape shape{2, 70, 90, 4, 2, 20, 50, 0.25f, nullptr};
+  const at::Tensor q = in({2, 70, 4, 20}, 10), k = in({2, 90, 2, 20}, 11), v = in({2, 90, 2, 20}, 12),
+                   dh = in({2, 70, 4, 20}, 13);
+  at::Tensor h = like(q), lse = at::empty({2, 4, 70}), dq = like(q), dk = like(k), dv = like(v);
+  at::Tensor scratch =
+      at::full({std::max(table.attention_scratch(shape, false), table.attention_scratch(shape, true))}, NAN);
+  for (int64_t i = 0; i < 2 * 4; ++i)
+    loops.attention(shape, read<T>(q), read<T>(k), read<T>(v), write<T>(h), write<float>(lse), i / 4, i % 4,
+                    write<float>(scratch));
+  const at::Tensor kept = h.to(at::kBFloat16).to(h.scalar_type());  // backward reads the rounded one
+  for (int64_t i = 0; i < 2 * 2; ++i)
+    loops.attention_backward(shape, read<T>(dh), read<T>(q), read<T>(k), read<T>(v), read<T>(kept),
+                             read<float>(lse), write<T>(dq), write<T>(dk), write<T>(dv), i / 2, i % 2,
+                             write<float>(scratch));
+  const at::Tensor rows = single({5, 100}, 14), weights = in({33, 100}, 15);
+  at::Tensor thin = at::empty({5, 33});
+  loops.thin_product(read<float>(rows), read<T>(weights), write<float>(thin), 5, 100, 33, 33);
+  add({h, lse, dq, dk, dv, thin});
+  return out;
+}
+
+// bf16 elements are widened, and what is written is rounded once: half a unit, and what sums in another order differ.
+TEST(CpuTable, RoundsOnceOnEveryInstructionSet) {
+  for (const Table* table : all_cpu_tables()) {
+    const Tensors wide = made_by<float>(*table), rounded = made_by<Bf16>(*table);
+    ASSERT_EQ(rounded.size(), wide.size());
+    for (size_t i = 0; i < wide.size(); ++i) {
+      const at::Tensor exact = wide[i].to(at::kDouble), error = (rounded[i].to(at::kDouble) - exact).abs();
+      const double half_unit = rounded[i].scalar_type() == at::kBFloat16 ? 0x1p-8 : 0.0;
+      const at::Tensor bound = exact.abs() * half_unit + exact.abs().max() * kTolerance;
+      EXPECT_TRUE((error <= bound).all().item<bool>()) << table->name << " result " << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace retort::kernels::cpu
