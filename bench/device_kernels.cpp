@@ -118,28 +118,22 @@ std::vector<Row> gates(const Ops& ops, const Place& place) {
        [=] { return backward(at::kDouble); }, 0x1p-7, [=] { return backward(at::kBFloat16); }, kBackward}};
 }
 
-// In place: what is checked is a turn of copies.
 std::vector<Row> ropes(const Ops& ops, const Place& place) {
   const int64_t N = place.size(16384, 6), H = place.size(32, 4), G = place.size(4, 2), K = place.size(64, 16),
                 P = place.size(2048, 6);
   const at::Tensor q = place.normal({N, H, K}), k = place.normal({N, G, K}),
                    positions = at::arange(N, place.options(at::kLong)).remainder(P);
   const auto tables = kernels::rope_tables(kernels::rope_frequencies(K, 10000.0, {}), P, place.device);
-  const auto turn = [=, &ops](const at::Tensor& a, const at::Tensor& b) -> Tensors {
-    ops.rope(a, b, tables.cos_PK, tables.sin_PK, positions, 1.0);
-    return {a, b};
-  };
   const auto plain = [=](at::ScalarType dtype) -> Tensors {
     const auto one = [&](const at::Tensor& x) {
       return kernels::reference::rope(x.to(dtype).unsqueeze(0), tables, positions.unsqueeze(0)).squeeze(0);
     };
     return {one(q), one(k)};
   };
-  const at::Tensor turned_q = q.clone(), turned_k = k.clone();
-  return {{"rope, in place", fmt::format("{} x ({} + {}) heads of {}", N, H, G, K),
-           4 * count_of(N, (H + G) * K), [=] { return turn(turned_q, turned_k); },
-           [=] { return plain(at::kDouble); }, 0x1p-7, [=] { return plain(at::kBFloat16); }, 0,
-           [=] { return turn(q.clone(), k.clone()); }}};
+  return {{"rope on q and k", fmt::format("{} x ({} + {}) heads of {}", N, H, G, K),
+           4 * count_of(N, (H + G) * K),
+           [=, &ops] { return both(ops.rope(q, k, tables.cos_PK, tables.sin_PK, positions, 1.0)); },
+           [=] { return plain(at::kDouble); }, 0x1p-7, [=] { return plain(at::kBFloat16); }}};
 }
 
 // With the sort of the ids. The peer fills the table with zeros first, and adds in any order.
@@ -154,8 +148,9 @@ std::vector<Row> embeddings(const Ops& ops, const Place& place) {
   const int64_t seen = std::get<0>(at::_unique(ids)).numel();
   return {{"embedding, backward", fmt::format("{} x {} of {}", N, D, V),
            2 * count_of(N, D) + 8 * count_of(seen, D), [=] { return added(table); },
-           [=]() -> Tensors {
-             return {at::zeros_like(table, at::kDouble).index_add(0, ids, dy.to(at::kDouble))};
+           [=]() -> Tensors {  // on the CPU, which adds in order
+             const at::Tensor zeros = at::zeros({V, D}, at::kDouble);
+             return {zeros.index_add(0, ids.cpu(), dy.cpu().to(at::kDouble)).to(place.device)};
            },
            0x1p-20, [=]() -> Tensors { return {at::embedding_dense_backward(dy, ids, V, -1, false)}; }, 0,
            [=] { return added(at::zeros_like(table)); }}};
