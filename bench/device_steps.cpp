@@ -35,7 +35,7 @@ models::DecoderSpec tiny_llama() {
   s.kv_heads = 4, s.head_dim = 64, s.ffn_width = 5632, s.tie_embeddings = false;
   return s;
 }
-// What stands in for it where there is no GPU: two layers of its kind.
+// A small model of the same kind, for a machine without a GPU: two layers.
 models::DecoderSpec stand_in(models::DecoderSpec s) {
   s.kv_heads = s.kv_heads == s.heads ? 4 : 2, s.heads = 4, s.head_dim = 16, s.width = 64, s.ffn_width = 96;
   s.layers = 2, s.vocabulary = 300, s.context = 16;

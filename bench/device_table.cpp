@@ -63,7 +63,7 @@ void Table::head(const std::string& kernels) const {
       "ceiling: of the "
       "copy's rate where the rate is in GB/s, of the product's where it is in TFLOP/s. Ours / peer: time, "
       "beside LibTorch's "
-      "own or what the row names. Each target stands beside what was reached.\n\n"
+      "own or what the row names. The last columns show each target and what was reached.\n\n"
       "| what | shape | error | ms | rate | of the ceiling | ours / peer | target | reached |\n"
       "|---|---|---|---|---|---|---|---|---|\n",
       kernels, place_.pretends ? ", pretended: times, shares and targets mean nothing" : "",

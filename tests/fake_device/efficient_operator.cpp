@@ -7,14 +7,11 @@
 #include <array>
 #include <atomic>
 #include <cmath>
-#include <functional>
 #include <optional>
 #include <tuple>
 
 #include "tests/fake_device/fake_device.h"
-#include "tests/fake_device/graph.h"
 #include "tests/fake_device/host_operator.h"
-#include "tests/fake_device/streams.h"
 
 namespace retort::testing {
 namespace {
@@ -55,21 +52,6 @@ void check_call(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, c
                   bias->sizes() == at::IntArrayRef(shape) && bias->stride(3) == 1 &&
                   bias->stride(2) % 16 == 0,
               "efficient: bias ", bias->sizes(), " with strides ", bias->strides());
-}
-
-at::Tensor input(const at::Tensor& x) {
-  Streams::get().reads(x);
-  return on_host(x);
-}
-at::Tensor output(const at::Tensor& x) {
-  Streams::get().writes(x);
-  return on_host(x);
-}
-
-// As the device's own kernels: while a graph is captured, nothing runs.
-void enqueue(const at::Tensor& on, const std::function<void()>& work) {
-  if (Graph* const graph = Graph::under_way(on.device().index())) return graph->add(work);
-  work();
 }
 
 at::Tensor heads(const at::Tensor& x_BTHK) { return x_BTHK.to(at::kDouble).transpose(1, 2); }

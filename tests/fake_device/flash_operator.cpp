@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <functional>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -95,22 +94,6 @@ Call checked(const at::Tensor& query, const at::Tensor& key, const at::Tensor& v
   for (size_t i = 1; i < q.size(); ++i)
     out.sequences.push_back({q[i - 1], q[i] - q[i - 1], k[i - 1], k[i] - k[i - 1]});
   return out;
-}
-
-// Where it lies, for work that reads or writes it now or in a graph's replays.
-at::Tensor input(const at::Tensor& x) {
-  Streams::get().reads(x);
-  return on_host(x);
-}
-at::Tensor output(const at::Tensor& x) {
-  Streams::get().writes(x);
-  return on_host(x);
-}
-
-// As the device's own kernels: while a graph is captured, nothing runs.
-void enqueue(const at::Tensor& on, const std::function<void()>& work) {
-  if (Graph* const graph = Graph::under_way(on.device().index())) return graph->add(work);
-  work();
 }
 
 // [N, H, K] in f64.

@@ -185,6 +185,20 @@ at::Tensor on_host(const at::Tensor& x) {
   return in_storage(x, storage_on_host(x.storage()), c10::DispatchKey::CPU);
 }
 
+at::Tensor input(const at::Tensor& x) {
+  Streams::get().reads(x);
+  return on_host(x);
+}
+at::Tensor output(const at::Tensor& x) {
+  Streams::get().writes(x);
+  return on_host(x);
+}
+
+void enqueue(const at::Tensor& on, const std::function<void()>& work) {
+  if (Graph* const graph = Graph::under_way(on.device().index())) return graph->add(work);
+  work();
+}
+
 std::optional<at::Device> run_on_host(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   const at::AutoDispatchBelowADInplaceOrView below;
   return Call{op}(stack);

@@ -9,7 +9,7 @@
 namespace retort::recipes {
 namespace {
 
-// What stands before the text of each line, and the text of those that are asked for.
+// The name that begins each line, in order, and the text that follows it.
 struct Described {
   std::vector<std::string> parts;
   std::map<std::string, std::string> text;
