@@ -50,7 +50,9 @@ constexpr ExitCodeDoc kExitCodes[] = {
      "a file could not be read or written (disk full), or another process holds the run directory"},
     {ExitCode::kPreempted, "stopped by a signal, saved: run it again and it continues"},
     {ExitCode::kCommunication, "a peer was lost, or a collective timed out"},
-    {ExitCode::kNonFinite, "NaN, infinity or spikes beyond train.max_skipped and train.guard.rollbacks"},
+    {ExitCode::kNonFinite,
+     "NaN, infinity or spikes beyond train.max_skipped and train.guard.rollbacks, or weights or a validation "
+     "loss that are not finite at a training's end"},
     {train::kFaultyMachine,
      "ranks whose weights differ, or a step that came out in two ways (train.guard): a machine is at fault"},
 };
