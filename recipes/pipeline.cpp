@@ -96,6 +96,8 @@ class Pipeline {
     const int count = static_cast<int>(&stage - recipe_.stages.data()) + 1;
     log_.info("[{}/{}] {} ({}){}", count, recipe_.stages.size(), stage.name, stage.kind(),
               plan == Plan::kSkip ? ": done already" : "");
+    if (plan == Plan::kSkip && options_.profile > 0 && kind_of(stage).resumes)
+      log_.warn("--profile: {} is done already, so that no step of it is left; --resume never starts over", stage.name);
     comm::on_rank_zero(comm_, [&] { make_way(job, plan); });
     if (plan != Plan::kSkip) compare_inputs(job);
     if (plan != Plan::kSkip && !do_stage(job)) return false;

@@ -64,6 +64,13 @@ TEST_F(PipelineTest, FinishedStagesAreSkipped) {
   EXPECT_EQ(count(run(resolved), "done already"), 3);
 }
 
+TEST_F(PipelineTest, AProfileOfFinishedStepsIsNoneAndSaysSo) {
+  EXPECT_THAT(run(recipe(), {.profile = 2}), ::testing::Not(HasSubstr("--profile:")));
+  const std::string again = run(recipe(), {.profile = 2});
+  EXPECT_THAT(again, HasSubstr("--profile: model is done already"));
+  EXPECT_EQ(count(again, "--profile:"), 1) << "of training stages alone";
+}
+
 TEST_F(PipelineTest, EveryFigureIsKnownToClaims) {
   run(recipe());
   for (const Stage& stage : recipe().stages) {
