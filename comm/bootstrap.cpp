@@ -26,10 +26,9 @@ int64_t number_in(const Environment& environment, const std::string& name, int64
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
   const bool number = error == std::errc() && end == text->data() + text->size();
-  check<ConfigError>(number && value >= least && value <= most, "[launch] {} must be a number {}, got \"{}\"",
-                     name,
-                     most == INT64_MAX ? fmt::format(">= {}", least) : fmt::format("in [{}, {}]", least, most),
-                     *text);
+  check<ConfigError>(
+      number && value >= least && value <= most, "[launch] {} must be a number {}, got \"{}\"", name,
+      most == INT64_MAX ? fmt::format(">= {}", least) : fmt::format("in [{}, {}]", least, most), *text);
   return value;
 }
 
@@ -147,8 +146,9 @@ void refuse_part_of_group(const Environment& environment) {
   const std::optional<std::string> rank = environment("RANK"), world = environment("WORLD_SIZE");
   check<ConfigError>(!rank || world, "[launch] RANK={} is set, but not WORLD_SIZE, the number of ranks{}",
                      rank.value_or(""), kAlone);
-  check<ConfigError>(number_in(environment, "RANK", 0, 0) == 0, "[launch] RANK={} is set, but WORLD_SIZE is {}{}",
-                     rank.value_or(""), world.value_or(""), kAlone);
+  check<ConfigError>(number_in(environment, "RANK", 0, 0) == 0,
+                     "[launch] RANK={} is set, but WORLD_SIZE is {}{}", rank.value_or(""), world.value_or(""),
+                     kAlone);
 }
 
 }  // namespace

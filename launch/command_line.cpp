@@ -272,10 +272,11 @@ struct CommandLine {
     verb.json();
     choose(verb, [&verb, &options] {
       const auto described = [](const std::string& task) { return eval::tasks().find(task) == nullptr; };
-      retort::check<ConfigError>(verb.app.count("--out") == 0 || std::ranges::any_of(options.tasks, described),
-                         "--out: results and samples are those of described tasks, and --tasks names none; "
-                         "--json FILE has the figures of {}",
-                         fmt::join(options.tasks, ", "));
+      retort::check<ConfigError>(
+          verb.app.count("--out") == 0 || std::ranges::any_of(options.tasks, described),
+          "--out: results and samples are those of described tasks, and --tasks names none; "
+          "--json FILE has the figures of {}",
+          fmt::join(options.tasks, ", "));
     });
   }
 
@@ -293,10 +294,11 @@ struct CommandLine {
     verb.sequence();
     verb.flags(options, {}, {"method"});
     verb.app.get_option("--scheme")->required();
-    verb.app.get_option("--calibration")->description("token shards to calibrate on, or an importance matrix (.gguf)");
+    verb.app.get_option("--calibration")
+        ->description("token shards to calibrate on, or an importance matrix (.gguf)");
     verb.app.get_option("--limit")->description("tokens of --text that models are judged on; 0: all (>= 0)");
-    verb.app.get_option("--tokens")->description(
-        "tokens of the calibration text that are read, in windows of --sequence (>= 1)");
+    verb.app.get_option("--tokens")
+        ->description("tokens of the calibration text that are read, in windows of --sequence (>= 1)");
     verb.flags(grids, {"fallback"});
     verb.flags(verb.stage.get<artifacts::ExportOptions>(), {"format"});
     verb.outs("a .gguf file or a folder; may be repeated");

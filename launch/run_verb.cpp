@@ -73,8 +73,9 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
 
 std::string excess_of_threads(int64_t threads, int64_t processors) {
   if (processors == 0 || threads <= 2 * processors) return "";
-  return fmt::format("run.threads {} is more than twice this machine's {} processors: threads wait for each other",
-                     threads, processors);
+  return fmt::format(
+      "run.threads {} is more than twice this machine's {} processors: threads wait for each other", threads,
+      processors);
 }
 
 ExitCode run_verb(const RunArguments& arguments) {

@@ -62,7 +62,8 @@ class Pipeline {
     }
     stage_ = fmt::format("{}", fmt::join(left_out_, ", "));
     const ExitCode code = left_out_.empty() ? ExitCode::kDone : ExitCode::kNonFinite;
-    write_exit(code, left_out_.empty() ? "" : "left out: their numbers are not finite, or they need one whose are");
+    write_exit(code,
+               left_out_.empty() ? "" : "left out: their numbers are not finite, or they need one whose are");
     return code;
   }
 
@@ -97,7 +98,8 @@ class Pipeline {
     log_.info("[{}/{}] {} ({}){}", count, recipe_.stages.size(), stage.name, stage.kind(),
               plan == Plan::kSkip ? ": done already" : "");
     if (plan == Plan::kSkip && options_.profile > 0 && kind_of(stage).resumes)
-      log_.warn("--profile: {} is done already, so that no step of it is left; --resume never starts over", stage.name);
+      log_.warn("--profile: {} is done already, so that no step of it is left; --resume never starts over",
+                stage.name);
     comm::on_rank_zero(comm_, [&] { make_way(job, plan); });
     if (plan != Plan::kSkip) compare_inputs(job);
     if (plan != Plan::kSkip && !do_stage(job)) return false;

@@ -120,8 +120,8 @@ ArmFigures gather(const Recipe& recipe, const FailedArms& failed) {
   };
   // A column may be of some arms only: a rounded model's divergence, a file's size.
   const std::vector<std::string> arms = arms_of(recipe);
-  check<DataError>(!arms.empty() || !failed.empty(), "claim: no stage has the figure \"{}\", the table's first",
-                   claim.figures.front());
+  check<DataError>(!arms.empty() || !failed.empty(),
+                   "claim: no stage has the figure \"{}\", the table's first", claim.figures.front());
   const Path first = seed_directory(recipe, claim.seeds.front());
   for (const std::string& arm : arms) out[arm];
   for (const std::string& figure : claim.figures) {
@@ -207,7 +207,8 @@ std::string text_of(const FailedArms& failed) {
   std::string text;
   for (const auto& [arm, seeds] : failed)
     text += fmt::format(
-        "{} failed with seed {}: its figures are not finite, or it needs a stage that failed. It is in no table.\n",
+        "{} failed with seed {}: its figures are not finite, or it needs a stage that failed. It is in no "
+        "table.\n",
         arm, fmt::join(seeds, ", "));
   return text;
 }

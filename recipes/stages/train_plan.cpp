@@ -191,7 +191,8 @@ std::string memory_text(const TrainPlan& p) {
   }
   if (policies.size() == 1) rows.pop_back();
   std::string out = markdown_table(rows);
-  if (policies.size() > 1) out += "* not in this version: masters and moments divided among the ranks, and gradients not\n";
+  if (policies.size() > 1)
+    out += "* not in this version: masters and moments divided among the ranks, and gradients not\n";
   return out;
 }
 
@@ -240,7 +241,8 @@ std::string time_text(const TrainPlan& p) {
   if (p.device.shared && p.work.batch.ranks > 1) out += ", communication not counted";
   out += fmt::format("\n              {}: {}\n", p.device.name, p.device.source);
   if (!p.device.shared)
-    out += "              a formula: run.device takes a GPU that answers, and Retort has not run on a GPU yet\n";
+    out +=
+        "              a formula: run.device takes a GPU that answers, and Retort has not run on a GPU yet\n";
   return out;
 }
 

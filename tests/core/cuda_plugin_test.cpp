@@ -31,8 +31,7 @@ TEST(CudaPluginFile, OneThatIsCutShortIsNotOpened) {
 }
 
 TEST(CudaPluginFile, WhatBringsAMissingLibraryIsSaid) {
-  const std::string missing =
-      "libcufile.so.0: cannot open shared object file: No such file or directory";
+  const std::string missing = "libcufile.so.0: cannot open shared object file: No such file or directory";
   EXPECT_EQ(with_remedy(missing), missing + "; scripts/setup.sh --cuda brings NVIDIA's libraries");
   EXPECT_EQ(with_remedy("no CUDA-capable device"), "no CUDA-capable device");
 }
