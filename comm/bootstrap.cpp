@@ -16,14 +16,19 @@ namespace {
 
 constexpr const char* kAlone = "; --comm self runs this process alone";
 
+constexpr int64_t kMostPort = 65535;
+
 // The number that a variable holds; `absent` when it is not set.
-int64_t number_in(const Environment& environment, const std::string& name, int64_t least, int64_t absent) {
+int64_t number_in(const Environment& environment, const std::string& name, int64_t least, int64_t absent,
+                  int64_t most = INT64_MAX) {
   const std::optional<std::string> text = environment(name);
   if (!text) return absent;
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
-  check<ConfigError>(error == std::errc() && end == text->data() + text->size() && value >= least,
-                     "[launch] {} must be a number >= {}, got \"{}\"", name, least, *text);
+  const bool number = error == std::errc() && end == text->data() + text->size();
+  check<ConfigError>(
+      number && value >= least && value <= most, "[launch] {} must be a number {}, got \"{}\"", name,
+      most == INT64_MAX ? fmt::format(">= {}", least) : fmt::format("in [{}, {}]", least, most), *text);
   return value;
 }
 
@@ -34,9 +39,9 @@ TcpMeeting meeting_of(const Environment& environment, const std::string& rank, i
                      "[launch] {} and {} ranks are set, but not MASTER_ADDR, the address of rank 0{}", rank,
                      ranks, kAlone);
   out.host = *host;
-  out.port = static_cast<int>(number_in(environment, "MASTER_PORT", 1, out.port));
-  out.rank = static_cast<int>(number_in(environment, rank, 0, 0));
+  out.port = static_cast<int>(number_in(environment, "MASTER_PORT", 1, out.port, kMostPort));
   out.size = static_cast<int>(ranks);
+  out.rank = static_cast<int>(number_in(environment, rank, 0, 0, ranks - 1));
   out.served = environment("TORCHELASTIC_USE_AGENT_STORE") == "True";
   out.attempt = environment("TORCHELASTIC_RESTART_COUNT").value_or("0");
   return out;
@@ -136,6 +141,16 @@ FoundLaunch by_mpirun_without_mpi(const Environment& environment) {
                     meeting_of(environment, "OMPI_COMM_WORLD_RANK", ranks));
 }
 
+// Of a process that would train alone.
+void refuse_part_of_group(const Environment& environment) {
+  const std::optional<std::string> rank = environment("RANK"), world = environment("WORLD_SIZE");
+  check<ConfigError>(!rank || world, "[launch] RANK={} is set, but not WORLD_SIZE, the number of ranks{}",
+                     rank.value_or(""), kAlone);
+  check<ConfigError>(number_in(environment, "RANK", 0, 0) == 0,
+                     "[launch] RANK={} is set, but WORLD_SIZE is {}{}", rank.value_or(""), world.value_or(""),
+                     kAlone);
+}
+
 }  // namespace
 
 std::optional<std::string> process_environment(const std::string& name) {
@@ -166,6 +181,7 @@ Launch find_launch(std::string_view wanted, const Environment& variables) {
   check<ConfigError>(!tcp,
                      "[launch] --comm tcp: the environment tells of no group; set WORLD_SIZE, RANK, and "
                      "MASTER_ADDR, the address of rank 0");
+  refuse_part_of_group(environment);
   return {"self", "no launcher", 1, {}};
 }
 

@@ -19,7 +19,10 @@ ExitCode code_of(int64_t value) {
   return ExitCode::kInternal;
 }
 
-IoError out_of_memory() { return IoError("out of memory: lower data.micro_batch or the model's sizes"); }
+// As a step that is refused memory has it (train/holders.h): this machine has less than the recipe takes.
+ConfigError out_of_memory() {
+  return ConfigError("out of memory: lower data.micro_batch or the model's sizes");
+}
 
 }  // namespace
 
@@ -28,6 +31,8 @@ Error as_error(const std::exception_ptr& exception) {
     std::rethrow_exception(exception);
   } catch (const Error& error) {
     return error;
+  } catch (const c10::OutOfMemoryError&) {
+    return out_of_memory();
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
     return what.find("can't allocate memory") == what.npos ? Error(what, ExitCode::kInternal)

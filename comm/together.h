@@ -20,7 +20,7 @@ void on_rank_zero(Comm& comm, const std::function<void()>& work);  // others wai
 std::string text_from_rank_zero(Comm& comm,
                                 const std::function<std::string()>& work);  // the same on all
 
-// An exception as an Error: LibTorch's without the back trace; a path or memory that was refused an IoError.
+// An exception as an Error: LibTorch's without the back trace; a path that was refused an IoError, memory a ConfigError.
 Error as_error(const std::exception_ptr& exception);
 
 }  // namespace retort::comm

@@ -30,4 +30,7 @@ class CudaPlugin {
   void* library_ = nullptr;
 };
 
+// What the loader has said, and what brings the library of NVIDIA's that it has not found, where that is the reason.
+std::string with_remedy(const std::string& trouble);
+
 }  // namespace retort

@@ -12,7 +12,7 @@ std::string load() {
     if (!plugin.missing().empty()) return plugin.missing();
     auto* const start = plugin.function<decltype(retort_cuda_start)>("retort_cuda_start");
     const char* const trouble = start();
-    return trouble == nullptr ? "" : trouble;
+    return trouble == nullptr ? "" : with_remedy(trouble);
   }();
   return why;
 }

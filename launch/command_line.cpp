@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <deque>
 #include <iostream>
 #include <iterator>
@@ -14,6 +15,7 @@
 #include "core/nearest.h"
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
+#include "eval/task.h"
 #include "launch/stage_verb.h"
 #include "launch/verbs.h"
 #include "plan/device.h"
@@ -264,8 +266,18 @@ struct CommandLine {
     verb.option("evaluate.text", "--text", options.text, "a text file, or a directory of token shards");
     verb.sequence();
     verb.flags(options, {}, {"text", "against"});
-    verb.outs("a folder for results and samples, in the layout of lm-evaluation-harness");
+    CLI::Option* tasks = verb.app.get_option("--tasks")->delimiter(',');
+    tasks->description(tasks->get_description() + "; several: divided by commas, or --tasks again");
+    verb.outs("a folder for results and samples of described tasks, in the layout of lm-evaluation-harness");
     verb.json();
+    choose(verb, [&verb, &options] {
+      const auto described = [](const std::string& task) { return eval::tasks().find(task) == nullptr; };
+      retort::check<ConfigError>(
+          verb.app.count("--out") == 0 || std::ranges::any_of(options.tasks, described),
+          "--out: results and samples are those of described tasks, and --tasks names none; "
+          "--json FILE has the figures of {}",
+          fmt::join(options.tasks, ", "));
+    });
   }
 
   void add_quantize() {
@@ -282,6 +294,11 @@ struct CommandLine {
     verb.sequence();
     verb.flags(options, {}, {"method"});
     verb.app.get_option("--scheme")->required();
+    verb.app.get_option("--calibration")
+        ->description("token shards to calibrate on, or an importance matrix (.gguf)");
+    verb.app.get_option("--limit")->description("tokens of --text that models are judged on; 0: all (>= 0)");
+    verb.app.get_option("--tokens")
+        ->description("tokens of the calibration text that are read, in windows of --sequence (>= 1)");
     verb.flags(grids, {"fallback"});
     verb.flags(verb.stage.get<artifacts::ExportOptions>(), {"format"});
     verb.outs("a .gguf file or a folder; may be repeated");
@@ -298,7 +315,7 @@ struct CommandLine {
     verb.model();
     verb.flags(options,
                {"format", "type", "embedding_type", "activations", "license", "base_model", "ollama"});
-    verb.app.get_option("--format")->required();
+    verb.app.get_option("--format")->required()->default_str("");
     verb.outs("a file (gguf) or a folder")->required();
   }
 

@@ -50,6 +50,9 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
                                    .resume_from = own ? Path() : Path(arguments.resume),
                                    .strict = arguments.strict,
                                    .threads = std::max<int64_t>(1, all / local)};
+  if (const std::string excess = excess_of_threads(options.threads, std::thread::hardware_concurrency());
+      !excess.empty())
+    log.warn("{}", excess);
   at::set_num_threads(static_cast<int>(options.threads));
   options.tuning = kernels::tune_cpu();
   log.info("retort run {}: {} stage(s) in {}", arguments.recipe, recipe.stages.size(), recipe.run.dir);
@@ -71,6 +74,13 @@ ExitCode run_rank(const RunArguments& arguments, comm::Started& started, const s
 }
 
 }  // namespace
+
+std::string excess_of_threads(int64_t threads, int64_t processors) {
+  if (processors == 0 || threads <= 2 * processors) return "";
+  return fmt::format(
+      "run.threads {} is more than twice this machine's {} processors: threads wait for each other", threads,
+      processors);
+}
 
 ExitCode run_verb(const RunArguments& arguments) {
   const StopSignals signals;

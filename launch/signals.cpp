@@ -2,9 +2,26 @@
 
 #include <pthread.h>
 
+#include <chrono>
+#include <map>
+
 #include "core/error.h"
 
 namespace retort::launch {
+namespace {
+
+// Within which a second signal is the first one come twice: GNU timeout and others send one to a process, then to its group.
+constexpr std::chrono::seconds kSameSignal(1);
+
+void die_of(int signal) {
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, signal);
+  pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+  std::raise(signal);
+}
+
+}  // namespace
 
 StopSignals::StopSignals() {
   sigemptyset(&signals_);
@@ -24,20 +41,14 @@ StopSignals::~StopSignals() {
 }
 
 void StopSignals::wait() {
-  sigset_t seen;
-  sigemptyset(&seen);
+  using Clock = std::chrono::steady_clock;
+  std::map<int, Clock::time_point> first;  // of each kind
   for (;;) {
     int signal = 0;
     if (sigwait(&signals_, &signal) != 0) continue;
     if (over_) return;
-    if (sigismember(&seen, signal) == 1) {
-      sigset_t one;
-      sigemptyset(&one);
-      sigaddset(&one, signal);
-      pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
-      std::raise(signal);
-    }
-    sigaddset(&seen, signal);
+    const auto [seen, is_first] = first.emplace(signal, Clock::now());
+    if (!is_first && Clock::now() - seen->second > kSameSignal) die_of(signal);
     requested_ = true;
   }
 }

@@ -24,6 +24,8 @@ struct RunArguments {
   int64_t profile = 0;          // steps
 };
 ExitCode run_verb(const RunArguments& arguments);
+// A warning where a process has more than twice as many threads as its machine processors; else "". 0: not known.
+std::string excess_of_threads(int64_t threads, int64_t processors);
 
 struct CheckArguments {
   std::string recipe;

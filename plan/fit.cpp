@@ -16,8 +16,16 @@ Workload with_rows(Workload work, int64_t rows) {
 
 // The most rows that divide the micro-batch and fit.
 std::optional<int64_t> rows_that_fit(const Workload& work, const Device& device, Policy policy) {
-  for (int64_t rows = work.batch.rows; rows >= 1; --rows)
-    if (work.batch.rows % rows == 0 && fits(with_rows(work, rows), device, policy)) return rows;
+  const int64_t all = work.batch.rows;
+  const auto fit = [&](int64_t rows) {
+    return all % rows == 0 && fits(with_rows(work, rows), device, policy);
+  };
+  int64_t part =
+      1;  // the divisors above the root of all, by what they are multiplied with, then those below it
+  for (; part <= all / part; ++part)
+    if (all % part == 0 && fit(all / part)) return all / part;
+  for (--part; part >= 1; --part)
+    if (fit(part)) return part;
   return std::nullopt;
 }
 

@@ -2,8 +2,8 @@
 // engine (train/owners.h) has kNone, all of a model on every rank; kOptimizer, which divides the moments; kGradients, which
 // divides their sums too, and masters that have a working copy, but for a validation; kParameters, which divides all
 // masters and working weights of groups that are read in turn, but for a start that makes or reads them whole and the end
-// of a run on a grid. ZeRO-1 is what the states
-// would take, divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054); the engine does not have it. Pure functions.
+// of a run on a grid. ZeRO-1 is masters and moments divided among d ranks (Rajbhandari et al. 2020, arXiv 1910.02054),
+// of which kOptimizer has the moments alone; the engine does not have it. Pure functions.
 #pragma once
 
 #include <array>

@@ -61,9 +61,9 @@ void ParallelOptions::describe(Section& s) {
   s.field(
       "shard", shard,
       "state that ranks divide: none, each holds all; optimizer, each holds the moments of its share "
-      "of the weights (ZeRO stage 1); gradients, also their summed gradients, and their masters where the "
-      "working copy is another (stage 2); parameters, also working weights, but for the layers that are "
-      "multiplied (stage 3). The same bytes come out",
+      "of the weights (ZeRO stage 1, whose masters stay whole); gradients, also their summed gradients, and "
+      "their masters where the working copy is another (stage 2); parameters, also working weights, but for "
+      "the layers that are multiplied (stage 3). The same bytes come out",
       one_of(train::division_names()));
   s.field("replicas", replicas,
           "number of groups that the ranks make, each of which divides the state; what crosses groups is a "

@@ -78,9 +78,10 @@ std::string trouble_among(std::span<const int64_t> keys) {
 }  // namespace
 
 Rule<std::string> device_rule() {
-  return {"auto, cpu, cuda or cuda:N",
+  // cpu is no suggestion: it is what lies nearest to "gpu".
+  return {"auto, cpu, cuda (a GPU) or cuda:N",
           [](const std::string& name) { return name == "auto" || name == "cpu" || number_of(name) >= 0; },
-          {"auto", "cpu", "cuda"}};
+          {"auto", "cuda"}};
 }
 
 Devices devices_here() {

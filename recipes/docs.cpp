@@ -43,14 +43,18 @@ struct ExitCodeDoc {
 constexpr ExitCodeDoc kExitCodes[] = {
     {ExitCode::kDone, "done"},
     {ExitCode::kBarMissed, "a claim was tested and one of its bars does not hold; its figures are written"},
-    {ExitCode::kUsage, "command line or recipe wrong; every problem was printed"},
+    {ExitCode::kUsage,
+     "command line or recipe wrong, every problem was printed; or the recipe takes more memory than there "
+     "is"},
     {ExitCode::kBadData, "corrupt or unusable data, model file or checkpoint"},
     {ExitCode::kInternal, "a bug of Retort; please report it"},
     {ExitCode::kInputOutput,
      "a file could not be read or written (disk full), or another process holds the run directory"},
     {ExitCode::kPreempted, "stopped by a signal, saved: run it again and it continues"},
     {ExitCode::kCommunication, "a peer was lost, or a collective timed out"},
-    {ExitCode::kNonFinite, "NaN, infinity or spikes beyond train.max_skipped and train.guard.rollbacks"},
+    {ExitCode::kNonFinite,
+     "NaN, infinity or spikes beyond train.max_skipped and train.guard.rollbacks, or weights or a validation "
+     "loss that are not finite at a training's end"},
     {train::kFaultyMachine,
      "ranks whose weights differ, or a step that came out in two ways (train.guard): a machine is at fault"},
 };

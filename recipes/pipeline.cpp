@@ -45,9 +45,10 @@ class Pipeline {
       for (const Stage& stage : recipe_.stages) {
         if (!options_.only.empty() && std::find(wanted.begin(), wanted.end(), stage.name) == wanted.end())
           continue;
+        if (lacks_input(stage)) continue;
         stage_ = stage.name;
         const bool stopped = comm_.reduce(int64_t{stop_.load()}, comm::Reduce::kMax) > 0;
-        if (!stopped && run_stage(stage)) continue;
+        if (!stopped && run_or_leave_out(stage)) continue;
         log_.info("stopped in stage {}; run the same command again to continue", stage.name);
         write_exit(ExitCode::kPreempted, "stopped by a signal");
         return ExitCode::kPreempted;
@@ -59,12 +60,36 @@ class Pipeline {
       write_failure(comm::as_error(std::current_exception()));
       throw;
     }
-    stage_.clear();
-    write_exit(ExitCode::kDone, "");
-    return ExitCode::kDone;
+    stage_ = fmt::format("{}", fmt::join(left_out_, ", "));
+    const ExitCode code = left_out_.empty() ? ExitCode::kDone : ExitCode::kNonFinite;
+    write_exit(code,
+               left_out_.empty() ? "" : "left out: their numbers are not finite, or they need one whose are");
+    return code;
   }
 
  private:
+  bool lacks_input(const Stage& stage) {
+    for (const std::string& input : stages_before(recipe_, stage)) {
+      if (std::find(left_out_.begin(), left_out_.end(), input) == left_out_.end()) continue;
+      log_.warn("{} is left out: it needs {}", stage.name, input);
+      left_out_.push_back(stage.name);
+      return true;
+    }
+    return false;
+  }
+
+  // False when it was stopped.
+  bool run_or_leave_out(const Stage& stage) {
+    try {
+      return run_stage(stage);
+    } catch (const Error& error) {  // of every rank alike: their numbers are the same
+      if (!options_.past_non_finite || error.code() != ExitCode::kNonFinite) throw;
+      log_.warn("{} is left out: {}", stage.name, error.what());
+      left_out_.push_back(stage.name);
+      return true;
+    }
+  }
+
   // False when it was stopped.
   bool run_stage(const Stage& stage) {
     Job job{stage, Path(recipe_.run.dir) / stage.name, {}, stage_identity(recipe_, stage)};
@@ -72,6 +97,9 @@ class Pipeline {
     const int count = static_cast<int>(&stage - recipe_.stages.data()) + 1;
     log_.info("[{}/{}] {} ({}){}", count, recipe_.stages.size(), stage.name, stage.kind(),
               plan == Plan::kSkip ? ": done already" : "");
+    if (plan == Plan::kSkip && options_.profile > 0 && kind_of(stage).resumes)
+      log_.warn("--profile: {} is done already, so that no step of it is left; --resume never starts over",
+                stage.name);
     comm::on_rank_zero(comm_, [&] { make_way(job, plan); });
     if (plan != Plan::kSkip) compare_inputs(job);
     if (plan != Plan::kSkip && !do_stage(job)) return false;
@@ -211,6 +239,7 @@ class Pipeline {
   Log& log_;
   const std::atomic<bool>& stop_;
   std::string stage_, resumed_;
+  std::vector<std::string> left_out_;  // stages, past_non_finite
 };
 
 }  // namespace

@@ -24,9 +24,11 @@ struct PipelineOptions {
   kernels::CpuTuning tuning = {};
   at::Device device = at::kCPU;
   int64_t profile = 0;  // steps of each training stage: train/profile.h
+  // A stage whose numbers went wrong (kNonFinite) is left out together with what needs it, and the others are run.
+  bool past_non_finite = false;
 };
 
-// kDone, or kPreempted when stopped. Products (tables, samples) go to stdout on rank 0.
+// kDone, kPreempted when stopped, or kNonFinite where stages were left out. Products (tables, samples) go to stdout on rank 0.
 ExitCode run_pipeline(const Recipe& recipe, const PipelineOptions& options, comm::Comm& comm,
                       FileSystem& files, Log& log, const std::atomic<bool>& stop);
 

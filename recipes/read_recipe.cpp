@@ -81,6 +81,7 @@ struct MergedTree {
 // The file over its base, --set over both.
 MergedTree merged_tree(const Source& source, const std::vector<std::string>& sets, Problems& problems) {
   Node tree = parse_yaml(source.text, source.name, problems);
+  if (tree.children.empty()) raise_if_any(problems);  // it is no YAML, and what it lacks is not known
   std::string base_name;
   if (const Node* base = tree.find("base")) {
     if (base->kind != Node::Kind::kScalar) {

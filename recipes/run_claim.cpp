@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <numeric>
 
 #include "comm/together.h"
@@ -43,6 +44,39 @@ bool obeys(const BarOptions& bar, double v) {
   return (bar.is == "within" ? std::abs(v) : v) <= bar.value;
 }
 
+// The seeds with which a stage came to no figures: it was left out, or one of those that the claim is about was not
+// finite, which a result holds as null.
+std::vector<int64_t> failed_seeds(const Recipe& recipe, const std::string& stage) {
+  const ClaimOptions& claim = *recipe.claim;
+  std::vector<std::string> figures = claim.figures;
+  for (const BarOptions& bar : claim.bars) figures.push_back(bar.figure);
+  std::vector<int64_t> out;
+  for (const int64_t seed : claim.seeds) {
+    const auto result = read_result(seed_directory(recipe, seed), stage);
+    const auto is_null = [&](const std::string& figure) {
+      return result->contains(figure) && result->at(figure).is_null();
+    };
+    if (!result || std::any_of(figures.begin(), figures.end(), is_null)) out.push_back(seed);
+  }
+  return out;
+}
+
+using FailedArms = std::map<std::string, std::vector<int64_t>>;
+
+std::vector<std::string> arms_of(const BarOptions& bar) {
+  std::vector<std::string> arms = {bar.arm, bar.against};
+  if (bar.of == "recovery") arms.push_back(bar.reference);
+  return arms;
+}
+
+FailedArms failed_arms(const Recipe& recipe) {
+  FailedArms out;
+  for (const Stage& stage : recipe.stages)
+    if (std::vector<int64_t> seeds = failed_seeds(recipe, stage.name); !seeds.empty())
+      out[stage.name] = std::move(seeds);
+  return out;
+}
+
 bool has_figure(const Path& run, const std::string& stage, const std::string& figure) {
   const Json result = read_result(run, stage).value_or(Json::object());
   return result.contains(figure) && result.at(figure).is_number();
@@ -60,18 +94,22 @@ double figure_of(const Path& run, const std::string& stage, const std::string& f
   return result.at(figure).get<double>();
 }
 
+// The rows of the table: without those that failed with any seed, since figures are of all seeds.
 std::vector<std::string> arms_of(const Recipe& recipe) {
   const ClaimOptions& claim = *recipe.claim;
-  if (!claim.arms.empty()) return claim.arms;
-  std::vector<std::string> arms;
+  const FailedArms failed = failed_arms(recipe);
+  std::vector<std::string> arms = claim.arms;
+  std::erase_if(arms, [&](const std::string& arm) { return failed.contains(arm); });
+  if (!claim.arms.empty()) return arms;
   for (const Stage& stage : recipe.stages) {
+    if (failed.contains(stage.name)) continue;
     const auto result = read_result(seed_directory(recipe, claim.seeds.front()), stage.name);
-    if (result && result->contains(claim.figures.front())) arms.push_back(stage.name);
+    if (result->contains(claim.figures.front())) arms.push_back(stage.name);
   }
   return arms;
 }
 
-ArmFigures gather(const Recipe& recipe) {
+ArmFigures gather(const Recipe& recipe, const FailedArms& failed) {
   const ClaimOptions& claim = *recipe.claim;
   ArmFigures out;
   const auto take = [&](const std::string& arm, const std::string& figure) {
@@ -82,21 +120,20 @@ ArmFigures gather(const Recipe& recipe) {
   };
   // A column may be of some arms only: a rounded model's divergence, a file's size.
   const std::vector<std::string> arms = arms_of(recipe);
-  check<DataError>(!arms.empty(), "claim: no stage has the figure \"{}\", the table's first",
-                   claim.figures.front());
+  check<DataError>(!arms.empty() || !failed.empty(),
+                   "claim: no stage has the figure \"{}\", the table's first", claim.figures.front());
   const Path first = seed_directory(recipe, claim.seeds.front());
   for (const std::string& arm : arms) out[arm];
   for (const std::string& figure : claim.figures) {
     const auto has = [&](const std::string& arm) { return has_figure(first, arm, figure); };
-    if (std::none_of(arms.begin(), arms.end(), has)) take(arms.front(), figure);  // says what there is
+    if (failed.empty() && std::none_of(arms.begin(), arms.end(), has))
+      take(arms.front(), figure);  // says what there is
     for (const std::string& arm : arms)
       if (has(arm)) take(arm, figure);
   }
-  for (const BarOptions& bar : claim.bars) {
-    take(bar.arm, bar.figure);
-    take(bar.against, bar.figure);
-    if (bar.of == "recovery") take(bar.reference, bar.figure);
-  }
+  for (const BarOptions& bar : claim.bars)
+    for (const std::string& arm : arms_of(bar))
+      if (!failed.contains(arm)) take(arm, bar.figure);
   return out;
 }
 
@@ -106,6 +143,7 @@ std::string number(double v) {
 }
 // Bits and nats need four decimals beside each other.
 std::string spread(const std::vector<double>& values) {
+  if (values.empty()) return "-";
   const double mean = mean_of(values), deviation = deviation_of(values);
   if (std::abs(mean) >= 1000) return number(mean);
   return deviation == 0.0 ? fmt::format("{:.4f}", mean) : fmt::format("{:.4f} ± {:.4f}", mean, deviation);
@@ -155,30 +193,53 @@ std::string bar_table(const Json& bars) {
   return markdown_table(rows);
 }
 
+// No seed holds a bar whose arms are not all there.
+Verdict verdict_of(const BarOptions& bar, const ArmFigures& figures, const FailedArms& failed) {
+  const std::vector<std::string> arms = arms_of(bar);
+  if (std::none_of(arms.begin(), arms.end(), [&](const auto& arm) { return failed.contains(arm); }))
+    return judge(bar, figures);
+  Verdict none;
+  none.mean = none.deviation = std::numeric_limits<double>::quiet_NaN();
+  return none;
+}
+
+std::string text_of(const FailedArms& failed) {
+  std::string text;
+  for (const auto& [arm, seeds] : failed)
+    text += fmt::format(
+        "{} failed with seed {}: its figures are not finite, or it needs a stage that failed. It is in no "
+        "table.\n",
+        arm, fmt::join(seeds, ", "));
+  return text;
+}
+
 std::string today() { return fmt::format("{:%Y-%m-%d}", std::chrono::system_clock::now()); }
 
-// Writes and prints; true when every bar holds.
-bool conclude(const Recipe& recipe, const std::string& machine, FileSystem& files) {
+// Writes and prints.
+ExitCode conclude(const Recipe& recipe, const std::string& machine, FileSystem& files) {
   const ClaimOptions& claim = *recipe.claim;
-  const ArmFigures figures = gather(recipe);
+  const FailedArms failed = failed_arms(recipe);
+  const ArmFigures figures = gather(recipe, failed);
   Json bars = Json::array();
   bool all = true;
   for (const BarOptions& bar : claim.bars) {
-    bars.push_back(bar_json(bar, judge(bar, figures)));
+    bars.push_back(bar_json(bar, verdict_of(bar, figures, failed)));
     all = all && bars.back().at("holds").get<bool>();
   }
   const std::string where = fmt::format("{}; {}; seeds {}", machine, today(), fmt::join(claim.seeds, ", "));
   std::string text = fmt::format("{}\n\n{}\n", claim.says, arm_table(recipe, figures));
   if (!claim.bars.empty()) text += bar_table(bars) + "\n";
+  text += text_of(failed);
   text += fmt::format("Mean over seeds ± standard deviation of one; bars are paired by seed. {}.\n", where);
-  const Json report = {{"says", claim.says}, {"seeds", claim.seeds}, {"arms", figures},
-                       {"bars", bars},       {"machine", machine},   {"date", today()}};
+  Json report = {{"says", claim.says}, {"seeds", claim.seeds}, {"arms", figures},
+                 {"bars", bars},       {"machine", machine},   {"date", today()}};
+  if (!failed.empty()) report["failed"] = failed;
   const Path directory = recipe.run.dir;
   write_json(files, directory / "claim.json", report);
   write_durably(files, directory / "claim.md", text);
   fmt::print("{}", text);
   std::fflush(stdout);
-  return all;
+  return !failed.empty() ? ExitCode::kNonFinite : all ? ExitCode::kDone : ExitCode::kBarMissed;
 }
 
 }  // namespace
@@ -239,26 +300,26 @@ void link_shared(const Recipe& recipe, const Path& directory, FileSystem& files)
 ExitCode run_claim(const Recipe& recipe, const PipelineOptions& options, comm::Comm& comm, FileSystem& files,
                    Log& log, const std::atomic<bool>& stop) {
   const std::vector<int64_t>& seeds = recipe.claim->seeds;
-  const auto run_part = [&](const Recipe& part) {
-    return run_pipeline(part, options, comm, files, log, stop);
-  };
+  PipelineOptions of_seeds = options;
+  of_seeds.past_non_finite = true;  // one arm does not cost the others their table
   if (!recipe.claim->shared.empty()) {
     log.info("claim: what all seeds share");
-    const ExitCode code = run_part(part_of(recipe, true, seeds.front(), shared_directory(recipe)));
+    const Recipe part = part_of(recipe, true, seeds.front(), shared_directory(recipe));
+    const ExitCode code = run_pipeline(part, options, comm, files, log, stop);
     if (code != ExitCode::kDone) return code;
   }
   for (size_t i = 0; i < seeds.size(); ++i) {
     const Path directory = seed_directory(recipe, seeds[i]);
     comm::on_rank_zero(comm, [&] { link_shared(recipe, directory, files); });
     log.info("claim: seed {} ({}/{})", seeds[i], i + 1, seeds.size());
-    const ExitCode code = run_part(part_of(recipe, false, seeds[i], directory));
-    if (code != ExitCode::kDone) return code;
+    const Recipe part = part_of(recipe, false, seeds[i], directory);
+    const ExitCode code = run_pipeline(part, of_seeds, comm, files, log, stop);
+    if (code == ExitCode::kPreempted) return code;
   }
   const std::string machine = fmt::format("{}, {} threads", cpu_features().model, options.threads);
-  bool holds = false;
-  comm::on_rank_zero(comm, [&] { holds = conclude(recipe, machine, files); });
-  holds = comm.reduce(int64_t{holds}, comm::Reduce::kMax) > 0;
-  return holds ? ExitCode::kDone : ExitCode::kBarMissed;
+  auto code = ExitCode::kDone;
+  comm::on_rank_zero(comm, [&] { code = conclude(recipe, machine, files); });
+  return static_cast<ExitCode>(comm.reduce(static_cast<int64_t>(code), comm::Reduce::kMax));
 }
 
 }  // namespace retort::recipes

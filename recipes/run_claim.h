@@ -6,7 +6,8 @@
 //   DIR/claim.md    the same as two tables; also printed on rank 0
 //
 // A bar is judged on the mean over seeds of a paired quantity; the number of seeds that hold it alone is printed beside
-// it. Collective. Throws DataError when a stage lacks a figure that the claim names.
+// it. Collective. Throws DataError when a stage lacks a figure that the claim names. An arm whose numbers went wrong with a
+// seed is in no table; claim.json has "failed": {ARM: [seeds]}, and a bar about it does not hold.
 #pragma once
 
 #include <map>
@@ -17,7 +18,7 @@
 
 namespace retort::recipes {
 
-// kDone, kBarMissed, or kPreempted when stopped.
+// kDone, kBarMissed, kNonFinite where an arm failed, or kPreempted when stopped.
 ExitCode run_claim(const Recipe& recipe, const PipelineOptions& options, comm::Comm& comm, FileSystem& files,
                    Log& log, const std::atomic<bool>& stop);
 

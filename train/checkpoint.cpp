@@ -194,6 +194,7 @@ Path model_checkpoint(const Path& directory) {
 std::optional<LoadedCheckpoint> load_model_checkpoint(const Path& directory, Log& log) {
   const Path chosen = model_checkpoint(directory);
   if (chosen.empty()) return {};
+  if (chosen == list_checkpoints(directory).front()) return load_latest_checkpoint(directory, log);
   try {
     return load_checkpoint(chosen);
   } catch (const CheckpointError& error) {

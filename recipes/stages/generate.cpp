@@ -49,6 +49,9 @@ size_t continue_ids(const StageContext& context, const artifacts::OpenedModel& m
 size_t continue_texts(const StageContext& context, const artifacts::OpenedModel& model,
                       const GenerateOptions& options) {
   const data::Tokenizer& tokenizer = model.need_tokenizer();
+  for (const std::string& prompt : options.prompt)
+    check<ConfigError>(!tokenizer.prefix().empty() || !tokenizer.encode(prompt).empty(),
+                       "generate.prompt: each must come to at least one token, got \"{}\"", prompt);
   const bool streams = options.prompt.size() == 1 && !options.json;
   if (streams) context.print(options.prompt[0]);
   const std::vector<eval::Completion> all = eval::complete(

@@ -37,13 +37,12 @@ std::vector<Input> inputs(const Recipe& recipe, const Stage& stage) {
   return out;
 }
 
-// `figure`: of the text.
+// `figure`: of the text. One that is not finite is null in a result.
 std::vector<std::string> cells(const std::string& name, const char* figure, const Json& r) {
-  const auto count = [&](const char* key) {
-    return r.contains(key) ? grouped(r.at(key).get<int64_t>()) : "-";
-  };
+  const auto has = [&](const char* key) { return r.contains(key) && r.at(key).is_number(); };
+  const auto count = [&](const char* key) { return has(key) ? grouped(r.at(key).get<int64_t>()) : "-"; };
   const auto real = [&](const char* key, auto format) {
-    return r.contains(key) ? format(r.at(key).get<double>()) : "-";
+    return has(key) ? format(r.at(key).get<double>()) : "-";
   };
   return {name,
           count("stored"),

@@ -31,6 +31,7 @@
 #include "recipes/stages/train_check.h"
 #include "recipes/stages/train_plan.h"
 #include "recipes/stages/watch.h"
+#include "train/diverged.h"
 #include "train/owners.h"
 #include "train/precision.h"
 #include "train/trainer.h"
@@ -378,6 +379,9 @@ class Training {
   formats::Json result(const train::TrainReport& report) {
     formats::Json out = parameter_counts(*model_);
     score(report.model_step);
+    train::refuse_diverged({model_->parameters(), objective_->learned()},
+                           scores_.value(held_out_ ? "preference_loss" : "nats", 0.0), report.model_step,
+                           options_, comm_);
     look(report.model_step);
     out.update(scores_);
     out.update(watched_);

@@ -190,7 +190,8 @@ std::string memory_text(const TrainPlan& p) {
   }
   if (policies.size() == 1) rows.pop_back();
   std::string out = markdown_table(rows);
-  if (policies.size() > 1) out += "* not in this version: what states divided among the ranks would need\n";
+  if (policies.size() > 1)
+    out += "* not in this version: masters and moments divided among the ranks, and gradients not\n";
   return out;
 }
 
@@ -239,7 +240,8 @@ std::string time_text(const TrainPlan& p) {
   if (p.device.shared && p.work.batch.ranks > 1) out += ", communication not counted";
   out += fmt::format("\n              {}: {}\n", p.device.name, p.device.source);
   if (!p.device.shared)
-    out += "              a formula: Retort has not run on a GPU, and trains on the CPU\n";
+    out +=
+        "              a formula: run.device takes a GPU that answers, and Retort has not run on a GPU yet\n";
   return out;
 }
 
@@ -334,6 +336,9 @@ std::string train_plan(const Recipe& recipe, const Stage& stage, int64_t ranks) 
                                 data.batch_tokens / (data.sequence * data.micro_batch * group));
   const auto plan = plan_train(recipe, stage, ranks, plan::devices().at("cpu"));
   out += plan ? check_text(*plan, tokens) : "  model: " + stage.get<ModelOptions>().from + "\n";
+  const bool here = !recipe.run.device.starts_with("cuda");  // retort plan --device has the memory of others
+  if (const std::string misfit = plan && here ? remedy_text(*plan) : ""; !misfit.empty())
+    out += "  warning:" + misfit.substr(1);
   if (!stage.get<DistillSection>()) return out;
   const auto cost = distill_cost(recipe, stage);
   return out + (cost ? distill_cost_table(*cost) : "  teacher: its cost is known once its files are there\n");

@@ -116,8 +116,19 @@ TEST(Bootstrap, SaysWhatItFoundAndWhatToDo) {
     out[name] = value;
     return out;
   };
+  const auto group = [](const std::string& name, const std::string& value) {
+    std::map<std::string, std::string> out = {{"RANK", "0"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "n"}};
+    out[name] = value;
+    return out;
+  };
   for (const Row& row : std::vector<Row>{
            {"auto", {{"RANK", "0"}, {"WORLD_SIZE", "8"}}, "RANK and 8 ranks are set, but not MASTER_ADDR"},
+           {"auto", {{"RANK", "3"}}, "RANK=3 is set, but not WORLD_SIZE, the number of ranks; --comm self"},
+           {"auto", {{"RANK", "1"}, {"WORLD_SIZE", "1"}}, "RANK=1 is set, but WORLD_SIZE is 1"},
+           {"auto", {{"RANK", "one"}, {"WORLD_SIZE", "1"}}, "RANK must be a number >= 0, got \"one\""},
+           {"auto", group("RANK", "2"), "RANK must be a number in [0, 1], got \"2\""},
+           {"auto", group("MASTER_PORT", "99999"),
+            "MASTER_PORT must be a number in [1, 65535], got \"99999\""},
            {"auto", {{"WORLD_SIZE", "8"}, {"MASTER_ADDR", "n"}}, "neither RANK nor JOB_COMPLETION_INDEX"},
            {"auto",
             {{"OMPI_COMM_WORLD_SIZE", "many"}},

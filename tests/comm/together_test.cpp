@@ -65,8 +65,11 @@ TEST(Together, ForeignExceptionsBecomeErrors) {
   EXPECT_EQ(path.code(), ExitCode::kInputOutput);
   EXPECT_NE(std::string(path.what()).find("/nowhere/at/all"), std::string::npos);
   const Error memory = error_of([] { at::empty({int64_t{1} << 58}); });
-  EXPECT_EQ(memory.code(), ExitCode::kInputOutput);
+  EXPECT_EQ(memory.code(), ExitCode::kUsage) << "as within a step";
   EXPECT_EQ(std::string(memory.what()).find("out of memory"), 0u);
+  EXPECT_EQ(error_of([] { throw std::bad_alloc(); }).code(), ExitCode::kUsage);
+  const Error device = error_of([] { TORCH_CHECK_WITH(OutOfMemoryError, false, "the device has no more"); });
+  EXPECT_EQ(device.code(), ExitCode::kUsage);
   const Error torch = error_of([] { at::ones({2}).view({3}); });
   EXPECT_EQ(torch.code(), ExitCode::kInternal);
   EXPECT_EQ(std::string(torch.what()).find("frame #"), std::string::npos);

@@ -4,6 +4,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <chrono>
+
 #include "core/error.h"
 #include "core/file.h"
 #include "tests/testing.h"
@@ -15,6 +17,8 @@ namespace {
 class StopSignalsDeathTest : public ::testing::Test {
  protected:
   StopSignalsDeathTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+
+  static constexpr std::chrono::milliseconds kGrace{1200};  // a second, and what a clock may be late
 
   static void send(int signal, const StopSignals& signals) {
     ::kill(::getpid(), signal);
@@ -41,11 +45,26 @@ TEST_F(StopSignalsDeathTest, TheSecondOfItsKindKills) {
       {
         const StopSignals signals;
         send(SIGTERM, signals);
+        std::this_thread::sleep_for(kGrace);
         send(SIGINT, signals);
         send(SIGTERM, signals);
         ::pause();
       },
       ::testing::KilledBySignal(SIGTERM), "");
+}
+
+// GNU timeout signals its child, then the group that the child is in.
+TEST_F(StopSignalsDeathTest, OneThatComesTwiceAtOnceIsTheFirst) {
+  EXPECT_EXIT(
+      {
+        const StopSignals signals;
+        for (int i = 0; i < 3; ++i) {
+          send(SIGTERM, signals);
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));  // they are not merged
+        }
+        std::_Exit(75);
+      },
+      ::testing::ExitedWithCode(75), "");
 }
 
 TEST_F(StopSignalsDeathTest, AfterItTheFirstKills) {

@@ -18,6 +18,7 @@ namespace {
 
 using artifacts::save_tiny;
 using artifacts::tiny_model;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using Words = std::vector<std::string>;
@@ -187,6 +188,39 @@ TEST_F(StageVerbs, ATextOfAnotherVocabularyIsNotScored) {
                         OtherTokenizer());
   EXPECT_THAT(said({"eval", at("model"), "--text", at("other")}),
               HasSubstr("the shards were made with other"));
+}
+
+TEST_F(StageVerbs, EvalTakesTasksDividedByCommas) {
+  const Words eval = {"eval", at("model"), "--text", at("text")};
+  const auto with = [&](const Words& more) {
+    Words words = eval;
+    words.insert(words.end(), more.begin(), more.end());
+    return said(words);
+  };
+  const std::string both = with({"--tasks", "perplexity,bits_per_byte"});
+  EXPECT_THAT(both, AllOf(HasSubstr("| perplexity"), HasSubstr("| bits_per_byte")));
+  EXPECT_EQ(with({"--tasks", "perplexity", "--tasks", "bits_per_byte"}), both);
+  EXPECT_THAT(with({"--tasks", "perplexity"}), Not(HasSubstr("bits_per_byte")));
+  EXPECT_THAT(said({"eval", "--help"}), HasSubstr("several: divided by commas, or --tasks again"));
+}
+
+// Its files are those of described tasks.
+TEST_F(StageVerbs, EvalRefusesAFolderThatNothingWouldBeWrittenTo) {
+  EXPECT_THAT(said({"eval", at("model"), "--text", at("text"), "--tasks", "perplexity", "--out", at("results")}),
+              HasSubstr("--out: results and samples are those of described tasks, and --tasks names none; --json"));
+  EXPECT_FALSE(std::filesystem::exists(at("results")));
+}
+
+TEST_F(StageVerbs, HelpNamesNoKeysThatTheVerbLacks) {
+  const std::string quantize = said({"quantize", "--help"});
+  EXPECT_THAT(quantize, Not(HasSubstr("data.")));
+  EXPECT_THAT(quantize, HasSubstr("tokens of --text that models are judged on"));
+  EXPECT_THAT(said({"export", "--help"}), AllOf(HasSubstr("--format TEXT REQUIRED"), Not(HasSubstr("=gguf"))));
+}
+
+TEST_F(StageVerbs, APromptWithoutATokenIsAMistakeOfTheCommand) {
+  EXPECT_THROW(parse_command_line({"generate", at("model"), "--prompt", ""})(), ConfigError);
+  EXPECT_THROW(parse_command_line({"generate", at("model"), "--prompt", "a", "--prompt", ""})(), ConfigError);
 }
 
 TEST_F(StageVerbs, EvalLeavesNoTemporaryFiles) {

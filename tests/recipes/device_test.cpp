@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "core/error.h"
+#include "core/nearest.h"
 #include "recipes/validate.h"
 
 namespace retort::recipes {
@@ -137,6 +138,8 @@ TEST(Device, ItsNamesAreChecked) {
   for (const char* name : {"auto", "cpu", "cuda", "cuda:0", "cuda:7"}) EXPECT_TRUE(rule.holds(name)) << name;
   for (const char* name : {"", "gpu", "cuda:", "cuda:-1", "cuda:1x", "cuda:1000", "cpu:0"})
     EXPECT_FALSE(rule.holds(name)) << name;
+  EXPECT_EQ(did_you_mean("gpu", rule.choices), "") << "cpu is nearest, and the opposite";
+  EXPECT_EQ(did_you_mean("cudda", rule.choices), "; did you mean \"cuda\"?");
 }
 
 // A check finds what the run would refuse, on a machine or a build without a GPU.

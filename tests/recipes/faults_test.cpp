@@ -253,7 +253,7 @@ TEST_F(SlowFaults, Fault06ASecondTermDuringASaveDiscardsItWhole) {
       2, "rank=0,step=15,point=before_step,fault=sigterm;rank=0,step=15..19,point=save,fault=slow:20000",
       "run");
   ASSERT_TRUE(eventually([&] { return came_to("run", 15) || !ranks[0]->running(); }));
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // the first is in
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // the first is in, and another is a second one
   EXPECT_TRUE(ranks[0]->signal(SIGTERM));
   const auto sent = Clock::now();
   const std::vector<int> codes = codes_of(ranks);

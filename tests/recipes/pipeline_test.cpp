@@ -64,6 +64,13 @@ TEST_F(PipelineTest, FinishedStagesAreSkipped) {
   EXPECT_EQ(count(run(resolved), "done already"), 3);
 }
 
+TEST_F(PipelineTest, AProfileOfFinishedStepsIsNoneAndSaysSo) {
+  EXPECT_THAT(run(recipe(), {.profile = 2}), ::testing::Not(HasSubstr("--profile:")));
+  const std::string again = run(recipe(), {.profile = 2});
+  EXPECT_THAT(again, HasSubstr("--profile: model is done already"));
+  EXPECT_EQ(count(again, "--profile:"), 1) << "of training stages alone";
+}
+
 TEST_F(PipelineTest, EveryFigureIsKnownToClaims) {
   run(recipe());
   for (const Stage& stage : recipe().stages) {
@@ -73,6 +80,30 @@ TEST_F(PipelineTest, EveryFigureIsKnownToClaims) {
         EXPECT_THAT(kind_of(stage).figures, ::testing::Contains(name)) << stage.name;
       }
   }
+}
+
+TEST_F(PipelineTest, ATrainingThatDivergesFailsAndKeepsItsCheckpoints) {
+  const std::vector<std::string> sets = {"train.steps=3", "train.optimizer.lr=1e30"};
+  for (int start = 0; start < 2; ++start) {  // nor is it finished for the next one
+    EXPECT_THAT(error_of(recipe(sets)), HasSubstr("[train] step 3: training has diverged"));
+    EXPECT_EQ(code_, ExitCode::kNonFinite);
+    EXPECT_EQ(json("exit.json").at("stage"), "model");
+    EXPECT_FALSE(std::filesystem::exists(in_run("model/result.json")));
+    EXPECT_TRUE(std::filesystem::exists(in_run("model/checkpoints/step_00000003/manifest.json")));
+  }
+  run(recipe({"train.steps=3"}));
+  EXPECT_EQ(code_, ExitCode::kDone);
+}
+
+// As results have them that were made before such a training failed.
+TEST_F(PipelineTest, AReportShowsFiguresThatAreNotFiniteAsNone) {
+  run(recipe());
+  formats::Json result = json("model/result.json");
+  result["bits_per_byte"] = nullptr, result["tokens"] = nullptr;
+  write_durably(local_files(), in_run("model/result.json"), result.dump());
+  std::filesystem::remove_all(in_run("report"));
+  EXPECT_THAT(run(recipe()), ::testing::ContainsRegex("\\| model [^\n]*\\| +- \\| +- \\|"));
+  EXPECT_EQ(code_, ExitCode::kDone);
 }
 
 TEST_F(PipelineTest, AReportDrawsWhatWasValidatedAsItTrained) {

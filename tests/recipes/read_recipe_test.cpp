@@ -115,6 +115,13 @@ stages:
             "r.yaml:6:25: train.optimizer.wieght_decay: unknown key; did you mean \"weight_decay\"?");
 }
 
+// What it lacks is not known.
+TEST(ReadRecipe, WhatIsNoYamlHasNoOtherProblem) {
+  const std::string error = error_of("data: { train: [\nstages:\n  - { name: a, kind: train }\n");
+  EXPECT_THAT(error, HasSubstr("not YAML"));
+  EXPECT_THAT(error, ::testing::Not(HasSubstr("must name")));
+}
+
 // A family's choices are its own, and one that has two takes either.
 TEST(ReadRecipe, TheFeedForwardNetworkFollowsTheFamily) {
   const Prepared text;

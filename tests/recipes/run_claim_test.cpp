@@ -8,6 +8,7 @@ namespace {
 using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 const ArmFigures kFigures = {{"fp", {{"bits_per_byte", {2.0, 2.2}}}},
                              {"rtn", {{"bits_per_byte", {3.0, 3.0}}}},
@@ -138,6 +139,33 @@ TEST_F(ClaimTest, AFigureThatIsNotThereIsNamed) {
   } catch (const DataError& error) {
     EXPECT_THAT(error.what(), HasSubstr("did you mean \"bits_per_byte\""));
   }
+}
+
+// Neither does it keep the stages after it from running.
+TEST_F(ClaimTest, AnArmThatDivergesDoesNotCostTheOthersTheirTable) {
+  std::string yaml = kRecipe;
+  yaml.replace(yaml.find("  - { name: long"), 0,
+               "  - { name: wild, kind: train, train: { steps: 3, optimizer: { lr: 1.0e30 } } }\n"
+               "  - { name: tame, kind: train, model: { from: stage:wild } }\n");
+  yaml.replace(yaml.find("data:"), 0, "    - { says: wild wins, arm: wild, against: short, is: at_most, value: 0.0 }\n");
+  const Recipe wild = RecipeRun::recipe(yaml, {"run.dir=" + (directory_ / "claim").string()});
+  for (int start = 0; start < 2; ++start) {
+    EXPECT_EQ(run(wild), ExitCode::kNonFinite) << out_;
+    EXPECT_THAT(out_, ::testing::ContainsRegex("\\| long +\\| +[0-9.]+ "));
+    EXPECT_THAT(out_, ::testing::ContainsRegex("\\| short +\\| +[0-9.]+ "));
+    EXPECT_THAT(out_, HasSubstr("wild failed with seed 1, 2"));
+    EXPECT_THAT(out_, HasSubstr("tame failed with seed 1, 2"));
+    EXPECT_THAT(out_, Not(::testing::ContainsRegex("\\| (wild|tame) +\\|")));
+  }
+  const formats::Json report = formats::read_json(directory_ / "claim" / "claim.json");
+  EXPECT_FALSE(report.at("arms").contains("wild"));
+  EXPECT_EQ(report.at("failed").at("wild"), (std::vector<int64_t>{1, 2}));
+  EXPECT_TRUE(report.at("bars").at(0).at("holds").get<bool>());
+  EXPECT_FALSE(report.at("bars").at(1).at("holds").get<bool>());
+  EXPECT_TRUE(report.at("bars").at(1).at("mean").is_null());
+  const formats::Json exit = formats::read_json(directory_ / "claim" / "seed-1" / "exit.json");
+  EXPECT_EQ(exit.at("stage"), "wild, tame");
+  EXPECT_EQ(exit.at("code"), 77);
 }
 
 TEST_F(ClaimTest, AStopLeavesTheRestForTheNextStart) {

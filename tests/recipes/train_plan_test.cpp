@@ -166,6 +166,21 @@ TEST_F(PlanOf, CheckSaysTheSameBytes) {
               HasSubstr(format_bytes(bytes) + " of memory a rank in fp32, highest at: "));
 }
 
+TEST_F(PlanOf, CheckWarnsOfWhatThisMachineHasNotTheMemoryFor) {
+  EXPECT_THAT(train_plan(recipe(kRecipe), *recipe(kRecipe).find("plain"), 0), Not(HasSubstr("warning")));
+  // 2^40 tokens of a micro-batch are beyond any machine.
+  const std::vector<std::string> sets = {"data.micro_batch=17179869184", "data.batch_tokens=1099511627776"};
+  const Recipe large = recipe(kRecipe, sets);
+  const std::string text = train_plan(large, *large.find("plain"), 0);
+  EXPECT_THAT(text, ::testing::ContainsRegex(
+                        "\n  warning: does not fit the [0-9.]+ [kMGT]?B that tensors of a rank have on cpu; "));
+  std::vector<std::string> elsewhere = sets;
+  elsewhere.push_back("run.device=cuda");
+  const Recipe on_gpu = recipe(kRecipe, elsewhere);
+  EXPECT_THAT(train_plan(on_gpu, *on_gpu.find("plain"), 0), Not(HasSubstr("warning")))
+      << "the memory of this machine is not the device's";
+}
+
 // Where the run repeats its micro-batches (docs/cuda.md).
 TEST_F(PlanOf, AGraphOfAMicroBatchHoldsItsMemory) {
   const auto graph = [&](const char* stage, const std::vector<std::string>& set = {},

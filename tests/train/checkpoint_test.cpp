@@ -314,6 +314,17 @@ TEST(Checkpoint, Fault11ATruncatedOrMissingFileFallsBackWithAWarning) {
     }
 }
 
+TEST(Checkpoint, AModelWhoseNewestCheckpointIsDamagedWarnsOnce) {
+  TemporaryDirectory run;
+  for (const int64_t step : {10, 20}) save(run.path(), step);
+  flip_bit(run / "step_00000020/weights.safetensors", 150);
+  CapturedLog log;
+  expect_content(*load_model_checkpoint(run.path(), *log), 10);
+  const std::string text = log.text(), words = "; falling back to the checkpoint before";
+  EXPECT_NE(text.find(words), text.npos) << text;
+  EXPECT_EQ(text.find("falling back"), text.rfind("falling back")) << text;
+}
+
 TEST(Checkpoint, Fault11AStrictLoadRefusesADamagedNewestOneOnEveryRank) {
   TemporaryDirectory run;
   for (const int64_t step : {10, 20}) save(run.path(), step);
