@@ -1,6 +1,7 @@
 #include "recipes/stage_check.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "artifacts/export_formats.h"
@@ -8,6 +9,7 @@
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
 #include "data/tokenizers/tokenizer.h"
+#include "eval/complete.h"
 #include "models/adapters.h"
 #include "models/family.h"
 #include "quantize/quantize_map.h"
@@ -145,6 +147,16 @@ void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::ve
       add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", *needed,
                             prepare->tokenizer, spec.vocabulary));
   }
+}
+
+void StageCheck::check_prompts(const char* key, const std::vector<std::string>& prompts,
+                               const data::Tokenizer* tokenizer,
+                               const std::optional<models::DecoderSpec>& spec) {
+  if (tokenizer == nullptr) return;
+  const int64_t context = spec ? spec->context : std::numeric_limits<int64_t>::max();
+  for (const std::string& prompt : prompts)
+    if (const std::string misfit = eval::prompt_misfit(*tokenizer, prompt, context); !misfit.empty())
+      add({key, "model.context"}, misfit);
 }
 
 void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* grids) {

@@ -47,6 +47,9 @@ class StageCheck {
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.
   void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys);
+  // Texts that a model of the tokenizer and context is to continue; nullptr: not known yet.
+  void check_prompts(const char* key, const std::vector<std::string>& prompts,
+                     const data::Tokenizer* tokenizer, const std::optional<models::DecoderSpec>& spec);
   // The stage's export section fits the model that it starts from. `grids`: that the file holds, where the
   // model's own are not meant.
   void check_export(const std::optional<quantize::QuantizeOptions>* grids = nullptr);

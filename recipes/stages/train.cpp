@@ -123,7 +123,8 @@ class Training {
       optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
     });
     if (const auto& watch = stage_.get<WatchSection>())
-      watch_ = std::make_unique<Watch>(context_, *watch, text().tokenizer(), ends(), comm_, log_);
+      watch_ = std::make_unique<Watch>(context_, *watch, text().tokenizer(), ends(), model_->context(), comm_,
+                                       log_);
   }
 
   // All that is made from here on is made of what is there.
@@ -350,7 +351,7 @@ class Training {
                       data.sequence);
   }
   void look(int64_t done) {
-    if (watch_ && looked_ != done) watched_ = watch_->figures(*model_, *map_, *owners_);
+    if (watch_ && looked_ != done) watched_ = watch_->figures(*model_, *map_, *owners_, done);
     looked_ = done;
   }
 

@@ -202,7 +202,7 @@ void check_steps(StageCheck& check) {
               fmt::format("must be below train.steps {}, got {}", train.steps, grids->from_step));
 }
 
-// Tasks that can be read, and a best that is one of their figures.
+// Tasks that can be read, prompts that can be continued, and a best that is one of their figures.
 void check_watch(StageCheck& check) {
   const WatchOptions& watch = *check.stage.get<WatchSection>();
   const auto& train = check.stage.get<train::TrainOptions>();
@@ -213,6 +213,8 @@ void check_watch(StageCheck& check) {
     } catch (const Error& error) {
       check.add("watch.tasks", error.what());
     }
+  const auto tokenizer = tokenizer_of(check.recipe, "stage:" + check.stage.name);
+  check.check_prompts("watch.prompts", watch.prompts, tokenizer.get(), spec_of(check.recipe, check.stage));
   if (watch.every > 0 && (train.validate_every == 0 || watch.every % train.validate_every != 0))
     check.add({"watch.every", "train.validate_every"},
               fmt::format("must be a multiple of train.validate_every {}, got {}", train.validate_every,
