@@ -13,7 +13,8 @@ LossSpec hidden_cosine() {
             return projected_pairs(options, sides, [](const at::Tensor& s_MD, const at::Tensor& t_MD) {
               return 1.0 - at::cosine_similarity(s_MD, t_MD, 1, 1e-6);
             });
-          }};
+          },
+          .check_hidden = check_pairs};
 }
 
 }  // namespace retort::distill

@@ -15,7 +15,8 @@ LossSpec hidden_mse() {
             return projected_pairs(options, sides, [](const at::Tensor& s_MD, const at::Tensor& t_MD) {
               return (s_MD - t_MD).square().sum(1) / t_MD.square().sum(1).clamp_min(1e-12);
             });
-          }};
+          },
+          .check_hidden = check_pairs};
 }
 
 }  // namespace retort::distill

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "core/nearest.h"
 #include "distill/capture.h"
 #include "distill/loss.h"
+#include "distill/objective.h"
 #include "formats/untrusted.h"
 #include "models/family.h"
 #include "quantize/quantize_map.h"
@@ -60,6 +62,22 @@ void check_self(StageCheck& check, const TeacherOptions& teacher, const std::str
         "precision in a stage before");
 }
 
+// What a cache's labels are, or will be; nothing where that is not known yet.
+std::optional<distill::SignalKind> labels_of(const Recipe& recipe, const std::string& cache) {
+  if (stage_of(cache)) {
+    const Stage* made = recipe.maker_of(cache);
+    const auto* capture = made != nullptr ? made->find<distill::CaptureOptions>() : nullptr;
+    if (capture == nullptr) return std::nullopt;
+    return distill::SignalKind{capture->kind, capture->size(), capture->temperature};
+  }
+  try {
+    const distill::TeacherCache there{Path(cache)};
+    return distill::SignalKind{there.facts().kind, there.facts().size, there.facts().temperature};
+  } catch (const Error&) {
+    return std::nullopt;  // missing_files() or opening it says why
+  }
+}
+
 // A capture stage of this recipe can be judged before it has run.
 void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::string& key) {
   const std::vector<SourceOptions> sources = check.stage.get<DataOptions>().sources();
@@ -87,15 +105,63 @@ void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::s
   }
 }
 
-void check_loss(StageCheck& check, size_t number, const distill::LossOptions& loss) {
+// What the stage's teacher can show, as far as it is known.
+struct Shown {
+  std::optional<distill::SignalKind> kind = distill::SignalKind{};
+  std::optional<distill::LayerShape> layers = distill::LayerShape{};
+  int64_t context = std::numeric_limits<int64_t>::max();
+};
+
+Shown shown_by_teachers(StageCheck& check, const DistillOptions& d) {
+  if (!d.teachers.empty() || d.teacher.bridge != "none") return {};  // distributions alone
+  if (d.teacher.kind != "cached") {
+    const auto spec = d.teacher.kind == "self" ? spec_of(check.recipe, check.stage)
+                                               : spec_of(check.recipe, d.teacher.model);
+    if (!spec) return {.layers = std::nullopt};
+    return {.layers = distill::layer_shape(*spec), .context = spec->context};
+  }
+  std::vector<distill::SignalKind> known;
+  for (const std::string& cache : d.teacher.cache)
+    if (const auto labels = labels_of(check.recipe, cache)) known.push_back(*labels);
+  if (std::any_of(known.begin(), known.end(), [&](const auto& one) { return one != known.front(); }))
+    check.add("distill.teacher.cache", "must be caches of one kind, number of labels and temperature");
+  return {.kind = known.empty() ? std::nullopt : std::optional(known.front())};
+}
+
+// What making the loss would say, and the first batch; "" when nothing, or not known yet.
+std::string loss_misfit(StageCheck& check, const distill::LossOptions& loss, const Shown& shown) {
+  const distill::LossSpec& row = distill::losses().at(loss.fn);
+  if (row.check_hidden == nullptr) return shown.kind ? distill::signal_misfit(loss, *shown.kind, 0) : "";
+  if (!shown.layers) return "";
+  std::string misfit = distill::signal_misfit(loss, {}, shown.layers->count);
+  if (misfit.empty())
+    misfit = distill::row_misfit(shown.context, check.stage.get<DataOptions>().sequence);
+  const auto student = spec_of(check.recipe, check.stage);
+  if (!misfit.empty() || !student) return misfit;
+  try {
+    row.check_hidden(loss, distill::layer_shape(*student), *shown.layers);
+  } catch (const ConfigError& error) {
+    misfit = error.what();
+    for (const std::string_view before : {"distill.losses.", "[distill] "})
+      if (misfit.starts_with(before)) misfit.erase(0, before.size());
+  }
+  return misfit;
+}
+
+void check_loss(StageCheck& check, size_t number, const distill::LossOptions& loss, const Shown& shown) {
+  const auto add = [&](const std::string& why) {
+    check.add({"distill.losses", "distill.teacher"}, fmt::format("loss {}: {}", number, why));
+  };
   if (loss.fn.empty())
     check.add("distill.losses", fmt::format("loss {} must name its fn, one of {}", number,
                                             fmt::join(distill::losses().names(), ", ")));
+  if (distill::losses().find(loss.fn) == nullptr) return;
+  if (const std::string why = loss_misfit(check, loss, shown); !why.empty()) add(why);
   if (!loss.schedule) return;
   try {
     loss.schedule->check();
   } catch (const ConfigError& error) {
-    check.add("distill.losses", fmt::format("loss {}: {}", number, error.what()));
+    add(error.what());
   }
 }
 
@@ -113,7 +179,8 @@ void check_on_policy(StageCheck& check, bool needs_teacher) {
 void check_distill(StageCheck& check) {
   const DistillOptions& d = *check.stage.get<DistillSection>();
   if (d.losses.empty()) check.add("distill.losses", "must name at least one loss, got none");
-  for (size_t i = 0; i < d.losses.size(); ++i) check_loss(check, i + 1, d.losses[i]);
+  const Shown shown = shown_by_teachers(check, d);
+  for (size_t i = 0; i < d.losses.size(); ++i) check_loss(check, i + 1, d.losses[i], shown);
   const bool needs_teacher = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& l) {
     const distill::LossSpec* row = distill::losses().find(l.fn);
     return row != nullptr && row->needs_teacher();
