@@ -19,7 +19,11 @@ struct FormBytes {
 const Registry<FormBytes>& forms() {
   static const Registry<FormBytes> table(
       "form of a frozen base",
-      {{"f32", 4.0}, {"q8_0", 34.0 / 32}, {"q4_0", 18.0 / 32}, {"nf4", 0.5 + 1.0 / 64 + 4.0 / (64 * 256)}});
+      {{"f32", 4.0},
+       {"bf16", 2.0},
+       {"q8_0", 34.0 / 32},
+       {"q4_0", 18.0 / 32},
+       {"nf4", 0.5 + 1.0 / 64 + 4.0 / (64 * 256)}});
   return table;
 }
 
