@@ -129,6 +129,12 @@ void StageCheck::demand_training() {
   }
 }
 
+void StageCheck::check_limit() {
+  const auto& data = stage.get<DataOptions>();
+  if (std::string misfit = data::limit_misfit(data.limit, data.sequence); !misfit.empty())
+    add({"data.limit", "data.sequence"}, std::move(misfit));
+}
+
 std::optional<models::DecoderSpec> StageCheck::model_spec() {
   const auto spec = spec_of(recipe, stage);
   const auto* data = stage.find<DataOptions>();

@@ -43,6 +43,7 @@ class StageCheck {
 
   void demand_model();     // model.from names one
   void demand_training();  // data.train or data.mixture names shards
+  void check_limit();      // data.limit leaves a row
   // The shape of the stage's model where the recipe knows it; data.sequence fits its context.
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.

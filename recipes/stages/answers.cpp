@@ -171,6 +171,7 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
 
 void check_stage(StageCheck& check) {
   check.demand_model();
+  check.check_limit();
   const auto& data = check.stage.get<DataOptions>();
   const auto& options = check.stage.get<AnswersOptions>();
   if (!data.mixture.empty())

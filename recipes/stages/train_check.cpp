@@ -15,6 +15,7 @@
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
 #include "recipes/preference_options.h"
+#include "recipes/stages/described_tasks.h"
 #include "recipes/stages/initial_model.h"
 #include "recipes/stages/watch.h"
 #include "train/owners.h"
@@ -276,7 +277,9 @@ void check_watch(StageCheck& check) {
   if (watch.tasks.empty() && watch.prompts.empty())
     check.add("watch.tasks", "must name a task, or watch.prompts a text to complete");
   for (const std::string& name : watch.tasks) try {
-      read_task(name, watch.data);
+      const std::string missing = missing_file(read_task(name, watch.data), "watch.data");
+      const bool an_input = watch_decides(check.stage);  // whose missing files are told
+      if (!missing.empty() && !an_input) check.add({"watch.data", "watch.tasks"}, missing);
     } catch (const Error& error) {
       check.add("watch.tasks", error.what());
     }
@@ -373,6 +376,12 @@ void check_adapters(StageCheck& check) {
     check.add({"quantize", "adapters"},
               "excludes adapters: a weight merged with its adapter lies on no grid; train the merged model, "
               "stage:NAME, for its grid");
+  const Stage* made = check.recipe.maker_of(from);
+  if (made != nullptr && made->find<train::TrainOptions>() != nullptr && made->get<AdapterSection>())
+    if (std::string misfit = adapters_misfit(*made->get<AdapterSection>(),
+                                             *check.stage.get<AdapterSection>(), "stage " + made->name);
+        !misfit.empty())
+      check.add({"adapters", "model.from"}, std::move(misfit));
   const auto spec = spec_of(check.recipe, check.stage);
   if (!spec || from.empty()) return;
   try {
@@ -386,6 +395,7 @@ void check_adapters(StageCheck& check) {
 
 void check_train_stage(StageCheck& check) {
   check.demand_training();
+  check.check_limit();
   check_batch(check);
   check_steps(check);
   if (check.stage.get<WatchSection>()) check_watch(check);

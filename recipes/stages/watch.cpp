@@ -95,7 +95,7 @@ Watch::Watch(const StageContext& context, const WatchOptions& options,
       comm_(comm),
       log_(log) {
   options_.sampling.seed = context.seed();
-  comm::together(comm_, [&] { tasks_ = open_described(evaluate_options(options_)); });
+  comm::together(comm_, [&] { tasks_ = open_described(evaluate_options(options_), "watch.data"); });
   std::erase_if(options_.prompts, [&](const std::string& prompt) {
     const std::string misfit = eval::prompt_misfit(*tokenizer_, prompt, reads);
     if (!misfit.empty() && comm_.rank() == 0) log_.warn("watch.prompts: {}; it is left out", misfit);

@@ -169,7 +169,7 @@ TEST_F(AdapterStages, AreRefusedWhereTheyDoNotFit) {
   EXPECT_THAT(error({"stages.peft.export.format=gguf-lora"}), HasSubstr("is no model that is read back"));
   EXPECT_THAT(error({"stages.base.model.ffn_width=40", "stages.tuned.adapters.base=q4_0"}),
               HasSubstr("adapters.base: q4_0 wants rows that are a multiple of 32"));
-  EXPECT_THAT(error({"stages.more.adapters.rank=8"}), HasSubstr("adapters must be those of"));
+  EXPECT_THAT(error({"stages.more.adapters.rank=8"}), HasSubstr("stages.more.adapters: must be those of stage tuned"));
 }
 
 }  // namespace retort::recipes

@@ -160,6 +160,8 @@ TEST_F(WatchedTraining, IsChecked) {
   EXPECT_THAT(refused(watching({"stages.tiny.watch.best=mine.acc"})), HasSubstr("neither is set"));
   EXPECT_THAT(refused({"stages.tiny.watch.tasks=[arc_esy]"}), HasSubstr("arc_easy"));
   EXPECT_THAT(refused({"stages.tiny.watch.tokens=4"}), HasSubstr("must name a task"));
+  EXPECT_THAT(refused({"stages.tiny.watch.tasks=[hellaswag]"}),
+              HasSubstr("hellaswag.jsonl: no such file; watch.data is the folder of such files"));
   EXPECT_THAT(refused({"stages.tiny.watch.prompts=[\"\"]"}),
               HasSubstr("watch.prompts: \"\": a prompt must have at least one token"));
   EXPECT_EQ(refused({"stages.tiny.watch.prompts=[\"" + std::string(64, 'q') + "\"]"}), "");
