@@ -287,15 +287,22 @@ class Reader {
   std::set<std::string> unread_;                     // stages that could not be judged
 };
 
+// That there is no text, or no such device here.
+bool is_of_runs_alone(const Finding& finding) {
+  const std::string& key = finding.keys.front();
+  return key == "run.device" || key == "run.text" || key == "prepare.text";
+}
+
 }  // namespace
 
-Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets, int64_t ranks) {
+Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets, int64_t ranks,
+                   ReadFor purpose) {
   const Source source = open_source(file);
-  return parse_recipe(source.text, source.name, sets, ranks);
+  return parse_recipe(source.text, source.name, sets, ranks, purpose);
 }
 
 Recipe parse_recipe(const std::string& text, const std::string& source, const std::vector<std::string>& sets,
-                    int64_t ranks) {
+                    int64_t ranks, ReadFor purpose) {
   Problems problems;
   MergedTree merged = merged_tree({source, text}, sets, problems);
   Reader reader(std::move(merged.tree), problems);
@@ -303,8 +310,10 @@ Recipe parse_recipe(const std::string& text, const std::string& source, const st
   const std::string stem = Path(source.substr(source.find(':') + 1)).stem().string();
   if (recipe.run.name.empty()) recipe.run.name = stem;
   if (recipe.run.dir.empty()) recipe.run.dir = "runs/" + recipe.run.name;
-  reader.add(validate(recipe, ranks));
-  reader.add(missing_files(recipe));
+  for (std::vector<Finding> findings : {validate(recipe, ranks), missing_files(recipe)}) {
+    if (purpose == ReadFor::kPlan) std::erase_if(findings, is_of_runs_alone);
+    reader.add(findings);
+  }
   for (Problem& problem : problems)
     if (!merged.base.empty() && problem.mark.source == merged.base)
       problem.text += fmt::format(" ({} is based on it)", source);
