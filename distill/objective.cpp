@@ -176,7 +176,8 @@ std::string signal_misfit(const LossOptions& loss, const SignalKind& kind, int64
       return "";
     case Reads::kDistribution:
       return dense ? ""
-                   : fmt::format("{} needs the teacher's whole distribution, got {} labels", spec.name, kind.name);
+                   : fmt::format("{} needs the teacher's whole distribution, got {} labels", spec.name,
+                                 kind.name);
     case Reads::kDraws:
       if (!dense && kind.name != "sampled")
         return fmt::format("{} needs sampled labels, got {}", spec.name, kind.name);

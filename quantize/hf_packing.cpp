@@ -108,8 +108,8 @@ Survey survey(const Layout& layout, const models::Model& model, const PackingMap
   const std::string misfit = layout_misfit(layout.name, *out.grid);
   check<ConfigError>(misfit.empty(), "{}", misfit);
   check<ConfigError>(!activations || out.grid->compressed->bits == 8,
-                     "[{}] activations are rounded to 8 bits beside weights of 8 bits; {} has {}", layout.name,
-                     out.grid->name, out.grid->compressed->bits);
+                     "[{}] activations are rounded to 8 bits beside weights of 8 bits; {} has {}",
+                     layout.name, out.grid->name, out.grid->compressed->bits);
   return out;
 }
 

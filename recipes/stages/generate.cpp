@@ -36,7 +36,8 @@ void check_stage(StageCheck& check) {
   const std::string& from = check.stage.get<ModelOptions>().from;
   const auto spec = spec_of(check.recipe, from);
   const auto tokenizer = tokenizer_of(check.recipe, from);
-  if (options.ids.empty()) return check.check_prompts("generate.prompt", options.prompt, tokenizer.get(), spec);
+  if (options.ids.empty())
+    return check.check_prompts("generate.prompt", options.prompt, tokenizer.get(), spec);
   if (!spec) return;
   const int64_t rows = spec->columns();
   const int64_t tokens = tokenizer ? std::min(rows, tokenizer->vocabulary()) : rows;

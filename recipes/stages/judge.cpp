@@ -145,7 +145,8 @@ formats::Json report_training(const StageContext& context, const models::Model& 
   });
   formats::Json figures = {{"bits_per_weight", rows.back().bits_per_weight},
                            {"packed_bytes", rows.back().packed_bytes}};
-  if (const auto& d = rows.back().divergence) figures.update({{"kl", d->kl.value}, {"agreement", d->agreement.value}});
+  if (const auto& d = rows.back().divergence)
+    figures.update({{"kl", d->kl.value}, {"agreement", d->agreement.value}});
   return figures;
 }
 
@@ -179,7 +180,8 @@ std::string model_table(const std::vector<Judged>& models) {
 formats::Json judged_json(const Judged& row, int64_t sequence) {
   formats::Json out = {{"bits_per_weight", row.bits_per_weight}, {"packed_bytes", row.packed_bytes}};
   if (row.score) out.update(score_json(*row.score, sequence));
-  if (row.divergence) out.update({{"kl", row.divergence->kl.value}, {"agreement", row.divergence->agreement.value}});
+  if (row.divergence)
+    out.update({{"kl", row.divergence->kl.value}, {"agreement", row.divergence->agreement.value}});
   return out;
 }
 

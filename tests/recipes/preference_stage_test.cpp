@@ -111,8 +111,8 @@ TEST_F(PreferenceStage, LearnsOnAGridAndIsJudgedByItsAnswers) {
   EXPECT_TRUE(read_result(directory_ / "text", "tuned")->contains("kl"));
 
   sets = {"stages.tuned.quantize.weights.grid=q8_0", "stages.tuned.train.steps=4",
-          "stages.tuned.data.train=stage:rated", "stages.tuned.data.validation=stage:rated",
-          "stages.rated.prepare.validation=0.25", "stages.tuned.preference.loss=kto",
+          "stages.tuned.data.train=stage:rated",     "stages.tuned.data.validation=stage:rated",
+          "stages.rated.prepare.validation=0.25",    "stages.tuned.preference.loss=kto",
           "run.dir=" + (directory_ / "kto").string()};
   run(recipe(sets));
   ASSERT_EQ(code_, ExitCode::kDone);

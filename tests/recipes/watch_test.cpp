@@ -115,10 +115,9 @@ TEST_F(WatchedTraining, GoesOnWithoutAPromptThatDoesNotFit) {
   yaml.insert(yaml.find("  - { name: text"),
               "  - { name: words, kind: tokenizer, tokenizer: { vocabulary: 270 } }\n");
   const std::string too_long(600, 'q');
-  const std::string said =
-      run(recipe(yaml, {"stages.text.prepare.tokenizer=stage:words", "model.vocabulary=270",
-                        "stages.tiny.watch.prompts=[\"verse \", \"" + too_long + "\"]",
-                        "stages.tiny.watch.tokens=4"}));
+  const std::string said = run(recipe(
+      yaml, {"stages.text.prepare.tokenizer=stage:words", "model.vocabulary=270",
+             "stages.tiny.watch.prompts=[\"verse \", \"" + too_long + "\"]", "stages.tiny.watch.tokens=4"}));
   ASSERT_EQ(code_, ExitCode::kDone) << said;
   EXPECT_THAT(said, HasSubstr("watch.prompts: \"qqqq"));
   EXPECT_THAT(said, HasSubstr("must fit the context of 64 tokens"));
