@@ -165,6 +165,17 @@ void StageCheck::check_prompts(const char* key, const std::vector<std::string>& 
       add({key, "model.context"}, misfit);
 }
 
+void StageCheck::check_given(const char* key, int64_t prompt,
+                             const std::optional<models::DecoderSpec>& spec) {
+  const int64_t sequence = stage.get<DataOptions>().sequence;
+  if (prompt > sequence)
+    add({key, "data.sequence"},
+        fmt::format("must be at most a row's data.sequence {}, got {}", sequence, prompt));
+  if (spec && prompt >= spec->context)
+    add({key, "model.context"},
+        fmt::format("must be less than the model's context {}, got {}", spec->context, prompt));
+}
+
 void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* grids) {
   const auto& options = stage.get<artifacts::ExportOptions>();
   const std::string& from = stage.get<ModelOptions>().from;

@@ -126,6 +126,7 @@ StartingModel adapted(const StageContext& context, artifacts::OpenedStored opene
                         artifacts::AdapterFacts{options, base_path(context, own.base), own.digest});
   }
   models::StoredModel base = opened.take_base();
+  models::check_choices(*base.model, options);
   const std::string digest = models::weights_digest(base.model->parameters(), base.values);
   return started_with(models::adapt(std::move(base), options, context.seed()), std::move(model.generation),
                       artifacts::AdapterFacts{options, base_path(context, model.source), digest});

@@ -135,8 +135,7 @@ std::string loss_misfit(StageCheck& check, const distill::LossOptions& loss, con
   if (row.check_hidden == nullptr) return shown.kind ? distill::signal_misfit(loss, *shown.kind, 0) : "";
   if (!shown.layers) return "";
   std::string misfit = distill::signal_misfit(loss, {}, shown.layers->count);
-  if (misfit.empty())
-    misfit = distill::row_misfit(shown.context, check.stage.get<DataOptions>().sequence);
+  if (misfit.empty()) misfit = distill::row_misfit(shown.context, check.stage.get<DataOptions>().sequence);
   const auto student = spec_of(check.recipe, check.stage);
   if (!misfit.empty() || !student) return misfit;
   try {
@@ -175,11 +174,17 @@ void check_on_policy(StageCheck& check, bool needs_teacher) {
     check.add({"distill.on_policy.prompt", "data.isolate_documents"},
               "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
               "its own");
+  check.check_given("distill.on_policy.prompt", on_policy.prompt, spec_of(check.recipe, check.stage));
 }
 
 void check_distill(StageCheck& check) {
   const DistillOptions& d = *check.stage.get<DistillSection>();
   if (d.losses.empty()) check.add("distill.losses", "must name at least one loss, got none");
+  const bool weighs = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& loss) {
+    return loss.weight > 0 || (loss.schedule && loss.schedule->kind != "constant" && loss.schedule->to > 0);
+  });
+  if (!d.losses.empty() && !weighs)
+    check.add("distill.losses", "must have a weight > 0 in one loss at least, or nothing is learned");
   const Shown shown = shown_by_teachers(check, d);
   for (size_t i = 0; i < d.losses.size(); ++i) check_loss(check, i + 1, d.losses[i], shown);
   const bool needs_teacher = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& l) {
@@ -378,14 +383,16 @@ void check_adapters(StageCheck& check) {
               "stage:NAME, for its grid");
   const Stage* made = check.recipe.maker_of(from);
   if (made != nullptr && made->find<train::TrainOptions>() != nullptr && made->get<AdapterSection>())
-    if (std::string misfit = adapters_misfit(*made->get<AdapterSection>(),
-                                             *check.stage.get<AdapterSection>(), "stage " + made->name);
+    if (std::string misfit = adapters_misfit(*made->get<AdapterSection>(), *check.stage.get<AdapterSection>(),
+                                             "stage " + made->name);
         !misfit.empty())
       check.add({"adapters", "model.from"}, std::move(misfit));
   const auto spec = spec_of(check.recipe, check.stage);
   if (!spec || from.empty()) return;
   try {
-    models::adapt(models::make_model(*spec, at::kMeta), *check.stage.get<AdapterSection>(), 0);
+    const models::AdapterOptions& options = *check.stage.get<AdapterSection>();
+    models::adapt(models::make_model(*spec, at::kMeta), options, 0);
+    models::check_choices(*models::make_model(*spec, at::kMeta), options);
   } catch (const ConfigError& error) {
     check.add_key_error(error, "model.from");
   }

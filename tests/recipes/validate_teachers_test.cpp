@@ -141,6 +141,19 @@ TEST(ValidateTeachers, LossesOnLayersFitBothModels) {
               ElementsAre(place + "hidden_mse needs a single live teacher with layers"));
 }
 
+TEST(ValidateTeachers, OneLossWeighsAtLeast) {
+  Recipe recipe = pipeline();
+  auto& losses = recipe.stages[2].get<DistillSection>()->losses;
+  losses[0].weight = 0;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("student distill.losses: must have a weight > 0 in one loss at least")));
+  losses[0].schedule = distill::WeightSchedule{.kind = "linear", .to = 1, .begin = 0, .end = 10};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it weighs later";
+  losses[0].schedule.reset();
+  losses.push_back({.fn = "cross_entropy"});
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+}
+
 TEST(ValidateTeachers, SeveralTeachersAreLiveAndWeigh) {
   Recipe recipe = pipeline();
   DistillOptions& distill = *recipe.stages[2].get<DistillSection>();

@@ -213,6 +213,17 @@ TEST(Validate, GenerationBeginsWithWhatTheModelReads) {
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must fit the context of 64 tokens, got 65")));
 }
 
+// runs/NAME is below runs/.
+TEST(Validate, ARunsNameIsNoPath) {
+  Recipe recipe = pipeline();
+  recipe.run.name = "gpt3-2.7b";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  for (const char* name : {"../../x", "a/b", "..", "."}) {
+    recipe.run.name = name;
+    EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr(" run.name: must be a name without /"))) << name;
+  }
+}
+
 TEST(Validate, ShapesAreJudgedByTheirOwner) {
   Recipe recipe = pipeline();
   recipe.stages[1].get<ModelOptions>().choices.kv_heads = 3;
