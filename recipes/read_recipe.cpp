@@ -13,6 +13,7 @@
 #include "recipes/stages/initial_model.h"
 #include "recipes/validate.h"
 #include "recipes/yaml_section.h"
+#include "train/trainer.h"
 
 namespace retort::recipes {
 namespace {
@@ -199,6 +200,7 @@ class Reader {
       if (const Node* child = node.find(key)) effective.children.push_back(*child);
     read_section(effective, stage, problems_);
     take_from_source(effective, recipe, stage);
+    shorten_warmup(effective, stage);
     trees_.push_back({stage.name, std::move(effective)});
     recipe.stages.push_back(std::move(stage));
   }
@@ -214,6 +216,13 @@ class Reader {
     stage.get<ModelOptions>().choices = *source;
     Problems known;  // reported already
     read_section(*named, stage.get<ModelOptions>(), known);
+  }
+
+  // A warm-up that nobody wrote is no longer than the training.
+  static void shorten_warmup(const Node& tree, Stage& stage) {
+    if (stage.find<train::TrainOptions>() == nullptr || tree.at("train.schedule.warmup") != nullptr) return;
+    auto& train = stage.get<train::TrainOptions>();
+    if (train.epochs == 0.0) train.schedule.warmup = std::min(train.schedule.warmup, train.steps);
   }
 
   // Name and kind; false when the rest cannot be judged.

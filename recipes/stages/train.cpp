@@ -250,7 +250,10 @@ class Training {
       check<ConfigError>(step <= most, "{} must be at most {}: {} epochs are {} steps of {} rows, got {}",
                          key, most, options_.epochs, options_.steps, rows, step);
     };
-    at_most("train.schedule.warmup", options_.schedule.warmup, options_.steps);
+    int64_t& warmup = options_.schedule.warmup;
+    if (warmup == train::ScheduleOptions().warmup)
+      warmup = std::min(warmup, options_.steps);  // nobody's choice
+    at_most("train.schedule.warmup", warmup, options_.steps);
     if (const auto& grids = stage_.get<QuantizeSection>())
       at_most("quantize.from_step", grids->from_step, options_.steps - 1);
   }
