@@ -15,6 +15,7 @@ namespace retort::models {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using testing::relative_error;
 using testing::same_bits;
 
