@@ -46,6 +46,9 @@ struct ExportFormat {
 
   // Why codes on the grid have no place in it; "" when they have.
   std::function<std::string(const quantize::Grid&)> grid_misfit = [](const auto&) { return std::string(); };
+  // The same of a model as a whole, with activations rounded or not. No values are read.
+  std::function<std::string(const models::Model&, const quantize::PackingMap&, bool activations)>
+      packing_misfit = [](const auto&, const auto&, bool) { return std::string(); };
   // Why it has no such architecture; "" when it has.
   std::function<std::string(const models::DecoderSpec&)> architecture_misfit = [](const auto&) {
     return std::string();

@@ -97,6 +97,8 @@ ExportFormat packed_export(const std::string& layout, std::string holds, bool ac
       .activations = activations,
       .card = true,
       .grid_misfit = [layout](const quantize::Grid& grid) { return quantize::layout_misfit(layout, grid); },
+      .packing_misfit = [layout](const models::Model& model, const quantize::PackingMap& map,
+                                 bool rounds) { return quantize::folder_misfit(layout, model, map, rounds); },
       .architecture_misfit = architecture_misfit(noun),
       .check_place = check_card_place,
       .write = write_packed};

@@ -58,6 +58,18 @@ std::string grids_misfit(const ExportOptions& options, const ExportFormat& forma
   return "";
 }
 
+// What the format says of the model on its grids.
+std::string packing_misfit(const ExportOptions& options, const ExportFormat& format,
+                           const ExportSubject& subject) {
+  const auto model = models::make_model(written(format, *subject.spec), at::kMeta);
+  try {
+    const quantize::QuantizeMap map(**subject.grids, model->parameters());
+    return format.packing_misfit(*model, map, options.activations);
+  } catch (const ConfigError&) {
+    return "";  // grids that do not fit the tensors are their section's problem
+  }
+}
+
 }  // namespace
 
 std::vector<Misfit> export_misfits(const ExportOptions& options, const ExportSubject& subject) {
@@ -88,6 +100,8 @@ std::vector<Misfit> export_misfits(const ExportOptions& options, const ExportSub
   if (*subject.grids && !values)
     for (GridMisfit& misfit : grid_misfits(format, **subject.grids))
       out.push_back({std::move(misfit.part), std::move(misfit.why)});
+  if (known && *subject.grids && format.packs == Packs::kMatrices && out.empty())
+    add("format", packing_misfit(options, format, subject));
   return out;
 }
 

@@ -113,6 +113,11 @@ std::vector<double> weights_of(const std::vector<Source>& sources) {
 
 }  // namespace
 
+std::string limit_misfit(int64_t limit, int64_t sequence) {
+  if (limit == 0 || limit >= sequence) return "";
+  return fmt::format("must be 0 or at least a row's {} tokens, got {}", sequence, limit);
+}
+
 int64_t Batch::valid_labels() const { return labels_BT.ne(kIgnored).sum().item<int64_t>(); }
 
 BatchStream::BatchStream(std::shared_ptr<const TokenShards> shards, BatchOptions options)
@@ -122,9 +127,8 @@ BatchStream::BatchStream(std::vector<Source> sources, BatchOptions options)
     : sources_(std::move(sources)), options_(options), mixture_(weights_of(sources_)) {
   check<ConfigError>(options_.sequence > 0, "[batch stream] sequence must be > 0, got {}", options_.sequence);
   check<ConfigError>(options_.rows > 0, "[batch stream] rows must be > 0, got {}", options_.rows);
-  check<ConfigError>(options_.limit == 0 || options_.limit >= options_.sequence,
-                     "[batch stream] limit must be 0 or at least a row's {} tokens, got {}",
-                     options_.sequence, options_.limit);
+  const std::string misfit = limit_misfit(options_.limit, options_.sequence);
+  check<ConfigError>(misfit.empty(), "[batch stream] limit {}", misfit);
   const TokenShards& first = *sources_.front().shards;
   for (const Source& source : sources_) {
     const TokenShards& shards = *source.shards;

@@ -47,6 +47,9 @@ struct BatchOptions {
   LongDocuments long_documents = LongDocuments::kSplit;  // of packed rows
 };
 
+// Why rows of `sequence` tokens cannot be cut from so many tokens of each source; "" when they can.
+std::string limit_misfit(int64_t limit, int64_t sequence);
+
 // A corpus with its share of a mixture. The name is for people: "stage:text", a directory.
 struct Source {
   std::string name;

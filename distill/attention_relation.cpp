@@ -2,6 +2,7 @@
 // a projection and for any numbers of heads. Usually of one late layer (Wu et al. 2025, BitDistill, arXiv
 // 2510.13998).
 #include "core/error.h"
+#include "core/nearest.h"
 #include "distill/hidden_loss.h"
 #include "distill/relation.h"
 
@@ -12,12 +13,26 @@ const at::Tensor& side(const models::LayerTap& tap, const std::string& relation)
   return relation == "qq" ? tap.q_BTHK : relation == "kk" ? tap.k_BTGK : tap.v_BTGK;
 }
 
-std::vector<PairLoss> make_pairs(const LossOptions& options, const Sides& sides) {
+int64_t width_of(const LayerShape& shape, const std::string& relation) {
+  return (relation == "qq" ? shape.heads : shape.kv_heads) * shape.head_dim;
+}
+
+void check_relations(const LossOptions& options, const LayerShape& student, const LayerShape& teacher) {
+  layer_pairs(options, student.count, teacher.count, true);
   check<ConfigError>(!options.relations.empty(), "distill.losses.relations must name at least one product");
   const Rule<std::string> rule = one_of({"qq", "kk", "vv"});
-  for (const std::string& relation : options.relations)
-    check<ConfigError>(rule.holds(relation), "distill.losses.relations must be {}, got \"{}\"", rule.text,
-                       relation);
+  for (const std::string& relation : options.relations) {
+    check<ConfigError>(rule.holds(relation), "distill.losses.relations must be {}, got \"{}\"{}", rule.text,
+                       relation, did_you_mean(relation, rule.choices));
+    const int64_t heads = options.relation_heads > 0 ? options.relation_heads : student.kv_heads;
+    const std::string misfit =
+        relation_misfit(heads, width_of(student, relation), width_of(teacher, relation));
+    check<ConfigError>(misfit.empty(), "{}", misfit);
+  }
+}
+
+std::vector<PairLoss> make_pairs(const LossOptions& options, const Sides& sides) {
+  check_relations(options, layer_shape(sides.student.spec()), sides.teacher.layers());
   std::vector<PairLoss> out;
   for (const LayerPair& pair :
        layer_pairs(options, sides.student.layers(), sides.teacher.layers().count, true))
@@ -47,7 +62,8 @@ LossSpec attention_relation() {
       .reads = Reads::kLayers,
       .parameters = {"layers", "teacher_layers", "relations", "relation_heads"},
       .divergence = false,
-      .make_hidden = make_pairs};
+      .make_hidden = make_pairs,
+      .check_hidden = check_relations};
 }
 
 }  // namespace retort::distill

@@ -9,11 +9,13 @@ LossSpec hidden_cosine() {
           .reads = Reads::kLayers,
           .parameters = {"layers", "teacher_layers"},
           .divergence = false,
-          .make_hidden = [](const LossOptions& options, const Sides& sides) {
-            return projected_pairs(options, sides, [](const at::Tensor& s_MD, const at::Tensor& t_MD) {
-              return 1.0 - at::cosine_similarity(s_MD, t_MD, 1, 1e-6);
-            });
-          }};
+          .make_hidden =
+              [](const LossOptions& options, const Sides& sides) {
+                return projected_pairs(options, sides, [](const at::Tensor& s_MD, const at::Tensor& t_MD) {
+                  return 1.0 - at::cosine_similarity(s_MD, t_MD, 1, 1e-6);
+                });
+              },
+          .check_hidden = check_pairs};
 }
 
 }  // namespace retort::distill

@@ -50,6 +50,10 @@ std::vector<LayerPair> layer_pairs(const LossOptions& options, int64_t student_l
   return out;
 }
 
+void check_pairs(const LossOptions& options, const LayerShape& student, const LayerShape& teacher) {
+  layer_pairs(options, student.count, teacher.count, false);
+}
+
 std::vector<PairLoss> projected_pairs(const LossOptions& options, const Sides& sides,
                                       const RowDistance& distance) {
   const LayerShape teacher = sides.teacher.layers();

@@ -46,6 +46,9 @@ struct LayerPair {
 std::vector<LayerPair> layer_pairs(const LossOptions& options, int64_t student_layers, int64_t teacher_layers,
                                    bool last);
 
+// The same, of losses on pairs of layer outputs: they have no other options.
+void check_pairs(const LossOptions& options, const LayerShape& student, const LayerShape& teacher);
+
 // How far the rows of one pair differ: [M, D_t] on both sides, a value a row.
 using RowDistance = std::function<at::Tensor(const at::Tensor& student_MD, const at::Tensor& teacher_MD)>;
 // Pairs of layer outputs, the student's through a learned projection.

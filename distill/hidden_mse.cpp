@@ -11,11 +11,13 @@ LossSpec hidden_mse() {
           .reads = Reads::kLayers,
           .parameters = {"layers", "teacher_layers"},
           .divergence = false,
-          .make_hidden = [](const LossOptions& options, const Sides& sides) {
-            return projected_pairs(options, sides, [](const at::Tensor& s_MD, const at::Tensor& t_MD) {
-              return (s_MD - t_MD).square().sum(1) / t_MD.square().sum(1).clamp_min(1e-12);
-            });
-          }};
+          .make_hidden =
+              [](const LossOptions& options, const Sides& sides) {
+                return projected_pairs(options, sides, [](const at::Tensor& s_MD, const at::Tensor& t_MD) {
+                  return (s_MD - t_MD).square().sum(1) / t_MD.square().sum(1).clamp_min(1e-12);
+                });
+              },
+          .check_hidden = check_pairs};
 }
 
 }  // namespace retort::distill

@@ -32,11 +32,8 @@ class LiveTeacher final : public Teacher {
   TeacherSignal signal(const data::Batch& batch, const std::vector<int64_t>& layers) override {
     const at::NoGradGuard no_grad;
     const int64_t tokens = batch.tokens_BT.size(1), context = model_->context();
-    check<ConfigError>(
-        layers.empty() || tokens <= context,
-        "[distill] losses on layers need a teacher that reads a row as a whole: its context is {} "
-        "tokens, a row has {}",
-        context, tokens);
+    const std::string misfit = layers.empty() ? "" : row_misfit(context, tokens);
+    check<ConfigError>(misfit.empty(), "[distill] {}", misfit);
     TeacherSignal out;
     for (const int64_t layer : layers) out.taps.push_back({.layer = layer});
     std::vector<at::Tensor> parts;
@@ -51,7 +48,7 @@ class LiveTeacher final : public Teacher {
     return out;
   }
 
-  LayerShape layers() const override { return {model_->layers(), model_->width()}; }
+  LayerShape layers() const override { return layer_shape(model_->spec()); }
   int64_t vocabulary() const override { return model_->tokens(); }
   bool asked_together() const override { return divided_; }
   std::string not_repeatable() const override {
@@ -64,6 +61,18 @@ class LiveTeacher final : public Teacher {
 };
 
 }  // namespace
+
+LayerShape layer_shape(const models::DecoderSpec& spec) {
+  if (spec.patch) return {};
+  return {spec.layers, spec.width, spec.heads, spec.kv_heads, spec.head_dim};
+}
+
+std::string row_misfit(int64_t context, int64_t tokens) {
+  if (tokens <= context) return "";
+  return fmt::format(
+      "losses on layers need a teacher that reads a row as a whole: its context is {} tokens, a row has {}",
+      context, tokens);
+}
 
 std::string fingerprint(const models::Parameters& parameters) {
   Digest digest;

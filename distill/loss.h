@@ -41,6 +41,8 @@ enum class Reads {
   kLayers         // hidden states of a live teacher
 };
 
+struct LayerShape;  // distill/teacher.h
+
 struct Sides;     // distill/hidden_loss.h
 struct PairLoss;  // distill/hidden_loss.h
 
@@ -53,6 +55,8 @@ struct LossSpec {
   bool exact = true;  // the gradient is the value's derivative; false where a factor counts as a constant
   std::function<kernels::RowLoss(const LossOptions&)> make = {};
   std::function<std::vector<PairLoss>(const LossOptions&, const Sides&)> make_hidden = {};
+  // ConfigError for options that make_hidden would refuse of models of these shapes.
+  void (*check_hidden)(const LossOptions&, const LayerShape& student, const LayerShape& teacher) = nullptr;
   bool needs_teacher() const { return reads != Reads::kNothing; }
 };
 

@@ -148,48 +148,50 @@ class Distillation final : public train::Objective {
 };
 
 // A cache's labels have one temperature, and one number of draws or ids.
-void check_labels(const LossSpec& spec, const LossOptions& loss, const SignalKind& kind) {
-  check<ConfigError>(loss.temperature == kind.temperature,
-                     "[distill] {}: temperature must be that of the teacher's labels, {}, got {}", spec.name,
-                     kind.temperature, loss.temperature);
-  if (spec.reads == Reads::kDraws)
-    check<ConfigError>(loss.draws == 0 || loss.draws == kind.size,
-                       "[distill] {}: draws must be the cache's {} or 0, got {}", spec.name, kind.size,
-                       loss.draws);
-  else
-    check<ConfigError>(loss.k <= kind.size, "[distill] {}: k must be at most the cache's {}, got {}",
-                       spec.name, kind.size, loss.k);
+std::string label_misfit(const LossSpec& spec, const LossOptions& loss, const SignalKind& kind) {
+  if (loss.temperature != kind.temperature)
+    return fmt::format("temperature must be that of the teacher's labels, {}, got {}", kind.temperature,
+                       loss.temperature);
+  if (spec.reads == Reads::kDraws && loss.draws != 0 && loss.draws != kind.size)
+    return fmt::format("draws must be the cache's {} or 0, got {}", kind.size, loss.draws);
+  if (spec.reads == Reads::kTop && loss.k > kind.size)
+    return fmt::format("k must be at most the cache's {}, got {}", kind.size, loss.k);
+  return "";
 }
 
 void check_teacher(const LossSpec& spec, const LossOptions& loss, const Teacher* teacher) {
   if (!spec.needs_teacher()) return;
   check<ConfigError>(teacher != nullptr, "[distill] {} needs a teacher, and there is none", spec.name);
-  const SignalKind kind = teacher->kind();
-  const bool dense = kind.name == "dense";
-  switch (spec.reads) {
-    case Reads::kNothing:
-      return;
-    case Reads::kDistribution:
-      check<ConfigError>(dense, "[distill] {} needs the teacher's whole distribution, got {} labels",
-                         spec.name, kind.name);
-      return;
-    case Reads::kDraws:
-      check<ConfigError>(dense || kind.name == "sampled", "[distill] {} needs sampled labels, got {}",
-                         spec.name, kind.name);
-      break;
-    case Reads::kTop:
-      check<ConfigError>(dense || kind.name == "top_k", "[distill] {} needs top_k labels, got {}", spec.name,
-                         kind.name);
-      break;
-    case Reads::kLayers:
-      check<ConfigError>(teacher->layers().count > 0, "[distill] {} needs a single live teacher with layers",
-                         spec.name);
-      return;
-  }
-  if (!dense) check_labels(spec, loss, kind);
+  const std::string misfit = signal_misfit(loss, teacher->kind(), teacher->layers().count);
+  check<ConfigError>(misfit.empty(), "[distill] {}", misfit);
 }
 
 }  // namespace
+
+std::string signal_misfit(const LossOptions& loss, const SignalKind& kind, int64_t layers) {
+  const LossSpec& spec = losses().at(loss.fn);
+  const bool dense = kind.name == "dense";
+  switch (spec.reads) {
+    case Reads::kNothing:
+      return "";
+    case Reads::kDistribution:
+      return dense ? ""
+                   : fmt::format("{} needs the teacher's whole distribution, got {} labels", spec.name,
+                                 kind.name);
+    case Reads::kDraws:
+      if (!dense && kind.name != "sampled")
+        return fmt::format("{} needs sampled labels, got {}", spec.name, kind.name);
+      break;
+    case Reads::kTop:
+      if (!dense && kind.name != "top_k")
+        return fmt::format("{} needs top_k labels, got {}", spec.name, kind.name);
+      break;
+    case Reads::kLayers:
+      return layers > 0 ? "" : fmt::format("{} needs a single live teacher with layers", spec.name);
+  }
+  const std::string misfit = dense ? "" : label_misfit(spec, loss, kind);
+  return misfit.empty() ? "" : fmt::format("{}: {}", spec.name, misfit);
+}
 
 std::string not_repeatable(const std::vector<LossOptions>& all, const train::EmbeddingNoise& noise) {
   for (const LossOptions& loss : all) {

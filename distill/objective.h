@@ -24,6 +24,10 @@ std::unique_ptr<train::Objective> make_distillation(std::unique_ptr<Teacher> tea
                                                     const models::Model& student, uint64_t seed = 0,
                                                     const train::EmbeddingNoise& noise = {});
 
+// Why a loss cannot learn from such signals of a teacher, of which so many layers can be compared with a student's; ""
+// when it can.
+std::string signal_misfit(const LossOptions& loss, const SignalKind& kind, int64_t layers);
+
 // Why micro-batches of these losses cannot be repeated as graphs (train/objective.h), whatever their teacher says.
 std::string not_repeatable(const std::vector<LossOptions>& losses, const train::EmbeddingNoise& noise);
 

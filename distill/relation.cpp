@@ -47,13 +47,18 @@ struct Finished : torch::autograd::Function<Finished> {
 
 }  // namespace
 
+std::string relation_misfit(int64_t relation_heads, int64_t student_width, int64_t teacher_width) {
+  if (relation_heads > 0 && student_width % relation_heads == 0 && teacher_width % relation_heads == 0)
+    return "";
+  return fmt::format("distill.losses.relation_heads must divide both models' widths, got {} for {} and {}",
+                     relation_heads, student_width, teacher_width);
+}
+
 at::Tensor relation_kl(const at::Tensor& student_BTHK, const at::Tensor& teacher_BTHK, int64_t relation_heads,
                        const HiddenRows& rows) {
   const at::Tensor student = student_BTHK.flatten(2), teacher = teacher_BTHK.flatten(2).detach();
-  for (const at::Tensor& x_BTE : {student, teacher})
-    check<ConfigError>(relation_heads > 0 && x_BTE.size(2) % relation_heads == 0,
-                       "distill.losses.relation_heads must divide both models' widths, got {} for {} and {}",
-                       relation_heads, student.size(2), teacher.size(2));
+  const std::string misfit = relation_misfit(relation_heads, student.size(2), teacher.size(2));
+  check<ConfigError>(misfit.empty(), "{}", misfit);
   at::Tensor gradient_BTE = at::zeros_like(student), sum;
   {
     const at::NoGradGuard no_grad;

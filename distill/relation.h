@@ -10,9 +10,14 @@
 
 #include <ATen/ATen.h>
 
+#include <string>
+
 #include "distill/hidden_loss.h"
 
 namespace retort::distill {
+
+// Why R relation heads do not divide the sides' widths; "" when they do.
+std::string relation_misfit(int64_t relation_heads, int64_t student_width, int64_t teacher_width);
 
 // Both sides' x [B, T, heads, width]; differentiable in the student's.
 at::Tensor relation_kl(const at::Tensor& student_BTHK, const at::Tensor& teacher_BTHK, int64_t relation_heads,

@@ -26,12 +26,15 @@ struct SignalKind {
   std::string name = "dense";  // heads; "sampled", "top_k": labels (distill/teacher_cache.h)
   int64_t size = 0;            // draws, or k
   double temperature = 1.0;    // at which the labels were made
+  bool operator==(const SignalKind&) const = default;
 };
 
 // Layers whose states can be compared with a student's; most teachers have none to show.
 struct LayerShape {
   int64_t count = 0, width = 0;
+  int64_t heads = 0, kv_heads = 0, head_dim = 0;
 };
+LayerShape layer_shape(const models::DecoderSpec& spec);  // no layers of a byte-patch model
 
 class Teacher {
  public:
@@ -46,6 +49,9 @@ class Teacher {
   virtual std::string not_repeatable() const { return "the teacher's labels or weights come from the host"; }
   virtual int64_t vocabulary() const = 0;  // columns of its distributions, without padding
 };
+
+// Why a teacher of this context cannot show layers for rows of so many tokens; "" when it can.
+std::string row_misfit(int64_t context, int64_t tokens);
 
 // A name for a model's working weights, for caches: 16 hex digits. Take it while the weights are f32, so that
 // it does not depend on the precision of a machine's products.

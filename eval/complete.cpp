@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 
+#include "core/error.h"
 #include "eval/text_stream.h"
 
 namespace retort::eval {
@@ -17,7 +18,21 @@ std::vector<int32_t> begun(const data::Tokenizer& tokenizer, const std::string& 
   return ids;
 }
 
+constexpr size_t kShown = 40;  // bytes of a prompt in an error
+
 }  // namespace
+
+std::string prompt_misfit(const data::Tokenizer& tokenizer, const std::string& prompt, int64_t context) {
+  std::string misfit;
+  try {
+    misfit = length_misfit(std::ssize(begun(tokenizer, prompt)), context);
+  } catch (const DataError& error) {  // a text that the vocabulary has no ids for
+    misfit = error.what();
+  }
+  if (misfit.empty()) return "";
+  return fmt::format("{:?}{}: {}", std::string_view(prompt).substr(0, kShown),
+                     prompt.size() > kShown ? "..." : "", misfit);
+}
 
 std::vector<Completion> complete(models::Model& model, const data::Tokenizer& tokenizer,
                                  const std::vector<std::string>& prompts, const SamplingOptions& options,

@@ -18,6 +18,9 @@ struct Completion {
   Continuation tokens;
 };
 
+// Why a model of this context cannot continue the text: "its beginning": the rule; "" when it can.
+std::string prompt_misfit(const data::Tokenizer& tokenizer, const std::string& prompt, int64_t context);
+
 // `on_text` gets each prompt's text in pieces, as soon as they are certain; where it returns false that
 // prompt ends. A prompt begins with the tokenizer's prefix. The separator and each of `ends` (such as the end
 // of a turn) are end tokens.

@@ -25,13 +25,12 @@ std::vector<Row> rows_of(const std::vector<std::vector<int32_t>>& prompts, const
   const int64_t context = model.context(), tokens = model.tokens();
   std::vector<Row> rows;
   for (const std::vector<int32_t>& prompt : prompts) {
-    for (const int32_t id : prompt)
-      check<DataError>(id >= 0 && id < tokens, "[generate] a prompt's ids must lie in [0, {}), got {}",
-                       tokens, id);
+    const auto fits = [](const std::string& misfit) {
+      check<DataError>(misfit.empty(), "[generate] {}", misfit);
+    };
+    for (const int32_t id : prompt) fits(id_misfit(id, tokens));
     const auto prompted = std::ssize(prompt);
-    check<DataError>(prompted > 0, "[generate] a prompt must have at least one token");
-    check<DataError>(prompted <= context, "[generate] a prompt must fit the context of {} tokens, got {}",
-                     context, prompted);
+    fits(length_misfit(prompted, context));
     const int64_t left = context - prompted;
     rows.push_back({rows.size(), std::min(options.tokens, left), left < options.tokens, prompt,
                     Random(options.seed, "sampling", hooks.step,
@@ -152,6 +151,17 @@ std::string finish_name(Finish finish) {
          : finish == Finish::kStop ? "stop"
          : finish == Finish::kEnd  ? "end"
                                    : "context";
+}
+
+std::string id_misfit(int64_t id, int64_t tokens) {
+  if (id >= 0 && id < tokens) return "";
+  return fmt::format("a prompt's ids must lie in [0, {}), got {}", tokens, id);
+}
+
+std::string length_misfit(int64_t prompted, int64_t context) {
+  if (prompted == 0) return "a prompt must have at least one token";
+  if (prompted <= context) return "";
+  return fmt::format("a prompt must fit the context of {} tokens, got {}", context, prompted);
 }
 
 std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,

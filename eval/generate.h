@@ -37,6 +37,10 @@ struct GenerateHooks {
   std::vector<uint64_t> streams = {};  // one a prompt; empty: 0, 1, ...
 };
 
+// Why a model that knows so many tokens cannot read an id, or a prompt of so many; "" when it can.
+std::string id_misfit(int64_t id, int64_t tokens);
+std::string length_misfit(int64_t prompted, int64_t context);
+
 std::vector<Continuation> generate(models::Model& model, const std::vector<std::vector<int32_t>>& prompts,
                                    const SamplingOptions& options, const GenerateHooks& hooks = {});
 

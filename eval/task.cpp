@@ -1,5 +1,7 @@
 #include "eval/task.h"
 
+#include <set>
+
 #include "core/error.h"
 
 namespace retort::eval {
@@ -31,18 +33,26 @@ void check_needs(const Task& task, const TaskInput& input) {
 
 }  // namespace
 
+std::string figures_misfit(const std::vector<std::string>& names) {
+  std::set<std::string> seen;
+  for (const std::string& name : names)
+    for (const std::string& figure : tasks().at(name).figures)
+      if (!seen.insert(figure).second)
+        return fmt::format("the figure {} must come from one task, named once", figure);
+  return "";
+}
+
 const TextScore& Evaluation::score() {
   if (!score_) score_ = score_text(input_.model, *input_.text, input_.sequence, input_.comm, input_.limit);
   return *score_;
 }
 
 Figures Evaluation::run(const std::vector<std::string>& names) {
+  const std::string misfit = figures_misfit(names);
+  check<ConfigError>(misfit.empty(), "[eval] {}", misfit);
   for (const std::string& name : names) check_needs(tasks().at(name), input_);
   Figures out;
-  for (const std::string& name : names)
-    for (auto& [figure, value] : tasks().at(name).run(*this))
-      check<ConfigError>(out.emplace(figure, value).second,
-                         "[eval] the figure {} must come from one task, named once", figure);
+  for (const std::string& name : names) out.merge(tasks().at(name).run(*this));
   return out;
 }
 

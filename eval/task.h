@@ -61,5 +61,7 @@ struct Task {
   Figures (*run)(Evaluation& evaluation);
 };
 const Registry<Task>& tasks();
+// Why rows of it give no figures together: two give one; "" when none do.
+std::string figures_misfit(const std::vector<std::string>& names);
 
 }  // namespace retort::eval

@@ -80,12 +80,15 @@ std::regex compile(const std::string& key, const std::string& pattern) {
   }
 }
 
+std::regex override_pattern(const ModuleRank& one) {
+  return compile("adapters.overrides.modules", "(.*\\.)?(" + one.modules + ")");
+}
+
 // Rank and alpha of a module: those of the first override that names them.
 class Shapes {
  public:
   explicit Shapes(const AdapterOptions& options) : options_(options) {
-    for (const ModuleRank& one : options.overrides)
-      patterns_.push_back(compile("adapters.overrides.modules", "(.*\\.)?(" + one.modules + ")"));
+    for (const ModuleRank& one : options.overrides) patterns_.push_back(override_pattern(one));
   }
 
   LowRankShape of(const std::string& name) const {
@@ -178,6 +181,25 @@ std::vector<AdaptedModule> adapted_modules(const Model& base, const AdapterOptio
         !options.dora || !module.tied,
         "adapters.dora has lengths for one side of a tie, and adapters.tied makes one adapter of both");
   return out;
+}
+
+void check_choices(const Model& base, const AdapterOptions& options) {
+  AdapterOptions all = options;
+  all.exclude.clear();
+  const std::vector<std::string> names = names_of(adapted_modules(base, all));
+  const auto meets = [&](const auto& rule) { return std::any_of(names.begin(), names.end(), rule); };
+  std::vector<std::string> ends;
+  for (const std::string& name : names) ends.push_back(name.substr(name.rfind('.') + 1));
+  for (const std::string& entry : options.exclude)
+    check<ConfigError>(meets([&](const std::string& name) { return means(entry, name); }),
+                       "adapters.exclude \"{}\" names none of the weights that modules choose{}", entry,
+                       did_you_mean(entry, ends));
+  for (const ModuleRank& one : options.overrides) {
+    const std::regex pattern = override_pattern(one);
+    check<ConfigError>(meets([&](const std::string& name) { return std::regex_match(name, pattern); }),
+                       "adapters.overrides \"{}\" matches none of the weights that modules choose{}",
+                       one.modules, did_you_mean(one.modules, ends));
+  }
 }
 
 std::vector<WholeParameter> whole_parameters(const Model& base, const AdapterOptions& options) {

@@ -60,6 +60,9 @@ struct AdaptedModule {
 // What the options choose, in the order of the family's files. ConfigError for an entry that matches nothing.
 std::vector<AdaptedModule> adapted_modules(const Model& base, const AdapterOptions& options);
 
+// ConfigError for an entry of exclude or overrides that meets none of the chosen weights: no fault in a file of others.
+void check_choices(const Model& base, const AdapterOptions& options);
+
 // A parameter that is trained whole.
 struct WholeParameter {
   std::string name;  // "model.norm.weight"

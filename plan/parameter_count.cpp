@@ -17,9 +17,12 @@ struct FormBytes {
 
 // q8_0 and q4_0: an f16 scale for 32 codes. nf4: 4 bits, a byte for 64 of them, an f32 for 256 of these bytes.
 const Registry<FormBytes>& forms() {
-  static const Registry<FormBytes> table(
-      "form of a frozen base",
-      {{"f32", 4.0}, {"q8_0", 34.0 / 32}, {"q4_0", 18.0 / 32}, {"nf4", 0.5 + 1.0 / 64 + 4.0 / (64 * 256)}});
+  static const Registry<FormBytes> table("form of a frozen base",
+                                         {{"f32", 4.0},
+                                          {"bf16", 2.0},
+                                          {"q8_0", 34.0 / 32},
+                                          {"q4_0", 18.0 / 32},
+                                          {"nf4", 0.5 + 1.0 / 64 + 4.0 / (64 * 256)}});
   return table;
 }
 

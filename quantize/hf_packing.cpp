@@ -74,7 +74,7 @@ void check_joined(const Layout& layout, const models::Model& model, const models
       layout.name, a.parameter, b.parameter, a.name, model.spec().family, name_of(one));
 }
 
-Survey survey(const Layout& layout, const models::Model& model, const PackingMap& map) {
+Survey survey(const Layout& layout, const models::Model& model, const PackingMap& map, bool activations) {
   Survey out;
   const models::ForeignTensor* before = nullptr;
   const auto tensors = models::families().at(model.spec().family).hf_tensors(model.spec());
@@ -92,9 +92,9 @@ Survey survey(const Layout& layout, const models::Model& model, const PackingMap
       continue;
     }
     check<ConfigError>(!t.transposed,
-                       "[{}] {} is no Linear in a {} folder, and only those can be quantized there; write a "
-                       "GGUF",
-                       layout.name, t.name, model.spec().family);
+                       "[{}] {} is no Linear in a {} folder, and only those can be quantized there; {}",
+                       layout.name, t.name, model.spec().family,
+                       grid->ggml ? "format gguf holds the grid" : "format hf holds its values");
     check<ConfigError>(out.grid == nullptr || out.grid == grid,
                        "[{}] all matrices must be on one grid; {} is on {}, others are on {}", layout.name,
                        p.name, grid->name, out.grid == nullptr ? "" : out.grid->name);
@@ -105,6 +105,11 @@ Survey survey(const Layout& layout, const models::Model& model, const PackingMap
                        p.shape[0]);
   }
   check<ConfigError>(out.grid != nullptr, "[{}] the model is on no grid; write format hf", layout.name);
+  const std::string misfit = layout_misfit(layout.name, *out.grid);
+  check<ConfigError>(misfit.empty(), "{}", misfit);
+  check<ConfigError>(!activations || out.grid->compressed->bits == 8,
+                     "[{}] activations are rounded to 8 bits beside weights of 8 bits; {} has {}",
+                     layout.name, out.grid->name, out.grid->compressed->bits);
   return out;
 }
 
@@ -128,17 +133,21 @@ std::string layout_misfit(const std::string& layout, const Grid& grid) {
                      fmt::join(held, ", "));
 }
 
+std::string folder_misfit(const std::string& layout, const models::Model& model, const PackingMap& map,
+                          bool activations) {
+  try {
+    survey(layouts().at(layout), model, map, activations);
+    return "";
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+}
+
 models::HfExtras pack_for_hf(const std::string& layout, const models::Model& model, const PackingMap& map,
                              bool activations, at::ScalarType dtype) {
   const Layout& row = layouts().at(layout);
-  const Survey found = survey(row, model, map);
-  const std::string misfit = layout_misfit(layout, *found.grid);
-  check<ConfigError>(misfit.empty(), "{}", misfit);
+  const Survey found = survey(row, model, map, activations);
   const CompressedScheme& scheme = *found.grid->compressed;
-  check<ConfigError>(!activations || scheme.bits == 8,
-                     "[{}] activations are rounded to 8 bits beside weights "
-                     "of 8 bits; {} has {}",
-                     layout, found.grid->name, scheme.bits);
   const bool rounds = activations || (scheme.type == "float" && scheme.bits == 8);
   models::HfExtras extras;
   const Json config = row.config(scheme, rounds, found.plain);

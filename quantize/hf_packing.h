@@ -15,6 +15,10 @@ namespace retort::quantize {
 // Why a layout cannot hold the grid, with the grids that it holds; "" when it can.
 std::string layout_misfit(const std::string& layout, const Grid& grid);
 
+// Why it cannot hold the model on the map's grids, of which no values are read; "" when it can.
+std::string folder_misfit(const std::string& layout, const models::Model& model, const PackingMap& map,
+                          bool activations);
+
 // What writing `model` in the layout adds to a folder: the packer, config.json's keys, and for gptq a file.
 // All matrices with a grid must have one and the same; gptq wants every matrix on it. `activations`: the
 // runtime rounds them to the weights' type too (fp8 always means it). Scales are f16 in an f16 folder where

@@ -24,7 +24,7 @@ plan::Device device_of(const std::string& name) {
 RecipePlan plan_recipe(const std::string& recipe, const std::vector<std::string>& sets, int64_t ranks,
                        const std::string& device) {
   const plan::Device on = device_of(device);
-  const Recipe read = read_recipe(recipe, sets, ranks);
+  const Recipe read = read_recipe(recipe, sets, ranks, ReadFor::kPlan);
   RecipePlan out{"", {{"recipe", recipe}, {"stages", Json::array()}}};
   for (const Stage& stage : read.stages) {
     if (stage.find<train::TrainOptions>() == nullptr) continue;

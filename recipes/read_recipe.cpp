@@ -13,6 +13,7 @@
 #include "recipes/stages/initial_model.h"
 #include "recipes/validate.h"
 #include "recipes/yaml_section.h"
+#include "train/trainer.h"
 
 namespace retort::recipes {
 namespace {
@@ -200,6 +201,7 @@ class Reader {
       if (const Node* child = node.find(key)) effective.children.push_back(*child);
     read_section(effective, stage, problems_);
     take_from_source(effective, recipe, stage);
+    shorten_warmup(effective, stage);
     trees_.push_back({stage.name, std::move(effective)});
     recipe.stages.push_back(std::move(stage));
   }
@@ -215,6 +217,13 @@ class Reader {
     stage.get<ModelOptions>().choices = *source;
     Problems known;  // reported already
     read_section(*named, stage.get<ModelOptions>(), known);
+  }
+
+  // A warm-up that nobody wrote is no longer than the training.
+  static void shorten_warmup(const Node& tree, Stage& stage) {
+    if (stage.find<train::TrainOptions>() == nullptr || tree.at("train.schedule.warmup") != nullptr) return;
+    auto& train = stage.get<train::TrainOptions>();
+    if (train.epochs == 0.0) train.schedule.warmup = std::min(train.schedule.warmup, train.steps);
   }
 
   // Name and kind; false when the rest cannot be judged.
@@ -288,15 +297,22 @@ class Reader {
   std::set<std::string> unread_;                     // stages that could not be judged
 };
 
+// That there is no text, or no such device here.
+bool is_of_runs_alone(const Finding& finding) {
+  const std::string& key = finding.keys.front();
+  return key == "run.device" || key == "run.text" || key == "prepare.text";
+}
+
 }  // namespace
 
-Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets, int64_t ranks) {
+Recipe read_recipe(const std::string& file, const std::vector<std::string>& sets, int64_t ranks,
+                   ReadFor purpose) {
   const Source source = open_source(file);
-  return parse_recipe(source.text, source.name, sets, ranks);
+  return parse_recipe(source.text, source.name, sets, ranks, purpose);
 }
 
 Recipe parse_recipe(const std::string& text, const std::string& source, const std::vector<std::string>& sets,
-                    int64_t ranks) {
+                    int64_t ranks, ReadFor purpose) {
   Problems problems;
   MergedTree merged = merged_tree({source, text}, sets, problems);
   Reader reader(std::move(merged.tree), problems);
@@ -304,8 +320,10 @@ Recipe parse_recipe(const std::string& text, const std::string& source, const st
   const std::string stem = Path(source.substr(source.find(':') + 1)).stem().string();
   if (recipe.run.name.empty()) recipe.run.name = stem;
   if (recipe.run.dir.empty()) recipe.run.dir = "runs/" + recipe.run.name;
-  reader.add(validate(recipe, ranks));
-  reader.add(missing_files(recipe));
+  for (std::vector<Finding> findings : {validate(recipe, ranks), missing_files(recipe)}) {
+    if (purpose == ReadFor::kPlan) std::erase_if(findings, is_of_runs_alone);
+    reader.add(findings);
+  }
   for (Problem& problem : problems)
     if (!merged.base.empty() && problem.mark.source == merged.base)
       problem.text += fmt::format(" ({} is based on it)", source);

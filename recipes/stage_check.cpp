@@ -1,6 +1,7 @@
 #include "recipes/stage_check.h"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "artifacts/export_formats.h"
@@ -8,6 +9,7 @@
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
 #include "data/tokenizers/tokenizer.h"
+#include "eval/complete.h"
 #include "models/adapters.h"
 #include "models/family.h"
 #include "quantize/quantize_map.h"
@@ -127,6 +129,12 @@ void StageCheck::demand_training() {
   }
 }
 
+void StageCheck::check_limit() {
+  const auto& data = stage.get<DataOptions>();
+  if (std::string misfit = data::limit_misfit(data.limit, data.sequence); !misfit.empty())
+    add({"data.limit", "data.sequence"}, std::move(misfit));
+}
+
 std::optional<models::DecoderSpec> StageCheck::model_spec() {
   const auto spec = spec_of(recipe, stage);
   const auto* data = stage.find<DataOptions>();
@@ -145,6 +153,27 @@ void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::ve
       add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", *needed,
                             prepare->tokenizer, spec.vocabulary));
   }
+}
+
+void StageCheck::check_prompts(const char* key, const std::vector<std::string>& prompts,
+                               const data::Tokenizer* tokenizer,
+                               const std::optional<models::DecoderSpec>& spec) {
+  if (tokenizer == nullptr) return;
+  const int64_t context = spec ? spec->context : std::numeric_limits<int64_t>::max();
+  for (const std::string& prompt : prompts)
+    if (const std::string misfit = eval::prompt_misfit(*tokenizer, prompt, context); !misfit.empty())
+      add({key, "model.context"}, misfit);
+}
+
+void StageCheck::check_given(const char* key, int64_t prompt,
+                             const std::optional<models::DecoderSpec>& spec) {
+  const int64_t sequence = stage.get<DataOptions>().sequence;
+  if (prompt > sequence)
+    add({key, "data.sequence"},
+        fmt::format("must be at most a row's data.sequence {}, got {}", sequence, prompt));
+  if (spec && prompt >= spec->context)
+    add({key, "model.context"},
+        fmt::format("must be less than the model's context {}, got {}", spec->context, prompt));
 }
 
 void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* grids) {

@@ -43,10 +43,16 @@ class StageCheck {
 
   void demand_model();     // model.from names one
   void demand_training();  // data.train or data.mixture names shards
+  void check_limit();      // data.limit leaves a row
   // The shape of the stage's model where the recipe knows it; data.sequence fits its context.
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.
   void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys);
+  // Texts that a model of the tokenizer and context is to continue; nullptr: not known yet.
+  void check_prompts(const char* key, const std::vector<std::string>& prompts,
+                     const data::Tokenizer* tokenizer, const std::optional<models::DecoderSpec>& spec);
+  // A prompt of so many tokens of a row lies within it, and leaves the model room for an answer.
+  void check_given(const char* key, int64_t prompt, const std::optional<models::DecoderSpec>& spec);
   // The stage's export section fits the model that it starts from. `grids`: that the file holds, where the
   // model's own are not meant.
   void check_export(const std::optional<quantize::QuantizeOptions>* grids = nullptr);

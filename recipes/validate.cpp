@@ -63,6 +63,12 @@ void check_preset(StageCheck& check, const Input& input, const std::string& name
 std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
   std::vector<Finding> findings;
   if (recipe.stages.empty()) findings.push_back({"", {"stages"}, "must name at least one stage, got none"});
+  // It becomes a directory of runs/, and of no other place.
+  if (const std::string& name = recipe.run.name; name.find('/') != name.npos || name == "." || name == "..")
+    findings.push_back(
+        {"",
+         {"run.name"},
+         fmt::format("must be a name without /, got \"{}\"; run.dir may be any directory", name)});
   // How many of the launch's ranks are on this machine is not known here; but one GPU is for one rank anywhere.
   const int64_t sharing = most_ranks(recipe, recipe.run.device.starts_with("cuda:") ? ranks : 1);
   if (std::string misfit = device_misfit(recipe.run.device, sharing); !misfit.empty())

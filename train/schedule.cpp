@@ -41,7 +41,8 @@ const Registry<ScheduleSpec>& schedules() {
 void ScheduleOptions::describe(Section& s) {
   s.field("kind", kind, "course of the rate after warm-up; wsd lets one run serve several budgets",
           one_of(schedule_kinds()));
-  s.field("warmup", warmup, "steps of linear warm-up", at_least(int64_t{0}));
+  s.field("warmup", warmup, "steps of linear warm-up; left out, no more than there are",
+          at_least(int64_t{0}));
   s.field("decay", decay, "share of the steps after warm-up in which the rate falls to zero (of wsd)",
           between(0.0, 1.0));
   s.field("floor", floor, "last rate as a share of the peak (of cosine)", between(0.0, 1.0));
@@ -58,7 +59,8 @@ double learning_rate(const ScheduleOptions& options, double peak, int64_t step, 
 
 bool same_rates(const ScheduleOptions& options, double peak, int64_t until, int64_t steps,
                 int64_t other_steps) {
-  if (until > std::min(steps, other_steps)) return false;
+  const int64_t shorter = std::min(steps, other_steps);
+  if (until > shorter || options.warmup > shorter) return false;  // the shorter one's warm-up was its own
   for (int64_t step = options.warmup; step < until; ++step)
     if (learning_rate(options, peak, step, steps) != learning_rate(options, peak, step, other_steps))
       return false;

@@ -171,6 +171,7 @@ std::vector<Input> inputs(const Recipe&, const Stage& stage) {
 
 void check_stage(StageCheck& check) {
   check.demand_model();
+  check.check_limit();
   const auto& data = check.stage.get<DataOptions>();
   const auto& options = check.stage.get<AnswersOptions>();
   if (!data.mixture.empty())
@@ -182,11 +183,8 @@ void check_stage(StageCheck& check) {
               "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
               "its own");
   const auto spec = check.model_spec();
-  if (!spec) return;
-  check.check_vocabulary(*spec, {"model.vocabulary", "model.from"});
-  if (options.prompt + 1 > spec->context)
-    check.add({"answers.prompt", "model.context"},
-              fmt::format("must be less than the model's context {}, got {}", spec->context, options.prompt));
+  check.check_given("answers.prompt", options.prompt, spec);
+  if (spec) check.check_vocabulary(*spec, {"model.vocabulary", "model.from"});
 }
 
 }  // namespace

@@ -37,14 +37,6 @@ std::string now_as_name() {
   return {text, std::strftime(text, sizeof text, "%Y-%m-%dT%H-%M-%S", &parts)};
 }
 
-void demand_files(const DescribedTask& task) {
-  std::error_code ignored;
-  for (const std::string& file : task.spec.all_files())
-    check<IoError>(std::filesystem::is_regular_file(task.folder / file, ignored),
-                   "[task {}] {}: no such file; evaluate.data (--data) is the folder of such files",
-                   task.spec.task, (task.folder / file).string());
-}
-
 // A prompt as the one message of a conversation, up to where the assistant answers.
 eval::ChatPrompt chat_prompt(std::shared_ptr<const data::OpenedTemplate> form) {
   return [form](const std::string& system, const std::string& user) {
@@ -102,13 +94,23 @@ std::string described_misfit(const EvaluateOptions& options) {
   return "";
 }
 
-std::vector<DescribedTask> open_described(const EvaluateOptions& options) {
+std::string missing_file(const DescribedTask& task, const std::string& key) {
+  std::error_code ignored;
+  for (const std::string& file : task.spec.all_files())
+    if (!std::filesystem::is_regular_file(task.folder / file, ignored))
+      return fmt::format("[task {}] {}: no such file; {} is the folder of such files", task.spec.task,
+                         (task.folder / file).string(), key);
+  return "";
+}
+
+std::vector<DescribedTask> open_described(const EvaluateOptions& options, const std::string& key) {
   const std::string misfit = described_misfit(options);
   check<ConfigError>(misfit.empty(), "[evaluate.tasks] {}", misfit);
   std::vector<DescribedTask> out;
   for (const std::string& name : described_names(options)) {
     out.push_back(read_described(name, options));
-    demand_files(out.back());  // before hours of work on the tasks before it
+    const std::string missing = missing_file(out.back(), key);  // before hours of work on the tasks before it
+    check<IoError>(missing.empty(), "{}", missing);
   }
   return out;
 }
@@ -131,7 +133,7 @@ ModelAnswers run_described(const StageContext& context, const artifacts::OpenedM
   std::vector<DescribedTask> tasks;
   std::shared_ptr<const data::OpenedTemplate> chat;
   comm::together(context.comm, [&] {
-    tasks = open_described(options);
+    tasks = open_described(options, "evaluate.data (--data)");
     if (!options.chat.empty())
       chat = std::make_shared<data::OpenedTemplate>(
           data::open_template(options.chat == "model" ? model.source : options.chat));

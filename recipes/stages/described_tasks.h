@@ -22,8 +22,10 @@ std::vector<Input> described_inputs(const EvaluateOptions& options);
 
 // What is wrong with them by their descriptions alone: two of one name; "" when nothing is.
 std::string described_misfit(const EvaluateOptions& options);
+// Of a task whose data files are not all there, the first, and that `key` names their folder; "" when they are.
+std::string missing_file(const DescribedTask& task, const std::string& key);
 // Read, with their data files in their places; IoError for one that is not there.
-std::vector<DescribedTask> open_described(const EvaluateOptions& options);
+std::vector<DescribedTask> open_described(const EvaluateOptions& options, const std::string& key);
 // `run` of each; its prompts' folder is the task's. Collective.
 std::vector<eval::TaskResult> answer_described(const std::vector<DescribedTask>& tasks, eval::TaskRun run);
 

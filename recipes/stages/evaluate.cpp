@@ -138,6 +138,8 @@ void check_stage(StageCheck& check) {
   const auto& options = check.stage.get<EvaluateOptions>();
   if (const std::string misfit = described_misfit(options); !misfit.empty())
     check.add("evaluate.tasks", misfit);
+  if (std::string misfit = eval::figures_misfit(rows_of(options)); !misfit.empty())
+    check.add("evaluate.tasks", std::move(misfit));
   if (options.tasks.empty()) check.add("evaluate.tasks", "must name at least one task, got none");
   std::vector<std::string> known = eval::tasks().names();
   for (std::string& name : shipped_task_names()) known.push_back(std::move(name));

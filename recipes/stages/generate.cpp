@@ -1,7 +1,11 @@
 // Prompts and their continuations: a single one as it comes, several when they are done, or as lines of JSON; ids
 // where there is no text. DIRECTORY/sample.txt keeps them.
 #include "recipes/stages/generate.h"
+
+#include <algorithm>
+
 #include "comm/together.h"
+#include "core/error.h"
 #include "eval/complete.h"
 #include "recipes/model_memory.h"
 #include "recipes/model_options.h"
@@ -17,11 +21,28 @@ using formats::Json;
 
 std::vector<Input> inputs(const Recipe&, const Stage& stage) { return {model_input(stage)}; }
 
+// The first of the ids that the model does not know, or why it cannot read them all.
+std::string ids_misfit(const std::vector<int64_t>& ids, int64_t tokens, int64_t context) {
+  for (const int64_t id : ids)
+    if (std::string misfit = eval::id_misfit(id, tokens); !misfit.empty()) return misfit;
+  return eval::length_misfit(std::ssize(ids), context);
+}
+
 void check_stage(StageCheck& check) {
   check.demand_model();
   const auto& options = check.stage.get<GenerateOptions>();
   if (options.prompt.empty() && options.ids.empty())
     check.add({"generate.prompt", "generate.ids"}, "must name a text to continue, or token ids");
+  const std::string& from = check.stage.get<ModelOptions>().from;
+  const auto spec = spec_of(check.recipe, from);
+  const auto tokenizer = tokenizer_of(check.recipe, from);
+  if (options.ids.empty())
+    return check.check_prompts("generate.prompt", options.prompt, tokenizer.get(), spec);
+  if (!spec) return;
+  const int64_t rows = spec->columns();
+  const int64_t tokens = tokenizer ? std::min(rows, tokenizer->vocabulary()) : rows;
+  if (const std::string misfit = ids_misfit(options.ids, tokens, spec->context); !misfit.empty())
+    check.add({"generate.ids", "model.vocabulary", "model.from"}, misfit);
 }
 
 // One prompt's line.
@@ -40,6 +61,8 @@ size_t continue_ids(const StageContext& context, const artifacts::OpenedModel& m
   eval::GenerateHooks hooks;
   hooks.ends = model.ends();
   hooks.on_token = [&](size_t, int32_t id) { return options.json || context.print(fmt::format("{} ", id)); };
+  const std::string misfit = ids_misfit(options.ids, model.decoder->tokens(), model.decoder->context());
+  check<DataError>(misfit.empty(), "generate.ids: {}", misfit);  // before they are made 32 bits wide
   const std::vector<int32_t> prompt(options.ids.begin(), options.ids.end());
   const eval::Continuation out = eval::generate(*model.decoder, {prompt}, options.sampling, hooks).front();
   context.print(options.json ? json_line(Json::object(), prompt, out) : "\n");

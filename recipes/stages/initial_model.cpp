@@ -119,16 +119,14 @@ StartingModel adapted(const StageContext& context, artifacts::OpenedStored opene
   artifacts::OpenedModel& model = opened.model;
   const models::AdapterOptions& options = *context.stage.get<AdapterSection>();
   if (model.adapters) {
-    check<ConfigError>(
-        model.adapters->options == options,
-        "adapters must be those of {}, which are continued; export it first for others over the merged "
-        "model",
-        model.source);
+    const std::string misfit = adapters_misfit(model.adapters->options, options, model.source);
+    check<ConfigError>(misfit.empty(), "adapters {}", misfit);
     const artifacts::AdapterFacts& own = *model.adapters;
     return started_with({std::move(model.decoder), std::move(opened.values)}, std::move(model.generation),
                         artifacts::AdapterFacts{options, base_path(context, own.base), own.digest});
   }
   models::StoredModel base = opened.take_base();
+  models::check_choices(*base.model, options);
   const std::string digest = models::weights_digest(base.model->parameters(), base.values);
   return started_with(models::adapt(std::move(base), options, context.seed()), std::move(model.generation),
                       artifacts::AdapterFacts{options, base_path(context, model.source), digest});
@@ -142,6 +140,13 @@ std::string init_source(const Stage& stage) {
   if (init->from != "teacher") return init->from;
   const auto& distill = stage.get<DistillSection>();
   return distill ? distill->all_teachers().front().model : "";
+}
+
+std::string adapters_misfit(const models::AdapterOptions& own, const models::AdapterOptions& wanted,
+                            const std::string& source) {
+  if (own == wanted) return "";
+  return fmt::format(
+      "must be those of {}, which are continued; export it first for others over the merged model", source);
 }
 
 std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& stage) {

@@ -31,6 +31,10 @@ std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& 
 // a teacher, and a base with adapters in a folder of peft.
 bool starts_divided(const Stage& stage);
 
+// Why a model with adapters of its own cannot get others; "" where they are the same, and are continued.
+std::string adapters_misfit(const models::AdapterOptions& own, const models::AdapterOptions& wanted,
+                            const std::string& source);
+
 // `sources`: what the stage trains on; a teacher's importance is measured on it. `divided`: no rank has room for all of the
 // model, which comes with its weights stored, but for one that is cut from a teacher and adapters in a folder of peft.
 StartingModel initial_model(const StageContext& context, const std::vector<data::Source>& sources,

@@ -96,6 +96,23 @@ std::vector<Judged> judge_baselines(models::Model& reference, PostTrainingJob jo
   return rows;
 }
 
+namespace {
+
+// Answers that were compared or rated have no loss as a text; the stage's own figures are theirs.
+JudgeText text_of(const StageContext& context, Log& log) {
+  const auto& data = context.stage.get<DataOptions>();
+  if (data.validation.empty()) return {};
+  auto shards = context.shards(data.validation, "validation");
+  if (shards->kind() == data::ShardKind::kText) return {std::move(shards), data.sequence};
+  log.info(
+      "data.validation: {} holds {}, not a text, so the trained grid is judged by preference_loss alone: {} "
+      "compares no models",
+      data.validation, name_of(shards->kind()), (context.directory / "quantization.md").string());
+  return {};
+}
+
+}  // namespace
+
 formats::Json report_training(const StageContext& context, const models::Model& model,
                               quantize::PackingMap& map, std::shared_ptr<const data::TokenShards> training,
                               comm::Comm& comm, Log& log) {
@@ -111,8 +128,8 @@ formats::Json report_training(const StageContext& context, const models::Model& 
     }
   });
   JudgeText text;
-  if (!s.get<DataOptions>().validation.empty())
-    text = {context.shards(s.get<DataOptions>().validation, "validation"), s.get<DataOptions>().sequence};
+  comm::together(comm, [&] { text = text_of(context, log); });
+  if (training->size() < s.get<DataOptions>().sequence) training.reset();  // packed rows need no whole window
   std::vector<Judged> rows = {judge_reference(reference.get(), text, comm)};
   if (!s.get<ModelOptions>().from.empty() && text.shards != nullptr) {
     PostTrainingJob job{*s.get<QuantizeSection>(), {}, std::move(training), s.get<DataOptions>().sequence};
@@ -128,7 +145,8 @@ formats::Json report_training(const StageContext& context, const models::Model& 
   });
   formats::Json figures = {{"bits_per_weight", rows.back().bits_per_weight},
                            {"packed_bytes", rows.back().packed_bytes}};
-  if (const auto& d = rows.back().divergence) figures.update({{"kl", d->kl.value}, {"agreement", d->agreement.value}});
+  if (const auto& d = rows.back().divergence)
+    figures.update({{"kl", d->kl.value}, {"agreement", d->agreement.value}});
   return figures;
 }
 
@@ -162,7 +180,8 @@ std::string model_table(const std::vector<Judged>& models) {
 formats::Json judged_json(const Judged& row, int64_t sequence) {
   formats::Json out = {{"bits_per_weight", row.bits_per_weight}, {"packed_bytes", row.packed_bytes}};
   if (row.score) out.update(score_json(*row.score, sequence));
-  if (row.divergence) out.update({{"kl", row.divergence->kl.value}, {"agreement", row.divergence->agreement.value}});
+  if (row.divergence)
+    out.update({{"kl", row.divergence->kl.value}, {"agreement", row.divergence->agreement.value}});
   return out;
 }
 

@@ -70,7 +70,7 @@ std::vector<Judged> judge_baselines(models::Model& reference, PostTrainingJob jo
 // Collective. What training on a grid ended with: DIRECTORY/quantization.md, and bits_per_weight,
 // packed_bytes, kl and agreement as figures. Full precision is the model that the stage started from, with
 // round to nearest and GPTQ of it beside; of a new model it is the masters. `training`: what GPTQ is
-// calibrated on.
+// calibrated on, where it has a window. Without a validation text no models are compared.
 formats::Json report_training(const StageContext& context, const models::Model& model,
                               quantize::PackingMap& map, std::shared_ptr<const data::TokenShards> training,
                               comm::Comm& comm, Log& log);

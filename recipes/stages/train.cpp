@@ -127,7 +127,8 @@ class Training {
       optimizer_ = train::make_optimizer(stage_.get<train::TrainOptions>().optimizer, trained);
     });
     if (const auto& watch = stage_.get<WatchSection>())
-      watch_ = std::make_unique<Watch>(context_, *watch, text().tokenizer(), ends(), comm_, log_);
+      watch_ = std::make_unique<Watch>(context_, *watch, text().tokenizer(), ends(), model_->context(), comm_,
+                                       log_);
   }
 
   // Where memory is refused outside of steps and validations, which train::Trainer names.
@@ -269,7 +270,10 @@ class Training {
       check<ConfigError>(step <= most, "{} must be at most {}: {} epochs are {} steps of {} rows, got {}",
                          key, most, options_.epochs, options_.steps, rows, step);
     };
-    at_most("train.schedule.warmup", options_.schedule.warmup, options_.steps);
+    int64_t& warmup = options_.schedule.warmup;
+    if (warmup == train::ScheduleOptions().warmup)
+      warmup = std::min(warmup, options_.steps);  // nobody's choice
+    at_most("train.schedule.warmup", warmup, options_.steps);
     if (const auto& grids = stage_.get<QuantizeSection>())
       at_most("quantize.from_step", grids->from_step, options_.steps - 1);
   }
@@ -371,7 +375,7 @@ class Training {
                       data.sequence);
   }
   void look(int64_t done) {
-    if (watch_ && looked_ != done) watched_ = watch_->figures(*model_, *map_, *owners_);
+    if (watch_ && looked_ != done) watched_ = watch_->figures(*model_, *map_, *owners_, done);
     looked_ = done;
   }
 

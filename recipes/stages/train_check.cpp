@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "core/nearest.h"
 #include "distill/capture.h"
 #include "distill/loss.h"
+#include "distill/objective.h"
 #include "formats/untrusted.h"
 #include "models/family.h"
 #include "quantize/quantize_map.h"
@@ -13,6 +15,7 @@
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
 #include "recipes/preference_options.h"
+#include "recipes/stages/described_tasks.h"
 #include "recipes/stages/initial_model.h"
 #include "recipes/stages/watch.h"
 #include "train/owners.h"
@@ -60,6 +63,22 @@ void check_self(StageCheck& check, const TeacherOptions& teacher, const std::str
         "precision in a stage before");
 }
 
+// What a cache's labels are, or will be; nothing where that is not known yet.
+std::optional<distill::SignalKind> labels_of(const Recipe& recipe, const std::string& cache) {
+  if (stage_of(cache)) {
+    const Stage* made = recipe.maker_of(cache);
+    const auto* capture = made != nullptr ? made->find<distill::CaptureOptions>() : nullptr;
+    if (capture == nullptr) return std::nullopt;
+    return distill::SignalKind{capture->kind, capture->size(), capture->temperature};
+  }
+  try {
+    const distill::TeacherCache there{Path(cache)};
+    return distill::SignalKind{there.facts().kind, there.facts().size, there.facts().temperature};
+  } catch (const Error&) {
+    return std::nullopt;  // missing_files() or opening it says why
+  }
+}
+
 // A capture stage of this recipe can be judged before it has run.
 void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::string& key) {
   const std::vector<SourceOptions> sources = check.stage.get<DataOptions>().sources();
@@ -87,15 +106,62 @@ void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::s
   }
 }
 
-void check_loss(StageCheck& check, size_t number, const distill::LossOptions& loss) {
+// What the stage's teacher can show, as far as it is known.
+struct Shown {
+  std::optional<distill::SignalKind> kind = distill::SignalKind{};
+  std::optional<distill::LayerShape> layers = distill::LayerShape{};
+  int64_t context = std::numeric_limits<int64_t>::max();
+};
+
+Shown shown_by_teachers(StageCheck& check, const DistillOptions& d) {
+  if (!d.teachers.empty() || d.teacher.bridge != "none") return {};  // distributions alone
+  if (d.teacher.kind != "cached") {
+    const auto spec = d.teacher.kind == "self" ? spec_of(check.recipe, check.stage)
+                                               : spec_of(check.recipe, d.teacher.model);
+    if (!spec) return {.layers = std::nullopt};
+    return {.layers = distill::layer_shape(*spec), .context = spec->context};
+  }
+  std::vector<distill::SignalKind> known;
+  for (const std::string& cache : d.teacher.cache)
+    if (const auto labels = labels_of(check.recipe, cache)) known.push_back(*labels);
+  if (std::any_of(known.begin(), known.end(), [&](const auto& one) { return one != known.front(); }))
+    check.add("distill.teacher.cache", "must be caches of one kind, number of labels and temperature");
+  return {.kind = known.empty() ? std::nullopt : std::optional(known.front())};
+}
+
+// What making the loss would say, and the first batch; "" when nothing, or not known yet.
+std::string loss_misfit(StageCheck& check, const distill::LossOptions& loss, const Shown& shown) {
+  const distill::LossSpec& row = distill::losses().at(loss.fn);
+  if (row.check_hidden == nullptr) return shown.kind ? distill::signal_misfit(loss, *shown.kind, 0) : "";
+  if (!shown.layers) return "";
+  std::string misfit = distill::signal_misfit(loss, {}, shown.layers->count);
+  if (misfit.empty()) misfit = distill::row_misfit(shown.context, check.stage.get<DataOptions>().sequence);
+  const auto student = spec_of(check.recipe, check.stage);
+  if (!misfit.empty() || !student) return misfit;
+  try {
+    row.check_hidden(loss, distill::layer_shape(*student), *shown.layers);
+  } catch (const ConfigError& error) {
+    misfit = error.what();
+    for (const std::string_view before : {"distill.losses.", "[distill] "})
+      if (misfit.starts_with(before)) misfit.erase(0, before.size());
+  }
+  return misfit;
+}
+
+void check_loss(StageCheck& check, size_t number, const distill::LossOptions& loss, const Shown& shown) {
+  const auto add = [&](const std::string& why) {
+    check.add({"distill.losses", "distill.teacher"}, fmt::format("loss {}: {}", number, why));
+  };
   if (loss.fn.empty())
     check.add("distill.losses", fmt::format("loss {} must name its fn, one of {}", number,
                                             fmt::join(distill::losses().names(), ", ")));
+  if (distill::losses().find(loss.fn) == nullptr) return;
+  if (const std::string why = loss_misfit(check, loss, shown); !why.empty()) add(why);
   if (!loss.schedule) return;
   try {
     loss.schedule->check();
   } catch (const ConfigError& error) {
-    check.add("distill.losses", fmt::format("loss {}: {}", number, error.what()));
+    add(error.what());
   }
 }
 
@@ -108,12 +174,19 @@ void check_on_policy(StageCheck& check, bool needs_teacher) {
     check.add({"distill.on_policy.prompt", "data.isolate_documents"},
               "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
               "its own");
+  check.check_given("distill.on_policy.prompt", on_policy.prompt, spec_of(check.recipe, check.stage));
 }
 
 void check_distill(StageCheck& check) {
   const DistillOptions& d = *check.stage.get<DistillSection>();
   if (d.losses.empty()) check.add("distill.losses", "must name at least one loss, got none");
-  for (size_t i = 0; i < d.losses.size(); ++i) check_loss(check, i + 1, d.losses[i]);
+  const bool weighs = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& loss) {
+    return loss.weight > 0 || (loss.schedule && loss.schedule->kind != "constant" && loss.schedule->to > 0);
+  });
+  if (!d.losses.empty() && !weighs)
+    check.add("distill.losses", "must have a weight > 0 in one loss at least, or nothing is learned");
+  const Shown shown = shown_by_teachers(check, d);
+  for (size_t i = 0; i < d.losses.size(); ++i) check_loss(check, i + 1, d.losses[i], shown);
   const bool needs_teacher = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& l) {
     const distill::LossSpec* row = distill::losses().find(l.fn);
     return row != nullptr && row->needs_teacher();
@@ -202,17 +275,21 @@ void check_steps(StageCheck& check) {
               fmt::format("must be below train.steps {}, got {}", train.steps, grids->from_step));
 }
 
-// Tasks that can be read, and a best that is one of their figures.
+// Tasks that can be read, prompts that can be continued, and a best that is one of their figures.
 void check_watch(StageCheck& check) {
   const WatchOptions& watch = *check.stage.get<WatchSection>();
   const auto& train = check.stage.get<train::TrainOptions>();
   if (watch.tasks.empty() && watch.prompts.empty())
     check.add("watch.tasks", "must name a task, or watch.prompts a text to complete");
   for (const std::string& name : watch.tasks) try {
-      read_task(name, watch.data);
+      const std::string missing = missing_file(read_task(name, watch.data), "watch.data");
+      const bool an_input = watch_decides(check.stage);  // whose missing files are told
+      if (!missing.empty() && !an_input) check.add({"watch.data", "watch.tasks"}, missing);
     } catch (const Error& error) {
       check.add("watch.tasks", error.what());
     }
+  const auto tokenizer = tokenizer_of(check.recipe, "stage:" + check.stage.name);
+  check.check_prompts("watch.prompts", watch.prompts, tokenizer.get(), spec_of(check.recipe, check.stage));
   if (watch.every > 0 && (train.validate_every == 0 || watch.every % train.validate_every != 0))
     check.add({"watch.every", "train.validate_every"},
               fmt::format("must be a multiple of train.validate_every {}, got {}", train.validate_every,
@@ -304,10 +381,18 @@ void check_adapters(StageCheck& check) {
     check.add({"quantize", "adapters"},
               "excludes adapters: a weight merged with its adapter lies on no grid; train the merged model, "
               "stage:NAME, for its grid");
+  const Stage* made = check.recipe.maker_of(from);
+  if (made != nullptr && made->find<train::TrainOptions>() != nullptr && made->get<AdapterSection>())
+    if (std::string misfit = adapters_misfit(*made->get<AdapterSection>(), *check.stage.get<AdapterSection>(),
+                                             "stage " + made->name);
+        !misfit.empty())
+      check.add({"adapters", "model.from"}, std::move(misfit));
   const auto spec = spec_of(check.recipe, check.stage);
   if (!spec || from.empty()) return;
   try {
-    models::adapt(models::make_model(*spec, at::kMeta), *check.stage.get<AdapterSection>(), 0);
+    const models::AdapterOptions& options = *check.stage.get<AdapterSection>();
+    models::adapt(models::make_model(*spec, at::kMeta), options, 0);
+    models::check_choices(*models::make_model(*spec, at::kMeta), options);
   } catch (const ConfigError& error) {
     check.add_key_error(error, "model.from");
   }
@@ -317,6 +402,7 @@ void check_adapters(StageCheck& check) {
 
 void check_train_stage(StageCheck& check) {
   check.demand_training();
+  check.check_limit();
   check_batch(check);
   check_steps(check);
   if (check.stage.get<WatchSection>()) check_watch(check);

@@ -86,8 +86,8 @@ std::vector<std::string> watched_figures(const WatchOptions& options) {
 }
 
 Watch::Watch(const StageContext& context, const WatchOptions& options,
-             std::unique_ptr<data::Tokenizer> tokenizer, std::vector<int32_t> ends, comm::Comm& comm,
-             Log& log)
+             std::unique_ptr<data::Tokenizer> tokenizer, std::vector<int32_t> ends, int64_t reads,
+             comm::Comm& comm, Log& log)
     : context_(context),
       options_(options),
       tokenizer_(std::move(tokenizer)),
@@ -95,16 +95,37 @@ Watch::Watch(const StageContext& context, const WatchOptions& options,
       comm_(comm),
       log_(log) {
   options_.sampling.seed = context.seed();
-  comm::together(comm_, [&] { tasks_ = open_described(evaluate_options(options_)); });
+  comm::together(comm_, [&] { tasks_ = open_described(evaluate_options(options_), "watch.data"); });
+  std::erase_if(options_.prompts, [&](const std::string& prompt) {
+    const std::string misfit = eval::prompt_misfit(*tokenizer_, prompt, reads);
+    if (!misfit.empty() && comm_.rank() == 0) log_.warn("watch.prompts: {}; it is left out", misfit);
+    return !misfit.empty();
+  });
 }
 
 bool Watch::due(int64_t done, int64_t steps) const {
   return done == steps || options_.every == 0 || done % options_.every == 0;
 }
 
-Json Watch::figures(models::Model& model, models::WeightMap& map, const train::Owners& owners) {
+Json Watch::figures(models::Model& model, models::WeightMap& map, const train::Owners& owners, int64_t done) {
+  if (tasks_.empty()) return Json::object();
+  const auto passes = [&](const Error& error) {
+    if (error.code() == ExitCode::kCommunication || watch_decides(context_.stage)) return false;
+    if (comm_.rank() == 0) log_.warn("watch.tasks: step {}: {}; training goes on", done, error.what());
+    return true;
+  };
+  try {
+    return answer(model, map, owners);
+  } catch (const comm::SharedError& error) {  // all ranks have heard of it
+    if (!passes(error)) throw;
+  } catch (...) {
+    if (comm_.size() > 1 || !passes(comm::as_error(std::current_exception()))) throw;
+  }
+  return Json::object();
+}
+
+Json Watch::answer(models::Model& model, models::WeightMap& map, const train::Owners& owners) {
   Json out = Json::object();
-  if (tasks_.empty()) return out;
   const F32Values values(model, map, comm_, &owners);
   const eval::TaskRun run{.model = values.model(),
                           .tokenizer = *tokenizer_,
@@ -125,17 +146,26 @@ void Watch::sample(models::Model& model, models::WeightMap& map, const train::Ow
   if (comm_.rank() == 0 || owners.gathered() != nullptr)
     values = std::make_unique<F32Values>(model, map, comm_, &owners);
   comm::on_rank_zero(values ? values->comm() : comm_, [&] {
-    const auto texts =
-        eval::complete(values->model(), *tokenizer_, options_.prompts, options_.sampling, {}, ends_);
-    const Path path = context_.directory / kSamples;
-    std::string lines = lines_before(path, done);
-    for (size_t i = 0; i < texts.size(); ++i) {
-      const std::string& prompt = options_.prompts[i];
-      lines += line_of({{"step", done}, {"prompt", prompt}, {"text", texts[i].text}}) + "\n";
-      log_.info("step {}  {} {}", done, line_of(prompt), line_of(texts[i].text));
+    try {
+      complete(values->model(), done);
+    } catch (...) {
+      const Error error = comm::as_error(std::current_exception());
+      if (error.code() == ExitCode::kCommunication) throw;
+      log_.warn("watch.prompts: step {}: {}; training goes on", done, error.what());
     }
-    write_durably(context_.files, path, lines);
   });
+}
+
+void Watch::complete(models::Model& model, int64_t done) {
+  const auto texts = eval::complete(model, *tokenizer_, options_.prompts, options_.sampling, {}, ends_);
+  const Path path = context_.directory / kSamples;
+  std::string lines = lines_before(path, done);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const std::string& prompt = options_.prompts[i];
+    lines += line_of({{"step", done}, {"prompt", prompt}, {"text", texts[i].text}}) + "\n";
+    log_.info("step {}  {} {}", done, line_of(prompt), line_of(texts[i].text));
+  }
+  write_durably(context_.files, path, lines);
 }
 
 bool Watch::higher_is_better(const std::string& figure) const {

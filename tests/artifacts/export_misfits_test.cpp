@@ -120,6 +120,29 @@ TEST(ExportMisfits, GridsAreKnownOrNot) {
   EXPECT_THAT(said(options_of("gguf"), {&spec, nullptr, &grids}), ElementsAre(HasSubstr("on no grid")));
 }
 
+// What a folder's layout says of the model as a whole, before a weight is there.
+TEST(ExportMisfits, MatricesThatAFolderCannotPack) {
+  std::optional<quantize::QuantizeOptions> grids;
+  grids.emplace().weights.grid = "int8_row";
+  const models::DecoderSpec llama = small();
+  models::DecoderSpec gpt2 = small("gpt2");
+  for (const char* format : {"compressed-tensors", "gptq"}) {
+    EXPECT_THAT(said(options_of(format), {&llama, nullptr, &grids}), IsEmpty()) << format;
+    EXPECT_THAT(said(options_of(format), {&gpt2, nullptr, &grids}),
+                ElementsAre(HasSubstr("transformer.h.0.attn.c_attn.weight is no Linear in a gpt2 folder")));
+  }
+  grids->weights.grid = "fp8";
+  EXPECT_THAT(said(options_of("compressed-tensors"), {&gpt2, nullptr, &grids}),
+              ElementsAre(AllOf(HasSubstr("is no Linear"), HasSubstr("format hf holds its values"))))
+      << "a GGUF holds no such grid";
+  grids->weights.grid = "int4_g128";  // of rows of 64
+  grids->fallback = "none";
+  EXPECT_THAT(said(options_of("compressed-tensors"), {&llama, nullptr, &grids}),
+              ElementsAre(HasSubstr("the model is on no grid; write format hf")));
+  EXPECT_THAT(said(options_of("gptq"), {&llama, nullptr, &grids}),
+              ElementsAre(HasSubstr("every matrix must be on the grid")));
+}
+
 // llama.cpp loads a file without tokens when it says so.
 TEST(ExportMisfits, AModelWithoutATokenizerIsAGgufWithoutAVocabulary) {
   const testing::TemporaryDirectory directory;

@@ -46,6 +46,17 @@ TEST_F(Complete, TextIsUtf8AndStreamsAsItIsReturned) {
   }
 }
 
+TEST_F(Complete, APromptsMisfitIsWhatCompletingItSays) {
+  EXPECT_EQ(prompt_misfit(*tokenizer_, "a", 1), "");
+  EXPECT_EQ(prompt_misfit(*tokenizer_, "ab", 1), "\"ab\": a prompt must fit the context of 1 tokens, got 2");
+  EXPECT_EQ(prompt_misfit(*tokenizer_, "", 1), "\"\": a prompt must have at least one token");
+  const std::string longest(static_cast<size_t>(model_->context()), 'a');
+  EXPECT_EQ(prompt_misfit(*tokenizer_, longest, model_->context()), "");
+  EXPECT_NO_THROW(complete(*model_, *tokenizer_, {longest}, {.tokens = 1}));
+  EXPECT_THROW(complete(*model_, *tokenizer_, {longest + "a"}, {.tokens = 1}), DataError);
+  EXPECT_THROW(complete(*model_, *tokenizer_, {""}, {.tokens = 1}), DataError);
+}
+
 TEST_F(Complete, AStopTextEndsItAndIsNoPartOfIt) {
   const Completion whole = one({.tokens = 40});
   const std::string text = tokenizer_->decode(whole.tokens.ids);

@@ -15,6 +15,7 @@ namespace retort::models {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using testing::relative_error;
 using testing::same_bits;
 
@@ -169,6 +170,34 @@ TEST(Adapters, SayWhichEntryNamesNothing) {
   options.dora = options.tied = true;
   EXPECT_EQ(error(options, testing::tiny_gpt2()),
             "adapters.dora has lengths for one side of a tie, and adapters.tied makes one adapter of both");
+}
+
+// A file of others may say more than its model has; who trains means what is written.
+TEST(Adapters, ChoicesThatMeetNoWeightAreTold) {
+  const Decoder model(testing::tiny_llama(), at::kMeta);
+  const auto error = [&](const AdapterOptions& options) {
+    try {
+      check_choices(model, options);
+    } catch (const ConfigError& e) {
+      return std::string(e.what());
+    }
+    return std::string("none");
+  };
+  AdapterOptions options = on({"q_proj", "v_proj"});
+  options.exclude = {"layers.0.self_attn.q_proj"};
+  options.overrides = {{"v_proj", 5, 0.0}, {"layers\\.1\\..*", 6, 0.0}};
+  EXPECT_EQ(error(options), "none");
+  options.exclude = {"k_proj"};
+  EXPECT_EQ(chosen(testing::tiny_llama(), options).size(), 4u) << "it is a part of the model";
+  EXPECT_THAT(error(options),
+              HasSubstr("adapters.exclude \"k_proj\" names none of the weights that modules choose"));
+  options.exclude = {"all-linear"};
+  EXPECT_THAT(error(options), HasSubstr("adapters.exclude \"all-linear\" names none of the weights"));
+  options.exclude.clear();
+  options.overrides.push_back({"v_prj", 2, 0.0});
+  EXPECT_EQ(error(options),
+            "adapters.overrides \"v_prj\" matches none of the weights that modules choose; did you mean "
+            "\"v_proj\"?");
 }
 
 TEST(Adapters, LeaveTheBaseFrozenAndUnchanged) {

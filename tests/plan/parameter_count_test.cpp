@@ -66,7 +66,7 @@ TEST(CountParameters, OfWhatIsSharedOnce) {
 
 TEST(CountParameters, TellsTrainedFromFrozen) {
   const models::DecoderSpec spec{.layers = 2};
-  for (const std::string base : {"f32", "q8_0", "q4_0", "nf4"}) {
+  for (const std::string& base : models::frozen_code_names()) {
     SCOPED_TRACE(base);
     models::AdapterOptions options;
     options.base = base;

@@ -162,6 +162,10 @@ TEST_F(AdapterStages, AreRefusedWhereTheyDoNotFit) {
   EXPECT_THAT(error({"stages.tuned.quantize.weights.grid=q4_0"}), HasSubstr("excludes adapters"));
   EXPECT_THAT(error({"stages.tuned.adapters.modules=[q_prj]"}),
               HasSubstr("adapters.modules: \"q_prj\" names no part of the model; did you mean \"q_proj\"?"));
+  EXPECT_THAT(error({"stages.tuned.adapters.exclude=[all-linear]"}),
+              HasSubstr("adapters.exclude: \"all-linear\" names none of the weights that modules choose"));
+  EXPECT_THAT(error({"stages.tuned.adapters.overrides=[{modules: v_proj, rank: 2}]"}),
+              HasSubstr("adapters.overrides: \"v_proj\" matches none of the weights"));
   EXPECT_THAT(error({"stages.peft.model.from=stage:base"}),
               HasSubstr("a peft folder holds adapters, and stage base trains none"));
   EXPECT_THAT(error({"stages.peft.export.format=gguf-lora", "stages.peft.export.evaluate=false"}),
@@ -169,7 +173,8 @@ TEST_F(AdapterStages, AreRefusedWhereTheyDoNotFit) {
   EXPECT_THAT(error({"stages.peft.export.format=gguf-lora"}), HasSubstr("is no model that is read back"));
   EXPECT_THAT(error({"stages.base.model.ffn_width=40", "stages.tuned.adapters.base=q4_0"}),
               HasSubstr("adapters.base: q4_0 wants rows that are a multiple of 32"));
-  EXPECT_THAT(error({"stages.more.adapters.rank=8"}), HasSubstr("adapters must be those of"));
+  EXPECT_THAT(error({"stages.more.adapters.rank=8"}),
+              HasSubstr("stages.more.adapters: must be those of stage tuned"));
 }
 
 }  // namespace retort::recipes

@@ -23,7 +23,7 @@ stages:
     distill: { teacher: { model: stage:teacher }, losses: [ { fn: forward_kl } ] }
   - name: frugal
     kind: train
-    distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: forward_kl } ] }
+    distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: sampled } ] }
 )";
 
 using DistillCostOf = RecipeRun;

@@ -53,6 +53,8 @@ TEST_F(EvaluateStage, ChecksItsTasksAndItsText) {
   EXPECT_THAT(refused("stages.scores.evaluate.text=/nowhere.txt"), HasSubstr("/nowhere.txt"));
   EXPECT_THAT(refused("stages.scores.evaluate.tasks=[arc_easy, arc_easy]"),
               HasSubstr("arc_easy and arc_easy are both the task arc_easy"));
+  EXPECT_THAT(refused("stages.scores.evaluate.tasks=[perplexity, bits_per_byte, perplexity]"),
+              HasSubstr("nats_per_token must come from one task, named once"));
   EXPECT_THAT(refused("stages.scores.evaluate.max_length=33"),
               HasSubstr("must be at most the model's context, 32, got 33"));
   EXPECT_THAT(refused("stages.scores.evaluate.chat=nonsense"), HasSubstr("nonsense"));

@@ -90,6 +90,10 @@ TEST_F(OnPolicyStage, WhatCannotBeIsRefused) {
               HasSubstr("needs a loss with a teacher"));
   EXPECT_THAT(error("stages.student.data.packing=wrapped"),
               HasSubstr("must be at least 1 where rows join documents"));
+  const std::string prompt = "stages.student.distill.on_policy.prompt=";
+  EXPECT_EQ(error(prompt + "47"), "no error");
+  EXPECT_THAT(error(prompt + "48"), HasSubstr("on_policy.prompt: must be less than the model's context 48"));
+  EXPECT_THAT(error(prompt + "49"), HasSubstr("on_policy.prompt: must be at most a row's data.sequence 48"));
   const Recipe plain =
       recipe(kRecipe, {"run.dir=" + (directory_ / "plain").string(), "stages.text.prepare.prompt=[]",
                        "stages.text.prepare.response=\"\""});

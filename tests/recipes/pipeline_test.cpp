@@ -352,6 +352,18 @@ TEST_F(PipelineTest, MoreEpochsGoOnFromWhatIsThere) {
   EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
 }
 
+// As it is no longer than train.steps, which are read.
+TEST_F(PipelineTest, AWarmupThatNobodyWroteIsNoLongerThanTheEpochs) {
+  std::string yaml = kRecipe;
+  const std::string written = ", schedule: { warmup: 0 }";
+  yaml.erase(yaml.find(written), written.size());
+  run(RecipeRun::recipe(yaml, {"train.epochs=0.1"}));
+  ASSERT_EQ(code_, ExitCode::kDone);
+  EXPECT_LT(json("model/result.json").at("steps").get<int64_t>(), 49);
+  EXPECT_THAT(error_of(RecipeRun::recipe(yaml, {"train.epochs=0.1", "train.schedule.warmup=49"})),
+              HasSubstr("train.schedule.warmup must be at most"));
+}
+
 // Rates follow from the length too: what an undisturbed run would not have come to is not gone on from.
 TEST_F(PipelineTest, LongerWorkGoesOnFromWhereItsRatesAreTheSame) {
   const auto longer = [&](const char* kind, int64_t steps, const char* run = "run") {

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "core/error.h"
+#include "recipes/read_recipe.h"
 #include "tests/process_memory.h"
 #include "tests/testing.h"
 
@@ -26,6 +27,16 @@ TEST(PlanRecipe, RefusesWhatCannotBe) {
   EXPECT_THAT(error_of(text, 1, "h20"), HasSubstr("unknown device \"h20\"; did you mean \"h200\"?"));
   EXPECT_THAT(error_of(text, 7, "h100"), HasSubstr("data.batch_tokens"));
   EXPECT_THAT(error_of({"run.text=/dev/null", "train.steps=0"}, 1, "h100"), HasSubstr("train.steps"));
+}
+
+// From a machine that has neither the text nor the GPU of the run.
+TEST(PlanRecipe, NeedsNeitherTextNorDevice) {
+  const RecipePlan plan = plan_recipe("quickstart", {"run.text=[]", "run.device=cuda:127"}, 1, "h100");
+  EXPECT_THAT(plan.text, HasSubstr("rank(s) of h100"));
+  EXPECT_EQ(plan_recipe("quickstart", {"run.text=/nowhere.txt"}, 1, "h100").text, plan.text);
+  EXPECT_THROW(read_recipe("quickstart", {"run.text=/dev/null", "run.device=cuda:127"}), ConfigError);
+  EXPECT_THROW(read_recipe("quickstart", {"run.text=/nowhere.txt"}), ConfigError);
+  EXPECT_THROW(plan_recipe("quickstart", {"run.device=gpu"}, 1, "h100"), ConfigError) << "no device at all";
 }
 
 // 405 B parameters: 1.6 TB in f32.

@@ -88,6 +88,37 @@ TEST_F(PreferenceStage, LearnsWhatIsChosen) {
     EXPECT_TRUE(steps.back().contains(name)) << name;
 }
 
+// What ends it compares models on a text; answers are none, so its own figures are what judges the grid.
+TEST_F(PreferenceStage, LearnsOnAGridAndIsJudgedByItsAnswers) {
+  const std::vector<std::string> grid = {"stages.tuned.quantize.weights.grid=q8_0",
+                                         "stages.tuned.train.steps=4"};
+  auto sets = grid;
+  sets.emplace_back("stages.tuned.data.validation=stage:held");
+  const std::string said = run(recipe(sets));
+  ASSERT_EQ(code_, ExitCode::kDone) << said;
+  EXPECT_THAT(said, HasSubstr("data.validation: stage:held holds pairs, not a text"));
+  EXPECT_TRUE(std::isfinite(figure("tuned", "preference_loss")));
+  EXPECT_LT(figure("tuned", "bits_per_weight"), 32);
+  EXPECT_FALSE(read_result(directory_ / "run", "tuned")->contains("kl"));
+  EXPECT_THAT(read_text(in_run("tuned/quantization.md")), HasSubstr("| trained"));
+
+  sets = grid;
+  sets.emplace_back("stages.tuned.data.validation=stage:text");
+  sets.push_back("run.dir=" + (directory_ / "text").string());
+  run(recipe(sets));
+  ASSERT_EQ(code_, ExitCode::kDone);
+  EXPECT_THAT(read_text(directory_ / "text/tuned/quantization.md"), HasSubstr("| rtn"));
+  EXPECT_TRUE(read_result(directory_ / "text", "tuned")->contains("kl"));
+
+  sets = {"stages.tuned.quantize.weights.grid=q8_0", "stages.tuned.train.steps=4",
+          "stages.tuned.data.train=stage:rated",     "stages.tuned.data.validation=stage:rated",
+          "stages.rated.prepare.validation=0.25",    "stages.tuned.preference.loss=kto",
+          "run.dir=" + (directory_ / "kto").string()};
+  run(recipe(sets));
+  ASSERT_EQ(code_, ExitCode::kDone);
+  EXPECT_TRUE(std::isfinite(read_result(directory_ / "kto", "tuned")->at("preference_loss").get<double>()));
+}
+
 TEST_F(PreferenceStage, GivesTheSameBytesOnRanksAndContinued) {
   run(recipe());
   const std::string whole = weights_digest("tuned"), metrics = read_text(in_run("tuned/metrics.jsonl"));

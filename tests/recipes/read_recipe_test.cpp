@@ -81,6 +81,23 @@ TEST(ReadRecipe, StagesOverlayTheTopLevel) {
   EXPECT_THAT(stages_before(recipe, student), ElementsAre("text", "teacher"));
 }
 
+// The default gives way to the steps; what is written is meant.
+TEST(ReadRecipe, AWarmupThatNobodyWroteIsNoLongerThanTheTraining) {
+  std::string text = kPipeline;
+  const std::string written = ", schedule: { warmup: 2 }";
+  text.erase(text.find(written), written.size());
+  const auto warmup = [](const Recipe& recipe, size_t stage) {
+    return recipe.stages.at(stage).get<train::TrainOptions>().schedule.warmup;
+  };
+  const Recipe recipe = parse_recipe(text, "r.yaml");
+  EXPECT_EQ(warmup(recipe, 1), 10);
+  EXPECT_EQ(warmup(recipe, 2), 20) << "of its own steps";
+  EXPECT_EQ(warmup(parse_recipe(text, "r.yaml", {"stages.teacher.train.steps=1000"}), 1), 50);
+  EXPECT_EQ(warmup(parse_recipe(print_section(recipe), "r.yaml"), 1), 10);
+  EXPECT_THAT(error_of(text, {"train.schedule.warmup=50"}),
+              HasSubstr("train.schedule.warmup: must be at most train.steps 10, got 50"));
+}
+
 TEST(ReadRecipe, WithoutStagesItIsOneThatTrains) {
   const Prepared text;
   const Recipe recipe = parse_recipe(

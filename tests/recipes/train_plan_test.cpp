@@ -29,7 +29,7 @@ stages:
     distill: { teacher: { model: stage:teacher, precision: fp32 }, losses: [ { fn: forward_kl } ] }
   - name: frugal
     kind: train
-    distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: forward_kl } ] }
+    distill: { teacher: { kind: cached, cache: stage:labels }, losses: [ { fn: sampled } ] }
   - { name: qat, kind: train, quantize: { weights: { grid: q4_0 } } }
 )";
 

@@ -40,6 +40,21 @@ TEST(ValidateExport, TrainedGridsMustFitTheFile) {
   EXPECT_THAT(exported("q4_0", "hf"), IsEmpty());
 }
 
+// Nor must its tensors: transformers has GPT-2's matrices as Conv1D.
+TEST(ValidateExport, TrainedMatricesMustFitTheFile) {
+  Recipe recipe = pipeline();
+  recipe.stages[2].get<ModelOptions>().choices = models::families().at("gpt2").defaults;
+  recipe.stages[2].get<QuantizeSection>().emplace().weights.grid = "int8_row";
+  Stage out("export", "out");
+  out.get<ModelOptions>().from = "stage:student";
+  out.get<artifacts::ExportOptions>().format = "compressed-tensors";
+  recipe.stages.push_back(out);
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("out export.format: [compressed-tensors] "
+                                                         "transformer.h.0.attn.c_attn.weight is no Linear")));
+  recipe.stages[3].get<artifacts::ExportOptions>().format = "hf";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+}
+
 TEST(ValidateExport, MethodsMustServeTheirGrids) {
   Recipe recipe = pipeline();
   Stage s("quantize", "quantize");

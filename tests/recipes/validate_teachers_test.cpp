@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "distill/capture.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
@@ -49,6 +50,7 @@ TEST(ValidateTeachers, CachesAreOfTheTextAndTheTeacher) {
   Stage labels("capture", "labels");
   recipe.stages.insert(recipe.stages.begin() + 2, labels);
   recipe.stages[3].get<DistillSection>()->teacher = {.kind = "cached", .cache = {"stage:labels"}};
+  recipe.stages[3].get<DistillSection>()->losses = {{.fn = "sampled"}};
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("labels model.from"), HasSubstr("labels data.train"),
                           HasSubstr("student data.train: must be , the text that stage")));
@@ -62,6 +64,94 @@ TEST(ValidateTeachers, CachesAreOfTheTextAndTheTeacher) {
               ElementsAre(HasSubstr("must be of kind train"), HasSubstr("must be stage:teacher, the model")));
   recipe.stages[3].get<DistillSection>()->teacher = {.kind = "cached", .cache = {"stage:teacher"}};
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must be of kind capture, got train")));
+}
+
+// Before the capture has run.
+TEST(ValidateTeachers, CachesHoldWhatTheLossesRead) {
+  Recipe recipe = pipeline();
+  Stage labels("capture", "labels");
+  labels.get<ModelOptions>().from = "stage:teacher";
+  labels.get<DataOptions>().train = "stage:text";
+  recipe.stages.insert(recipe.stages.begin() + 2, labels);
+  auto& capture = recipe.stages[2].get<distill::CaptureOptions>();
+  DistillOptions& distill = *recipe.stages[3].get<DistillSection>();
+  distill.teacher = {.kind = "cached", .cache = {"stage:labels"}};
+  const auto found = [&](distill::LossOptions loss) {
+    distill.losses = {std::move(loss)};
+    return findings_of(recipe);
+  };
+  const std::string place = "student distill.losses: loss 1: ";
+  EXPECT_THAT(found({.fn = "sampled"}), IsEmpty());
+  EXPECT_THAT(found({.fn = "cross_entropy"}), IsEmpty());
+  EXPECT_THAT(found({.fn = "sampled", .draws = 50}), IsEmpty());
+  EXPECT_THAT(found({.fn = "sampled", .draws = 8}),
+              ElementsAre(place + "sampled: draws must be the cache's 50 or 0, got 8"));
+  EXPECT_THAT(found({.fn = "forward_kl"}),
+              ElementsAre(place + "forward_kl needs the teacher's whole distribution, got sampled labels"));
+  EXPECT_THAT(found({.fn = "top_k_ghost"}),
+              ElementsAre(place + "top_k_ghost needs top_k labels, got sampled"));
+  EXPECT_THAT(found({.fn = "hidden_mse"}),
+              ElementsAre(place + "hidden_mse needs a single live teacher with layers"));
+  capture.temperature = 2;
+  EXPECT_THAT(found({.fn = "sampled"}),
+              ElementsAre(place + "sampled: temperature must be that of the teacher's labels, 2, got 1"));
+  EXPECT_THAT(found({.fn = "sampled", .temperature = 2}), IsEmpty());
+  capture = {.kind = "top_k", .k = 8};
+  EXPECT_THAT(found({.fn = "sampled"}), ElementsAre(place + "sampled needs sampled labels, got top_k"));
+  EXPECT_THAT(found({.fn = "top_k_ghost", .k = 8}), IsEmpty());
+  EXPECT_THAT(found({.fn = "top_k_ghost", .k = 9}),
+              ElementsAre(place + "top_k_ghost: k must be at most the cache's 8, got 9"));
+}
+
+TEST(ValidateTeachers, LossesOnLayersFitBothModels) {
+  Recipe recipe = pipeline();
+  DistillOptions& distill = *recipe.stages[2].get<DistillSection>();
+  auto& teacher = recipe.stages[1].get<ModelOptions>().choices;
+  auto& student = recipe.stages[2].get<ModelOptions>().choices;
+  teacher.layers = 6, student.layers = 3;
+  student.heads = teacher.heads = 4, student.kv_heads = teacher.kv_heads = 2;
+  const auto found = [&](distill::LossOptions loss) {
+    distill.losses = {std::move(loss)};
+    return findings_of(recipe);
+  };
+  const std::string place = "student distill.losses: loss 1: ";
+  EXPECT_THAT(found({.fn = "hidden_mse", .layers = {0, 2}, .teacher_layers = {1, 5}}), IsEmpty());
+  EXPECT_THAT(found({.fn = "hidden_mse", .layers = {3}}),
+              ElementsAre(place + "layers must lie in [0, 3), got 3"));
+  EXPECT_THAT(found({.fn = "hidden_cosine", .layers = {2}, .teacher_layers = {6}}),
+              ElementsAre(place + "teacher_layers must lie in [0, 6), got 6"));
+  EXPECT_THAT(found({.fn = "hidden_mse", .layers = {0}, .teacher_layers = {0, 0}}),
+              ElementsAre(place + "teacher_layers must name 1 layers, one for each of the student's, got 2"));
+  EXPECT_THAT(found({.fn = "attention_relation"}), IsEmpty());
+  EXPECT_THAT(found({.fn = "attention_relation", .relations = {"qk"}}),
+              ElementsAre(HasSubstr("relations must be one of qq, kk, vv, got \"qk\"")));
+  EXPECT_THAT(found({.fn = "attention_relation", .relations = {}}),
+              ElementsAre(place + "relations must name at least one product"));
+  EXPECT_THAT(found({.fn = "attention_relation", .relation_heads = 7}),
+              ElementsAre(HasSubstr("relation_heads must divide both models' widths, got 7 for ")));
+  teacher.context = 256, student.context = 512;
+  recipe.stages[1].get<DataOptions>().sequence = 256;
+  recipe.stages[2].get<DataOptions>().sequence = 512;
+  EXPECT_THAT(found({.fn = "hidden_mse"}),
+              ElementsAre(HasSubstr("reads a row as a whole: its context is 256 tokens, a row has 512")));
+  EXPECT_THAT(found({.fn = "forward_kl"}), IsEmpty()) << "it reads long rows in windows";
+  distill.teachers = {{distill.teacher}};
+  distill.teacher = {};
+  EXPECT_THAT(found({.fn = "hidden_mse"}),
+              ElementsAre(place + "hidden_mse needs a single live teacher with layers"));
+}
+
+TEST(ValidateTeachers, OneLossWeighsAtLeast) {
+  Recipe recipe = pipeline();
+  auto& losses = recipe.stages[2].get<DistillSection>()->losses;
+  losses[0].weight = 0;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre(HasSubstr("student distill.losses: must have a weight > 0 in one loss at least")));
+  losses[0].schedule = distill::WeightSchedule{.kind = "linear", .to = 1, .begin = 0, .end = 10};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it weighs later";
+  losses[0].schedule.reset();
+  losses.push_back({.fn = "cross_entropy"});
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
 }
 
 TEST(ValidateTeachers, SeveralTeachersAreLiveAndWeigh) {

@@ -1,6 +1,7 @@
 #include "recipes/validate.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
@@ -13,6 +14,7 @@
 #include "recipes/distill_options.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
+#include "recipes/stages/generate.h"
 #include "tests/recipes/pipeline_recipe.h"
 #include "tests/testing.h"
 #include "train/trainer.h"
@@ -178,6 +180,50 @@ TEST(Validate, SequencesFitTheContext) {
               ElementsAre("student data.sequence: must be at most the model's context 128, got 256"));
 }
 
+TEST(Validate, ALimitLeavesARow) {
+  Recipe recipe = pipeline();
+  recipe.stages[1].get<DataOptions>().limit = 256;
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  recipe.stages[1].get<DataOptions>().limit = 255;
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("teacher data.limit: must be 0 or at least a row's 256 tokens, got 255"));
+}
+
+TEST(Validate, GenerationBeginsWithWhatTheModelReads) {
+  Recipe recipe = pipeline();
+  Stage sample("generate", "sample");
+  sample.get<ModelOptions>().from = "stage:student";
+  recipe.stages[2].get<DataOptions>().sequence = 64;
+  recipe.stages[2].get<ModelOptions>().choices.context = 64;
+  recipe.stages.push_back(sample);
+  auto& options = recipe.stages[3].get<GenerateOptions>();
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  options.prompt = {"a", "", std::string(65, 'b')};
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("sample generate.prompt: \"\": a prompt must have at least one token",
+                          HasSubstr("must fit the context of 64 tokens, got 65")));
+  options.ids = {1, 255};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "they come instead of prompts";
+  options.ids = {1, 256};
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("sample generate.ids: a prompt's ids must lie in [0, 256), got 256"));
+  options.ids = {(int64_t{1} << 32) + 1};
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must lie in [0, 256), got 4294967297")));
+  options.ids.assign(65, 1);
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must fit the context of 64 tokens, got 65")));
+}
+
+// runs/NAME is below runs/.
+TEST(Validate, ARunsNameIsNoPath) {
+  Recipe recipe = pipeline();
+  recipe.run.name = "gpt3-2.7b";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  for (const char* name : {"../../x", "a/b", "..", "."}) {
+    recipe.run.name = name;
+    EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr(" run.name: must be a name without /"))) << name;
+  }
+}
+
 TEST(Validate, ShapesAreJudgedByTheirOwner) {
   Recipe recipe = pipeline();
   recipe.stages[1].get<ModelOptions>().choices.kv_heads = 3;
@@ -242,6 +288,13 @@ TEST(Validate, WhatIsThereMustBeOfItsKind) {
                                 HasSubstr(" run.text: must be a file of text"),
                                 HasSubstr("teacher data.train: must be a directory of token shards")))
       << "a directory that data prepare made is known by its parts";
+  std::ofstream(directory / "empty.txt") << "";
+  ASSERT_EQ(::mkfifo((directory / "pipe").c_str(), 0600), 0);
+  recipe = pipeline();
+  recipe.run.text = {(directory / "empty.txt").string()};
+  EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("at least one byte, got the empty file"));
+  recipe.run.text = {(directory / "pipe").string()};
+  EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("must be a file of text, got the pipe"));
   recipe = pipeline();
   recipe.run.text = {std::string(5000, 'a')};
   EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("File name too long"));

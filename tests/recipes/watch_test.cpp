@@ -109,6 +109,39 @@ TEST_F(WatchedTraining, ChoosesByATask) {
   EXPECT_EQ(figure("tiny", "mine.brier_score"), best->second.at("mine.brier_score").get<double>());
 }
 
+// One that turns out too long once there is a tokenizer.
+TEST_F(WatchedTraining, GoesOnWithoutAPromptThatDoesNotFit) {
+  std::string yaml = kRecipe;
+  yaml.insert(yaml.find("  - { name: text"),
+              "  - { name: words, kind: tokenizer, tokenizer: { vocabulary: 270 } }\n");
+  const std::string too_long(600, 'q');
+  const std::string said = run(recipe(
+      yaml, {"stages.text.prepare.tokenizer=stage:words", "model.vocabulary=270",
+             "stages.tiny.watch.prompts=[\"verse \", \"" + too_long + "\"]", "stages.tiny.watch.tokens=4"}));
+  ASSERT_EQ(code_, ExitCode::kDone) << said;
+  EXPECT_THAT(said, HasSubstr("watch.prompts: \"qqqq"));
+  EXPECT_THAT(said, HasSubstr("must fit the context of 64 tokens"));
+  const std::string samples = read_text(in_run("tiny/samples.jsonl"));
+  EXPECT_EQ(std::count(samples.begin(), samples.end(), '\n'), 3) << samples;
+}
+
+TEST_F(WatchedTraining, GoesOnWithoutATaskThatFails) {
+  write_durably(local_files(), directory_ / "torn.csv", "text,label\nfine,nothing\n");
+  write_durably(local_files(), directory_ / "torn.yaml",
+                "include: classification\ntask: torn\ndoc_to_choice: [small, verse]\n"
+                "dataset_kwargs: { data_files: { test: torn.csv } }\n");
+  const std::string torn = "stages.tiny.watch.tasks=[" + (directory_ / "torn.yaml").string() + "]";
+  const std::string said = run(recipe(kRecipe, {torn}));
+  ASSERT_EQ(code_, ExitCode::kDone) << said;
+  EXPECT_THAT(said, HasSubstr("watch.tasks: step 2: "));
+  EXPECT_THAT(said, HasSubstr("the right answer must be one of 2 choices"));
+  EXPECT_EQ(validations("run").size(), 3u) << "the text's figures are there";
+  const auto chosen = recipe(kRecipe, {torn, "stages.tiny.watch.best=torn.acc", "train.keep_best=true",
+                                       "run.dir=" + (directory_ / "chosen").string()});
+  EXPECT_THAT(error_of(chosen), HasSubstr("the right answer must be one of 2 choices"))
+      << "the checkpoint follows from it";
+}
+
 TEST_F(WatchedTraining, IsChecked) {
   const auto refused = [&](std::vector<std::string> sets) {
     try {
@@ -126,6 +159,13 @@ TEST_F(WatchedTraining, IsChecked) {
   EXPECT_THAT(refused(watching({"stages.tiny.watch.best=mine.acc"})), HasSubstr("neither is set"));
   EXPECT_THAT(refused({"stages.tiny.watch.tasks=[arc_esy]"}), HasSubstr("arc_easy"));
   EXPECT_THAT(refused({"stages.tiny.watch.tokens=4"}), HasSubstr("must name a task"));
+  EXPECT_THAT(refused({"stages.tiny.watch.tasks=[hellaswag]"}),
+              HasSubstr("hellaswag.jsonl: no such file; watch.data is the folder of such files"));
+  EXPECT_THAT(refused({"stages.tiny.watch.prompts=[\"\"]"}),
+              HasSubstr("watch.prompts: \"\": a prompt must have at least one token"));
+  EXPECT_EQ(refused({"stages.tiny.watch.prompts=[\"" + std::string(64, 'q') + "\"]"}), "");
+  EXPECT_THAT(refused({"stages.tiny.watch.prompts=[\"" + std::string(65, 'q') + "\"]"}),
+              HasSubstr("a prompt must fit the context of 64 tokens, got 65"));
 }
 
 }  // namespace retort::recipes

@@ -64,6 +64,8 @@ TEST(Schedule, RunsOfTwoLengthsAreOneUntilTheirRatesPart) {
   };
   EXPECT_TRUE(same("constant", 110, 110, 210));
   EXPECT_FALSE(same("constant", 111, 110, 210)) << "the shorter one has no such update";
+  EXPECT_TRUE(same("constant", 10, 10, 210)) << "it warms up to its end";
+  EXPECT_FALSE(same("constant", 5, 9, 210)) << "its warm-up was shorter";
   EXPECT_TRUE(same("wsd", 91, 110, 210)) << "the fall begins at the peak";
   EXPECT_FALSE(same("wsd", 92, 110, 210));
   for (const char* kind : {"cosine", "linear"}) {
