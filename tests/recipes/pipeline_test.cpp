@@ -457,13 +457,14 @@ TEST_F(PipelineTest, AnotherRunsCheckpointIsContinued) {
 }
 
 TEST_F(PipelineTest, ErrorsAreLeftInExitJson) {
+  const Recipe read = recipe();
   std::ofstream(directory_ / "a.txt") << "";
   EXPECT_THROW(
       {
         ::testing::internal::CaptureStderr();
         const auto comm = comm::make_self_comm();
         Log log;
-        run_pipeline(recipe(), {}, *comm, local_files(), log, stop_);
+        run_pipeline(read, {}, *comm, local_files(), log, stop_);
       },
       DataError);
   ::testing::internal::GetCapturedStderr();

@@ -174,9 +174,8 @@ TEST_F(PlanOf, CheckWarnsOfWhatThisMachineHasNotTheMemoryFor) {
   const std::string text = train_plan(large, *large.find("plain"), 0);
   EXPECT_THAT(text, ::testing::ContainsRegex(
                         "\n  warning: does not fit the [0-9.]+ [kMGT]?B that tensors of a rank have on cpu; "));
-  std::vector<std::string> elsewhere = sets;
-  elsewhere.push_back("run.device=cuda");
-  const Recipe on_gpu = recipe(kRecipe, elsewhere);
+  Recipe on_gpu = large;
+  on_gpu.run.device = "cuda";
   EXPECT_THAT(train_plan(on_gpu, *on_gpu.find("plain"), 0), Not(HasSubstr("warning")))
       << "the memory of this machine is not the device's";
 }
