@@ -18,8 +18,11 @@ PARTS = ("what there is", "kernels and loss layers beside this run's ceilings", 
 # Each row of bench_device that a target or a claim of docs/cuda.md speaks of, and whether it has a target.
 ROWS = {
     "RMS norm": True, "RMS norm, backward": True, "residual and RMS norm": True, "residual and RMS norm, backward": True,
-    "layer norm": True, "layer norm, backward": True, "SwiGLU": True, "SwiGLU, backward": True, "rope on q and k": False,
-    "embedding, backward": False, "tree sum": False, "cross-entropy, in place": False, "AdamW": True,
+    "layer norm": True, "layer norm, backward": True, "SwiGLU": True, "SwiGLU, backward": True, "GeGLU": True, "GeGLU, backward": True,
+    "ReLU2 GLU": True, "ReLU2 GLU, backward": True, "rope on q and k": False,
+    "embedding, backward": False, "tree sum": False, "cross-entropy, in place": False, "reverse KL, in place": False,
+    "JSD, in place": False, "skew forward KL, in place": False, "skew reverse KL, in place": False, "total variation, in place": False,
+    "adaptive KL, in place": False, "logit MSE, in place": False, "64 labels a row, in place": False, "AdamW": True,
     "AdamW and its bf16 copy": True, "AdamW and its copy on q8_0": True,
     "linear and cross-entropy, both ways; peer: bare products": True,
     "linear and cross-entropy, memory at 1 and 4 times the tokens": True,

@@ -1,8 +1,10 @@
 // Rows of bench_device: values on grids, and of codes. What they are checked by is the composite in f32, each operation of
-// which rounds as the kernel's does, so that no error is allowed.
+// which rounds as the kernel's does, or the CPU's grid, so that no error is allowed.
 #include <fmt/format.h>
 
 #include "bench/device_table.h"
+#include "quantize/device_fit.h"
+#include "quantize/grid.h"
 
 namespace retort::bench {
 namespace {
@@ -65,6 +67,30 @@ std::vector<Row> grids(const Ops& ops, const Place& place) {
        backward, 1e-4, backward}};
 }
 
+// Of the other formulas that a device has for scales, checked by the CPU's own grids.
+std::vector<Row> fitted_grids(const Ops& ops, const Place& place) {
+  const int64_t N = place.size(4096, 3), D = place.size(4096, 256);
+  const at::Tensor x = place.normal({N, D}, at::kFloat) * 0.02;
+  std::vector<Row> out;
+  for (const char* name : {"q8_0", "q4_0", "q4_1", "fp8"}) {
+    const quantize::Grid& grid = quantize::grids().at(name);
+    const kernels::ScaleFit fit = quantize::device_fit(grid).value();
+    const auto ours = [=, &ops, &grid]() -> Tensors {
+      const at::Tensor y = at::empty_like(x, at::kBFloat16);
+      ops.fake_quantize(fit, grid.rounding, x, y);
+      return {y};
+    };
+    const auto exact = [=, &grid]() -> Tensors {
+      const at::Tensor host = x.cpu(), values = at::empty_like(host);
+      grid.fake_quantize(host, values);
+      return {values.to(at::kBFloat16).to(place.device)};
+    };
+    out.push_back(
+        {fmt::format("{} grid", name), fmt::format("{} x {}", N, D), 6 * count_of(N, D), ours, exact, 0});
+  }
+  return out;
+}
+
 // Values of a frozen base's codes in bf16, exact ones by LibTorch in f32.
 std::vector<Row> codes(const Ops& ops, const Place& place) {
   using kernels::PackedForm;
@@ -110,6 +136,6 @@ std::vector<Row> codes(const Ops& ops, const Place& place) {
 
 }  // namespace
 
-std::vector<Rows> grid_rows() { return {grids, codes}; }
+std::vector<Rows> grid_rows() { return {grids, fitted_grids, codes}; }
 
 }  // namespace retort::bench

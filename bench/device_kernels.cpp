@@ -5,7 +5,9 @@
 #include <numeric>
 
 #include "bench/device_table.h"
+#include "kernels/divergences.h"
 #include "kernels/reference.h"
+#include "kernels/row_sums.h"
 
 namespace retort::bench {
 namespace {
@@ -100,22 +102,47 @@ std::vector<Row> layer_norms(const Ops& ops, const Place& place) {
        kBackward}};
 }
 
+// The formula and its slope by hand, in the dtype asked for.
+struct Activation {
+  const char* name;
+  kernels::Gate gate;
+  at::Tensor (*value)(const at::Tensor& a);
+  at::Tensor (*slope)(const at::Tensor& a);
+};
+const Activation kActivations[] = {
+    {"SwiGLU", kernels::Gate::kSilu, [](const at::Tensor& a) { return at::silu(a); },
+     [](const at::Tensor& a) {
+       const at::Tensor s = at::sigmoid(a);
+       return s * (1 + a * (1 - s));
+     }},
+    {"GeGLU", kernels::Gate::kGeluTanh, [](const at::Tensor& a) { return at::gelu(a, "tanh"); },
+     [](const at::Tensor& a) { return at::gelu_backward(at::ones_like(a), a, "tanh"); }},
+    {"ReLU2 GLU", kernels::Gate::kRelu2, [](const at::Tensor& a) { return at::relu(a).square(); },
+     [](const at::Tensor& a) { return 2 * at::relu(a); }}};
+
 std::vector<Row> gates(const Ops& ops, const Place& place) {
   const int64_t N = place.size(16384, 6), F = place.size(5632, 96);
   const at::Tensor a = place.normal({N, F}), u = place.normal({N, F}), dy = place.normal({N, F});
-  const auto forward = [=](at::ScalarType dtype) -> Tensors { return {at::silu(a.to(dtype)) * u.to(dtype)}; };
-  const auto backward = [=](at::ScalarType dtype) -> Tensors {
-    const at::Tensor p = a.to(dtype), s = at::sigmoid(p), g = dy.to(dtype);
-    return {g * u.to(dtype) * s * (1 + p * (1 - s)), g * p * s};
-  };
   const std::string shape = fmt::format("{} x {}", N, F);
   const double n = count_of(N, F);
-  return {
-      {"SwiGLU", shape, 6 * n, [=, &ops]() -> Tensors { return {ops.gate(kernels::Gate::kSilu, a, u)}; },
-       [=] { return forward(at::kDouble); }, 0x1p-7, [=] { return forward(at::kBFloat16); }, kForward},
-      {"SwiGLU, backward", shape, 10 * n,
-       [=, &ops] { return both(ops.gate_backward(kernels::Gate::kSilu, dy, a, u)); },
-       [=] { return backward(at::kDouble); }, 0x1p-7, [=] { return backward(at::kBFloat16); }, kBackward}};
+  std::vector<Row> out;
+  for (const Activation& of : kActivations) {
+    const auto forward = [=](at::ScalarType dtype) -> Tensors {
+      return {of.value(a.to(dtype)) * u.to(dtype)};
+    };
+    const auto backward = [=](at::ScalarType dtype) -> Tensors {
+      const at::Tensor p = a.to(dtype), g = dy.to(dtype);
+      return {g * u.to(dtype) * of.slope(p), g * of.value(p)};
+    };
+    out.push_back({of.name, shape, 6 * n, [=, &ops]() -> Tensors { return {ops.gate(of.gate, a, u)}; },
+                   [=] { return forward(at::kDouble); }, 0x1p-7, [=] { return forward(at::kBFloat16); },
+                   kForward});
+    out.push_back({fmt::format("{}, backward", of.name), shape, 10 * n,
+                   [=, &ops] { return both(ops.gate_backward(of.gate, dy, a, u)); },
+                   [=] { return backward(at::kDouble); }, 0x1p-7, [=] { return backward(at::kBFloat16); },
+                   kBackward});
+  }
+  return out;
 }
 
 std::vector<Row> ropes(const Ops& ops, const Place& place) {
@@ -215,6 +242,55 @@ std::vector<Row> losses(const Ops& ops, const Place& place) {
           row("forward KL, reverse KL and cross-entropy, in place", 6, 0.5, 0.25)};
 }
 
+// Each other loss alone, in place too. Exact gradients of those with a teacher are made by the operations' plain versions, which
+// take f64. Teacher and student are apart everywhere, as total variation's gradient leaps where they meet.
+std::vector<Row> losses_alone(const Ops& ops, const Place& place) {
+  const int64_t C = place.size(512, 4), V = place.size(128256, 300), K = 64;
+  const at::Tensor start = place.normal({C, V}), logits = start.clone(), labels = place.below(V, {C}),
+                   apart = place.normal({C, V}, at::kFloat).sign() * 0.5,
+                   teacher = (start + apart).to(at::kBFloat16);
+  const auto row = [=, &ops](const std::string& name, double bytes, const kernels::cuda::RowLossTerm& term,
+                             const Work& exact) {
+    const auto in_place = [=, &ops](const at::Tensor& student) -> Tensors {
+      ops.row_losses(student, teacher, V, labels, {term}, true);
+      return {student};
+    };
+    return Row{name + ", in place",
+               fmt::format("{} x {}", C, V),
+               bytes * count_of(C, V),
+               [=] { return in_place(logits); },
+               exact,
+               0x1p-7,
+               {},
+               0,
+               [=] { return in_place(start.clone()); }};
+  };
+  const auto taught = [=](const char* name, const kernels::RowLoss& loss) {
+    const Work exact = [=]() -> Tensors {
+      at::Tensor gradient = at::zeros_like(start, at::kDouble);
+      loss({start.to(at::kDouble), teacher.to(at::kDouble), labels}, 1.0, gradient);
+      return {gradient};
+    };
+    return row(name, 6, kernels::device_term(*loss.kernel, 1.0, {start, teacher, labels}), exact);
+  };
+  const auto [top, ids] = teacher.to(at::kFloat).topk(K);
+  const at::Tensor weights = at::softmax(top, 1);
+  const Work of_labels = [=, ids = ids]() -> Tensors {
+    const at::Tensor q = at::softmax(start.to(at::kDouble), 1), w = weights.to(at::kDouble);
+    return {q * w.sum(1, true) - at::zeros_like(q).scatter(1, ids, w)};
+  };
+  using kernels::Divergence, kernels::divergence_rows, kernels::cuda::RowLossKind;
+  return {taught("reverse KL", divergence_rows(Divergence::kReverseKl, 1.0)),
+          taught("JSD", divergence_rows(Divergence::kJsd, 1.0, 0.5)),
+          taught("skew forward KL", divergence_rows(Divergence::kSkewForwardKl, 1.0, 0.1)),
+          taught("skew reverse KL", divergence_rows(Divergence::kSkewReverseKl, 1.0, 0.1)),
+          taught("total variation", divergence_rows(Divergence::kTotalVariation, 1.0)),
+          taught("adaptive KL", divergence_rows(Divergence::kAdaptiveKl, 1.0)),
+          taught("logit MSE", kernels::logit_mse_rows()),
+          row(fmt::format("{} labels a row", K), 4, {RowLossKind::kLabels, 1.0, 1.0, 0.0, {ids, weights, {}}},
+              of_labels)};
+}
+
 // AdamW on many tensors, without a working copy, with one in bf16 and with one on a grid, and the peer's state.
 struct Updates {
   std::vector<Ops::AdamParameter> parameters;
@@ -288,7 +364,7 @@ std::vector<Row> updates(const Ops& ops, const Place& place) {
 }  // namespace
 
 std::vector<Rows> kernel_rows() {
-  return {rms_norms, layer_norms, gates, ropes, embeddings, sums, losses, updates};
+  return {rms_norms, layer_norms, gates, ropes, embeddings, sums, losses, losses_alone, updates};
 }
 
 }  // namespace retort::bench

@@ -1,10 +1,24 @@
 #include "core/cpu.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <string_view>
+
+#include "core/error.h"
 
 namespace retort {
+namespace {
+
+void take_for(CpuFeatures& cpu, std::string_view name) {
+  check<ConfigError>(name == "avx2" || name == "avx512" || name == "amx",
+                     "RETORT_CPU must be avx2, avx512 or amx, got \"{}\"", name);
+  if (name == "avx2") cpu.avx512 = cpu.avx512_bf16 = cpu.avx512_fp16 = false;
+  cpu.amx_bf16 = name == "amx";
+}
+
+}  // namespace
 
 CpuFeatures cpu_features() {
   CpuFeatures out;
@@ -26,6 +40,8 @@ CpuFeatures cpu_features() {
   out.avx512_bf16 = out.avx512 && has("avx512_bf16");
   out.avx512_fp16 = out.avx512 && has("avx512_fp16");
   out.amx_bf16 = has("amx_bf16");
+  const char* const name = std::getenv("RETORT_CPU");
+  if (name != nullptr && *name != '\0') take_for(out, name);
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <iterator>
 #include <numeric>
 #include <vector>
 
@@ -66,6 +67,15 @@ inline const cuda::Ops* device_rows(const LogitRows& rows) {
   return dense ? cuda::ops_for(z) : nullptr;
 }
 
+// As a recipe has it.
+constexpr const char* name_of(cuda::RowLossKind kind) {
+  constexpr const char* kNames[] = {"cross_entropy",   "forward_kl",      "reverse_kl",      "jsd",
+                                    "skew_forward_kl", "skew_reverse_kl", "total_variation", "adaptive_kl",
+                                    "logit_mse",       "labels"};
+  static_assert(std::size(kNames) == static_cast<size_t>(cuda::RowLossKind::kLabels) + 1);
+  return kNames[static_cast<size_t>(kind)];
+}
+
 // A loss as a device's kernels are told of it.
 inline cuda::RowLossTerm device_term(const RowLoss::Kernel& kernel, double weight, const LogitRows& rows) {
   cuda::RowLossTerm out{kernel.kind, weight, kernel.temperature, kernel.mix};
@@ -75,7 +85,7 @@ inline cuda::RowLossTerm device_term(const RowLoss::Kernel& kernel, double weigh
                   labels.rest_N.defined() ? labels.rest_N.to(at::kFloat).contiguous() : at::Tensor()};
   } else {
     check(rows.teacher_CV.defined() || kernel.kind == cuda::RowLossKind::kCrossEntropy,
-          "[linear_distill] a loss needs a teacher's logits, got none");
+          "[linear_distill] {} needs a teacher's logits, got none", name_of(kernel.kind));
   }
   return out;
 }

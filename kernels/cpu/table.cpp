@@ -1,5 +1,6 @@
 #include "kernels/cpu/table.h"
 
+#include "core/cpu.h"
 #include "core/error.h"
 
 namespace retort::kernels::cpu {
@@ -23,7 +24,8 @@ std::vector<const Table*> all_cpu_tables() {
 const Table& cpu_table() {
   static const std::vector<const Table*> tables = all_cpu_tables();
   check<ConfigError>(!tables.empty(), "[kernels] the processor must have AVX2 and FMA");
-  return *tables.back();
+  static const Table& chosen = cpu_features().avx512 ? *tables.back() : *tables.front();
+  return chosen;
 }
 
 }  // namespace retort::kernels::cpu

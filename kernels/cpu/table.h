@@ -126,7 +126,7 @@ struct Table {
   }
 };
 
-const Table& cpu_table();  // the best that this processor runs; ConfigError without AVX2 and FMA
+const Table& cpu_table();                    // the best by cpu_features(); ConfigError without AVX2 and FMA
 std::vector<const Table*> all_cpu_tables();  // every one that it runs, the best last
 
 }  // namespace retort::kernels::cpu

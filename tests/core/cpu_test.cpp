@@ -1,8 +1,11 @@
 #include "core/cpu.h"
 
-#include "core/each_target.h"
-
 #include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "core/each_target.h"
+#include "core/error.h"
 
 namespace retort {
 
@@ -15,6 +18,25 @@ TEST(Cpu, AgreesWithTheCompilersOwnDetection) {
   EXPECT_EQ(features.avx512, avx512);
   EXPECT_EQ(features.intel, __builtin_cpu_is("intel") != 0);
   EXPECT_FALSE(features.model.empty());
+}
+
+// Names of $RETORT_CPU.
+TEST(Cpu, IsTakenForAnother) {
+  const CpuFeatures here = cpu_features();
+  const auto as = [](const char* name) {
+    ::setenv("RETORT_CPU", name, 1);
+    return cpu_features();
+  };
+  const CpuFeatures avx2 = as("avx2"), avx512 = as("avx512"), amx = as("amx");
+  EXPECT_FALSE(avx2.avx512 || avx2.avx512_bf16 || avx2.avx512_fp16 || avx2.amx_bf16);
+  EXPECT_EQ(avx2.avx2, here.avx2);
+  EXPECT_FALSE(avx512.amx_bf16);
+  EXPECT_EQ(avx512.avx512_bf16, here.avx512_bf16);
+  EXPECT_TRUE(amx.amx_bf16);
+  EXPECT_EQ(amx.avx512, here.avx512);
+  EXPECT_THROW(as("sse2"), ConfigError);
+  EXPECT_EQ(as("").amx_bf16, here.amx_bf16);
+  ::unsetenv("RETORT_CPU");
 }
 
 namespace {

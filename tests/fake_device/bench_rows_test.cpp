@@ -2,6 +2,9 @@
 #include <ATen/core/grad_mode.h>
 #include <gmock/gmock.h>
 
+#include <iterator>
+#include <set>
+
 #include "bench/device_table.h"
 #include "tests/fake_device/fake_device.h"
 
@@ -23,14 +26,107 @@ std::string printed(const std::function<void(Table& table)>& print) {
   return out;
 }
 
-TEST(BenchRows, KernelsAreRightOnADevice) {
-  const auto print = [](Table& table) {
-    const kernels::cuda::Ops* ops = kernels::cuda::ops_for(at::empty({1}, table.place().options()));
-    ASSERT_NE(ops, nullptr);
-    print_rows(table, *ops, kernel_rows());
-    print_rows(table, *ops, grid_rows());
+using Kernels = kernels::cuda::Table;
+
+// What was called of a table: its entries by name, and which kinds of those that have several.
+struct Called {
+  std::set<std::string> entries;
+  std::set<int> gates, losses, fits, forms;
+};
+Called& called() {
+  static Called all;
+  return all;
+}
+template <class T>
+void note(const T&) {}
+void note(const kernels::Gate& gate) { called().gates.insert(static_cast<int>(gate)); }
+void note(const kernels::Fit& fit) { called().fits.insert(static_cast<int>(fit)); }
+void note(const kernels::cuda::GroupGrid& grid) { note(grid.fit); }
+void note(const kernels::cuda::PackedBlocks& packed) { called().forms.insert(static_cast<int>(packed.form)); }
+void note(const kernels::cuda::RowLosses& rows) {
+  if (rows.cross_entropy_of != nullptr)
+    called().losses.insert(static_cast<int>(kernels::cuda::RowLossKind::kCrossEntropy));
+  for (int i = 0; i < rows.count; ++i) called().losses.insert(static_cast<int>(rows.terms[i].kind));
+}
+
+// An entry that notes its call and hands it on.
+template <auto entry>
+struct Noted;
+template <class... Arguments, void (*Kernels::*entry)(Arguments...)>
+struct Noted<entry> {
+  static inline const char* name = nullptr;
+  static void call(Arguments... arguments) {
+    called().entries.insert(name);
+    (note(arguments), ...);
+    (kernels::cuda::emulated::table().*entry)(arguments...);
+  }
+};
+template <auto entry>
+void note_calls(Kernels& table, const char* name) {
+  Noted<entry>::name = name;
+  table.*entry = &Noted<entry>::call;
+}
+struct Entry {
+  const char* name;
+  void (*note_calls)(Kernels& table, const char* name);
+};
+constexpr Entry kEntries[] = {{"rms_norm", note_calls<&Kernels::rms_norm>},
+                              {"rms_norm_backward", note_calls<&Kernels::rms_norm_backward>},
+                              {"layer_norm", note_calls<&Kernels::layer_norm>},
+                              {"layer_norm_backward", note_calls<&Kernels::layer_norm_backward>},
+                              {"gate", note_calls<&Kernels::gate>},
+                              {"gate_backward", note_calls<&Kernels::gate_backward>},
+                              {"rope", note_calls<&Kernels::rope>},
+                              {"row_losses", note_calls<&Kernels::row_losses>},
+                              {"sum_parts", note_calls<&Kernels::sum_parts>},
+                              {"tree_sum", note_calls<&Kernels::tree_sum>},
+                              {"embedding_backward", note_calls<&Kernels::embedding_backward>},
+                              {"squares", note_calls<&Kernels::squares>},
+                              {"judge", note_calls<&Kernels::judge>},
+                              {"adamw", note_calls<&Kernels::adamw>},
+                              {"adamw_on_grid", note_calls<&Kernels::adamw_on_grid>},
+                              {"fake_quantize_groups", note_calls<&Kernels::fake_quantize_groups>},
+                              {"fake_quantize_rows", note_calls<&Kernels::fake_quantize_rows>},
+                              {"fake_quantize_fitted_rows", note_calls<&Kernels::fake_quantize_fitted_rows>},
+                              {"row_scales", note_calls<&Kernels::row_scales>},
+                              {"learned_scales", note_calls<&Kernels::learned_scales>},
+                              {"round_backward", note_calls<&Kernels::round_backward>},
+                              {"unpack", note_calls<&Kernels::unpack>}};
+static_assert(sizeof(Kernels) == (1 + std::size(kEntries)) * sizeof(const char*), "an entry is not listed");
+
+Kernels noted_kernels() {
+  Kernels table = kernels::cuda::emulated::table();
+  for (const Entry& one : kEntries) one.note_calls(table, one.name);
+  return table;
+}
+void enqueue(const at::Tensor& on, const std::function<void(kernels::cuda::Stream)>& kernels) {
+  static const at::Tensor there = at::empty({1}, at::device(testing::fake_device()).dtype(at::kFloat));
+  kernels::cuda::ops_for(there)->enqueue(on, kernels);
+}
+
+// Kinds are numbered from 0 on.
+template <class Kind>
+auto all_up_to(Kind last) {
+  std::set<int> kinds;
+  for (int i = 0; i <= static_cast<int>(last); ++i) kinds.insert(i);
+  return ::testing::ContainerEq(kinds);
+}
+
+// Every kernel has a row, and so has each kind of gate, loss, fit and packed form.
+TEST(BenchRows, KernelsAreRightOnADeviceAndNoneIsLeftOut) {
+  const Kernels table = noted_kernels();
+  const kernels::cuda::Ops ops(table, enqueue);
+  called() = {};
+  const auto print = [&](Table& rows) {
+    print_rows(rows, ops, kernel_rows());
+    print_rows(rows, ops, grid_rows());
   };
-  EXPECT_THAT(printed(print), HasSubstr("27 rows: 0 wrong; of 11 targets"));
+  EXPECT_THAT(printed(print), HasSubstr("43 rows: 0 wrong; of 15 targets"));
+  for (const Entry& one : kEntries) EXPECT_EQ(called().entries.count(one.name), 1u) << one.name;
+  EXPECT_THAT(called().gates, all_up_to(kernels::Gate::kRelu2));
+  EXPECT_THAT(called().losses, all_up_to(kernels::cuda::RowLossKind::kLabels));
+  EXPECT_THAT(called().fits, all_up_to(kernels::Fit::kMeanOfAll));
+  EXPECT_THAT(called().forms, all_up_to(kernels::PackedForm::kNf4));
 }
 
 TEST(BenchRows, LossLayersAreRightOnADevice) {

@@ -242,5 +242,30 @@ TEST(Divergences, NameWrongParameters) {
                ShapeError);
 }
 
+// Where a device's kernel would make them.
+TEST(Divergences, AreNamedWhereATeacherIsMissing) {
+  const LogitRows rows{at::zeros({2, 3}), {}, at::zeros({2}, at::kLong)};
+  const auto trouble = [&](const RowLoss& loss) -> std::string {
+    try {
+      device_term(*loss.kernel, 1.0, rows);
+    } catch (const ShapeError& error) {
+      return error.what();
+    }
+    return "none";
+  };
+  const std::pair<const char*, RowLoss> losses[] = {
+      {"forward_kl", forward_kl_rows(1.0)},
+      {"reverse_kl", divergence_rows(Divergence::kReverseKl, 1.0)},
+      {"jsd", divergence_rows(Divergence::kJsd, 1.0, 0.5)},
+      {"skew_forward_kl", divergence_rows(Divergence::kSkewForwardKl, 1.0, 0.1)},
+      {"skew_reverse_kl", divergence_rows(Divergence::kSkewReverseKl, 1.0, 0.1)},
+      {"total_variation", divergence_rows(Divergence::kTotalVariation, 1.0)},
+      {"adaptive_kl", divergence_rows(Divergence::kAdaptiveKl, 1.0)},
+      {"logit_mse", logit_mse_rows()}};
+  for (const auto& [name, loss] : losses)
+    EXPECT_EQ(trouble(loss), fmt::format("[linear_distill] {} needs a teacher's logits, got none", name));
+  EXPECT_EQ(trouble(cross_entropy_rows()), "none");
+}
+
 }  // namespace
 }  // namespace retort::kernels

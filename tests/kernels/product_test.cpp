@@ -276,6 +276,18 @@ TEST(ProductSum, IsF32OverChunksOfBf16) {
   }
 }
 
+// MKL adds in an order of its own, so that bits tell whose product it was.
+TEST(ProductSum, IsOfMklWhereThereIsAmx) {
+  const Walk walk(300, 64, 40);
+  const auto start = [] { return at::zeros({300, 64}); };
+  bool there = true;
+  const auto by_mkl = [&](at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
+    there = products::add_by_mkl(sum, a, b);
+  };
+  const at::Tensor ours = walk.sum(products::add_in_f32, start()), of_mkl = walk.sum(by_mkl, start());
+  EXPECT_TRUE(same_bits(walk.sum(add_product), cpu_features().amx_bf16 && there ? of_mkl : ours));
+}
+
 TEST(ProductSum, AddsToWhatIsThereAndTakesViews) {
   const at::Tensor a = normal({8, 24}, 1).to(at::kBFloat16), b = normal({8, 12}, 2).to(at::kBFloat16);
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
