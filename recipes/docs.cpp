@@ -44,8 +44,8 @@ constexpr ExitCodeDoc kExitCodes[] = {
     {ExitCode::kDone, "done"},
     {ExitCode::kBarMissed, "a claim was tested and one of its bars does not hold; its figures are written"},
     {ExitCode::kUsage,
-     "command line or recipe wrong, every problem was printed; or the recipe takes more memory than there "
-     "is"},
+     "command line or recipe wrong, or a text that the recipe names missing or empty: every problem was "
+     "printed; or the recipe takes more memory than there is"},
     {ExitCode::kBadData, "corrupt or unusable data, model file or checkpoint"},
     {ExitCode::kInternal, "a bug of Retort; please report it"},
     {ExitCode::kInputOutput,

@@ -285,7 +285,9 @@ TEST_F(SlowEndToEnd, BadInputHasDocumentedCodes) {
   EXPECT_EQ(execute(command("a", {"run.text=/nowhere.txt"}), "a"), 2);
   EXPECT_THAT(said("a"), HasSubstr("retort: --set run.text: no such file: /nowhere.txt"));
   std::ofstream(directory_ / "empty.txt") << "";
-  EXPECT_EQ(execute(command("b", {"run.text=" + (directory_ / "empty.txt").string()}), "b"), 65);
+  EXPECT_EQ(execute(command("b", {"run.text=" + (directory_ / "empty.txt").string()}), "b"), 2);
+  EXPECT_THAT(said("b"),
+              HasSubstr("retort: --set run.text: must hold at least one byte, got the empty file"));
   EXPECT_EQ(execute({binary().string(), "generate", "/nowhere.gguf", "--prompt", "x"}, "c"), 74);
   std::ofstream(directory_ / "bad.gguf") << "GGUF and nothing more";
   EXPECT_EQ(
