@@ -9,6 +9,8 @@
 #include "core/error.h"
 #include "core/shape.h"
 #include "data/token_shards.h"
+#include "data/tokenizers/tokenizer.h"
+#include "data/tokenizers/tokenizer_file.h"
 #include "formats/gguf.h"
 #include "formats/hdf5.h"
 #include "formats/safetensors.h"
@@ -32,6 +34,10 @@ std::string value_text(const formats::GgufValue& value) {
     }
   };
   return std::visit(show, value);
+}
+
+void say_metadata(const formats::GgufMetadata& metadata, const Say& say) {
+  for (const auto& [key, value] : metadata) say(fmt::format("{}: {}", key, value_text(value)));
 }
 
 // Where a model has its parameters, for a person: unique ones, and each of their uses.
@@ -101,7 +107,7 @@ void of_safetensors(const Path& path, const Say& say) {
 void of_gguf(const Path& path, const Say& say, Log& log) {
   const formats::GgufFile file(path);
   say_model(path, say, log);
-  for (const auto& [key, value] : file.metadata()) say(fmt::format("{}: {}", key, value_text(value)));
+  say_metadata(file.metadata(), say);
   for (const formats::GgufTensorInfo& tensor : file.tensors())
     say(fmt::format("{}  {}  {}", tensor.name, formats::ggml_type_info(tensor.type).name,
                     format_shape(tensor.shape)));
@@ -131,6 +137,36 @@ void of_shards(const Path& path, const std::string& part, const Say& say) {
 void of_prepared(const Path& path, const Say& say) {
   for (const std::string part : {"train", "validation"})
     if (holds_shards(path / part)) of_shards(path / part, part + ": ", say);
+}
+
+// 3 special tokens: 0 "<unk>", 1 "<s>", 2 "</s>"; many by their beginning.
+std::string special_tokens(const data::Tokenizer& tokenizer) {
+  constexpr size_t kShown = 20;
+  std::vector<std::string> all;
+  for (int32_t id = 0; id < tokenizer.vocabulary(); ++id)
+    if (tokenizer.is_special(id)) all.push_back(fmt::format("{} {:?}", id, tokenizer.token_bytes(id)));
+  std::string out = fmt::format("{} special tokens", all.size());
+  for (size_t i = 0; i < std::min(all.size(), kShown); ++i) out += (i == 0 ? ": " : ", ") + all[i];
+  return all.size() > kShown ? out + ", ..." : out;
+}
+
+// With what a GGUF would say of it: how it cuts a text, which tokens begin and end one. A file that only others
+// read is no error of the file.
+void of_tokenizer(const Path& file, const Say& say) {
+  std::unique_ptr<data::Tokenizer> tokenizer;
+  try {
+    tokenizer = data::open_tokenizer(file);
+  } catch (const DataError& error) {
+    return say(fmt::format("not a tokenizer that retort reads: {}", error.what()));
+  }
+  say(fmt::format("tokenizer of byte pairs: {} tokens, fingerprint {}", tokenizer->vocabulary(),
+                  tokenizer->fingerprint()));
+  say(special_tokens(*tokenizer));
+  try {
+    say_metadata(tokenizer->gguf_metadata(), say);
+  } catch (const DataError& error) {
+    say(fmt::format("no GGUF holds it: {}", error.what()));
+  }
 }
 
 // How far each source was read.
@@ -210,6 +246,9 @@ void inspect(const Path& asked, const Say& say, Log& log) {
     const std::string result = read_text(asked / "result.json");
     say(std::string_view(result).substr(0, result.find_last_not_of('\n') + 1));
   }
+  const bool other = found.kind == Kind::kUnknown || found.kind == Kind::kJson || found.kind == Kind::kStage;
+  if (const Path file = other ? data::tokenizer_file(path) : Path(); !file.empty())
+    return of_tokenizer(file, say);
   switch (found.kind) {
     case Kind::kCheckpoint:
       return of_checkpoint(path, say, log);
@@ -242,8 +281,8 @@ void inspect(const Path& asked, const Say& say, Log& log) {
       fail<DataError>("{}: {}", path.string(), found.trouble);
     default:
       fail<DataError>(
-          "{}: is nothing that is known here: no model, token shards, run, safetensors, HDF5 or "
-          "JSON",
+          "{}: is nothing that is known here: no model, tokenizer, token shards, teacher cache, run, "
+          "safetensors, HDF5 or JSON",
           path.string());
   }
 }

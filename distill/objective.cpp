@@ -34,7 +34,8 @@ const models::LayerTap& tap_of(const std::vector<models::LayerTap>& taps, int64_
 }
 
 // A finite sum proves finite values without a tensor of their size. A sum that is not finite may be an
-// overflow. On the CPU only: elsewhere the check would wait for the device, where the loss is not finite then.
+// overflow. On the CPU only: elsewhere the check would wait for the device, where the loss is not finite
+// then.
 void check_finite(const at::Tensor& hidden_ND, const data::Batch& batch) {
   if (!hidden_ND.is_cpu()) return;
   if (std::isfinite(hidden_ND.sum().item<double>())) return;

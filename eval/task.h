@@ -61,7 +61,7 @@ struct Task {
   Figures (*run)(Evaluation& evaluation);
 };
 const Registry<Task>& tasks();
-// Why rows of it give no figures together: two give one; "" when none do.
+// Why tasks of these names cannot be run together: two give the same figure; "" when they can.
 std::string figures_misfit(const std::vector<std::string>& names);
 
 }  // namespace retort::eval

@@ -10,7 +10,8 @@
 namespace retort::launch {
 namespace {
 
-// Within which a second signal is the first one come twice: GNU timeout and others send one to a process, then to its group.
+// Within which a second signal is the first one come twice: GNU timeout and others send one to a process,
+// then to its group.
 constexpr std::chrono::seconds kSameSignal(1);
 
 void die_of(int signal) {

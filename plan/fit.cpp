@@ -20,8 +20,7 @@ std::optional<int64_t> rows_that_fit(const Workload& work, const Device& device,
   const auto fit = [&](int64_t rows) {
     return all % rows == 0 && fits(with_rows(work, rows), device, policy);
   };
-  int64_t part =
-      1;  // the divisors above the root of all, by what they are multiplied with, then those below it
+  int64_t part = 1;  // divisors above the root of all, as what they are multiplied with, then those below it
   for (; part <= all / part; ++part)
     if (all % part == 0 && fit(all / part)) return all / part;
   for (--part; part >= 1; --part)

@@ -70,7 +70,9 @@ class Step {
       if (repeats()) out.push_back({"capture", capture(held)});
     }
     out.push_back({"update", update()});
-    if (gathers_ && w_.starts_whole) out.push_back({"start", start()});
+    if (gathers_ && w_.starts_whole) keep_highest(out, "start", start());
+    const bool here = w_.parameters.coded > 0 && !w_.on_device;  // codes are made on the host
+    if (here && (w_.starts_whole || !gathers_)) keep_highest(out, "start", before_codes());
     if (ends_whole() || (w_.validates && (copies() || gathers_)))
       out.push_back({"validation", ends_whole() || !gathers_ ? whole_validation() : streamed_validation()});
     if (w_.copies_saves) add_saves(out);
@@ -288,6 +290,13 @@ class Step {
     m.states.weights += elsewhere();
     m.states.working += working_elsewhere() + w_.gathered.divided.bytes(e_) / shards();
     m.states.optimizer = m.states.gradients = 0;
+    return m;
+  }
+  // A base that is read whole, of which the codes are made from here on.
+  Memory before_codes() const {
+    Memory m;
+    m.states.weights = kF32 * real(w_.parameters.trained() + w_.parameters.frozen());
+    m.data = w_.tables;
     return m;
   }
   // The copy stays for the next save; the first one is made beside what a step leaves.

@@ -15,7 +15,8 @@ struct FormBytes {
   double a_weight;
 };
 
-// q8_0 and q4_0: an f16 scale for 32 codes. nf4: 4 bits, a byte for 64 of them, an f32 for 256 of these bytes.
+// q8_0 and q4_0: an f16 scale for 32 codes. nf4: 4 bits, a byte for 64 of them, an f32 for 256 of these
+// bytes.
 const Registry<FormBytes>& forms() {
   static const Registry<FormBytes> table("form of a frozen base",
                                          {{"f32", 4.0},

@@ -56,14 +56,18 @@ class Pipeline {
     } catch (const comm::SharedError& error) {
       write_exit(error.code(), error.what());
       throw;
+    } catch (const NonFiniteError& error) {  // a step is told, of whichever stage
+      write_failure(error);
+      fail<NonFiniteError>("stage {}: {}", stage_, error.what());
     } catch (...) {
       write_failure(comm::as_error(std::current_exception()));
       throw;
     }
     stage_ = fmt::format("{}", fmt::join(left_out_, ", "));
     const ExitCode code = left_out_.empty() ? ExitCode::kDone : ExitCode::kNonFinite;
-    write_exit(code,
-               left_out_.empty() ? "" : "left out: their numbers are not finite, or they need one whose are");
+    write_exit(code, left_out_.empty()
+                         ? ""
+                         : "left out: their numbers are not finite, or those of a stage that they need");
     return code;
   }
 
@@ -215,7 +219,8 @@ class Pipeline {
     std::fflush(stdout);
   }
 
-  // A rank that fails alone says so before its peers lose it, and what they say of that does not take its place.
+  // A rank that fails alone says so before its peers lose it, and what they say of that does not take its
+  // place.
   void write_failure(const Error& error) {
     const bool lost = error.code() == ExitCode::kCommunication;
     if (lost && fs::exists(Path(recipe_.run.dir) / "exit.json")) return;

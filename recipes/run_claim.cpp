@@ -44,8 +44,8 @@ bool obeys(const BarOptions& bar, double v) {
   return (bar.is == "within" ? std::abs(v) : v) <= bar.value;
 }
 
-// The seeds with which a stage came to no figures: it was left out, or one of those that the claim is about was not
-// finite, which a result holds as null.
+// The seeds with which a stage came to no figures: it was left out, or one of those that the claim is about
+// was not finite, which a result holds as null.
 std::vector<int64_t> failed_seeds(const Recipe& recipe, const std::string& stage) {
   const ClaimOptions& claim = *recipe.claim;
   std::vector<std::string> figures = claim.figures;
@@ -95,9 +95,8 @@ double figure_of(const Path& run, const std::string& stage, const std::string& f
 }
 
 // The rows of the table: without those that failed with any seed, since figures are of all seeds.
-std::vector<std::string> arms_of(const Recipe& recipe) {
+std::vector<std::string> arms_of(const Recipe& recipe, const FailedArms& failed) {
   const ClaimOptions& claim = *recipe.claim;
-  const FailedArms failed = failed_arms(recipe);
   std::vector<std::string> arms = claim.arms;
   std::erase_if(arms, [&](const std::string& arm) { return failed.contains(arm); });
   if (!claim.arms.empty()) return arms;
@@ -119,7 +118,7 @@ ArmFigures gather(const Recipe& recipe, const FailedArms& failed) {
       values.push_back(figure_of(seed_directory(recipe, seed), arm, figure));
   };
   // A column may be of some arms only: a rounded model's divergence, a file's size.
-  const std::vector<std::string> arms = arms_of(recipe);
+  const std::vector<std::string> arms = arms_of(recipe, failed);
   check<DataError>(!arms.empty() || !failed.empty(),
                    "claim: no stage has the figure \"{}\", the table's first", claim.figures.front());
   const Path first = seed_directory(recipe, claim.seeds.front());
@@ -149,10 +148,10 @@ std::string spread(const std::vector<double>& values) {
   return deviation == 0.0 ? fmt::format("{:.4f}", mean) : fmt::format("{:.4f} ± {:.4f}", mean, deviation);
 }
 
-std::string arm_table(const Recipe& recipe, const ArmFigures& figures) {
+std::string arm_table(const Recipe& recipe, const ArmFigures& figures, const FailedArms& failed) {
   std::vector<std::vector<std::string>> rows = {{"arm"}};
   for (const std::string& figure : recipe.claim->figures) rows[0].push_back(figure);
-  for (const std::string& arm : arms_of(recipe)) {
+  for (const std::string& arm : arms_of(recipe, failed)) {
     rows.push_back({arm});
     for (const std::string& figure : recipe.claim->figures)
       rows.back().push_back(figures.at(arm).contains(figure) ? spread(figures.at(arm).at(figure)) : "-");
@@ -227,7 +226,7 @@ ExitCode conclude(const Recipe& recipe, const std::string& machine, FileSystem& 
     all = all && bars.back().at("holds").get<bool>();
   }
   const std::string where = fmt::format("{}; {}; seeds {}", machine, today(), fmt::join(claim.seeds, ", "));
-  std::string text = fmt::format("{}\n\n{}\n", claim.says, arm_table(recipe, figures));
+  std::string text = fmt::format("{}\n\n{}\n", claim.says, arm_table(recipe, figures, failed));
   if (!claim.bars.empty()) text += bar_table(bars) + "\n";
   text += text_of(failed);
   text += fmt::format("Mean over seeds ± standard deviation of one; bars are paired by seed. {}.\n", where);

@@ -5,9 +5,10 @@
 //   DIR/claim.json  {"says", "seeds", "arms": {ARM: {FIGURE: [one a seed]}}, "bars": [], "machine", "date"}
 //   DIR/claim.md    the same as two tables; also printed on rank 0
 //
-// A bar is judged on the mean over seeds of a paired quantity; the number of seeds that hold it alone is printed beside
-// it. Collective. Throws DataError when a stage lacks a figure that the claim names. An arm whose numbers went wrong with a
-// seed is in no table; claim.json has "failed": {ARM: [seeds]}, and a bar about it does not hold.
+// A bar is judged on the mean over seeds of a paired quantity; the number of seeds that hold it alone is
+// printed beside it. Collective. Throws DataError when a stage lacks a figure that the claim names. An arm
+// whose numbers went wrong with a seed is in no table; claim.json has "failed": {ARM: [seeds]}, and a bar
+// about it does not hold.
 #pragma once
 
 #include <map>

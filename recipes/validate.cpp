@@ -69,7 +69,8 @@ std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
         {"",
          {"run.name"},
          fmt::format("must be a name without /, got \"{}\"; run.dir may be any directory", name)});
-  // How many of the launch's ranks are on this machine is not known here; but one GPU is for one rank anywhere.
+  // How many of the launch's ranks are on this machine is not known here; but one GPU is for one rank
+  // anywhere.
   const int64_t sharing = most_ranks(recipe, recipe.run.device.starts_with("cuda:") ? ranks : 1);
   if (std::string misfit = device_misfit(recipe.run.device, sharing); !misfit.empty())
     findings.push_back({"", {"run.device"}, std::move(misfit)});

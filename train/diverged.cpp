@@ -24,9 +24,8 @@ void refuse_diverged(const Trained& trained, double validation_loss, int64_t ste
   if (!weights && std::isfinite(validation_loss)) return;
   fail<NonFiniteError>(
       "[train] step {}: training has diverged, {}. The stage has no result, and its checkpoints are kept. "
-      "Lower "
-      "train.optimizer.lr ({}) or train.clip_norm ({}; 0: no clipping), raise train.schedule.warmup ({}), or "
-      "take train.precision: fp32 ({})",
+      "Lower train.optimizer.lr ({}) or train.clip_norm ({}; 0: no clipping), raise train.schedule.warmup "
+      "({}), or take train.precision: fp32 ({})",
       step,
       weights ? fmt::format("{} is not finite", all[static_cast<size_t>(first)]->name)
               : fmt::format("the validation loss is {}", validation_loss),

@@ -48,6 +48,10 @@ std::string not_repeatable(models::Model& model) {
   return "";
 }
 
+std::string not_repeatable(const std::string& objective, models::Model& model) {
+  return objective.empty() ? not_repeatable(model) : objective;
+}
+
 MicroGraphs::MicroGraphs(const Trained& trained, GradSync& sync, Pass pass, kernels::CaptureGraph capture,
                          Log* log)
     : trained_(trained),

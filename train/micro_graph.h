@@ -28,6 +28,8 @@ namespace retort::train {
 
 // Why what the model enqueues is more than its batch's shape tells, so that it cannot be repeated; "": it is not.
 std::string not_repeatable(models::Model& model);
+// What forbids to repeat micro-batches: what their objective says of itself (train/objective.h), else the model.
+std::string not_repeatable(const std::string& objective, models::Model& model);
 
 class MicroGraphs {
  public:

@@ -94,8 +94,7 @@ kernels::CaptureGraph capture_of(const StepParts& parts) {
   const at::Device device = models::device_of(parts.model.parameters());
   const kernels::CaptureGraph capture = parts.graphs ? kernels::graphs_for(device) : nullptr;
   if (capture == nullptr) return nullptr;
-  std::string why = parts.objective.not_repeatable();
-  if (why.empty()) why = not_repeatable(parts.model);
+  std::string why = not_repeatable(parts.objective.not_repeatable(), parts.model);
   if (parts.owners != nullptr && parts.owners->gathered() != nullptr)
     why = "each layer's weights are gathered when it comes to them";
   if (why.empty()) return capture;

@@ -16,7 +16,7 @@
 #include "models/on_device.h"
 #include "train/metrics.h"
 #include "train/precision.h"
-#include "train/profile.h"
+#include "train/profiled_steps.h"
 #include "train/replicas.h"
 #include "train/state_shares.h"
 
@@ -27,7 +27,6 @@ using formats::Json;
 
 constexpr const char* kCheckpoints = "checkpoints";
 constexpr const char* kProgress = "progress.json";
-constexpr int64_t kUnprofiled = 2;  // steps before a profile, which make what later ones reuse
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -53,21 +52,6 @@ void refresh(const StepParts& parts) {
     parts.owners->refresh_all(parts.model.parameters(), parts.map);
   else
     models::refresh_working(parts.model.parameters(), parts.map);
-}
-
-// 0 where there is no memory for it: a profile ends no run.
-double copy_rate(const at::Device& device) {
-  try {
-    return measured_copy_rate(device);
-  } catch (const std::exception& error) {
-    if (refusal_of_memory(error).empty()) throw;
-    return 0;
-  }
-}
-
-std::string rate_of_products(double flops) { return flops > 0 ? rate_text(flops) : "an unknown rate"; }
-std::string rate_of_copies(double bytes) {
-  return bytes > 0 ? format_bytes(static_cast<uint64_t>(bytes)) + "/s" : "an unknown rate";
 }
 
 std::vector<data::Batch> take(data::Prefetcher& prefetcher, int64_t count) {
@@ -124,23 +108,15 @@ Trainer::Ended Trainer::train(RunState& state) {
   };
   data::Prefetcher prefetcher(parts_.stream, number_of, state.step * micro_batches_);
   bool preempted = false, goes_back = false;
-  std::unique_ptr<Profile> profile;
-  int64_t taken = 0;  // steps of this process
+  ProfiledSteps profiled(parts_, train_step, [&] { return holders(&train_step); });
   comm::StepWatch watch(comm.flight(), parts_.log);
   while (state.step < options_.steps && !preempted && !goes_back && !exhausted(state)) {
     const auto start = std::chrono::steady_clock::now();
     watch.begin(state.step + 1);
     const std::vector<data::Batch> batches = take(prefetcher, micro_batches_);
-    if (comm.rank() == 0 && parts_.profile > 0 && taken++ == kUnprofiled) {
-      train_step.run_without_graphs(true);
-      profile = std::make_unique<Profile>(models::device_of(parts_.step.model.parameters()));
-    }
+    profiled.begin_step();
     const StepStats stats = take_step(train_step, state, batches);
-    if (profile && taken == kUnprofiled + parts_.profile) {
-      tell_profile(*profile, train_step);
-      profile.reset();
-      train_step.run_without_graphs(false);
-    }
+    profiled.end_step();
     state.seconds += seconds_since(start);
     watch.end();
     goes_back = !goes_on(state, stats, metrics.get());
@@ -155,7 +131,7 @@ Trainer::Ended Trainer::train(RunState& state) {
       save(state, last);
     }
   }
-  if (profile) tell_profile(*profile, train_step);
+  profiled.tell();
   if (metrics) metrics->finish();
   if (Owners* owners = parts_.step.owners; owners != nullptr && owners->gathered() == nullptr)
     owners->make_weights_whole();
@@ -220,23 +196,6 @@ std::vector<Holder> Trainer::holders(const TrainStep* step) const {
     out.push_back({"saves", saver_.copied_bytes(), "train.save: sync needs none"});
   std::ranges::stable_sort(out, std::greater(), &Holder::bytes);
   return out;
-}
-
-void Trainer::tell_profile(Profile& profile, const TrainStep& step) const {
-  profile.stop();
-  const Path trace = parts_.directory / "profile.json";
-  write_durably(parts_.files, trace, profile.trace());
-  const at::Device device = models::device_of(parts_.step.model.parameters());
-  const auto use = memory_use(device);  // before a copy is measured
-  const Ceilings ceilings{parts_.ceiling / parts_.step.comm.size(), copy_rate(device)};
-  parts_.log.info(
-      "where {} steps went, their micro-batches without graphs; the ceiling of rows with FLOPs is {} of "
-      "products, of others {} of a copy; {} is for chrome://tracing\n{}",
-      parts_.profile, rate_of_products(ceilings.flops), rate_of_copies(ceilings.bytes), trace.string(),
-      profile.table(parts_.profile, ceilings));
-  parts_.log.info(
-      "what holds {}'s memory; activations: all that a step needs besides, at the peak so far\n{}",
-      device.str(), table_of(holders(&step), use));
 }
 
 TrainReport Trainer::finished(const RunState& state) {
@@ -320,11 +279,11 @@ void Trainer::tell_fault(const StepStats& stats) {
 
 // Too many skipped in a row, and no way back.
 void Trainer::refuse_more(const RunState& state) const {
-  check<NonFiniteError>(state.guard.may_go_back(),
-                        "[train] step {}: loss or gradient was not finite, or a spike, in {} steps in a row; "
-                        "the last checkpoint "
-                        "is whole: lower train.optimizer.lr or look at the data of these steps",
-                        state.step, state.guard.in_a_row());
+  check<NonFiniteError>(
+      state.guard.may_go_back(),
+      "[train] step {}: loss or gradient was not finite, or a spike, in {} steps in a row; "
+      "the last checkpoint is whole: lower train.optimizer.lr or look at the data of these steps",
+      state.step, state.guard.in_a_row());
 }
 
 // The state of a checkpoint before the steps that are left out from now on. Which one does not matter: the steps in between
@@ -337,8 +296,7 @@ RunState Trainer::go_back(const RunState& state) {
   check<NonFiniteError>(
       checkpoint.has_value(),
       "[train] step {}: {} steps in a row were skipped, and there is no checkpoint of step {} or before to "
-      "go "
-      "back to: raise train.keep_checkpoints, or lower train.checkpoint_every or train.guard.margin",
+      "go back to: raise train.keep_checkpoints, or lower train.checkpoint_every or train.guard.margin",
       state.step, state.guard.in_a_row(), out.first);
   RunState back = continued(*checkpoint);
   back.guard.leave_out(state.guard);

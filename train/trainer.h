@@ -58,13 +58,12 @@ struct TrainerParts {
   double ceiling = 0;
   RangeFiles& ranges = local_ranges();  // for what ranks write together
   int64_t profile =
-      0;  // steps, after two others, of which rank 0 tells where their time goes (train/profile.h)
+      0;  // steps, after two others, of which rank 0 tells where their time goes (train/profiled_steps.h)
   uint64_t teacher_bytes = 0;  // of models that teach, for tables of memory
   bool strict = false;         // a damaged checkpoint ends the run, and the one before is not taken instead
 };
 
 class Metrics;  // train/metrics.h
-class Profile;  // train/profile.h
 
 // A checkpoint's `extra` holds the caller's facts and, under "train", the trainer's: tokens seen, last loss,
 // skipped updates and what else guards remember (train/guard.h), steps without labels, the step's batch, how far each source was read, precision.
@@ -89,7 +88,6 @@ class Trainer {
   void refuse_more(const RunState& state) const;
   RunState go_back(const RunState& state);
   std::vector<Holder> holders(const TrainStep* step) const;
-  void tell_profile(Profile& profile, const TrainStep& step) const;
   RunState restore();
   RunState continued(const LoadedCheckpoint& checkpoint);
   Guard new_guard() const;

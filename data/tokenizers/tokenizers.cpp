@@ -7,6 +7,7 @@
 #include "data/tokenizers/sentencepiece.h"
 #include "data/tokenizers/tiktoken.h"
 #include "data/tokenizers/tokenizer.h"
+#include "data/tokenizers/tokenizer_file.h"
 #include "data/tokenizers/tokenizer_json.h"
 #include "formats/file_mark.h"
 
@@ -58,8 +59,7 @@ std::string pre_of(const std::string& tokenizer_class, const Path& directory) {
 
 // A pair of vocabulary and merges under either of its names, if the directory has it.
 std::optional<BpeSpec> read_pair(const Path& directory) {
-  for (const auto& [vocabulary, merges] :
-       {std::pair("vocab.json", "merges.txt"), {"encoder.json", "vocab.bpe"}}) {
+  for (const auto& [vocabulary, merges] : kFilePairs) {
     if (!fs::exists(directory / vocabulary) || !fs::exists(directory / merges)) continue;
     const Companions beside(directory);
     BpeSpec spec = read_gpt2_pair(directory / vocabulary, directory / merges,
@@ -71,9 +71,9 @@ std::optional<BpeSpec> read_pair(const Path& directory) {
 }
 
 BpeSpec read_file(const Path& path) {
-  const std::string start = head(path), file = path.filename().string();
+  const std::string start = head(path);
   if (start.starts_with("GGUF")) return read_gguf_vocabulary(formats::GgufFile(path));
-  if (file == "vocab.json" || file == "merges.txt" || file == "encoder.json" || file == "vocab.bpe") {
+  if (is_of_pair(path)) {
     auto pair = read_pair(path.parent_path());
     check<DataError>(pair.has_value(), "{}: vocab.json wants merges.txt beside it, encoder.json vocab.bpe",
                      path.string());
@@ -87,13 +87,13 @@ BpeSpec read_file(const Path& path) {
 }
 
 BpeSpec read_directory(const Path& path) {
-  for (const char* name : {"tokenizer.json", "tokenizer.model"})
-    if (fs::exists(path / name)) return read_file(path / name);
-  if (auto pair = read_pair(path)) return std::move(*pair);
-  fail<DataError>(
+  const Path file = tokenizer_file(path);
+  check<DataError>(
+      !file.empty(),
       "{}: holds no tokenizer: no tokenizer.json, tokenizer.model, vocab.json with merges.txt, or "
       "encoder.json with vocab.bpe",
       path.string());
+  return read_file(file);
 }
 
 }  // namespace

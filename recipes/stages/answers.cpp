@@ -1,6 +1,7 @@
-// A teacher's own answers to the prompts of data.train, as token shards to learn from: sequence-level distillation (Kim and
-// Rush 2016, arXiv 1606.07947). Each document of a row has one, drawn as on-policy distillation draws (distill/on_policy.h),
-// and only it is learned. DIRECTORY/train. An interrupted stage goes on after the shards that are full.
+// A teacher's own answers to the prompts of data.train, as token shards to learn from: sequence-level
+// distillation (Kim and Rush 2016, arXiv 1606.07947). Each document of a row has one, drawn as on-policy
+// distillation draws (distill/on_policy.h), and only it is learned. DIRECTORY/train. An interrupted stage
+// goes on after the shards that are full.
 #include "artifacts/text_shards.h"
 #include "comm/together.h"
 #include "core/error.h"

@@ -1,5 +1,5 @@
-// Prompts and their continuations: a single one as it comes, several when they are done, or as lines of JSON; ids
-// where there is no text. DIRECTORY/sample.txt keeps them.
+// Prompts and their continuations: a single one as it comes, several when they are done, or as lines of JSON;
+// ids where there is no text. DIRECTORY/sample.txt keeps them.
 #include "recipes/stages/generate.h"
 
 #include <algorithm>

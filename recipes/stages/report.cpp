@@ -1,5 +1,5 @@
-// A table of what earlier stages measured: DIRECTORY/report.md and report.json; and curves.svg, the figure of the text over
-// the tokens seen, where some were validated as they trained. Figures are printed as they are.
+// A table of what earlier stages measured: DIRECTORY/report.md and report.json; and curves.svg, the figure of
+// the text over the tokens seen, where some were validated as they trained. Figures are printed as they are.
 #include <algorithm>
 
 #include "comm/together.h"

@@ -278,8 +278,8 @@ class Training {
       at_most("quantize.from_step", grids->from_step, options_.steps - 1);
   }
 
-  // Where training starts when it has no checkpoint of its own. Of shorter work: the newest that this run would have
-  // come to by itself, since rates follow from the length too.
+  // Where training starts when it has no checkpoint of its own. Of shorter work: the newest that this run
+  // would have come to by itself, since rates follow from the length too.
   Path start() const {
     if (!context_.resume_from.empty() || !context_.shorter) return context_.resume_from;
     if (!train::list_checkpoints(context_.directory / "checkpoints").empty()) return {};
@@ -334,7 +334,8 @@ class Training {
     return 1e9 * context_.comm.size() * (bf16 ? tuning.bf16_gflops : tuning.fp32_gflops);
   }
 
-  // That of the validation text, or of held-out answers: of a text with a loss mask there are no bits per byte.
+  // That of the validation text, or of held-out answers: of a text with a loss mask there are no bits per
+  // byte.
   std::string validation_figure() const {
     if (held_out_) return "preference_loss";
     const std::string& validation = stage_.get<DataOptions>().validation;

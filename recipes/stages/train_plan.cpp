@@ -9,6 +9,7 @@
 #include "core/table.h"
 #include "data/prepare.h"
 #include "distill/objective.h"
+#include "distill/teacher.h"
 #include "kernels/product.h"
 #include "models/adapters.h"
 #include "models/family.h"
@@ -85,21 +86,18 @@ void add_reference(const Stage& stage, const models::Model& model, TrainPlan& ou
   out.teacher_flops += plan::forward_flops_a_token(model, stage.get<DataOptions>().sequence);
 }
 
-// Whether losses and model let micro-batches be repeated as graphs, as the run's own parts say (train/step.cpp).
-bool repeats(const Stage& stage, models::Model& model) {
-  const auto& train = stage.get<train::TrainOptions>();
-  if (!train.graph || stage.get<DataOptions>().isolates() || stage.get<PreferenceSection>()) return false;
+// What the stage's objective will say of itself (train/objective.h), teachers aside.
+std::string objective_says(const Stage& stage) {
   const auto& distill = stage.get<DistillSection>();
-  const bool answers = distill && distill->on_policy;
+  if (stage.get<PreferenceSection>() || (distill && distill->on_policy)) return "it looks at the host";
   const auto losses = distill ? distill->losses : std::vector<distill::LossOptions>{};
-  return !answers && train::not_repeatable(model).empty() &&
-         distill::not_repeatable(losses, {.alpha = train.neftune}).empty();
+  return distill::not_repeatable(losses, {.alpha = stage.get<train::TrainOptions>().neftune});
 }
 
-// The same of a teacher: one model by itself.
-bool repeats(const DistillOptions& distill, const TeacherOptions& teacher, models::Model& model) {
-  return distill.all_teachers().size() == 1 && teacher.bridge == "none" &&
-         train::not_repeatable(model).empty();
+// Whether micro-batches are repeated as graphs, teachers aside.
+bool repeats(const Stage& stage, models::Model& model) {
+  return stage.get<train::TrainOptions>().graph && !stage.get<DataOptions>().isolates() &&
+         train::not_repeatable(objective_says(stage), model).empty();
 }
 
 // False when a teacher's shape is not known.
@@ -118,12 +116,14 @@ bool add_teachers(const Recipe& recipe, const Stage& stage, const models::Decode
     if (teacher.kind == "live" && teacher.model.empty()) continue;  // no loss needs it
     const auto spec = teacher_shape(recipe, stage, teacher);
     if (!spec) return false;
-    const auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
+    auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
     plan::TeacherLoad load = plan::teacher_of(*model, in_bf16(teacher.precision, out.device));
     load.gathered = plan::gathered_by(*model);
-    out.work.graph = out.work.graph && repeats(*distill, teacher, *model);
     out.work.teachers.push_back(std::move(load));
     out.teacher_flops += plan::forward_flops_a_token(*model, stage.get<DataOptions>().sequence);
+    const bool by_itself = distill->all_teachers().size() == 1 && teacher.bridge == "none";
+    out.work.graph =
+        out.work.graph && by_itself && distill::make_live_teacher(std::move(model))->not_repeatable().empty();
   }
   return true;
 }

@@ -10,6 +10,7 @@
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
 #include "tests/artifacts/tiny.h"
+#include "tests/data/sentencepiece_file.h"
 #include "tests/testing.h"
 
 namespace retort::artifacts {
@@ -70,6 +71,46 @@ TEST(Inspect, DataAndWhatAStageLeft) {
             HasSubstr("source: here\nchecksums hold\n")));
   EXPECT_THAT(said_of(directory / "text" / "train" / "shard-00000.h5"), HasSubstr("format: retort-tokens\n"));
   EXPECT_THAT(said_of(directory / "text" / "result.json"), "{\n  \"tokens\": 10\n}\n");
+}
+
+TEST(Inspect, Tokenizers) {
+  testing::TemporaryDirectory directory;
+  const auto write = [&](const std::string& name, const std::string& text) {
+    std::filesystem::create_directories((directory / name).parent_path());
+    std::ofstream(directory / name, std::ios::binary) << text;
+  };
+  const auto bytes = data::make_byte_tokenizer();
+  formats::Json file = formats::Json::parse(bytes->hf_files().at("tokenizer.json"));
+  write("bytes/tokenizer.json", file.dump());
+  EXPECT_THAT(said_of(directory / "bytes"),
+              AllOf(HasSubstr("tokenizer of byte pairs: 256 tokens, fingerprint "),
+                    HasSubstr("\n0 special tokens\nno GGUF holds it: ")));
+  file["pre_tokenizer"] = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", true}};
+  write("gpt2/tokenizer.json", file.dump());
+  EXPECT_THAT(said_of(directory / "gpt2"), AllOf(HasSubstr("tokenizer.ggml.model: \"gpt2\"\n"),
+                                                 HasSubstr("tokenizer.ggml.pre: \"gpt-2\"\n")));
+  file["added_tokens"] = formats::Json::array();
+  for (int id = 256; id < 280; ++id)
+    file["added_tokens"].push_back(
+        {{"id", id}, {"content", fmt::format("<{}>", id)}, {"special", id != 257}});
+  write("stage/tokenizer.json", file.dump());
+  write("stage/result.json", "{\"vocabulary\": 280}");
+  const std::string special = "23 special tokens: 256 \"<256>\", 258 \"<258>\", ";
+  EXPECT_THAT(said_of(directory / "stage"),
+              AllOf(HasSubstr("{\"vocabulary\": 280}\ntokenizer of byte pairs: 280 tokens"),
+                    HasSubstr(special), HasSubstr("276 \"<276>\", ...\n")));
+  EXPECT_THAT(said_of(directory / "stage" / "tokenizer.json"), HasSubstr(special));
+  write("others/tokenizer.json", R"({"model": {"type": "WordPiece", "vocab": {}}})");
+  EXPECT_THAT(said_of(directory / "others"),
+              AllOf(HasSubstr("not a tokenizer that retort reads: "), HasSubstr("WordPiece")));
+}
+
+TEST(Inspect, ASentencePieceModel) {
+  testing::TemporaryDirectory directory;
+  std::ofstream(directory / "tokenizer.model", std::ios::binary) << testing::small_model();
+  for (const Path& path : {directory.path(), directory / "tokenizer.model"})
+    EXPECT_THAT(said_of(path), AllOf(HasSubstr("tokenizer of byte pairs: "), HasSubstr("3 special tokens: "),
+                                     HasSubstr("tokenizer.ggml.model: \"llama\"\n")));
 }
 
 TEST(Inspect, SaysWhatItCannot) {

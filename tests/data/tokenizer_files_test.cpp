@@ -12,6 +12,7 @@
 #include "data/tokenizers/splitter.h"
 #include "data/tokenizers/tiktoken.h"
 #include "data/tokenizers/tokenizer.h"
+#include "data/tokenizers/tokenizer_file.h"
 #include "data/tokenizers/tokenizer_json.h"
 #include "tests/data/sentencepiece_file.h"
 #include "tests/testing.h"
@@ -447,6 +448,29 @@ TEST(TokenizerFiles, SurviveDamage) {
   expect_survives_damage(directory / "x.tiktoken", "IQ== 0\nIg== 1\nISE= 2\n", 7);
   formats::write_gguf(local_files(), directory / "x.gguf", make_byte_tokenizer()->gguf_metadata(), {});
   expect_survives_damage(directory / "x.gguf", read_text(directory / "x.gguf"), 8);
+}
+
+TEST(TokenizerFiles, AreFoundByTheirNames) {
+  const TemporaryDirectory directory;
+  const auto found = [&](const char* path) {
+    return tokenizer_file(directory / path).lexically_relative(directory.path()).string();
+  };
+  for (const char* name : {"", "none", "notes.txt", "config.json"}) EXPECT_EQ(found(name), "") << name;
+  write(directory / "notes.txt", "text");
+  write(directory / "encoder.json", "{}");
+  for (const char* name : {"", "notes.txt", "encoder.json"}) EXPECT_EQ(found(name), "") << name;
+  write(directory / "vocab.bpe", "");
+  for (const char* name : {"encoder.json", "vocab.bpe"}) EXPECT_EQ(found(name), name);
+  EXPECT_EQ(found(""), "encoder.json");
+  for (const char* name : {"vocab.json", "merges.txt"}) write(directory / name, "");
+  EXPECT_EQ(found(""), "vocab.json");
+  for (const char* name : {"tokenizer.model", "tokenizer.json"}) {
+    write(directory / name, "");
+    EXPECT_EQ(found(""), name) << "it comes before those above";
+    EXPECT_EQ(found(name), name);
+  }
+  write(directory / "qwen.tiktoken", "");
+  EXPECT_EQ(found("qwen.tiktoken"), "qwen.tiktoken");
 }
 
 TEST(TokenizerFiles, AddressesLeadSomewhere) {

@@ -206,8 +206,9 @@ TEST_F(StageVerbs, EvalTakesTasksDividedByCommas) {
 
 // Its files are those of described tasks.
 TEST_F(StageVerbs, EvalRefusesAFolderThatNothingWouldBeWrittenTo) {
-  EXPECT_THAT(said({"eval", at("model"), "--text", at("text"), "--tasks", "perplexity", "--out", at("results")}),
-              HasSubstr("--out: results and samples are those of described tasks, and --tasks names none; --json"));
+  EXPECT_THAT(
+      said({"eval", at("model"), "--text", at("text"), "--tasks", "perplexity", "--out", at("results")}),
+      HasSubstr("--out: results and samples are those of described tasks, and --tasks names none; --json"));
   EXPECT_FALSE(std::filesystem::exists(at("results")));
 }
 
@@ -215,7 +216,8 @@ TEST_F(StageVerbs, HelpNamesNoKeysThatTheVerbLacks) {
   const std::string quantize = said({"quantize", "--help"});
   EXPECT_THAT(quantize, Not(HasSubstr("data.")));
   EXPECT_THAT(quantize, HasSubstr("tokens of --text that models are judged on"));
-  EXPECT_THAT(said({"export", "--help"}), AllOf(HasSubstr("--format TEXT REQUIRED"), Not(HasSubstr("=gguf"))));
+  EXPECT_THAT(said({"export", "--help"}),
+              AllOf(HasSubstr("--format TEXT REQUIRED"), Not(HasSubstr("=gguf"))));
 }
 
 TEST_F(StageVerbs, APromptWithoutATokenIsAMistakeOfTheCommand) {

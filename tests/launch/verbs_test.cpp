@@ -132,7 +132,8 @@ TEST(Verbs, TokenizerTakesATextAFileAndMany) {
 }
 
 TEST(Verbs, RunWarnsOfManyMoreThreadsThanProcessors) {
-  EXPECT_THAT(excess_of_threads(1024, 2), HasSubstr("run.threads 1024 is more than twice this machine's 2 processors"));
+  EXPECT_THAT(excess_of_threads(1024, 2),
+              HasSubstr("run.threads 1024 is more than twice this machine's 2 processors"));
   EXPECT_THAT(excess_of_threads(5, 2), HasSubstr("run.threads 5"));
   for (const int64_t threads : {1, 2, 4}) EXPECT_EQ(excess_of_threads(threads, 2), "") << threads;
   EXPECT_EQ(excess_of_threads(1024, 0), "");

@@ -25,6 +25,12 @@ struct Case {
   bool teacher = false;   // of the same shape
   bool adapters = false;  // over a frozen base
   bool documents = false;
+  std::string base = "f32";  // of adapters
+  models::AdapterOptions adapter_options() const {
+    models::AdapterOptions options;
+    options.base = base;
+    return options;
+  }
 };
 
 models::DecoderSpec llama(int64_t layers, int64_t width, int64_t heads, int64_t ffn, int64_t vocabulary) {
@@ -61,7 +67,7 @@ std::unique_ptr<models::Model> model_of(const Case& c) {
   const at::NoGradGuard no_grad;
   auto model = models::make_model(c.spec);
   models::initialise(model->parameters(), "gpt2", 0.0, 1);
-  return c.adapters ? models::adapt(std::move(model), {}, 1) : std::move(model);
+  return c.adapters ? models::adapt(std::move(model), c.adapter_options(), 1) : std::move(model);
 }
 
 std::unique_ptr<train::Objective> objective_of(const Case& c, const models::Model& student) {
@@ -96,10 +102,10 @@ double measured(const Case& c) {
 
 Workload workload(const Case& c) {
   auto model = shape(c.spec);
-  if (c.adapters) model = models::adapt(std::move(model), {}, 0);
+  if (c.adapters) model = models::adapt(std::move(model), c.adapter_options(), 0);
   const Batch batch{
       .rows = c.rows, .sequence = c.sequence, .micro_batches = c.micro_batches, .documents = c.documents};
-  Workload work = workload_of(*model, batch, {.bf16 = c.bf16});
+  Workload work = workload_of(*model, batch, {.bf16 = c.bf16, .base = c.base});
   work.distills = c.teacher;
   if (c.teacher) work.teachers = {teacher_of(*shape(c.spec), false)};
   return work;
@@ -252,6 +258,21 @@ TEST(SlowMeasuredMemory, MillionInThreeMicroBatchesOfBf16) { expect_planned({mil
 TEST(MeasuredMemory, MillionWithATeacher) { expect_planned({million(), 8, 128, 1, false, true}); }
 TEST(SlowMeasuredMemory, MillionWithATeacherInBf16) { expect_planned({million(), 2, 128, 1, true, true}); }
 TEST(MeasuredMemory, MillionWithAdapters) { expect_planned({million(), 8, 128, 1, false, false, true}); }
+TEST(MeasuredMemory, MillionWithAdaptersOverNf4) {
+  expect_planned({.spec = million(), .rows = 8, .sequence = 128, .adapters = true, .base = "nf4"});
+}
+// Before any of its codes are there.
+TEST(MeasuredMemory, ABaseInCodesIsWholeAtAStart) {
+  const Case c{.spec = seven_million(), .rows = 1, .sequence = 16, .adapters = true, .base = "nf4"};
+  const at::NoGradGuard no_grad;
+  const testing::CountedTensors counted;
+  auto base = models::make_model(c.spec);
+  for (models::Parameter& p : base->parameters().unique()) p.master.zero_();
+  const auto model = models::adapt(std::move(base), c.adapter_options(), 1);
+  const Moment start = peak(workload(c));
+  EXPECT_EQ(start.name, "start");
+  EXPECT_NEAR(start.memory.total() / static_cast<double>(counted.peak()), 1.0, kWithin);
+}
 TEST(SlowMeasuredMemory, MillionWithAdaptersInBf16) {
   expect_planned({million(), 2, 128, 1, true, false, true});
 }

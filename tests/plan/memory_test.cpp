@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "models/adapters.h"
 #include "plan/activations.h"
 #include "tests/plan/shapes.h"
 
@@ -239,6 +240,37 @@ TEST(Memory, DividedParametersAreOfOwnedRows) {
     EXPECT_DOUBLE_EQ(states("update").weights, 4 * P);
     EXPECT_DOUBLE_EQ(states("update").optimizer, 8 * P);
   }
+}
+
+// One rank, and ranks that do not divide weights, read all of it in f32 before its codes are there.
+TEST(Memory, ABaseInCodesIsWholeAtAStart) {
+  const models::DecoderSpec spec{.vocabulary = 256,
+                                 .layers = 4,
+                                 .width = 512,
+                                 .heads = 8,
+                                 .kv_heads = 8,
+                                 .head_dim = 64,
+                                 .ffn_width = 1408};
+  const auto model = models::adapt(shape(spec), {}, 0);
+  const auto work_of = [&](const char* base, int64_t ranks) {
+    return workload_of(*model, {.rows = 1, .sequence = 16, .ranks = ranks}, {.base = base});
+  };
+  const Workload codes = work_of("nf4", 1);
+  const double whole = 4.0 * static_cast<double>(codes.parameters.trained() + codes.parameters.frozen());
+  EXPECT_EQ(peak(codes).name, "start");
+  EXPECT_DOUBLE_EQ(peak(codes).memory.states.weights, whole);
+  EXPECT_DOUBLE_EQ(peak(codes).memory.states.optimizer, 0);
+  EXPECT_LT(at(moments(codes, Policy::kNone), "update").total(), whole / 4);
+  EXPECT_DOUBLE_EQ(at(moments(work_of("nf4", 4), Policy::kGradients), "start").states.weights, whole);
+  const auto has_start = [](const Workload& work, Policy policy) {
+    const std::vector<Moment> all = moments(work, policy);
+    return std::ranges::find(all, "start", &Moment::name) != all.end();
+  };
+  EXPECT_FALSE(has_start(work_of("nf4", 4), Policy::kParameters)) << "each rank reads its rows";
+  EXPECT_FALSE(has_start(work_of("f32", 1), Policy::kNone));
+  Workload on_device = codes;
+  on_device.on_device = true;
+  EXPECT_FALSE(has_start(on_device, Policy::kNone)) << "codes are made on the host";
 }
 
 // Sums of owned rows; the masters in f32 are what is multiplied, and stay whole.

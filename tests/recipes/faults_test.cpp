@@ -1,5 +1,5 @@
-// Faults of whole processes, by real signals, on up to four ranks: docs/reliability.md has the table. The numbers' own are in
-// tests/train/faults_test.cpp.
+// Faults of whole processes, by real signals, on up to four ranks: docs/reliability.md has the table. The
+// numbers' own are in tests/train/faults_test.cpp.
 #include <gmock/gmock.h>
 
 #include <chrono>
@@ -253,7 +253,7 @@ TEST_F(SlowFaults, Fault06ASecondTermDuringASaveDiscardsItWhole) {
       2, "rank=0,step=15,point=before_step,fault=sigterm;rank=0,step=15..19,point=save,fault=slow:20000",
       "run");
   ASSERT_TRUE(eventually([&] { return came_to("run", 15) || !ranks[0]->running(); }));
-  std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // the first is in, and another is a second one
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // the first is in, and another is a second
   EXPECT_TRUE(ranks[0]->signal(SIGTERM));
   const auto sent = Clock::now();
   const std::vector<int> codes = codes_of(ranks);
@@ -311,7 +311,8 @@ TEST_F(SlowFaults, Fault15ADiskThatIsFullForEverySaveEndsTheRunInOrder) {
   EXPECT_EQ(formats::read_json(directory_ / "run/exit.json").at("code"), 74);
 }
 
-// The model's weights are a hole in its file, whose pages a full disk cannot give: a read of a mapping that fails.
+// The model's weights are a hole in its file, whose pages a full disk cannot give: a read of a mapping that
+// fails.
 TEST_F(SlowFaults, Fault16AMappedModelThatTheDiskRefusesIsNamed) {
   const SmallDisk disk(directory_ / "disk", "64k");
   if (!disk.mounted()) GTEST_SKIP() << "no right to mount a disk";

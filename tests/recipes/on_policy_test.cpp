@@ -1,4 +1,5 @@
-// A student that learns from its own answers: the same weights after an interruption and on any ranks, and what is refused.
+// A student that learns from its own answers: the same weights after an interruption and on any ranks, and
+// what is refused.
 #include <fmt/format.h>
 
 #include "tests/recipes/prompted_run.h"

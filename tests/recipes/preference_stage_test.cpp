@@ -1,4 +1,5 @@
-// Train stages with a preference section: what they learn, measure, refuse, and that ranks and stops move no bit.
+// Train stages with a preference section: what they learn, measure, refuse, and that ranks and stops move no
+// bit.
 #include <cmath>
 
 #include "formats/safetensors.h"
@@ -136,8 +137,8 @@ TEST_F(PreferenceStage, GivesTheSameBytesOnRanksAndContinued) {
   EXPECT_EQ(read_text(in_run("tuned/metrics.jsonl")), metrics) << "the reference is where the stage began";
 }
 
-// The numbers that are kept are those of the reference beside the model: the same bytes come out, here where products
-// give a row the same bits beside any others.
+// The numbers that are kept are those of the reference beside the model: the same bytes come out, here where
+// products give a row the same bits beside any others.
 TEST_F(PreferenceStage, KeepsWhatTheReferenceSays) {
   run(recipe());
   const std::string whole = weights_digest("tuned"), metrics = read_text(in_run("tuned/metrics.jsonl"));

@@ -147,7 +147,8 @@ TEST_F(ClaimTest, AnArmThatDivergesDoesNotCostTheOthersTheirTable) {
   yaml.replace(yaml.find("  - { name: long"), 0,
                "  - { name: wild, kind: train, train: { steps: 3, optimizer: { lr: 1.0e30 } } }\n"
                "  - { name: tame, kind: train, model: { from: stage:wild } }\n");
-  yaml.replace(yaml.find("data:"), 0, "    - { says: wild wins, arm: wild, against: short, is: at_most, value: 0.0 }\n");
+  yaml.replace(yaml.find("data:"), 0,
+               "    - { says: wild wins, arm: wild, against: short, is: at_most, value: 0.0 }\n");
   const Recipe wild = RecipeRun::recipe(yaml, {"run.dir=" + (directory_ / "claim").string()});
   for (int start = 0; start < 2; ++start) {
     EXPECT_EQ(run(wild), ExitCode::kNonFinite) << out_;
@@ -166,6 +167,20 @@ TEST_F(ClaimTest, AnArmThatDivergesDoesNotCostTheOthersTheirTable) {
   const formats::Json exit = formats::read_json(directory_ / "claim" / "seed-1" / "exit.json");
   EXPECT_EQ(exit.at("stage"), "wild, tame");
   EXPECT_EQ(exit.at("code"), 77);
+}
+
+// Every arm may need it.
+TEST_F(ClaimTest, ASharedStageThatDivergesEndsTheClaimAndIsNamed) {
+  Recipe shared =
+      RecipeRun::recipe(kRecipe, {"run.dir=" + (directory_ / "claim").string(), "stages.short.train.steps=3",
+                                  "stages.short.train.optimizer.lr=1e30"});
+  shared.claim->shared = {"text", "short"};
+  EXPECT_THAT([&] { run(shared); }, ::testing::ThrowsMessage<NonFiniteError>(::testing::ContainsRegex(
+                                        "^stage short: \\[train\\] step 3: training has diverged, "
+                                        "([a-z0-9_.]+ is not finite|the validation loss is [a-z-]+)\\.")));
+  EXPECT_EQ(formats::read_json(directory_ / "claim/shared/exit.json").at("stage"), "short");
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "claim/seed-1"));
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "claim/claim.json"));
 }
 
 TEST_F(ClaimTest, AStopLeavesTheRestForTheNextStart) {

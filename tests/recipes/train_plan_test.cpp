@@ -172,8 +172,9 @@ TEST_F(PlanOf, CheckWarnsOfWhatThisMachineHasNotTheMemoryFor) {
   const std::vector<std::string> sets = {"data.micro_batch=17179869184", "data.batch_tokens=1099511627776"};
   const Recipe large = recipe(kRecipe, sets);
   const std::string text = train_plan(large, *large.find("plain"), 0);
-  EXPECT_THAT(text, ::testing::ContainsRegex(
-                        "\n  warning: does not fit the [0-9.]+ [kMGT]?B that tensors of a rank have on cpu; "));
+  EXPECT_THAT(text,
+              ::testing::ContainsRegex(
+                  "\n  warning: does not fit the [0-9.]+ [kMGT]?B that tensors of a rank have on cpu; "));
   Recipe on_gpu = large;
   on_gpu.run.device = "cuda";
   EXPECT_THAT(train_plan(on_gpu, *on_gpu.find("plain"), 0), Not(HasSubstr("warning")))
@@ -228,6 +229,28 @@ TEST_F(PlanOf, AnAsynchronousSaveTakesACopy) {
   EXPECT_DOUBLE_EQ(saved({"train.checkpoint_every=10", "train.save=sync"}, "cpu"), 0);
   EXPECT_DOUBLE_EQ(saved({"train.checkpoint_every=10"}, "h100"), 0);
   EXPECT_DOUBLE_EQ(saved({"train.checkpoint_every=0", "data.micro_batch=16"}, "cpu"), 0) << "the end alone";
+}
+
+// A base whose codes are a fraction of it is read whole before they are made.
+TEST_F(PlanOf, ABaseInCodesTakesWhatItsPlanSays) {
+  const std::string tuned =
+      "  - { name: tuned, kind: train, model: { from: stage:teacher }, train: { steps: 2 }, "
+      "adapters: { base: nf4 } }\n";
+  Recipe r = recipe(kRecipe + tuned,
+                    {"train.steps=1", "stages.teacher.model.width=256", "stages.teacher.model.ffn_width=768",
+                     "data.batch_tokens=64", "data.micro_batch=1"});
+  std::erase_if(r.stages, [](const Stage& stage) {
+    return stage.name != "text" && stage.name != "teacher" && stage.name != "tuned";
+  });
+  run(r, {.only = "teacher"});
+  const plan::Moment planned = plan::peak(plan(r, "tuned", 0, "cpu").work);
+  EXPECT_EQ(planned.name, "start");
+  const testing::CountedTensors counted;
+  run(r);
+  ASSERT_EQ(code_, ExitCode::kDone);
+  const double real = static_cast<double>(counted.peak());
+  EXPECT_NEAR(planned.memory.total() / real, 1.0, 0.08)
+      << planned.memory.total() << " planned, " << real << " measured";
 }
 
 // The whole stage: model, stream, trainer, validation, checkpoints, of which a copy is there after the first.

@@ -1,4 +1,5 @@
-// What a train stage looks at as it goes: figures of tasks and samples, beside weights that stay what they were.
+// What a train stage looks at as it goes: figures of tasks and samples, beside weights that stay what they
+// were.
 #include "recipes/stages/watch.h"
 
 #include "recipes/html_report.h"

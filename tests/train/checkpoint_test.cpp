@@ -215,8 +215,8 @@ TEST(Manifest, ABlockThatIsNotFullHasADigestToo) {
 
 TEST(Checkpoint, Fault20ALyingDiskIsFoundBeforeAnythingOlderGoes) { fail_everywhere(Fault::kLie, 1); }
 
-// Two are kept. The newest is damaged after it was verified: the one before is there; and when the newest is damaged as a
-// save begins, that one goes only after the new one has been verified.
+// Two are kept. The newest is damaged after it was verified: the one before is there; and when the newest is
+// damaged as a save begins, that one goes only after the new one has been verified.
 TEST(Checkpoint, Fault20TheLastVerifiedOneOutlivesTheRotation) {
   TemporaryDirectory run;
   for (const int64_t step : {10, 20, 30}) save(run.path(), step);

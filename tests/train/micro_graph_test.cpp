@@ -19,9 +19,14 @@ TEST(MicroGraphs, ModelsWhoseShapesFollowFromTheTextAreNotRepeated) {
   spec.vocabulary = 256, spec.context = 64, spec.layers = 1, spec.width = 24;
   spec.heads = 2, spec.kv_heads = 2, spec.head_dim = 12, spec.ffn_width = 24, spec.tie_embeddings = false;
   spec.patch = models::PatchSpec{.width = 16, .layers = 2, .heads = 2, .ffn_width = 24};
-  EXPECT_NE(not_repeatable(*models::make_model(spec)), "");
+  const auto bytes = models::make_model(spec);
+  EXPECT_NE(not_repeatable(*bytes), "");
+  EXPECT_EQ(not_repeatable("", *bytes), not_repeatable(*bytes));
+  EXPECT_EQ(not_repeatable("the objective draws", *bytes), "the objective draws");
   TinyModel tiny;
   EXPECT_EQ(not_repeatable(tiny.model), "");
+  EXPECT_EQ(not_repeatable(make_cross_entropy()->not_repeatable(), tiny.model), "");
+  EXPECT_EQ(not_repeatable("the objective draws", tiny.model), "the objective draws");
 }
 
 // The sums of steps of three micro-batches; apart, what a pass made is lost when the next one begins.

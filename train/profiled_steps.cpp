@@ -1,0 +1,68 @@
+#include "train/profiled_steps.h"
+
+#include <utility>
+
+#include "models/on_device.h"
+#include "train/metrics.h"
+
+namespace retort::train {
+namespace {
+
+constexpr int64_t kUnprofiled = 2;  // steps before them
+
+// 0 where there is no memory for it: a profile ends no run.
+double copy_rate(const at::Device& device) {
+  try {
+    return measured_copy_rate(device);
+  } catch (const std::exception& error) {
+    if (refusal_of_memory(error).empty()) throw;
+    return 0;
+  }
+}
+
+std::string rate_of_products(double flops) { return flops > 0 ? rate_text(flops) : "an unknown rate"; }
+std::string rate_of_copies(double bytes) {
+  return bytes > 0 ? format_bytes(static_cast<uint64_t>(bytes)) + "/s" : "an unknown rate";
+}
+
+}  // namespace
+
+ProfiledSteps::ProfiledSteps(const TrainerParts& parts, TrainStep& step,
+                             std::function<std::vector<Holder>()> holders)
+    : parts_(parts),
+      step_(step),
+      holders_(std::move(holders)),
+      wanted_(parts.step.comm.rank() == 0 ? parts.profile : 0) {}
+
+void ProfiledSteps::begin_step() {
+  if (wanted_ == 0 || taken_++ != kUnprofiled) return;
+  step_.run_without_graphs(true);
+  profile_ = std::make_unique<Profile>(models::device_of(parts_.step.model.parameters()));
+}
+
+void ProfiledSteps::end_step() {
+  if (taken_ == kUnprofiled + wanted_) tell();
+}
+
+void ProfiledSteps::tell() {
+  if (!profile_) return;
+  const std::unique_ptr<Profile> profile = std::move(profile_);
+  profile->stop();
+  step_.run_without_graphs(false);
+  const Path trace = parts_.directory / "profile.json";
+  write_durably(parts_.files, trace, profile->trace());
+  const at::Device device = models::device_of(parts_.step.model.parameters());
+  const auto use = memory_use(device);  // before a copy is measured
+  const Ceilings ceilings{parts_.ceiling / parts_.step.comm.size(), copy_rate(device)};
+  const int64_t steps = taken_ - kUnprofiled;
+  parts_.log.info(
+      "where {} steps went, their micro-batches without graphs; the ceiling of rows with FLOPs is {} of "
+      "products, of others {} of a copy; {} is for chrome://tracing\n{}",
+      steps, rate_of_products(ceilings.flops), rate_of_copies(ceilings.bytes), trace.string(),
+      profile->table(steps, ceilings));
+  parts_.log.info(
+      "what holds {}'s memory; activations: all that a step needs besides, at the peak so far\n{}",
+      device.str(), table_of(holders_(), use));
+}
+
+}  // namespace retort::train
