@@ -34,9 +34,11 @@ constexpr auto kType = c10::DeviceType::PrivateUse1;
 
 std::mutex counting;
 Traffic traffic_so_far;
+thread_local int uncounted = 0;
 
 template <class Change>
 void count(Change change) {
+  if (uncounted > 0) return;
   const std::lock_guard lock(counting);
   change(traffic_so_far);
 }
@@ -246,7 +248,10 @@ at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool non_bloc
   if (!on_device(to)) wait_for(from);
   if (Graph* const graph = on_device(to) ? Graph::under_way(to.device().index()) : nullptr)
     graph->add([from = on_host(from), to = on_host(to)] { to.copy_(from); });
-  count([&](Traffic& t) { on_device(to) ? ++t.operators["aten::copy_"] : ++t.to_host; });
+  count([&](Traffic& t) {
+    if (on_device(to)) return void(++t.operators["aten::copy_"]);
+    ++t.to_host, ++t.reads_of[from.device().index()];
+  });
   return to;
 }
 
@@ -288,7 +293,9 @@ void on_the_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     ++t.operators[full];
   });
   const std::optional<at::Device> where = run_on_host(op, stack);
-  if (where && (scalar || shape)) Streams::get().host_waits(Streams::current(where->index()));
+  if (!where || (!scalar && !shape)) return;
+  count([&](Traffic& t) { ++t.reads_of[where->index()]; });
+  Streams::get().host_waits(Streams::current(where->index()));
 }
 
 TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
@@ -353,6 +360,9 @@ void count_replay() {
   count([](Traffic& t) { ++t.replays; });
 }
 
+Uncounted::Uncounted() { ++uncounted; }
+Uncounted::~Uncounted() { --uncounted; }
+
 Watch::Watch() {
   count([&](const Traffic& t) { before_ = t; });
 }
@@ -366,6 +376,7 @@ Traffic Watch::traffic() const {
   out.uploads_ahead -= before_.uploads_ahead;
   out.scalars -= before_.scalars;
   out.shapes -= before_.shapes;
+  for (const auto& [device, times] : before_.reads_of) out.reads_of[device] -= times;
   out.launches -= before_.launches;
   out.graphs -= before_.graphs;
   out.replays -= before_.replays;

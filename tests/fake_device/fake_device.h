@@ -25,7 +25,8 @@ struct Traffic {
   int64_t uploads_ahead = 0;   // to_device from pinned memory in a stream beside the default one
   int64_t scalars = 0;         // .item() and the like
   int64_t shapes = 0;          // results whose shape the host must be told: nonzero
-  int64_t launches = 0;        // of kernels of ours, without a replay's
+  std::map<int, int64_t> reads_of;           // of these three, by the device
+  int64_t launches = 0;                      // of kernels of ours, without a replay's
   int64_t graphs = 0, replays = 0;           // that were captured, and of them
   std::map<std::string, int64_t> operators;  // that LibTorch's CPU kernels have done, by name
 
@@ -34,6 +35,15 @@ struct Traffic {
 
 void count_graph();
 void count_replay();
+
+// While one lives, what the thread does is not counted.
+class Uncounted {
+ public:
+  Uncounted();
+  ~Uncounted();
+  Uncounted(const Uncounted&) = delete;
+  Uncounted& operator=(const Uncounted&) = delete;
+};
 
 // Since the object was made, of all threads.
 class Watch {

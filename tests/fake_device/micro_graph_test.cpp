@@ -3,9 +3,10 @@
 
 #include <gmock/gmock.h>
 
-#include "models/adapters.h"
+#include "tests/fake_device/adapted_training.h"
 #include "tests/fake_device/distilled_training.h"
 #include "tests/fake_device/grid_training.h"
+#include "tests/fake_device/memory.h"
 #include "tests/fake_device/training.h"
 #include "tests/models/tiny.h"
 #include "tests/train/captured_log.h"
@@ -129,17 +130,7 @@ TEST(MicroGraphs, AGridThatBeginsInTheMiddleOfARunHasAGraphOfItsOwn) {
 TEST(MicroGraphs, AdaptersOverWeightsAndOverCodesAreRepeated) {
   for (const char* base : {"f32", "q8_0", "nf4"}) {
     SCOPED_TRACE(base);
-    Training training;
-    training.model = [=] {
-      models::DecoderSpec spec = small_llama();
-      spec.width = 64, spec.head_dim = 16, spec.ffn_width = 64;
-      auto plain = std::make_unique<models::Decoder>(spec);
-      models::initialise(plain->parameters(), "gpt2", 0.1, 5);
-      models::AdapterOptions options;
-      options.rank = 4, options.base = base;
-      return models::adapt(std::move(plain), options, 7);
-    };
-    expect_the_same(training, {1, 5}, 3);
+    expect_the_same(adapters(base, /*dora=*/false), {1, 5}, 3);
   }
 }
 
@@ -247,6 +238,35 @@ TEST(MicroGraphs, OneThatFailsOrDiffersIsToldOnceAndTrainingGoesOn) {
     EXPECT_THAT(text, HasSubstr(reads ? "where no graph can have it that the host reads" : "has other bits"));
     EXPECT_EQ(text.find("warning"), text.rfind("warning"));
   }
+}
+
+// Memory for every micro-batch, and not for the graph of one.
+TEST(MicroGraphs, MemoryThatIsRefusedWhileOneIsCapturedEndsGraphsAlone) {
+  const auto with = [](bool graphs, size_t memory, Log& log) {
+    Training training = llama();
+    training.graphs = graphs;
+    training.log = &log;
+    training.before_step = [=](models::Model&, int64_t step) {
+      if (step > 0) return;
+      Memory::get().begin_peak();
+      if (memory > 0) Memory::get().limit(memory);
+    };
+    Ran ran = run(training, fake_device(), 4);
+    Memory::get().unlimit();
+    return std::pair(std::move(ran), Memory::get().peak());
+  };
+  train::CapturedLog log;
+  const auto [usual, least] = with(false, 0, *log);
+  const size_t most = with(true, 0, *log).second;
+  ASSERT_GT(most, least);
+  EXPECT_EQ(log.text(), "");
+  const Ran got = with(true, (least + most) / 2, *log).first;
+  expect_same_bits(got, usual);
+  EXPECT_EQ(counts_of(got), Counts());
+  EXPECT_THAT(log.text(),
+              HasSubstr("no graph of a micro-batch can be had, training goes on without (train.graph): "
+                        "fake device out of memory"));
+  EXPECT_EQ(log.text().find("warning"), log.text().rfind("warning"));
 }
 
 TEST(MicroGraphs, WeightsThatMoveAreReadWhereTheyAre) {

@@ -1,13 +1,10 @@
 // Models, maps and adapters on a device.
 #include <gtest/gtest.h>
 
-#include "eval/generate.h"
-#include "eval/perplexity.h"
-#include "models/adapters.h"
 #include "models/frozen_codes.h"
 #include "models/moved_codes.h"
 #include "quantize/quantize_map.h"
-#include "tests/data/corpus.h"
+#include "tests/fake_device/adapted_training.h"
 #include "tests/fake_device/grid_training.h"
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
@@ -84,23 +81,12 @@ TEST(ModelsOnDevice, TrainingForAGridIsTheCpus) {
   }
 }
 
-std::unique_ptr<models::Model> adapted(const std::string& base, bool dora) {
-  models::DecoderSpec spec = small_llama();
-  spec.width = 64, spec.head_dim = 16, spec.ffn_width = 64;
-  auto plain = std::make_unique<models::Decoder>(spec);
-  models::initialise(plain->parameters(), "gpt2", 0.1, 5);
-  models::AdapterOptions options;
-  options.rank = 4, options.dora = dora, options.base = base;
-  return models::adapt(std::move(plain), options, 7);
-}
-
 // Codes too are where the model is: a step over them waits for the device once.
 TEST(ModelsOnDevice, AdaptersAreTheCpus) {
   for (const std::string& base : models::frozen_code_names())
     for (const bool dora : {false, true}) {
       SCOPED_TRACE(fmt::format("{} {}", base, dora));
-      Training training;
-      training.model = [=] { return adapted(base, dora); };
+      const Training training = adapters(base, dora);
       const Ran got = run(training, fake_device());
       expect_close(got, run(training, at::kCPU), kChain);
       EXPECT_EQ(got.all_traffic.back().host_reads(), 1);
@@ -108,11 +94,19 @@ TEST(ModelsOnDevice, AdaptersAreTheCpus) {
     }
 }
 
+TEST(ModelsOnDevice, AdaptersInBf16AreAsGoodAsTheCpus) {
+  for (const std::string& base : models::frozen_code_names()) {
+    SCOPED_TRACE(base);
+    const bool dora = base == "f32" || base == "nf4";
+    expect_as_good_as_the_cpus([&](at::ScalarType dtype) { return adapters(base, dora, dtype); });
+  }
+}
+
 // Their values are the host's, and models that share them share them there.
 TEST(ModelsOnDevice, CodesMoveOnceAndAreTheCpusBits) {
   for (const char* base : {"bf16", "q8_0", "q4_0", "nf4"}) {
     SCOPED_TRACE(base);
-    const auto model = adapted(base, false), copy = models::same_shape(*model);
+    const auto model = adapted(base), copy = models::same_shape(*model);
     models::Parameter& p = model->parameters().at("layers.0.ffn.up.weight");
     const std::shared_ptr<const models::Codes> host = p.codes;
     const at::Tensor want = host->values();
@@ -130,32 +124,6 @@ TEST(ModelsOnDevice, CodesMoveOnceAndAreTheCpusBits) {
       EXPECT_TRUE(same_bits(values.cpu(), want.to(dtype)));
     }
   }
-}
-
-TEST(ModelsOnDevice, ATextsScoreIsTheCpus) {
-  const TemporaryDirectory directory;
-  const auto text = write_corpus(directory / "text", random_documents(3, 6, 60, 31));
-  const auto score = [&](const at::Device& device) {
-    const auto model = random_model(tiny_llama());
-    models::move_working_to(model->parameters(), device);
-    return eval::score_text(*model, *text, 16, *comm::make_self_comm());
-  };
-  const eval::TextScore got = score(fake_device()), want = score(at::kCPU);
-  EXPECT_EQ(got.tokens, want.tokens);
-  EXPECT_NEAR(got.nats, want.nats, kChain * want.nats);
-}
-
-TEST(ModelsOnDevice, GeneratesTheCpusTokens) {
-  const auto generate = [](const at::Device& device) {
-    const auto model = random_model(tiny_llama());
-    models::move_working_to(model->parameters(), device);
-    std::vector<std::vector<int32_t>> out;
-    for (const eval::Continuation& one :
-         eval::generate(*model, {{1, 2, 3}, {4}}, {.tokens = 8, .temperature = 0.0}, {}))
-      out.push_back(one.ids);
-    return out;
-  };
-  EXPECT_EQ(generate(fake_device()), generate(at::kCPU));
 }
 
 }  // namespace

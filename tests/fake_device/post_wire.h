@@ -7,6 +7,8 @@
 #include <mutex>
 
 #include "comm/device_comm.h"
+#include "core/error.h"
+#include "tests/fake_device/fake_device.h"
 
 namespace retort::testing {
 
@@ -22,15 +24,25 @@ class PostOffice {
   at::Tensor take(int from, int to) {
     std::unique_lock lock(mutex_);
     std::deque<at::Tensor>& box = boxes_[{from, to}];
-    changed_.wait(lock, [&] { return !box.empty(); });
+    changed_.wait(lock, [&] { return !box.empty() || closed_; });
+    check<CommError>(!box.empty(), "the post office is closed");
     at::Tensor message = std::move(box.front());
     box.pop_front();
     return message;
+  }
+  // After a failure of any rank nobody waits for its messages.
+  void close() {
+    {
+      const std::lock_guard lock(mutex_);
+      closed_ = true;
+    }
+    changed_.notify_all();
   }
 
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
+  bool closed_ = false;
   std::map<std::pair<int, int>, std::deque<at::Tensor>> boxes_;
 };
 
@@ -40,6 +52,7 @@ class PostWire final : public comm::DeviceWire {
   std::string name() const override { return "post"; }
   void trade(const std::vector<at::Tensor>& send, const std::vector<at::Tensor>& receive,
              const c10::Stream&) override {
+    const Uncounted by_the_host;  // NCCL's go from device to device
     for (size_t peer = 0; peer < send.size(); ++peer)
       if (send[peer].defined()) office_.put(rank_, static_cast<int>(peer), send[peer].cpu());
     for (size_t peer = 0; peer < receive.size(); ++peer) {
@@ -50,7 +63,7 @@ class PostWire final : public comm::DeviceWire {
     }
   }
   comm::LaunchWatch::State state() override { return {}; }
-  void abort() override {}
+  void abort() override { office_.close(); }
 
  private:
   PostOffice& office_;

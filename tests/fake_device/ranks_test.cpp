@@ -1,4 +1,6 @@
 // Ranks that have a device each: collectives through host memory, and training that is the CPU's.
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <gmock/gmock.h>
 
 #include <map>
@@ -10,8 +12,10 @@
 #include "tests/fake_device/post_wire.h"
 #include "tests/fake_device/training.h"
 #include "tests/kernels/gradcheck.h"
+#include "tests/models/tiny.h"
 #include "tests/train/tiny_run.h"
 #include "train/leaf_sum.h"
+#include "train/micro_batches.h"
 #include "train/scattered_sum.h"
 
 namespace retort::testing {
@@ -233,7 +237,11 @@ TEST(RanksOnDevices, ARunIsTheCpusHoweverItIsDivided) {
   const auto run_of = [&](at::Device device, train::Divided divided, const Path& directory,
                           bool wired = false, int64_t replicas = 1) {
     train::TinyRun run;
-    if (wired) run.group_of_devices = over_a_wire;
+    run.group_of_devices = [&, wired](comm::Comm& host) {
+      c10::impl::VirtualGuardImpl(device.type()).setDevice(fake_device(host.rank()));  // as recipes do
+      return wired ? over_a_wire(host) : comm::make_staged_comm(host);
+    };
+    run.figures = {{5, 1.0}, {6, 1.0}};  // a norm would be of the rows that a rank has
     run.ranks = static_cast<int>(2 * replicas);
     run.micro_batches = 2 / replicas;
     run.replicas = replicas;
@@ -247,8 +255,8 @@ TEST(RanksOnDevices, ARunIsTheCpusHoweverItIsDivided) {
   const double there = run_of(fake_device(), train::Divided::kNothing, whole.path()),
                usual = run_of(at::kCPU, train::Divided::kNothing, here.path());
   EXPECT_NEAR(there, usual, 1e-2 * usual);
-  for (const train::Divided divided :
-       {train::Divided::kNothing, train::Divided::kMoments, train::Divided::kGradients})
+  for (const train::Divided divided : {train::Divided::kNothing, train::Divided::kMoments,
+                                       train::Divided::kGradients, train::Divided::kParameters})
     for (const bool wired : {false, true}) {
       const TemporaryDirectory parts;
       EXPECT_EQ(run_of(fake_device(), divided, parts.path(), wired), there);
@@ -259,6 +267,119 @@ TEST(RanksOnDevices, ARunIsTheCpusHoweverItIsDivided) {
     EXPECT_EQ(run_of(fake_device(), train::Divided::kGradients, groups.path(), wired, 2), there);
     train::expect_same(whole.path(), groups.path());
   }
+}
+
+// --- steps of ranks that have a wire between them
+
+constexpr train::Divided kDivisions[] = {train::Divided::kNothing, train::Divided::kMoments,
+                                         train::Divided::kGradients, train::Divided::kParameters};
+
+// Two steps of a rank, each of two micro-batches of all ranks.
+struct Trained {
+  std::vector<train::StepStats> steps;
+  std::map<std::string, at::Tensor> masters;  // on the host
+  std::vector<Traffic> all_traffic;           // of each step: of all ranks, but for its own reads
+};
+
+Trained train_on(comm::Comm& comm, const at::Device& device, const models::DecoderSpec& spec,
+                 at::ScalarType dtype, train::Divided divided, const train::StepLimits& limits = {}) {
+  const c10::DeviceGuard here(device);
+  const auto model = random_model(spec);
+  models::IdentityMap map;
+  models::bind_working(model->parameters(), map, dtype);
+  models::move_to(model->parameters(), device);
+  for (models::Parameter& p : model->parameters().unique()) p.placement.owned.step = 8;
+  train::Owners owners(model->parameters(), comm, divided, model.get());
+  const auto objective = train::make_cross_entropy();
+  const auto optimizer = train::make_optimizer({.lr = kLr, .eps = kEps}, model->parameters());
+  owners.divide_weights();
+  const int64_t each = 2 / comm.size();
+  const train::MicroBatches numbers(comm, each, &owners);
+  train::TrainStep step({.model = *model,
+                         .map = map,
+                         .objective = *objective,
+                         .optimizer = *optimizer,
+                         .comm = comm,
+                         .owners = &owners,
+                         .graphs = false},
+                        each, kClip);
+  Trained out;
+  comm.barrier();  // until all have what they begin with
+  for (int64_t s = 0; s < 2; ++s) {
+    std::vector<data::Batch> batches;
+    for (int64_t g = 0; g < each; ++g)
+      batches.push_back(train::tiny_batch(s * numbers.all() + numbers.number(g)));
+    const Watch watch;
+    out.steps.push_back(step.run(s, batches, kLr, limits));
+    out.all_traffic.push_back(watch.traffic());
+  }
+  comm.barrier();
+  owners.make_weights_whole();
+  for (const models::Parameter& p : model->parameters().unique()) out.masters[p.name] = p.master.cpu();
+  return out;
+}
+
+void expect_same(const Trained& got, const Trained& want) {
+  for (size_t s = 0; s < want.steps.size(); ++s) {
+    EXPECT_EQ(got.steps[s].loss, want.steps[s].loss) << "step " << s;
+    EXPECT_EQ(got.steps[s].gradient_norm, want.steps[s].gradient_norm) << "step " << s;
+  }
+  ASSERT_EQ(got.masters.size(), want.masters.size());
+  for (const auto& [name, master] : want.masters)
+    EXPECT_TRUE(same_bits(got.masters.at(name), master)) << name;
+}
+
+// Two ranks that divide what they own have the bits of one that does not, whose steps step_test.cpp and models_test.cpp
+// hold to the CPU's.
+TEST(RanksOnDevices, EveryFamilyHasTheBitsOfOneRankHoweverItIsDivided) {
+  const Threads one_thread(1);
+  for (const models::DecoderSpec& spec : tiny_families())
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const Trained alone =
+          train_on(*comm::make_self_comm(), fake_device(), spec, dtype, train::Divided::kNothing);
+      for (const train::Divided divided : kDivisions) {
+        // Where masters are their own working copies, whole weights alone are another matter.
+        if (dtype == at::kFloat && divided != train::Divided::kParameters) continue;
+        PostOffice office;
+        comm::run_thread_ranks(2, [&](comm::Comm& host) {
+          SCOPED_TRACE(fmt::format("{} {} {}, divided {}, rank {}", spec.family, spec.rope_scaling.kind,
+                                   c10::toString(dtype), static_cast<int>(divided), host.rank()));
+          const auto comm = comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank()),
+                                                   train::sum_leaves);
+          expect_same(train_on(*comm, fake_device(host.rank()), spec, dtype, divided), alone);
+        });
+      }
+    }
+}
+
+// Its own sums and figures, in one vector. Norm, and whether a step is left out, follow on the host from those of all ranks,
+// and the verdict is sent without waiting.
+TEST(RanksOnDevices, EachRankReadsOnceAStep) {
+  const Threads one_thread(1);
+  PostOffice office;
+  const auto of_steps = [&](comm::Comm& comm, train::Divided divided, bool left_out) {
+    train::StepLimits limits;
+    if (left_out) limits.norm = 0.0;
+    Trained got = train_on(comm, fake_device(comm.rank()), tiny_llama(), at::kBFloat16, divided, limits);
+    for (const train::StepStats& step : got.steps) EXPECT_EQ(step.skipped, left_out);
+    return got.all_traffic;
+  };
+  comm::run_thread_ranks(2, [&](comm::Comm& host) {
+    const auto wired =
+        comm::make_device_comm(host, std::make_unique<PostWire>(office, host.rank()), train::sum_leaves);
+    for (const train::Divided divided : kDivisions)
+      for (const bool left_out : {false, true})
+        for (Traffic& traffic : of_steps(*wired, divided, left_out)) {
+          SCOPED_TRACE(fmt::format("divided {}, left out {}, rank {}", static_cast<int>(divided), left_out,
+                                   host.rank()));
+          EXPECT_EQ(traffic.reads_of[host.rank()], 1);
+          EXPECT_EQ(traffic.uploads_waited, 0);
+        }
+    // Through host memory each collective's tensors are read besides: here one bucket of gradients.
+    const auto staged = comm::make_staged_comm(host);
+    for (Traffic& traffic : of_steps(*staged, train::Divided::kNothing, false))
+      EXPECT_EQ(traffic.reads_of[host.rank()], 1 + 1);
+  });
 }
 
 }  // namespace

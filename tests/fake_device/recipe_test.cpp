@@ -143,7 +143,8 @@ stages:
       testing::Memory::get().unlimit();
       if (code_ == ExitCode::kDone) break;
       EXPECT_EQ(code_, ExitCode::kUsage) << error;
-      EXPECT_THAT(error, ::testing::ContainsRegex("out of memory .*(weights|working) [0-9.]+ kB.* are free")) << error;
+      EXPECT_THAT(error, ::testing::ContainsRegex("out of memory .*(weights|working) [0-9.]+ kB.* are free"))
+          << error;
       said += error + "\n";
     }
     EXPECT_EQ(code_, ExitCode::kDone);

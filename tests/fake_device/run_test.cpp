@@ -12,8 +12,9 @@
 #include "models/family.h"
 #include "tests/data/corpus.h"
 #include "tests/distill/word_tokenizer.h"
+#include "tests/fake_device/distilled_training.h"
+#include "tests/fake_device/grid_training.h"
 #include "tests/fake_device/memory.h"
-#include "tests/fake_device/training.h"
 #include "tests/kernels/gradcheck.h"
 #include "tests/train/tiny_run.h"
 #include "train/embedding_noise.h"
@@ -58,64 +59,97 @@ TEST(RunOnDevice, ARunGoesOnElsewhere) {
   EXPECT_NEAR(report.final_loss, expected.final_loss, 1e-4 * expected.final_loss);
 }
 
+// A teacher in the precision of what it teaches.
+std::unique_ptr<models::Model> teaching(std::unique_ptr<models::Model> teacher, at::ScalarType dtype,
+                                        const at::Device& device) {
+  models::IdentityMap identity;
+  models::bind_working(teacher->parameters(), identity, dtype);
+  models::move_working_to(teacher->parameters(), device);
+  return teacher;
+}
+
+std::unique_ptr<Objective> taught(const models::Model& student, std::unique_ptr<distill::Teacher> teacher,
+                                  std::vector<distill::LossOptions> losses) {
+  distill::ObjectiveInput input{.model = student};
+  input.teacher = std::move(teacher);
+  input.losses = std::move(losses);
+  return distill::objectives().at("distillation").make(std::move(input));
+}
+
+std::shared_ptr<const distill::TeacherCache> captured(const std::string& kind,
+                                                      const data::TokenShards& corpus, at::ScalarType dtype,
+                                                      const at::Device& device, const Path& cache) {
+  const auto teacher = teaching(testing::small_model(9), dtype, device);
+  const distill::CacheFacts facts{.kind = kind,
+                                  .size = 6,
+                                  .vocabulary = teacher->tokens(),
+                                  .tokenizer = corpus.tokenizer_fingerprint(),
+                                  .corpus = hex(corpus.digest()),
+                                  .tokens = corpus.size(),
+                                  .block_tokens = 120,
+                                  .teacher = "w",
+                                  .teacher_name = "a teacher",
+                                  .window = 12,
+                                  .seed = 3};
+  Log quiet(stderr, "", true);
+  const std::atomic<bool> stop = false;
+  distill::capture(*teacher, corpus, facts, 2, cache, *comm::make_self_comm(), local_files(), quiet, stop);
+  return std::make_shared<const distill::TeacherCache>(cache);
+}
+
 TEST(RunOnDevice, TheCachesOfADeviceTeachAsThoseOfTheCpu) {
   const TemporaryDirectory directory;
   const auto corpus = testing::write_corpus(directory / "text", testing::random_documents(4, 12, 60, 31));
-  const auto capture = [&](const std::string& kind, const at::Device& device) {
-    const auto teacher = testing::small_model(9);
-    models::move_working_to(teacher->parameters(), device);
-    const distill::CacheFacts facts{.kind = kind,
-                                    .size = 6,
-                                    .vocabulary = teacher->tokens(),
-                                    .tokenizer = corpus->tokenizer_fingerprint(),
-                                    .corpus = hex(corpus->digest()),
-                                    .tokens = corpus->size(),
-                                    .block_tokens = 120,
-                                    .teacher = "w",
-                                    .teacher_name = "a teacher",
-                                    .window = 12,
-                                    .seed = 3};
-    const Path cache = directory / (kind + (device.is_cpu() ? "-cpu" : "-device"));
-    Log quiet(stderr, "", true);
-    const std::atomic<bool> stop = false;
-    distill::capture(*teacher, *corpus, facts, 2, cache, *comm::make_self_comm(), local_files(), quiet, stop);
-    return std::make_shared<const distill::TeacherCache>(cache);
-  };
   const data::BatchStream stream(corpus, {.sequence = 12, .rows = 2, .seed = 3});
   for (const auto& [kind, loss] : {std::pair{"top_k", "top_k_ghost"}, {"sampled", "sampled"}}) {
     SCOPED_TRACE(kind);
-    Training training{.model = [] { return testing::small_model(); }};
-    training.batch = [&](int64_t number) { return stream.batch(number); };
-    training.objective = [&, kind = kind, loss = loss](const models::Model& student,
-                                                       const at::Device& device) {
-      distill::ObjectiveInput input{.model = student};
-      input.teacher = distill::make_cached_teacher({capture(kind, device)});
-      input.losses = {{.fn = "cross_entropy"}, {.fn = loss}};
-      return distill::objectives().at("distillation").make(std::move(input));
+    int caches = 0;
+    const auto training = [&, kind = kind, loss = loss](at::ScalarType dtype) {
+      Training out{.model = [] { return testing::small_model(); }, .dtype = dtype};
+      out.batch = [&](int64_t number) { return stream.batch(number); };
+      out.objective = [&, kind, loss, dtype](const models::Model& student, const at::Device& device) {
+        const Path cache = directory / fmt::format("{}-{}", kind, caches++);
+        return taught(student, distill::make_cached_teacher({captured(kind, *corpus, dtype, device, cache)}),
+                      {{.fn = "cross_entropy"}, {.fn = loss}});
+      };
+      return out;
     };
     // What a cache keeps is f16 of what the teacher says, or draws from it.
-    const testing::Ran got = run(training, fake_device());
-    expect_close(got, run(training, at::kCPU), std::string(kind) == "top_k" ? 0x1p-10 : testing::kChain);
+    const testing::Ran got = run(training(at::kFloat), fake_device());
+    expect_close(got, run(training(at::kFloat), at::kCPU),
+                 std::string(kind) == "top_k" ? 0x1p-10 : testing::kChain);
     expect_nothing_sent_is_waited_for(got);
+    testing::expect_as_good_as_the_cpus(training);
   }
 }
 
 TEST(RunOnDevice, AMixtureOfTeachersIsTheCpus) {
-  Training training{.model = [] { return testing::small_model(); }};
-  training.objective = [](const models::Model& student, const at::Device& device) {
-    std::vector<distill::Share> shares;
-    for (const uint64_t seed : {9, 10}) {
-      auto teacher = testing::small_model(seed);
-      models::move_working_to(teacher->parameters(), device);
-      shares.push_back({distill::make_live_teacher(std::move(teacher)), {static_cast<double>(seed)}});
-    }
-    distill::ObjectiveInput input{.model = student};
-    input.teacher = distill::make_mixed_teacher(std::move(shares));
-    input.losses = {{.fn = "forward_kl"}};
-    return distill::objectives().at("distillation").make(std::move(input));
+  const auto training = [](at::ScalarType dtype) {
+    Training out{.model = [] { return testing::small_model(); }, .dtype = dtype};
+    out.objective = [=](const models::Model& student, const at::Device& device) {
+      std::vector<distill::Share> shares;
+      for (const uint64_t seed : {9, 10})
+        shares.push_back({distill::make_live_teacher(teaching(testing::small_model(seed), dtype, device)),
+                          {static_cast<double>(seed)}});
+      return taught(student, distill::make_mixed_teacher(std::move(shares)), {{.fn = "forward_kl"}});
+    };
+    return out;
   };
-  expect_the_cpus(training);
-  expect_nothing_sent_is_waited_for(run(training, fake_device()));
+  expect_the_cpus(training(at::kFloat));
+  testing::expect_as_good_as_the_cpus(training);
+  expect_nothing_sent_is_waited_for(run(training(at::kFloat), fake_device()));
+}
+
+// A student on a grid learns of what it was before: a step, since a weight that is off by a rounding may then have another
+// code.
+TEST(RunOnDevice, ASelfTeacherIsTheCpus) {
+  const auto training = [](at::ScalarType dtype) {
+    Training out = testing::on_grid("ternary");
+    out.dtype = dtype;
+    return testing::distilled(out, out.model, {{.fn = "cross_entropy"}, {.fn = "forward_kl"}});
+  };
+  expect_the_cpus(training(at::kFloat), testing::kChain, 1);
+  testing::expect_as_good_as_the_cpus(training, 1);
 }
 
 // It reads the teacher's logits on the host, and sends what it makes of them.
@@ -123,33 +157,27 @@ TEST(RunOnDevice, ATeacherOfWordsTeachesBytesAsOnTheCpu) {
   const TemporaryDirectory directory;
   const std::string text = "abca ab cabcabca b abc ab cab ab abc ca b a";
   const auto corpus = testing::write_corpus(directory / "text", {{text.begin(), text.end()}});
-  Training training;
-  training.model = [] {
-    models::DecoderSpec spec = testing::small_llama();
-    spec.vocabulary = 256;
-    auto model = std::make_unique<models::Decoder>(spec);
-    models::initialise(model->parameters(), "gpt2", 0.1, 5);
-    return model;
+  const auto training = [&](at::ScalarType dtype) {
+    Training out{.model = [] { return testing::small_model(); }, .dtype = dtype};
+    out.batch = [&](int64_t number) { return data::windows(*corpus, {number, number + 9}, 12, false); };
+    out.objective = [&, dtype](const models::Model& student, const at::Device& device) {
+      models::DecoderSpec spec = testing::small_llama();
+      spec.vocabulary = 10, spec.context = 64;
+      auto teacher = std::make_unique<models::Decoder>(spec);
+      models::initialise(teacher->parameters(), "normal", 0.5, 3);
+      const std::vector<std::string> words{"<end>", "a", "b", "c", "ab", "abc", " ", " a", " ab", "ca"};
+      return taught(
+          student,
+          distill::make_byte_teacher(teaching(std::move(teacher), dtype, device),
+                                     std::make_unique<testing::WordTokenizer>(words, std::vector<int32_t>{0}),
+                                     {corpus}, 32),
+          {{.fn = "cross_entropy"}, {.fn = "forward_kl"}});
+    };
+    return out;
   };
-  training.batch = [&](int64_t number) { return data::windows(*corpus, {number, number + 9}, 12, false); };
-  training.objective = [&](const models::Model& student, const at::Device& device) {
-    models::DecoderSpec spec = testing::small_llama();
-    spec.vocabulary = 10, spec.context = 64;
-    auto teacher = std::make_unique<models::Decoder>(spec);
-    models::initialise(teacher->parameters(), "normal", 0.5, 3);
-    models::move_working_to(teacher->parameters(), device);
-    distill::ObjectiveInput input{.model = student};
-    input.teacher = distill::make_byte_teacher(
-        std::move(teacher),
-        std::make_unique<testing::WordTokenizer>(
-            std::vector<std::string>{"<end>", "a", "b", "c", "ab", "abc", " ", " a", " ab", "ca"},
-            std::vector<int32_t>{0}),
-        {corpus}, 32);
-    input.losses = {{.fn = "cross_entropy"}, {.fn = "forward_kl"}};
-    return distill::objectives().at("distillation").make(std::move(input));
-  };
-  expect_the_cpus(training);
-  expect_nothing_sent_is_waited_for(run(training, fake_device()));
+  expect_the_cpus(training(at::kFloat));
+  testing::expect_as_good_as_the_cpus(training);
+  expect_nothing_sent_is_waited_for(run(training(at::kFloat), fake_device()));
 }
 
 TEST(RunOnDevice, NoiseOnEmbeddingsIsTheCpus) {

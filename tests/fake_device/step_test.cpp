@@ -7,6 +7,7 @@
 #include <map>
 
 #include "tests/fake_device/distilled_training.h"
+#include "tests/models/tiny.h"
 #include "tests/testing.h"
 
 namespace retort::testing {
@@ -17,6 +18,18 @@ TEST(StepOnDevice, F32IsTheCpus) { expect_the_cpus(llama()); }
 // By what bf16 itself is off from f32.
 TEST(StepOnDevice, Bf16IsAsGoodAsTheCpus) {
   expect_as_good_as_the_cpus([](at::ScalarType dtype) { return llama(dtype); });
+}
+
+// Rows longer than a window, and than the context that longrope begins beyond.
+TEST(StepOnDevice, EveryFamilyInBf16IsAsGoodAsTheCpus) {
+  for (const models::DecoderSpec& spec : tiny_families()) {
+    SCOPED_TRACE(spec.family + " " + spec.rope_scaling.kind);
+    expect_as_good_as_the_cpus([&](at::ScalarType dtype) {
+      return Training{.model = [&] { return random_model(spec); },
+                      .batch = [](int64_t number) { return train::tiny_batch(number, 2, 20); },
+                      .dtype = dtype};
+    });
+  }
 }
 
 TEST(StepOnDevice, DistillationFromALiveTeacherIsTheCpus) {
