@@ -33,9 +33,8 @@ struct Launch {
 //   SLURM_PROCID and SLURM_STEP_NUM_TASKS > 1 (srun      tcp, at MASTER_ADDR and MASTER_PORT, or the step's
 //     without PMI; a batch script alone has no step)     first node and a port made from the job's number
 //   none of them                                         self
-// Variables that tell of several ranks, but not all that is needed to join them, or a rank or port that cannot be, are
-// refused (ConfigError): a
-// process that trained alone then would do what another does too.
+// Variables that tell of several ranks, but not all that is needed to join them, or a rank or port that cannot
+// be, are refused (ConfigError): a process that trained alone then would do what another does too.
 // `wanted`: "auto", "self", "mpi", or "tcp", which passes over the first row (else ConfigError).
 Launch find_launch(std::string_view wanted, const Environment& environment);
 // The variable that shows an MPI launcher, with its value.

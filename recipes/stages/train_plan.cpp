@@ -9,7 +9,6 @@
 #include "core/table.h"
 #include "data/prepare.h"
 #include "distill/objective.h"
-#include "distill/teacher.h"
 #include "kernels/product.h"
 #include "models/adapters.h"
 #include "models/family.h"
@@ -116,14 +115,13 @@ bool add_teachers(const Recipe& recipe, const Stage& stage, const models::Decode
     if (teacher.kind == "live" && teacher.model.empty()) continue;  // no loss needs it
     const auto spec = teacher_shape(recipe, stage, teacher);
     if (!spec) return false;
-    auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
+    const auto model = models::make_model(teacher.kind == "self" ? student : *spec, at::kMeta);
     plan::TeacherLoad load = plan::teacher_of(*model, in_bf16(teacher.precision, out.device));
     load.gathered = plan::gathered_by(*model);
     out.work.teachers.push_back(std::move(load));
     out.teacher_flops += plan::forward_flops_a_token(*model, stage.get<DataOptions>().sequence);
     const bool by_itself = distill->all_teachers().size() == 1 && teacher.bridge == "none";
-    out.work.graph =
-        out.work.graph && by_itself && distill::make_live_teacher(std::move(model))->not_repeatable().empty();
+    out.work.graph = out.work.graph && by_itself && train::not_repeatable(*model).empty();
   }
   return true;
 }

@@ -261,17 +261,21 @@ TEST(MeasuredMemory, MillionWithAdapters) { expect_planned({million(), 8, 128, 1
 TEST(MeasuredMemory, MillionWithAdaptersOverNf4) {
   expect_planned({.spec = million(), .rows = 8, .sequence = 128, .adapters = true, .base = "nf4"});
 }
-// Before any of its codes are there.
+// Before any of its codes are there. Of nf4 the making of one matrix's takes more (docs/planning.md).
 TEST(MeasuredMemory, ABaseInCodesIsWholeAtAStart) {
-  const Case c{.spec = seven_million(), .rows = 1, .sequence = 16, .adapters = true, .base = "nf4"};
   const at::NoGradGuard no_grad;
-  const testing::CountedTensors counted;
-  auto base = models::make_model(c.spec);
-  for (models::Parameter& p : base->parameters().unique()) p.master.zero_();
-  const auto model = models::adapt(std::move(base), c.adapter_options(), 1);
-  const Moment start = peak(workload(c));
-  EXPECT_EQ(start.name, "start");
-  EXPECT_NEAR(start.memory.total() / static_cast<double>(counted.peak()), 1.0, kWithin);
+  for (const char* form : {"bf16", "q8_0", "q4_0"}) {
+    SCOPED_TRACE(form);
+    const Case c{.spec = seven_million(), .rows = 1, .sequence = 16, .adapters = true, .base = form};
+    const testing::CountedTensors counted;
+    auto base = models::make_model(c.spec);
+    for (models::Parameter& p : base->parameters().unique()) p.master.zero_();
+    const auto model = models::adapt(std::move(base), c.adapter_options(), 1);
+    const std::vector<Moment> all = moments(workload(c));
+    const auto start = std::ranges::find(all, "start", &Moment::name);
+    ASSERT_NE(start, all.end());
+    EXPECT_NEAR(start->memory.total() / static_cast<double>(counted.peak()), 1.0, kWithin);
+  }
 }
 TEST(SlowMeasuredMemory, MillionWithAdaptersInBf16) {
   expect_planned({million(), 2, 128, 1, true, false, true});
