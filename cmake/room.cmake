@@ -48,10 +48,16 @@ if(RETORT_SANITIZE)
   set(RETORT_SANITIZER_SLOWNESS 3)
 endif()
 
-# The properties that every test has: retort_test_properties(NAME LABEL SECONDS)
+# The properties that every test has: retort_test_properties(NAME LABEL SECONDS [SHARES])
+# A test has the machine to itself, for its threads and deadlines; SHARES says that it has neither.
 function(retort_test_properties name label seconds)
+  cmake_parse_arguments(ARG "SHARES" "" "" ${ARGN})
+  set(alone ON)
+  if(ARG_SHARES)
+    set(alone OFF)
+  endif()
   math(EXPR seconds "${seconds} * ${RETORT_SANITIZER_SLOWNESS}")
-  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${seconds}
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${seconds} RUN_SERIAL ${alone}
     ENVIRONMENT "${RETORT_TEST_ENVIRONMENT}" ENVIRONMENT_MODIFICATION "${RETORT_TEST_LAUNCHER}")
 endfunction()
 

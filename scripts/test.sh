@@ -22,7 +22,7 @@ scripts/setup.sh
 scripts/build.sh "$preset"
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 status=0
-ctest --test-dir "build/$preset" --output-on-failure ${fast:+--label-regex fast} || status=$?
+ctest --test-dir "build/$preset" --parallel "$(nproc)" --output-on-failure ${fast:+--label-regex fast} || status=$?
 sed -n -e '/^-- retort /,/sanitizers/p' -e '/is left out$/p' "build/$preset/configure.log"
 # gtest prints the reason in the line after "FILE:LINE: Skipped", then the case with its time.
 awk '/^[0-9]+\/[0-9]+ Testing: / { test = $3 }
