@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* kAlone = "; --comm self runs this process alone";
 
-constexpr int64_t kMostPort = 65535;
+constexpr int64_t kMostPort = 65535, kMostRanks = INT_MAX;
 
 // The number that a variable holds; `absent` when it is not set.
 int64_t number_in(const Environment& environment, const std::string& name, int64_t least, int64_t absent,
@@ -39,6 +39,8 @@ TcpMeeting meeting_of(const Environment& environment, const std::string& rank, i
                      "[launch] {} and {} ranks are set, but not MASTER_ADDR, the address of rank 0{}", rank,
                      ranks, kAlone);
   out.host = *host;
+  check<ConfigError>(ranks <= kMostRanks, "[launch] there can be at most {} ranks, got {}", kMostRanks,
+                     ranks);
   out.port = static_cast<int>(number_in(environment, "MASTER_PORT", 1, out.port, kMostPort));
   out.size = static_cast<int>(ranks);
   out.rank = static_cast<int>(number_in(environment, rank, 0, 0, ranks - 1));

@@ -128,7 +128,7 @@ void write_durably(FileSystem& files, const Path& path, std::string_view text) {
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const Path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // waits for no pipe
   if (descriptor < 0) fail_errno("open", path);
   struct stat info {};
   void* data = nullptr;

@@ -13,7 +13,7 @@
 namespace retort {
 
 InputFile::InputFile(const Path& path) : path_(path.string()) {
-  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // waits for no pipe
   if (descriptor_ < 0) fail_errno("open");
   struct stat info {};
   const bool known = ::fstat(descriptor_, &info) == 0;

@@ -1,14 +1,17 @@
 #include "formats/file_mark.h"
 
-#include <fstream>
+#include "core/error.h"
+#include "core/input_file.h"
 
 namespace retort::formats {
 
 std::string first_bytes(const Path& path, size_t count) {
   std::string bytes(count, '\0');
-  std::ifstream file(path, std::ios::binary);
-  file.read(bytes.data(), static_cast<std::streamsize>(count));
-  bytes.resize(static_cast<size_t>(file.gcount()));
+  try {
+    bytes.resize(InputFile(path).read(0, std::as_writable_bytes(std::span(bytes))));
+  } catch (const IoError&) {
+    return "";
+  }
   return bytes;
 }
 

@@ -190,7 +190,8 @@ void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* gr
   const auto* training = source != nullptr ? source->find<train::TrainOptions>() : nullptr;
   QuantizeSection trained;
   if (training != nullptr) trained = source->get<QuantizeSection>();
-  if (trained && !trained->active(training->steps - 1)) trained.reset();
+  const bool known = training != nullptr && training->epochs == 0.0;  // how many steps epochs are is not
+  if (trained && known && !trained->active(training->steps - 1)) trained.reset();
   if (grids == nullptr && source != nullptr) grids = &trained;  // a file of another stage holds values
   const std::string of = source != nullptr ? fmt::format(" (of stage {})", source->name) : "";
   for (const artifacts::Misfit& misfit :

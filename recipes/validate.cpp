@@ -13,6 +13,12 @@
 namespace retort::recipes {
 namespace {
 
+// The name becomes a directory of runs/, and of no other place, unless run.dir is another.
+bool names_elsewhere(const RunOptions& run) {
+  const bool path = run.name.find('/') != run.name.npos || run.name == "." || run.name == "..";
+  return path && (run.dir.empty() || run.dir == "runs/" + run.name);
+}
+
 // The earlier stages that make a thing.
 std::vector<std::string> earlier(const StageCheck& check, Thing thing) {
   const std::vector<std::string> kinds = makers_of(thing);
@@ -63,12 +69,11 @@ void check_preset(StageCheck& check, const Input& input, const std::string& name
 std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
   std::vector<Finding> findings;
   if (recipe.stages.empty()) findings.push_back({"", {"stages"}, "must name at least one stage, got none"});
-  // It becomes a directory of runs/, and of no other place.
-  if (const std::string& name = recipe.run.name; name.find('/') != name.npos || name == "." || name == "..")
+  if (names_elsewhere(recipe.run))
     findings.push_back(
         {"",
          {"run.name"},
-         fmt::format("must be a name without /, got \"{}\"; run.dir may be any directory", name)});
+         fmt::format("must be a name without /, got \"{}\"; run.dir may be any directory", recipe.run.name)});
   // How many of the launch's ranks are on this machine is not known here; but one GPU is for one rank
   // anywhere.
   const int64_t sharing = most_ranks(recipe, recipe.run.device.starts_with("cuda:") ? ranks : 1);

@@ -56,10 +56,10 @@ void ProfiledSteps::tell() {
   const Ceilings ceilings{parts_.ceiling / parts_.step.comm.size(), copy_rate(device)};
   const int64_t steps = taken_ - kUnprofiled;
   parts_.log.info(
-      "where {} steps went, their micro-batches without graphs; the ceiling of rows with FLOPs is {} of "
+      "where {} step{} went, their micro-batches without graphs; the ceiling of rows with FLOPs is {} of "
       "products, of others {} of a copy; {} is for chrome://tracing\n{}",
-      steps, rate_of_products(ceilings.flops), rate_of_copies(ceilings.bytes), trace.string(),
-      profile->table(steps, ceilings));
+      steps, steps == 1 ? "" : "s", rate_of_products(ceilings.flops), rate_of_copies(ceilings.bytes),
+      trace.string(), profile->table(steps, ceilings));
   parts_.log.info(
       "what holds {}'s memory; activations: all that a step needs besides, at the peak so far\n{}",
       device.str(), table_of(holders_(), use));

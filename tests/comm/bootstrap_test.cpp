@@ -129,6 +129,8 @@ TEST(Bootstrap, SaysWhatItFoundAndWhatToDo) {
            {"auto", group("RANK", "2"), "RANK must be a number in [0, 1], got \"2\""},
            {"auto", group("MASTER_PORT", "99999"),
             "MASTER_PORT must be a number in [1, 65535], got \"99999\""},
+           {"auto", group("WORLD_SIZE", "2147483648"),
+            "there can be at most 2147483647 ranks, got 2147483648"},
            {"auto", {{"WORLD_SIZE", "8"}, {"MASTER_ADDR", "n"}}, "neither RANK nor JOB_COMPLETION_INDEX"},
            {"auto",
             {{"OMPI_COMM_WORLD_SIZE", "many"}},

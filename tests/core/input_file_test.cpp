@@ -1,6 +1,7 @@
 #include "core/input_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "core/error.h"
 #include "tests/refused_reads.h"
@@ -56,6 +57,15 @@ TEST(InputFile, OnlyFilesAreRead) {
   EXPECT_EQ(error_of([] { InputFile("/no/such/file"); }),
             "/no/such/file: cannot open: No such file or directory");
   EXPECT_EQ(error_of([] { InputFile("/tmp"); }), "/tmp: cannot read: not a regular file");
+}
+
+// Which nobody may ever write to.
+TEST(InputFile, NoPipeIsWaitedFor) {
+  const testing::TemporaryDirectory directory;
+  const Path pipe = directory / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(error_of([&] { InputFile{pipe}; }), pipe.string() + ": cannot read: not a regular file");
+  EXPECT_EQ(error_of([&] { MappedFile::open(pipe); }), pipe.string() + ": cannot map: not a regular file");
 }
 
 }  // namespace retort

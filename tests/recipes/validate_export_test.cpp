@@ -12,6 +12,7 @@
 #include "recipes/stage_check.h"
 #include "tests/recipes/pipeline_recipe.h"
 #include "tests/testing.h"
+#include "train/train_options.h"
 
 namespace retort::recipes {
 
@@ -38,6 +39,24 @@ TEST(ValidateExport, TrainedGridsMustFitTheFile) {
                   "stage student)"));
   EXPECT_THAT(exported("q4_0", "compressed-tensors"), ElementsAre(HasSubstr("cannot hold grid q4_0")));
   EXPECT_THAT(exported("q4_0", "hf"), IsEmpty());
+}
+
+// How many steps epochs are is known when the text is, so that a grid which ends early is not judged before.
+TEST(ValidateExport, EpochsTrainAGridThatEnds) {
+  const auto exported = [](double epochs) {
+    Recipe recipe = pipeline();
+    auto& training = recipe.stages[2];
+    training.get<train::TrainOptions>().epochs = epochs;
+    training.get<QuantizeSection>().emplace().weights.grid = "int4_g32";
+    training.get<QuantizeSection>()->until_step = training.get<train::TrainOptions>().steps - 1;
+    Stage out("export", "out");
+    out.get<ModelOptions>().from = "stage:student";
+    out.get<artifacts::ExportOptions>().format = "compressed-tensors";
+    recipe.stages.push_back(out);
+    return findings_of(recipe);
+  };
+  EXPECT_THAT(exported(0.0), ElementsAre(HasSubstr("out export.format")));
+  EXPECT_THAT(exported(0.5), IsEmpty());
 }
 
 // Nor must its tensors: transformers has GPT-2's matrices as Conv1D.

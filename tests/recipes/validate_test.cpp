@@ -222,6 +222,11 @@ TEST(Validate, ARunsNameIsNoPath) {
     recipe.run.name = name;
     EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr(" run.name: must be a name without /"))) << name;
   }
+  recipe.run.name = "a/b";
+  recipe.run.dir = "runs/a/b";  // as reading has it where nobody wrote another
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr(" run.name: must be a name without /")));
+  recipe.run.dir = "runs/x";
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
 }
 
 TEST(Validate, ShapesAreJudgedByTheirOwner) {

@@ -42,7 +42,8 @@ TEST(ProfiledSteps, AreToldOnceTheyAreOver) {
 
 TEST(ProfiledSteps, FewerThanWereAskedForAreCounted) {
   const testing::TemporaryDirectory directory;
-  EXPECT_THAT(log_of(directory.path(), 4, 10), HasSubstr("where 2 steps went"));
+  EXPECT_THAT(log_of(directory / "four", 4, 10), HasSubstr("where 2 steps went"));
+  EXPECT_THAT(log_of(directory / "three", 3, 10), HasSubstr("where 1 step went"));
 }
 
 TEST(ProfiledSteps, ARunOfTwoHasNone) {
