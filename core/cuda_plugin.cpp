@@ -69,7 +69,7 @@ CudaPlugin::CudaPlugin(const std::string& path) {
     return;
   }
   if (cut_short(path)) {
-    missing_ = fmt::format("{} is cut short: build or copy it anew", path);
+    missing_ = fmt::format("{} is truncated: rebuild it, or copy it again", path);
     return;
   }
   library_ = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

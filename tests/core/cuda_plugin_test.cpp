@@ -25,7 +25,7 @@ TEST(CudaPluginFile, OneThatIsCutShortIsNotOpened) {
   for (const int64_t bytes : {20000, 70}) {  // in the segments, and in the table of them
     std::ofstream(path, std::ios::binary).write(head.data(), bytes);
     const CudaPlugin cut(path);
-    EXPECT_THAT(cut.missing(), ::testing::HasSubstr(path + " is cut short"));
+    EXPECT_THAT(cut.missing(), ::testing::HasSubstr(path + " is truncated: rebuild it, or copy it again"));
     EXPECT_EQ(cut.function<int()>("retort_cuda_stamp"), nullptr);
   }
 }

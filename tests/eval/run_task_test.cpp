@@ -8,6 +8,7 @@
 
 #include "core/file.h"
 #include "tests/eval/models.h"
+#include "tests/eval/small_task.h"
 #include "tests/testing.h"
 
 namespace retort::eval {
@@ -17,28 +18,8 @@ using retort::testing::make_decoder;
 
 class RunTask : public ::testing::TestWithParam<const char*> {
  protected:
-  RunTask() {
-    std::string records;
-    for (int i = 0; i < 9; ++i)
-      records += fmt::format(
-          "{{\"q\": \"{} and {}\", \"c\": [\"one\", \"two {}\"], \"a\": {}, \"t\": \"a text of its own, "
-          "{}\"}}\n",
-          i, std::string(static_cast<size_t>(3 * i), 'x'), i, i % 2, i);
-    write_durably(local_files(), directory_ / "test.jsonl", records);
-  }
-  TaskSpec spec() const {
-    TaskSpec spec;
-    spec.task = "task";
-    spec.output_type = GetParam();
-    spec.test_split = spec.fewshot_split = "test";
-    spec.dataset_kwargs.data_files.test = {"test.jsonl"};
-    spec.doc_to_text = "{{q}} is";
-    spec.doc_to_target = spec.multiple_choice() ? "a" : "t";
-    if (spec.multiple_choice()) spec.doc_to_choice = {"c"};
-    spec.num_fewshot = spec.rolling() ? 0 : 1;
-    spec.generation_kwargs.max_gen_toks = 12;
-    return spec;
-  }
+  RunTask() { testing::write_small_task(directory_.path()); }
+  TaskSpec spec() const { return testing::small_task(GetParam(), 12); }
   TaskResult run(comm::Comm& comm) const {
     const auto model = make_decoder(256, 96);
     const auto tokenizer = data::make_byte_tokenizer();

@@ -10,6 +10,7 @@
 #include "eval/task.h"
 #include "tests/data/corpus.h"
 #include "tests/eval/models.h"
+#include "tests/eval/small_task.h"
 #include "tests/fake_device/training.h"
 #include "tests/models/tiny.h"
 
@@ -116,23 +117,10 @@ TEST(EvalOnDevice, TasksGiveTheCpusFigures) {
 // Of each kind of question.
 TEST(EvalOnDevice, DescribedTasksAreAnsweredAsOnTheCpu) {
   const TemporaryDirectory directory;
-  std::string records;
-  for (int i = 0; i < 5; ++i)
-    records += fmt::format(R"({{"q": "{} and {}", "c": ["one", "two {}"], "a": {}, "t": "a text, {}"}})", i,
-                           std::string(static_cast<size_t>(3 * i), 'x'), i, i % 2, i) +
-               "\n";
-  write_durably(local_files(), directory / "test.jsonl", records);
+  write_small_task(directory.path());
   for (const char* type : {"loglikelihood", "loglikelihood_rolling", "multiple_choice", "generate_until"}) {
     SCOPED_TRACE(type);
-    eval::TaskSpec spec;
-    spec.task = "task", spec.output_type = type;
-    spec.test_split = spec.fewshot_split = "test";
-    spec.dataset_kwargs.data_files.test = {"test.jsonl"};
-    spec.doc_to_text = "{{q}} is";
-    spec.doc_to_target = spec.multiple_choice() ? "a" : "t";
-    if (spec.multiple_choice()) spec.doc_to_choice = {"c"};
-    spec.num_fewshot = spec.rolling() ? 0 : 1;
-    spec.generation_kwargs.max_gen_toks = 6;
+    const eval::TaskSpec spec = small_task(type, 6);
     const auto ask = [&](models::Model& model) {
       const auto comm = comm::make_self_comm();
       const auto tokenizer = data::make_byte_tokenizer();
