@@ -12,6 +12,18 @@ bool finite(const models::Parameter& p) {
   return p.frozen || p.master.detach().cpu().isfinite().all().item<bool>();
 }
 
+// What can still be changed: a clip that is there, a warm-up that is shorter than the training, products in bf16.
+std::string other_advice(const TrainOptions& options) {
+  std::string out = options.clip_norm > 0
+                        ? fmt::format(" or train.clip_norm ({}; 0: no clipping)", options.clip_norm)
+                        : ", set train.clip_norm (0: no clipping)";
+  if (options.schedule.warmup < options.steps)
+    out += fmt::format(", raise train.schedule.warmup ({})", options.schedule.warmup);
+  if (options.precision != "fp32")
+    out += fmt::format(", or take train.precision: fp32 ({})", options.precision);
+  return out;
+}
+
 }  // namespace
 
 void refuse_diverged(const Trained& trained, double validation_loss, int64_t step,
@@ -24,12 +36,11 @@ void refuse_diverged(const Trained& trained, double validation_loss, int64_t ste
   if (!weights && std::isfinite(validation_loss)) return;
   fail<NonFiniteError>(
       "[train] step {}: training has diverged, {}. The stage has no result, and its checkpoints are kept. "
-      "Lower train.optimizer.lr ({}) or train.clip_norm ({}; 0: no clipping), raise train.schedule.warmup "
-      "({}), or take train.precision: fp32 ({})",
+      "Lower train.optimizer.lr ({}){}",
       step,
       weights ? fmt::format("{} is not finite", all[static_cast<size_t>(first)]->name)
               : fmt::format("the validation loss is {}", validation_loss),
-      options.optimizer.lr, options.clip_norm, options.schedule.warmup, options.precision);
+      options.optimizer.lr, other_advice(options));
 }
 
 }  // namespace retort::train

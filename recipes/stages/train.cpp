@@ -271,8 +271,13 @@ class Training {
                          key, most, options_.epochs, options_.steps, rows, step);
     };
     int64_t& warmup = options_.schedule.warmup;
-    if (warmup == train::ScheduleOptions().warmup)
-      warmup = std::min(warmup, options_.steps);  // nobody's choice
+    if (warmup == train::ScheduleOptions().warmup && warmup > options_.steps) {
+      // As a rule nobody's choice, but a printed recipe has it too: cut, not refused.
+      if (comm_.rank() == 0)
+        log_.warn("train.schedule.warmup {} is cut to {}: {} epochs are {} steps of {} rows", warmup,
+                  options_.steps, options_.epochs, options_.steps, rows);
+      warmup = options_.steps;
+    }
     at_most("train.schedule.warmup", warmup, options_.steps);
     if (const auto& grids = stage_.get<QuantizeSection>())
       at_most("quantize.from_step", grids->from_step, options_.steps - 1);

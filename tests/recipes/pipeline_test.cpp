@@ -352,14 +352,20 @@ TEST_F(PipelineTest, MoreEpochsGoOnFromWhatIsThere) {
   EXPECT_EQ(weights_digest("model"), weights_digest("model", "whole"));
 }
 
-// As it is no longer than train.steps, which are read.
+// As it is no longer than train.steps, which are read. One that somebody wrote looks the same, so both are told.
 TEST_F(PipelineTest, AWarmupThatNobodyWroteIsNoLongerThanTheEpochs) {
   std::string yaml = kRecipe;
   const std::string written = ", schedule: { warmup: 0 }";
   yaml.erase(yaml.find(written), written.size());
-  run(RecipeRun::recipe(yaml, {"train.epochs=0.1"}));
+  const std::string said = run(RecipeRun::recipe(yaml, {"train.epochs=0.1"}));
   ASSERT_EQ(code_, ExitCode::kDone);
-  EXPECT_LT(json("model/result.json").at("steps").get<int64_t>(), 49);
+  const auto steps = json("model/result.json").at("steps").get<int64_t>();
+  EXPECT_LT(steps, 49);
+  EXPECT_EQ(
+      count(said,
+            fmt::format("train.schedule.warmup 50 is cut to {0}: 0.1 epochs are {0} steps of 4 rows", steps)),
+      1);
+  EXPECT_EQ(count(run(recipe({"train.epochs=0.1"})), "is cut to"), 0) << "a warmup of 0";
   EXPECT_THAT(error_of(RecipeRun::recipe(yaml, {"train.epochs=0.1", "train.schedule.warmup=49"})),
               HasSubstr("train.schedule.warmup must be at most"));
 }

@@ -15,9 +15,14 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::string refusal(const Trained& trained, double loss, comm::Comm& comm) {
+TrainOptions bf16_options() {
   TrainOptions options;
   options.optimizer.lr = 0.5, options.schedule.warmup = 7, options.precision = "bf16";
+  return options;
+}
+
+std::string refusal(const Trained& trained, double loss, comm::Comm& comm,
+                    const TrainOptions& options = bf16_options()) {
   try {
     refuse_diverged(trained, loss, 12, options, comm);
   } catch (const NonFiniteError& error) {
@@ -45,6 +50,25 @@ TEST(Diverged, WeightsAndTheLossMustBeFinite) {
        {"final_norm.weight is not finite", "train.optimizer.lr (0.5)", "train.clip_norm (1;",
         "train.schedule.warmup (7)", "train.precision: fp32 (bf16)", "checkpoints are kept"})
     EXPECT_THAT(text, HasSubstr(part));
+}
+
+TEST(Diverged, WhatIsAdvisedCanBeDone) {
+  TinyModel tiny;
+  TrainOptions options = bf16_options();
+  options.steps = 8;
+  const auto advice = [&] {
+    const std::string text = refusal({tiny.model.parameters()}, NAN, *comm::make_self_comm(), options);
+    return text.substr(text.find("Lower "));
+  };
+  EXPECT_EQ(advice(),
+            "Lower train.optimizer.lr (0.5) or train.clip_norm (1; 0: no clipping), raise "
+            "train.schedule.warmup (7), or take train.precision: fp32 (bf16)");
+  options.steps = 7;  // all of them warm up
+  EXPECT_EQ(advice(),
+            "Lower train.optimizer.lr (0.5) or train.clip_norm (1; 0: no clipping), or take "
+            "train.precision: fp32 (bf16)");
+  options.clip_norm = 0, options.precision = "fp32";
+  EXPECT_EQ(advice(), "Lower train.optimizer.lr (0.5), set train.clip_norm (0: no clipping)");
 }
 
 TEST(Diverged, FrozenWeightsAreNotLookedAt) {
