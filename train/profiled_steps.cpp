@@ -28,11 +28,15 @@ std::string rate_of_copies(double bytes) {
 }  // namespace
 
 ProfiledSteps::ProfiledSteps(const TrainerParts& parts, TrainStep& step,
-                             std::function<std::vector<Holder>()> holders)
+                             std::function<std::vector<Holder>()> holders, int64_t left)
     : parts_(parts),
       step_(step),
       holders_(std::move(holders)),
-      wanted_(parts.step.comm.rank() == 0 ? parts.profile : 0) {}
+      wanted_(parts.step.comm.rank() == 0 ? parts.profile : 0) {
+  if (wanted_ == 0 || left > kUnprofiled) return;
+  warn_of_none(left, "left");
+  wanted_ = 0;
+}
 
 void ProfiledSteps::begin_step() {
   if (wanted_ == 0 || taken_++ != kUnprofiled) return;
@@ -42,6 +46,18 @@ void ProfiledSteps::begin_step() {
 
 void ProfiledSteps::end_step() {
   if (taken_ == kUnprofiled + wanted_) tell();
+}
+
+void ProfiledSteps::end_run() {
+  tell();
+  if (wanted_ > 0 && taken_ <= kUnprofiled) warn_of_none(taken_, "taken before the end");
+}
+
+void ProfiledSteps::warn_of_none(int64_t steps, const char* how) const {
+  parts_.log.warn(
+      "no step is profiled (--profile): it needs at least {} steps, of which the first {} make what later "
+      "ones reuse, got {} {}",
+      kUnprofiled + 1, kUnprofiled, steps, how);
 }
 
 void ProfiledSteps::tell() {

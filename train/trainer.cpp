@@ -108,7 +108,8 @@ Trainer::Ended Trainer::train(RunState& state) {
   };
   data::Prefetcher prefetcher(parts_.stream, number_of, state.step * micro_batches_);
   bool preempted = false, goes_back = false;
-  ProfiledSteps profiled(parts_, train_step, [&] { return holders(&train_step); });
+  ProfiledSteps profiled(
+      parts_, train_step, [&] { return holders(&train_step); }, options_.steps - state.step);
   comm::StepWatch watch(comm.flight(), parts_.log);
   while (state.step < options_.steps && !preempted && !goes_back && !exhausted(state)) {
     const auto start = std::chrono::steady_clock::now();
@@ -131,7 +132,7 @@ Trainer::Ended Trainer::train(RunState& state) {
       save(state, last);
     }
   }
-  profiled.tell();
+  profiled.end_run();
   if (metrics) metrics->finish();
   if (Owners* owners = parts_.step.owners; owners != nullptr && owners->gathered() == nullptr)
     owners->make_weights_whole();

@@ -11,9 +11,10 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// The log of a run of so many steps that profiles some.
-std::string log_of(const Path& directory, int64_t steps, int64_t profiled) {
+// The log of a run of so many steps that profiles some. `stop`: in this step.
+std::string log_of(const Path& directory, int64_t steps, int64_t profiled, int64_t stop = -1) {
   TinyRun run;
+  run.before_step = stop_at(stop, 0);
   run.options.steps = steps;
   run.before_run = [=](int, TrainerParts& parts) { parts.profile = profiled; };
   run(directory);
@@ -43,13 +44,25 @@ TEST(ProfiledSteps, AreToldOnceTheyAreOver) {
 TEST(ProfiledSteps, FewerThanWereAskedForAreCounted) {
   const testing::TemporaryDirectory directory;
   EXPECT_THAT(log_of(directory / "four", 4, 10), HasSubstr("where 2 steps went"));
-  EXPECT_THAT(log_of(directory / "three", 3, 10), HasSubstr("where 1 step went"));
+  const std::string three = log_of(directory / "three", 3, 10);
+  EXPECT_THAT(three, HasSubstr("where 1 step went"));
+  EXPECT_THAT(three, Not(HasSubstr("no step is profiled")));
 }
 
-TEST(ProfiledSteps, ARunOfTwoHasNone) {
+TEST(ProfiledSteps, ARunOfTwoHasNoneAndSaysSo) {
   const testing::TemporaryDirectory directory;
-  EXPECT_THAT(log_of(directory.path(), 2, 1), Not(HasSubstr("steps went")));
-  EXPECT_FALSE(std::filesystem::exists(directory / "profile.json"));
+  const std::string why =
+      "no step is profiled (--profile): it needs at least 3 steps, of which the first 2 make what later ones "
+      "reuse, got ";
+  const std::string two = log_of(directory / "two", 2, 1);
+  EXPECT_THAT(two, HasSubstr(why + "2 left"));
+  EXPECT_EQ(two.find(why), two.rfind(why)) << "not at the end once more";
+  const std::string stopped = log_of(directory / "stopped", 8, 1, /*stop=*/1);
+  EXPECT_THAT(stopped, HasSubstr(why + "2 taken before the end"));
+  EXPECT_THAT(log_of(directory / "none", 2, 0), Not(HasSubstr(why)));
+  for (const std::string& log : {two, stopped}) EXPECT_THAT(log, Not(HasSubstr("steps went")));
+  for (const char* run : {"two", "stopped"})
+    EXPECT_FALSE(std::filesystem::exists(directory / run / "profile.json"));
 }
 
 }  // namespace retort::train
