@@ -150,15 +150,10 @@ std::string special_tokens(const data::Tokenizer& tokenizer) {
   return all.size() > kShown ? out + ", ..." : out;
 }
 
-// With what a GGUF would say of it: how it cuts a text, which tokens begin and end one. A file that only others
-// read is no error of the file.
+// With what a GGUF would say of it: how it cuts a text, which tokens begin and end one. Of a file that cannot be read,
+// broken or only others', there is nothing else to tell: DataError.
 void of_tokenizer(const Path& file, const Say& say) {
-  std::unique_ptr<data::Tokenizer> tokenizer;
-  try {
-    tokenizer = data::open_tokenizer(file);
-  } catch (const DataError& error) {
-    return say(fmt::format("not a tokenizer that retort reads: {}", error.what()));
-  }
+  const std::unique_ptr<data::Tokenizer> tokenizer = data::open_tokenizer(file);
   say(fmt::format("tokenizer of byte pairs: {} tokens, fingerprint {}", tokenizer->vocabulary(),
                   tokenizer->fingerprint()));
   say(special_tokens(*tokenizer));

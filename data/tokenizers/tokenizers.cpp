@@ -1,4 +1,5 @@
-// The table of named tokenizers, and the formats of tokenizer files, told apart by what they hold.
+// The table of named tokenizers, and the formats of tokenizer files, told apart by what they hold, and by their names
+// where that is broken, so that an error is of the format that was meant.
 #include "core/error.h"
 #include "core/registry.h"
 #include "data/tokenizers/bpe_tokenizer.h"
@@ -71,7 +72,8 @@ std::optional<BpeSpec> read_pair(const Path& directory) {
 }
 
 BpeSpec read_file(const Path& path) {
-  const std::string start = head(path);
+  const std::string start = head(path), ending = path.extension().string();
+  check<DataError>(!start.empty(), "{}: is empty, and no tokenizer", path.string());
   if (start.starts_with("GGUF")) return read_gguf_vocabulary(formats::GgufFile(path));
   if (is_of_pair(path)) {
     auto pair = read_pair(path.parent_path());
@@ -79,10 +81,10 @@ BpeSpec read_file(const Path& path) {
                      path.string());
     return std::move(*pair);
   }
-  if (const size_t first = start.find_first_not_of(" \t\r\n"); first != start.npos && start[first] == '{')
-    return read_tokenizer_json(path);
+  const size_t first = start.find_first_not_of(" \t\r\n");
+  if (ending == ".json" || (first != start.npos && start[first] == '{')) return read_tokenizer_json(path);
   const Companions beside(path.parent_path());
-  if (looks_like_tiktoken(start)) return with(beside, read_tiktoken(path));
+  if (ending == ".tiktoken" || looks_like_tiktoken(start)) return with(beside, read_tiktoken(path));
   return with(beside, spec_of(read_sentencepiece(path)));
 }
 

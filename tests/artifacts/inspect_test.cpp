@@ -100,9 +100,34 @@ TEST(Inspect, Tokenizers) {
               AllOf(HasSubstr("{\"vocabulary\": 280}\ntokenizer of byte pairs: 280 tokens"),
                     HasSubstr(special), HasSubstr("276 \"<276>\", ...\n")));
   EXPECT_THAT(said_of(directory / "stage" / "tokenizer.json"), HasSubstr(special));
-  write("others/tokenizer.json", R"({"model": {"type": "WordPiece", "vocab": {}}})");
-  EXPECT_THAT(said_of(directory / "others"),
-              AllOf(HasSubstr("not a tokenizer that retort reads: "), HasSubstr("WordPiece")));
+}
+
+// It is told by name, so that the error is of the file and of the format that was meant.
+TEST(Inspect, ATokenizerThatCannotBeReadIsBadData) {
+  struct Row {
+    const char *name, *text, *rule;
+  };
+  for (const Row& row :
+       {Row{"tokenizer.json", R"({"model": {"type": "WordPiece", "vocab": {}}})",
+            ": model: type must be BPE, got \"WordPiece\", which is not supported"},
+        Row{"tokenizer.json", R"({"version": "1.0"})", ": must be an object with key \"model\""},
+        Row{"tokenizer.json", "[1, 2]", ": must be an object with key \"model\""},
+        Row{"tokenizer.json", "hello there", ":1:1: syntax error"},
+        Row{"tokenizer.json", R"({"model": {"type": "BPE", "vocab")", ":1:33: syntax error"},
+        Row{"tokenizer.json", "", ": is empty, and no tokenizer"},
+        Row{"tokenizer.model", "", ": is empty, and no tokenizer"},
+        Row{"tokenizer.model", "hello there", ": not a SentencePiece model"},
+        Row{"qwen.tiktoken", "hello\n", ":1: a line must be a token and its rank, got \"hello\""}}) {
+    testing::TemporaryDirectory directory;
+    const Path file = directory / row.name;
+    std::ofstream(file, std::ios::binary) << row.text;
+    try {
+      said_of(file);
+      ADD_FAILURE() << row.name << ": " << row.text;
+    } catch (const DataError& error) {
+      EXPECT_THAT(error.what(), HasSubstr(file.string() + row.rule));
+    }
+  }
 }
 
 TEST(Inspect, ASentencePieceModel) {
