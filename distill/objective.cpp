@@ -48,7 +48,7 @@ void check_finite(const at::Tensor& hidden_ND, const data::Batch& batch) {
           : fmt::format("row {}, token {}", row / tokens, row % tokens);
   fail<NonFiniteError>(
       "[distill] the teacher's hidden states are not finite at {}: its weights or precision are wrong; the "
-      "student's checkpoints are whole",
+      "student's checkpoints so far, if any, are whole",
       place);
 }
 

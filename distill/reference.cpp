@@ -31,7 +31,7 @@ void check_finite(double log_p) {
   check<NonFiniteError>(
       std::isfinite(log_p),
       "[preference] the reference's log-probability of an answer is not finite: its weights or "
-      "precision are wrong; checkpoints are whole");
+      "precision are wrong; checkpoints so far, if any, are whole");
 }
 
 class LiveReference final : public Reference {

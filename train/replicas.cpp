@@ -60,7 +60,7 @@ void compare_replicas(comm::Comm& comm, int64_t step, const formats::NamedTensor
   throw comm::SharedError(
       fmt::format(
           "[train] step {}: the weights of rank{} {} differ from those of the others: memory or a processor "
-          "there is at fault, and nothing was saved; the last checkpoint is whole",
+          "there is at fault, and nothing was saved; checkpoints so far, if any, are whole",
           step, odd.size() > 1 ? "s" : "", fmt::join(odd, ", ")),
       kFaultyMachine, comm.rank() == 0);
 }

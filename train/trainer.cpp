@@ -273,8 +273,9 @@ void Trainer::tell_fault(const StepStats& stats) {
       "step {}: computed once more, it came out otherwise on {}: memory or a processor there is at fault",
       stats.step + 1, who);
   if (std::exchange(faulty_, true))
-    throw comm::SharedError("[train] " + what + ", for the second time; the last checkpoint is whole",
-                            kFaultyMachine, comm.rank() == 0);
+    throw comm::SharedError(
+        "[train] " + what + ", for the second time; checkpoints so far, if any, are whole", kFaultyMachine,
+        comm.rank() == 0);
   if (comm.rank() == 0) parts_.log.warn("{}; the second result counts", what);
 }
 
@@ -283,7 +284,7 @@ void Trainer::refuse_more(const RunState& state) const {
   check<NonFiniteError>(
       state.guard.may_go_back(),
       "[train] step {}: loss or gradient was not finite, or a spike, in {} steps in a row; "
-      "the last checkpoint is whole: lower train.optimizer.lr or look at the data of these steps",
+      "checkpoints so far, if any, are whole: lower train.optimizer.lr or look at the data of these steps",
       state.step, state.guard.in_a_row());
 }
 
