@@ -60,7 +60,8 @@ struct AdaptedModule {
 // What the options choose, in the order of the family's files. ConfigError for an entry that matches nothing.
 std::vector<AdaptedModule> adapted_modules(const Model& base, const AdapterOptions& options);
 
-// ConfigError for an entry of exclude or overrides that meets none of the chosen weights: no fault in a file of others.
+// ConfigError for an entry of exclude or overrides that meets none of the chosen weights: a slip in a recipe. An adapter of
+// others may have such entries (peft passes them by), so reading one does not call this.
 void check_choices(const Model& base, const AdapterOptions& options);
 
 // A parameter that is trained whole.
