@@ -174,7 +174,10 @@ std::vector<AdaptedModule> adapted_modules(const Model& base, const AdapterOptio
     module.shape = shapes.of(module.name);
     out.push_back(std::move(module));
   }
-  check<ConfigError>(!out.empty(), "adapters.modules and layers choose no weight of the model");
+  check<ConfigError>(!out.empty(),
+                     "adapters.{} must choose a weight of the model that adapters.layers, exclude and whole "
+                     "leave to adapters, and chooses none",
+                     by_pattern ? "pattern" : "modules");
   if (options.tied && base.spec().tie_embeddings) join_tie(out, all);
   for (const AdaptedModule& module : out)
     check<ConfigError>(

@@ -1,5 +1,6 @@
 #include "quantize/quantize_map.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "formats/finite_values.h"
@@ -79,6 +80,39 @@ at::Tensor rows_in(const Parameter& p, const at::Tensor& whole, const at::Tensor
   return whole.slice(0, rows.begin, rows.end);
 }
 
+// Tensors that do not fit their grid. Those of a deep model are alike, so the first of each kind is named.
+class Misfits {
+ public:
+  void add(const Grid& grid, const Parameter& p) {
+    if (misfit(grid, p.name, p.shape.back()).empty()) return;
+    const auto alike = std::ranges::find_if(kinds_, [&](const Kind& kind) {
+      return kind.grid == &grid && kind.first->shape.back() == p.shape.back();
+    });
+    if (alike != kinds_.end())
+      ++alike->others;
+    else
+      kinds_.push_back({&grid, &p});
+  }
+  std::string text() const {
+    std::string out;
+    for (const Kind& kind : kinds_) {
+      const std::string& name = kind.first->name;
+      out += "\n  " + misfit(*kind.grid,
+                             kind.others > 0 ? fmt::format("{} and {} more", name, kind.others) : name,
+                             kind.first->shape.back());
+    }
+    return out;
+  }
+
+ private:
+  struct Kind {
+    const Grid* grid;
+    const Parameter* first;
+    int64_t others = 0;
+  };
+  std::vector<Kind> kinds_;
+};
+
 }  // namespace
 
 void GridChoice::describe(Section& s) {
@@ -116,7 +150,7 @@ bool same_grids(const QuantizeOptions& a, const QuantizeOptions& b) {
 
 QuantizeMap::QuantizeMap(const QuantizeOptions& options, models::Parameters& parameters) : options_(options) {
   check_options(options, parameters);
-  std::string misfits;
+  Misfits misfits;
   for (Parameter& p : parameters.unique()) {
     p.input_map = {};  // of a map that was here before
     const std::string& name = grid_name(options, p);
@@ -129,15 +163,15 @@ QuantizeMap::QuantizeMap(const QuantizeOptions& options, models::Parameters& par
       else if (const Grid* wider = in_q4_0_blocks(*grid))
         grid = wider;
     }
-    const std::string why = misfit(*grid, p.name, p.shape.back());
-    if (!why.empty()) misfits += "\n  " + why;
+    misfits.add(*grid, p);
     entries_[p.name] = {.grid = grid, .weight = &p, .theta = nullptr, .theta_gradient = {}};
   }
+  const std::string misfit_text = misfits.text();
   check<ConfigError>(
-      misfits.empty(),
+      misfit_text.empty(),
       "[quantize] these tensors do not fit their grids; name one that fits, or none, as the fallback "
       "(quantize.fallback, --fallback):{}",
-      misfits);
+      misfit_text);
   const at::NoGradGuard no_grad;
   for (auto& [name, entry] : entries_) {
     if (!entry.grid->learned) continue;

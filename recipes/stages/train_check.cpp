@@ -290,13 +290,19 @@ void check_watch(StageCheck& check) {
     }
   const auto tokenizer = tokenizer_of(check.recipe, "stage:" + check.stage.name);
   check.check_prompts("watch.prompts", watch.prompts, tokenizer.get(), spec_of(check.recipe, check.stage));
-  if (watch.every > 0 && (train.validate_every == 0 || watch.every % train.validate_every != 0))
+  if (watch.every > 0 && train.validate_every == 0)
+    check.add({"watch.every", "train.validate_every"},
+              fmt::format("needs validations before the end: set train.validate_every, got {}", watch.every));
+  else if (watch.every > 0 && watch.every % train.validate_every != 0)
     check.add({"watch.every", "train.validate_every"},
               fmt::format("must be a multiple of train.validate_every {}, got {}", train.validate_every,
                           watch.every));
   if (watch.best.empty()) return;
   const std::vector<std::string> known = watched_figures(watch);
-  if (std::find(known.begin(), known.end(), watch.best) == known.end())
+  if (known.empty())
+    check.add({"watch.best", "watch.tasks"},
+              fmt::format("must be a figure of watch.tasks, which have none, got \"{}\"", watch.best));
+  else if (std::find(known.begin(), known.end(), watch.best) == known.end())
     check.add("watch.best", fmt::format("must be a figure of watch.tasks, one of {}, got \"{}\"{}",
                                         fmt::join(known, ", "), watch.best, did_you_mean(watch.best, known)));
   if (!train.keep_best && train.patience == 0)

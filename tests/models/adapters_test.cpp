@@ -165,7 +165,10 @@ TEST(Adapters, SayWhichEntryNamesNothing) {
   EXPECT_EQ(error(options), "adapters.whole \"nrm\" names no part of the model; did you mean \"norm\"?");
   options = on({"q_proj"});
   options.layers = {7};
-  EXPECT_EQ(error(options), "adapters.modules and layers choose no weight of the model");
+  EXPECT_EQ(
+      error(options),
+      "adapters.modules must choose a weight of the model that adapters.layers, exclude and whole leave to "
+      "adapters, and chooses none");
   options = on({"wte"});
   options.dora = options.tied = true;
   EXPECT_EQ(error(options, testing::tiny_gpt2()),

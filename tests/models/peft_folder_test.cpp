@@ -233,7 +233,7 @@ TEST_F(PeftRefuses, AValueOutOfItsRange) {
   json_["target_modules"] = "((a";
   expect("adapters.pattern must be a regular expression, got \"((a\"");
   json_["target_modules"] = "((a*)*)*b";  // for ever, with a matcher that tries all ways
-  expect("choose no weight of the model");
+  expect("adapters.pattern must choose a weight of the model that ");
 }
 
 TEST_F(PeftRefuses, AnAdapterOfAnotherShape) {

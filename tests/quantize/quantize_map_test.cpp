@@ -125,6 +125,27 @@ TEST(QuantizeMap, AllMisfitsAreNamedAtOnce) {
   }
 }
 
+TEST(QuantizeMap, MisfitsOfOneKindAreOneLine) {
+  Parameters parameters;
+  for (int layer = 0; layer < 12; ++layer) {
+    parameters.add(fmt::format("layers.{}.up.weight", layer), {8, 48}, Role::kMatrix);
+    parameters.add(fmt::format("layers.{}.down.weight", layer), {8, 100}, Role::kMatrix);
+  }
+  try {
+    QuantizeMap map(all("q4_0"), parameters);
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_TRUE(
+        std::string(error.what())
+            .ends_with("(quantize.fallback, --fallback):\n"
+                       "  layers.0.up.weight and 11 more: rows must be a multiple of 32 for q4_0, got "
+                       "48; grids that fit: fp8, nvfp4\n"
+                       "  layers.0.down.weight and 11 more: rows must be a multiple of 32 for q4_0, "
+                       "got 100; grids that fit: fp8"))
+        << error.what();
+  }
+}
+
 TEST(QuantizeMap, AFallbackTakesTheTensorsThatDoNotFit) {
   Parameters parameters;
   parameters.add("a.weight", {8, 100}, Role::kMatrix);

@@ -162,6 +162,8 @@ TEST_F(AdapterStages, AreRefusedWhereTheyDoNotFit) {
   EXPECT_THAT(error({"stages.tuned.quantize.weights.grid=q4_0"}), HasSubstr("excludes adapters"));
   EXPECT_THAT(error({"stages.tuned.adapters.modules=[q_prj]"}),
               HasSubstr("adapters.modules: \"q_prj\" names no part of the model; did you mean \"q_proj\"?"));
+  EXPECT_THAT(error({"stages.tuned.adapters.layers=[7]"}),
+              HasSubstr("adapters.modules: must choose a weight of the model that adapters.layers, exclude"));
   EXPECT_THAT(error({"stages.tuned.adapters.exclude=[all-linear]"}),
               HasSubstr("adapters.exclude: \"all-linear\" names none of the weights that modules choose"));
   EXPECT_THAT(error({"stages.tuned.adapters.overrides=[{modules: v_proj, rank: 2}]"}),

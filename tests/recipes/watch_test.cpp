@@ -155,6 +155,11 @@ TEST_F(WatchedTraining, IsChecked) {
   EXPECT_EQ(refused(watching()), "");
   EXPECT_THAT(refused(watching({"stages.tiny.watch.every=3"})),
               HasSubstr("multiple of train.validate_every 2"));
+  EXPECT_THAT(refused(watching({"stages.tiny.watch.every=3", "train.validate_every=0"})),
+              HasSubstr("watch.every: needs validations before the end: set train.validate_every, got 3"));
+  EXPECT_THAT(
+      refused({"stages.tiny.watch.prompts=[verse]", "stages.tiny.watch.best=x", "train.keep_best=true"}),
+      HasSubstr("watch.best: must be a figure of watch.tasks, which have none, got \"x\""));
   EXPECT_THAT(refused(watching({"stages.tiny.watch.best=mine.ac", "train.keep_best=true"})),
               HasSubstr("did you mean \"mine.acc\"?"));
   EXPECT_THAT(refused(watching({"stages.tiny.watch.best=mine.acc"})), HasSubstr("neither is set"));
