@@ -176,8 +176,12 @@ std::string trouble_with(const Input& input) {
 }
 
 std::string state_of(const Input& input, const Path& run) {
-  if (const auto stage = stage_of(input.address))
-    return fmt::format("stage {} {}\n", *stage, digest_of_file(run / *stage / "result.json"));
+  if (const auto stage = stage_of(input.address)) {
+    const Path result = run / *stage / "result.json";
+    if (input.thing == Thing::kResult && !fs::exists(result))  // it failed, and is reported as such
+      return fmt::format("stage {} without a result\n", *stage);
+    return fmt::format("stage {} {}\n", *stage, digest_of_file(result));
+  }
   if (preset_of(input.address)) return "";
   if (input.thing == Thing::kText) return fmt::format("text {}\n", digest_of_file(input.address));
   if (input.thing == Thing::kTokenizer) return tokenizer_state(input.address);

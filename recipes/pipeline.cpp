@@ -72,10 +72,17 @@ class Pipeline {
   }
 
  private:
+  // A report is of the stages that ended, and names the others.
   bool lacks_input(const Stage& stage) {
+    const std::vector<Input> inputs = inputs_of(recipe_, stage);
+    if (std::ranges::all_of(inputs, [](const Input& input) { return input.thing == Thing::kResult; }))
+      return false;
     for (const std::string& input : stages_before(recipe_, stage)) {
       if (std::find(left_out_.begin(), left_out_.end(), input) == left_out_.end()) continue;
-      log_.warn("{} is left out: it needs {}", stage.name, input);
+      log_.warn(
+          "{} is left out: it needs {}, which has no result; the claim's own table is of the stages that "
+          "ended",
+          stage.name, input);
       left_out_.push_back(stage.name);
       return true;
     }

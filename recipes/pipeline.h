@@ -24,7 +24,8 @@ struct PipelineOptions {
   kernels::CpuTuning tuning = {};
   at::Device device = at::kCPU;
   int64_t profile = 0;  // steps of each training stage: train/profile.h
-  // A stage whose numbers went wrong (kNonFinite) is left out together with what needs it, and the others are run.
+  // A stage whose numbers went wrong (kNonFinite) is left out together with what needs it, and the others are run; what reads
+  // results alone, a report, is among these.
   bool past_non_finite = false;
 };
 

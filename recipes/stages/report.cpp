@@ -1,5 +1,6 @@
 // A table of what earlier stages measured: DIRECTORY/report.md and report.json; and curves.svg, the figure of
-// the text over the tokens seen, where some were validated as they trained. Figures are printed as they are.
+// the text over the tokens seen, where some were validated as they trained. Figures are printed as they are. Stages that a
+// claim left out are named below the table.
 #include <algorithm>
 
 #include "comm/together.h"
@@ -91,12 +92,16 @@ StageOutcome run(StageContext& context) {
   StageOutcome outcome;
   comm::on_rank_zero(context.comm, [&] {
     Json report = Json::array();
+    std::string failed;
     const bool named = !context.stage.get<ReportOptions>().stages.empty();
     for (const std::string& name : stages_before(context.recipe, context.stage)) {
-      Json result = read_result(context.run, name).value_or(Json::object());
-      if (!named && !result.contains("perplexity")) continue;
-      result["stage"] = name;
-      report.push_back(std::move(result));
+      std::optional<Json> result = read_result(context.run, name);
+      if (!result)
+        failed += fmt::format(
+            "{} has no result: its numbers are not finite, or those of a stage that it needs.\n", name);
+      if (!result || (!named && !result->contains("perplexity"))) continue;
+      (*result)["stage"] = name;
+      report.push_back(*std::move(result));
     }
     // Of a text with a loss mask there are no bits per byte.
     const bool bytes = std::any_of(report.begin(), report.end(),
@@ -109,7 +114,7 @@ StageOutcome run(StageContext& context) {
     context.files.make_directories(context.directory);
     write_curves(context, report, figure);
     write_json(context.files, context.directory / "report.json", report);
-    context.print(markdown_table(rows) + kNote);
+    context.print(markdown_table(rows) + kNote + failed);
     outcome.result = {{"rows", rows.size() - 1}};
   });
   return outcome;

@@ -44,6 +44,7 @@ class ClaimTest : public RecipeRun {
  protected:
   Recipe recipe() const { return RecipeRun::recipe(kRecipe, {"run.dir=" + (directory_ / "claim").string()}); }
   ExitCode run(const Recipe& recipe) {
+    ::testing::internal::CaptureStderr();
     ::testing::internal::CaptureStdout();
     const auto comm = comm::make_self_comm();
     Log log(stderr, "", true);
@@ -51,13 +52,17 @@ class ClaimTest : public RecipeRun {
     try {
       code = run_claim(recipe, {}, *comm, local_files(), log, stop_);
     } catch (...) {
-      out_ = ::testing::internal::GetCapturedStdout();
+      take_captured();
       throw;
     }
-    out_ = ::testing::internal::GetCapturedStdout();
+    take_captured();
     return code;
   }
-  std::string out_;
+  void take_captured() {
+    out_ = ::testing::internal::GetCapturedStdout();
+    log_ = ::testing::internal::GetCapturedStderr();
+  }
+  std::string out_, log_;
 };
 
 }  // namespace
@@ -156,6 +161,7 @@ TEST_F(ClaimTest, AnArmThatDivergesDoesNotCostTheOthersTheirTable) {
     EXPECT_THAT(out_, ::testing::ContainsRegex("\\| short +\\| +[0-9.]+ "));
     EXPECT_THAT(out_, HasSubstr("wild failed with seed 1, 2"));
     EXPECT_THAT(out_, HasSubstr("tame failed with seed 1, 2"));
+    EXPECT_THAT(log_, HasSubstr("tame is left out: it needs wild, which has no result"));
     EXPECT_THAT(out_, Not(::testing::ContainsRegex("\\| (wild|tame) +\\|")));
   }
   const formats::Json report = formats::read_json(directory_ / "claim" / "claim.json");
@@ -167,6 +173,31 @@ TEST_F(ClaimTest, AnArmThatDivergesDoesNotCostTheOthersTheirTable) {
   const formats::Json exit = formats::read_json(directory_ / "claim" / "seed-1" / "exit.json");
   EXPECT_EQ(exit.at("stage"), "wild, tame");
   EXPECT_EQ(exit.at("code"), 77);
+}
+
+// And is written anew when the others have ended too.
+TEST_F(ClaimTest, AReportIsOfTheArmsThatEndedAndNamesTheOthers) {
+  const auto claim = [&](const char* rate) {
+    std::string yaml = kRecipe;
+    yaml.replace(
+        yaml.find("  - { name: long"), 0,
+        fmt::format("  - {{ name: wild, kind: train, train: {{ steps: 3, optimizer: {{ lr: {} }} }} }}\n",
+                    rate));
+    return RecipeRun::recipe(yaml + "  - { name: table, kind: report }\n",
+                             {"run.dir=" + (directory_ / "claim").string()});
+  };
+  const auto report = [&] { return read_text(directory_ / "claim/seed-2/table/report.md"); };
+  for (int start = 0; start < 2; ++start) {
+    EXPECT_EQ(run(claim("1.0e30")), ExitCode::kNonFinite) << out_;
+    EXPECT_THAT(report(), ::testing::ContainsRegex("\\| short +\\|"));
+    EXPECT_THAT(report(), ::testing::ContainsRegex("\\| long +\\|"));
+    EXPECT_THAT(report(), Not(HasSubstr("| wild")));
+    EXPECT_THAT(report(), HasSubstr("\nwild has no result: its numbers are not finite"));
+    EXPECT_THAT(out_, Not(HasSubstr("table failed")));
+  }
+  EXPECT_EQ(run(claim("1.0e-3")), ExitCode::kDone) << out_;
+  EXPECT_THAT(report(), ::testing::ContainsRegex("\\| wild +\\|"));
+  EXPECT_THAT(report(), Not(HasSubstr("has no result")));
 }
 
 // Every arm may need it.
