@@ -33,6 +33,8 @@ void check_stage(StageCheck& check) {
   const auto& options = check.stage.get<GenerateOptions>();
   if (options.prompt.empty() && options.ids.empty())
     check.add({"generate.prompt", "generate.ids"}, "must name a text to continue, or token ids");
+  if (std::string misfit = eval::stop_misfit(options.sampling.stop); !misfit.empty())
+    check.add("generate.stop", std::move(misfit));
   const std::string& from = check.stage.get<ModelOptions>().from;
   const auto spec = spec_of(check.recipe, from);
   const auto tokenizer = tokenizer_of(check.recipe, from);

@@ -288,6 +288,8 @@ void check_watch(StageCheck& check) {
     } catch (const Error& error) {
       check.add("watch.tasks", error.what());
     }
+  if (std::string misfit = eval::stop_misfit(watch.sampling.stop); !misfit.empty())
+    check.add("watch.stop", std::move(misfit));
   const auto tokenizer = tokenizer_of(check.recipe, "stage:" + check.stage.name);
   check.check_prompts("watch.prompts", watch.prompts, tokenizer.get(), spec_of(check.recipe, check.stage));
   if (watch.every > 0 && (train.validate_every == 0 || watch.every % train.validate_every != 0))

@@ -213,6 +213,18 @@ TEST(Validate, GenerationBeginsWithWhatTheModelReads) {
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must fit the context of 64 tokens, got 65")));
 }
 
+TEST(Validate, AStopTextIsNotEmpty) {
+  Recipe recipe = pipeline();
+  Stage sample("generate", "sample");
+  sample.get<ModelOptions>().from = "stage:student";
+  recipe.stages.push_back(sample);
+  auto& stop = recipe.stages[3].get<GenerateOptions>().sampling.stop;
+  stop = {"\n", "end"};
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  stop = {"\n", ""};
+  EXPECT_THAT(findings_of(recipe), ElementsAre("sample generate.stop: a stop text must not be empty"));
+}
+
 // runs/NAME is below runs/.
 TEST(Validate, ARunsNameIsNoPath) {
   Recipe recipe = pipeline();
