@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <link.h>
 
+#include <cstdlib>
 #include <fstream>
 
 #include "core/file.h"
@@ -59,6 +60,14 @@ TEST(Verbs, CheckPlansWithoutTouchingData) {
               HasSubstr("parameters stored"));
   EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null", "train.steps=0"}, 0}), ConfigError);
   EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null"}, 7}), ConfigError);
+}
+
+TEST(Verbs, CheckRefusesWhatARunRefusesInTheEnvironment) {
+  for (const char* variable : {"RETORT_CPU", "RETORT_INJECT"}) {
+    ::setenv(variable, "nonsense", 1);
+    EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null"}, 0}), ConfigError) << variable;
+    ::unsetenv(variable);
+  }
 }
 
 TEST(Verbs, PlanTellsWhatStagesCost) {
