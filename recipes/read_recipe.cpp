@@ -23,6 +23,14 @@ struct Source {
   std::string text;
 };
 
+// "; did you mean runs/kjv/recipe.yaml?": what a run keeps in its directory.
+std::string did_you_mean_within(const Path& directory) {
+  std::error_code ignored;
+  const Path kept = directory / "recipe.yaml";
+  return std::filesystem::is_regular_file(kept, ignored) ? fmt::format("; did you mean {}?", kept.string())
+                                                         : "";
+}
+
 // At most five names that the word is part of, or else the nearest one.
 std::vector<std::string> near_names(const std::string& word, const std::vector<std::string>& known) {
   std::vector<std::string> near;
@@ -43,6 +51,9 @@ Source open_source(const std::string& name) {
   }
   if (const ShippedRecipe* shipped = find_shipped(name))
     return {"shipped:" + name, std::string(shipped->text)};
+  check<ConfigError>(!std::filesystem::is_directory(name, ignored),
+                     "{}: must be a recipe's file or a shipped recipe's name, got a directory{}", name,
+                     did_you_mean_within(name));
   const std::vector<std::string> known = shipped_names();
   const std::vector<std::string> near = near_names(name, known);
   fail<ConfigError>("{}: no such recipe{} (`retort recipe list` names the shipped ones)", name,

@@ -261,6 +261,23 @@ TEST(ReadRecipe, BaseIsOneLevel) {
   }
 }
 
+TEST(ReadRecipe, ADirectoryIsNoRecipe) {
+  const testing::TemporaryDirectory directory;
+  const std::string name = directory.path().string();
+  const auto error = [&]() -> std::string {
+    try {
+      read_recipe(name);
+    } catch (const ConfigError& refused) {
+      return refused.what();
+    }
+    return "no error";
+  };
+  const std::string rule = name + ": must be a recipe's file or a shipped recipe's name, got a directory";
+  EXPECT_EQ(error(), rule);
+  write(directory / "recipe.yaml", "");
+  EXPECT_EQ(error(), rule + "; did you mean " + name + "/recipe.yaml?") << "a run's own directory";
+}
+
 TEST(ReadRecipe, AnUnknownBaseIsNamedWithItsPlace) {
   try {
     parse_recipe("base: quickstar\n", "mine.yaml");
