@@ -317,6 +317,28 @@ TEST(Validate, WhatIsThereMustBeOfItsKind) {
   EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("File name too long"));
 }
 
+// Told at the start, not when the run cannot make it.
+TEST(Validate, ARunsDirectoryCanBeMade) {
+  const testing::TemporaryDirectory directory;
+  const std::string file = (directory / "file").string();
+  std::ofstream(file) << "text\n";
+  Recipe recipe = pipeline();
+  recipe.run.text = {file};
+  const auto misfit = [&](const std::string& dir) {
+    recipe.run.dir = dir;
+    const std::vector<Finding> found = missing_files(recipe);
+    return found.empty() ? "" : found.at(0).keys.at(0) + ": " + found.at(0).text;
+  };
+  EXPECT_EQ(misfit(directory.path().string()), "");
+  EXPECT_EQ(misfit((directory / "new" / "run").string()), "");
+  EXPECT_EQ(misfit("new/run"), "");
+  EXPECT_EQ(misfit(""), "") << "its default comes later";
+  EXPECT_EQ(misfit(file), "run.dir: must be a directory, got the file " + file);
+  for (const char* below : {"/run", "/runs/run", "/", "/../run"})
+    EXPECT_EQ(misfit(file + below),
+              "run.dir: must be a directory, got " + file + below + ", and " + file + " is a file");
+}
+
 TEST(Validate, MissingFilesAreFound) {
   Recipe recipe = pipeline();
   recipe.run.text = {"/nowhere/a.txt"};
