@@ -129,6 +129,12 @@ void StageCheck::demand_training() {
   }
 }
 
+void StageCheck::demand_texts(const char* key, const std::vector<std::string>& texts) {
+  if (texts.empty()) add(key, "must name at least one text file, got none");
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (texts[i].empty()) add(key, fmt::format("must name text files, got an empty path as text {}", i + 1));
+}
+
 void StageCheck::check_limit() {
   const auto& data = stage.get<DataOptions>();
   if (std::string misfit = data::limit_misfit(data.limit, data.sequence); !misfit.empty())

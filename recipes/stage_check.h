@@ -44,6 +44,8 @@ class StageCheck {
   void demand_model();     // model.from names one
   void demand_training();  // data.train or data.mixture names shards
   void check_limit();      // data.limit leaves a row
+  // The texts of run.text or of a key that comes instead: one at least, and each has a path.
+  void demand_texts(const char* key, const std::vector<std::string>& texts);
   // The shape of the stage's model where the recipe knows it; data.sequence fits its context.
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.

@@ -14,7 +14,7 @@ namespace retort::recipes {
 using ::testing::HasSubstr;
 
 TEST(PlanRecipe, RefusesWhatCannotBe) {
-  const std::vector<std::string> text = {"run.text=/dev/null"};
+  const std::vector<std::string> text = {"run.text=/etc/passwd"};
   const auto error_of = [](const std::vector<std::string>& sets, int64_t ranks,
                            const char* device) -> std::string {
     try {
@@ -26,7 +26,7 @@ TEST(PlanRecipe, RefusesWhatCannotBe) {
   };
   EXPECT_THAT(error_of(text, 1, "h20"), HasSubstr("unknown device \"h20\"; did you mean \"h200\"?"));
   EXPECT_THAT(error_of(text, 7, "h100"), HasSubstr("data.batch_tokens"));
-  EXPECT_THAT(error_of({"run.text=/dev/null", "train.steps=0"}, 1, "h100"), HasSubstr("train.steps"));
+  EXPECT_THAT(error_of({"run.text=/etc/passwd", "train.steps=0"}, 1, "h100"), HasSubstr("train.steps"));
 }
 
 // From a machine that has neither the text nor the GPU of the run.
@@ -34,7 +34,7 @@ TEST(PlanRecipe, NeedsNeitherTextNorDevice) {
   const RecipePlan plan = plan_recipe("quickstart", {"run.text=[]", "run.device=cuda:127"}, 1, "h100");
   EXPECT_THAT(plan.text, HasSubstr("rank(s) of h100"));
   EXPECT_EQ(plan_recipe("quickstart", {"run.text=/nowhere.txt"}, 1, "h100").text, plan.text);
-  EXPECT_THROW(read_recipe("quickstart", {"run.text=/dev/null", "run.device=cuda:127"}), ConfigError);
+  EXPECT_THROW(read_recipe("quickstart", {"run.text=/etc/passwd", "run.device=cuda:127"}), ConfigError);
   EXPECT_THROW(read_recipe("quickstart", {"run.text=/nowhere.txt"}), ConfigError);
   EXPECT_THROW(plan_recipe("quickstart", {"run.device=gpu"}, 1, "h100"), ConfigError) << "no device at all";
 }
@@ -53,7 +53,7 @@ stages: [ { name: text, kind: prepare }, { name: model, kind: train } ]
 )";
   std::string text;
   const int64_t growth = testing::peak_growth(
-      [&] { text = plan_recipe(path.string(), {"run.text=/dev/null"}, 2048, "h100").text; });
+      [&] { text = plan_recipe(path.string(), {"run.text=/etc/passwd"}, 2048, "h100").text; });
   EXPECT_THAT(text, HasSubstr("405,853,388,800 stored"));
   EXPECT_THAT(text, HasSubstr("does not fit the 72.00 GB"));
   EXPECT_LT(growth, 64 * testing::kMiB);

@@ -213,6 +213,21 @@ TEST(Validate, GenerationBeginsWithWhatTheModelReads) {
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must fit the context of 64 tokens, got 65")));
 }
 
+TEST(Validate, TextsHavePaths) {
+  Recipe recipe = pipeline();
+  Stage words("tokenizer", "words");
+  recipe.stages.push_back(words);
+  recipe.run.text = {"/etc/passwd", ""};
+  const std::string rule = "must name text files, got an empty path as text ";
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("text run.text: " + rule + "2", "words run.text: " + rule + "2"));
+  recipe.stages.pop_back();
+  recipe.stages[0].get<data::PrepareOptions>().text = {""};
+  EXPECT_THAT(findings_of(recipe), ElementsAre("text prepare.text: " + rule + "1"));
+  recipe.stages[0].get<data::PrepareOptions>().text = {"/etc/passwd"};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "run.text is nobody's";
+}
+
 TEST(Validate, AStopTextIsNotEmpty) {
   Recipe recipe = pipeline();
   Stage sample("generate", "sample");
@@ -312,6 +327,10 @@ TEST(Validate, WhatIsThereMustBeOfItsKind) {
   EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("at least one byte, got the empty file"));
   recipe.run.text = {(directory / "pipe").string()};
   EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("must be a file of text, got the pipe"));
+  recipe = pipeline();
+  recipe.run.text = {"/dev/null"};
+  EXPECT_EQ(missing_files(recipe).at(0).text,
+            "must be a file of text, got the pipe, socket or device /dev/null");
   recipe = pipeline();
   recipe.run.text = {std::string(5000, 'a')};
   EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("File name too long"));
