@@ -39,6 +39,35 @@ TEST(PlanRecipe, NeedsNeitherTextNorDevice) {
   EXPECT_THROW(plan_recipe("quickstart", {"run.device=gpu"}, 1, "h100"), ConfigError) << "no device at all";
 }
 
+TEST(PlanRecipe, NeedsNoFileThatIsOnlyJudged) {
+  const testing::TemporaryDirectory directory;
+  const std::string path = (directory / "judged.yaml").string();
+  std::ofstream(path) << R"(
+data: { train: stage:text, sequence: 64, batch_tokens: 512, micro_batch: 4 }
+stages:
+  - { name: text, kind: prepare }
+  - { name: model, kind: train, watch: { tasks: [hellaswag], data: /nowhere } }
+  - { name: score, kind: evaluate, model: { from: stage:model }, evaluate: { text: /nowhere.txt } }
+  - { name: tasks, kind: evaluate, model: { from: stage:model }, evaluate: { tasks: [hellaswag], data: /nowhere } }
+)";
+  EXPECT_THAT(plan_recipe(path, {"run.text=/nowhere.txt", "run.dir=" + path + "/run"}, 1, "h100").text,
+              HasSubstr("rank(s) of h100"));
+  const auto refused = [&](const std::vector<std::string>& sets, auto read) {
+    try {
+      read(path, sets);
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const auto run = [](const auto&... what) { read_recipe(what...); };
+  for (const char* key : {"run.text", "watch.data", "evaluate.text", "evaluate.data"})
+    EXPECT_THAT(refused({"run.text=/nowhere.txt"}, run), HasSubstr(key));
+  const auto plan = [](const auto&... what) { plan_recipe(what..., 1, "h100"); };
+  EXPECT_THAT(refused({"stages.score.evaluate.text=stage:txt"}, plan), HasSubstr("did you mean \"text\"?"))
+      << "that it names no stage is of the recipe";
+}
+
 // 405 B parameters: 1.6 TB in f32.
 TEST(PlanRecipe, AllocatesNoWeights) {
   RETORT_NEEDS_COUNTED_MEMORY();
