@@ -39,7 +39,7 @@ std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const s
   const Stage* stage = recipe.maker_of(address);
   const auto* prepare = stage != nullptr ? stage->find<data::PrepareOptions>() : nullptr;
   if (prepare == nullptr || stage_of(prepare->tokenizer)) return nullptr;  // one that a stage will make
-  return data::make_tokenizer(prepare->tokenizer);
+  return data::prepared_tokenizer(*prepare);
 }
 
 std::unique_ptr<data::Tokenizer> tokenizer_through(const Recipe& recipe, const std::string& address,
