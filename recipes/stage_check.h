@@ -41,7 +41,11 @@ class StageCheck {
   // Of an error that begins with a recipe's key: "model.heads must be ...".
   void add_key_error(const ConfigError& error, const char* also);
 
-  void demand_model();     // model.from names one
+  void demand_model();  // model.from names one
+  // The model at an address, which a key names, has a tokenizer for the text of another key. `instead`: "; ..." of
+  // what does without.
+  void demand_tokenizer(const char* key, const char* model_key, const std::string& address,
+                        const std::string& instead = "");
   void demand_training();  // data.train or data.mixture names shards
   void check_limit();      // data.limit leaves a row
   // The texts of run.text or of a key that comes instead: one at least, and each has a path.

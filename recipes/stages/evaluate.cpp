@@ -131,9 +131,26 @@ void check_second(StageCheck& check, const Second& row) {
               "must have the model's vocabulary, for a token to mean the same: " + misfit);
 }
 
+// For a text file, and for the prompts of described tasks.
+void check_tokenizers(StageCheck& check) {
+  const auto& options = check.stage.get<EvaluateOptions>();
+  const bool text = need_text(options) && text_input(check.stage).thing == Thing::kText;
+  const auto is_known = [](const std::string& name) {
+    const std::vector<std::string> shipped = shipped_task_names();
+    return is_task_file(name) || std::find(shipped.begin(), shipped.end(), name) != shipped.end();
+  };
+  const std::vector<std::string> described = described_names(options);
+  const char* key = text ? "evaluate.text" : "evaluate.tasks";
+  if (!text && std::none_of(described.begin(), described.end(), is_known)) return;
+  check.demand_tokenizer(key, "model.from", check.stage.get<ModelOptions>().from,
+                         text ? "; token shards of its ids need none" : "");
+  check.demand_tokenizer(key, "evaluate.against", options.against);
+}
+
 void check_stage(StageCheck& check) {
   check.demand_model();
   check_lengths(check);
+  check_tokenizers(check);
   for (const Second& second : seconds()) check_second(check, second);
   const auto& options = check.stage.get<EvaluateOptions>();
   if (const std::string misfit = described_misfit(options); !misfit.empty())

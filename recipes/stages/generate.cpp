@@ -38,6 +38,8 @@ void check_stage(StageCheck& check) {
   const std::string& from = check.stage.get<ModelOptions>().from;
   const auto spec = spec_of(check.recipe, from);
   const auto tokenizer = tokenizer_of(check.recipe, from);
+  if (options.ids.empty() && !options.prompt.empty())
+    check.demand_tokenizer("generate.prompt", "model.from", from, "; generate.ids needs none");
   if (options.ids.empty())
     return check.check_prompts("generate.prompt", options.prompt, tokenizer.get(), spec);
   if (!spec) return;

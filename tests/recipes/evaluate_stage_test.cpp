@@ -61,6 +61,28 @@ TEST_F(EvaluateStage, ChecksItsTasksAndItsText) {
   EXPECT_EQ(refused("stages.scores.evaluate.chat=chatml"), "");
 }
 
+TEST_F(EvaluateStage, ChecksThatTextAndTasksHaveATokenizer) {
+  const auto refused = [&](const std::vector<std::string>& sets) {
+    try {
+      recipe(kRecipe, sets);
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string from = "stages.scores.model.from=preset:gpt2-124m",
+                    text = "stages.scores.evaluate.text=" + (directory_ / "a.txt").string(),
+                    none =
+                        ": needs a model with a tokenizer, and preset:gpt2-124m has none that is supported";
+  EXPECT_EQ(refused({from}), "") << "token shards need none";
+  EXPECT_EQ(refused({text}), "");
+  EXPECT_THAT(refused({from, text}), HasSubstr("evaluate.text" + none));
+  EXPECT_THAT(refused({text, "stages.scores.evaluate.against=preset:gpt2-124m"}),
+              HasSubstr("evaluate.text" + none));
+  EXPECT_THAT(refused({from, "stages.scores.evaluate.tasks=[hellaswag]"}),
+              HasSubstr("evaluate.tasks" + none));
+}
+
 // Before anything is trained.
 TEST_F(EvaluateStage, ChecksTheTokensOfARound) {
   const std::vector<std::string> sets = {"stages.scores.evaluate.drafter=stage:model",

@@ -6,6 +6,7 @@
 
 #include "artifacts/export_model.h"
 #include "core/error.h"
+#include "data/tokenizers/tokenizer.h"
 #include "models/decoder.h"
 #include "models/family.h"
 #include "models/hf_folder.h"
@@ -419,7 +420,9 @@ TEST(ReadRecipe, EveryShippedRecipeIsValid) {
                          .ffn_width = 64});
   models::initialise(model.parameters(), "gpt2", 0.02, 1);
   models::IdentityMap map;
-  models::save_hf_folder(local_files(), directory / "hf", model, map, at::kFloat, {});
+  models::HfExtras extras;
+  extras.files = data::make_byte_tokenizer()->hf_files();
+  models::save_hf_folder(local_files(), directory / "hf", model, map, at::kFloat, extras);
   const std::string from = "model.from=" + (directory / "hf").string();
   write_durably(local_files(), directory / "task.yaml", "include: classification\n");
   write_durably(local_files(), directory / "labels.csv", "text,label\n");

@@ -213,6 +213,46 @@ TEST(Validate, GenerationBeginsWithWhatTheModelReads) {
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must fit the context of 64 tokens, got 65")));
 }
 
+// Known of presets and files, through the stages that take a model from them.
+TEST(Validate, APromptWantsAModelWithATokenizer) {
+  const std::string rule = "sample generate.prompt: needs a model with a tokenizer, and ";
+  Stage sample("generate", "sample");
+  const auto findings_from = [&](const std::string& model, std::vector<Stage> before = {}) {
+    sample.get<ModelOptions>().from = model;
+    before.push_back(sample);
+    return findings_of({{}, {}, before});
+  };
+  EXPECT_THAT(findings_from("preset:gpt2-124m"),
+              ElementsAre(rule + "preset:gpt2-124m has none that is supported; generate.ids needs none"));
+  EXPECT_THAT(validate({{}, {}, {sample}}, 0, /*alone=*/true), IsEmpty()) << "its model is opened at once";
+  Stage out("export", "out");
+  out.get<ModelOptions>().from = "preset:gpt2-124m";
+  EXPECT_THAT(findings_from("stage:out", {out}), ::testing::Contains(HasSubstr(rule + "stage:out has none")));
+
+  const testing::TemporaryDirectory directory;
+  artifacts::ExportOptions plain;
+  plain.format = "hf";
+  plain.type = "f32";
+  models::DecoderSpec spec = models::families().at("llama").defaults;
+  spec.context = 64;
+  spec.layers = 1;
+  spec.width = spec.ffn_width = 32;
+  spec.heads = spec.kv_heads = 2;
+  spec.head_dim = 16;
+  const auto exported = [&](int64_t vocabulary) {
+    spec.vocabulary = vocabulary;
+    const Path folder = directory / fmt::format("hf{}", vocabulary);
+    artifacts::export_model(artifacts::new_model(spec, 1, "new"), plain, folder, local_files());
+    return folder.string();
+  };
+  EXPECT_THAT(findings_from(exported(256)), IsEmpty());
+  const std::string folder = exported(300);
+  EXPECT_THAT(findings_from(folder),
+              ElementsAre(HasSubstr(rule + folder + " has none that is supported: " + folder)));
+  sample.get<GenerateOptions>().ids = {1, 2};
+  EXPECT_THAT(findings_from(folder), IsEmpty());
+}
+
 TEST(Validate, TextsHavePaths) {
   Recipe recipe = pipeline();
   Stage words("tokenizer", "words");
