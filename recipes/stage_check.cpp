@@ -35,15 +35,30 @@ std::optional<models::DecoderSpec> shape_on_disk(const std::string& address) {
 // nullopt: not known yet; nullptr: there is none.
 using KnownTokenizer = std::optional<std::unique_ptr<data::Tokenizer>>;
 
+const data::PrepareOptions* prepare_of(const Recipe& recipe, const std::string& shards) {
+  const Stage* stage = recipe.maker_of(shards);
+  return stage != nullptr ? stage->find<data::PrepareOptions>() : nullptr;
+}
+
 // Of the text that a stage trains on.
 KnownTokenizer tokenizer_of_text(const Recipe& recipe, const std::string& trained_on) {
   const std::string address = text_behind(recipe, trained_on);
   if (!stage_of(address))
     return data::TokenShards(place_of({"data.train", address, Thing::kShards, "train"}, "")).tokenizer();
-  const Stage* stage = recipe.maker_of(address);
-  const auto* prepare = stage != nullptr ? stage->find<data::PrepareOptions>() : nullptr;
+  const auto* prepare = prepare_of(recipe, address);
   if (prepare == nullptr || stage_of(prepare->tokenizer)) return std::nullopt;  // one that a stage will make
   return data::prepared_tokenizer(*prepare);
+}
+
+// Whether the tokenizer of a model is one that a stage will make.
+bool has_trained_tokenizer(const Recipe& recipe, const std::string& address, size_t hops) {
+  const Stage* stage = hops > 0 ? recipe.maker_of(address) : nullptr;
+  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return false;
+  if (stage->find<train::TrainOptions>() == nullptr)
+    return has_trained_tokenizer(recipe, stage->get<ModelOptions>().from, hops - 1);
+  const auto* prepare =
+      prepare_of(recipe, text_behind(recipe, stage->get<DataOptions>().sources().front().train));
+  return prepare != nullptr && stage_of(prepare->tokenizer);
 }
 
 KnownTokenizer tokenizer_through(const Recipe& recipe, const std::string& address, size_t hops) {
@@ -183,8 +198,7 @@ std::optional<models::DecoderSpec> StageCheck::model_spec() {
 
 void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys) {
   for (const SourceOptions& source : stage.get<DataOptions>().sources()) {
-    const Stage* shards = recipe.maker_of(text_behind(recipe, source.train));
-    const auto* prepare = shards != nullptr ? shards->find<data::PrepareOptions>() : nullptr;
+    const auto* prepare = prepare_of(recipe, text_behind(recipe, source.train));
     const auto needed = prepare != nullptr ? tokenizer_size(recipe, prepare->tokenizer) : std::nullopt;
     if (needed && spec.vocabulary < *needed)
       add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", *needed,
@@ -193,8 +207,12 @@ void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::ve
 }
 
 void StageCheck::check_prompts(const char* key, const std::vector<std::string>& prompts,
-                               const data::Tokenizer* tokenizer,
-                               const std::optional<models::DecoderSpec>& spec) {
+                               const std::string& model, const std::optional<models::DecoderSpec>& spec) {
+  const auto tokenizer = tokenizer_of(recipe, model);
+  const bool empty = std::find(prompts.begin(), prompts.end(), "") != prompts.end();
+  if (empty && has_trained_tokenizer(recipe, model, recipe.stages.size()))
+    add(key, fmt::format("\"\": {}, and a tokenizer that a stage makes begins a text with none",
+                         eval::length_misfit(0, 1)));
   if (tokenizer == nullptr) return;
   const int64_t context = spec ? spec->context : std::numeric_limits<int64_t>::max();
   for (const std::string& prompt : prompts)

@@ -54,9 +54,9 @@ class StageCheck {
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.
   void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys);
-  // Texts that a model of the tokenizer and context is to continue; nullptr: not known yet.
-  void check_prompts(const char* key, const std::vector<std::string>& prompts,
-                     const data::Tokenizer* tokenizer, const std::optional<models::DecoderSpec>& spec);
+  // Texts that the model at an address is to continue, as far as its tokenizer and context are known.
+  void check_prompts(const char* key, const std::vector<std::string>& prompts, const std::string& model,
+                     const std::optional<models::DecoderSpec>& spec);
   // A prompt of so many tokens of a row lies within it, and leaves the model room for an answer.
   void check_given(const char* key, int64_t prompt, const std::optional<models::DecoderSpec>& spec);
   // The stage's export section fits the model that it starts from. `grids`: that the file holds, where the

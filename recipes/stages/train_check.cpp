@@ -290,8 +290,8 @@ void check_watch(StageCheck& check) {
     }
   if (std::string misfit = eval::stop_misfit(watch.sampling.stop); !misfit.empty())
     check.add("watch.stop", std::move(misfit));
-  const auto tokenizer = tokenizer_of(check.recipe, "stage:" + check.stage.name);
-  check.check_prompts("watch.prompts", watch.prompts, tokenizer.get(), spec_of(check.recipe, check.stage));
+  check.check_prompts("watch.prompts", watch.prompts, "stage:" + check.stage.name,
+                      spec_of(check.recipe, check.stage));
   if (watch.every > 0 && (train.validate_every == 0 || watch.every % train.validate_every != 0))
     check.add({"watch.every", "train.validate_every"},
               fmt::format("must be a multiple of train.validate_every {}, got {}", train.validate_every,

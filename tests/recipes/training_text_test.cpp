@@ -102,6 +102,29 @@ stages:
       << "a template of a model's own that prints no begin token";
 }
 
+// Whatever ids it comes to have.
+TEST_F(TrainingText, ATokenizerOfTheRunBeginsNoPrompt) {
+  const auto told = [&](const std::string& prompt) {
+    try {
+      recipe(std::string(kHead) + R"(
+stages:
+  - { name: words, kind: tokenizer, tokenizer: { vocabulary: 300 } }
+  - { name: text, kind: prepare, prepare: { tokenizer: stage:words } }
+  - { name: model, kind: train }
+  - { name: grid, kind: quantize, model: { from: stage:model }, quantize: { weights: { grid: q8_0 } } }
+  - { name: sample, kind: generate, model: { from: stage:grid } }
+)",
+             {"stages.sample.generate.prompt=[verse, " + prompt + "]"});
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(told("line"), "");
+  EXPECT_THAT(told("\"\""), HasSubstr("generate.prompt: \"\": a prompt must have at least one token, and a "
+                                      "tokenizer that a stage makes begins a text with none"));
+}
+
 // A student that is padded otherwise than its teacher, taught by a loss that says nothing of padding.
 TEST_F(TrainingText, PaddingTakesNoProbability) {
   const std::string said = run(recipe(std::string(kHead) + R"(
