@@ -90,4 +90,8 @@ std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path) {
   }
 }
 
+std::unique_ptr<data::Tokenizer> new_tokenizer(const models::DecoderSpec& spec) {
+  return spec.vocabulary == 256 ? data::make_byte_tokenizer() : nullptr;
+}
+
 }  // namespace retort::artifacts

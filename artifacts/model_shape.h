@@ -19,5 +19,7 @@ std::optional<models::DecoderSpec> model_shape(const Path& path);
 std::unique_ptr<data::Tokenizer> foreign_tokenizer(const Path& path);
 // nullptr where it would have none.
 std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path);
+// That of a new model: bytes for 256 tokens, else none.
+std::unique_ptr<data::Tokenizer> new_tokenizer(const models::DecoderSpec& spec);
 
 }  // namespace retort::artifacts

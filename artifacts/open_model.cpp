@@ -313,7 +313,7 @@ OpenedModel new_model(const models::DecoderSpec& spec, uint64_t seed, std::strin
   out.decoder = models::make_model(spec);
   const train::TrainOptions defaults;
   models::initialise(out.decoder->parameters(), defaults.init, defaults.init_std, seed);
-  if (out.decoder->vocabulary() == 256) out.tokenizer = data::make_byte_tokenizer();
+  out.tokenizer = new_tokenizer(spec);
   models::bind_working(out.decoder->parameters(), out.map(), at::kFloat);
   return out;
 }
@@ -322,7 +322,7 @@ OpenedStored new_stored(const models::DecoderSpec& spec, uint64_t seed, std::str
   OpenedStored out;
   out.model.source = std::move(source);
   out.model.decoder = models::make_model(spec, at::kMeta);
-  if (out.model.decoder->vocabulary() == 256) out.model.tokenizer = data::make_byte_tokenizer();
+  out.model.tokenizer = new_tokenizer(spec);
   out.values = [shape = std::shared_ptr<const models::Model>(models::make_model(spec, at::kMeta)),
                 seed](const models::Parameter& p) {
     const train::TrainOptions defaults;

@@ -227,10 +227,25 @@ PreparedPart prepare_part(const PartPlan& plan, const PrepareOptions& options, c
   return out;
 }
 
-std::unique_ptr<Tokenizer> tokenizer_of(const PrepareOptions& options) {
-  auto tokenizer = make_tokenizer(options.tokenizer);
-  auto without = options.begin_token ? nullptr : tokenizer->without_prefix();
-  return without ? std::move(without) : std::move(tokenizer);
+// What documents are read with: of conversations also how they are written.
+struct Reading {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::shared_ptr<const ConversationForm> form = nullptr;
+
+  void leave_prefix_away() {
+    if (auto without = tokenizer->without_prefix()) tokenizer = std::move(without);
+  }
+};
+
+Reading reading_of(const PrepareOptions& options) {
+  Reading out{make_tokenizer(options.tokenizer)};
+  if (!options.begin_token) out.leave_prefix_away();
+  const DocumentOptions& documents = options.documents;
+  if (!documents.conversations()) return out;
+  out.form =
+      std::make_shared<ConversationForm>(documents.chat_template, documents.chat_date, out.tokenizer.get());
+  if (!out.form->shipped() && !prints_prefix(*out.form, *out.tokenizer)) out.leave_prefix_away();
+  return out;
 }
 
 // A mark that is no token of its own still works, but other software expects one; without a mark that ends a
@@ -268,29 +283,31 @@ void PrepareOptions::describe(Section& s) {
           "tokens of one shard, which a killed preparation may have to make again", at_least<int64_t>(1));
 }
 
+std::unique_ptr<Tokenizer> prepared_tokenizer(const PrepareOptions& options) {
+  return reading_of(options).tokenizer;
+}
+
 PrepareReport prepare(const PrepareOptions& options, const Path& directory, int64_t window, FileSystem& files,
                       Log& log) {
   check<ConfigError>(!options.text.empty(), "[prepare] text must name at least one file");
   check<ConfigError>(options.validation >= 0.0 && options.validation <= 0.9,
                      "[prepare] validation must be in [0, 0.9], got {}", options.validation);
-  auto tokenizer = tokenizer_of(options);
-  const DocumentOptions& documents = options.documents;
-  std::shared_ptr<const ConversationForm> form;
-  if (documents.conversations()) {
-    form = std::make_shared<ConversationForm>(documents.chat_template, documents.chat_date, tokenizer.get());
+  Reading reading = reading_of(options);
+  std::unique_ptr<Tokenizer>& tokenizer = reading.tokenizer;
+  const ConversationForm* form = reading.form.get();
+  if (form) {
     warn_of_marks(*form, *tokenizer, log);
-    if (!form->shipped() && !prints_prefix(*form, *tokenizer))
-      if (auto without = tokenizer->without_prefix()) tokenizer = std::move(without);
     tokenizer = with_chat_template(std::move(tokenizer), form->text());  // of the model that is trained on it
   }
   const std::string begin = tokenizer->prefix().empty() ? "" : ", with begin tokens";
   const std::string source = fmt::format("{} file(s), validation {}, xxh3 {}{}", options.text.size(),
-                                         options.validation, digest_of(options, form.get()), begin);
+                                         options.validation, digest_of(options, form), begin);
   files.make_directories(directory);
   const DirectoryLock lock(directory);
   const auto part = [&](Part which, const char* name, int64_t least) {
-    return prepare_part({which, directory / name, fmt::format("{} part of {}", name, source), least, form},
-                        options, *tokenizer, files, log);
+    return prepare_part(
+        {which, directory / name, fmt::format("{} part of {}", name, source), least, reading.form}, options,
+        *tokenizer, files, log);
   };
   PrepareReport report;
   report.train = part(Part::kTrain, "train", std::max(window, int64_t{1}));

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -46,5 +47,8 @@ struct PrepareReport {
 // `window`: tokens of one training row; a training part shorter than that is an error.
 PrepareReport prepare(const PrepareOptions& options, const Path& directory, int64_t window, FileSystem& files,
                       Log& log);
+
+// That of the shards, whose prefix() is what their documents begin with; throws as prepare().
+std::unique_ptr<Tokenizer> prepared_tokenizer(const PrepareOptions& options);
 
 }  // namespace retort::data

@@ -74,8 +74,13 @@ void SamplingOptions::validate() const {
   rule(min_p >= 0.0 && min_p <= 1.0, "min_p", "in [0, 1]", min_p);
   rule(repetition_penalty > 0.0 && std::isfinite(repetition_penalty), "repetition_penalty", "> 0",
        repetition_penalty);
-  for (const std::string& text : stop)
-    check<ConfigError>(!text.empty(), "[generate] a stop text must not be empty");
+  const std::string misfit = stop_misfit(stop);
+  check<ConfigError>(misfit.empty(), "[generate] {}", misfit);
+}
+
+std::string stop_misfit(const std::vector<std::string>& stop) {
+  const bool empty = std::any_of(stop.begin(), stop.end(), [](const auto& text) { return text.empty(); });
+  return empty ? "a stop text must not be empty" : "";
 }
 
 int32_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options,

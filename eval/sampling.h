@@ -28,6 +28,9 @@ struct SamplingOptions {
   void validate() const;
 };
 
+// Why these texts cannot end a generation; "" when they can.
+std::string stop_misfit(const std::vector<std::string>& stop);
+
 // One choice from f32 logits [V]. `seen`: ids of the prompt and of what was generated, in [0, V). A draw uses
 // number `index` of `random`.
 int32_t sample_token(const at::Tensor& logits_V, const SamplingOptions& options,

@@ -46,8 +46,8 @@ std::string trouble_with_text(const std::string& path) {
   std::error_code ignored;
   if (fs::is_directory(path, ignored))
     return fmt::format("must be a file of text, got the directory {}", path);
-  if (fs::is_fifo(path, ignored) || fs::is_socket(path, ignored))  // nobody may ever write to it
-    return fmt::format("must be a file of text, got the pipe or socket {}", path);
+  if (fs::is_other(path, ignored))  // it has no size, and nobody may ever write to it
+    return fmt::format("must be a file of text, got the pipe, socket or device {}", path);
   if (fs::is_regular_file(path, ignored) && fs::file_size(path, ignored) == 0)
     return fmt::format("must hold at least one byte, got the empty file {}", path);
   return trouble_with_path(path, "no such file");

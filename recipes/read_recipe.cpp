@@ -23,6 +23,14 @@ struct Source {
   std::string text;
 };
 
+// "; did you mean runs/kjv/recipe.yaml?": what a run keeps in its directory.
+std::string did_you_mean_within(const Path& directory) {
+  std::error_code ignored;
+  const Path kept = directory / "recipe.yaml";
+  return std::filesystem::is_regular_file(kept, ignored) ? fmt::format("; did you mean {}?", kept.string())
+                                                         : "";
+}
+
 // At most five names that the word is part of, or else the nearest one.
 std::vector<std::string> near_names(const std::string& word, const std::vector<std::string>& known) {
   std::vector<std::string> near;
@@ -43,6 +51,9 @@ Source open_source(const std::string& name) {
   }
   if (const ShippedRecipe* shipped = find_shipped(name))
     return {"shipped:" + name, std::string(shipped->text)};
+  check<ConfigError>(!std::filesystem::is_directory(name, ignored),
+                     "{}: must be a recipe's file or a shipped recipe's name, got a directory{}", name,
+                     did_you_mean_within(name));
   const std::vector<std::string> known = shipped_names();
   const std::vector<std::string> near = near_names(name, known);
   fail<ConfigError>("{}: no such recipe{} (`retort recipe list` names the shipped ones)", name,
@@ -297,10 +308,19 @@ class Reader {
   std::set<std::string> unread_;                     // stages that could not be judged
 };
 
-// That there is no text, or no such device here.
-bool is_of_runs_alone(const Finding& finding) {
-  const std::string& key = finding.keys.front();
-  return key == "run.device" || key == "run.text" || key == "prepare.text";
+bool is_of(const Finding& finding, const std::vector<std::string>& keys) {
+  return std::find(keys.begin(), keys.end(), finding.keys.front()) != keys.end();
+}
+
+// What is not on the machine that plans, or not yet: texts, documents of tasks, the device, the place of the run.
+void leave_to_runs(std::vector<Finding>& findings, std::vector<Finding>& missing) {
+  std::erase_if(findings, [](const Finding& finding) {
+    return is_of(finding, {"run.device", "run.text", "prepare.text", "watch.data"});
+  });
+  std::erase_if(missing, [](const Finding& finding) {
+    return is_of(finding,
+                 {"run.dir", "run.text", "prepare.text", "evaluate.text", "evaluate.data", "watch.data"});
+  });
 }
 
 }  // namespace
@@ -320,10 +340,10 @@ Recipe parse_recipe(const std::string& text, const std::string& source, const st
   const std::string stem = Path(source.substr(source.find(':') + 1)).stem().string();
   if (recipe.run.name.empty()) recipe.run.name = stem;
   if (recipe.run.dir.empty()) recipe.run.dir = "runs/" + recipe.run.name;
-  for (std::vector<Finding> findings : {validate(recipe, ranks), missing_files(recipe)}) {
-    if (purpose == ReadFor::kPlan) std::erase_if(findings, is_of_runs_alone);
-    reader.add(findings);
-  }
+  std::vector<Finding> findings = validate(recipe, ranks), missing = missing_files(recipe);
+  if (purpose == ReadFor::kPlan) leave_to_runs(findings, missing);
+  reader.add(findings);
+  reader.add(missing);
   for (Problem& problem : problems)
     if (!merged.base.empty() && problem.mark.source == merged.base)
       problem.text += fmt::format(" ({} is based on it)", source);

@@ -9,7 +9,7 @@
 
 namespace retort::recipes {
 
-// What a recipe is read for. A plan needs neither the text nor the device of a run.
+// What a recipe is read for. A plan needs neither the texts, the documents of tasks nor the device of a run.
 enum class ReadFor { kRun, kPlan };
 
 // `file`: a path, or a shipped recipe's name. `ranks`: of the launch; 0: as the recipe says.

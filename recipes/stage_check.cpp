@@ -5,6 +5,7 @@
 #include <set>
 
 #include "artifacts/export_formats.h"
+#include "artifacts/identify.h"
 #include "artifacts/model_shape.h"
 #include "data/prepare.h"
 #include "data/tokenizers/bpe_training.h"
@@ -31,26 +32,66 @@ std::optional<models::DecoderSpec> shape_on_disk(const std::string& address) {
   }
 }
 
+// nullopt: not known yet; nullptr: there is none.
+using KnownTokenizer = std::optional<std::unique_ptr<data::Tokenizer>>;
+
+const data::PrepareOptions* prepare_of(const Recipe& recipe, const std::string& shards) {
+  const Stage* stage = recipe.maker_of(shards);
+  return stage != nullptr ? stage->find<data::PrepareOptions>() : nullptr;
+}
+
 // Of the text that a stage trains on.
-std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const std::string& trained_on) {
+KnownTokenizer tokenizer_of_text(const Recipe& recipe, const std::string& trained_on) {
   const std::string address = text_behind(recipe, trained_on);
   if (!stage_of(address))
     return data::TokenShards(place_of({"data.train", address, Thing::kShards, "train"}, "")).tokenizer();
-  const Stage* stage = recipe.maker_of(address);
-  const auto* prepare = stage != nullptr ? stage->find<data::PrepareOptions>() : nullptr;
-  if (prepare == nullptr || stage_of(prepare->tokenizer)) return nullptr;  // one that a stage will make
-  return data::make_tokenizer(prepare->tokenizer);
+  const auto* prepare = prepare_of(recipe, address);
+  if (prepare == nullptr || stage_of(prepare->tokenizer)) return std::nullopt;  // one that a stage will make
+  return data::prepared_tokenizer(*prepare);
 }
 
-std::unique_ptr<data::Tokenizer> tokenizer_through(const Recipe& recipe, const std::string& address,
-                                                   size_t hops) {
-  if (preset_of(address) || address.empty()) return nullptr;
-  if (!stage_of(address)) return artifacts::model_tokenizer(address);
+// Whether the tokenizer of a model is one that a stage will make.
+bool has_trained_tokenizer(const Recipe& recipe, const std::string& address, size_t hops) {
   const Stage* stage = hops > 0 ? recipe.maker_of(address) : nullptr;
-  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return nullptr;
+  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return false;
+  if (stage->find<train::TrainOptions>() == nullptr)
+    return has_trained_tokenizer(recipe, stage->get<ModelOptions>().from, hops - 1);
+  const auto* prepare =
+      prepare_of(recipe, text_behind(recipe, stage->get<DataOptions>().sources().front().train));
+  return prepare != nullptr && stage_of(prepare->tokenizer);
+}
+
+KnownTokenizer tokenizer_through(const Recipe& recipe, const std::string& address, size_t hops) {
+  if (address.empty()) return std::nullopt;
+  if (const auto preset = preset_of(address)) return artifacts::new_tokenizer(preset_spec(*preset));
+  if (!stage_of(address)) {
+    if (!artifacts::model_shape(address)) return std::nullopt;  // none, or several
+    return artifacts::model_tokenizer(address);
+  }
+  const Stage* stage = hops > 0 ? recipe.maker_of(address) : nullptr;
+  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return std::nullopt;
   if (stage->find<train::TrainOptions>() != nullptr)
     return tokenizer_of_text(recipe, stage->get<DataOptions>().sources().front().train);
   return tokenizer_through(recipe, stage->get<ModelOptions>().from, hops - 1);
+}
+
+KnownTokenizer known_tokenizer(const Recipe& recipe, const std::string& address) {
+  try {
+    return tokenizer_through(recipe, address, recipe.stages.size());
+  } catch (const Error&) {
+    return std::nullopt;  // missing_files() says why
+  }
+}
+
+// What keeps a model's own files from having one: ": " and the reason.
+std::string why_no_tokenizer(const std::string& address) {
+  try {
+    if (!preset_of(address) && !stage_of(address))
+      artifacts::foreign_tokenizer(artifacts::find_model(address).path);
+  } catch (const Error& error) {
+    return fmt::format(": {}", error.what());
+  }
+  return "";
 }
 
 std::optional<models::DecoderSpec> spec_behind(const Recipe& recipe, const std::string& address,
@@ -95,11 +136,7 @@ std::optional<int64_t> tokenizer_size(const Recipe& recipe, const std::string& a
 }
 
 std::unique_ptr<data::Tokenizer> tokenizer_of(const Recipe& recipe, const std::string& address) {
-  try {
-    return tokenizer_through(recipe, address, recipe.stages.size());
-  } catch (const Error&) {
-    return nullptr;  // missing_files() says why
-  }
+  return known_tokenizer(recipe, address).value_or(nullptr);
 }
 
 void StageCheck::add_key_error(const ConfigError& error, const char* also) {
@@ -111,6 +148,15 @@ void StageCheck::add_key_error(const ConfigError& error, const char* also) {
 void StageCheck::demand_model() {
   if (stage.get<ModelOptions>().from.empty())
     add("model.from", fmt::format("a stage of kind {} needs a MODEL to start from, got none", stage.kind()));
+}
+
+void StageCheck::demand_tokenizer(const char* key, const char* model_key, const std::string& address,
+                                  const std::string& instead) {
+  if (alone) return;  // it opens the model at once
+  const KnownTokenizer known = known_tokenizer(recipe, address);
+  if (known && *known == nullptr)
+    add({key, model_key}, fmt::format("needs a model with a tokenizer, and {} has none that is supported{}{}",
+                                      address, why_no_tokenizer(address), instead));
 }
 
 void StageCheck::demand_training() {
@@ -127,6 +173,12 @@ void StageCheck::demand_training() {
     if (!name.empty() && !names.insert(name).second)
       add("data.mixture", fmt::format("\"{}\" is named twice; add the weights up", name));
   }
+}
+
+void StageCheck::demand_texts(const char* key, const std::vector<std::string>& texts) {
+  if (texts.empty()) add(key, "must name at least one text file, got none");
+  for (size_t i = 0; i < texts.size(); ++i)
+    if (texts[i].empty()) add(key, fmt::format("must name text files, got an empty path as text {}", i + 1));
 }
 
 void StageCheck::check_limit() {
@@ -146,8 +198,7 @@ std::optional<models::DecoderSpec> StageCheck::model_spec() {
 
 void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys) {
   for (const SourceOptions& source : stage.get<DataOptions>().sources()) {
-    const Stage* shards = recipe.maker_of(text_behind(recipe, source.train));
-    const auto* prepare = shards != nullptr ? shards->find<data::PrepareOptions>() : nullptr;
+    const auto* prepare = prepare_of(recipe, text_behind(recipe, source.train));
     const auto needed = prepare != nullptr ? tokenizer_size(recipe, prepare->tokenizer) : std::nullopt;
     if (needed && spec.vocabulary < *needed)
       add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", *needed,
@@ -156,8 +207,12 @@ void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::ve
 }
 
 void StageCheck::check_prompts(const char* key, const std::vector<std::string>& prompts,
-                               const data::Tokenizer* tokenizer,
-                               const std::optional<models::DecoderSpec>& spec) {
+                               const std::string& model, const std::optional<models::DecoderSpec>& spec) {
+  const auto tokenizer = tokenizer_of(recipe, model);
+  const bool empty = std::find(prompts.begin(), prompts.end(), "") != prompts.end();
+  if (empty && has_trained_tokenizer(recipe, model, recipe.stages.size()))
+    add(key, fmt::format("\"\": {}, and a tokenizer that a stage makes begins a text with none",
+                         eval::length_misfit(0, 1)));
   if (tokenizer == nullptr) return;
   const int64_t context = spec ? spec->context : std::numeric_limits<int64_t>::max();
   for (const std::string& prompt : prompts)

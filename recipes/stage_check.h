@@ -41,16 +41,22 @@ class StageCheck {
   // Of an error that begins with a recipe's key: "model.heads must be ...".
   void add_key_error(const ConfigError& error, const char* also);
 
-  void demand_model();     // model.from names one
+  void demand_model();  // model.from names one
+  // The model at an address, which a key names, has a tokenizer for the text of another key. `instead`: "; ..." of
+  // what does without.
+  void demand_tokenizer(const char* key, const char* model_key, const std::string& address,
+                        const std::string& instead = "");
   void demand_training();  // data.train or data.mixture names shards
   void check_limit();      // data.limit leaves a row
+  // The texts of run.text or of a key that comes instead: one at least, and each has a path.
+  void demand_texts(const char* key, const std::vector<std::string>& texts);
   // The shape of the stage's model where the recipe knows it; data.sequence fits its context.
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.
   void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys);
-  // Texts that a model of the tokenizer and context is to continue; nullptr: not known yet.
-  void check_prompts(const char* key, const std::vector<std::string>& prompts,
-                     const data::Tokenizer* tokenizer, const std::optional<models::DecoderSpec>& spec);
+  // Texts that the model at an address is to continue, as far as its tokenizer and context are known.
+  void check_prompts(const char* key, const std::vector<std::string>& prompts, const std::string& model,
+                     const std::optional<models::DecoderSpec>& spec);
   // A prompt of so many tokens of a row lies within it, and leaves the model room for an answer.
   void check_given(const char* key, int64_t prompt, const std::optional<models::DecoderSpec>& spec);
   // The stage's export section fits the model that it starts from. `grids`: that the file holds, where the

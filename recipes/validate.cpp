@@ -19,6 +19,16 @@ bool names_elsewhere(const RunOptions& run) {
   return path && (run.dir.empty() || run.dir == "runs/" + run.name);
 }
 
+// A directory that is there or can be made: what is there of it, from its end, is a directory.
+std::string directory_misfit(const Path& dir) {
+  std::error_code ignored;
+  Path there = dir;
+  while (!there.empty() && !std::filesystem::exists(there, ignored)) there = there.parent_path();
+  if (there.empty() || std::filesystem::is_directory(there, ignored)) return "";
+  if (there == dir) return fmt::format("must be a directory, got the file {}", dir.string());
+  return fmt::format("must be a directory, got {}, and {} is a file", dir.string(), there.string());
+}
+
 // The earlier stages that make a thing.
 std::vector<std::string> earlier(const StageCheck& check, Thing thing) {
   const std::vector<std::string> kinds = makers_of(thing);
@@ -100,10 +110,8 @@ std::vector<Finding> validate(const Recipe& recipe, int64_t ranks, bool alone) {
 
 std::vector<Finding> missing_files(const Recipe& recipe) {
   std::vector<Finding> out;
-  std::error_code ignored;
-  const Path dir = recipe.run.dir;
-  if (std::filesystem::exists(dir, ignored) && !std::filesystem::is_directory(dir, ignored))
-    out.push_back({"", {"run.dir"}, fmt::format("must be a directory, got the file {}", dir.string())});
+  if (std::string misfit = directory_misfit(recipe.run.dir); !misfit.empty())
+    out.push_back({"", {"run.dir"}, std::move(misfit)});
   for (const Stage& stage : recipe.stages)
     for (const Input& input : inputs_of(recipe, stage)) {
       const std::string trouble = trouble_with(input);

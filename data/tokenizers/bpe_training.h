@@ -30,7 +30,7 @@ struct BpeTrainingOptions {
 
 BpeSpec train_bpe(const std::vector<std::string>& files, const BpeTrainingOptions& options, Log& log);
 
-// The same, as a tokenizer whose files are in DIRECTORY.
+// The same, as a tokenizer whose files are in DIRECTORY, without a prefix().
 std::unique_ptr<Tokenizer> train_tokenizer(const std::vector<std::string>& texts, const Path& directory,
                                            const BpeTrainingOptions& options, FileSystem& files, Log& log);
 

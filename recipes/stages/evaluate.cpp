@@ -10,12 +10,14 @@
 #include <cstring>
 #include <map>
 
+#include "artifacts/identify.h"
 #include "artifacts/text_shards.h"
 #include "comm/together.h"
 #include "core/errno_text.h"
 #include "core/kept_pages.h"
 #include "core/table.h"
 #include "data/prepare.h"
+#include "data/templates/shipped.h"
 #include "eval/task.h"
 #include "recipes/data_options.h"
 #include "recipes/inputs.h"
@@ -131,9 +133,48 @@ void check_second(StageCheck& check, const Second& row) {
               "must have the model's vocabulary, for a token to mean the same: " + misfit);
 }
 
+// Whether there is a described task among the names.
+bool asks_prompts(const EvaluateOptions& options) {
+  const std::vector<std::string> names = described_names(options), shipped = shipped_task_names();
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return is_task_file(name) || std::find(shipped.begin(), shipped.end(), name) != shipped.end();
+  });
+}
+
+// For a text file, and for prompts.
+void check_tokenizers(StageCheck& check) {
+  const auto& options = check.stage.get<EvaluateOptions>();
+  const bool text = need_text(options) && text_input(check.stage).thing == Thing::kText;
+  const char* key = text ? "evaluate.text" : "evaluate.tasks";
+  if (!text && !asks_prompts(options)) return;
+  check.demand_tokenizer(key, "model.from", check.stage.get<ModelOptions>().from,
+                         text ? "; token shards of its ids need none" : "");
+  check.demand_tokenizer(key, "evaluate.against", options.against);
+}
+
+// The model's own template, where its files are there and may hold one.
+void check_own_template(StageCheck& check, const char* key, const std::string& address) {
+  const auto& options = check.stage.get<EvaluateOptions>();
+  if (options.chat != "model" || !asks_prompts(options) || check.alone) return;
+  if (address.empty() || stage_of(address) || preset_of(address)) return;
+  std::string why;
+  try {
+    const artifacts::Artifact found = artifacts::find_model(address);
+    if (found.kind == artifacts::Kind::kHfFolder || found.kind == artifacts::Kind::kGguf)
+      why = trouble_with({"evaluate.chat", found.path.string(), Thing::kTemplate});
+  } catch (const Error&) {  // NOLINT(bugprone-empty-catch): missing_files() says why
+  }
+  if (!why.empty())
+    check.add({"evaluate.chat", key}, fmt::format("model: {}; name a .jinja file or one of {}", why,
+                                                  fmt::join(data::shipped_templates().names(), ", ")));
+}
+
 void check_stage(StageCheck& check) {
   check.demand_model();
   check_lengths(check);
+  check_tokenizers(check);
+  check_own_template(check, "model.from", check.stage.get<ModelOptions>().from);
+  check_own_template(check, "evaluate.against", check.stage.get<EvaluateOptions>().against);
   for (const Second& second : seconds()) check_second(check, second);
   const auto& options = check.stage.get<EvaluateOptions>();
   if (const std::string misfit = described_misfit(options); !misfit.empty())

@@ -33,12 +33,15 @@ void check_stage(StageCheck& check) {
   const auto& options = check.stage.get<GenerateOptions>();
   if (options.prompt.empty() && options.ids.empty())
     check.add({"generate.prompt", "generate.ids"}, "must name a text to continue, or token ids");
+  if (std::string misfit = eval::stop_misfit(options.sampling.stop); !misfit.empty())
+    check.add("generate.stop", std::move(misfit));
   const std::string& from = check.stage.get<ModelOptions>().from;
   const auto spec = spec_of(check.recipe, from);
-  const auto tokenizer = tokenizer_of(check.recipe, from);
-  if (options.ids.empty())
-    return check.check_prompts("generate.prompt", options.prompt, tokenizer.get(), spec);
+  if (options.ids.empty() && !options.prompt.empty())
+    check.demand_tokenizer("generate.prompt", "model.from", from, "; generate.ids needs none");
+  if (options.ids.empty()) return check.check_prompts("generate.prompt", options.prompt, from, spec);
   if (!spec) return;
+  const auto tokenizer = tokenizer_of(check.recipe, from);
   const int64_t rows = spec->columns();
   const int64_t tokens = tokenizer ? std::min(rows, tokenizer->vocabulary()) : rows;
   if (const std::string misfit = ids_misfit(options.ids, tokens, spec->context); !misfit.empty())

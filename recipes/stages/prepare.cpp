@@ -38,10 +38,12 @@ void check_date(StageCheck& check, const data::DocumentOptions& documents) {
 }
 
 void check_stage(StageCheck& check) {
-  const auto& documents = check.stage.get<data::PrepareOptions>().documents;
-  if (documents.conversations()) check_date(check, documents);
-  if (check.recipe.run.text.empty() && check.stage.get<data::PrepareOptions>().text.empty())
-    check.add("run.text", "must name at least one text file, got none");
+  const auto& options = check.stage.get<data::PrepareOptions>();
+  if (options.documents.conversations()) check_date(check, options.documents);
+  if (options.text.empty())
+    check.demand_texts("run.text", check.recipe.run.text);
+  else
+    check.demand_texts("prepare.text", options.text);
 }
 
 // What files hold counts, not their names; and no key of documents of another kind.

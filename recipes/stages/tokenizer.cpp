@@ -18,7 +18,7 @@ std::vector<Input> inputs(const Recipe& recipe, const Stage&) {
 }
 
 void check_stage(StageCheck& check) {
-  if (check.recipe.run.text.empty()) check.add("run.text", "must name at least one text file, got none");
+  check.demand_texts("run.text", check.recipe.run.text);
   const auto& options = check.stage.get<data::BpeTrainingOptions>();
   const auto least = 256 + static_cast<int64_t>(options.special.size());
   if (options.vocabulary < least)

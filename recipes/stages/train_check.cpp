@@ -288,8 +288,10 @@ void check_watch(StageCheck& check) {
     } catch (const Error& error) {
       check.add("watch.tasks", error.what());
     }
-  const auto tokenizer = tokenizer_of(check.recipe, "stage:" + check.stage.name);
-  check.check_prompts("watch.prompts", watch.prompts, tokenizer.get(), spec_of(check.recipe, check.stage));
+  if (std::string misfit = eval::stop_misfit(watch.sampling.stop); !misfit.empty())
+    check.add("watch.stop", std::move(misfit));
+  check.check_prompts("watch.prompts", watch.prompts, "stage:" + check.stage.name,
+                      spec_of(check.recipe, check.stage));
   if (watch.every > 0 && train.validate_every == 0)
     check.add({"watch.every", "train.validate_every"},
               fmt::format("needs validations before the end: set train.validate_every, got {}", watch.every));

@@ -92,6 +92,7 @@ TEST(BpeTraining, ATrainedVocabularyComesBackFromItsFiles) {
     const auto again = open_tokenizer(directory.path());
     EXPECT_EQ(again->fingerprint(), trained->fingerprint()) << pattern;
     EXPECT_EQ(again->separator(), trained->separator()) << pattern;
+    EXPECT_TRUE(again->prefix().empty()) << pattern;
     const std::string text = some_text().substr(0, 5000) + "\u00E9\xFF<|b|>";
     EXPECT_EQ(again->encode(text), trained->encode(text)) << pattern;
     EXPECT_EQ(trained->decode(trained->encode(text)), text) << pattern;

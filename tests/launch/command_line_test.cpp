@@ -107,7 +107,7 @@ TEST(CommandLine, BareAssignmentsAreSets) {
   const testing::TemporaryDirectory directory;
   const std::string run = (directory / "run").string();
   EXPECT_THAT(
-      output_of({"check", "quickstart", "run.text=/dev/null", "--set", "train.steps=77", "run.dir=" + run}),
+      output_of({"check", "quickstart", "run.text=/etc/passwd", "--set", "train.steps=77", "run.dir=" + run}),
       ::testing::AllOf(HasSubstr("in " + run), HasSubstr("77 steps")));
   EXPECT_THROW(parse_command_line({"check", "quickstart", "nonsense"})(), ConfigError);
 }

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <link.h>
 
+#include <cstdlib>
 #include <fstream>
 
 #include "core/file.h"
@@ -55,14 +56,22 @@ TEST(Verbs, RecipeListsShowsAndExplains) {
 }
 
 TEST(Verbs, CheckPlansWithoutTouchingData) {
-  EXPECT_THAT(output_of(check_verb, {"quickstart", {"run.text=/dev/null"}, 0}),
+  EXPECT_THAT(output_of(check_verb, {"quickstart", {"run.text=/etc/passwd"}, 0}),
               HasSubstr("parameters stored"));
-  EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null", "train.steps=0"}, 0}), ConfigError);
-  EXPECT_THROW(check_verb({"quickstart", {"run.text=/dev/null"}, 7}), ConfigError);
+  EXPECT_THROW(check_verb({"quickstart", {"run.text=/etc/passwd", "train.steps=0"}, 0}), ConfigError);
+  EXPECT_THROW(check_verb({"quickstart", {"run.text=/etc/passwd"}, 7}), ConfigError);
+}
+
+TEST(Verbs, CheckRefusesWhatARunRefusesInTheEnvironment) {
+  for (const char* variable : {"RETORT_CPU", "RETORT_INJECT"}) {
+    ::setenv(variable, "nonsense", 1);
+    EXPECT_THROW(check_verb({"quickstart", {"run.text=/etc/passwd"}, 0}), ConfigError) << variable;
+    ::unsetenv(variable);
+  }
 }
 
 TEST(Verbs, PlanTellsWhatStagesCost) {
-  const std::vector<std::string> sets = {"run.text=/dev/null"};
+  const std::vector<std::string> sets = {"run.text=/etc/passwd"};
   const std::string text = output_of(plan_verb, {"quickstart", sets, 2, "h200"});
   EXPECT_THAT(text, HasSubstr("distilled: 2 rank(s) of h200 (NVIDIA H200 SXM, 141 GB) in "));
   EXPECT_THAT(text, HasSubstr("parameters  197,472 stored, 197,472 trained, 418,656 expanded"));

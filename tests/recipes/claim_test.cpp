@@ -13,7 +13,7 @@ using ::testing::HasSubstr;
 
 std::string recipe_with(const std::string& claim) {
   return claim + R"(
-run: { text: [/dev/null] }
+run: { text: [/etc/passwd] }
 stages:
   - { name: text, kind: prepare }
   - { name: small, kind: train, data: { train: stage:text } }

@@ -1,5 +1,6 @@
 #include "recipes/stages/evaluate.h"
 
+#include "models/family.h"
 #include "recipes/run_alone.h"
 #include "recipes/stages/described_tasks.h"
 #include "recipes/stages/second_model.h"
@@ -59,6 +60,60 @@ TEST_F(EvaluateStage, ChecksItsTasksAndItsText) {
               HasSubstr("must be at most the model's context, 32, got 33"));
   EXPECT_THAT(refused("stages.scores.evaluate.chat=nonsense"), HasSubstr("nonsense"));
   EXPECT_EQ(refused("stages.scores.evaluate.chat=chatml"), "");
+}
+
+TEST_F(EvaluateStage, ChecksThatTextAndTasksHaveATokenizer) {
+  const auto refused = [&](const std::vector<std::string>& sets) {
+    try {
+      recipe(kRecipe, sets);
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string from = "stages.scores.model.from=preset:gpt2-124m",
+                    text = "stages.scores.evaluate.text=" + (directory_ / "a.txt").string(),
+                    none =
+                        ": needs a model with a tokenizer, and preset:gpt2-124m has none that is supported";
+  EXPECT_EQ(refused({from}), "") << "token shards need none";
+  EXPECT_EQ(refused({text}), "");
+  EXPECT_THAT(refused({from, text}), HasSubstr("evaluate.text" + none));
+  EXPECT_THAT(refused({text, "stages.scores.evaluate.against=preset:gpt2-124m"}),
+              HasSubstr("evaluate.text" + none));
+  EXPECT_THAT(refused({from, "stages.scores.evaluate.tasks=[hellaswag]"}),
+              HasSubstr("evaluate.tasks" + none));
+}
+
+TEST_F(EvaluateStage, ChecksThatAModelHasATemplateOfItsOwn) {
+  models::DecoderSpec spec = models::families().at("llama").defaults;
+  spec.vocabulary = 256;
+  spec.context = 64;
+  spec.layers = 1;
+  spec.width = spec.ffn_width = 32;
+  spec.heads = spec.kv_heads = 2;
+  spec.head_dim = 16;
+  artifacts::ExportOptions plain;
+  plain.format = "hf";
+  plain.type = "f32";
+  const Path folder = directory_ / "hf";
+  artifacts::export_model(artifacts::new_model(spec, 1, "new"), plain, folder, local_files());
+  // What is told of stages.scores, which lacks the task's file anyway.
+  const auto told = [&](const std::string& key, const std::string& chat) {
+    try {
+      recipe(kRecipe, {key + folder.string(), "stages.scores.evaluate.tasks=[hellaswag]",
+                       "stages.scores.evaluate.chat=" + chat});
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string rule = "evaluate.chat: model: " + folder.string() + ": holds no chat template; name ";
+  for (const char* key : {"stages.scores.model.from=", "stages.scores.evaluate.against="}) {
+    EXPECT_THAT(told(key, "model"), HasSubstr(rule)) << key;
+    EXPECT_THAT(told(key, "chatml"), ::testing::Not(HasSubstr("evaluate.chat"))) << key;
+  }
+  std::ofstream(folder / "chat_template.jinja") << "{{ messages[0].content }}";
+  EXPECT_THAT(told("stages.scores.model.from=", "model"), ::testing::Not(HasSubstr("evaluate.chat")));
 }
 
 // Before anything is trained.

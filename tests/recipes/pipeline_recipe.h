@@ -12,7 +12,7 @@ namespace retort::recipes {
 
 inline Recipe pipeline() {
   Recipe recipe;
-  recipe.run.text = {"/dev/null"};
+  recipe.run.text = {"/etc/passwd"};
   Stage text("prepare", "text"), teacher("train", "teacher"), student;
   teacher.get<DataOptions>().train = "stage:text";
   student = teacher;

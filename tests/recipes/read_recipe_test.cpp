@@ -6,6 +6,7 @@
 
 #include "artifacts/export_model.h"
 #include "core/error.h"
+#include "data/tokenizers/tokenizer.h"
 #include "models/decoder.h"
 #include "models/family.h"
 #include "models/hf_folder.h"
@@ -47,8 +48,8 @@ std::string error_of(const std::string& text, const std::vector<std::string>& se
   return "no error";
 }
 
-// A recipe whose only shards are a stage's, so that nothing needs to be on disk.
-constexpr const char* kPipeline = R"(run: { text: [/dev/null] }
+// A recipe whose only shards are a stage's, so that nothing needs to be on disk but a text, of which any will do.
+constexpr const char* kPipeline = R"(run: { text: [/etc/passwd] }
 data: { train: stage:text, validation: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 4 }
 model: { layers: 2, width: 64, heads: 2, context: 64, ffn_width: 96 }
 train: { steps: 10, schedule: { warmup: 2 } }
@@ -111,7 +112,7 @@ TEST(ReadRecipe, WithoutStagesItIsOneThatTrains) {
 }
 
 TEST(ReadRecipe, FiveMistakesAtOnce) {
-  const std::string text = R"(run: { text: [/dev/null] }
+  const std::string text = R"(run: { text: [/etc/passwd] }
 data: { train: stage:text, sequence: 32, batch_tokens: 250, micro_batch: 4 }
 model: { family: lama, layers: 2, width: 64, heads: 2, context: 64 }
 train:
@@ -219,12 +220,12 @@ TEST(ReadRecipe, AStageCanDropAnOptionalSection) {
 }
 
 TEST(ReadRecipe, SetWinsAndIsCited) {
-  const Recipe recipe =
-      parse_recipe(kPipeline, "r.yaml",
-                   {"train.steps=30", "stages.student.train.steps=40", "run.text=/dev/zero", "run.seed=3"});
+  const Recipe recipe = parse_recipe(
+      kPipeline, "r.yaml",
+      {"train.steps=30", "stages.student.train.steps=40", "run.text=/proc/self/exe", "run.seed=3"});
   EXPECT_EQ(recipe.stages[1].get<train::TrainOptions>().steps, 30);
   EXPECT_EQ(recipe.stages[2].get<train::TrainOptions>().steps, 40);
-  EXPECT_THAT(recipe.run.text, ElementsAre("/dev/zero"));
+  EXPECT_THAT(recipe.run.text, ElementsAre("/proc/self/exe"));
   EXPECT_EQ(recipe.run.seed, 3);
   EXPECT_EQ(error_of(kPipeline, {"train.steps=many"}),
             "--set train.steps: must be an integer >= 1, got \"many\"");
@@ -243,7 +244,7 @@ TEST(ReadRecipe, BaseIsOneLevel) {
   const Recipe recipe = read_recipe((directory / "top.yaml").string());
   EXPECT_EQ(recipe.run.name, "top");
   EXPECT_EQ(recipe.run.seed, 9);
-  EXPECT_THAT(recipe.run.text, ElementsAre("/dev/null"));
+  EXPECT_THAT(recipe.run.text, ElementsAre("/etc/passwd"));
   EXPECT_EQ(recipe.stages[1].get<train::TrainOptions>().steps, 15);
   EXPECT_EQ(recipe.stages[2].get<train::TrainOptions>().steps, 20);
   try {
@@ -261,6 +262,23 @@ TEST(ReadRecipe, BaseIsOneLevel) {
   }
 }
 
+TEST(ReadRecipe, ADirectoryIsNoRecipe) {
+  const testing::TemporaryDirectory directory;
+  const std::string name = directory.path().string();
+  const auto error = [&]() -> std::string {
+    try {
+      read_recipe(name);
+    } catch (const ConfigError& refused) {
+      return refused.what();
+    }
+    return "no error";
+  };
+  const std::string rule = name + ": must be a recipe's file or a shipped recipe's name, got a directory";
+  EXPECT_EQ(error(), rule);
+  write(directory / "recipe.yaml", "");
+  EXPECT_EQ(error(), rule + "; did you mean " + name + "/recipe.yaml?") << "a run's own directory";
+}
+
 TEST(ReadRecipe, AnUnknownBaseIsNamedWithItsPlace) {
   try {
     parse_recipe("base: quickstar\n", "mine.yaml");
@@ -272,7 +290,7 @@ TEST(ReadRecipe, AnUnknownBaseIsNamedWithItsPlace) {
 }
 
 TEST(ReadRecipe, ABaseMayBeAShippedRecipe) {
-  const Recipe recipe = parse_recipe("base: quickstart\nrun: { text: /dev/null, seed: 3 }\n", "mine.yaml");
+  const Recipe recipe = parse_recipe("base: quickstart\nrun: { text: /etc/passwd, seed: 3 }\n", "mine.yaml");
   EXPECT_EQ(recipe.run.dir, "runs/quickstart");  // its own name
   EXPECT_EQ(recipe.run.seed, 3);
   EXPECT_NE(recipe.find("teacher"), nullptr);
@@ -298,7 +316,7 @@ TEST(ReadRecipe, MissingTextIsAProblemOfTheRecipe) {
 
 TEST(ReadRecipe, ResolvedRecipeReadsToItself) {
   for (const std::string& text : {std::string(kPipeline), std::string(find_shipped("quickstart")->text)}) {
-    const Recipe recipe = parse_recipe(text, "r.yaml", {"run.text=/dev/null"});
+    const Recipe recipe = parse_recipe(text, "r.yaml", {"run.text=/etc/passwd"});
     const std::string printed = print_section(recipe);
     EXPECT_EQ(print_section(parse_recipe(printed, "r.yaml")), printed);
   }
@@ -352,7 +370,7 @@ TEST(ReadRecipe, ACutStudentTakesEveryOtherChoiceFromItsSource) {
   const std::string text = fmt::format(R"(
 data: {{ train: stage:text, sequence: 32, batch_tokens: 256, micro_batch: 8 }}
 stages:
-  - {{ name: text, kind: prepare, prepare: {{ text: [ /dev/null ] }} }}
+  - {{ name: text, kind: prepare, prepare: {{ text: [ /etc/passwd ] }} }}
   - {{ name: teacher, kind: train, model: {{ from: "{}" }} }}
   - {{ name: small, kind: train, model: {{ layers: 3, ffn_width: 64, init: {{ from: SOURCE }} }} }}
 )",
@@ -374,12 +392,12 @@ TEST(ReadRecipe, AMixtureIsAListOfSources) {
   const Recipe recipe = parse_recipe(R"(
 data: { mixture: [ { train: stage:a, weight: 0.7 }, { train: stage:b, weight: 0.3 } ] }
 stages:
-  - { name: a, kind: prepare, prepare: { text: [ /dev/null ] } }
-  - { name: b, kind: prepare, prepare: { text: [ /dev/zero ] } }
+  - { name: a, kind: prepare, prepare: { text: [ /etc/passwd ] } }
+  - { name: b, kind: prepare, prepare: { text: [ /proc/self/exe ] } }
   - { name: m, kind: train }
 )",
                                      "mixed.yaml", {"run.dir=/tmp/mixed"});
-  EXPECT_EQ(inputs_of(recipe, recipe.stages[1]).back().address, "/dev/zero");
+  EXPECT_EQ(inputs_of(recipe, recipe.stages[1]).back().address, "/proc/self/exe");
   const std::vector<SourceOptions> sources = recipe.stages[2].get<DataOptions>().sources();
   ASSERT_EQ(sources.size(), 2u);
   EXPECT_EQ(sources[1].train, "stage:b");
@@ -402,7 +420,9 @@ TEST(ReadRecipe, EveryShippedRecipeIsValid) {
                          .ffn_width = 64});
   models::initialise(model.parameters(), "gpt2", 0.02, 1);
   models::IdentityMap map;
-  models::save_hf_folder(local_files(), directory / "hf", model, map, at::kFloat, {});
+  models::HfExtras extras;
+  extras.files = data::make_byte_tokenizer()->hf_files();
+  models::save_hf_folder(local_files(), directory / "hf", model, map, at::kFloat, extras);
   const std::string from = "model.from=" + (directory / "hf").string();
   write_durably(local_files(), directory / "task.yaml", "include: classification\n");
   write_durably(local_files(), directory / "labels.csv", "text,label\n");
@@ -418,17 +438,17 @@ TEST(ReadRecipe, EveryShippedRecipeIsValid) {
   const std::map<std::string, std::vector<std::string>> wants = {
       {"smaller", smaller},
       {"dpo", {from, "stages.pairs.prepare.tokenizer=bytes"}},
-      {"evaluate", {from, "stages.text.evaluate.text=/dev/null", "stages.tasks." + tasks}},
+      {"evaluate", {from, "stages.text.evaluate.text=/etc/passwd", "stages.tasks." + tasks}},
       {"finetune-chat", {from, "prepare.tokenizer=bytes", "prepare.chat_template=chatml"}},
       {"finetune-classify", {from, "prepare.tokenizer=bytes", tasks}},
       {"lora", {from, "prepare.tokenizer=bytes"}},
       {"low-bits",
        {from, "prepare.tokenizer=bytes", tasks, "evaluate.reference=" + (directory / "hf").string(),
-        "evaluate.text=/dev/null"}},
+        "evaluate.text=/etc/passwd"}},
       {"qlora", {from, "prepare.tokenizer=bytes"}}};
   for (const std::string& name : shipped_names()) {
     if (name.starts_with("presets/")) continue;  // shapes: presets_test
-    std::vector<std::string> sets = {"run.text=/dev/null"};
+    std::vector<std::string> sets = {"run.text=/etc/passwd"};
     if (const auto own = wants.find(name); own != wants.end())
       sets.insert(sets.end(), own->second.begin(), own->second.end());
     EXPECT_NO_THROW(read_recipe(name, sets)) << name;
@@ -436,7 +456,7 @@ TEST(ReadRecipe, EveryShippedRecipeIsValid) {
 }
 
 TEST(ReadRecipe, QuickstartStudentStoresAtMostAnEighthOfItsTeacher) {
-  const Recipe recipe = read_recipe("quickstart", {"run.text=/dev/null"});
+  const Recipe recipe = read_recipe("quickstart", {"run.text=/etc/passwd"});
   const models::Decoder teacher(recipe.find("teacher")->get<ModelOptions>().spec(), at::kMeta);
   for (const char* name : {"scratch", "distilled"}) {
     const models::Decoder student(recipe.find(name)->get<ModelOptions>().spec(), at::kMeta);

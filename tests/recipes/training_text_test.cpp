@@ -75,6 +75,56 @@ stages:
   }
 }
 
+// What is known of the text before the run tells whether a model has a token to begin with.
+TEST_F(TrainingText, AnEmptyPromptNeedsABeginToken) {
+  std::ofstream(directory_ / "x.jinja") << "{% for m in messages %}{{ m.content }}|{% endfor %}";
+  const auto refused = [&](std::vector<std::string> sets) {
+    sets.push_back("stages.text.prepare.tokenizer=" + beginning_tokenizer());
+    try {
+      recipe(std::string(kHead) + R"(
+stages:
+  - { name: text, kind: prepare }
+  - { name: model, kind: train }
+  - { name: sample, kind: generate, model: { from: stage:model }, generate: { prompt: [""] } }
+)",
+             sets);
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const std::string rule = "generate.prompt: \"\": a prompt must have at least one token";
+  EXPECT_EQ(refused({}), "");
+  EXPECT_THAT(refused({"stages.text.prepare.begin_token=false"}), HasSubstr(rule));
+  EXPECT_THAT(refused({"stages.text.prepare.messages=m",
+                       "stages.text.prepare.chat_template=" + (directory_ / "x.jinja").string()}),
+              HasSubstr(rule))
+      << "a template of a model's own that prints no begin token";
+}
+
+// Whatever ids it comes to have.
+TEST_F(TrainingText, ATokenizerOfTheRunBeginsNoPrompt) {
+  const auto told = [&](const std::string& prompt) {
+    try {
+      recipe(std::string(kHead) + R"(
+stages:
+  - { name: words, kind: tokenizer, tokenizer: { vocabulary: 300 } }
+  - { name: text, kind: prepare, prepare: { tokenizer: stage:words } }
+  - { name: model, kind: train }
+  - { name: grid, kind: quantize, model: { from: stage:model }, quantize: { weights: { grid: q8_0 } } }
+  - { name: sample, kind: generate, model: { from: stage:grid } }
+)",
+             {"stages.sample.generate.prompt=[verse, " + prompt + "]"});
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(told("line"), "");
+  EXPECT_THAT(told("\"\""), HasSubstr("generate.prompt: \"\": a prompt must have at least one token, and a "
+                                      "tokenizer that a stage makes begins a text with none"));
+}
+
 // A student that is padded otherwise than its teacher, taught by a loss that says nothing of padding.
 TEST_F(TrainingText, PaddingTakesNoProbability) {
   const std::string said = run(recipe(std::string(kHead) + R"(

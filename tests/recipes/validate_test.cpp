@@ -213,6 +213,73 @@ TEST(Validate, GenerationBeginsWithWhatTheModelReads) {
   EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must fit the context of 64 tokens, got 65")));
 }
 
+// Known of presets and files, through the stages that take a model from them.
+TEST(Validate, APromptWantsAModelWithATokenizer) {
+  const std::string rule = "sample generate.prompt: needs a model with a tokenizer, and ";
+  Stage sample("generate", "sample");
+  const auto findings_from = [&](const std::string& model, std::vector<Stage> before = {}) {
+    sample.get<ModelOptions>().from = model;
+    before.push_back(sample);
+    return findings_of({{}, {}, before});
+  };
+  EXPECT_THAT(findings_from("preset:gpt2-124m"),
+              ElementsAre(rule + "preset:gpt2-124m has none that is supported; generate.ids needs none"));
+  EXPECT_THAT(validate({{}, {}, {sample}}, 0, /*alone=*/true), IsEmpty()) << "its model is opened at once";
+  Stage out("export", "out");
+  out.get<ModelOptions>().from = "preset:gpt2-124m";
+  EXPECT_THAT(findings_from("stage:out", {out}), ::testing::Contains(HasSubstr(rule + "stage:out has none")));
+
+  const testing::TemporaryDirectory directory;
+  artifacts::ExportOptions plain;
+  plain.format = "hf";
+  plain.type = "f32";
+  models::DecoderSpec spec = models::families().at("llama").defaults;
+  spec.context = 64;
+  spec.layers = 1;
+  spec.width = spec.ffn_width = 32;
+  spec.heads = spec.kv_heads = 2;
+  spec.head_dim = 16;
+  const auto exported = [&](int64_t vocabulary) {
+    spec.vocabulary = vocabulary;
+    const Path folder = directory / fmt::format("hf{}", vocabulary);
+    artifacts::export_model(artifacts::new_model(spec, 1, "new"), plain, folder, local_files());
+    return folder.string();
+  };
+  EXPECT_THAT(findings_from(exported(256)), IsEmpty());
+  const std::string folder = exported(300);
+  EXPECT_THAT(findings_from(folder),
+              ElementsAre(HasSubstr(rule + folder + " has none that is supported: " + folder)));
+  sample.get<GenerateOptions>().ids = {1, 2};
+  EXPECT_THAT(findings_from(folder), IsEmpty());
+}
+
+TEST(Validate, TextsHavePaths) {
+  Recipe recipe = pipeline();
+  Stage words("tokenizer", "words");
+  recipe.stages.push_back(words);
+  recipe.run.text = {"/etc/passwd", ""};
+  const std::string rule = "must name text files, got an empty path as text ";
+  EXPECT_THAT(findings_of(recipe),
+              ElementsAre("text run.text: " + rule + "2", "words run.text: " + rule + "2"));
+  recipe.stages.pop_back();
+  recipe.stages[0].get<data::PrepareOptions>().text = {""};
+  EXPECT_THAT(findings_of(recipe), ElementsAre("text prepare.text: " + rule + "1"));
+  recipe.stages[0].get<data::PrepareOptions>().text = {"/etc/passwd"};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "run.text is nobody's";
+}
+
+TEST(Validate, AStopTextIsNotEmpty) {
+  Recipe recipe = pipeline();
+  Stage sample("generate", "sample");
+  sample.get<ModelOptions>().from = "stage:student";
+  recipe.stages.push_back(sample);
+  auto& stop = recipe.stages[3].get<GenerateOptions>().sampling.stop;
+  stop = {"\n", "end"};
+  EXPECT_THAT(findings_of(recipe), IsEmpty());
+  stop = {"\n", ""};
+  EXPECT_THAT(findings_of(recipe), ElementsAre("sample generate.stop: a stop text must not be empty"));
+}
+
 // runs/NAME is below runs/.
 TEST(Validate, ARunsNameIsNoPath) {
   Recipe recipe = pipeline();
@@ -301,8 +368,34 @@ TEST(Validate, WhatIsThereMustBeOfItsKind) {
   recipe.run.text = {(directory / "pipe").string()};
   EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("must be a file of text, got the pipe"));
   recipe = pipeline();
+  recipe.run.text = {"/dev/null"};
+  EXPECT_EQ(missing_files(recipe).at(0).text,
+            "must be a file of text, got the pipe, socket or device /dev/null");
+  recipe = pipeline();
   recipe.run.text = {std::string(5000, 'a')};
   EXPECT_THAT(missing_files(recipe).at(0).text, HasSubstr("File name too long"));
+}
+
+// Told at the start, not when the run cannot make it.
+TEST(Validate, ARunsDirectoryCanBeMade) {
+  const testing::TemporaryDirectory directory;
+  const std::string file = (directory / "file").string();
+  std::ofstream(file) << "text\n";
+  Recipe recipe = pipeline();
+  recipe.run.text = {file};
+  const auto misfit = [&](const std::string& dir) {
+    recipe.run.dir = dir;
+    const std::vector<Finding> found = missing_files(recipe);
+    return found.empty() ? "" : found.at(0).keys.at(0) + ": " + found.at(0).text;
+  };
+  EXPECT_EQ(misfit(directory.path().string()), "");
+  EXPECT_EQ(misfit((directory / "new" / "run").string()), "");
+  EXPECT_EQ(misfit("new/run"), "");
+  EXPECT_EQ(misfit(""), "") << "its default comes later";
+  EXPECT_EQ(misfit(file), "run.dir: must be a directory, got the file " + file);
+  for (const char* below : {"/run", "/runs/run", "/", "/../run"})
+    EXPECT_EQ(misfit(file + below),
+              "run.dir: must be a directory, got " + file + below + ", and " + file + " is a file");
 }
 
 TEST(Validate, MissingFilesAreFound) {

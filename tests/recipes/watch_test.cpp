@@ -169,6 +169,8 @@ TEST_F(WatchedTraining, IsChecked) {
               HasSubstr("hellaswag.jsonl: no such file; watch.data is the folder of such files"));
   EXPECT_THAT(refused({"stages.tiny.watch.prompts=[\"\"]"}),
               HasSubstr("watch.prompts: \"\": a prompt must have at least one token"));
+  EXPECT_THAT(refused(watching({"stages.tiny.watch.stop=[\"\"]"})),
+              HasSubstr("watch.stop: a stop text must not be empty"));
   EXPECT_EQ(refused({"stages.tiny.watch.prompts=[\"" + std::string(64, 'q') + "\"]"}), "");
   EXPECT_THAT(refused({"stages.tiny.watch.prompts=[\"" + std::string(65, 'q') + "\"]"}),
               HasSubstr("a prompt must fit the context of 64 tokens, got 65"));
