@@ -129,14 +129,34 @@ Shown shown_by_teachers(StageCheck& check, const DistillOptions& d) {
   return {.kind = known.empty() ? std::nullopt : std::optional(known.front())};
 }
 
+// Tokens of the longest row that may be learned from: given ones, and where the student answers a prompt and its
+// answer, at most the student's context. A prompt of unknown length (0) has one token at least.
+int64_t longest_row(const Stage& stage, const std::optional<models::DecoderSpec>& student) {
+  const int64_t given = stage.get<DataOptions>().sequence;
+  const auto& on_policy = stage.get<DistillSection>()->on_policy;
+  if (!on_policy || on_policy->share == 0) return given;
+  const int64_t context = student ? student->context : given,
+                prompt = std::max<int64_t>(1, on_policy->prompt);
+  const int64_t answered = prompt + std::clamp<int64_t>(context - prompt, 0, on_policy->tokens);
+  return on_policy->share < 1 ? std::max(given, answered) : answered;
+}
+
+std::string row_misfit(const Stage& stage, const std::optional<models::DecoderSpec>& student,
+                       int64_t context) {
+  const int64_t tokens = longest_row(stage, student);
+  const std::string misfit = distill::row_misfit(context, tokens);
+  const bool answered = !misfit.empty() && tokens != stage.get<DataOptions>().sequence;
+  return answered ? misfit + " (on_policy.prompt and on_policy.tokens)" : misfit;
+}
+
 // What making the loss would say, and the first batch; "" when nothing, or not known yet.
 std::string loss_misfit(StageCheck& check, const distill::LossOptions& loss, const Shown& shown) {
   const distill::LossSpec& row = distill::losses().at(loss.fn);
   if (row.check_hidden == nullptr) return shown.kind ? distill::signal_misfit(loss, *shown.kind, 0) : "";
   if (!shown.layers) return "";
   std::string misfit = distill::signal_misfit(loss, {}, shown.layers->count);
-  if (misfit.empty()) misfit = distill::row_misfit(shown.context, check.stage.get<DataOptions>().sequence);
   const auto student = spec_of(check.recipe, check.stage);
+  if (misfit.empty()) misfit = row_misfit(check.stage, student, shown.context);
   if (!misfit.empty() || !student) return misfit;
   try {
     row.check_hidden(loss, distill::layer_shape(*student), *shown.layers);
@@ -177,14 +197,28 @@ void check_on_policy(StageCheck& check, bool needs_teacher) {
   check.check_given("distill.on_policy.prompt", on_policy.prompt, spec_of(check.recipe, check.stage));
 }
 
+// A schedule goes from one weight to the other, so that a loss's first step and its last tell whether it ever weighs.
+void check_weighs(StageCheck& check, const std::vector<distill::LossOptions>& losses) {
+  const auto& train = check.stage.get<train::TrainOptions>();
+  const auto weighs = [&](int64_t last) {
+    return std::any_of(losses.begin(), losses.end(), [&](const distill::LossOptions& loss) {
+      return loss.weight > 0 || loss.weight_at(last) > 0;
+    });
+  };
+  if (losses.empty()) return check.add("distill.losses", "must name at least one loss, got none");
+  if (!weighs(std::numeric_limits<int64_t>::max()))
+    return check.add("distill.losses", "must have a weight > 0 in one loss at least, or nothing is learned");
+  if (train.epochs > 0 || weighs(train.steps - 1)) return;  // how many steps epochs are follows from the text
+  check.add(
+      {"distill.losses", "train.steps"},
+      fmt::format("must have a weight > 0 in one loss at least within train.steps {}, or nothing is learned: "
+                  "no schedule has begun by then",
+                  train.steps));
+}
+
 void check_distill(StageCheck& check) {
   const DistillOptions& d = *check.stage.get<DistillSection>();
-  if (d.losses.empty()) check.add("distill.losses", "must name at least one loss, got none");
-  const bool weighs = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& loss) {
-    return loss.weight > 0 || (loss.schedule && loss.schedule->kind != "constant" && loss.schedule->to > 0);
-  });
-  if (!d.losses.empty() && !weighs)
-    check.add("distill.losses", "must have a weight > 0 in one loss at least, or nothing is learned");
+  check_weighs(check, d.losses);
   const Shown shown = shown_by_teachers(check, d);
   for (size_t i = 0; i < d.losses.size(); ++i) check_loss(check, i + 1, d.losses[i], shown);
   const bool needs_teacher = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& l) {
@@ -226,6 +260,10 @@ void check_preference(StageCheck& check) {
   if (data.isolate_documents)
     check.add({"data.isolate_documents", "preference"}, "is not for preference: a row holds one answer");
   if (loss == nullptr) return;
+  if (loss->takes("desirable_weight") && preference.desirable_weight == 0 &&
+      preference.undesirable_weight == 0)
+    check.add({"preference.desirable_weight", "preference.undesirable_weight"},
+              "must be > 0 where undesirable_weight is 0, or nothing is learned");
   if (loss->paired() && data.micro_batch % 2 != 0)
     check.add({"data.micro_batch", "preference.loss"},
               fmt::format("must be even, since a pair is two rows, got {}", data.micro_batch));

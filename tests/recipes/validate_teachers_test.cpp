@@ -9,6 +9,7 @@
 #include "recipes/stages/train_check.h"
 #include "tests/recipes/pipeline_recipe.h"
 #include "tests/testing.h"
+#include "train/train_options.h"
 
 namespace retort::recipes {
 
@@ -141,6 +142,39 @@ TEST(ValidateTeachers, LossesOnLayersFitBothModels) {
               ElementsAre(place + "hidden_mse needs a single live teacher with layers"));
 }
 
+// A student that answers reads rows of prompt and answer, in a share of the steps or in all of them.
+TEST(ValidateTeachers, LossesOnLayersFitRowsOfAnswers) {
+  Recipe recipe = pipeline();
+  DistillOptions& distill = *recipe.stages[2].get<DistillSection>();
+  auto& teacher = recipe.stages[1].get<ModelOptions>().choices;
+  auto& student = recipe.stages[2].get<ModelOptions>().choices;
+  teacher.context = 128, student.context = 512;
+  recipe.stages[1].get<DataOptions>().sequence = 128;
+  distill.losses = {{.fn = "hidden_mse"}};
+  struct Row {
+    int64_t sequence;
+    double share;
+    int64_t prompt, tokens;
+    const char* why;  // "": nothing
+  };
+  for (const Row& row : {Row{128, 0.5, 64, 64, ""}, Row{128, 0.5, 64, 65, "a row has 129 (on_policy.prompt"},
+                         Row{128, 0.0, 64, 65, ""}, Row{256, 0.5, 64, 64, "a row has 256"},
+                         Row{256, 1.0, 64, 64, ""}, Row{256, 1.0, 64, 65, "a row has 129 (on_policy.prompt"},
+                         Row{256, 1.0, 200, 1000, "a row has 512 (on_policy.prompt"}}) {
+    recipe.stages[2].get<DataOptions>().sequence = row.sequence;
+    distill.on_policy =
+        distill::OnPolicyOptions{.share = row.share, .prompt = row.prompt, .tokens = row.tokens};
+    const std::vector<std::string> found = findings_of(recipe);
+    if (*row.why == '\0')
+      EXPECT_THAT(found, IsEmpty()) << row.share << " " << row.sequence << " " << row.tokens;
+    else
+      EXPECT_THAT(found, ElementsAre(HasSubstr(row.why)))
+          << row.share << " " << row.sequence << " " << row.tokens;
+  }
+  distill.losses = {{.fn = "forward_kl"}};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it reads long rows in windows";
+}
+
 TEST(ValidateTeachers, OneLossWeighsAtLeast) {
   Recipe recipe = pipeline();
   auto& losses = recipe.stages[2].get<DistillSection>()->losses;
@@ -149,6 +183,24 @@ TEST(ValidateTeachers, OneLossWeighsAtLeast) {
               ElementsAre(HasSubstr("student distill.losses: must have a weight > 0 in one loss at least")));
   losses[0].schedule = distill::WeightSchedule{.kind = "linear", .to = 1, .begin = 0, .end = 10};
   EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it weighs later";
+  losses[0].schedule->to = 0;
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must have a weight > 0 in one loss at least, or")));
+  auto& train = recipe.stages[2].get<train::TrainOptions>();
+  losses[0].schedule = distill::WeightSchedule{.kind = "linear", .to = 1, .begin = 9, .end = 20};
+  train.steps = 10, train.schedule.warmup = 0;
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre(HasSubstr("student distill.losses: must have a weight > 0 in one loss at least within "
+                            "train.steps 10, or nothing is learned")));
+  train.steps = 11;
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it weighs in the last step";
+  train.steps = 10, train.epochs = 0.5;
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "how many steps epochs are is not known";
+  train.steps = 1000, train.epochs = 0;
+  losses[0].weight = 1;
+  losses[0].schedule = distill::WeightSchedule{.kind = "linear", .to = 0, .begin = 0, .end = 1};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it weighs in the first step";
+  losses[0].weight = 0;
   losses[0].schedule.reset();
   losses.push_back({.fn = "cross_entropy"});
   EXPECT_THAT(findings_of(recipe), IsEmpty());
