@@ -68,6 +68,17 @@ data::ShardKind kind_wanted(const Stage& stage) {
   return loss == nullptr || loss->paired() ? data::ShardKind::kPairs : data::ShardKind::kRated;
 }
 
+// Of outside the run; nullptr where there are none that open.
+std::unique_ptr<data::TokenShards> shards_there(const Input& input) {
+  const Path path = place_of(input, "");
+  if (!artifacts::holds_shards(path)) return nullptr;
+  try {
+    return std::make_unique<data::TokenShards>(path);
+  } catch (const Error&) {
+    return nullptr;  // opening them says why
+  }
+}
+
 // Nothing where it is not known yet.
 std::optional<data::ShardKind> kind_there(const Recipe& recipe, const Input& input) {
   if (stage_of(input.address)) {
@@ -76,13 +87,8 @@ std::optional<data::ShardKind> kind_there(const Recipe& recipe, const Input& inp
     if (made == nullptr) return std::nullopt;
     return prepare != nullptr ? prepare->documents.kind() : data::ShardKind::kText;
   }
-  const Path path = place_of(input, "");
-  if (!artifacts::holds_shards(path)) return std::nullopt;
-  try {
-    return data::TokenShards(path).kind();
-  } catch (const Error&) {
-    return std::nullopt;  // opening them says why
-  }
+  const auto shards = shards_there(input);
+  return shards ? std::optional(shards->kind()) : std::nullopt;
 }
 
 // What opening it says.
@@ -121,6 +127,25 @@ std::string trouble_with_kind(const Recipe& recipe, const Stage& stage, const In
                      judged ? "text or " : "", name_of(wanted), (*stage.find<PreferenceSection>())->loss,
                      wanted == data::ShardKind::kPairs ? "chosen and rejected" : "label", input.address,
                      name_of(*there));
+}
+
+std::optional<bool> says_what_is_learned(const Recipe& recipe, const std::string& address) {
+  if (address.empty()) return std::nullopt;
+  if (!stage_of(address)) {
+    const auto shards = shards_there({"data.train", address, Thing::kShards, "train"});
+    return shards ? std::optional(shards->has_loss_mask()) : std::nullopt;
+  }
+  const Stage* made = recipe.maker_of(address);
+  if (made == nullptr || kind_of(*made).makes != Thing::kShards) return std::nullopt;
+  const auto* prepare = made->find<data::PrepareOptions>();
+  return prepare == nullptr || prepare->documents.conversations();  // answers always do
+}
+
+std::string prompts_misfit(const std::string& text, std::optional<bool> says) {
+  if (says.value_or(true)) return "";
+  return fmt::format(
+      "must be at least 1: {} does not say which of its tokens are learned, so the prompts are not known",
+      text);
 }
 
 std::string digest_of_file(const Path& path) {

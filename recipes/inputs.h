@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,12 @@ std::string trouble_with(const Input& input);
 // How the shards of an input are not of the kind that the stage reads: text, or what the loss of its preference
 // section compares; "" where they are, or are not there yet.
 std::string trouble_with_kind(const Recipe& recipe, const Stage& stage, const Input& input);
+
+// Whether the shards of an address have a loss mask; nothing where it is not known yet.
+std::optional<bool> says_what_is_learned(const Recipe& recipe, const std::string& address);
+// Why the prompts of a text's documents cannot be what comes before the first token that is learned; "" where the text
+// says what that is, or is not there yet.
+std::string prompts_misfit(const std::string& text, std::optional<bool> says);
 
 // One line of a stage's identity, or several.
 std::string state_of(const Input& input, const Path& run);

@@ -167,10 +167,18 @@ void StageCheck::check_prompts(const char* key, const std::vector<std::string>& 
 
 void StageCheck::check_given(const char* key, int64_t prompt,
                              const std::optional<models::DecoderSpec>& spec) {
-  const int64_t sequence = stage.get<DataOptions>().sequence;
-  if (prompt > sequence)
+  const auto& data = stage.get<DataOptions>();
+  if (prompt == 0 && !data.isolates())
+    return add({key, "data.isolate_documents"},
+               "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
+               "its own");
+  for (const SourceOptions& source : prompt == 0 ? data.sources() : std::vector<SourceOptions>())
+    if (std::string misfit = prompts_misfit(source.train, says_what_is_learned(recipe, source.train));
+        !misfit.empty())
+      add({key, data.mixture.empty() ? "data.train" : "data.mixture"}, std::move(misfit));
+  if (prompt > data.sequence)
     add({key, "data.sequence"},
-        fmt::format("must be at most a row's data.sequence {}, got {}", sequence, prompt));
+        fmt::format("must be at most a row's data.sequence {}, got {}", data.sequence, prompt));
   if (spec && prompt >= spec->context)
     add({key, "model.context"},
         fmt::format("must be less than the model's context {}, got {}", spec->context, prompt));

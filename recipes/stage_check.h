@@ -51,7 +51,8 @@ class StageCheck {
   // Texts that a model of the tokenizer and context is to continue; nullptr: not known yet.
   void check_prompts(const char* key, const std::vector<std::string>& prompts,
                      const data::Tokenizer* tokenizer, const std::optional<models::DecoderSpec>& spec);
-  // A prompt of so many tokens of a row lies within it, and leaves the model room for an answer.
+  // A prompt of so many tokens of a row lies within it, and leaves the model room for an answer; one of 0 ends where
+  // the text says that a document's answer begins.
   void check_given(const char* key, int64_t prompt, const std::optional<models::DecoderSpec>& spec);
   // The stage's export section fits the model that it starts from. `grids`: that the file holds, where the
   // model's own are not meant.

@@ -190,10 +190,6 @@ void check_on_policy(StageCheck& check, bool needs_teacher) {
   if (!needs_teacher)
     check.add({"distill.on_policy", "distill.losses"},
               "needs a loss with a teacher, which says what answers are worth");
-  if (on_policy.prompt == 0 && !check.stage.get<DataOptions>().isolates())
-    check.add({"distill.on_policy.prompt", "data.isolate_documents"},
-              "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
-              "its own");
   check.check_given("distill.on_policy.prompt", on_policy.prompt, spec_of(check.recipe, check.stage));
 }
 
