@@ -8,6 +8,7 @@
 #include "data/prepare.h"
 #include "data/templates/opened.h"
 #include "data/tokenizers/tokenizer.h"
+#include "distill/teacher_cache.h"
 #include "recipes/data_options.h"
 #include "recipes/preference_options.h"
 
@@ -111,6 +112,46 @@ std::string trouble_with_model(const std::string& address) {
   });
 }
 
+bool holds_labels(const Path& directory) {
+  std::error_code ignored;
+  const fs::directory_iterator entries(directory, ignored);
+  return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    return entry.path().extension() == ".h5" && entry.path().stem().string().starts_with("block-");
+  });
+}
+
+// Directories of labels that may have been meant: beside a file of theirs, in a stage's directory, or in those of a
+// run's stages.
+std::vector<std::string> caches_near(const Path& path) {
+  std::error_code ignored;
+  std::vector<std::string> out;
+  const auto add = [&](const Path& place) {
+    if (holds_labels(place)) out.push_back(place.string());
+  };
+  if (fs::is_regular_file(path, ignored)) add(path.parent_path());
+  add(path / "cache");
+  for (const auto& entry : fs::directory_iterator(path, ignored)) add(entry.path() / "cache");
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+std::string trouble_with_cache(const std::string& address) {
+  const Path path = address;
+  if (holds_labels(path)) return trouble_of([&] { distill::TeacherCache{path}; });
+  std::error_code ignored;
+  const bool there = fs::exists(path, ignored);
+  const std::vector<std::string> meant = caches_near(there ? path : "runs" / path);
+  std::string trouble =
+      there ? fmt::format(
+                  "must be a directory of labels, block-00000.h5 and more (a capture stage makes one "
+                  "in its directory, as cache), got {}",
+                  address)
+            : trouble_with_path(address);
+  if (meant.size() == 1) trouble += fmt::format("; did you mean {}?", meant.front());
+  if (meant.size() > 1) trouble += fmt::format("; name one of {}", fmt::join(meant, ", "));
+  return trouble;
+}
+
 }  // namespace
 
 std::string trouble_with_kind(const Recipe& recipe, const Stage& stage, const Input& input) {
@@ -195,6 +236,8 @@ std::string trouble_with(const Input& input) {
       return trouble_of([&] { data::open_template(input.address); });
     case Thing::kModel:
       return trouble_with_model(input.address);
+    case Thing::kCache:
+      return trouble_with_cache(input.address);
     default:
       return trouble_with_path(input.address);
   }
