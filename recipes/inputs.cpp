@@ -189,6 +189,42 @@ std::string prompts_misfit(const std::string& text, std::optional<bool> says) {
       text);
 }
 
+// What a tokenizer stage makes has pairs of bytes.
+bool differ(const KnownTokenizer& a, const KnownTokenizer& b) {
+  if (a.name.empty() || b.name.empty()) return false;
+  if (!a.fingerprint.empty() && !b.fingerprint.empty()) return a.fingerprint != b.fingerprint;
+  if (a.fingerprint.empty() && b.fingerprint.empty()) return false;  // two stages may make the same
+  const std::string& there = a.fingerprint.empty() ? b.name : a.name;
+  return there == "bytes" || there == "bytes+stop";
+}
+
+KnownTokenizer tokenizer_of_shards(const Recipe& recipe, Input input) {
+  input.address = text_behind(recipe, input.address);
+  if (input.address.empty()) return {};
+  if (!stage_of(input.address)) {
+    const auto shards = shards_there(input);
+    return shards ? KnownTokenizer{shards->tokenizer_name(), shards->tokenizer_fingerprint()}
+                  : KnownTokenizer{};
+  }
+  const Stage* made = recipe.maker_of(input.address);
+  const auto* prepare = made != nullptr ? made->find<data::PrepareOptions>() : nullptr;
+  if (prepare == nullptr) return {};
+  if (stage_of(prepare->tokenizer)) return {prepare->tokenizer, ""};
+  try {
+    const auto tokenizer = data::make_tokenizer(prepare->tokenizer);
+    return {tokenizer->name(), tokenizer->fingerprint()};
+  } catch (const Error&) {
+    return {};  // missing_files() says why
+  }
+}
+
+std::string tokenizers_misfit(const std::string& text, const KnownTokenizer& made,
+                              const std::string& first_key, const KnownTokenizer& first) {
+  if (!differ(made, first)) return "";
+  return fmt::format("{} was made with tokenizer {}, the text of {} with {}", text, made.name, first_key,
+                     first.name);
+}
+
 std::string digest_of_file(const Path& path) {
   Digest digest;
   digest.add(MappedFile::open(path)->bytes());
@@ -259,17 +295,17 @@ std::shared_ptr<const data::TokenShards> open_shards(const Input& input, const P
 }
 
 void open_all_shards(const Recipe& recipe, const Stage& stage) {
-  std::shared_ptr<const data::TokenShards> first;
+  KnownTokenizer first;
   std::string key;
   for (const Input& input : inputs_of(recipe, stage)) {
     if (input.thing != Thing::kShards) continue;
     const std::string trouble = trouble_with_kind(recipe, stage, input);
     check<DataError>(trouble.empty(), "{} {}", input.key, trouble);
     const auto shards = open_shards(input, recipe.run.dir);
-    check<DataError>(!first || first->tokenizer_fingerprint() == shards->tokenizer_fingerprint(),
-                     "{}: {} was made with tokenizer {}, the text of {} with {}", input.key, input.address,
-                     shards->tokenizer_name(), key, first ? first->tokenizer_name() : "");
-    if (!first) first = shards, key = input.key;
+    const KnownTokenizer made{shards->tokenizer_name(), shards->tokenizer_fingerprint()};
+    const std::string misfit = tokenizers_misfit(input.address, made, key, first);
+    check<DataError>(misfit.empty(), "{}: {}", input.key, misfit);
+    if (key.empty()) first = made, key = input.key;
   }
 }
 

@@ -42,15 +42,33 @@ std::unique_ptr<data::Tokenizer> tokenizer_of_text(const Recipe& recipe, const s
   return data::make_tokenizer(prepare->tokenizer);
 }
 
-std::unique_ptr<data::Tokenizer> tokenizer_through(const Recipe& recipe, const std::string& address,
-                                                   size_t hops) {
-  if (preset_of(address) || address.empty()) return nullptr;
-  if (!stage_of(address)) return artifacts::model_tokenizer(address);
+// Where a model has its tokenizer from: the text that a stage trains it on, or its own files; neither: none is known.
+struct TokenizerSource {
+  std::string text = {}, files = {};
+};
+
+TokenizerSource tokenizer_source(const Recipe& recipe, const std::string& address, size_t hops) {
+  if (preset_of(address) || address.empty()) return {};
+  if (!stage_of(address)) return {.files = address};
   const Stage* stage = hops > 0 ? recipe.maker_of(address) : nullptr;
-  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return nullptr;
+  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return {};
   if (stage->find<train::TrainOptions>() != nullptr)
-    return tokenizer_of_text(recipe, stage->get<DataOptions>().sources().front().train);
-  return tokenizer_through(recipe, stage->get<ModelOptions>().from, hops - 1);
+    return {.text = stage->get<DataOptions>().sources().front().train};
+  return tokenizer_source(recipe, stage->get<ModelOptions>().from, hops - 1);
+}
+
+// That a model reads.
+KnownTokenizer known_tokenizer(const Recipe& recipe, const std::string& address) {
+  const TokenizerSource source = tokenizer_source(recipe, address, recipe.stages.size());
+  if (!source.text.empty())
+    return tokenizer_of_shards(recipe, {"data.train", source.text, Thing::kShards, "train"});
+  if (source.files.empty()) return {};
+  try {
+    const auto tokenizer = artifacts::model_tokenizer(source.files);
+    return tokenizer ? KnownTokenizer{tokenizer->name(), tokenizer->fingerprint()} : KnownTokenizer{};
+  } catch (const Error&) {
+    return {};  // missing_files() says why
+  }
 }
 
 std::optional<models::DecoderSpec> spec_behind(const Recipe& recipe, const std::string& address,
@@ -96,7 +114,9 @@ std::optional<int64_t> tokenizer_size(const Recipe& recipe, const std::string& a
 
 std::unique_ptr<data::Tokenizer> tokenizer_of(const Recipe& recipe, const std::string& address) {
   try {
-    return tokenizer_through(recipe, address, recipe.stages.size());
+    const TokenizerSource source = tokenizer_source(recipe, address, recipe.stages.size());
+    if (!source.text.empty()) return tokenizer_of_text(recipe, source.text);
+    return source.files.empty() ? nullptr : artifacts::model_tokenizer(source.files);
   } catch (const Error&) {
     return nullptr;  // missing_files() says why
   }
@@ -153,6 +173,16 @@ void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::ve
       add(keys, fmt::format("must be at least {}, the vocabulary of tokenizer \"{}\", got {}", *needed,
                             prepare->tokenizer, spec.vocabulary));
   }
+}
+
+void StageCheck::check_reads(const std::vector<std::string>& keys, const std::string& model,
+                             const char* of_bytes) {
+  const std::string text = stage.get<DataOptions>().sources().front().train;
+  const KnownTokenizer made = tokenizer_of_shards(recipe, {"data.train", text, Thing::kShards, "train"}),
+                       read = known_tokenizer(recipe, model);
+  if (differ(made, read))
+    add(keys, fmt::format("must read tokenizer {}, which {} is made with, got {}, which reads {}{}",
+                          made.name, text, model, read.name, made.name == "bytes" ? of_bytes : ""));
 }
 
 void StageCheck::check_prompts(const char* key, const std::vector<std::string>& prompts,

@@ -48,6 +48,9 @@ class StageCheck {
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.
   void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys);
+  // A model reads the tokenizer that the text of data.train was made with, as far as both are known. `of_bytes`: what
+  // helps where that is bytes.
+  void check_reads(const std::vector<std::string>& keys, const std::string& model, const char* of_bytes = "");
   // Texts that a model of the tokenizer and context is to continue; nullptr: not known yet.
   void check_prompts(const char* key, const std::vector<std::string>& prompts,
                      const data::Tokenizer* tokenizer, const std::optional<models::DecoderSpec>& spec);

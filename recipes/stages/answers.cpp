@@ -179,6 +179,7 @@ void check_stage(StageCheck& check) {
     check.add("data.train", "must name token shards, got none");
   const auto spec = check.model_spec();
   check.check_given("answers.prompt", options.prompt, spec);
+  check.check_reads({"model.from", "data.train"}, check.stage.get<ModelOptions>().from);
   if (spec) check.check_vocabulary(*spec, {"model.vocabulary", "model.from"});
 }
 

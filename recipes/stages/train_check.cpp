@@ -13,10 +13,12 @@
 #include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
+#include "recipes/inputs.h"
 #include "recipes/model_options.h"
 #include "recipes/preference_options.h"
 #include "recipes/stages/described_tasks.h"
 #include "recipes/stages/initial_model.h"
+#include "recipes/stages/rows.h"
 #include "recipes/stages/watch.h"
 #include "train/owners.h"
 #include "train/trainer.h"
@@ -103,6 +105,22 @@ void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::s
       check.add({key + "model", key + "cache"},
                 fmt::format("must be {}, the model that stage {} captures, got {}", model, made->name,
                             teacher.model));
+  }
+}
+
+// Its ids are the text's, or the bytes that the bridge goes to.
+void check_teacher_reads(StageCheck& check, const TeacherOptions& teacher, const std::string& key) {
+  if (teacher.kind == "self") return;
+  if (teacher.bridge == "none")
+    return check.check_reads({key + "model", "data.train"}, teacher.model,
+                             teacher.kind == "live" ? "; a teacher with bridge: bytes may" : "");
+  const auto bytes = data::make_byte_tokenizer();
+  for (const Input& source : training_inputs(check.stage)) {
+    const KnownTokenizer made = tokenizer_of_shards(check.recipe, source);
+    if (differ(made, {bytes->name(), bytes->fingerprint()}))
+      check.add({key + "bridge", source.key},
+                fmt::format("bytes needs a text of the tokenizer bytes, got {}, which is made with {}",
+                            source.address, made.name));
   }
 }
 
@@ -233,6 +251,7 @@ void check_distill(StageCheck& check) {
     if (teacher.kind == "live") check_live(check, teacher, key, needs_teacher);
     if (teacher.kind == "self") check_self(check, teacher, key);
     if (teacher.kind == "cached") check_cached(check, teacher, key);
+    if (needs_teacher) check_teacher_reads(check, teacher, key);
     if (d.on_policy && (teacher.kind == "cached" || teacher.bridge != "none"))
       check.add({"distill.on_policy", key + (teacher.kind == "cached" ? "kind" : "bridge")},
                 "needs a teacher that reads the student's own answers: a live one of its tokenizer, or self");
@@ -385,6 +404,22 @@ void check_model(StageCheck& check) {
   if (const auto& grids = check.stage.get<QuantizeSection>()) check.check_grids(*spec, *grids);
 }
 
+// One tokenizer for all texts and for what is begun with.
+void check_tokenizers(StageCheck& check) {
+  KnownTokenizer first;
+  std::string key;
+  for (const Input& input : inputs_of(check.recipe, check.stage)) {
+    if (input.thing != Thing::kShards) continue;
+    const KnownTokenizer made = tokenizer_of_shards(check.recipe, input);
+    if (std::string misfit = tokenizers_misfit(input.address, made, key, first); !misfit.empty())
+      check.add({input.key, key}, std::move(misfit));
+    if (first.name.empty()) first = made, key = input.key;
+  }
+  const auto& model = check.stage.get<ModelOptions>();
+  if (!model.from.empty()) check.check_reads({"model.from", "data.train"}, model.from);
+  if (model.init) check.check_reads({"model.init.from", "data.train"}, init_source(check.stage));
+}
+
 // Ranks that divide working weights read them in the same order, group by group.
 void check_shard(StageCheck& check) {
   const auto& parallel = check.stage.get<ParallelOptions>();
@@ -443,6 +478,7 @@ void check_train_stage(StageCheck& check) {
   if (check.stage.get<DistillSection>()) check_distill(check);
   if (check.stage.get<PreferenceSection>()) check_preference(check);
   check_model(check);
+  check_tokenizers(check);
   check_noise(check);
   check_shard(check);
   if (check.stage.get<AdapterSection>()) check_adapters(check);

@@ -2,6 +2,10 @@
 
 #include <gmock/gmock.h>
 
+#include <functional>
+
+#include "data/prepare.h"
+#include "data/tokenizers/bpe_training.h"
 #include "distill/capture.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
@@ -232,6 +236,99 @@ TEST(ValidateTeachers, SeveralTeachersAreLiveAndWeigh) {
   distill.teachers[0] = {{.model = "stage:techer"}, 1};
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("student distill.teachers.model: no earlier stage")));
+}
+
+// What two stages make may be the same; bytes are nobody's pairs.
+TEST(ValidateTeachers, AllReadOneTokenizer) {
+  Recipe sound = pipeline();
+  Stage words("tokenizer", "words"), tokens("prepare", "tokens");
+  words.get<data::BpeTrainingOptions>().vocabulary = 300;
+  tokens.get<data::PrepareOptions>().tokenizer = "stage:words";
+  sound.stages.insert(sound.stages.begin(), {words, tokens});  // and text, teacher, student
+  for (size_t i : {3, 4}) sound.stages[i].get<ModelOptions>().choices.vocabulary = 300;
+  const auto found = [&](const std::function<void(Stage & teacher, Stage & student)>& spoil) {
+    Recipe recipe = sound;
+    spoil(recipe.stages[3], recipe.stages[4]);
+    return findings_of(recipe);
+  };
+  const auto on_tokens = [](Stage& stage) { stage.get<DataOptions>().train = "stage:tokens"; };
+  EXPECT_THAT(found([](Stage&, Stage&) {}), IsEmpty());
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) { on_tokens(teacher), on_tokens(student); }),
+              IsEmpty());
+  EXPECT_THAT(
+      found([&](Stage& teacher, Stage&) { on_tokens(teacher); }),
+      ElementsAre("student distill.teacher.model: must read tokenizer bytes, which stage:text is made with, "
+                  "got stage:teacher, which reads stage:words; a teacher with bridge: bytes may"));
+  EXPECT_THAT(
+      found([&](Stage&, Stage& student) { on_tokens(student); }),
+      ElementsAre("student distill.teacher.model: must read tokenizer stage:words, which stage:tokens is "
+                  "made with, got stage:teacher, which reads bytes"));
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher);
+                student.get<DistillSection>()->teacher.bridge = "bytes";
+              }),
+              IsEmpty());
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher), on_tokens(student);
+                student.get<DistillSection>()->teacher.bridge = "bytes";
+              }),
+              ElementsAre("student distill.teacher.bridge: bytes needs a text of the tokenizer bytes, got "
+                          "stage:tokens, which is made with stage:words"));
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher);
+                student.get<DistillSection>()->losses = {{.fn = "cross_entropy"}};
+              }),
+              IsEmpty())
+      << "no loss needs the teacher";
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher);
+                student.get<DistillSection>().reset();
+                student.get<ModelOptions>().from = "stage:teacher";
+              }),
+              ElementsAre("student model.from: must read tokenizer bytes, which stage:text is made with, got "
+                          "stage:teacher, which reads stage:words"));
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher);
+                student.get<DistillSection>().reset();
+                student.get<ModelOptions>().init.emplace().from = "stage:teacher";
+              }),
+              ElementsAre(HasSubstr("student model.init.from: must read tokenizer bytes")));
+  EXPECT_THAT(
+      found([&](Stage& teacher, Stage&) { teacher.get<DataOptions>().validation = "stage:tokens"; }),
+      ElementsAre("teacher data.validation: stage:tokens was made with tokenizer stage:words, the text of "
+                  "data.train with bytes"));
+  EXPECT_THAT(
+      found([&](Stage& teacher, Stage& student) {
+        student.get<DistillSection>().reset();
+        teacher.get<DataOptions>().train.clear();
+        teacher.get<DataOptions>().mixture = {{"stage:text", 1}, {"stage:tokens", 1}};
+      }),
+      ElementsAre(HasSubstr("teacher data.mixture: stage:tokens was made with tokenizer stage:words")));
+}
+
+// Of a stage that only reads, too.
+TEST(ValidateTeachers, WhoAnswersReadsTheTextsTokenizer) {
+  for (const char* kind : {"capture", "answers"}) {
+    Recipe recipe = pipeline();
+    Stage tokens("prepare", "tokens"), reader(kind, "reader");
+    tokens.get<data::PrepareOptions>().tokenizer = "bytes+stop";
+    reader.get<ModelOptions>().from = "stage:teacher";
+    reader.get<DataOptions>().train = "stage:text";
+    reader.get<DataOptions>().isolate_documents = true;
+    recipe.stages[0].get<data::PrepareOptions>().documents.prompt = {"p"};
+    recipe.stages[0].get<data::PrepareOptions>().documents.response = "r";
+    recipe.stages[1].get<ModelOptions>().choices.vocabulary = 300;
+    recipe.stages.insert(recipe.stages.end(), {tokens, reader});
+    EXPECT_THAT(findings_of(recipe), IsEmpty()) << kind;
+    recipe.stages[1].get<DataOptions>().train = "stage:tokens";
+    recipe.stages[2].get<DistillSection>().reset();
+    std::swap(recipe.stages[1], recipe.stages[3]);
+    EXPECT_THAT(
+        findings_of(recipe),
+        ElementsAre("reader model.from: must read tokenizer bytes, which stage:text is made with, got "
+                    "stage:teacher, which reads bytes+stop"))
+        << kind;
+  }
 }
 
 TEST(ValidateTeachers, StudentsAreCutFromTeachersThatFit) {
