@@ -18,6 +18,7 @@
 #include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/presets.h"
+#include "recipes/stages/watch.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
@@ -69,6 +70,17 @@ KnownTokenizer known_tokenizer(const Recipe& recipe, const std::string& address)
   } catch (const Error&) {
     return {};  // missing_files() says why
   }
+}
+
+// The first step whose model a train stage may leave: validations choose it, or end the training.
+int64_t first_model(const Stage& stage) {
+  const auto& train = stage.get<train::TrainOptions>();
+  const auto& watch = stage.get<WatchSection>();
+  const int64_t end = train.epochs > 0 ? std::numeric_limits<int64_t>::max() : train.steps,
+                every = watch_decides(stage) && watch->every > 0 ? watch->every : train.validate_every;
+  if (every == 0 || (!train.keep_best && train.patience == 0)) return end;
+  if (train.keep_best) return std::min(every, end);
+  return train.patience < end / every ? every * (train.patience + 1) : end;
 }
 
 std::optional<models::DecoderSpec> spec_behind(const Recipe& recipe, const std::string& address,
@@ -231,6 +243,7 @@ void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* gr
   const bool known = training != nullptr && training->epochs == 0.0;  // how many steps epochs are is not
   if (trained && known && !trained->active(training->steps - 1)) trained.reset();
   if (grids == nullptr && source != nullptr) grids = &trained;  // a file of another stage holds values
+  if (grids == &trained && trained) check_early(*source, *trained);
   const std::string of = source != nullptr ? fmt::format(" (of stage {})", source->name) : "";
   for (const artifacts::Misfit& misfit :
        artifacts::export_misfits(options, {spec ? &*spec : nullptr, tokenizer.get(), grids})) {
@@ -250,6 +263,22 @@ void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* gr
     else
       add({fmt::format("quantize.{}.grid", part), "export.format"}, misfit.why);
   }
+}
+
+// A model that is on no grid yet, where the file is of codes alone.
+void StageCheck::check_early(const Stage& source, const quantize::QuantizeOptions& trained) {
+  const int64_t first = first_model(source);
+  if (first > trained.from_step) return;
+  const std::string& format = stage.get<artifacts::ExportOptions>().format;
+  const std::string key = source.get<train::TrainOptions>().keep_best ? "train.keep_best" : "train.patience";
+  const std::optional<quantize::QuantizeOptions> none;
+  if (artifacts::export_misfits({.format = format}, {.grids = &none}).empty()) return;
+  add({"export.format", fmt::format("stages.{}.{}", source.name, key)},
+      fmt::format(
+          "format {} packs the codes of a model's own grids, and {} of stage {} may leave the model of "
+          "{} steps, none of them on its grid (quantize.from_step {}); raise train.validate_every, or lower "
+          "from_step",
+          format, key, source.name, first, trained.from_step));
 }
 
 void StageCheck::check_grids(const models::DecoderSpec& spec, const quantize::QuantizeOptions& grids) {

@@ -64,6 +64,8 @@ class StageCheck {
   void check_grids(const models::DecoderSpec& spec, const quantize::QuantizeOptions& grids);
 
  private:
+  void check_early(const Stage& source, const quantize::QuantizeOptions& trained);
+
   std::vector<Finding>& findings_;
 };
 
