@@ -90,4 +90,12 @@ std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path) {
   }
 }
 
+std::optional<models::AdapterOptions> model_adapters(const Path& path) {
+  const Artifact found = one_model(path);
+  if (found.kind == Kind::kPeft) return models::read_peft_config(found.path).options;
+  if (found.kind != Kind::kCheckpoint) return std::nullopt;
+  const auto adapters = facts_of(found.path).adapters;
+  return adapters ? std::optional(adapters->options) : std::nullopt;
+}
+
 }  // namespace retort::artifacts

@@ -1,4 +1,4 @@
-// The shape and the tokenizer of a model on disk without its weights: from the manifest of a checkpoint, the config.json of a
+// The shape, the tokenizer and the adapters of a model on disk without its weights: from the manifest of a checkpoint, the config.json of a
 // Hugging Face folder, the metadata of a GGUF, the header of a llama2.c file. Takes milliseconds whatever the
 // model's size.
 #pragma once
@@ -8,6 +8,7 @@
 
 #include "core/file.h"
 #include "data/tokenizers/tokenizer.h"
+#include "models/adapters.h"
 #include "models/decoder_spec.h"
 
 namespace retort::artifacts {
@@ -19,5 +20,7 @@ std::optional<models::DecoderSpec> model_shape(const Path& path);
 std::unique_ptr<data::Tokenizer> foreign_tokenizer(const Path& path);
 // nullptr where it would have none.
 std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path);
+// Those that open_model() would leave unmerged; nothing where it has none.
+std::optional<models::AdapterOptions> model_adapters(const Path& path);
 
 }  // namespace retort::artifacts

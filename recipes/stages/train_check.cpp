@@ -4,12 +4,15 @@
 #include <array>
 #include <limits>
 
+#include "artifacts/export_model.h"
+#include "artifacts/model_shape.h"
 #include "core/nearest.h"
 #include "distill/capture.h"
 #include "distill/loss.h"
 #include "distill/objective.h"
 #include "formats/untrusted.h"
 #include "models/family.h"
+#include "models/peft_folder.h"
 #include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
@@ -440,6 +443,26 @@ void check_shard(StageCheck& check) {
               fmt::format("parameters is not for byte-patch models, got {}; take gradients", spec->family));
 }
 
+// Those of a model that others are to go on; nothing where it has none, or they are not known yet.
+AdapterSection brought_adapters(const Recipe& recipe, const std::string& address, size_t hops) {
+  if (address.empty() || preset_of(address)) return std::nullopt;
+  try {
+    if (!stage_of(address)) return artifacts::model_adapters(address);
+    const Stage* made = hops > 0 ? recipe.maker_of(address) : nullptr;
+    if (made == nullptr) return std::nullopt;
+    if (made->find<train::TrainOptions>() != nullptr) return made->get<AdapterSection>();
+    const auto* file = made->find<artifacts::ExportOptions>();
+    if (file == nullptr || file->format != "peft") return std::nullopt;  // merged
+    const std::string& from = made->get<ModelOptions>().from;
+    const auto own = brought_adapters(recipe, from, hops - 1);
+    const auto spec = spec_of(recipe, from);
+    if (!own || !spec) return std::nullopt;
+    return models::kept_by_peft(*models::adapt(models::make_model(*spec, at::kMeta), *own, 0), *own);
+  } catch (const Error&) {
+    return std::nullopt;  // missing_files() says why, or the stage that has them
+  }
+}
+
 // Over a model on disk, which checkpoints name instead of holding it.
 void check_adapters(StageCheck& check) {
   const auto& from = check.stage.get<ModelOptions>().from;
@@ -450,12 +473,13 @@ void check_adapters(StageCheck& check) {
     check.add({"quantize", "adapters"},
               "excludes adapters: a weight merged with its adapter lies on no grid; train the merged model, "
               "stage:NAME, for its grid");
-  const Stage* made = check.recipe.maker_of(from);
-  if (made != nullptr && made->find<train::TrainOptions>() != nullptr && made->get<AdapterSection>())
-    if (std::string misfit = adapters_misfit(*made->get<AdapterSection>(), *check.stage.get<AdapterSection>(),
-                                             "stage " + made->name);
+  if (const auto own = brought_adapters(check.recipe, from, check.recipe.stages.size())) {
+    const auto made = stage_of(from);
+    if (std::string misfit =
+            adapters_misfit(*own, *check.stage.get<AdapterSection>(), made ? "stage " + *made : from);
         !misfit.empty())
       check.add({"adapters", "model.from"}, std::move(misfit));
+  }
   const auto spec = spec_of(check.recipe, check.stage);
   if (!spec || from.empty()) return;
   try {
