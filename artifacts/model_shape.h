@@ -1,6 +1,6 @@
-// The shape, the tokenizer and the adapters of a model on disk without its weights: from the manifest of a checkpoint, the config.json of a
-// Hugging Face folder, the metadata of a GGUF, the header of a llama2.c file. Takes milliseconds whatever the
-// model's size.
+// The shape, the tokenizer and the adapters of a model on disk without its weights: from the manifest of a checkpoint,
+// the config.json of a Hugging Face folder, the metadata of a GGUF, the header of a llama2.c file, the
+// adapter_config.json of a folder of peft. Takes milliseconds whatever the model's size.
 #pragma once
 
 #include <memory>

@@ -5,7 +5,6 @@
 #include <fstream>
 
 #include "core/file.h"
-#include "distill/teacher_cache.h"
 #include "tests/testing.h"
 
 namespace retort::recipes {
@@ -48,16 +47,7 @@ TEST(Inputs, ACacheIsTheDirectoryOfItsLabels) {
   const auto trouble = [&](const Path& path) { return trouble_with({"key", path.string(), Thing::kCache}); };
   const Path run = directory / "run", labels = run / "labels" / "cache", more = run / "more" / "cache";
   local_files().make_directories(labels);
-  const distill::CacheFacts facts{.kind = "sampled",
-                                  .size = 1,
-                                  .vocabulary = 256,
-                                  .tokenizer = "t",
-                                  .corpus = "c",
-                                  .tokens = 1,
-                                  .teacher = "w",
-                                  .window = 1};
-  distill::write_block(local_files(), labels, facts, 0,
-                       {.labels = {1}, .ids = {3}, .values = {1}, .rest = {}});
+  std::ofstream(labels / "block-00000.h5") << "";
   EXPECT_EQ(trouble(labels), "");
   const std::string meant = "; did you mean " + labels.string() + "?";
   for (const Path& path : {run / "labels", run, labels / "block-00000.h5"})
@@ -69,7 +59,7 @@ TEST(Inputs, ACacheIsTheDirectoryOfItsLabels) {
   EXPECT_THAT(trouble(more),
               AllOf(HasSubstr("must be a directory of labels"), Not(HasSubstr("did you mean"))));
   std::ofstream(more / "block-00001.h5") << "";
-  EXPECT_THAT(trouble(more), HasSubstr("block-00000.h5 is missing: the capture was not finished"));
+  EXPECT_EQ(trouble(more), "") << "opening it says that the capture was not finished";
   EXPECT_THAT(trouble(run), HasSubstr("; name one of " + labels.string() + ", " + more.string()));
   EXPECT_EQ(trouble(directory / "none"), "no such file or directory: " + (directory / "none").string());
 }
