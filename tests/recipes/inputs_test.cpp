@@ -64,6 +64,19 @@ TEST(Inputs, ACacheIsTheDirectoryOfItsLabels) {
   EXPECT_EQ(trouble(directory / "none"), "no such file or directory: " + (directory / "none").string());
 }
 
+// What lies in runs/ of the working directory.
+TEST(Inputs, ACacheOfARunIsNamedByItsPath) {
+  const testing::TemporaryDirectory directory;
+  const Path labels = directory / "runs" / "mine" / "labels" / "cache",
+             before = std::filesystem::current_path();
+  local_files().make_directories(labels);
+  std::ofstream(labels / "block-00000.h5") << "";
+  std::filesystem::current_path(directory.path());
+  const std::string said = trouble_with({"key", "mine", Thing::kCache});
+  std::filesystem::current_path(before);
+  EXPECT_EQ(said, "no such file or directory: mine; did you mean runs/mine/labels/cache?");
+}
+
 TEST(Inputs, StandForWhatTheyHold) {
   const testing::TemporaryDirectory directory;
   const auto state = [&](const std::string& name, const char* text) {
