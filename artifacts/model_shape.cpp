@@ -94,4 +94,12 @@ std::unique_ptr<data::Tokenizer> new_tokenizer(const models::DecoderSpec& spec) 
   return spec.vocabulary == 256 ? data::make_byte_tokenizer() : nullptr;
 }
 
+std::optional<models::AdapterOptions> model_adapters(const Path& path) {
+  const Artifact found = one_model(path);
+  if (found.kind == Kind::kPeft) return models::read_peft_config(found.path).options;
+  if (found.kind != Kind::kCheckpoint) return std::nullopt;
+  const auto adapters = facts_of(found.path).adapters;
+  return adapters ? std::optional(adapters->options) : std::nullopt;
+}
+
 }  // namespace retort::artifacts

@@ -1,6 +1,6 @@
-// The shape and the tokenizer of a model on disk without its weights: from the manifest of a checkpoint, the config.json of a
-// Hugging Face folder, the metadata of a GGUF, the header of a llama2.c file. Takes milliseconds whatever the
-// model's size.
+// The shape, the tokenizer and the adapters of a model on disk without its weights: from the manifest of a checkpoint,
+// the config.json of a Hugging Face folder, the metadata of a GGUF, the header of a llama2.c file, the
+// adapter_config.json of a folder of peft. Takes milliseconds whatever the model's size.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,7 @@
 
 #include "core/file.h"
 #include "data/tokenizers/tokenizer.h"
+#include "models/adapters.h"
 #include "models/decoder_spec.h"
 
 namespace retort::artifacts {
@@ -21,5 +22,7 @@ std::unique_ptr<data::Tokenizer> foreign_tokenizer(const Path& path);
 std::unique_ptr<data::Tokenizer> model_tokenizer(const Path& path);
 // That of a new model: bytes for 256 tokens, else none.
 std::unique_ptr<data::Tokenizer> new_tokenizer(const models::DecoderSpec& spec);
+// Those that open_model() would leave unmerged; nothing where it has none.
+std::optional<models::AdapterOptions> model_adapters(const Path& path);
 
 }  // namespace retort::artifacts

@@ -147,6 +147,20 @@ void read_patterns(const Reader& reader, AdapterOptions& out) {
   }
 }
 
+// Without what the base was kept as.
+AdapterOptions options_of(const Reader& reader) {
+  AdapterOptions out;
+  const Json *rank = reader.find("r"), *alpha = reader.find("lora_alpha");
+  out.rank = rank ? reader.rank("r", *rank) : 8;
+  out.alpha = alpha ? reader.number("lora_alpha", *alpha) : 8.0;
+  out.rslora = reader.flag("use_rslora");
+  out.dora = reader.flag("use_dora");
+  out.tied = reader.flag("ensure_weight_tying");
+  read_modules(reader, out);
+  read_patterns(reader, out);
+  return out;
+}
+
 std::string base_form(const Path& tensors) {
   const formats::SafetensorsFile file(tensors);
   const auto found = file.metadata().find(kBaseForm);
@@ -174,17 +188,16 @@ PeftConfig read_peft_config(const Path& directory) {
   reader.must_be("task_type", {"CAUSAL_LM"});
   reader.must_be("bias", {"none"});
   reader.must_be("init_lora_weights", {true, false, "gaussian"});
-  PeftConfig out;
-  out.base = reader.text("base_model_name_or_path");
-  const Json *rank = reader.find("r"), *alpha = reader.find("lora_alpha");
-  out.options.rank = rank ? reader.rank("r", *rank) : 8;
-  out.options.alpha = alpha ? reader.number("lora_alpha", *alpha) : 8.0;
-  out.options.rslora = reader.flag("use_rslora");
-  out.options.dora = reader.flag("use_dora");
-  out.options.tied = reader.flag("ensure_weight_tying");
+  PeftConfig out{options_of(reader), reader.text("base_model_name_or_path")};
   out.options.base = base_form(directory / kPeftTensors);
-  read_modules(reader, out.options);
-  read_patterns(reader, out.options);
+  return out;
+}
+
+AdapterOptions kept_by_peft(const Model& model, const AdapterOptions& options) {
+  if (families().at(model.spec().family).hf_tensors == nullptr) return options;
+  const Json json = peft_config_json(model, {options, ""});
+  AdapterOptions out = options_of(Reader(json, kPeftConfig));
+  out.base = options.base;
   return out;
 }
 

@@ -26,6 +26,9 @@ struct PeftConfig {
 PeftConfig read_peft_config(const Path& directory);
 formats::Json peft_config_json(const Model& model, const PeftConfig& config);
 
+// What read_peft_config() says of a folder of a model that adapt() made with these options: each module by its name.
+AdapterOptions kept_by_peft(const Model& model, const AdapterOptions& options);
+
 // The base with the adapter's tensors; working weights are the caller's to bind.
 std::unique_ptr<Model> load_peft(const Path& directory, const PeftConfig& config,
                                  std::unique_ptr<Model> base);

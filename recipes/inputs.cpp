@@ -68,6 +68,17 @@ data::ShardKind kind_wanted(const Stage& stage) {
   return loss == nullptr || loss->paired() ? data::ShardKind::kPairs : data::ShardKind::kRated;
 }
 
+// Of outside the run; nullptr where there are none that open.
+std::unique_ptr<data::TokenShards> shards_there(const Input& input) {
+  const Path path = place_of(input, "");
+  if (!artifacts::holds_shards(path)) return nullptr;
+  try {
+    return std::make_unique<data::TokenShards>(path);
+  } catch (const Error&) {
+    return nullptr;  // opening them says why
+  }
+}
+
 // Nothing where it is not known yet.
 std::optional<data::ShardKind> kind_there(const Recipe& recipe, const Input& input) {
   if (stage_of(input.address)) {
@@ -76,13 +87,8 @@ std::optional<data::ShardKind> kind_there(const Recipe& recipe, const Input& inp
     if (made == nullptr) return std::nullopt;
     return prepare != nullptr ? prepare->documents.kind() : data::ShardKind::kText;
   }
-  const Path path = place_of(input, "");
-  if (!artifacts::holds_shards(path)) return std::nullopt;
-  try {
-    return data::TokenShards(path).kind();
-  } catch (const Error&) {
-    return std::nullopt;  // opening them says why
-  }
+  const auto shards = shards_there(input);
+  return shards ? std::optional(shards->kind()) : std::nullopt;
 }
 
 // What opening it says.
@@ -105,6 +111,46 @@ std::string trouble_with_model(const std::string& address) {
   });
 }
 
+bool holds_labels(const Path& directory) {
+  std::error_code ignored;
+  const fs::directory_iterator entries(directory, ignored);
+  return std::any_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    return entry.path().extension() == ".h5" && entry.path().stem().string().starts_with("block-");
+  });
+}
+
+// Directories of labels that may have been meant: beside a file of theirs, in a stage's directory, or in those of a
+// run's stages.
+std::vector<std::string> caches_near(const Path& path) {
+  std::error_code ignored;
+  std::vector<std::string> out;
+  const auto add = [&](const Path& place) {
+    if (holds_labels(place)) out.push_back(place.string());
+  };
+  if (fs::is_regular_file(path, ignored)) add(path.parent_path());
+  add(path / "cache");
+  for (const auto& entry : fs::directory_iterator(path, ignored)) add(entry.path() / "cache");
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+std::string trouble_with_cache(const std::string& address) {
+  const Path path = address;
+  if (holds_labels(path)) return "";  // opening it says whether they are whole
+  std::error_code ignored;
+  const bool there = fs::exists(path, ignored);
+  const std::vector<std::string> meant = caches_near(there ? path : "runs" / path);
+  std::string trouble =
+      there ? fmt::format(
+                  "must be a directory of labels, block-00000.h5 and more (a capture stage makes one "
+                  "in its directory, as cache), got {}",
+                  address)
+            : trouble_with_path(address);
+  if (meant.size() == 1) trouble += fmt::format("; did you mean {}?", meant.front());
+  if (meant.size() > 1) trouble += fmt::format("; name one of {}", fmt::join(meant, ", "));
+  return trouble;
+}
+
 }  // namespace
 
 std::string trouble_with_kind(const Recipe& recipe, const Stage& stage, const Input& input) {
@@ -121,6 +167,61 @@ std::string trouble_with_kind(const Recipe& recipe, const Stage& stage, const In
                      judged ? "text or " : "", name_of(wanted), (*stage.find<PreferenceSection>())->loss,
                      wanted == data::ShardKind::kPairs ? "chosen and rejected" : "label", input.address,
                      name_of(*there));
+}
+
+std::optional<bool> says_what_is_learned(const Recipe& recipe, const std::string& address) {
+  if (address.empty()) return std::nullopt;
+  if (!stage_of(address)) {
+    const auto shards = shards_there({"data.train", address, Thing::kShards, "train"});
+    return shards ? std::optional(shards->has_loss_mask()) : std::nullopt;
+  }
+  const Stage* made = recipe.maker_of(address);
+  if (made == nullptr || kind_of(*made).makes != Thing::kShards) return std::nullopt;
+  const auto* prepare = made->find<data::PrepareOptions>();
+  return prepare == nullptr || prepare->documents.conversations();  // answers always do
+}
+
+std::string prompts_misfit(const std::string& text, std::optional<bool> says) {
+  if (says.value_or(true)) return "";
+  return fmt::format(
+      "must be at least 1: {} does not say which of its tokens are learned, so the prompts are not known",
+      text);
+}
+
+// What a tokenizer stage makes has pairs of bytes.
+bool differ(const KnownTokenizer& a, const KnownTokenizer& b) {
+  if (a.name.empty() || b.name.empty()) return false;
+  if (!a.fingerprint.empty() && !b.fingerprint.empty()) return a.fingerprint != b.fingerprint;
+  if (a.fingerprint.empty() && b.fingerprint.empty()) return false;  // two stages may make the same
+  const std::string& there = a.fingerprint.empty() ? b.name : a.name;
+  return there == "bytes" || there == "bytes+stop";
+}
+
+KnownTokenizer tokenizer_of_shards(const Recipe& recipe, Input input) {
+  input.address = text_behind(recipe, input.address);
+  if (input.address.empty()) return {};
+  if (!stage_of(input.address)) {
+    const auto shards = shards_there(input);
+    return shards ? KnownTokenizer{shards->tokenizer_name(), shards->tokenizer_fingerprint()}
+                  : KnownTokenizer{};
+  }
+  const Stage* made = recipe.maker_of(input.address);
+  const auto* prepare = made != nullptr ? made->find<data::PrepareOptions>() : nullptr;
+  if (prepare == nullptr) return {};
+  if (stage_of(prepare->tokenizer)) return {prepare->tokenizer, ""};
+  try {
+    const auto tokenizer = data::make_tokenizer(prepare->tokenizer);
+    return {tokenizer->name(), tokenizer->fingerprint()};
+  } catch (const Error&) {
+    return {};  // missing_files() says why
+  }
+}
+
+std::string tokenizers_misfit(const std::string& text, const KnownTokenizer& made,
+                              const std::string& first_key, const KnownTokenizer& first) {
+  if (!differ(made, first)) return "";
+  return fmt::format("{} was made with tokenizer {}, the text of {} with {}", text, made.name, first_key,
+                     first.name);
 }
 
 std::string digest_of_file(const Path& path) {
@@ -170,6 +271,8 @@ std::string trouble_with(const Input& input) {
       return trouble_of([&] { data::open_template(input.address); });
     case Thing::kModel:
       return trouble_with_model(input.address);
+    case Thing::kCache:
+      return trouble_with_cache(input.address);
     default:
       return trouble_with_path(input.address);
   }
@@ -195,17 +298,17 @@ std::shared_ptr<const data::TokenShards> open_shards(const Input& input, const P
 }
 
 void open_all_shards(const Recipe& recipe, const Stage& stage) {
-  std::shared_ptr<const data::TokenShards> first;
+  KnownTokenizer first;
   std::string key;
   for (const Input& input : inputs_of(recipe, stage)) {
     if (input.thing != Thing::kShards) continue;
     const std::string trouble = trouble_with_kind(recipe, stage, input);
     check<DataError>(trouble.empty(), "{} {}", input.key, trouble);
     const auto shards = open_shards(input, recipe.run.dir);
-    check<DataError>(!first || first->tokenizer_fingerprint() == shards->tokenizer_fingerprint(),
-                     "{}: {} was made with tokenizer {}, the text of {} with {}", input.key, input.address,
-                     shards->tokenizer_name(), key, first ? first->tokenizer_name() : "");
-    if (!first) first = shards, key = input.key;
+    const KnownTokenizer made{shards->tokenizer_name(), shards->tokenizer_fingerprint()};
+    const std::string misfit = tokenizers_misfit(input.address, made, key, first);
+    check<DataError>(misfit.empty(), "{}: {}", input.key, misfit);
+    if (key.empty()) first = made, key = input.key;
   }
 }
 

@@ -19,6 +19,7 @@
 #include "recipes/model_address.h"
 #include "recipes/model_options.h"
 #include "recipes/presets.h"
+#include "recipes/stages/watch.h"
 #include "train/trainer.h"
 
 namespace retort::recipes {
@@ -33,7 +34,7 @@ std::optional<models::DecoderSpec> shape_on_disk(const std::string& address) {
 }
 
 // nullopt: not known yet; nullptr: there is none.
-using KnownTokenizer = std::optional<std::unique_ptr<data::Tokenizer>>;
+using MaybeTokenizer = std::optional<std::unique_ptr<data::Tokenizer>>;
 
 const data::PrepareOptions* prepare_of(const Recipe& recipe, const std::string& shards) {
   const Stage* stage = recipe.maker_of(shards);
@@ -41,7 +42,7 @@ const data::PrepareOptions* prepare_of(const Recipe& recipe, const std::string& 
 }
 
 // Of the text that a stage trains on.
-KnownTokenizer tokenizer_of_text(const Recipe& recipe, const std::string& trained_on) {
+MaybeTokenizer tokenizer_of_text(const Recipe& recipe, const std::string& trained_on) {
   const std::string address = text_behind(recipe, trained_on);
   if (!stage_of(address))
     return data::TokenShards(place_of({"data.train", address, Thing::kShards, "train"}, "")).tokenizer();
@@ -50,37 +51,62 @@ KnownTokenizer tokenizer_of_text(const Recipe& recipe, const std::string& traine
   return data::prepared_tokenizer(*prepare);
 }
 
-// Whether the tokenizer of a model is one that a stage will make.
-bool has_trained_tokenizer(const Recipe& recipe, const std::string& address, size_t hops) {
-  const Stage* stage = hops > 0 ? recipe.maker_of(address) : nullptr;
-  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return false;
-  if (stage->find<train::TrainOptions>() == nullptr)
-    return has_trained_tokenizer(recipe, stage->get<ModelOptions>().from, hops - 1);
-  const auto* prepare =
-      prepare_of(recipe, text_behind(recipe, stage->get<DataOptions>().sources().front().train));
-  return prepare != nullptr && stage_of(prepare->tokenizer);
-}
+// Where a model has its tokenizer from: the text that a stage trains it on, or a model that no stage makes; neither: none
+// is known.
+struct TokenizerSource {
+  std::string text = {}, model = {};
+};
 
-KnownTokenizer tokenizer_through(const Recipe& recipe, const std::string& address, size_t hops) {
-  if (address.empty()) return std::nullopt;
-  if (const auto preset = preset_of(address)) return artifacts::new_tokenizer(preset_spec(*preset));
-  if (!stage_of(address)) {
-    if (!artifacts::model_shape(address)) return std::nullopt;  // none, or several
-    return artifacts::model_tokenizer(address);
-  }
+TokenizerSource tokenizer_source(const Recipe& recipe, const std::string& address, size_t hops) {
+  if (!stage_of(address)) return {.model = address};
   const Stage* stage = hops > 0 ? recipe.maker_of(address) : nullptr;
-  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return std::nullopt;
+  if (stage == nullptr || kind_of(*stage).makes != Thing::kModel) return {};
   if (stage->find<train::TrainOptions>() != nullptr)
-    return tokenizer_of_text(recipe, stage->get<DataOptions>().sources().front().train);
-  return tokenizer_through(recipe, stage->get<ModelOptions>().from, hops - 1);
+    return {.text = stage->get<DataOptions>().sources().front().train};
+  return tokenizer_source(recipe, stage->get<ModelOptions>().from, hops - 1);
 }
 
-KnownTokenizer known_tokenizer(const Recipe& recipe, const std::string& address) {
+TokenizerSource tokenizer_source(const Recipe& recipe, const std::string& address) {
+  return tokenizer_source(recipe, address, recipe.stages.size());
+}
+
+MaybeTokenizer open_tokenizer(const Recipe& recipe, const TokenizerSource& source) {
   try {
-    return tokenizer_through(recipe, address, recipe.stages.size());
+    if (!source.text.empty()) return tokenizer_of_text(recipe, source.text);
+    if (source.model.empty()) return std::nullopt;
+    if (const auto preset = preset_of(source.model)) return artifacts::new_tokenizer(preset_spec(*preset));
+    if (!artifacts::model_shape(source.model)) return std::nullopt;  // none, or several
+    return artifacts::model_tokenizer(source.model);
   } catch (const Error&) {
     return std::nullopt;  // missing_files() says why
   }
+}
+
+// Whether the tokenizer of a model is one that a stage will make.
+bool has_trained_tokenizer(const Recipe& recipe, const std::string& address) {
+  const std::string text = tokenizer_source(recipe, address).text;
+  const auto* prepare = text.empty() ? nullptr : prepare_of(recipe, text_behind(recipe, text));
+  return prepare != nullptr && stage_of(prepare->tokenizer);
+}
+
+// That a model reads.
+KnownTokenizer known_tokenizer(const Recipe& recipe, const std::string& address) {
+  const TokenizerSource source = tokenizer_source(recipe, address);
+  if (!source.text.empty())
+    return tokenizer_of_shards(recipe, {"data.train", source.text, Thing::kShards, "train"});
+  const auto tokenizer = open_tokenizer(recipe, source).value_or(nullptr);
+  return tokenizer ? KnownTokenizer{tokenizer->name(), tokenizer->fingerprint()} : KnownTokenizer{};
+}
+
+// The first step whose model a train stage may leave: validations choose it, or end the training.
+int64_t first_model(const Stage& stage) {
+  const auto& train = stage.get<train::TrainOptions>();
+  const auto& watch = stage.get<WatchSection>();
+  const int64_t end = train.epochs > 0 ? std::numeric_limits<int64_t>::max() : train.steps,
+                every = watch_decides(stage) && watch->every > 0 ? watch->every : train.validate_every;
+  if (every == 0 || (!train.keep_best && train.patience == 0)) return end;
+  if (train.keep_best) return std::min(every, end);
+  return train.patience < end / every ? every * (train.patience + 1) : end;
 }
 
 // What keeps a model's own files from having one: ": " and the reason.
@@ -136,7 +162,7 @@ std::optional<int64_t> tokenizer_size(const Recipe& recipe, const std::string& a
 }
 
 std::unique_ptr<data::Tokenizer> tokenizer_of(const Recipe& recipe, const std::string& address) {
-  return known_tokenizer(recipe, address).value_or(nullptr);
+  return open_tokenizer(recipe, tokenizer_source(recipe, address)).value_or(nullptr);
 }
 
 void StageCheck::add_key_error(const ConfigError& error, const char* also) {
@@ -153,7 +179,7 @@ void StageCheck::demand_model() {
 void StageCheck::demand_tokenizer(const char* key, const char* model_key, const std::string& address,
                                   const std::string& instead) {
   if (alone) return;  // it opens the model at once
-  const KnownTokenizer known = known_tokenizer(recipe, address);
+  const MaybeTokenizer known = open_tokenizer(recipe, tokenizer_source(recipe, address));
   if (known && *known == nullptr)
     add({key, model_key}, fmt::format("needs a model with a tokenizer, and {} has none that is supported{}{}",
                                       address, why_no_tokenizer(address), instead));
@@ -206,11 +232,21 @@ void StageCheck::check_vocabulary(const models::DecoderSpec& spec, const std::ve
   }
 }
 
+void StageCheck::check_reads(const std::vector<std::string>& keys, const std::string& model,
+                             const char* of_bytes) {
+  const std::string text = stage.get<DataOptions>().sources().front().train;
+  const KnownTokenizer made = tokenizer_of_shards(recipe, {"data.train", text, Thing::kShards, "train"}),
+                       read = known_tokenizer(recipe, model);
+  if (differ(made, read))
+    add(keys, fmt::format("must read tokenizer {}, which {} is made with, got {}, which reads {}{}",
+                          made.name, text, model, read.name, made.name == "bytes" ? of_bytes : ""));
+}
+
 void StageCheck::check_prompts(const char* key, const std::vector<std::string>& prompts,
                                const std::string& model, const std::optional<models::DecoderSpec>& spec) {
   const auto tokenizer = tokenizer_of(recipe, model);
   const bool empty = std::find(prompts.begin(), prompts.end(), "") != prompts.end();
-  if (empty && has_trained_tokenizer(recipe, model, recipe.stages.size()))
+  if (empty && has_trained_tokenizer(recipe, model))
     add(key, fmt::format("\"\": {}, and a tokenizer that a stage makes begins a text with none",
                          eval::length_misfit(0, 1)));
   if (tokenizer == nullptr) return;
@@ -222,10 +258,18 @@ void StageCheck::check_prompts(const char* key, const std::vector<std::string>& 
 
 void StageCheck::check_given(const char* key, int64_t prompt,
                              const std::optional<models::DecoderSpec>& spec) {
-  const int64_t sequence = stage.get<DataOptions>().sequence;
-  if (prompt > sequence)
+  const auto& data = stage.get<DataOptions>();
+  if (prompt == 0 && !data.isolates())
+    return add({key, "data.isolate_documents"},
+               "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
+               "its own");
+  for (const SourceOptions& source : prompt == 0 ? data.sources() : std::vector<SourceOptions>())
+    if (std::string misfit = prompts_misfit(source.train, says_what_is_learned(recipe, source.train));
+        !misfit.empty())
+      add({key, data.mixture.empty() ? "data.train" : "data.mixture"}, std::move(misfit));
+  if (prompt > data.sequence)
     add({key, "data.sequence"},
-        fmt::format("must be at most a row's data.sequence {}, got {}", sequence, prompt));
+        fmt::format("must be at most a row's data.sequence {}, got {}", data.sequence, prompt));
   if (spec && prompt >= spec->context)
     add({key, "model.context"},
         fmt::format("must be less than the model's context {}, got {}", spec->context, prompt));
@@ -248,6 +292,7 @@ void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* gr
   const bool known = training != nullptr && training->epochs == 0.0;  // how many steps epochs are is not
   if (trained && known && !trained->active(training->steps - 1)) trained.reset();
   if (grids == nullptr && source != nullptr) grids = &trained;  // a file of another stage holds values
+  if (grids == &trained && trained) check_early(*source, *trained);
   const std::string of = source != nullptr ? fmt::format(" (of stage {})", source->name) : "";
   for (const artifacts::Misfit& misfit :
        artifacts::export_misfits(options, {spec ? &*spec : nullptr, tokenizer.get(), grids})) {
@@ -267,6 +312,22 @@ void StageCheck::check_export(const std::optional<quantize::QuantizeOptions>* gr
     else
       add({fmt::format("quantize.{}.grid", part), "export.format"}, misfit.why);
   }
+}
+
+// A model that is on no grid yet, where the file is of codes alone.
+void StageCheck::check_early(const Stage& source, const quantize::QuantizeOptions& trained) {
+  const int64_t first = first_model(source);
+  if (first > trained.from_step) return;
+  const std::string& format = stage.get<artifacts::ExportOptions>().format;
+  const std::string key = source.get<train::TrainOptions>().keep_best ? "train.keep_best" : "train.patience";
+  const std::optional<quantize::QuantizeOptions> none;
+  if (artifacts::export_misfits({.format = format}, {.grids = &none}).empty()) return;
+  add({"export.format", fmt::format("stages.{}.{}", source.name, key)},
+      fmt::format(
+          "format {} packs the codes of a model's own grids, and {} of stage {} may leave the model of "
+          "{} steps, none of them on its grid (quantize.from_step {}); raise train.validate_every, or lower "
+          "from_step",
+          format, key, source.name, first, trained.from_step));
 }
 
 void StageCheck::check_grids(const models::DecoderSpec& spec, const quantize::QuantizeOptions& grids) {

@@ -54,10 +54,14 @@ class StageCheck {
   std::optional<models::DecoderSpec> model_spec();
   // A model has a row for each token of the shards of data.train; what is beyond the tokenizer's is padding.
   void check_vocabulary(const models::DecoderSpec& spec, const std::vector<std::string>& keys);
+  // A model reads the tokenizer that the text of data.train was made with, as far as both are known. `of_bytes`: what
+  // helps where that is bytes.
+  void check_reads(const std::vector<std::string>& keys, const std::string& model, const char* of_bytes = "");
   // Texts that the model at an address is to continue, as far as its tokenizer and context are known.
   void check_prompts(const char* key, const std::vector<std::string>& prompts, const std::string& model,
                      const std::optional<models::DecoderSpec>& spec);
-  // A prompt of so many tokens of a row lies within it, and leaves the model room for an answer.
+  // A prompt of so many tokens of a row lies within it, and leaves the model room for an answer; one of 0 ends where
+  // the text says that a document's answer begins.
   void check_given(const char* key, int64_t prompt, const std::optional<models::DecoderSpec>& spec);
   // The stage's export section fits the model that it starts from. `grids`: that the file holds, where the
   // model's own are not meant.
@@ -66,6 +70,8 @@ class StageCheck {
   void check_grids(const models::DecoderSpec& spec, const quantize::QuantizeOptions& grids);
 
  private:
+  void check_early(const Stage& source, const quantize::QuantizeOptions& trained);
+
   std::vector<Finding>& findings_;
 };
 

@@ -13,6 +13,14 @@
 namespace retort::recipes {
 namespace {
 
+// A stage of the recipe, by its bare name.
+std::string stage_meant(const Recipe& recipe, const Input& input) {
+  std::error_code ignored;
+  const Stage* made = std::filesystem::exists(input.address, ignored) ? nullptr : recipe.find(input.address);
+  if (made == nullptr || kind_of(*made).makes != input.thing) return "";
+  return fmt::format("; did you mean stage:{}?", made->name);
+}
+
 // The name becomes a directory of runs/, and of no other place, unless run.dir is another.
 bool names_elsewhere(const RunOptions& run) {
   const bool path = run.name.find('/') != run.name.npos || run.name == "." || run.name == "..";
@@ -114,7 +122,8 @@ std::vector<Finding> missing_files(const Recipe& recipe) {
     out.push_back({"", {"run.dir"}, std::move(misfit)});
   for (const Stage& stage : recipe.stages)
     for (const Input& input : inputs_of(recipe, stage)) {
-      const std::string trouble = trouble_with(input);
+      std::string trouble = trouble_with(input);
+      if (!trouble.empty()) trouble += stage_meant(recipe, input);
       const bool known = std::any_of(out.begin(), out.end(), [&](const Finding& finding) {
         return input.key.starts_with("run.") && finding.keys.front() == input.key && finding.text == trouble;
       });

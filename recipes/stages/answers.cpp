@@ -8,6 +8,7 @@
 #include "core/host_tensor.h"
 #include "distill/on_policy.h"
 #include "recipes/data_options.h"
+#include "recipes/inputs.h"
 #include "recipes/model_memory.h"
 #include "recipes/model_options.h"
 #include "recipes/stage_check.h"
@@ -60,11 +61,8 @@ class Answers {
         writer_(context.files, directory, *tokenizer_,
                 fmt::format("answers of {} to {}", teacher_.source, text_->source()), options_.shard_tokens,
                 /*loss_mask=*/true) {
-    check<ConfigError>(
-        options_.prompt > 0 || text_->has_loss_mask(),
-        "answers.prompt must be at least 1: {} does not say which of its tokens are learned, so the "
-        "prompts are not known",
-        context.stage.get<DataOptions>().train);
+    const std::string misfit = prompts_misfit(context.stage.get<DataOptions>().train, text_->has_loss_mask());
+    check<ConfigError>(options_.prompt > 0 || misfit.empty(), "answers.prompt {}", misfit);
   }
 
   // False when it was stopped.
@@ -179,12 +177,9 @@ void check_stage(StageCheck& check) {
     check.add("data.mixture", "answers are written to data.train alone; give each source a stage of its own");
   else if (data.train.empty())
     check.add("data.train", "must name token shards, got none");
-  if (options.prompt == 0 && !data.isolates())
-    check.add({"answers.prompt", "data.isolate_documents"},
-              "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
-              "its own");
   const auto spec = check.model_spec();
   check.check_given("answers.prompt", options.prompt, spec);
+  check.check_reads({"model.from", "data.train"}, check.stage.get<ModelOptions>().from);
   if (spec) check.check_vocabulary(*spec, {"model.vocabulary", "model.from"});
 }
 

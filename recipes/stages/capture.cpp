@@ -153,6 +153,7 @@ void check_stage(StageCheck& check) {
   else if (data.train.empty())
     check.add("data.train", "must name token shards, got none");
   if (served) return;
+  check.check_reads({"model.from", "data.train"}, check.stage.get<ModelOptions>().from);
   if (const auto spec = check.model_spec()) check.check_vocabulary(*spec, {"model.vocabulary", "model.from"});
 }
 

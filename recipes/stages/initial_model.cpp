@@ -145,8 +145,16 @@ std::string init_source(const Stage& stage) {
 std::string adapters_misfit(const models::AdapterOptions& own, const models::AdapterOptions& wanted,
                             const std::string& source) {
   if (own == wanted) return "";
+  constexpr size_t kShown = 3;
+  std::vector<std::string> modules = own.modules;
+  if (modules.size() > kShown) {
+    modules.resize(kShown);
+    modules.push_back(fmt::format("... {} in all", own.modules.size()));
+  }
+  const bool named = own.modules != wanted.modules && !modules.empty();
   return fmt::format(
-      "must be those of {}, which are continued; export it first for others over the merged model", source);
+      "must be those of {}, which are continued{}; export it first for others over the merged model", source,
+      named ? fmt::format(" (modules: {})", fmt::join(modules, ", ")) : "");
 }
 
 std::optional<models::DecoderSpec> init_spec(const Recipe& recipe, const Stage& stage) {

@@ -18,6 +18,7 @@
 #include "quantize/device_fit.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
+#include "recipes/inputs.h"
 #include "recipes/model_options.h"
 #include "recipes/on_ranks.h"
 #include "recipes/preference_options.h"
@@ -237,13 +238,10 @@ class Training {
   void sample_answers() {
     const auto& distill = stage_.get<DistillSection>();
     if (!distill || !distill->on_policy) return;
-    if (distill->on_policy->prompt == 0) {
-      for (const data::Source& source : stream_->sources())
-        check<ConfigError>(
-            source.shards->has_loss_mask(),
-            "distill.on_policy.prompt must be at least 1: {} does not say which of its tokens are "
-            "learned, so the prompts are not known",
-            source.name);
+    for (const data::Source& source : stream_->sources()) {
+      const std::string misfit = prompts_misfit(source.name, source.shards->has_loss_mask());
+      check<ConfigError>(distill->on_policy->prompt > 0 || misfit.empty(), "distill.on_policy.prompt {}",
+                         misfit);
     }
     objective_ = distill::make_on_policy(std::move(objective_), *distill->on_policy,
                                          {.ends = ends(), .seed = context_.seed()});

@@ -4,19 +4,24 @@
 #include <array>
 #include <limits>
 
+#include "artifacts/export_model.h"
+#include "artifacts/model_shape.h"
 #include "core/nearest.h"
 #include "distill/capture.h"
 #include "distill/loss.h"
 #include "distill/objective.h"
 #include "formats/untrusted.h"
 #include "models/family.h"
+#include "models/peft_folder.h"
 #include "quantize/quantize_map.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
+#include "recipes/inputs.h"
 #include "recipes/model_options.h"
 #include "recipes/preference_options.h"
 #include "recipes/stages/described_tasks.h"
 #include "recipes/stages/initial_model.h"
+#include "recipes/stages/rows.h"
 #include "recipes/stages/watch.h"
 #include "train/owners.h"
 #include "train/trainer.h"
@@ -106,6 +111,22 @@ void check_cached(StageCheck& check, const TeacherOptions& teacher, const std::s
   }
 }
 
+// Its ids are the text's, or the bytes that the bridge goes to.
+void check_teacher_reads(StageCheck& check, const TeacherOptions& teacher, const std::string& key) {
+  if (teacher.kind == "self") return;
+  if (teacher.bridge == "none")
+    return check.check_reads({key + "model", "data.train"}, teacher.model,
+                             teacher.kind == "live" ? "; a teacher with bridge: bytes may" : "");
+  const auto bytes = data::make_byte_tokenizer();
+  for (const Input& source : training_inputs(check.stage)) {
+    const KnownTokenizer made = tokenizer_of_shards(check.recipe, source);
+    if (differ(made, {bytes->name(), bytes->fingerprint()}))
+      check.add({key + "bridge", source.key},
+                fmt::format("bytes needs a text of the tokenizer bytes, got {}, which is made with {}",
+                            source.address, made.name));
+  }
+}
+
 // What the stage's teacher can show, as far as it is known.
 struct Shown {
   std::optional<distill::SignalKind> kind = distill::SignalKind{};
@@ -129,14 +150,34 @@ Shown shown_by_teachers(StageCheck& check, const DistillOptions& d) {
   return {.kind = known.empty() ? std::nullopt : std::optional(known.front())};
 }
 
+// Tokens of the longest row that may be learned from: given ones, and where the student answers a prompt and its
+// answer, at most the student's context. A prompt of unknown length (0) has one token at least.
+int64_t longest_row(const Stage& stage, const std::optional<models::DecoderSpec>& student) {
+  const int64_t given = stage.get<DataOptions>().sequence;
+  const auto& on_policy = stage.get<DistillSection>()->on_policy;
+  if (!on_policy || on_policy->share == 0) return given;
+  const int64_t context = student ? student->context : given,
+                prompt = std::max<int64_t>(1, on_policy->prompt);
+  const int64_t answered = prompt + std::clamp<int64_t>(context - prompt, 0, on_policy->tokens);
+  return on_policy->share < 1 ? std::max(given, answered) : answered;
+}
+
+std::string row_misfit(const Stage& stage, const std::optional<models::DecoderSpec>& student,
+                       int64_t context) {
+  const int64_t tokens = longest_row(stage, student);
+  const std::string misfit = distill::row_misfit(context, tokens);
+  const bool answered = !misfit.empty() && tokens != stage.get<DataOptions>().sequence;
+  return answered ? misfit + " (on_policy.prompt and on_policy.tokens)" : misfit;
+}
+
 // What making the loss would say, and the first batch; "" when nothing, or not known yet.
 std::string loss_misfit(StageCheck& check, const distill::LossOptions& loss, const Shown& shown) {
   const distill::LossSpec& row = distill::losses().at(loss.fn);
   if (row.check_hidden == nullptr) return shown.kind ? distill::signal_misfit(loss, *shown.kind, 0) : "";
   if (!shown.layers) return "";
   std::string misfit = distill::signal_misfit(loss, {}, shown.layers->count);
-  if (misfit.empty()) misfit = distill::row_misfit(shown.context, check.stage.get<DataOptions>().sequence);
   const auto student = spec_of(check.recipe, check.stage);
+  if (misfit.empty()) misfit = row_misfit(check.stage, student, shown.context);
   if (!misfit.empty() || !student) return misfit;
   try {
     row.check_hidden(loss, distill::layer_shape(*student), *shown.layers);
@@ -170,21 +211,31 @@ void check_on_policy(StageCheck& check, bool needs_teacher) {
   if (!needs_teacher)
     check.add({"distill.on_policy", "distill.losses"},
               "needs a loss with a teacher, which says what answers are worth");
-  if (on_policy.prompt == 0 && !check.stage.get<DataOptions>().isolates())
-    check.add({"distill.on_policy.prompt", "data.isolate_documents"},
-              "must be at least 1 where rows join documents: isolate or pack them, and each has a prompt of "
-              "its own");
   check.check_given("distill.on_policy.prompt", on_policy.prompt, spec_of(check.recipe, check.stage));
+}
+
+// A schedule goes from one weight to the other, so that a loss's first step and its last tell whether it ever weighs.
+void check_weighs(StageCheck& check, const std::vector<distill::LossOptions>& losses) {
+  const auto& train = check.stage.get<train::TrainOptions>();
+  const auto weighs = [&](int64_t last) {
+    return std::any_of(losses.begin(), losses.end(), [&](const distill::LossOptions& loss) {
+      return loss.weight > 0 || loss.weight_at(last) > 0;
+    });
+  };
+  if (losses.empty()) return check.add("distill.losses", "must name at least one loss, got none");
+  if (!weighs(std::numeric_limits<int64_t>::max()))
+    return check.add("distill.losses", "must have a weight > 0 in one loss at least, or nothing is learned");
+  if (train.epochs > 0 || weighs(train.steps - 1)) return;  // how many steps epochs are follows from the text
+  check.add(
+      {"distill.losses", "train.steps"},
+      fmt::format("must have a weight > 0 in one loss at least within train.steps {}, or nothing is learned: "
+                  "no schedule has begun by then",
+                  train.steps));
 }
 
 void check_distill(StageCheck& check) {
   const DistillOptions& d = *check.stage.get<DistillSection>();
-  if (d.losses.empty()) check.add("distill.losses", "must name at least one loss, got none");
-  const bool weighs = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& loss) {
-    return loss.weight > 0 || (loss.schedule && loss.schedule->kind != "constant" && loss.schedule->to > 0);
-  });
-  if (!d.losses.empty() && !weighs)
-    check.add("distill.losses", "must have a weight > 0 in one loss at least, or nothing is learned");
+  check_weighs(check, d.losses);
   const Shown shown = shown_by_teachers(check, d);
   for (size_t i = 0; i < d.losses.size(); ++i) check_loss(check, i + 1, d.losses[i], shown);
   const bool needs_teacher = std::any_of(d.losses.begin(), d.losses.end(), [](const distill::LossOptions& l) {
@@ -203,6 +254,7 @@ void check_distill(StageCheck& check) {
     if (teacher.kind == "live") check_live(check, teacher, key, needs_teacher);
     if (teacher.kind == "self") check_self(check, teacher, key);
     if (teacher.kind == "cached") check_cached(check, teacher, key);
+    if (needs_teacher) check_teacher_reads(check, teacher, key);
     if (d.on_policy && (teacher.kind == "cached" || teacher.bridge != "none"))
       check.add({"distill.on_policy", key + (teacher.kind == "cached" ? "kind" : "bridge")},
                 "needs a teacher that reads the student's own answers: a live one of its tokenizer, or self");
@@ -226,6 +278,10 @@ void check_preference(StageCheck& check) {
   if (data.isolate_documents)
     check.add({"data.isolate_documents", "preference"}, "is not for preference: a row holds one answer");
   if (loss == nullptr) return;
+  if (loss->takes("desirable_weight") && preference.desirable_weight == 0 &&
+      preference.undesirable_weight == 0)
+    check.add({"preference.desirable_weight", "preference.undesirable_weight"},
+              "must be > 0 where undesirable_weight is 0, or nothing is learned");
   if (loss->paired() && data.micro_batch % 2 != 0)
     check.add({"data.micro_batch", "preference.loss"},
               fmt::format("must be even, since a pair is two rows, got {}", data.micro_batch));
@@ -359,6 +415,22 @@ void check_model(StageCheck& check) {
   if (const auto& grids = check.stage.get<QuantizeSection>()) check.check_grids(*spec, *grids);
 }
 
+// One tokenizer for all texts and for what is begun with.
+void check_tokenizers(StageCheck& check) {
+  KnownTokenizer first;
+  std::string key;
+  for (const Input& input : inputs_of(check.recipe, check.stage)) {
+    if (input.thing != Thing::kShards) continue;
+    const KnownTokenizer made = tokenizer_of_shards(check.recipe, input);
+    if (std::string misfit = tokenizers_misfit(input.address, made, key, first); !misfit.empty())
+      check.add({input.key, key}, std::move(misfit));
+    if (first.name.empty()) first = made, key = input.key;
+  }
+  const auto& model = check.stage.get<ModelOptions>();
+  if (!model.from.empty()) check.check_reads({"model.from", "data.train"}, model.from);
+  if (model.init) check.check_reads({"model.init.from", "data.train"}, init_source(check.stage));
+}
+
 // Ranks that divide working weights read them in the same order, group by group.
 void check_shard(StageCheck& check) {
   const auto& parallel = check.stage.get<ParallelOptions>();
@@ -379,6 +451,26 @@ void check_shard(StageCheck& check) {
               fmt::format("parameters is not for byte-patch models, got {}; take gradients", spec->family));
 }
 
+// Those of a model that others are to go on; nothing where it has none, or they are not known yet.
+AdapterSection brought_adapters(const Recipe& recipe, const std::string& address, size_t hops) {
+  if (address.empty() || preset_of(address)) return std::nullopt;
+  try {
+    if (!stage_of(address)) return artifacts::model_adapters(address);
+    const Stage* made = hops > 0 ? recipe.maker_of(address) : nullptr;
+    if (made == nullptr) return std::nullopt;
+    if (made->find<train::TrainOptions>() != nullptr) return made->get<AdapterSection>();
+    const auto* file = made->find<artifacts::ExportOptions>();
+    if (file == nullptr || file->format != "peft") return std::nullopt;  // merged
+    const std::string& from = made->get<ModelOptions>().from;
+    const auto own = brought_adapters(recipe, from, hops - 1);
+    const auto spec = spec_of(recipe, from);
+    if (!own || !spec) return std::nullopt;
+    return models::kept_by_peft(*models::adapt(models::make_model(*spec, at::kMeta), *own, 0), *own);
+  } catch (const Error&) {
+    return std::nullopt;  // missing_files() says why, or the stage that has them
+  }
+}
+
 // Over a model on disk, which checkpoints name instead of holding it.
 void check_adapters(StageCheck& check) {
   const auto& from = check.stage.get<ModelOptions>().from;
@@ -389,12 +481,13 @@ void check_adapters(StageCheck& check) {
     check.add({"quantize", "adapters"},
               "excludes adapters: a weight merged with its adapter lies on no grid; train the merged model, "
               "stage:NAME, for its grid");
-  const Stage* made = check.recipe.maker_of(from);
-  if (made != nullptr && made->find<train::TrainOptions>() != nullptr && made->get<AdapterSection>())
-    if (std::string misfit = adapters_misfit(*made->get<AdapterSection>(), *check.stage.get<AdapterSection>(),
-                                             "stage " + made->name);
+  if (const auto own = brought_adapters(check.recipe, from, check.recipe.stages.size())) {
+    const auto made = stage_of(from);
+    if (std::string misfit =
+            adapters_misfit(*own, *check.stage.get<AdapterSection>(), made ? "stage " + *made : from);
         !misfit.empty())
       check.add({"adapters", "model.from"}, std::move(misfit));
+  }
   const auto spec = spec_of(check.recipe, check.stage);
   if (!spec || from.empty()) return;
   try {
@@ -417,6 +510,7 @@ void check_train_stage(StageCheck& check) {
   if (check.stage.get<DistillSection>()) check_distill(check);
   if (check.stage.get<PreferenceSection>()) check_preference(check);
   check_model(check);
+  check_tokenizers(check);
   check_noise(check);
   check_shard(check);
   if (check.stage.get<AdapterSection>()) check_adapters(check);

@@ -26,6 +26,7 @@ TEST(ModelShape, IsThatOfTheLoadedModel) {
     EXPECT_EQ(models::to_json(*shape), models::to_json(open_model(directory / name, log).decoder->spec()))
         << name;
     EXPECT_EQ(model_tokenizer(directory / name)->name(), "bytes") << name;
+    EXPECT_FALSE(model_adapters(directory / name).has_value()) << name;
   }
 }
 

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "formats/nf4.h"
 #include "formats/safetensors.h"
+#include "models/family.h"
 #include "models/hf_folder.h"
 #include "tests/models/tiny.h"
 #include "tests/testing.h"
@@ -164,6 +165,25 @@ INSTANTIATE_TEST_SUITE_P(Golden, Peft,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+// Of each option what reading the folder gives, with and without weights.
+TEST(PeftFolder, IsKnownBeforeItIsWritten) {
+  const testing::TemporaryDirectory directory;
+  AdapterOptions named, all, pattern;
+  named.modules = {"q_proj", "down_proj"}, named.rank = 4, named.dora = true;
+  all.alpha = 6.5, all.rslora = true, all.exclude = {"o_proj"}, all.layers = {1};
+  all.overrides = {{"v_proj", 2, 3.0}};
+  pattern.modules = {}, pattern.pattern = ".*(k|v)_proj", pattern.whole = {"norm"};
+  for (const AdapterOptions& options : {named, all, pattern}) {
+    const auto model = adapt(testing::random_model(testing::tiny_llama(), 1), options, 3);
+    save_peft(local_files(), directory / "adapter", *model, {options, "base"});
+    const AdapterOptions read = read_peft_config(directory / "adapter").options;
+    EXPECT_TRUE(kept_by_peft(*model, options) == read);
+    const auto shape = adapt(make_model(testing::tiny_llama(), at::kMeta), options, 0);
+    EXPECT_TRUE(kept_by_peft(*shape, options) == read);
+    EXPECT_EQ(read == options, options == named || options == pattern);
+  }
+}
 
 // ---- What is refused, of a folder that is ours and right but for one thing
 

@@ -179,4 +179,40 @@ TEST_F(AdapterStages, AreRefusedWhereTheyDoNotFit) {
               HasSubstr("stages.more.adapters: must be those of stage tuned"));
 }
 
+// Before the run, where a stage, a folder of peft or a checkpoint brings them.
+TEST_F(AdapterStages, AreHeldToThoseThatTheyGoOn) {
+  const std::string yaml =
+      std::string(kRecipe) +
+      R"(  - { name: peft, kind: export, model: { from: stage:tuned }, export: { format: peft } }
+  - { name: again, kind: train, model: { from: stage:peft }, adapters: { modules: [q_proj, down_proj], rank: 4, dora: true } }
+)";
+  const auto refused = [&](const std::vector<std::string>& sets) {
+    try {
+      RecipeRun::recipe(yaml, sets);
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+  const std::string from = "stages.again.model.from=", rank = "stages.again.adapters.rank=8",
+                    every = "adapters.modules=[all-linear]";
+  EXPECT_EQ(refused({}), "no error");
+  EXPECT_THAT(
+      refused({rank}),
+      HasSubstr("stages.again.adapters: must be those of stage peft, which are continued; export it first"));
+  EXPECT_THAT(refused({"stages.tuned." + every, "stages.again." + every}),
+              HasSubstr("must be those of stage peft, which are continued (modules: "
+                        "model.layers.0.self_attn.q_proj, "))
+      << "a folder of peft names each module";
+  EXPECT_EQ(refused({"stages.tuned." + every, "stages.again." + every, from + "stage:tuned"}), "no error");
+  run(RecipeRun::recipe(yaml));
+  ASSERT_EQ(code_, ExitCode::kDone);
+  for (const char* place : {"peft", "tuned"}) {
+    EXPECT_EQ(refused({from + in_run(place).string()}), "no error") << place;
+    EXPECT_THAT(refused({from + in_run(place).string(), rank}),
+                HasSubstr("stages.again.adapters: must be those of " + in_run(place).string()))
+        << place;
+  }
+}
+
 }  // namespace retort::recipes

@@ -112,6 +112,8 @@ TEST_F(AnswersStage, WhatCannotBeIsRefused) {
     return std::string();
   };
   EXPECT_THAT(refused({"data.packing=wrapped"}), HasSubstr("answers.prompt: must be at least 1"));
+  EXPECT_THAT(refused({"stages.text.prepare.prompt=[]", "stages.text.prepare.response=\"\""}),
+              HasSubstr("own.answers.prompt: must be at least 1: stage:text does not say"));
   EXPECT_THAT(refused({"stages.own.answers.prompt=256"}),
               HasSubstr("must be less than the model's context 256"));
   EXPECT_THAT(refused({"stages.student.data.validation=stage:own"}),

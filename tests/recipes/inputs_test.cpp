@@ -4,11 +4,14 @@
 
 #include <fstream>
 
+#include "core/file.h"
 #include "tests/testing.h"
 
 namespace retort::recipes {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Inputs, LieWhereTheirMakersPutThem) {
   EXPECT_EQ(place_of({"data.train", "stage:text", Thing::kShards, "train"}, "run"), Path("run/text/train"));
@@ -36,6 +39,42 @@ TEST(Inputs, SayWhatIsWrongWithThem) {
   EXPECT_THAT(trouble_with({"key", "chatlm", Thing::kTemplate}), HasSubstr("did you mean \"chatml\"?"));
   EXPECT_THAT(trouble("none", Thing::kTemplate), HasSubstr("no such chat template"));
   EXPECT_EQ(trouble_with({"key", "stage:anything", Thing::kShards, "train"}), "") << "a stage makes it";
+}
+
+// Not that of the stage that made it, nor a file of it.
+TEST(Inputs, ACacheIsTheDirectoryOfItsLabels) {
+  const testing::TemporaryDirectory directory;
+  const auto trouble = [&](const Path& path) { return trouble_with({"key", path.string(), Thing::kCache}); };
+  const Path run = directory / "run", labels = run / "labels" / "cache", more = run / "more" / "cache";
+  local_files().make_directories(labels);
+  std::ofstream(labels / "block-00000.h5") << "";
+  EXPECT_EQ(trouble(labels), "");
+  const std::string meant = "; did you mean " + labels.string() + "?";
+  for (const Path& path : {run / "labels", run, labels / "block-00000.h5"})
+    EXPECT_EQ(trouble(path),
+              "must be a directory of labels, block-00000.h5 and more (a capture stage makes one in "
+              "its directory, as cache), got " +
+                  path.string() + meant);
+  local_files().make_directories(more);
+  EXPECT_THAT(trouble(more),
+              AllOf(HasSubstr("must be a directory of labels"), Not(HasSubstr("did you mean"))));
+  std::ofstream(more / "block-00001.h5") << "";
+  EXPECT_EQ(trouble(more), "") << "opening it says that the capture was not finished";
+  EXPECT_THAT(trouble(run), HasSubstr("; name one of " + labels.string() + ", " + more.string()));
+  EXPECT_EQ(trouble(directory / "none"), "no such file or directory: " + (directory / "none").string());
+}
+
+// What lies in runs/ of the working directory.
+TEST(Inputs, ACacheOfARunIsNamedByItsPath) {
+  const testing::TemporaryDirectory directory;
+  const Path labels = directory / "runs" / "mine" / "labels" / "cache",
+             before = std::filesystem::current_path();
+  local_files().make_directories(labels);
+  std::ofstream(labels / "block-00000.h5") << "";
+  std::filesystem::current_path(directory.path());
+  const std::string said = trouble_with({"key", "mine", Thing::kCache});
+  std::filesystem::current_path(before);
+  EXPECT_EQ(said, "no such file or directory: mine; did you mean runs/mine/labels/cache?");
 }
 
 TEST(Inputs, StandForWhatTheyHold) {

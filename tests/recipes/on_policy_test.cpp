@@ -2,6 +2,7 @@
 // what is refused.
 #include <fmt/format.h>
 
+#include "data/prepare.h"
 #include "tests/recipes/prompted_run.h"
 
 namespace retort::recipes {
@@ -77,14 +78,15 @@ TEST_F(OnPolicyStage, MetricsSayWhatWasSampled) {
 }
 
 TEST_F(OnPolicyStage, WhatCannotBeIsRefused) {
-  const auto error = [&](const std::string& set) {
+  const auto refused = [&](const std::vector<std::string>& sets) {
     try {
-      on("run", {set});
+      on("run", sets);
     } catch (const ConfigError& e) {
       return std::string(e.what());
     }
     return std::string("no error");
   };
+  const auto error = [&](const std::string& set) { return refused({set}); };
   EXPECT_THAT(error("stages.student.distill.teacher.kind=cached"),
               HasSubstr("needs a teacher that reads the student's own"));
   EXPECT_THAT(error("stages.student.distill.losses=[{fn: cross_entropy}]"),
@@ -95,11 +97,30 @@ TEST_F(OnPolicyStage, WhatCannotBeIsRefused) {
   EXPECT_EQ(error(prompt + "47"), "no error");
   EXPECT_THAT(error(prompt + "48"), HasSubstr("on_policy.prompt: must be less than the model's context 48"));
   EXPECT_THAT(error(prompt + "49"), HasSubstr("on_policy.prompt: must be at most a row's data.sequence 48"));
-  const Recipe plain =
-      recipe(kRecipe, {"run.dir=" + (directory_ / "plain").string(), "stages.text.prepare.prompt=[]",
-                       "stages.text.prepare.response=\"\""});
-  EXPECT_THAT(error_of(plain),
-              HasSubstr("distill.on_policy.prompt must be at least 1: stage:text does not say"));
+  const std::vector<std::string> plain = {"stages.text.prepare.prompt=[]",
+                                          "stages.text.prepare.response=\"\""};
+  EXPECT_THAT(refused(plain),
+              HasSubstr("student.distill.on_policy.prompt: must be at least 1: stage:text does not say"));
+  EXPECT_EQ(refused({plain[0], plain[1], prompt + "4"}), "no error");
+}
+
+// Shards that are there already are known by what they say of themselves.
+TEST_F(OnPolicyStage, KnowsPromptsOutsideTheRun) {
+  run(on("one", {"stages.student.train.steps=1"}));
+  const auto refused = [&](const std::string& text) {
+    try {
+      on("run", {"stages.student.data.train=" + text});
+    } catch (const ConfigError& e) {
+      return std::string(e.what());
+    }
+    return std::string("no error");
+  };
+  const std::string masked = (directory_ / "one/text").string(), plain = (directory_ / "plain").string();
+  EXPECT_EQ(refused(masked), "no error");
+  data::PrepareOptions options{.text = {(directory_ / "a.txt").string()}, .validation = 0};
+  Log quiet(stderr, "", true);
+  data::prepare(options, plain, 48, local_files(), quiet);
+  EXPECT_THAT(refused(plain), HasSubstr("must be at least 1: " + plain + " does not say"));
 }
 
 }  // namespace retort::recipes

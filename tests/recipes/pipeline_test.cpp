@@ -160,8 +160,15 @@ TEST_F(PipelineTest, TextsOfOneStageAreOfOneVocabulary) {
                                 *data::open_tokenizer(directory_ / "words.json"), "test");
   writer.add(std::vector<int32_t>(100, 2), 200);
   writer.finish();
-  EXPECT_THAT(error_of(recipe({"data.validation=" + (directory_ / "words").string()})),
-              HasSubstr("the text of data.train with bytes"));
+  try {
+    recipe({"data.validation=" + (directory_ / "words").string()});
+    ADD_FAILURE() << "before anything is trained";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("the text of data.train with bytes"));
+  }
+  Recipe mixed = recipe();
+  mixed.stages[1].get<DataOptions>().validation = (directory_ / "words").string();
+  EXPECT_THAT(error_of(mixed), HasSubstr("the text of data.train with bytes"));
   run(recipe());
   Recipe further = recipe();
   further.stages[1].get<ModelOptions>().from = in_run("model").string();

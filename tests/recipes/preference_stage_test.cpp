@@ -286,6 +286,12 @@ TEST_F(PreferenceStage, IsRefusedByName) {
   EXPECT_THAT(error({"stages.tuned.preference.loss=kto", "stages.tuned.data.train=stage:rated",
                      "stages.tuned.data.micro_batch=1"}),
               HasSubstr("must be at least 2 for kto"));
+  for (const char* loss : {"kto", "apo_zero_rated"})
+    EXPECT_THAT(
+        error({std::string("stages.tuned.preference.loss=") + loss, "stages.tuned.data.train=stage:rated",
+               "stages.tuned.preference.desirable_weight=0", "stages.tuned.preference.undesirable_weight=0"}),
+        HasSubstr("preference.desirable_weight: must be > 0 where undesirable_weight is 0"))
+        << loss;
   EXPECT_THAT(error({"stages.tuned.data.packing=best_fit"}), HasSubstr("a row holds one answer"));
   EXPECT_THAT(error({"stages.tuned.preference.loss=dp"}), HasSubstr("did you mean \"dpo\"?"));
 }

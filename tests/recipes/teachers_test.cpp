@@ -119,8 +119,17 @@ TEST_F(Teachers, OfAnotherTokenizerIsRefused) {
   const std::string student = with(R"(
   - { name: student, kind: train, distill: { teacher: { model: stage:teacher } }, data: { validation: '' } }
 )");
-  EXPECT_THAT(error_of(recipe(student, {"stages.student.data.train=" + (directory_ / "other").string()})),
-              HasSubstr("distill.teacher.model: " + in_run("teacher").string()));
+  try {
+    recipe(student, {"stages.student.data.train=" + (directory_ / "other").string()});
+    ADD_FAILURE() << "before anything is trained";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("student.distill.teacher.model: must read tokenizer other, which " +
+                                        (directory_ / "other").string() +
+                                        " is made with, got stage:teacher, which reads bytes"));
+  }
+  Recipe unchecked = recipe(student);
+  unchecked.stages.back().get<DataOptions>().train = (directory_ / "other").string();
+  EXPECT_THAT(error_of(unchecked), HasSubstr("distill.teacher.model: " + in_run("teacher").string()));
   EXPECT_EQ(code_, ExitCode::kUsage);
   EXPECT_FALSE(std::filesystem::exists(in_run("student/checkpoints")));
 }

@@ -16,6 +16,7 @@
 
 namespace retort::recipes {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -57,6 +58,49 @@ TEST(ValidateExport, EpochsTrainAGridThatEnds) {
   };
   EXPECT_THAT(exported(0.0), ElementsAre(HasSubstr("out export.format")));
   EXPECT_THAT(exported(0.5), IsEmpty());
+}
+
+// Validations may choose a model of before the step from which it is on its grid, or end the training there.
+TEST(ValidateExport, AModelOfBeforeItsGridIsNotPacked) {
+  struct Row {
+    const char *grid, *format;
+    bool keep_best;
+    int64_t patience, every;
+    double epochs;
+    const char* why;  // "": nothing
+  };
+  const char* packed = "compressed-tensors";
+  for (const Row& row :
+       {Row{"int4_g32", packed, true, 0, 500, 0,
+            "train.keep_best of stage student may leave the model of 500 steps, none"},
+        Row{"int4_g32", packed, true, 0, 501, 0, ""}, Row{"int4_g32", packed, true, 0, 0, 0, ""},
+        Row{"int4_g32", packed, true, 9, 100, 0,
+            "train.keep_best of stage student may leave the model of 100 steps, none"},
+        Row{"int4_g32", packed, false, 4, 100, 0,
+            "train.patience of stage student may leave the model of 500 steps, none"},
+        Row{"int4_g32", packed, false, 5, 100, 0, ""}, Row{"int4_g32", packed, false, 0, 100, 0, ""},
+        Row{"int4_g32", packed, true, 0, 500, 0.5, "none of them on its grid (quantize.from_step 500)"},
+        Row{"q4_0", "gguf", true, 0, 100, 0, ""}}) {
+    Recipe recipe = pipeline();
+    Stage& student = recipe.stages[2];
+    student.get<DataOptions>().validation = "stage:text";
+    student.get<QuantizeSection>().emplace().weights.grid = row.grid;
+    student.get<QuantizeSection>()->from_step = 500;
+    auto& train = student.get<train::TrainOptions>();
+    train.keep_best = row.keep_best, train.patience = row.patience, train.validate_every = row.every;
+    train.epochs = row.epochs;
+    Stage out("export", "out");
+    out.get<ModelOptions>().from = "stage:student";
+    out.get<artifacts::ExportOptions>().format = row.format;
+    recipe.stages.push_back(out);
+    const std::string place = fmt::format("{} {} {} {}", row.format, row.keep_best, row.patience, row.every);
+    if (*row.why == '\0')
+      EXPECT_THAT(findings_of(recipe), IsEmpty()) << place;
+    else
+      EXPECT_THAT(findings_of(recipe),
+                  ElementsAre(AllOf(HasSubstr("out export.format: "), HasSubstr(row.why))))
+          << place;
+  }
 }
 
 // Nor must its tensors: transformers has GPT-2's matrices as Conv1D.

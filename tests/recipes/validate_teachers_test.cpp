@@ -2,6 +2,10 @@
 
 #include <gmock/gmock.h>
 
+#include <functional>
+
+#include "data/prepare.h"
+#include "data/tokenizers/bpe_training.h"
 #include "distill/capture.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
@@ -9,6 +13,7 @@
 #include "recipes/stages/train_check.h"
 #include "tests/recipes/pipeline_recipe.h"
 #include "tests/testing.h"
+#include "train/train_options.h"
 
 namespace retort::recipes {
 
@@ -141,6 +146,39 @@ TEST(ValidateTeachers, LossesOnLayersFitBothModels) {
               ElementsAre(place + "hidden_mse needs a single live teacher with layers"));
 }
 
+// A student that answers reads rows of prompt and answer, in a share of the steps or in all of them.
+TEST(ValidateTeachers, LossesOnLayersFitRowsOfAnswers) {
+  Recipe recipe = pipeline();
+  DistillOptions& distill = *recipe.stages[2].get<DistillSection>();
+  auto& teacher = recipe.stages[1].get<ModelOptions>().choices;
+  auto& student = recipe.stages[2].get<ModelOptions>().choices;
+  teacher.context = 128, student.context = 512;
+  recipe.stages[1].get<DataOptions>().sequence = 128;
+  distill.losses = {{.fn = "hidden_mse"}};
+  struct Row {
+    int64_t sequence;
+    double share;
+    int64_t prompt, tokens;
+    const char* why;  // "": nothing
+  };
+  for (const Row& row : {Row{128, 0.5, 64, 64, ""}, Row{128, 0.5, 64, 65, "a row has 129 (on_policy.prompt"},
+                         Row{128, 0.0, 64, 65, ""}, Row{256, 0.5, 64, 64, "a row has 256"},
+                         Row{256, 1.0, 64, 64, ""}, Row{256, 1.0, 64, 65, "a row has 129 (on_policy.prompt"},
+                         Row{256, 1.0, 200, 1000, "a row has 512 (on_policy.prompt"}}) {
+    recipe.stages[2].get<DataOptions>().sequence = row.sequence;
+    distill.on_policy =
+        distill::OnPolicyOptions{.share = row.share, .prompt = row.prompt, .tokens = row.tokens};
+    const std::vector<std::string> found = findings_of(recipe);
+    if (*row.why == '\0')
+      EXPECT_THAT(found, IsEmpty()) << row.share << " " << row.sequence << " " << row.tokens;
+    else
+      EXPECT_THAT(found, ElementsAre(HasSubstr(row.why)))
+          << row.share << " " << row.sequence << " " << row.tokens;
+  }
+  distill.losses = {{.fn = "forward_kl"}};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it reads long rows in windows";
+}
+
 TEST(ValidateTeachers, OneLossWeighsAtLeast) {
   Recipe recipe = pipeline();
   auto& losses = recipe.stages[2].get<DistillSection>()->losses;
@@ -149,6 +187,24 @@ TEST(ValidateTeachers, OneLossWeighsAtLeast) {
               ElementsAre(HasSubstr("student distill.losses: must have a weight > 0 in one loss at least")));
   losses[0].schedule = distill::WeightSchedule{.kind = "linear", .to = 1, .begin = 0, .end = 10};
   EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it weighs later";
+  losses[0].schedule->to = 0;
+  EXPECT_THAT(findings_of(recipe), ElementsAre(HasSubstr("must have a weight > 0 in one loss at least, or")));
+  auto& train = recipe.stages[2].get<train::TrainOptions>();
+  losses[0].schedule = distill::WeightSchedule{.kind = "linear", .to = 1, .begin = 9, .end = 20};
+  train.steps = 10, train.schedule.warmup = 0;
+  EXPECT_THAT(
+      findings_of(recipe),
+      ElementsAre(HasSubstr("student distill.losses: must have a weight > 0 in one loss at least within "
+                            "train.steps 10, or nothing is learned")));
+  train.steps = 11;
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it weighs in the last step";
+  train.steps = 10, train.epochs = 0.5;
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "how many steps epochs are is not known";
+  train.steps = 1000, train.epochs = 0;
+  losses[0].weight = 1;
+  losses[0].schedule = distill::WeightSchedule{.kind = "linear", .to = 0, .begin = 0, .end = 1};
+  EXPECT_THAT(findings_of(recipe), IsEmpty()) << "it weighs in the first step";
+  losses[0].weight = 0;
   losses[0].schedule.reset();
   losses.push_back({.fn = "cross_entropy"});
   EXPECT_THAT(findings_of(recipe), IsEmpty());
@@ -180,6 +236,99 @@ TEST(ValidateTeachers, SeveralTeachersAreLiveAndWeigh) {
   distill.teachers[0] = {{.model = "stage:techer"}, 1};
   EXPECT_THAT(findings_of(recipe),
               ElementsAre(HasSubstr("student distill.teachers.model: no earlier stage")));
+}
+
+// What two stages make may be the same; bytes are nobody's pairs.
+TEST(ValidateTeachers, AllReadOneTokenizer) {
+  Recipe sound = pipeline();
+  Stage words("tokenizer", "words"), tokens("prepare", "tokens");
+  words.get<data::BpeTrainingOptions>().vocabulary = 300;
+  tokens.get<data::PrepareOptions>().tokenizer = "stage:words";
+  sound.stages.insert(sound.stages.begin(), {words, tokens});  // and text, teacher, student
+  for (size_t i : {3, 4}) sound.stages[i].get<ModelOptions>().choices.vocabulary = 300;
+  const auto found = [&](const std::function<void(Stage & teacher, Stage & student)>& spoil) {
+    Recipe recipe = sound;
+    spoil(recipe.stages[3], recipe.stages[4]);
+    return findings_of(recipe);
+  };
+  const auto on_tokens = [](Stage& stage) { stage.get<DataOptions>().train = "stage:tokens"; };
+  EXPECT_THAT(found([](Stage&, Stage&) {}), IsEmpty());
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) { on_tokens(teacher), on_tokens(student); }),
+              IsEmpty());
+  EXPECT_THAT(
+      found([&](Stage& teacher, Stage&) { on_tokens(teacher); }),
+      ElementsAre("student distill.teacher.model: must read tokenizer bytes, which stage:text is made with, "
+                  "got stage:teacher, which reads stage:words; a teacher with bridge: bytes may"));
+  EXPECT_THAT(
+      found([&](Stage&, Stage& student) { on_tokens(student); }),
+      ElementsAre("student distill.teacher.model: must read tokenizer stage:words, which stage:tokens is "
+                  "made with, got stage:teacher, which reads bytes"));
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher);
+                student.get<DistillSection>()->teacher.bridge = "bytes";
+              }),
+              IsEmpty());
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher), on_tokens(student);
+                student.get<DistillSection>()->teacher.bridge = "bytes";
+              }),
+              ElementsAre("student distill.teacher.bridge: bytes needs a text of the tokenizer bytes, got "
+                          "stage:tokens, which is made with stage:words"));
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher);
+                student.get<DistillSection>()->losses = {{.fn = "cross_entropy"}};
+              }),
+              IsEmpty())
+      << "no loss needs the teacher";
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher);
+                student.get<DistillSection>().reset();
+                student.get<ModelOptions>().from = "stage:teacher";
+              }),
+              ElementsAre("student model.from: must read tokenizer bytes, which stage:text is made with, got "
+                          "stage:teacher, which reads stage:words"));
+  EXPECT_THAT(found([&](Stage& teacher, Stage& student) {
+                on_tokens(teacher);
+                student.get<DistillSection>().reset();
+                student.get<ModelOptions>().init.emplace().from = "stage:teacher";
+              }),
+              ElementsAre(HasSubstr("student model.init.from: must read tokenizer bytes")));
+  EXPECT_THAT(
+      found([&](Stage& teacher, Stage&) { teacher.get<DataOptions>().validation = "stage:tokens"; }),
+      ElementsAre("teacher data.validation: stage:tokens was made with tokenizer stage:words, the text of "
+                  "data.train with bytes"));
+  EXPECT_THAT(
+      found([&](Stage& teacher, Stage& student) {
+        student.get<DistillSection>().reset();
+        teacher.get<DataOptions>().train.clear();
+        teacher.get<DataOptions>().mixture = {{"stage:text", 1}, {"stage:tokens", 1}};
+      }),
+      ElementsAre(HasSubstr("teacher data.mixture: stage:tokens was made with tokenizer stage:words")));
+}
+
+// Of a stage that only reads, too.
+TEST(ValidateTeachers, WhoAnswersReadsTheTextsTokenizer) {
+  for (const char* kind : {"capture", "answers"}) {
+    Recipe recipe = pipeline();
+    Stage tokens("prepare", "tokens"), reader(kind, "reader");
+    tokens.get<data::PrepareOptions>().tokenizer = "bytes+stop";
+    reader.get<ModelOptions>().from = "stage:teacher";
+    reader.get<DataOptions>().train = "stage:text";
+    reader.get<DataOptions>().isolate_documents = true;
+    recipe.stages[0].get<data::PrepareOptions>().documents.prompt = {"p"};
+    recipe.stages[0].get<data::PrepareOptions>().documents.response = "r";
+    recipe.stages[1].get<ModelOptions>().choices.vocabulary = 300;
+    recipe.stages.insert(recipe.stages.end(), {tokens, reader});
+    EXPECT_THAT(findings_of(recipe), IsEmpty()) << kind;
+    recipe.stages[1].get<DataOptions>().train = "stage:tokens";
+    recipe.stages[2].get<DistillSection>().reset();
+    std::swap(recipe.stages[1], recipe.stages[3]);
+    EXPECT_THAT(
+        findings_of(recipe),
+        ElementsAre("reader model.from: must read tokenizer bytes, which stage:text is made with, got "
+                    "stage:teacher, which reads bytes+stop"))
+        << kind;
+  }
 }
 
 TEST(ValidateTeachers, StudentsAreCutFromTeachersThatFit) {

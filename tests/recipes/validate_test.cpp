@@ -407,6 +407,24 @@ TEST(Validate, MissingFilesAreFound) {
   EXPECT_THAT(keys, ElementsAre(" run.text", "student distill.teacher.model"));
 }
 
+TEST(Validate, AStageByItsBareNameIsKnown) {
+  Recipe recipe = pipeline();
+  Stage labels("capture", "labels");
+  recipe.stages.insert(recipe.stages.begin() + 2, labels);
+  recipe.stages[1].get<DataOptions>().train = "text";
+  recipe.stages[3].get<DataOptions>().train = "labels";
+  recipe.stages[3].get<DistillSection>()->teacher = {
+      .kind = "cached", .model = "teacher", .cache = {"labels", "label"}};
+  std::vector<std::string> said;
+  for (const Finding& f : missing_files(recipe)) said.push_back(f.keys[0] + ": " + f.text);
+  const std::string none = ": no such file or directory: ";
+  EXPECT_THAT(said, ElementsAre("data.train" + none + "text; did you mean stage:text?",
+                                "data.train" + none + "labels",  // which makes no text
+                                "distill.teacher.model" + none + "teacher; did you mean stage:teacher?",
+                                "distill.teacher.cache" + none + "labels; did you mean stage:labels?",
+                                "distill.teacher.cache" + none + "label"));
+}
+
 TEST(Validate, SpecsAreFollowedThroughStages) {
   Recipe recipe = pipeline();
   Stage last("train", "last");
