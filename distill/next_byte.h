@@ -19,8 +19,8 @@
 namespace retort::distill {
 
 inline constexpr int64_t kByteValues = 256;
-inline constexpr float kNoByte =
-    -40.0f;  // of a byte that no token brings: finite, and nothing in a sum of f32
+// Of a byte that no token brings: finite, and nothing in a sum of f32.
+inline constexpr float kNoByte = -40.0f;
 
 class NextByte {
  public:

@@ -54,32 +54,46 @@ at::Tensor over_parts(int64_t rows, int64_t width, int64_t parameters, Loop loop
   return sum_parts(gradients);
 }
 
-// y and rstd, one a row.
-std::pair<at::Tensor, at::Tensor> cpu_forward(const at::Tensor& x, const at::Tensor& w, double eps) {
+// Of x, or of x + residual where there is one.
+cuda::Ops::Added cpu_add_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& w,
+                                  double eps) {
   const int64_t width = x.size(-1), rows = width > 0 ? x.numel() / width : 0;
-  at::Tensor y = at::empty_like(x), rstd_N = at::empty({rows}, x.options().dtype(at::kFloat));
+  cuda::Ops::Added out{residual.defined() ? at::empty_like(x) : at::Tensor(), at::empty_like(x),
+                       at::empty({rows}, x.options().dtype(at::kFloat))};
   cpu::with_elements(x, [&](auto element) {
     using T = decltype(element);
+    const T* const other = residual.defined() ? cpu::read<T>(residual) : nullptr;
+    T* const added = residual.defined() ? cpu::write<T>(out.sum_ND) : nullptr;
     at::parallel_for(0, rows, cpu::grain(width), [&](int64_t begin, int64_t end) {
-      cpu::cpu_table().of<T>().rms_norm(cpu::read<T>(x) + begin * width, w.const_data_ptr<float>(),
-                                        cpu::write<T>(y) + begin * width, cpu::write<float>(rstd_N) + begin,
-                                        end - begin, width, static_cast<float>(eps));
+      const int64_t at_row = begin * width;
+      cpu::cpu_table().of<T>().rms_norm(
+          cpu::read<T>(x) + at_row, other == nullptr ? nullptr : other + at_row, w.const_data_ptr<float>(),
+          added == nullptr ? nullptr : added + at_row, cpu::write<T>(out.y_ND) + at_row,
+          cpu::write<float>(out.rstd_N) + begin, end - begin, width, static_cast<float>(eps));
     });
   });
-  return {y, rstd_N};
+  return out;
 }
 
-// dx and dw in f32.
-std::pair<at::Tensor, at::Tensor> cpu_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w,
-                                               const at::Tensor& rstd_N) {
+std::pair<at::Tensor, at::Tensor> cpu_rms_norm(const at::Tensor& x, const at::Tensor& w, double eps) {
+  const cuda::Ops::Added out = cpu_add_rms_norm(x, {}, w, eps);
+  return {out.y_ND, out.rstd_N};
+}
+
+// dx and dw in f32. dsum, which may be undefined, is what else reaches x.
+std::pair<at::Tensor, at::Tensor> cpu_rms_norm_backward(const at::Tensor& dy, const at::Tensor& x,
+                                                        const at::Tensor& w, const at::Tensor& rstd_N,
+                                                        const at::Tensor& dsum = {}) {
   const int64_t width = x.size(-1), rows = rstd_N.size(0);
   at::Tensor dx = at::empty_like(x), dw;
   cpu::with_elements(x, [&](auto element) {
     using T = decltype(element);
+    const T* const other = dsum.defined() ? cpu::read<T>(dsum) : nullptr;
     dw = over_parts(rows, width, 1, [&](int64_t row, int64_t count, float* gradient) {
       const int64_t at_row = row * width;
       cpu::cpu_table().of<T>().rms_norm_backward(cpu::read<T>(dy) + at_row, cpu::read<T>(x) + at_row,
                                                  w.const_data_ptr<float>(), cpu::read<float>(rstd_N) + row,
+                                                 other == nullptr ? nullptr : other + at_row,
                                                  cpu::write<T>(dx) + at_row, gradient, count, width);
     });
   });
@@ -90,7 +104,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x_ND, const at::Tensor& weight_D,
                             double eps, bool unit_offset) {
     const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, unit_offset);
-    const auto [y, rstd_N] = x.is_cpu() ? cpu_forward(x, w, eps) : cuda::ops_for(x)->rms_norm(x, w, eps);
+    const auto [y, rstd_N] = x.is_cpu() ? cpu_rms_norm(x, w, eps) : cuda::ops_for(x)->rms_norm(x, w, eps);
     context->save_for_backward({x, weight_D, rstd_N});
     context->saved_data["unit_offset"] = unit_offset;
     return y;
@@ -101,7 +115,7 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
     const at::Tensor &x = saved[0], dy = gradients[0].contiguous();
     const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
     RECORD_USER_SCOPE_WITH_INPUTS("retort::rms_norm_backward", std::vector<c10::IValue>({dy, x, w}));
-    const auto [dx, dw] = x.is_cpu() ? cpu_backward(dy, x, w, saved[2])
+    const auto [dx, dw] = x.is_cpu() ? cpu_rms_norm_backward(dy, x, w, saved[2])
                                      : cuda::ops_for(x)->rms_norm_backward(dy, x, w, saved[2]);
     return {dx, dw.to(saved[1].scalar_type()), {}, {}};
   }
@@ -111,15 +125,10 @@ struct AddRmsNorm : torch::autograd::Function<AddRmsNorm> {
   static variable_list forward(AutogradContext* context, const at::Tensor& x_ND,
                                const at::Tensor& residual_ND, const at::Tensor& weight_D, double eps,
                                bool unit_offset) {
-    const at::Tensor x = x_ND.contiguous(), w = factors(weight_D, unit_offset);
-    at::Tensor sum, y, rstd_N;
-    if (x.is_cpu()) {
-      sum = (x + residual_ND).contiguous();
-      std::tie(y, rstd_N) = cpu_forward(sum, w, eps);
-    } else {
-      cuda::Ops::Added added = cuda::ops_for(x)->add_rms_norm(x, residual_ND.contiguous(), w, eps);
-      sum = added.sum_ND, y = added.y_ND, rstd_N = added.rstd_N;
-    }
+    const at::Tensor x = x_ND.contiguous(), residual = residual_ND.contiguous(),
+                     w = factors(weight_D, unit_offset);
+    const auto [sum, y, rstd_N] = x.is_cpu() ? cpu_add_rms_norm(x, residual, w, eps)
+                                             : cuda::ops_for(x)->add_rms_norm(x, residual, w, eps);
     context->save_for_backward({sum, weight_D, rstd_N});
     context->saved_data["unit_offset"] = unit_offset;
     context->set_materialize_grads(false);  // a model's last norm is all that reads its sum
@@ -132,11 +141,9 @@ struct AddRmsNorm : torch::autograd::Function<AddRmsNorm> {
     const at::Tensor &sum = saved[0], dy = gradients[1].contiguous(),
                      dsum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
     const at::Tensor w = factors(saved[1], context->saved_data["unit_offset"].toBool());
-    RECORD_USER_SCOPE_WITH_INPUTS("retort::add_rms_norm_backward",
-                                  std::vector<c10::IValue>({dy, sum, sum.is_cpu() ? w : dsum}));
-    auto [dx, dw] = sum.is_cpu() ? cpu_backward(dy, sum, w, saved[2])
-                                 : cuda::ops_for(sum)->rms_norm_backward(dy, sum, w, saved[2], dsum);
-    if (sum.is_cpu() && dsum.defined()) dx.add_(dsum);
+    RECORD_USER_SCOPE_WITH_INPUTS("retort::add_rms_norm_backward", std::vector<c10::IValue>({dy, sum, dsum}));
+    const auto [dx, dw] = sum.is_cpu() ? cpu_rms_norm_backward(dy, sum, w, saved[2], dsum)
+                                       : cuda::ops_for(sum)->rms_norm_backward(dy, sum, w, saved[2], dsum);
     return {dx, dx, dw.to(saved[1].scalar_type()), {}, {}};
   }
 };
@@ -212,9 +219,7 @@ at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double e
 
 AddedNorm add_rms_norm(const at::Tensor& x_ND, const at::Tensor& residual_ND, const at::Tensor& weight_D,
                        double eps, bool unit_offset) {
-  // On the CPU the residual is added before, by an operation that LibTorch names.
-  RECORD_USER_SCOPE_WITH_INPUTS("retort::add_rms_norm",
-                                std::vector<c10::IValue>({x_ND, x_ND.is_cpu() ? weight_D : residual_ND}));
+  RECORD_USER_SCOPE_WITH_INPUTS("retort::add_rms_norm", std::vector<c10::IValue>({x_ND, residual_ND}));
   check_shape("add_rms_norm", "weight_D", weight_D, {x_ND.size(-1)});
   check(residual_ND.sizes() == x_ND.sizes(), "[add_rms_norm] residual_ND must be {}, got {}",
         format_shape(x_ND.sizes()), format_shape(residual_ND.sizes()));

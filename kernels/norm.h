@@ -11,8 +11,8 @@
 namespace retort::kernels {
 
 at::Tensor rms_norm(const at::Tensor& x_ND, const at::Tensor& weight_D, double eps, bool unit_offset = false);
-// x + residual, of one shape and dtype, and its rms_norm: one node, on a device one pass each way. On the CPU the bits of
-// the two one after the other.
+// x + residual, of one shape and dtype, and its rms_norm: one node, one pass each way. On the CPU the bits of the two
+// one after the other.
 struct AddedNorm {
   at::Tensor sum_ND, y_ND;
 };

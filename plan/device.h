@@ -13,9 +13,8 @@ struct Device {
   std::string name = {};
   std::string what = {};  // "NVIDIA H100 SXM, 80 GB"
   // Of one device. The ranks of a CPU share one machine, memory and rates alike.
-  double memory = 0;  // bytes
-  double usable =
-      1;  // share of them that tensors can have: the rest is context, buffers of libraries, fragments
+  double memory = 0;             // bytes
+  double usable = 1;             // the share that tensors can have: libraries and fragments take the rest
   double f32 = 0, bf16 = 0;      // FLOP/s of dense products
   double memory_bandwidth = 0;   // bytes/s
   double node_bandwidth = 0;     // bytes/s of a rank, one direction, to ranks of its machine

@@ -46,8 +46,7 @@ struct StageContext {
   FileSystem& files;
   Log& log;
   const std::atomic<bool>& stop;
-  Path resume_from =
-      {};  // a checkpoint that this training stage continues when it has none of its own; or ""
+  Path resume_from = {};  // the checkpoint that a training stage without one of its own continues; or ""
   std::optional<ShorterWork> shorter = {};  // that it goes on from, where it has no checkpoint of its own
   // Takes what the stage prints, on rank 0; false when nobody reads it any more.
   std::function<bool(std::string_view)> print = {};

@@ -36,9 +36,9 @@ namespace retort::train {
 struct StepStats {
   int64_t step = 0;
   // Measured only where something is counted.
-  double loss =
-      std::numeric_limits<double>::quiet_NaN();  // mean over what the objective counts, on all ranks
-  std::vector<double> parts;                     // Objective::figures() of the means
+  // The mean over what the objective counts, on all ranks.
+  double loss = std::numeric_limits<double>::quiet_NaN();
+  std::vector<double> parts;                                        // Objective::figures() of the means
   double gradient_norm = std::numeric_limits<double>::quiet_NaN();  // before clipping
   double lr = 0;
   int64_t counted = 0;             // Objective::counted(), on all ranks

@@ -32,8 +32,7 @@ struct TrainReport {
   double final_loss = std::numeric_limits<double>::quiet_NaN();  // of the last update; NaN: there was none
   int64_t unlabelled = 0;  // steps that had nothing to learn from, on no rank
   bool preempted = false;  // stopped by a signal after saving
-  int64_t model_step =
-      0;  // whose weights the model has: the last one, or that of the lowest validation figure
+  int64_t model_step = 0;  // of the model's weights: the last, or the step of the best validation figure
 };
 
 struct TrainerParts {
@@ -53,14 +52,12 @@ struct TrainerParts {
   bool higher = false;
   const std::atomic<bool>* stop = nullptr;  // set by a signal handler
   Path resume_from = {};                    // the checkpoint to continue when `directory` has none; or ""
-  double flops_per_token =
-      0;  // and what all ranks together do at most in a second, for the progress line; 0: unknown
-  double ceiling = 0;
+  // For the progress line: a token's FLOPs, and what all ranks together do at most in a second; 0: unknown.
+  double flops_per_token = 0, ceiling = 0;
   RangeFiles& ranges = local_ranges();  // for what ranks write together
-  int64_t profile =
-      0;  // steps, after two others, of which rank 0 tells where their time goes (train/profiled_steps.h)
-  uint64_t teacher_bytes = 0;  // of models that teach, for tables of memory
-  bool strict = false;         // a damaged checkpoint ends the run, and the one before is not taken instead
+  int64_t profile = 0;                  // steps whose time rank 0 accounts for (train/profiled_steps.h)
+  uint64_t teacher_bytes = 0;           // of models that teach, for tables of memory
+  bool strict = false;  // a damaged checkpoint ends the run, and the one before is not taken instead
 };
 
 class Metrics;  // train/metrics.h

@@ -5,23 +5,37 @@ namespace retort::kernels::cpu::RETORT_ISA {
 namespace {
 
 template <class T>
-void rms_norm(const T* x, const float* w, T* y, float* rstd, int64_t rows, int64_t width, float eps) {
-  for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
-    Vec squares[4] = {};
-    sweep(width, [&](int64_t i, int k, auto part) {
-      const Vec v = part.get(x + i);
-      squares[k] += v * v;
-    });
-    const float r = 1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(width) + eps);
-    rstd[row] = r;
-    sweep(width, [&](int64_t i, int, auto part) { part.put(y + i, part.get(x + i) * r * part.get(w + i)); });
+void rms_norm_row(const T* x, const float* w, T* y, float* rstd, int64_t width, float eps) {
+  Vec squares[4] = {};
+  sweep(width, [&](int64_t i, int k, auto part) {
+    const Vec v = part.get(x + i);
+    squares[k] += v * v;
+  });
+  const float r = 1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(width) + eps);
+  *rstd = r;
+  sweep(width, [&](int64_t i, int, auto part) { part.put(y + i, part.get(x + i) * r * part.get(w + i)); });
+}
+
+// A row is added whole before it is read: it stays in the first cache, and is as rounded as the sum that others read.
+template <class T>
+void add_row(const T* x, const T* y, T* added, int64_t width) {
+  sweep(width, [&](int64_t i, int, auto part) { part.put(added + i, part.get(x + i) + part.get(y + i)); });
+}
+
+template <class T>
+void rms_norm(const T* x, const T* residual, const float* w, T* added, T* y, float* rstd, int64_t rows,
+              int64_t width, float eps) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t at = row * width;
+    if (residual != nullptr) add_row(x + at, residual + at, added + at, width);
+    rms_norm_row((residual != nullptr ? added : x) + at, w, y + at, rstd + row, width, eps);
   }
 }
 
 // With n = x rstd: dx = rstd (dy w - n mean(dy w n)), dw = sum over rows of dy n.
 template <class T>
-void rms_norm_backward(const T* dy, const T* x, const float* w, const float* rstd, T* dx, float* dw,
-                       int64_t rows, int64_t width) {
+void rms_norm_backward(const T* dy, const T* x, const float* w, const float* rstd, const T* dsum, T* dx,
+                       float* dw, int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, dx += width) {
     Vec products[4] = {};
     sweep(width, [&](int64_t i, int k, auto part) {
@@ -34,6 +48,7 @@ void rms_norm_backward(const T* dy, const T* x, const float* w, const float* rst
       part.put(dx + i, (g * part.get(w + i) - n * mean) * r);
       part.put(dw + i, part.get(dw + i) + g * n);
     });
+    if (dsum != nullptr) add_row(dx, dsum + row * width, dx, width);
   }
 }
 

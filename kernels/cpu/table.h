@@ -51,11 +51,13 @@ struct ProductShape {
 // Loops over elements of type T (float or Bf16).
 template <class T>
 struct ElementLoops {
-  // y = x rstd w, rstd = 1 / sqrt(mean(x^2) + eps); saves rstd, one a row.
-  void (*rms_norm)(const T* x, const float* w, T* y, float* rstd, int64_t rows, int64_t width, float eps);
-  // Writes dx, adds these rows' part to dw.
-  void (*rms_norm_backward)(const T* dy, const T* x, const float* w, const float* rstd, T* dx, float* dw,
-                            int64_t rows, int64_t width);
+  // y = x rstd w, rstd = 1 / sqrt(mean(x^2) + eps); saves rstd, one a row. With a residual, added = x + residual
+  // takes the place of x; both may be null.
+  void (*rms_norm)(const T* x, const T* residual, const float* w, T* added, T* y, float* rstd, int64_t rows,
+                   int64_t width, float eps);
+  // Writes dx, adds these rows' part to dw. What else reaches x, dsum, is added to dx; it may be null.
+  void (*rms_norm_backward)(const T* dy, const T* x, const float* w, const float* rstd, const T* dsum, T* dx,
+                            float* dw, int64_t rows, int64_t width);
   // y = (x - mean) rstd w + b, rstd = 1 / sqrt(var + eps); saves mean and rstd, one each a row.
   void (*layer_norm)(const T* x, const float* w, const float* b, T* y, float* mean, float* rstd, int64_t rows,
                      int64_t width, float eps);

@@ -36,20 +36,39 @@ TEST(CpuTable, NamesWhatItRuns) {
 }
 
 TEST(CpuTable, NormalisesOnEveryInstructionSet) {
-  const at::Tensor x = single({9, 77}, 1), w = single({77}, 2), dy = single({9, 77}, 3);
+  const at::Tensor x = single({9, 77}, 1), w = single({77}, 2), dy = single({9, 77}, 3),
+                   residual = single({9, 77}, 4), dsum = single({9, 77}, 5);
   const Outcome exact = run(
       [&](const Tensors& t) {
         return (reference::rms_norm(t[0], t[1], 1e-5, false) * dy.to(t[0].scalar_type())).sum();
       },
       {x, w}, at::kDouble);
+  const Outcome with_residual = run(
+      [&](const Tensors& t) {
+        const at::Tensor sum = t[0] + t[1];
+        return (reference::rms_norm(sum, t[2], 1e-5, false) * dy.to(t[0].scalar_type())).sum() +
+               (sum * dsum.to(t[0].scalar_type())).sum();
+      },
+      {x, residual, w}, at::kDouble);
   for (const Table* table : all_cpu_tables()) {
     at::Tensor y = at::empty_like(x), rstd = at::empty({9}), dx = at::empty_like(x), dw = at::zeros({77});
-    table->f32.rms_norm(read<float>(x), read<float>(w), write<float>(y), write<float>(rstd), 9, 77, 1e-5f);
-    table->f32.rms_norm_backward(read<float>(dy), read<float>(x), read<float>(w), read<float>(rstd),
+    table->f32.rms_norm(read<float>(x), nullptr, read<float>(w), nullptr, write<float>(y), write<float>(rstd),
+                        9, 77, 1e-5f);
+    table->f32.rms_norm_backward(read<float>(dy), read<float>(x), read<float>(w), read<float>(rstd), nullptr,
                                  write<float>(dx), write<float>(dw), 9, 77);
     expect_close(table->name, "rms_norm", (y * dy).to(at::kDouble).sum(), exact.value);
     expect_close(table->name, "dx", dx, exact.gradients[0]);
     expect_close(table->name, "dw", dw, exact.gradients[1]);
+
+    at::Tensor sum = at::empty_like(x);
+    table->f32.rms_norm(read<float>(x), read<float>(residual), read<float>(w), write<float>(sum),
+                        write<float>(y), write<float>(rstd), 9, 77, 1e-5f);
+    table->f32.rms_norm_backward(read<float>(dy), read<float>(sum), read<float>(w), read<float>(rstd),
+                                 read<float>(dsum), write<float>(dx), write<float>(dw.zero_()), 9, 77);
+    expect_close(table->name, "residual", ((y * dy) + (sum * dsum)).to(at::kDouble).sum(),
+                 with_residual.value);
+    expect_close(table->name, "dx and dsum", dx, with_residual.gradients[0]);
+    expect_close(table->name, "dw with a residual", dw, with_residual.gradients[2]);
   }
 }
 
@@ -200,8 +219,8 @@ Tensors made_by(const Table& table) {
   const at::Tensor x = in({9, 77}, 1), dy = in({9, 77}, 2), w = single({77}, 3), b = single({77}, 4);
   at::Tensor y = like(x), mean = at::empty({9}), rstd = at::empty({9}), dx = like(x), dw = at::zeros({77}),
              db = at::zeros({77});
-  loops.rms_norm(read<T>(x), read<float>(w), write<T>(y), write<float>(rstd), 9, 77, 1e-5f);
-  loops.rms_norm_backward(read<T>(dy), read<T>(x), read<float>(w), read<float>(rstd), write<T>(dx),
+  loops.rms_norm(read<T>(x), nullptr, read<float>(w), nullptr, write<T>(y), write<float>(rstd), 9, 77, 1e-5f);
+  loops.rms_norm_backward(read<T>(dy), read<T>(x), read<float>(w), read<float>(rstd), nullptr, write<T>(dx),
                           write<float>(dw), 9, 77);
   add({y.clone(), rstd.clone(), dx.clone(), dw.clone()});
   dw.zero_();
