@@ -210,7 +210,7 @@ KnownTokenizer tokenizer_of_shards(const Recipe& recipe, Input input) {
   if (prepare == nullptr) return {};
   if (stage_of(prepare->tokenizer)) return {prepare->tokenizer, ""};
   try {
-    const auto tokenizer = data::make_tokenizer(prepare->tokenizer);
+    const auto tokenizer = data::prepared_tokenizer(*prepare);
     return {tokenizer->name(), tokenizer->fingerprint()};
   } catch (const Error&) {
     return {};  // missing_files() says why
