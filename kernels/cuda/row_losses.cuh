@@ -30,32 +30,55 @@ __device__ Cut cut(const T* p, int64_t begin, int64_t end, bool runs) {
   return {begin, head, head + (end - head) / kRun * kRun, end};
 }
 
-// f(count, i) for this thread's parts of a row: `count` elements from i on, kRun or 1. Upwards or downwards,
+// f(count, i) for this thread's single elements of a row, around its runs.
+template <int kLanes, class F>
+__device__ void around_runs(const Cut& c, F f) {
+  const int64_t gap = c.tail - c.head;
+#pragma unroll 1
+  for (int64_t i = c.begin + threadIdx.x; i < c.end - gap; i += kLanes)
+    f(std::integral_constant<int, 1>(), i < c.head ? i : i + gap);
+}
+
+// f(count, i) for this thread's parts of a row: `count` elements from i on, kRun or 1. Upwards or downwards; upwards
 // with kAtOnce runs on their way at a time.
 template <int kLanes, bool kDown, int kAtOnce = 1, class F>
 __device__ void sweep(const Cut& c, F f) {
   constexpr int64_t kStride = int64_t{kLanes} * kRun;
-  const auto runs = [&] {
-    const int64_t first = c.head + static_cast<int64_t>(threadIdx.x) * kRun;
-    if constexpr (kDown) {
-      if (first < c.tail)
-#pragma unroll(kAtOnce)
-        for (int64_t i = first + (c.tail - 1 - first) / kStride * kStride; i >= first; i -= kStride)
-          f(std::integral_constant<int, kRun>(), i);
-    } else {
-#pragma unroll(kAtOnce)
-      for (int64_t i = first; i < c.tail; i += kStride) f(std::integral_constant<int, kRun>(), i);
-    }
-  };
-  const auto rest = [&] {
-    const int64_t gap = c.tail - c.head;
+  const int64_t first = c.head + static_cast<int64_t>(threadIdx.x) * kRun;
+  if constexpr (kDown) {
+    if (first < c.tail)
 #pragma unroll 1
-    for (int64_t i = c.begin + threadIdx.x; i < c.end - gap; i += kLanes)
-      f(std::integral_constant<int, 1>(), i < c.head ? i : i + gap);
-  };
-  if (!kDown) rest();
-  runs();
-  if (kDown) rest();
+      for (int64_t i = first + (c.tail - 1 - first) / kStride * kStride; i >= first; i -= kStride)
+        f(std::integral_constant<int, kRun>(), i);
+    around_runs<kLanes>(c, f);
+  } else {
+    around_runs<kLanes>(c, f);
+#pragma unroll(kAtOnce)
+    for (int64_t i = first; i < c.tail; i += kStride) f(std::integral_constant<int, kRun>(), i);
+  }
+}
+
+// The same downwards over one row, f(x, i) with the elements that lie there. What f writes holds up no load: two runs
+// are read before either is given to it.
+template <int kLanes, class T, class F>
+__device__ void rewrite(const Cut& c, const T* p, F f) {
+  constexpr int64_t kStride = int64_t{kLanes} * kRun;
+  const int64_t first = c.head + static_cast<int64_t>(threadIdx.x) * kRun;
+  if (first < c.tail)
+#pragma unroll 1
+    for (int64_t i = first + (c.tail - 1 - first) / kStride * kStride; i >= first; i -= 2 * kStride) {
+      float x[kRun], below[kRun];
+      const bool two = i - kStride >= first;
+      get(p + i, x);
+      if (two) get(p + i - kStride, below);
+      f(x, i);
+      if (two) f(below, i - kStride);
+    }
+  around_runs<kLanes>(c, [&](auto, int64_t i) {
+    float x[1];
+    get(p + i, x);
+    f(x, i);
+  });
 }
 
 // --- softmax
