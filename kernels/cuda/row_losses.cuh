@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/exp2.cuh"
 
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
@@ -94,12 +95,12 @@ struct Online {
     for (int j = 1; j < N; ++j) most = fmaxf(most, z[j]);
     const float top = __fmul_rn(most, cold);
     if (top > shift) {
-      total *= exp2f(shift - top);
+      total *= exp2_or_zero(shift - top);
       shift = top;
     }
     if (shift == -INFINITY && most == most) return;  // masked logits: -inf minus -inf is no number
 #pragma unroll
-    for (int j = 0; j < N; ++j) total += exp2f(fmaf(z[j], cold, -shift));
+    for (int j = 0; j < N; ++j) total += exp2_or_zero(fmaf(z[j], cold, -shift));
   }
 };
 
@@ -107,7 +108,7 @@ struct Online {
 struct Softmax {
   float cold, shift, share, log2_total;
   __device__ float below_top(float z) const { return fmaf(z, cold, -shift); }  // in powers of two
-  __device__ float probability(float z) const { return exp2f(below_top(z)) * share; }
+  __device__ float probability(float z) const { return exp2_or_zero(below_top(z)) * share; }
   __device__ float log(float z) const { return (below_top(z) - log2_total) * kLn2; }
 };
 
@@ -121,7 +122,7 @@ __device__ void joined(const Online (&mine)[n], const float (&cold)[n], Softmax 
 #pragma unroll
   for (int s = 0; s < n; ++s) {
     const float total = mine[s].total;  // a NaN stays one
-    totals[s] = total == 0.0f ? 0.0f : total * exp2f(mine[s].shift - shifts[s]);
+    totals[s] = total == 0.0f ? 0.0f : total * exp2_or_zero(mine[s].shift - shifts[s]);
   }
   over_group<Sum, kLanes>(totals);
 #pragma unroll

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/cuda/exp2.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "tests/cuda_emulation/schedule.h"
 
@@ -227,6 +228,14 @@ TEST(EmulatedNumbers, FastQuotientsAreAsFarOffAsADevices) {
   EXPECT_EQ(__fdividef(1.0f, 0x1.8p126f), 0.0f);
   EXPECT_EQ(__fdividef(1.0f, INFINITY), 0.0f);
   EXPECT_TRUE(std::isnan(__fdividef(0.0f, 0.0f)));
+}
+
+TEST(EmulatedNumbers, SmallPowersOfTwoAreZero) {
+  EXPECT_EQ(exp2_or_zero(-2.0f), 0.25f);
+  EXPECT_EQ(exp2_or_zero(-126.0f), 0x1p-126f);
+  EXPECT_EQ(exp2_or_zero(-127.0f), 0.0f);
+  EXPECT_EQ(exp2_or_zero(-INFINITY), 0.0f);
+  EXPECT_TRUE(std::isnan(exp2_or_zero(NAN)));
 }
 
 __global__ void counter_kernel(int* y) {
