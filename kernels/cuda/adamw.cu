@@ -8,18 +8,6 @@ namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 namespace {
 
-// f(run or one, i) over a chunk's elements, counted from the tensor's first; runs where its arrays lie so.
-template <class F>
-__device__ void over_chunk(const AdamTensor& t, int64_t offset, bool runs, F f) {
-  const int64_t end = offset + kAdamChunk < t.count ? offset + kAdamChunk : t.count;
-  const int64_t whole = runs ? offset + (end - offset) / kRun * kRun : offset;
-#pragma unroll 2
-  for (int64_t i = offset + static_cast<int64_t>(threadIdx.x) * kRun; i < whole; i += kThreads * kRun)
-    f(std::integral_constant<int, kRun>(), i);
-#pragma unroll 1
-  for (int64_t i = whole + threadIdx.x; i < end; i += kThreads) f(std::integral_constant<int, 1>(), i);
-}
-
 __device__ bool on_16(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
 // A run of the chunk, with zeros past its end.
@@ -83,57 +71,99 @@ __device__ void update(float& p, float& m, float& v, float g, const AdamRates& r
   p = __fmaf_rn(-r.step, __fdiv_rn(m, divisor), __fmul_rn(p, keep));
 }
 
-__global__ void __launch_bounds__(kThreads) update_kernel(const AdamTensor* tensors, const AdamChunk* chunks,
-                                                          AdamRates rates, const Verdict* verdict) {
-  if (verdict->go == 0.0) return;
-  const auto factor = static_cast<float>(verdict->factor);
-  const AdamChunk chunk = chunks[blockIdx.x];
-  const AdamTensor t = tensors[chunk.tensor];
-  const bool runs = on_16(t.master) && on_16(t.m) && on_16(t.v) && on_16(t.gradient) && on_16(t.working);
-  over_chunk(t, chunk.offset, runs, [&](auto count, int64_t i) {
-    constexpr int N = decltype(count)::value;
-    float p[N], m[N], v[N], g[N];
+// N elements of a tensor, from number i on. Of four, the neighbouring lanes' go on with the next.
+template <int N>
+struct Elements {
+  float p[N] = {}, m[N], v[N], g[N];
+
+  __device__ void load(const AdamTensor& t, int i, bool aligned_gradient) {
     get_stream(t.master + i, p);
     get_stream(t.m + i, m);
     get_stream(t.v + i, v);
-    get_stream(t.gradient + i, g);
+    if (aligned_gradient) return get_stream(t.gradient + i, g);
+#pragma unroll
+    for (int j = 0; j < N; ++j) g[j] = __ldca(t.gradient + i + j);
+  }
+  __device__ void update_and_store(const AdamTensor& t, int i, const AdamRates& rates, float factor) {
 #pragma unroll
     for (int j = 0; j < N; ++j) update(p[j], m[j], v[j], g[j], rates, factor, t.keep);
     put_stream(t.master + i, p);
     put_stream(t.m + i, m);
     put_stream(t.v + i, v);
-    if (t.working != nullptr) put(static_cast<Bf16*>(t.working) + i, p);
-  });
+  }
+};
+
+// What the lanes of a block take at once. They take two of these, all loads before the first store: the compiler moves
+// no load before a store.
+constexpr int kPass = kThreads * kFour;
+static_assert(kAdamChunk % (2 * kPass) == 0);
+
+// A chunk's elements as a tensor of their own, whose working copy is T's.
+template <class T>
+__device__ AdamTensor part_of(const AdamTensor* tensors, const AdamChunk& chunk) {
+  AdamTensor t = tensors[chunk.tensor];
+  t.master += chunk.offset, t.m += chunk.offset, t.v += chunk.offset, t.gradient += chunk.offset;
+  if (t.working != nullptr) t.working = static_cast<T*>(t.working) + chunk.offset;
+  t.count = t.count - chunk.offset < kAdamChunk ? t.count - chunk.offset : kAdamChunk;
+  return t;
+}
+
+template <int N>
+__device__ void write_working(const AdamTensor& t, int i, const float (&p)[N]) {
+  if (t.working != nullptr) put(static_cast<Bf16*>(t.working) + i, p);
+}
+
+__global__ void __launch_bounds__(kThreads) update_kernel(const AdamTensor* tensors, const AdamChunk* chunks,
+                                                          AdamRates rates, const Verdict* verdict) {
+  if (verdict->go == 0.0) return;
+  const auto factor = static_cast<float>(verdict->factor);
+  const AdamTensor t = part_of<Bf16>(tensors, chunks[blockIdx.x]);
+  const bool fours = on_16(t.master) && on_16(t.m) && on_16(t.v) && on_16(t.gradient) && on_16(t.working);
+  const int count = static_cast<int>(t.count), whole = fours ? count / kFour * kFour : 0;
+#pragma unroll 1
+  for (int i = threadIdx.x * kFour; i < whole; i += 2 * kPass) {
+    Elements<kFour> low, high;
+    const bool two = i + kPass < whole;
+    low.load(t, i, true);
+    if (two) high.load(t, i + kPass, true);
+    low.update_and_store(t, i, rates, factor);
+    write_working(t, i, low.p);
+    if (!two) continue;
+    high.update_and_store(t, i + kPass, rates, factor);
+    write_working(t, i + kPass, high.p);
+  }
+#pragma unroll 1
+  for (int i = whole + threadIdx.x; i < count; i += kThreads) {
+    Elements<1> one;
+    one.load(t, i, true);
+    one.update_and_store(t, i, rates, factor);
+    write_working(t, i, one.p);
+  }
 }
 
 // The same where copies lie on a grid whose groups find their scales: all lanes make all passes, so that groups meet.
 template <Fit kFit, int kLanes, class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)  // else ptxas takes the registers of one of them
     update_groups_kernel(const AdamTensor* tensors, const AdamChunk* chunks, AdamRates rates,
                          const Verdict* verdict, GridRule grid, float half_range) {
   if (verdict->go == 0.0) return;
   const auto factor = static_cast<float>(verdict->factor);
-  const AdamChunk chunk = chunks[blockIdx.x];
-  const AdamTensor t = tensors[chunk.tensor];
-  const bool runs = on_16(t.gradient);
+  const AdamTensor t = part_of<T>(tensors, chunks[blockIdx.x]);
+  const bool aligned_gradient = on_16(t.gradient);
+  const int count = static_cast<int>(t.count);
 #pragma unroll 1
-  for (int pass = 0; pass < kAdamChunk / (kThreads * kRun); ++pass) {
-    const int64_t i = chunk.offset + (pass * kThreads + static_cast<int64_t>(threadIdx.x)) * kRun;
-    float p[kRun] = {};
-    if (i < t.count) {
-      float m[kRun], v[kRun], g[kRun];
-      get_stream(t.master + i, p);
-      get_stream(t.m + i, m);
-      get_stream(t.v + i, v);
-      get_or_zeros(t.gradient, i, t.count, runs, g);
+  for (int first = threadIdx.x * kFour; first < kAdamChunk; first += 2 * kPass) {
+    Elements<kFour> both[2];
 #pragma unroll
-      for (int j = 0; j < kRun; ++j) update(p[j], m[j], v[j], g[j], rates, factor, t.keep);
-      put_stream(t.master + i, p);
-      put_stream(t.m + i, m);
-      put_stream(t.v + i, v);
+    for (int k = 0; k < 2; ++k)
+      if (const int i = first + k * kPass; i < count) both[k].load(t, i, aligned_gradient);
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      const int i = first + k * kPass;
+      if (i < count) both[k].update_and_store(t, i, rates, factor);
+      round_group<kFit, kLanes>(both[k].p, grid, half_range);
+      if (i < count) put(static_cast<T*>(t.working) + i, both[k].p);
     }
-    round_group<kFit, kLanes>(p, grid, half_range);
-    if (i < t.count) put(static_cast<T*>(t.working) + i, p);
   }
 }
 
@@ -161,7 +191,7 @@ void adamw_on_grid(const GroupGrid& grid, Element element, const AdamTensor* ten
   if (count == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    with_groups(grid.fit, grid.group, [&](auto fit, auto lanes) {
+    with_groups<kFour>(grid.fit, grid.group, [&](auto fit, auto lanes) {
       launch(update_groups_kernel<decltype(fit)::value, decltype(lanes)::value, T>,
              {static_cast<unsigned int>(count), kThreads}, stream, tensors, chunks, rates, verdict, grid.rule,
              grid.half_range);

@@ -19,14 +19,16 @@ using Bf16 = __nv_bfloat16;
 constexpr int kThreads = 256;
 constexpr int kWarp = 32;
 constexpr unsigned int kAllLanes = 0xffffffff;
-constexpr int kRun = 8;  // elements of a run: 16 bytes of bf16, twice 16 of f32
+constexpr int kRun = 8;   // elements of a run: 16 bytes of bf16, twice 16 of f32
+constexpr int kFour = 4;  // of a run of f32 in one access
 
 __device__ inline float to_float(float x) { return x; }
 __device__ inline float to_float(Bf16 x) { return __bfloat162float(x); }
 
-// --- runs. Of one element: anywhere; of kRun: p is a multiple of 16 bytes. Streams are read or written once:
-// they leave the cache to others. Plain loads of vectors would come out in halves, and those through pointers
-// that were themselves loaded would not know that they go to global memory: hence the intrinsics.
+// --- runs. Of one element: anywhere; of more: p is a multiple of their bytes, up to 16. Streams are read or written
+// once: they leave the cache to others. A run of kRun floats is two accesses, each to half of every sector of 32 bytes:
+// kernels that write f32 above all give a lane kFour. Plain loads of vectors would come out in halves, and those through
+// pointers that were themselves loaded would not know that they go to global memory: hence the intrinsics.
 
 __device__ inline void unpack(const uint4& bits, float (&x)[kRun]) {
   const unsigned int words[4] = {bits.x, bits.y, bits.z, bits.w};
@@ -79,6 +81,20 @@ __device__ inline void put_stream(float* p, const float (&x)[kRun]) {
   auto* q = reinterpret_cast<float4*>(p);
   __stcs(q, make_float4(x[0], x[1], x[2], x[3]));
   __stcs(q + 1, make_float4(x[4], x[5], x[6], x[7]));
+}
+
+__device__ inline void get_stream(const float* p, float (&x)[kFour]) {
+  const float4 v = __ldcs(reinterpret_cast<const float4*>(p));
+  x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+}
+__device__ inline void put(float* p, const float (&x)[kFour]) {
+  __stwb(reinterpret_cast<float4*>(p), make_float4(x[0], x[1], x[2], x[3]));
+}
+__device__ inline void put(Bf16* p, const float (&x)[kFour]) {
+  __stwb(reinterpret_cast<uint2*>(p), make_uint2(pack(x[0], x[1]), pack(x[2], x[3])));
+}
+__device__ inline void put_stream(float* p, const float (&x)[kFour]) {
+  __stcs(reinterpret_cast<float4*>(p), make_float4(x[0], x[1], x[2], x[3]));
 }
 
 template <class T>

@@ -86,7 +86,7 @@ struct AdaptiveKl {
       get(row.teacher + i, t);
 #pragma unroll
       for (int j = 0; j < N; ++j) {
-        const float e = exp2f(p.below_top(t[j])), gap = fabsf(q.probability(z[j]) - e * p.share);
+        const float e = exp2_or_zero(p.below_top(t[j])), gap = fabsf(q.probability(z[j]) - e * p.share);
         gaps[0] += gap;
         gaps[1] += e >= least ? gap : 0.0f;
       }
@@ -108,7 +108,7 @@ struct AdaptiveKl {
         get(row.teacher + i, t);
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-          const float e = exp2f(p.below_top(t[j]));
+          const float e = exp2_or_zero(p.below_top(t[j]));
 #pragma unroll
           for (int k = 0; k < kProbes; ++k) mass[k] += e >= __uint_as_float(probe(low, high, k)) ? e : 0.0f;
         }

@@ -59,7 +59,7 @@ void fake_quantize_groups(const GroupGrid& grid, Element element, const float* x
   if (n == 0) return;
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    with_groups(grid.fit, grid.group, [&](auto fit, auto lanes) {
+    with_groups<kRun>(grid.fit, grid.group, [&](auto fit, auto lanes) {
       launch(groups_kernel<decltype(fit)::value, decltype(lanes)::value, T>,
              {blocks_for(n, kThreads * kRun), kThreads}, stream, grid.rule, grid.half_range, x,
              static_cast<T*>(y), n);

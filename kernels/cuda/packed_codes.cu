@@ -1,4 +1,5 @@
-// Values of what is kept as codes: 16 bytes of codes a thread. Each product and sum rounds alone, as on the CPU.
+// Values of what is kept as codes. A lane makes runs of 8, each of which goes on where its neighbour's ends, and reads
+// what it needs for all of them before it writes the first. Each product and sum rounds alone, as on the CPU.
 #include <cuda_fp16.h>
 
 #include "kernels/cuda/device.cuh"
@@ -7,97 +8,120 @@ namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 namespace {
 
-// Byte j of 16.
-__device__ unsigned int byte_of(const uint4& bits, int j) {
-  const unsigned int word = j < 4 ? bits.x : j < 8 ? bits.y : j < 12 ? bits.z : bits.w;
-  return word >> (8 * (j % 4)) & 0xffu;
-}
-__device__ uint4 codes_of_thread(const void* codes, int64_t thread) {
-  return __ldcs(static_cast<const uint4*>(codes) + thread);
+constexpr int kRuns = 4;  // of a lane, a block's apart
+
+// Byte j of 8.
+__device__ unsigned int byte_of(const uint2& bits, int j) {
+  return (j < 4 ? bits.x : bits.y) >> (8 * (j % 4)) & 0xffu;
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    q8_0_kernel(const void* codes, const __half* scales, T* y, int64_t n) {
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, i = thread * 16;
-  if (i >= n) return;
-  const uint4 bits = codes_of_thread(codes, thread);
-  const float d = __half2float(scales[i / 32]);
-#pragma unroll
-  for (int run = 0; run < 2; ++run) {
-    float v[kRun];
+// Of a form: read() gives what the run of that number is made of, values() makes it.
+struct Blocks {
+  static constexpr bool kWholeRuns = true;
+  const uint2* codes;
+  const __half* scales;  // of 4 runs
+  struct Run {
+    uint2 bits;
+    __half scale;
+  };
+  __device__ void begin() const {}
+};
+
+struct Q8_0 : Blocks {
+  __device__ Run read(uint64_t run) const { return {__ldcs(codes + run), scales[run / 4]}; }
+  __device__ void values(const Run& read, uint64_t, float (&v)[kRun]) const {
+    const float d = __half2float(read.scale);
 #pragma unroll
     for (int j = 0; j < kRun; ++j)
-      v[j] = __fmul_rn(d, static_cast<float>(static_cast<signed char>(byte_of(bits, run * kRun + j))));
-    put(y + i + run * kRun, v);
+      v[j] = __fmul_rn(d, static_cast<float>(static_cast<signed char>(byte_of(read.bits, j))));
+  }
+};
+
+// The low halves of a block's 16 bytes are its first two runs.
+struct Q4_0 : Blocks {
+  __device__ Run read(uint64_t run) const { return {__ldcs(codes + run / 4 * 2 + run % 2), scales[run / 4]}; }
+  __device__ void values(const Run& read, uint64_t run, float (&v)[kRun]) const {
+    const float d = __half2float(read.scale);
+    const int shift = run % 4 < 2 ? 0 : 4;
+    const uint2 halves = {read.bits.x >> shift & 0x0f0f0f0fu, read.bits.y >> shift & 0x0f0f0f0fu};
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      v[j] = __fmul_rn(d, static_cast<float>(static_cast<int>(byte_of(halves, j)) - 8));
+  }
+};
+
+// Values of any number.
+struct Nf4 {
+  static constexpr bool kWholeRuns = false;
+  PackedBlocks packed;
+  struct Run {
+    unsigned int bits;
+    float size;
+  };
+  struct Map;
+  __device__ void begin() const {
+    auto& map = shared<float[16], Map>();
+    if (threadIdx.x < 16) map[threadIdx.x] = packed.map[threadIdx.x];
+    __syncthreads();
+  }
+  __device__ Run read(uint64_t run) const {
+    const uint64_t block = run / 8;
+    const float known = packed.sizes[static_cast<const unsigned char*>(packed.scales)[block]];
+    return {__ldcs(static_cast<const unsigned int*>(packed.codes) + run),
+            __fadd_rn(__fmul_rn(known, packed.groups[block / 256]), packed.offset)};
+  }
+  __device__ void values(const Run& read, uint64_t, float (&v)[kRun]) const {
+    const auto& map = shared<float[16], Map>();
+#pragma unroll
+    for (int j = 0; j < kRun; ++j)
+      v[j] = __fmul_rn(map[read.bits >> (8 * (j / 2) + (j % 2 == 0 ? 4 : 0)) & 15u], read.size);
+  }
+};
+
+template <class Form, class T>
+__global__ void __launch_bounds__(kThreads) unpack_kernel(Form form, T* y, int64_t n) {
+  form.begin();
+  const uint64_t first = static_cast<uint64_t>(blockIdx.x) * kThreads * kRuns + threadIdx.x;
+  const uint64_t last = static_cast<uint64_t>(n - 1) / kRun;  // is read again past the end, without a branch
+  typename Form::Run read[kRuns];
+#pragma unroll
+  for (int k = 0; k < kRuns; ++k)
+    read[k] = form.read(first + k * kThreads < last ? first + k * kThreads : last);
+#pragma unroll
+  for (int k = 0; k < kRuns; ++k) {
+    const uint64_t run = first + k * kThreads;
+    if (run > last) return;
+    float v[kRun];
+    form.values(read[k], run, v);
+    const auto i = static_cast<int64_t>(run * kRun);
+    if (Form::kWholeRuns || i + kRun <= n) {
+      put(y + i, v);
+      continue;
+    }
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) {
+      const float one[1] = {v[j]};
+      if (i + j < n) put(y + i + j, one);
+    }
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    q4_0_kernel(const void* codes, const __half* scales, T* y, int64_t n) {
-  const int64_t block = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, i = block * 32;
-  if (i >= n) return;
-  const uint4 bits = codes_of_thread(codes, block);
-  const float d = __half2float(scales[block]);
-#pragma unroll
-  for (int run = 0; run < 4; ++run) {
-    float v[kRun];
-#pragma unroll
-    for (int j = 0; j < kRun; ++j) {
-      const unsigned int pair = byte_of(bits, run % 2 * kRun + j);
-      v[j] = __fmul_rn(d, static_cast<float>(static_cast<int>(run < 2 ? pair & 15u : pair >> 4) - 8));
-    }
-    put(y + i + run * kRun, v);
-  }
-}
-
-template <class T>
-__global__ void __launch_bounds__(kThreads) nf4_kernel(PackedBlocks packed, T* y, int64_t n) {
-  auto& map = shared<float[16], struct Map>();
-  if (threadIdx.x < 16) map[threadIdx.x] = packed.map[threadIdx.x];
-  __syncthreads();
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, i = thread * 32;
-  if (i >= n) return;
-  const int64_t block = i / 64;
-  const uint4 bits = codes_of_thread(packed.codes, thread);
-  const float known = packed.sizes[static_cast<const unsigned char*>(packed.scales)[block]];
-  const float size = __fadd_rn(__fmul_rn(known, packed.groups[block / 256]), packed.offset);
-#pragma unroll
-  for (int run = 0; run < 4; ++run) {
-    float v[kRun];
-#pragma unroll
-    for (int j = 0; j < kRun; ++j) {
-      const unsigned int pair = byte_of(bits, run * 4 + j / 2);
-      v[j] = __fmul_rn(map[j % 2 == 0 ? pair >> 4 : pair & 15u], size);
-    }
-    const int64_t at = i + run * kRun;
-    if (at + kRun <= n) {
-      put(y + at, v);
-    } else {
-#pragma unroll
-      for (int j = 0; j < kRun; ++j) {
-        const float one[1] = {v[j]};
-        if (at + j < n) put(y + at + j, one);
-      }
-    }
-  }
+template <class Form, class T>
+void unpack_as(const Form& form, T* y, int64_t n, Stream stream) {
+  launch(unpack_kernel<Form, T>, {blocks_for(n, kThreads * kRuns * kRun), kThreads}, stream, form, y, n);
 }
 
 void unpack(const PackedBlocks& packed, Element element, void* y, int64_t n, Stream stream) {
   if (n == 0) return;
+  const Blocks blocks{static_cast<const uint2*>(packed.codes), static_cast<const __half*>(packed.scales)};
   with_element(element, [&](auto* typed) {
-    using T = std::remove_pointer_t<decltype(typed)>;
-    T* const values = static_cast<T*>(y);
-    const auto* const scales = static_cast<const __half*>(packed.scales);
+    auto* const values = static_cast<decltype(typed)>(y);
     if (packed.form == PackedForm::kQ8_0)
-      launch(q8_0_kernel<T>, {blocks_for(n, kThreads * 16), kThreads}, stream, packed.codes, scales, values,
-             n);
+      unpack_as(Q8_0{blocks}, values, n, stream);
     else if (packed.form == PackedForm::kQ4_0)
-      launch(q4_0_kernel<T>, {blocks_for(n, kThreads * 32), kThreads}, stream, packed.codes, scales, values,
-             n);
+      unpack_as(Q4_0{blocks}, values, n, stream);
     else
-      launch(nf4_kernel<T>, {blocks_for(n, kThreads * 32), kThreads}, stream, packed, values, n);
+      unpack_as(Nf4{packed}, values, n, stream);
   });
 }
 

@@ -58,43 +58,68 @@ struct Backward {
   int64_t parts, rows, width;
 };
 
+// A run that waits for its use: of bf16 as it lies in memory, in half the registers.
+template <class T, int N>
+struct Waiting {
+  float x[N];
+  __device__ void load(const T* p) { get(p, x); }
+  __device__ void values(float (&out)[N]) const {
+#pragma unroll
+    for (int j = 0; j < N; ++j) out[j] = x[j];
+  }
+};
+template <>
+struct Waiting<Bf16, kRun> {
+  uint4 bits;
+  __device__ void load(const Bf16* p) { bits = __ldca(reinterpret_cast<const uint4*>(p)); }
+  __device__ void values(float (&out)[kRun]) const { unpack(bits, out); }
+};
+
+// All that a row needs of the memory is on its way before its sum, at whose barrier the block waits.
 template <class T, class Plan, bool kSum>
 __global__ void __launch_bounds__(Plan::threads, Plan::resident) backward(Backward<T> a) {
   constexpr int N = Plan::n;
   constexpr bool kInMemory = Plan::steps == 0;  // dw: a thread's columns are its own, so nothing is shared
   const int64_t part = Plan::first_row(), rounds = (a.rows + a.parts - 1) / a.parts;
-  float dw[Plan::held][N] = {};
-  if (kInMemory && part < a.parts)
-    Plan::each(a.width, [&](int k, int64_t i) { put(a.dw + part * a.width + i, dw[k]); });
+  float dw[Plan::held][N] = {}, w[Plan::held][N];
+  if (part < a.parts)
+    Plan::each(a.width, [&](int k, int64_t i) {
+      if constexpr (kInMemory)
+        put(a.dw + part * a.width + i, dw[k]);
+      else
+        get(a.w + i, w[k]);
+    });
   for (int64_t round = 0; round < rounds; ++round) {  // as many for all: threads of a warp meet in each
     const int64_t row = part + round * a.parts, at = row * a.width;
     const bool live = part < a.parts && row < a.rows;
     const float r = live ? a.rstd[row] : 0.0f;
     float g[Plan::held][N], n[Plan::held][N], product = 0.0f;
+    Waiting<T, N> sum[Plan::held];
     if (live)
       Plan::each(a.width, [&](int k, int64_t i) {
-        float w[N];
         get(a.dy + at + i, g[k]);
         get(a.x + at + i, n[k]);
-        get(a.w + i, w);
+        if constexpr (kInMemory) get(a.w + i, w[k]);
+        if constexpr (kSum && !kInMemory) sum[k].load(a.dsum + at + i);
 #pragma unroll
-        for (int j = 0; j < N; ++j) product += g[k][j] * w[j] * n[k][j];
+        for (int j = 0; j < N; ++j) product += g[k][j] * w[k][j] * n[k][j];
       });
     const float mean = over_group<Sum, Plan::lanes>(product) * r / static_cast<float>(a.width);
     if (!live) continue;
     Plan::each(a.width, [&](int k, int64_t i) {
-      float w[N], dx[N];
+      float dx[N] = {};
       if constexpr (kInMemory) {
         get(a.dy + at + i, g[k]);
         get(a.x + at + i, n[k]);
+        get(a.w + i, w[k]);
         get(a.dw + part * a.width + i, dw[k]);
+        if constexpr (kSum) sum[k].load(a.dsum + at + i);
       }
-      get(a.w + i, w);
-      if constexpr (kSum) get(a.dsum + at + i, dx);
+      if constexpr (kSum) sum[k].values(dx);
 #pragma unroll
       for (int j = 0; j < N; ++j) {
         const float normal = n[k][j] * r;
-        dx[j] = (kSum ? dx[j] : 0.0f) + (g[k][j] * w[j] - normal * mean) * r;
+        dx[j] += (g[k][j] * w[k][j] - normal * mean) * r;
         dw[k][j] += g[k][j] * normal;
       }
       put(a.dx + at + i, dx);

@@ -19,10 +19,8 @@ __global__ void __launch_bounds__(kLanes, 1) cross_entropy_kernel(RowLosses a) {
   joined<kLanes>(mine, {kLog2E}, s);
   row.write_cross_entropy(a, s[0]);
   if (!a.gradient) return;
-  sweep<kLanes, true, 2>(row.all(), [&](auto count, int64_t i) {
-    constexpr int N = decltype(count)::value;
-    float z[N], out[N] = {};
-    get(row.z + i, z);
+  rewrite<kLanes>(row.all(), row.z, [&](const auto& z, int64_t i) {
+    float out[std::extent_v<std::remove_reference_t<decltype(z)>>] = {};
     row.add_cross_entropy(s[0], z, i, out);
     put_stream(row.z + i, out);
   });

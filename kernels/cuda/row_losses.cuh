@@ -9,6 +9,7 @@
 #pragma once
 
 #include "kernels/cuda/device.cuh"
+#include "kernels/cuda/exp2.cuh"
 
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
@@ -30,32 +31,55 @@ __device__ Cut cut(const T* p, int64_t begin, int64_t end, bool runs) {
   return {begin, head, head + (end - head) / kRun * kRun, end};
 }
 
-// f(count, i) for this thread's parts of a row: `count` elements from i on, kRun or 1. Upwards or downwards,
+// f(count, i) for this thread's single elements of a row, around its runs.
+template <int kLanes, class F>
+__device__ void around_runs(const Cut& c, F f) {
+  const int64_t gap = c.tail - c.head;
+#pragma unroll 1
+  for (int64_t i = c.begin + threadIdx.x; i < c.end - gap; i += kLanes)
+    f(std::integral_constant<int, 1>(), i < c.head ? i : i + gap);
+}
+
+// f(count, i) for this thread's parts of a row: `count` elements from i on, kRun or 1. Upwards or downwards; upwards
 // with kAtOnce runs on their way at a time.
 template <int kLanes, bool kDown, int kAtOnce = 1, class F>
 __device__ void sweep(const Cut& c, F f) {
   constexpr int64_t kStride = int64_t{kLanes} * kRun;
-  const auto runs = [&] {
-    const int64_t first = c.head + static_cast<int64_t>(threadIdx.x) * kRun;
-    if constexpr (kDown) {
-      if (first < c.tail)
-#pragma unroll(kAtOnce)
-        for (int64_t i = first + (c.tail - 1 - first) / kStride * kStride; i >= first; i -= kStride)
-          f(std::integral_constant<int, kRun>(), i);
-    } else {
-#pragma unroll(kAtOnce)
-      for (int64_t i = first; i < c.tail; i += kStride) f(std::integral_constant<int, kRun>(), i);
-    }
-  };
-  const auto rest = [&] {
-    const int64_t gap = c.tail - c.head;
+  const int64_t first = c.head + static_cast<int64_t>(threadIdx.x) * kRun;
+  if constexpr (kDown) {
+    if (first < c.tail)
 #pragma unroll 1
-    for (int64_t i = c.begin + threadIdx.x; i < c.end - gap; i += kLanes)
-      f(std::integral_constant<int, 1>(), i < c.head ? i : i + gap);
-  };
-  if (!kDown) rest();
-  runs();
-  if (kDown) rest();
+      for (int64_t i = first + (c.tail - 1 - first) / kStride * kStride; i >= first; i -= kStride)
+        f(std::integral_constant<int, kRun>(), i);
+    around_runs<kLanes>(c, f);
+  } else {
+    around_runs<kLanes>(c, f);
+#pragma unroll(kAtOnce)
+    for (int64_t i = first; i < c.tail; i += kStride) f(std::integral_constant<int, kRun>(), i);
+  }
+}
+
+// The same downwards over one row, f(x, i) with the elements that lie there. What f writes holds up no load: two runs
+// are read before either is given to it.
+template <int kLanes, class T, class F>
+__device__ void rewrite(const Cut& c, const T* p, F f) {
+  constexpr int64_t kStride = int64_t{kLanes} * kRun;
+  const int64_t first = c.head + static_cast<int64_t>(threadIdx.x) * kRun;
+  if (first < c.tail)
+#pragma unroll 1
+    for (int64_t i = first + (c.tail - 1 - first) / kStride * kStride; i >= first; i -= 2 * kStride) {
+      float x[kRun], below[kRun];
+      const bool two = i - kStride >= first;
+      get(p + i, x);
+      if (two) get(p + i - kStride, below);
+      f(x, i);
+      if (two) f(below, i - kStride);
+    }
+  around_runs<kLanes>(c, [&](auto, int64_t i) {
+    float x[1];
+    get(p + i, x);
+    f(x, i);
+  });
 }
 
 // --- softmax
@@ -71,12 +95,12 @@ struct Online {
     for (int j = 1; j < N; ++j) most = fmaxf(most, z[j]);
     const float top = __fmul_rn(most, cold);
     if (top > shift) {
-      total *= exp2f(shift - top);
+      total *= exp2_or_zero(shift - top);
       shift = top;
     }
     if (shift == -INFINITY && most == most) return;  // masked logits: -inf minus -inf is no number
 #pragma unroll
-    for (int j = 0; j < N; ++j) total += exp2f(fmaf(z[j], cold, -shift));
+    for (int j = 0; j < N; ++j) total += exp2_or_zero(fmaf(z[j], cold, -shift));
   }
 };
 
@@ -84,7 +108,7 @@ struct Online {
 struct Softmax {
   float cold, shift, share, log2_total;
   __device__ float below_top(float z) const { return fmaf(z, cold, -shift); }  // in powers of two
-  __device__ float probability(float z) const { return exp2f(below_top(z)) * share; }
+  __device__ float probability(float z) const { return exp2_or_zero(below_top(z)) * share; }
   __device__ float log(float z) const { return (below_top(z) - log2_total) * kLn2; }
 };
 
@@ -98,7 +122,7 @@ __device__ void joined(const Online (&mine)[n], const float (&cold)[n], Softmax 
 #pragma unroll
   for (int s = 0; s < n; ++s) {
     const float total = mine[s].total;  // a NaN stays one
-    totals[s] = total == 0.0f ? 0.0f : total * exp2f(mine[s].shift - shifts[s]);
+    totals[s] = total == 0.0f ? 0.0f : total * exp2_or_zero(mine[s].shift - shifts[s]);
   }
   over_group<Sum, kLanes>(totals);
 #pragma unroll
@@ -148,12 +172,12 @@ struct Row {
   __device__ Cut compared() const { return cut(z, 0, common, runs); }
   __device__ Cut others() const { return cut(z, common, vocabulary, runs); }
 
-  // What cross-entropy adds to the gradient at places i, i + 1, ...
+  // What cross-entropy adds to the gradient at places i, i + 1, ... The label is compared in 64 bits once, not at each.
   template <int N>
   __device__ void add_cross_entropy(const Softmax& s, const float (&x)[N], int64_t i, float (&out)[N]) const {
+    const int here = label >= i && label < i + N ? static_cast<int>(label - i) : N;
 #pragma unroll
-    for (int j = 0; j < N; ++j)
-      out[j] += cross_entropy * (s.probability(x[j]) - (i + j == label ? 1.0f : 0.0f));
+    for (int j = 0; j < N; ++j) out[j] += cross_entropy * (s.probability(x[j]) - (j == here ? 1.0f : 0.0f));
   }
   template <int N>
   __device__ void add_cross_entropy(const Softmaxes& s, const float (&x)[N], int64_t i,

@@ -7,14 +7,13 @@
 
 namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
-constexpr int kSums = 4;  // of a lane
+constexpr int kSums = kFour;  // of a lane
 
 // Four values in one access, where rows allow it.
 template <bool kRuns>
 __device__ void get_four(const float* p, float (&x)[kSums]) {
   if constexpr (kRuns) {
-    const float4 v = __ldcs(reinterpret_cast<const float4*>(p));
-    x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+    get_stream(p, x);
   } else {
 #pragma unroll
     for (int k = 0; k < kSums; ++k) x[k] = __ldca(p + k);
@@ -23,7 +22,7 @@ __device__ void get_four(const float* p, float (&x)[kSums]) {
 template <bool kRuns>
 __device__ void put_four(float* p, const float (&x)[kSums]) {
   if constexpr (kRuns) {
-    __stcs(reinterpret_cast<float4*>(p), make_float4(x[0], x[1], x[2], x[3]));
+    put_stream(p, x);
   } else {
 #pragma unroll
     for (int k = 0; k < kSums; ++k) __stwb(p + k, x[k]);

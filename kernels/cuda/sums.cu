@@ -5,29 +5,41 @@ namespace retort::kernels::cuda::RETORT_CUDA_PROVIDER {
 
 namespace {
 
-constexpr int kSlices = 8;  // of the parts, added up apart
+constexpr int kSlices = 8;   // of the parts, added up apart
+constexpr int kColumns = 8;  // of a block: a sector of 32 bytes of each part
+constexpr int kSumThreads = kSlices * kColumns;
+constexpr int kAtOnce = 16;  // parts on their way to a thread
 
-// A block takes 32 columns; thread (lane, slice) adds the parts slice, slice + 8, ... of its column.
-__global__ void __launch_bounds__(kThreads)
+// Thread (column, slice) adds the parts slice, slice + 8, ... of its column. Past the last part it reads the first again,
+// without a branch that would hold up the loads behind it, and adds 0, which changes no sum that began at +0.
+__global__ void __launch_bounds__(kSumThreads)
     parts_kernel(const float* parts, float* sum, int64_t count, int64_t width) {
-  auto& of_slice = shared<float[kSlices][kWarp], struct OfSlice>();
-  const int lane = threadIdx.x % kWarp, slice = threadIdx.x / kWarp;
-  const int64_t column = static_cast<int64_t>(blockIdx.x) * kWarp + lane;
+  auto& of_slice = shared<float[kSlices][kColumns], struct OfSlice>();
+  const int lane = threadIdx.x % kColumns, slice = threadIdx.x / kColumns;
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kColumns + lane;
+  const int64_t end = count * width, step = kSlices * width;
   float mine = 0.0f;
   if (column < width) {
-#pragma unroll 4
-    for (int64_t p = slice; p < count; p += kSlices) mine += parts[p * width + column];
+#pragma unroll 1
+    for (int64_t at = slice * width + column; at < end; at += kAtOnce * step) {
+      float x[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) x[k] = parts[at + k * step < end ? at + k * step : column];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) mine += at + k * step < end ? x[k] : 0.0f;
+    }
   }
   of_slice[slice][lane] = mine;
   __syncthreads();
   if (slice > 0 || column >= width) return;
+#pragma unroll
   for (int s = 1; s < kSlices; ++s) mine += of_slice[s][lane];
   sum[column] = mine;
 }
 
 void sum_parts(const float* parts, float* sum, int64_t count, int64_t width, Stream stream) {
   if (width == 0) return;
-  launch(parts_kernel, {blocks_for(width, kWarp), kThreads}, stream, parts, sum, count, width);
+  launch(parts_kernel, {blocks_for(width, kColumns), kSumThreads}, stream, parts, sum, count, width);
 }
 
 // x = the sum of the 2^kLevels leaves from number `first` on.
@@ -81,14 +93,18 @@ __global__ void __launch_bounds__(kThreads) tree_kernel(const TreeLeaves leaves,
   for (int64_t j = i; j < n; ++j) sum_leaves<T, 1>(leaves, sum, j);
 }
 
+// A lane's elements: 16 bytes of a leaf.
+template <class T>
+constexpr int kOfLane = sizeof(T) == 4 ? kFour : kRun;
+
 void tree_sum(Element element, const TreeLeaves& leaves, float* sum, int64_t n, Stream stream) {
   if (n == 0 || leaves.count == 0) return;
   bool runs = aligned(sum);
   for (int leaf = 0; leaf < leaves.count; ++leaf) runs = runs && aligned(leaves.at[leaf]);
   with_element(element, [&](auto* typed) {
     using T = std::remove_pointer_t<decltype(typed)>;
-    launch(runs ? tree_kernel<T, kRun> : tree_kernel<T, 1>,
-           {blocks_for(n, kThreads * (runs ? kRun : 1)), kThreads}, stream, leaves, sum, n);
+    launch(runs ? tree_kernel<T, kOfLane<T>> : tree_kernel<T, 1>,
+           {blocks_for(n, kThreads * (runs ? kOfLane<T> : 1)), kThreads}, stream, leaves, sum, n);
   });
 }
 

@@ -48,8 +48,16 @@ TEST(CudaTreeSum, TakesLeavesThatAreNotAligned) {
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) expect_the_trees(3, 264, dtype, 1);
 }
 
-TEST(CudaSumParts, AddsEveryColumn) {
-  for (const int64_t count : {1, 7, 8, 33, 264})
+// Eight slices of the parts, each in turn, and then these in turn.
+at::Tensor sum_in_order(const at::Tensor& parts) {
+  Tensors slices(8, at::zeros_like(parts[0]));
+  for (int64_t p = 0; p < parts.size(0); ++p) slices[p % 8] = slices[p % 8] + parts[p];
+  for (size_t s = 1; s < slices.size(); ++s) slices[0] = slices[0] + slices[s];
+  return slices[0];
+}
+
+TEST(CudaSumParts, AddsEveryColumnInOneOrder) {
+  for (const int64_t count : {1, 7, 8, 33, 128, 129, 264})
     for (const int64_t width : {1, 31, 32, 33, 100}) {
       const at::Tensor parts = unequal({count, width}, 1), exact = parts.to(at::kDouble).sum(0);
       const std::string what = fmt::format("{} parts of {}", count, width);
@@ -59,6 +67,7 @@ TEST(CudaSumParts, AddsEveryColumn) {
             return {ops.sum_parts(placed(parts, device))};
           },
           [&](const Tensors& got) {
+            EXPECT_TRUE(same_bits(got[0], sum_in_order(parts))) << what;
             const double largest = parts.to(at::kDouble).abs().sum(0).max().item<double>();
             EXPECT_LE(worst_error(got[0], exact),
                       2.0 * (worst_error(parts.sum(0), exact) + 0x1p-23 * largest))

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/cuda/exp2.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "tests/cuda_emulation/schedule.h"
 
@@ -211,6 +212,30 @@ TEST(EmulatedNumbers, RoundToNearestEven) {
   EXPECT_EQ(__half2float(__float2half_rn(65520.0f)), INFINITY);
   EXPECT_EQ(__half2float(__float2half_rn(0x1p-25f)), 0.0f);
   EXPECT_EQ(__half2float(__float2half_rn(0x1.8p-24f)), 0x1p-23f);
+}
+
+// What stands in for a fast division shows a test a device's error.
+TEST(EmulatedNumbers, FastQuotientsAreAsFarOffAsADevices) {
+  int most = 0, least = 0;
+  for (int i = 1; i <= 1000; ++i) {
+    const float b = 1.0f + 0.37f * static_cast<float>(i);
+    const int units = __float_as_int(__fdividef(1.0f, b)) - __float_as_int(1.0f / b);
+    most = std::max(most, units), least = std::min(least, units);
+  }
+  EXPECT_EQ(most, 2);
+  EXPECT_EQ(least, -2);
+  EXPECT_GT(__fdividef(1.0f, 0x1p126f), 0.0f);
+  EXPECT_EQ(__fdividef(1.0f, 0x1.8p126f), 0.0f);
+  EXPECT_EQ(__fdividef(1.0f, INFINITY), 0.0f);
+  EXPECT_TRUE(std::isnan(__fdividef(0.0f, 0.0f)));
+}
+
+TEST(EmulatedNumbers, SmallPowersOfTwoAreZero) {
+  EXPECT_EQ(exp2_or_zero(-2.0f), 0.25f);
+  EXPECT_EQ(exp2_or_zero(-126.0f), 0x1p-126f);
+  EXPECT_EQ(exp2_or_zero(-127.0f), 0.0f);
+  EXPECT_EQ(exp2_or_zero(-INFINITY), 0.0f);
+  EXPECT_TRUE(std::isnan(exp2_or_zero(NAN)));
 }
 
 __global__ void counter_kernel(int* y) {

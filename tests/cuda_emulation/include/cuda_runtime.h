@@ -271,7 +271,16 @@ inline float rsqrtf(float a) { return static_cast<float>(1.0 / std::sqrt(static_
 inline float __expf(float a) { return std::exp(a); }
 inline float __logf(float a) { return std::log(a); }
 inline float __log2f(float a) { return std::log2(a); }
-inline float __fdividef(float a, float b) { return a / b; }
+// Up to two units of the last place off, as a device's may be, by an amount that follows from the operands; 0 where
+// the divisor is too large for a device.
+inline float __fdividef(float a, float b) {
+  if (std::abs(b) > 0x1p126f && std::isfinite(b)) return a * 0.0f;
+  const float quotient = a / b;
+  if (!std::isnormal(quotient)) return quotient;
+  const uint32_t mixed =
+      (std::bit_cast<uint32_t>(a) * 0x9e3779b9u ^ std::bit_cast<uint32_t>(b)) * 0x85ebca6bu;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(quotient) + (mixed >> 16) % 5 - 2);
+}
 inline int __float2int_rn(float a) { return static_cast<int>(std::nearbyint(a)); }
 inline int __float2int_rz(float a) { return static_cast<int>(a); }
 inline float __int2float_rn(int a) { return static_cast<float>(a); }
