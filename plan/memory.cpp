@@ -5,6 +5,7 @@
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
+#include "models/bucket_bytes.h"
 #include "plan/gradient_flow.h"
 
 namespace retort::plan {
@@ -57,7 +58,7 @@ class Step {
   std::vector<Moment> all() const {
     std::vector<Moment> out;
     if (scatters_) {
-      const GradientLayout layout(w_.pass.gradients, w_.bf16, w_.batch.shards());
+      const GradientLayout layout(w_.pass.gradients, w_.bf16, w_.batch.shards(), bucket_bytes());
       const int64_t turn = fullest_turn(w_.batch);
       for (const int64_t rank : followed(w_.batch.shards())) Step(*this).follow({layout, rank}, turn, out);
     } else {
@@ -125,13 +126,14 @@ class Step {
     if (scatters_ || w_.batch.ranks == 1) return 0;
     return subtree_rows() * kF32 * real(w_.parameters.trained());
   }
+  int64_t bucket_bytes() const { return models::bucket_bytes(w_.on_device); }
   // The worker's buffer: one bucket of all ranks' slices.
   double collective() const {
     if (w_.batch.ranks == 1 || scatters_) return 0;
     std::vector<models::GradientSize> sizes;
     for (const MadeGradient& one : w_.pass.gradients) sizes.push_back({one.rows.elements, at::kFloat});
     int64_t largest = 0;
-    for (const auto& bucket : models::gradient_buckets(sizes, models::kBucketBytes))
+    for (const auto& bucket : models::gradient_buckets(sizes, bucket_bytes()))
       largest = std::max(largest, bucket.elements);
     return subtree_rows() * kF32 * real(largest);
   }
