@@ -167,14 +167,15 @@ class Step {
     Memory m = base();
     const Head& h = w_.head;
     const kernels::LogitShape shape = logits_of(w_);
-    const double chunk = real(shape.rows(w_.batch.tokens())), logits = chunk * h.columns;
+    const double chunk = real(shape.rows(w_.batch.tokens()));
     m.states.gradients += held + head_gradient();
     m.states.working += whole_groups();
     m.activations = tokens_ * w_.kept;
-    double more = h.softcap ? 2 * kF32 : 0;                     // its slope
-    if (w_.bf16 && !shape.as_they_are()) more += w_.element();  // the gradient, in the product's dtype
-    m.head = chunk * real(shape.student_bytes()) + logits * more +
-             tokens_ * h.width * (e_ + kF32 + (w_.bf16 ? 2 : 0));
+    double row = real(shape.student_bytes());
+    if (h.softcap) row += 2 * kF32 * h.columns;  // its slope
+    if (w_.bf16 && !shape.as_they_are())         // the gradient, in the product's dtype
+      row += w_.element() * real(kernels::logit_row_elements(shape.student.columns, w_.on_device));
+    m.head = chunk * row + tokens_ * h.width * (e_ + kF32 + (w_.bf16 ? 2 : 0));
     if (w_.distills && !w_.on_device)
       m.head += std::min(chunk, std::max(16.0, real(1 << 20) / (kF32 * h.columns))) * h.columns * kF32;
     add_teachers(m);
