@@ -34,6 +34,7 @@ ROWS = {
     "tiny stand-in for GPT-2 small taught by medium, 355M, graphs; peer: plain": True,
     "tiny stand-in for TinyLlama, 1.1B": True, "tiny stand-in for TinyLlama, 1.1B, graphs": True,
 }
+UNSUPPORTED = '========= Error: Device not supported. Please refer to the "Supported Devices" section of the documentation'
 HEAD = ["what", "shape", "error", "ms", "rate", "of the ceiling", "ours / peer", "target", "reached"]
 
 
@@ -104,7 +105,9 @@ def without_a_gpu(folder):
 
     tool = pathlib.Path(folder) / "compute-sanitizer"
     for does, part, limit in (('while [ "${1#--}" != "$1" ]; do case $1 in --tool|--error-exitcode) shift;; esac; shift; done; exec "$@"',
-                               "FAILED (1)", "290"), ("exec sleep 20", "CUT OFF, nothing wrong until then", "8")):
+                               "FAILED (1)", "290"), ("exec sleep 20", "CUT OFF, nothing wrong until then", "8"),
+                              (f"echo '{UNSUPPORTED}'; exit 1", "SKIPPED", "290"),
+                              (f"echo '{UNSUPPORTED}'; echo '[  FAILED  ] CudaRope.Turns'; exit 1", "FAILED (1)", "290")):
         tool.write_text(f"#!/bin/sh\n{does}\n")
         tool.chmod(0o755)
         code, output = run(["sanitizer"], **here, LIMIT=limit, PATH=f"{folder}:{os.environ['PATH']}")
