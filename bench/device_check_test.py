@@ -60,8 +60,19 @@ def results(output):
     return {name: how for name, how, _ in rows[1:]}
 
 
+def expect_documented(output):
+    """The parts' seconds are those of docs/cuda.md, and fit together; the first has time to read LibTorch from a cold disk."""
+    line = next(line for line in output.splitlines() if line.startswith("seconds that parts may take: "))
+    given = {name: int(most) for name, most in (part.split(":") for part in line.split(": ", 1)[1].split(";")[0].split())}
+    rows = [cells(row) for row in pathlib.Path("docs/cuda.md").read_text().splitlines() if row.startswith("| `")]
+    told = {row[0].strip("`"): int(row[1]) for row in rows if len(row) == 3 and row[1].isdigit()}
+    check(given == told, f"the parts have {given} s, and docs/cuda.md says {told}", output)
+    check(sum(given.values()) <= 290 and given["what"] >= 30, f"{given} s", output)
+
+
 def pretended():
     code, output = run(["--pretend"])
+    expect_documented(output)
     check(code == 0, f"--pretend exits with {code}", output)
     ended = results(output)
     check(tuple(ended) == PARTS, f"parts are {list(ended)}", output)

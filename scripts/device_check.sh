@@ -233,7 +233,7 @@ export -f devices tests recipe sanitizer
 export RECIPE REFERENCES SANITIZED
 
 # What runs, in the order of its worth on a GPU that may be taken away, with the seconds that each may take.
-PARTS=(what:10 kernels:55 steps:60 recipe:50 operations:25 references:40 sanitizer:45)
+PARTS=(what:30 kernels:55 steps:60 recipe:50 operations:25 references:40 sanitizer:25)
 run_part() {
   local bin=$1 device=$2 key=$3 most=$4
   local bench=(env ${PLUGIN:+RETORT_CUDA_PLUGIN="$PLUGIN"} "$bin/bench_device" ${PRETENDS:+--pretend})
