@@ -220,6 +220,14 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chu
   return {dh_ND, dweight_VD};
 }
 
+// x times a number in `dtype`, rounded once; x is lost. A device writes the product in one pass, for which the CPU would need
+// f32 values beside it.
+at::Tensor scaled(at::Tensor x, const at::Tensor& by, at::ScalarType dtype) {
+  if (x.is_cpu() || x.scalar_type() == dtype) return x.mul_(by).to(dtype);
+  at::Tensor out = at::empty_like(x, dtype);
+  return at::mul_out(out, x, by);
+}
+
 // A sum's node: its inputs' gradients are known before it exists. Backward scales them in place, so it runs
 // once.
 struct Finished : torch::autograd::Function<Finished> {
@@ -240,7 +248,7 @@ struct Finished : torch::autograd::Function<Finished> {
     const auto dtype = [&](const char* name) { return static_cast<at::ScalarType>(saved[name].toInt()); };
     // Scaled in the wider of the two dtypes.
     if (h.defined()) h = h.to(dtype("h_dtype")).mul_(outer[0]);
-    if (weight.defined()) weight = weight.mul_(outer[0]).to(dtype("weight_dtype"));
+    if (weight.defined()) weight = scaled(weight, outer[0], dtype("weight_dtype"));
     saved.erase("h");
     saved.erase("weight");
     return {h, weight, {}, {}};

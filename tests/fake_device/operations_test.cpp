@@ -375,11 +375,15 @@ TEST(OnDevice, AWeightsGradientIsRoundedOnce) {
   integers.select(1, 0).fill_(127);
   const at::Tensor weight = at::zeros({2, 65}, at::kBFloat16), sum = integers.sum(0);
   weight.select(1, 0).copy_(at::tensor({1.0, -1.0}));
-  const at::Tensor w = weight.to(fake_device()).requires_grad_();
-  linear_cross_entropy(integers.to(fake_device(), at::kBFloat16), w,
-                       at::ones({512}, at::kLong).to(fake_device()), 64)
-      .backward();
-  EXPECT_TRUE(same_bits(w.grad().cpu(), at::stack({sum, -sum}).to(at::kBFloat16)));
+  for (const double count : {1.0, 3.0}) {  // by which the caller divides
+    const at::Tensor w = weight.to(fake_device()).requires_grad_(),
+                     loss = linear_cross_entropy(integers.to(fake_device(), at::kBFloat16), w,
+                                                 at::ones({512}, at::kLong).to(fake_device()), 64) /
+                            count;
+    loss.backward();
+    const at::Tensor factor = at::ones({}) / count, whole = at::stack({sum, -sum}).to(at::kFloat);
+    EXPECT_TRUE(same_bits(w.grad().cpu(), whole.mul(factor).to(at::kBFloat16))) << count;
+  }
 }
 
 // --- updates
