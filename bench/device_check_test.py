@@ -34,6 +34,7 @@ ROWS = {
     "tiny stand-in for GPT-2 small taught by medium, 355M, graphs; peer: plain": True,
     "tiny stand-in for TinyLlama, 1.1B": True, "tiny stand-in for TinyLlama, 1.1B, graphs": True,
 }
+UNSUPPORTED = '========= Error: Device not supported. Please refer to the "Supported Devices" section of the documentation'
 HEAD = ["what", "shape", "error", "ms", "rate", "of the ceiling", "ours / peer", "target", "reached"]
 
 
@@ -59,8 +60,19 @@ def results(output):
     return {name: how for name, how, _ in rows[1:]}
 
 
+def expect_documented(output):
+    """The parts' seconds are those of docs/cuda.md, and fit together; the first has time to read LibTorch from a cold disk."""
+    line = next(line for line in output.splitlines() if line.startswith("seconds that parts may take: "))
+    given = {name: int(most) for name, most in (part.split(":") for part in line.split(": ", 1)[1].split(";")[0].split())}
+    rows = [cells(row) for row in pathlib.Path("docs/cuda.md").read_text().splitlines() if row.startswith("| `")]
+    told = {row[0].strip("`"): int(row[1]) for row in rows if len(row) == 3 and row[1].isdigit()}
+    check(given == told, f"the parts have {given} s, and docs/cuda.md says {told}", output)
+    check(sum(given.values()) <= 290 and given["what"] >= 30, f"{given} s", output)
+
+
 def pretended():
     code, output = run(["--pretend"])
+    expect_documented(output)
     check(code == 0, f"--pretend exits with {code}", output)
     ended = results(output)
     check(tuple(ended) == PARTS, f"parts are {list(ended)}", output)
@@ -104,7 +116,9 @@ def without_a_gpu(folder):
 
     tool = pathlib.Path(folder) / "compute-sanitizer"
     for does, part, limit in (('while [ "${1#--}" != "$1" ]; do case $1 in --tool|--error-exitcode) shift;; esac; shift; done; exec "$@"',
-                               "FAILED (1)", "290"), ("exec sleep 20", "CUT OFF, nothing wrong until then", "8")):
+                               "FAILED (1)", "290"), ("exec sleep 20", "CUT OFF, nothing wrong until then", "8"),
+                              (f"echo '{UNSUPPORTED}'; exit 1", "SKIPPED", "290"),
+                              (f"echo '{UNSUPPORTED}'; echo '[  FAILED  ] CudaRope.Turns'; exit 1", "FAILED (1)", "290")):
         tool.write_text(f"#!/bin/sh\n{does}\n")
         tool.chmod(0o755)
         code, output = run(["sanitizer"], **here, LIMIT=limit, PATH=f"{folder}:{os.environ['PATH']}")

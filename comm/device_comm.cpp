@@ -243,7 +243,12 @@ class DeviceComm final : public Comm {
       done->record(*link_->stream);
     }
     for (const at::Tensor& x : tensors) x.record_stream(*link_->stream);  // a wait may fail, or never come
-    link_->watch.add({call, [begun] { return begun->query(); }, [done] { return done->query(); }});
+    // The watch's thread has no device of its own: where it asked with none, CUDA would open a context on the first GPU.
+    const auto answer = [guard, device](const c10::Event& event) {
+      guard.setDevice(device);
+      return event.query();
+    };
+    link_->watch.add({call, [=] { return answer(*begun); }, [=] { return answer(*done); }});
     return Pending(std::async(std::launch::deferred, [=, link = link_, tensors = std::move(tensors)] {
                      try {
                        compared.wait();

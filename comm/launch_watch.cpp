@@ -8,8 +8,9 @@
 namespace retort::comm {
 namespace {
 
-constexpr auto kNap = std::chrono::microseconds(100);  // while the library is busy
-constexpr auto kLook = std::chrono::milliseconds(20);  // while the device is
+constexpr auto kSpin = std::chrono::microseconds(200);  // most launches take less, and a step has hundreds
+constexpr auto kNap = std::chrono::microseconds(100);   // while the library is busy for longer
+constexpr auto kLook = std::chrono::milliseconds(20);   // while the device is
 
 }  // namespace
 
@@ -49,7 +50,7 @@ void LaunchWatch::launch(const std::string& name, const std::function<void()>& c
       lose(name, fmt::format("waited {:g} s for the other ranks to launch it", most.count()));
     check_held();
     lock.unlock();
-    std::this_thread::sleep_for(kNap);
+    Clock::now() - start < kSpin ? std::this_thread::yield() : std::this_thread::sleep_for(kNap);
     lock.lock();
     check_held();  // the thread may have found an earlier one's end
   }

@@ -72,7 +72,8 @@ int cuda_runtime_version() {
 
 CudaDriver probe_cuda_driver(const std::string& library, int runtime) {
   CudaDriver out;
-  const Library opened(::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL));
+  // What cuInit has begun, threads among it, outlives the call; LibTorch opens the same driver later.
+  const Library opened(::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE));
   if (!opened) {
     out.missing = fmt::format("no NVIDIA driver: {}", ::dlerror());
     return out;

@@ -7,12 +7,19 @@
 //   device   as many as fit 1 GiB of a row's logits, the student's and its teachers'; 1152 to 2048, in steps of 128. An
 //            H100 waits for memory below 4 P / B = 1070 rows (P FLOP/s, B bytes/s: a gradient in f32 moves 8 bytes for
 //            2 C FLOP), whatever the vocabulary and the width
+//
+// On a device a row of logits takes a multiple of 64 elements: all three products of the head have rows of V elements, and
+// cuBLAS leaves its fast kernels where those do not begin at multiples of 16 bytes. Rows of a mixture's teachers lie close, as
+// LibTorch's softmax writes in place only there.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 namespace retort::kernels {
+
+// From where a row begins to where the next does.
+int64_t logit_row_elements(int64_t columns, bool on_device);
 
 struct LogitShape {
   struct Side {

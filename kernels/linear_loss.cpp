@@ -52,14 +52,23 @@ LogitShape shape_of(const Student& student, const TeacherSignal& teacher, bool i
   return shape;
 }
 
+// Rows of logits, each dense, as far apart as kernels/chunk_rows.h has it.
+at::Tensor empty_logits(int64_t rows, int64_t columns, const at::TensorOptions& options, bool close = false) {
+  const int64_t row = logit_row_elements(columns, !close && !options.device().is_cpu());
+  return at::empty({rows, row}, options).narrow(1, 0, columns);
+}
+
 // Head::logits() of chunk after chunk, in the same memory. Of f32 and bf16 products; bf16 ones are converted
 // to f32 unless the loss reads them as they are.
 class HeadProduct {
  public:
-  HeadProduct(const Head& head, int64_t rows, bool as_it_is) : head_(head) {
+  HeadProduct(const Head& head, int64_t rows, bool as_it_is, bool close = false) : head_(head) {
     head_.weight_VD = head.weight_VD.detach();
-    product_ = at::empty({rows, head_.weight_VD.size(0)}, head_.weight_VD.options());
-    if (!as_it_is && product_.scalar_type() != at::kFloat) logits_ = at::empty_like(product_, at::kFloat);
+    const auto of = [&](const at::TensorOptions& options) {
+      return empty_logits(rows, head_.weight_VD.size(0), options, close);
+    };
+    product_ = of(head_.weight_VD.options());
+    if (!as_it_is && product_.scalar_type() != at::kFloat) logits_ = of(product_.options().dtype(at::kFloat));
   }
 
   at::Tensor operator()(const at::Tensor& h_CD) {
@@ -120,7 +129,7 @@ class TeacherLogits {
       : heads_(teacher.heads), rows_(rows) {
     for (const TeacherHead& one : heads_)
       products_.emplace_back(Head(one.head.weight_VD.narrow(0, 0, teacher.vocabulary), one.head.softcap),
-                             chunk, as_they_are);
+                             chunk, as_they_are, heads_.size() > 1);
     if (heads_.size() > 1)
       mixture_ =
           at::empty({chunk, teacher.vocabulary}, heads_.front().head.weight_VD.options().dtype(at::kFloat));
@@ -165,6 +174,13 @@ at::Tensor softcap_slope(const at::Tensor& capped, double softcap) {
   return 1.0 - (capped / softcap).square_();
 }
 
+// A chunk's gradient as the products read it.
+at::Tensor as_factor(const at::Tensor& gradient_CV, at::ScalarType dtype) {
+  if (gradient_CV.scalar_type() == dtype) return gradient_CV;
+  return empty_logits(gradient_CV.size(0), gradient_CV.size(1), gradient_CV.options().dtype(dtype))
+      .copy_(gradient_CV);
+}
+
 Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chunk_rows,
                const ChunkLoss& loss) {
   const at::NoGradGuard no_grad;
@@ -196,12 +212,20 @@ Gradients walk(const Student& student, const TeacherSignal& teacher, int64_t chu
     if (!student.want_gradient()) continue;
     if (capped) logits.student_CV.mul_(slope);
     if (student.factors_N.defined()) logits.student_CV.mul_(part(student.factors_N).unsqueeze(1));
-    const at::Tensor gradient_CV = logits.student_CV.to(dtype);
+    const at::Tensor gradient_CV = as_factor(logits.student_CV, dtype);
     if (student.want_h) rows.multiply_into(dh_ND, begin, gradient_CV, weight);
     if (student.want_weight) add_product(dweight_VD, gradient_CV, h_CD);
   }
   if (student.want_weight && !dweight_VD.defined()) dweight_VD = at::zeros_like(weight, at::kFloat);
   return {dh_ND, dweight_VD};
+}
+
+// x times a number in `dtype`, rounded once; x is lost. A device writes the product in one pass, for which the CPU would need
+// f32 values beside it.
+at::Tensor scaled(at::Tensor x, const at::Tensor& by, at::ScalarType dtype) {
+  if (x.is_cpu() || x.scalar_type() == dtype) return x.mul_(by).to(dtype);
+  at::Tensor out = at::empty_like(x, dtype);
+  return at::mul_out(out, x, by);
 }
 
 // A sum's node: its inputs' gradients are known before it exists. Backward scales them in place, so it runs
@@ -224,7 +248,7 @@ struct Finished : torch::autograd::Function<Finished> {
     const auto dtype = [&](const char* name) { return static_cast<at::ScalarType>(saved[name].toInt()); };
     // Scaled in the wider of the two dtypes.
     if (h.defined()) h = h.to(dtype("h_dtype")).mul_(outer[0]);
-    if (weight.defined()) weight = weight.mul_(outer[0]).to(dtype("weight_dtype"));
+    if (weight.defined()) weight = scaled(weight, outer[0], dtype("weight_dtype"));
     saved.erase("h");
     saved.erase("weight");
     return {h, weight, {}, {}};
@@ -424,7 +448,7 @@ ChunkLoss one_by_one(int64_t tile, const std::vector<LossTerm>& terms, std::vect
     RECORD_USER_SCOPE_WITH_INPUTS("retort::row_losses", operands(rows, /*writes=*/false));
     const int64_t count = rows.student_CV.size(0);
     if (want_gradient && !gradient_TV.defined())
-      gradient_TV = at::empty({std::min(tile, count), rows.student_CV.size(1)}, rows.student_CV.options());
+      gradient_TV = empty_logits(std::min(tile, count), rows.student_CV.size(1), rows.student_CV.options());
     for (int64_t begin = 0; begin < count; begin += tile) {
       const LogitRows part = rows_of(rows, begin, std::min(tile, count - begin));
       at::Tensor gradient =

@@ -66,7 +66,7 @@ RowLoss cross_entropy_rows() {
 
 at::Tensor cross_entropy_in_place(at::Tensor& logits_CV, const at::Tensor& labels_C, bool want_gradient) {
   check_labels(labels_C, logits_CV.size(1));
-  if (cuda::takes(logits_CV) && logits_CV.is_contiguous())
+  if (cuda::takes(logits_CV) && has_dense_rows(logits_CV))
     return device_cross_entropy(logits_CV, labels_C, want_gradient);
   if (!cpu::has_loops(logits_CV) || !logits_CV.is_contiguous()) {
     at::Tensor gradient = want_gradient ? at::zeros_like(logits_CV, at::kFloat) : at::Tensor();

@@ -16,9 +16,11 @@
 
 namespace retort::kernels {
 
-// f32 rows, each dense; they may lie further apart than their length.
+// Rows may lie further apart than their length.
+inline bool has_dense_rows(const at::Tensor& x_CV) { return x_CV.size(1) <= 1 || x_CV.stride(1) == 1; }
+
 inline bool has_row_loops(const at::Tensor& x_CV) {
-  return x_CV.is_cpu() && x_CV.scalar_type() == at::kFloat && (x_CV.size(1) <= 1 || x_CV.stride(1) == 1);
+  return x_CV.is_cpu() && x_CV.scalar_type() == at::kFloat && has_dense_rows(x_CV);
 }
 
 // Calls row_loop(first row, end, losses) over the rows in parallel; the losses, f64.
@@ -60,11 +62,11 @@ inline bool has_loops(const LogitRows& rows, const at::Tensor& gradient_CV) {
 
 // The kernels for a chunk of rows on a device, f32; nullptr: none. They leave rows of ignored labels out themselves.
 inline const cuda::Ops* device_rows(const LogitRows& rows) {
-  const at::Tensor& z = rows.student_CV;
-  const bool dense = z.scalar_type() == at::kFloat && z.is_contiguous() &&
-                     (!rows.teacher_CV.defined() ||
-                      (rows.teacher_CV.scalar_type() == at::kFloat && rows.teacher_CV.is_contiguous()));
-  return dense ? cuda::ops_for(z) : nullptr;
+  const auto fit = [](const at::Tensor& x_CV) {
+    return x_CV.scalar_type() == at::kFloat && has_dense_rows(x_CV);
+  };
+  const bool both = fit(rows.student_CV) && (!rows.teacher_CV.defined() || fit(rows.teacher_CV));
+  return both ? cuda::ops_for(rows.student_CV) : nullptr;
 }
 
 // As a recipe has it.

@@ -33,14 +33,15 @@ std::vector<Rows> rows_of(const std::vector<MadeGradient>& gradients) {
 
 }  // namespace
 
-GradientLayout::GradientLayout(const std::vector<MadeGradient>& made, bool in_bf16, int64_t of_ranks)
+GradientLayout::GradientLayout(const std::vector<MadeGradient>& made, bool in_bf16, int64_t of_ranks,
+                               int64_t bucket_bytes)
     : gradients(made), bf16(in_bf16), ranks(of_ranks), owners(rows_of(made), of_ranks) {
   std::vector<models::GradientSize> sizes;
   for (const MadeGradient& g : gradients)
     sizes.push_back({g.rows.scale ? 0 : g.rows.elements, g.f32 || !bf16 ? at::kFloat : at::kBFloat16});
   place.resize(gradients.size());
   const double of_f32 = adding_up(ranks, kF32), of_bf16 = adding_up(ranks, 2);
-  for (models::GradientBucket& one : models::gradient_buckets(sizes, models::kBucketBytes)) {
+  for (models::GradientBucket& one : models::gradient_buckets(sizes, bucket_bytes)) {
     Bucket& bucket = buckets.emplace_back();
     std::map<int64_t, int64_t> of_rank;
     for (const size_t i : one.members) {
@@ -52,7 +53,7 @@ GradientLayout::GradientLayout(const std::vector<MadeGradient>& made, bool in_bf
     int64_t most = 0;
     for (const auto& [rank, elements] : bucket.owned) most = std::max(most, elements);
     bucket.item = real(static_cast<int64_t>(c10::elementSize(one.dtype)));
-    bucket.piece = models::piece_elements(models::kBucketBytes, one.dtype, ranks);
+    bucket.piece = models::piece_elements(bucket_bytes, one.dtype, ranks);
     bucket.pieces = (most + bucket.piece - 1) / bucket.piece;
     bucket.adding = one.dtype == at::kFloat ? of_f32 : of_bf16;
     bucket.filled = std::move(one);

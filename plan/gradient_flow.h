@@ -22,7 +22,7 @@ struct GradientLayout {
     double adding = 0;  // bytes for each element of a piece while its leaves are added up
     int64_t of(int64_t rank) const;
   };
-  GradientLayout(const std::vector<MadeGradient>& gradients, bool bf16, int64_t ranks);
+  GradientLayout(const std::vector<MadeGradient>& gradients, bool bf16, int64_t ranks, int64_t bucket_bytes);
   double bytes(size_t i) const;  // of a gradient as backward makes it
 
   const std::vector<MadeGradient>& gradients;

@@ -5,6 +5,7 @@
 
 #include "comm/tree_sum.h"
 #include "core/error.h"
+#include "models/bucket_bytes.h"
 #include "plan/gradient_flow.h"
 
 namespace retort::plan {
@@ -57,7 +58,7 @@ class Step {
   std::vector<Moment> all() const {
     std::vector<Moment> out;
     if (scatters_) {
-      const GradientLayout layout(w_.pass.gradients, w_.bf16, w_.batch.shards());
+      const GradientLayout layout(w_.pass.gradients, w_.bf16, w_.batch.shards(), bucket_bytes());
       const int64_t turn = fullest_turn(w_.batch);
       for (const int64_t rank : followed(w_.batch.shards())) Step(*this).follow({layout, rank}, turn, out);
     } else {
@@ -125,13 +126,14 @@ class Step {
     if (scatters_ || w_.batch.ranks == 1) return 0;
     return subtree_rows() * kF32 * real(w_.parameters.trained());
   }
+  int64_t bucket_bytes() const { return models::bucket_bytes(w_.on_device); }
   // The worker's buffer: one bucket of all ranks' slices.
   double collective() const {
     if (w_.batch.ranks == 1 || scatters_) return 0;
     std::vector<models::GradientSize> sizes;
     for (const MadeGradient& one : w_.pass.gradients) sizes.push_back({one.rows.elements, at::kFloat});
     int64_t largest = 0;
-    for (const auto& bucket : models::gradient_buckets(sizes, models::kBucketBytes))
+    for (const auto& bucket : models::gradient_buckets(sizes, bucket_bytes()))
       largest = std::max(largest, bucket.elements);
     return subtree_rows() * kF32 * real(largest);
   }
@@ -165,14 +167,15 @@ class Step {
     Memory m = base();
     const Head& h = w_.head;
     const kernels::LogitShape shape = logits_of(w_);
-    const double chunk = real(shape.rows(w_.batch.tokens())), logits = chunk * h.columns;
+    const double chunk = real(shape.rows(w_.batch.tokens()));
     m.states.gradients += held + head_gradient();
     m.states.working += whole_groups();
     m.activations = tokens_ * w_.kept;
-    double more = h.softcap ? 2 * kF32 : 0;                     // its slope
-    if (w_.bf16 && !shape.as_they_are()) more += w_.element();  // the gradient, in the product's dtype
-    m.head = chunk * real(shape.student_bytes()) + logits * more +
-             tokens_ * h.width * (e_ + kF32 + (w_.bf16 ? 2 : 0));
+    double row = real(shape.student_bytes());
+    if (h.softcap) row += 2 * kF32 * h.columns;  // its slope
+    if (w_.bf16 && !shape.as_they_are())         // the gradient, in the product's dtype
+      row += w_.element() * real(kernels::logit_row_elements(shape.student.columns, w_.on_device));
+    m.head = chunk * row + tokens_ * h.width * (e_ + kF32 + (w_.bf16 ? 2 : 0));
     if (w_.distills && !w_.on_device)
       m.head += std::min(chunk, std::max(16.0, real(1 << 20) / (kF32 * h.columns))) * h.columns * kF32;
     add_teachers(m);

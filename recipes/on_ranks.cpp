@@ -34,11 +34,12 @@ std::unique_ptr<comm::Comm> of_devices(const StageContext& context, comm::Comm& 
       context.device.is_cuda() && wanted != "host" && (wanted == "nccl" || comm::nccl_available());
   log.info("tensors travel between the ranks' devices {}", nccl ? "by NCCL" : "through host memory");
   if (!nccl) return comm::make_staged_comm(comm);
-  const c10::DeviceGuard on(context.device);
   return comm::make_nccl_comm(comm, train::sum_leaves);
 }
 
 StageOutcome in_group(StageContext& context, comm::Comm& comm, Log& log, RankBody body) {
+  const c10::DeviceGuard on(
+      context.device);  // what asks for no device by name, NCCL for one, is on the rank's
   const auto group = context.device.is_cpu() || comm.size() == 1 ? nullptr : of_devices(context, comm, log);
   StageOutcome outcome = body(context, group ? *group : comm, log);
   tell_straggler(comm, log);

@@ -221,10 +221,13 @@ std::vector<GradSync::Made> GradSync::made_by(const std::function<void()>& pass)
 void GradSync::add_micro_batch(int64_t index, const std::vector<Made>& made) {
   const at::NoGradGuard no_grad;
   const bool others_follow = index + 1 < state_->micro_batches;
+  // What is kept beyond the next pass needs memory of its own; what is not f32 has it once it is.
+  const auto kept = [&](const at::Tensor& gradient) {
+    const bool as_it_is = gradient.defined() && (state_->scattered || gradient.scalar_type() == at::kFloat);
+    return others_follow && as_it_is ? gradient.clone() : gradient;
+  };
   begin_micro_batch(index);
-  for (const Made& one : made)
-    state_->take(one.parameter,
-                 others_follow && one.gradient.defined() ? one.gradient.clone() : one.gradient);
+  for (const Made& one : made) state_->take(one.parameter, kept(one.gradient));
   end_micro_batch(index);
 }
 

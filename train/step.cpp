@@ -9,6 +9,7 @@
 #include "core/host_tensor.h"
 #include "core/upload.h"
 #include "kernels/gradient_norm.h"
+#include "models/bucket_bytes.h"
 #include "models/on_device.h"
 
 namespace retort::train {
@@ -116,7 +117,8 @@ TrainStep::TrainStep(StepParts parts, int64_t micro_batches, double clip_norm)
       micro_batches_(parts.comm, micro_batches, parts.owners),
       clip_norm_(clip_norm),
       trained_(parts.model.parameters(), parts.objective.learned()),
-      sync_(trained_, parts.comm, micro_batches, models::kBucketBytes, parts.owners),
+      sync_(trained_, parts.comm, micro_batches,
+            models::bucket_bytes(!models::device_of(parts.model.parameters()).is_cpu()), parts.owners),
       batches_(models::device_of(parts.model.parameters())),
       graphs_(
           trained_, sync_,

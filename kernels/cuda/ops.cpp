@@ -197,7 +197,8 @@ at::Tensor Ops::add_row_losses(const at::Tensor& student_CV, const at::Tensor& t
                                const at::Tensor& labels_C, const std::vector<RowLossTerm>& terms,
                                const at::Tensor& gradient_CV) const {
   if (!gradient_CV.defined()) return row_losses(student_CV, teacher_CU, common, labels_C, terms, false);
-  const at::Tensor logits = student_CV.clone();
+  const at::Tensor logits =  // in rows as far apart, so that each begins as the teacher's does
+      at::empty_strided(student_CV.sizes(), student_CV.strides(), student_CV.options()).copy_(student_CV);
   const at::Tensor out = row_losses(logits, teacher_CU, common, labels_C, terms, true);
   at::Tensor(gradient_CV).add_(logits);
   return out;

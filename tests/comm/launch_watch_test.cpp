@@ -33,6 +33,29 @@ class FakeLibrary final : public LaunchWatch::Library {
   Fake& fake_;
 };
 
+// A library that is busy for a time, and how often it is asked between two moments of it.
+struct BusyFor {
+  std::chrono::microseconds least{0}, most{0};
+  std::chrono::steady_clock::time_point start = {};
+  int asked = 0;
+  void begin() { start = std::chrono::steady_clock::now(); }
+};
+
+class BusyLibrary final : public LaunchWatch::Library {
+ public:
+  explicit BusyLibrary(BusyFor& of) : of_(of) {}
+  LaunchWatch::State state() override {
+    const auto since = std::chrono::steady_clock::now() - of_.start;
+    if (since >= of_.most) return {};
+    if (since >= of_.least) ++of_.asked;
+    return {.busy = true};
+  }
+  void abort() override { ADD_FAILURE() << "nothing is wrong"; }
+
+ private:
+  BusyFor& of_;
+};
+
 class LaunchWatchTest : public ::testing::Test {
  protected:
   ~LaunchWatchTest() override { EXPECT_EQ(fake_.calls_after, 0) << "of a library that was aborted"; }
@@ -124,6 +147,21 @@ TEST_F(LaunchWatchTest, ALaunchWaitsForTheLibraryAndNoLongerThanTheTimeout) {
   EXPECT_THAT(error_of([&] { watch_.launch("the second", [] {}); }),
               HasSubstr("rank 3: the second: waited 0.2 s for the other ranks to launch it"));
   EXPECT_EQ(fake_.aborts, 1);
+}
+
+// A nap a launch would be most of its time; a busy loop for as long as another rank is away would take a processor.
+TEST_F(LaunchWatchTest, AShortLaunchIsNotSleptThroughAndALongOneIs) {
+  using namespace std::chrono_literals;
+  int often = 0;
+  for (int i = 0; i < 5000 && often <= 5; ++i) {  // on a machine that others use too
+    BusyFor brief{.most = 150us};
+    LaunchWatch(std::make_unique<BusyLibrary>(brief), 0, 60, {}).launch("a launch", [&] { brief.begin(); });
+    often = std::max(often, brief.asked);
+  }
+  EXPECT_GT(often, 5) << "naps of 100 us leave time for two";
+  BusyFor away{.least = 1ms, .most = 30ms};
+  LaunchWatch(std::make_unique<BusyLibrary>(away), 0, 60, {}).launch("a launch", [&] { away.begin(); });
+  EXPECT_LE(away.asked, (away.most - away.least) / 100us + 1);
 }
 
 TEST_F(LaunchWatchTest, AnErrorOfALaunchOrOfTheDeviceEndsTheGroup) {

@@ -1,5 +1,6 @@
 #include "core/cuda_driver.h"
 
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 
 #include <cstdlib>
@@ -32,6 +33,13 @@ TEST(CudaDriver, TellsOfEveryGpu) {
   EXPECT_EQ(driver.gpus[0].minor, 1);
   EXPECT_EQ(driver.gpus[0].multiprocessors, 132);
   EXPECT_EQ(nccl_version(kFake), 22809);
+}
+
+TEST(CudaDriver, StaysWhereItWasInitialised) {
+  probe_cuda_driver(kFake);
+  void* const there = ::dlopen(kFake, RTLD_NOW | RTLD_NOLOAD);
+  EXPECT_NE(there, nullptr) << "a driver that has begun is unloaded";
+  if (there != nullptr) ::dlclose(there);
 }
 
 TEST(CudaDriver, SaysWhyThereIsNone) {

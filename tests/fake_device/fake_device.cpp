@@ -157,7 +157,12 @@ struct Guard final : c10::impl::DeviceGuardImplInterface {
     if (event != nullptr) Streams::get().block(static_cast<Streams::Event*>(event), stream);
   }
   bool queryEvent(void* event) const override {  // when it is asked, time has passed
-    if (event != nullptr) Streams::get().host_waits(static_cast<Streams::Event*>(event));
+    if (event == nullptr) return true;
+    const auto* const one = static_cast<Streams::Event*>(event);
+    const int device = Streams::device_of(one);
+    TORCH_CHECK(device == current, "fake device: a thread of device ", current,
+                " asks for an event of device ", device, ": CUDA would open a context on the thread's");
+    Streams::get().host_waits(one);
     return true;
   }
   void destroyEvent(void* event, c10::DeviceIndex) const noexcept override {

@@ -1,5 +1,6 @@
 // The operations of kernels/ on tensors of a device: value and gradients no worse than twice the plain version's in
 // the same dtype, against fp64, and no wait for the device.
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -259,6 +260,64 @@ TEST(OnDevice, OneKernelReadsBothModelsBf16Logits) {
     }
 }
 
+// What products are given while one lives, of the thread.
+class Factors {
+ public:
+  Factors() {
+    seen().clear();
+    handle_ = at::addThreadLocalCallback(
+        at::RecordFunctionCallback(&note).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  }
+  ~Factors() { at::removeCallback(handle_); }
+  Factors(const Factors&) = delete;
+  Factors& operator=(const Factors&) = delete;
+  static Tensors& seen() {
+    thread_local Tensors tensors;
+    return tensors;
+  }
+
+ private:
+  static std::unique_ptr<at::ObserverContext> note(const at::RecordFunction& call) {
+    if (std::string(call.name()) == "aten::mm" || std::string(call.name()) == "aten::addmm")
+      for (const c10::IValue& input : call.inputs())
+        if (input.isTensor() && input.toTensor().defined() && !input.toTensor().is_cpu())
+          seen().push_back(input.toTensor());
+    return nullptr;
+  }
+  at::CallbackHandle handle_;
+};
+
+// An odd vocabulary, of which a device's logits and their gradients have rows that begin at whole runs all the same, whether
+// losses read bf16 or f32 copies, in tiles or not: the three products of the student, and the teacher's.
+TEST(OnDevice, ProductsOfAHeadHaveRowsThatBeginAtWholeRuns) {
+  constexpr int64_t kOdd = 77, kRows = 20, kWidth = 64;
+  const LossTerm kl{forward_kl_rows(2.0), 0.5}, mse{logit_mse_rows(), 0.25},
+      third{divergence_rows(Divergence::kJsd, 1.5, 0.5), 0.25};
+  for (const at::ScalarType dtype : kDtypes)
+    for (const double softcap : {0.0, 5.0})
+      for (const std::vector<LossTerm>& terms : {std::vector<LossTerm>{kl}, {kl, mse, third}}) {
+        const auto on = [&](at::IntArrayRef shape, uint64_t seed) {
+          return normal(shape, seed).to(fake_device(), dtype);
+        };
+        const at::Tensor h = on({kRows, kWidth}, 1).requires_grad_(),
+                         w = on({kOdd, kWidth}, 2).requires_grad_(),
+                         labels = at::arange(kRows).to(fake_device());
+        const Factors factors;
+        linear_distill(h, {w, softcap}, {.heads = {{on({kRows, kWidth}, 3), {on({kOdd, kWidth}, 4)}}}},
+                       labels, terms, 8);
+        linear_cross_entropy(h, {w, softcap}, labels, 8);
+        int64_t logits = 0;
+        for (const at::Tensor& x : Factors::seen()) {
+          if (x.dim() != 2 || (x.size(0) != kOdd && x.size(1) != kOdd)) continue;
+          const int64_t row = x.stride(1) == 1 ? x.stride(0) : x.stride(1);
+          EXPECT_TRUE(row % 64 == 0 && std::min(x.stride(0), x.stride(1)) == 1)
+              << x.sizes() << " " << x.strides() << " " << toString(dtype) << " " << softcap;
+          ++logits;
+        }
+        EXPECT_GE(logits, 3 * (4 + 3)) << "factors and results with a side of V, in each of three chunks";
+      }
+}
+
 // Of all losses that a recipe can name, each beside each: one launch a chunk. Some pairs of each have the values and
 // gradients that the CPU makes of them; tests/cuda_emulation/row_pairs_test.cpp has those of all.
 TEST(OnDevice, TwoLossesAreOneKernel) {
@@ -316,11 +375,15 @@ TEST(OnDevice, AWeightsGradientIsRoundedOnce) {
   integers.select(1, 0).fill_(127);
   const at::Tensor weight = at::zeros({2, 65}, at::kBFloat16), sum = integers.sum(0);
   weight.select(1, 0).copy_(at::tensor({1.0, -1.0}));
-  const at::Tensor w = weight.to(fake_device()).requires_grad_();
-  linear_cross_entropy(integers.to(fake_device(), at::kBFloat16), w,
-                       at::ones({512}, at::kLong).to(fake_device()), 64)
-      .backward();
-  EXPECT_TRUE(same_bits(w.grad().cpu(), at::stack({sum, -sum}).to(at::kBFloat16)));
+  for (const double count : {1.0, 3.0}) {  // by which the caller divides
+    const at::Tensor w = weight.to(fake_device()).requires_grad_(),
+                     loss = linear_cross_entropy(integers.to(fake_device(), at::kBFloat16), w,
+                                                 at::ones({512}, at::kLong).to(fake_device()), 64) /
+                            count;
+    loss.backward();
+    const at::Tensor factor = at::ones({}) / count, whole = at::stack({sum, -sum}).to(at::kFloat);
+    EXPECT_TRUE(same_bits(w.grad().cpu(), whole.mul(factor).to(at::kBFloat16))) << count;
+  }
 }
 
 // --- updates

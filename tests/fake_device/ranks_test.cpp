@@ -382,5 +382,34 @@ TEST(RanksOnDevices, EachRankReadsOnceAStep) {
   });
 }
 
+// 20 MiB of gradients are one bucket there; of 8 MiB, as on the host, the head would be one and the rest another.
+TEST(RanksOnDevices, BucketsAreADevices) {
+  comm::run_thread_ranks(2, [](comm::Comm& host) {
+    const at::Device device = fake_device(host.rank());
+    const c10::DeviceGuard here(device);
+    models::DecoderSpec spec = tiny_llama();
+    spec.vocabulary = (10 << 20) / (4 * spec.width);  // the embedding and the head have 10 MiB each
+    const auto model = random_model(spec);
+    models::IdentityMap map;
+    models::bind_working(model->parameters(), map, at::kFloat);
+    models::move_to(model->parameters(), device);
+    const auto objective = train::make_cross_entropy();
+    const auto optimizer = train::make_optimizer({.lr = kLr, .eps = kEps}, model->parameters());
+    host.barrier();
+    const Watch watch;
+    host.barrier();
+    const train::TrainStep step({.model = *model,
+                                 .map = map,
+                                 .objective = *objective,
+                                 .optimizer = *optimizer,
+                                 .comm = host,
+                                 .graphs = false},
+                                1, kClip);
+    host.barrier();
+    Traffic both = watch.traffic();
+    EXPECT_EQ(both.operators["aten::zero_"] + both.operators["aten::fill_.Scalar"], 2) << "one a rank";
+  });
+}
+
 }  // namespace
 }  // namespace retort::testing

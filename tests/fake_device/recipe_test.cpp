@@ -1,8 +1,10 @@
 // A recipe on a device, and the same on the CPU.
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <gmock/gmock.h>
 
 #include "quantize/device_fit.h"
 #include "quantize/grid.h"
+#include "recipes/on_ranks.h"
 #include "tests/fake_device/fake_device.h"
 #include "tests/fake_device/memory.h"
 #include "tests/recipes/recipe_run.h"
@@ -166,6 +168,40 @@ stages:
       24);
   EXPECT_THAT(sampling, HasSubstr("bringing the model to"));
   EXPECT_THAT(sampling, HasSubstr("generation: out of memory"));
+}
+
+// What asks for no device by name would else be on the first, whichever the rank's is.
+TEST_F(RecipeOnDevice, ARanksThreadIsOnItsDeviceThroughout) {
+  const Recipe two = recipe(R"(
+run: { name: there, seed: 5, threads: 2 }
+data: { train: stage:text, sequence: 16, batch_tokens: 32, micro_batch: 1 }
+model: { context: 16, layers: 1, width: 32, heads: 1, ffn_width: 32 }
+train: { steps: 2, precision: fp32, checkpoint_every: 0, schedule: { warmup: 1 } }
+stages:
+  - { name: text, kind: prepare, prepare: { validation: 0.1 } }
+  - { name: plain, kind: train, parallel: { ranks: 2, transport: host } }
+)");
+  const auto comm = comm::make_self_comm();
+  Log log(stderr, "", true);
+  StageContext context{.recipe = two,
+                       .stage = *two.find("plain"),
+                       .run = {},
+                       .directory = {},
+                       .identity = {},
+                       .comm = *comm,
+                       .threads = 2,
+                       .tuning = [] { return kernels::CpuTuning(); },
+                       .device = testing::fake_device(1),
+                       .files = local_files(),
+                       .log = log,
+                       .stop = stop_,
+                       .print = {}};
+  on_ranks(context, [](StageContext& mine, comm::Comm& group, Log&) -> StageOutcome {
+    const c10::impl::VirtualGuardImpl guard(mine.device.type());
+    EXPECT_EQ(mine.device, testing::fake_device(1 + group.rank()));
+    EXPECT_EQ(guard.getDevice(), mine.device);
+    return {};
+  });
 }
 
 }  // namespace

@@ -84,6 +84,8 @@ void Streams::host_waits(const c10::Stream& stream) {
 
 void Streams::forget(Event* event) { delete event; }
 
+c10::DeviceIndex Streams::device_of(const Event* event) { return event->stream.first; }
+
 // --- work
 
 void Streams::reads(const at::Tensor& x) { uses(x.device().index(), memory_of(x), false); }

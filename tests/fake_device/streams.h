@@ -33,6 +33,7 @@ class Streams {
   void host_waits(const Event* event);
   void host_waits(const c10::Stream& stream);
   static void forget(Event* event);
+  static c10::DeviceIndex device_of(const Event* event);
 
   // Work in the current stream of the memory's device.
   void reads(const at::Tensor& x);

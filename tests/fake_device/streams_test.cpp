@@ -1,6 +1,7 @@
 // What the fake device holds about streams: each fault that it is to find, and the same without it.
 #include "tests/fake_device/streams.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/Event.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -69,6 +70,15 @@ TEST(Streams, AHostThatHasWaitedOrdersWhatItEnqueuesNext) {
   const at::Tensor there = beside.upload(numbers().pin_memory());
   EXPECT_TRUE(beside.done.query());
   EXPECT_TRUE(same_bits(there.cpu(), numbers()));
+}
+
+// As cudaEventQuery opens a context on the device of the thread that calls it, whatever the event's.
+TEST(Streams, AThreadAsksForEventsOfItsOwnDevice) {
+  c10::Event there(fake_device().type());
+  there.record(guard().getDefaultStream(fake_device(1)));
+  EXPECT_THROW(there.query(), c10::Error);
+  const c10::DeviceGuard on(fake_device(1));
+  EXPECT_TRUE(there.query());
 }
 
 // Memory that one stream reads is written by another.

@@ -40,8 +40,21 @@ TEST(ChunkRows, OfADeviceAreCappedByTheLogitsBytes) {
   EXPECT_EQ(f32.rows(kMany), 1152) << "2^30 / (4 * (40960 + 3 * 65536)) = 1129";
 }
 
+// As cuBLAS's fast kernels want them.
+TEST(ChunkRows, OfADeviceTakeWholeRuns) {
+  EXPECT_EQ(logit_row_elements(50257, true), 50304);
+  EXPECT_EQ(logit_row_elements(50304, true), 50304);
+  EXPECT_EQ(logit_row_elements(50257, false), 50257);
+  LogitShape f32_copies = shape(50257, {{33, true}}, true);
+  EXPECT_EQ(f32_copies.student_bytes(), 2 * 50304);
+  EXPECT_EQ(f32_copies.teacher_bytes(), 2 * 64);
+  f32_copies.teachers.push_back({65, false});
+  EXPECT_EQ(f32_copies.student_bytes(), 6 * 50304);
+  EXPECT_EQ(f32_copies.teacher_bytes(), 6 * 33 + 4 * 65 + 4 * 65) << "of a mixture they lie close";
+}
+
 TEST(ChunkRows, ProductsAreReadAsTheyAreWhereTheLossCan) {
-  LogitShape one = shape(10, {{8, true}}, true);
+  LogitShape one = shape(10, {{8, true}}, false);
   EXPECT_TRUE(one.as_they_are());
   EXPECT_EQ(one.student_bytes(), 20);
   EXPECT_EQ(one.teacher_bytes(), 16);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "models/bucket_bytes.h"
 #include "models/written_rows.h"
 
 namespace retort::models {
@@ -28,6 +29,11 @@ TEST(GradientBuckets, PiecesKeepWhatARankReceivesBelowABucket) {
   }
   EXPECT_EQ(piece_elements(kBucketBytes, at::kFloat, 10'000), (64 << 10) / 4) << "no shorter message";
   EXPECT_EQ(piece_elements(4, at::kDouble, 8), 1);
+}
+
+TEST(GradientBuckets, ADevicesAreLarger) {
+  EXPECT_EQ(bucket_bytes(false), kBucketBytes);
+  EXPECT_EQ(bucket_bytes(true), 8 * kBucketBytes);
 }
 
 TEST(GradientBuckets, OwnersAreCutWhereBlocksBegin) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "models/bucket_bytes.h"
 #include "tests/plan/shapes.h"
 
 namespace retort::plan {
@@ -42,7 +43,7 @@ TEST(GradientBuckets, APieceIsOneRanksPartOfABucket) {
 // to both, which come to an owner from four.
 TEST(GradientFlow, OfTwoMatricesOnFourRanks) {
   const std::vector<MadeGradient> two{matrix(4096, 1024), matrix(4096, 1024)};
-  const GradientLayout layout(two, false, 4);
+  const GradientLayout layout(two, false, 4, models::kBucketBytes);
   GradientFlow owner(layout, 3), other(layout, 0);
   owner.begin_turn(0), other.begin_turn(0);
   EXPECT_DOUBLE_EQ(owner.add(1), (16 + 8 + 2 * (4 + 8)) * kMiB) << "the gradient, its sum, two pieces";
@@ -54,6 +55,20 @@ TEST(GradientFlow, OfTwoMatricesOnFourRanks) {
   other.finish(0);
   EXPECT_DOUBLE_EQ(other.now(), 8 * kMiB);
   EXPECT_DOUBLE_EQ(other.share(), 0.25);
+}
+
+// On a device the two are one bucket, which waits for both, and what each of four ranks owns of it is one piece: at
+// the end all is packed, and an owner has its rows from four.
+TEST(GradientFlow, BucketsOfADeviceAreLarger) {
+  const std::vector<MadeGradient> two{matrix(4096, 1024), matrix(4096, 1024)};
+  const GradientLayout layout(two, false, 4, models::bucket_bytes(true));
+  ASSERT_EQ(layout.buckets.size(), 1u);
+  EXPECT_EQ(layout.buckets[0].pieces, 1);
+  GradientFlow owner(layout, 3);
+  owner.begin_turn(0);
+  EXPECT_DOUBLE_EQ(owner.add(1), 16 * kMiB);
+  EXPECT_DOUBLE_EQ(owner.add(0), (32 + 4 * 8) * kMiB);
+  EXPECT_DOUBLE_EQ(owner.now(), (32 + 4 * 8) * kMiB);
 }
 
 // Rank and layer decide what waits: a tied table is whole at the end, and nothing of it is sent before.

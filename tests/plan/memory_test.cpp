@@ -300,6 +300,25 @@ TEST(Memory, DividedGradientsAreOfOwnedRows) {
   }
 }
 
+// What a collective needs beside it is a bucket: on a device one of 64 MiB, or all that there is.
+TEST(Memory, ACollectivesBufferIsABucket) {
+  Workload work = small(1);
+  work.batch.ranks = 2;
+  work.pass.gradients.assign(6, {.rows = {int64_t{5} << 20, {0, 1, 1}, false}, .f32 = true});  // 20 MiB each
+  const auto buffer = [&](bool on_device, size_t gradients) {
+    Workload more = work;
+    more.on_device = on_device;
+    more.pass.gradients.resize(gradients);
+    more.batch.ranks = 1;
+    const double alone = at(moments(more), "update").data;
+    more.batch.ranks = 2;
+    return (at(moments(more), "update").data - alone) / (1 << 20);
+  };
+  EXPECT_DOUBLE_EQ(buffer(false, 6), 20);
+  EXPECT_DOUBLE_EQ(buffer(true, 6), 80);
+  EXPECT_DOUBLE_EQ(buffer(true, 2), 40);
+}
+
 // The copy stays beside later steps, where there are any.
 TEST(Memory, AnAsynchronousSaveKeepsACopy) {
   Workload work = small(1);

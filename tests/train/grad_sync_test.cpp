@@ -1,9 +1,11 @@
 #include "train/grad_sync.h"
 
+#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <atomic>
+#include <cmath>
 #include <utility>
 
 #include "comm/bootstrap.h"
@@ -423,6 +425,37 @@ TEST(GradSync, DividedGradientsAreTheSameTree) {
           });
         }
     }
+}
+
+// What the next pass overwrites is copied once: a gradient that becomes f32 for the sum is copied by that.
+TEST(GradSync, CopiesOnceWhatAPassByItselfMade) {
+  thread_local int64_t clones = 0;
+  const auto note = [](const at::RecordFunction& call) -> std::unique_ptr<at::ObserverContext> {
+    clones += std::string(call.name()) == "aten::clone" ? 1 : 0;
+    return nullptr;
+  };
+  for (const Divided kind : {Divided::kNothing, Divided::kGradients})
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16})
+      comm::run_thread_ranks(2, [&](comm::Comm& comm) {
+        models::Parameters parameters;
+        add_random(parameters, "w", {8, 5}, dtype);
+        const Owners owners(parameters, comm, kind);
+        GradSync sync(parameters, comm, 2, 1 << 20, &owners);
+        sync.begin_step();
+        const at::CallbackHandle handle =
+            at::addThreadLocalCallback(at::RecordFunctionCallback(note).scopes({at::RecordScope::FUNCTION}));
+        clones = 0;
+        for (int64_t g = 0; g < 2; ++g) {
+          const at::Tensor made = at::full({8, 5}, 1 + g, dtype);
+          sync.add_micro_batch(g, {{0, made}});
+          if (g == 0) made.fill_(NAN);
+        }
+        at::removeCallback(handle);
+        EXPECT_EQ(clones, kind == Divided::kNothing && dtype == at::kBFloat16 ? 0 : 1)
+            << static_cast<int>(kind) << " " << dtype;
+        const at::Tensor sum = sync.finish()[0];
+        EXPECT_TRUE(sum.eq(2 * (1 + 2)).all().item<bool>()) << sum;
+      });
 }
 
 // Of sixteen matrices that are used one after the other, two micro-batches on each of four ranks.
