@@ -38,8 +38,8 @@ std::unique_ptr<comm::Comm> of_devices(const StageContext& context, comm::Comm& 
 }
 
 StageOutcome in_group(StageContext& context, comm::Comm& comm, Log& log, RankBody body) {
-  const c10::DeviceGuard on(
-      context.device);  // what asks for no device by name, NCCL for one, is on the rank's
+  // What names no device, NCCL among it, takes the thread's.
+  const c10::DeviceGuard on(context.device);
   const auto group = context.device.is_cpu() || comm.size() == 1 ? nullptr : of_devices(context, comm, log);
   StageOutcome outcome = body(context, group ? *group : comm, log);
   tell_straggler(comm, log);
