@@ -10,8 +10,8 @@ constexpr int kColumns = 8;  // of a block: a sector of 32 bytes of each part
 constexpr int kSumThreads = kSlices * kColumns;
 constexpr int kAtOnce = 16;  // parts on their way to a thread
 
-// Thread (column, slice) adds the parts slice, slice + 8, ... of its column. Past the last part it reads the first again,
-// without a branch that would hold up the loads behind it, and adds 0, which changes no sum that began at +0.
+// Thread (column, slice) adds the parts slice, slice + 8, ... of its column. Past the last part it reads the first again
+// and adds 0, which leaves a sum that began at +0 as it is: a branch would delay the loads after it.
 __global__ void __launch_bounds__(kSumThreads)
     parts_kernel(const float* parts, float* sum, int64_t count, int64_t width) {
   auto& of_slice = shared<float[kSlices][kColumns], struct OfSlice>();

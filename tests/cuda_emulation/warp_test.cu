@@ -214,7 +214,7 @@ TEST(EmulatedNumbers, RoundToNearestEven) {
   EXPECT_EQ(__half2float(__float2half_rn(0x1.8p-24f)), 0x1p-23f);
 }
 
-// What stands in for a fast division shows a test a device's error.
+// The emulated fast division is as inaccurate as a device's, so tests of kernels see that error.
 TEST(EmulatedNumbers, FastQuotientsAreAsFarOffAsADevices) {
   int most = 0, least = 0;
   for (int i = 1; i <= 1000; ++i) {

@@ -295,12 +295,7 @@ TEST_F(DividedState, TeachersFromDiskAreDivided) {
 
 TEST_F(DividedState, WhatCannotDivideItsParametersIsRefused) {
   const auto refused = [&](const std::string& yaml, const std::vector<std::string>& sets) {
-    try {
-      recipe(yaml, sets);
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    return refusal_of(yaml, sets);
   };
   const auto refusal = [&](const std::string& stage) {
     return refused(kHead + stage, {"parallel.shard=parameters"});

@@ -40,14 +40,7 @@ TEST_F(EvaluateStage, MeasuresWhatTrainingMeasured) {
 }
 
 TEST_F(EvaluateStage, ChecksItsTasksAndItsText) {
-  const auto refused = [&](const std::string& set) {
-    try {
-      recipe(kRecipe, {set});
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
-  };
+  const auto refused = [&](const std::string& set) { return refusal_of(kRecipe, {set}); };
   EXPECT_THAT(refused("stages.scores.evaluate.tasks=[perplexty]"), HasSubstr("did you mean \"perplexity\"?"));
   EXPECT_THAT(refused("stages.scores.evaluate.tasks=[]"), HasSubstr("must name at least one task"));
   EXPECT_THAT(refused("stages.scores.data.validation=\"\""), HasSubstr("must name a text for these tasks"));
@@ -63,14 +56,7 @@ TEST_F(EvaluateStage, ChecksItsTasksAndItsText) {
 }
 
 TEST_F(EvaluateStage, ChecksThatTextAndTasksHaveATokenizer) {
-  const auto refused = [&](const std::vector<std::string>& sets) {
-    try {
-      recipe(kRecipe, sets);
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
-  };
+  const auto refused = [&](const std::vector<std::string>& sets) { return refusal_of(kRecipe, sets); };
   const std::string from = "stages.scores.model.from=preset:gpt2-124m",
                     text = "stages.scores.evaluate.text=" + (directory_ / "a.txt").string(),
                     none =
@@ -176,14 +162,7 @@ TEST_F(EvaluateStage, MeasuresADrafter) {
                                HasSubstr("the drafter has 294 tokens, the model 256")));
   EXPECT_THROW(recipe(yaml, {tasks + "[drafting]"}), ConfigError);  // of which drafter
   // What is known of both before a run is told then.
-  const auto refused = [&](const std::vector<std::string>& sets) {
-    try {
-      recipe(yaml, sets);
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
-  };
+  const auto refused = [&](const std::vector<std::string>& sets) { return refusal_of(yaml, sets); };
   EXPECT_THAT(
       refused({drafter + "stage:other", "stages.tokens.prepare.tokenizer=" + in_run("words").string()}),
       HasSubstr("must have the model's vocabulary, for a token to mean the same: "));
@@ -293,14 +272,7 @@ TEST_F(EvaluateStage, ReadsTheFilesOfDescriptions) {
       local_files(), directory_ / "mine.yaml",
       "include: classification\ntask: mine\ndataset_kwargs: { data_files: { test: labels.csv } }\n");
   const std::string task = (directory_ / "mine.yaml").string();
-  const auto refused = [&](const std::string& set) {
-    try {
-      recipe(kRecipe, {set});
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
-  };
+  const auto refused = [&](const std::string& set) { return refusal_of(kRecipe, {set}); };
   EXPECT_THAT(refused("stages.scores.evaluate.tasks=[" + task + "]"), HasSubstr("labels.csv"));
   EXPECT_THAT(refused("stages.scores.evaluate.tasks=[/nowhere.yaml]"), HasSubstr("/nowhere.yaml"));
   write_durably(local_files(), directory_ / "labels.csv", "text,label\nfine,positive\n");

@@ -6,15 +6,15 @@
 
 #include <fstream>
 
+#include "artifacts/export_model.h"
 #include "core/error.h"
-#include "recipes/pipeline.h"
-#include "recipes/stage_context.h"
 #include "recipes/data_options.h"
 #include "recipes/distill_options.h"
-#include "artifacts/export_model.h"
 #include "recipes/identity.h"
 #include "recipes/model_options.h"
+#include "recipes/pipeline.h"
 #include "recipes/read_recipe.h"
+#include "recipes/stage_context.h"
 #include "tests/testing.h"
 #include "train/checkpoint.h"
 
@@ -34,6 +34,15 @@ class RecipeRun : public ::testing::Test {
     if (lacks("run.text=")) sets.push_back("run.text=" + (directory_ / "a.txt").string());
     if (lacks("run.dir=")) sets.push_back("run.dir=" + (directory_ / "run").string());
     return parse_recipe(yaml, "small.yaml", sets);
+  }
+  // What reading it says; "" where it is a recipe.
+  std::string refusal_of(const std::string& yaml, const std::vector<std::string>& sets) const {
+    try {
+      recipe(yaml, sets);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "";
   }
   // What the run said.
   std::string run(const Recipe& recipe, const PipelineOptions& options = {}) {

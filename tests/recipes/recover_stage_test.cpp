@@ -78,14 +78,7 @@ TEST_F(RecoverStage, WritesTheCodesThatWereTrained) {
 
 // What cannot be done is a finding, before any work.
 TEST_F(RecoverStage, IsOfferedWhereValuesTell) {
-  const auto refused = [&](const std::vector<std::string>& sets) {
-    try {
-      recipe(kRecipe, sets);
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string();
-  };
+  const auto refused = [&](const std::vector<std::string>& sets) { return refusal_of(kRecipe, sets); };
   EXPECT_EQ(refused({}), "");
   EXPECT_THAT(refused({"stages.again.quantize.weights.grid=q4_k"}),
               HasSubstr("have parts that values do not tell"));

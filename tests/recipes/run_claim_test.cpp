@@ -175,7 +175,7 @@ TEST_F(ClaimTest, AnArmThatDivergesDoesNotCostTheOthersTheirTable) {
   EXPECT_EQ(exit.at("code"), 77);
 }
 
-// And is written anew when the others have ended too.
+// Once the failed arm succeeds, the report is written again.
 TEST_F(ClaimTest, AReportIsOfTheArmsThatEndedAndNamesTheOthers) {
   const auto claim = [&](const char* rate) {
     std::string yaml = kRecipe;
